@@ -1,0 +1,203 @@
+//! The JSON of the control API, version 1: what handlers answer and what the command line reads.
+//!
+//! Field names are stable; new ones may appear. Durations are seconds or milliseconds as the name says,
+//! shares are percentages.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::EndpointState;
+
+/// Answer of `GET /api/v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The process: `starting`, `ready` or `draining`.
+    pub state: String,
+    /// Weir's version and source revision.
+    pub build: Build,
+    /// The process id.
+    pub pid: u32,
+    /// Seconds since the process started.
+    pub uptime_seconds: f64,
+    /// Order number of the snapshot that requests read; each publish raises it.
+    pub revision: u64,
+    /// The configuration file and its last reload.
+    pub config: ConfigStatus,
+    /// The traffic listeners, with the addresses they are really bound to.
+    pub listeners: Vec<ListenerStatus>,
+    /// Where `/metrics`, `/livez` and `/readyz` are served, if they are.
+    pub telemetry: Option<String>,
+    /// The services, by name.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// What was built.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Build {
+    /// The crate version.
+    pub version: String,
+    /// The source revision, or `unknown`.
+    pub revision: String,
+}
+
+/// The configuration file and its last reload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// The file's path.
+    pub path: String,
+    /// Hash of the configuration in effect.
+    pub hash: String,
+    /// Whether the newest content of the file is in effect.
+    pub current: bool,
+    /// Why not, as text for a person, if not.
+    pub errors: Option<String>,
+}
+
+/// One traffic listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// The bound address; a port 0 of the file is the real port here.
+    pub address: String,
+    /// Client connections open now.
+    pub connections: u64,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// The shift over the file's split, if one is in effect.
+    pub shift: Option<Shift>,
+    /// Its versions, in the file's order, then those that only drain.
+    pub versions: Vec<VersionStatus>,
+}
+
+/// Weights that an operator or a rollout put over the file's split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shift {
+    /// Percentages by version; they sum to 100.
+    pub weights: BTreeMap<String, f64>,
+    /// Who did it.
+    pub author: String,
+    /// Why, in their words.
+    pub reason: String,
+    /// When, as seconds since the Unix epoch.
+    pub at: u64,
+}
+
+/// One version of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionStatus {
+    /// Its name.
+    pub name: String,
+    /// `ready`, `drain` or `maint`, or `removed` while it drains after leaving the file.
+    pub state: String,
+    /// Percentage of the file's split or of the shift over it.
+    pub configured: f64,
+    /// Percentage that new requests without affinity really get: what is not ready passes its share on.
+    pub effective: f64,
+    /// Percentage of the service's requests in the last minute that this version served; none without requests.
+    pub observed: Option<f64>,
+    /// Requests finished since the version is known.
+    pub requests_total: u64,
+    /// Requests per second over the last minute.
+    pub requests_per_second: f64,
+    /// Percentage of 5xx responses in the last minute.
+    pub error_rate: Option<f64>,
+    /// Median duration in the last minute, in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// 95th percentile.
+    pub p95_ms: Option<f64>,
+    /// 99th percentile.
+    pub p99_ms: Option<f64>,
+    /// Requests in flight, streams included.
+    pub in_flight: u64,
+    /// Open streams by kind: `websocket`, `sse`, `grpc`, `upgrade`.
+    pub streams: BTreeMap<String, u64>,
+    /// The drain in progress, if one is.
+    pub drain: Option<DrainStatus>,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// One endpoint of a version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// Its address, as the file spells it.
+    pub name: String,
+    /// `ready`, `drain` or `maint`, or `removed` while it drains after leaving the file.
+    pub state: String,
+    /// Requests in flight, streams included.
+    pub in_flight: u64,
+    /// Open streams.
+    pub streams: u64,
+    /// The drain in progress, if one is.
+    pub drain: Option<DrainStatus>,
+}
+
+/// How far a drain is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// Seconds since it began.
+    pub seconds: f64,
+    /// Whether nothing is in flight any more.
+    pub empty: bool,
+    /// Seconds until requests that are still in flight are cut.
+    pub requests_cut_in_seconds: f64,
+    /// Seconds until streams that are still open are cut.
+    pub streams_cut_in_seconds: f64,
+    /// Requests and streams cut by this drain so far.
+    pub cut: u64,
+}
+
+/// Body of `PUT /api/v1/services/{service}/weights`. `DELETE` on the same path resets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetWeights {
+    /// Percentages by version with at most two decimals, as numbers or text; versions left out get 0; they sum to 100.
+    pub weights: BTreeMap<String, serde_json::Value>,
+    /// Who does it.
+    #[serde(default)]
+    pub author: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Body of `PUT …/state` of a version or an endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetState {
+    /// The state it shall have.
+    pub state: EndpointState,
+}
+
+/// Answer of a change: the revision in which it is in effect, and what changed, one line each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The revision of the snapshot that has it.
+    pub revision: u64,
+    /// What changed; empty when nothing did.
+    pub changes: Vec<String>,
+}
+
+/// An error, as RFC 9457 (problem details) has it; media type `application/problem+json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `about:blank` or a stable identifier of the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// One line.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, where, and what to do.
+    pub detail: String,
+    /// Diagnostics of a refused configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<serde_json::Value>,
+}

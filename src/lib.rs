@@ -1,0 +1,42 @@
+//! Weir carries a service's traffic and shifts it between versions of that service.
+//!
+//! Everything happens on one of three lines:
+//!
+//! ```text
+//! 1 the traffic line   client ─ listener ─ guard ─ route ─ split ─ balance ─ forward ─ record ─ client
+//!                                  ▲ load once                                    │ counters
+//!                               Current ◄──────────── publish ──────────┐         ▼
+//! 2 the control line   file·SIGHUP (watch) ─┐                           │      Recorder
+//!                      people (admin)       ├─ Proposal ─► control ─ compile
+//! ```
+//!
+//! Line 1 is thousands of tasks and never waits for line 2. Line 2 is one task with one closed enum.
+//!
+//! The modules are layers; arrows go only down, and `tests/it/tidy.rs` holds them to it:
+//!
+//! ```text
+//! cli                                              the command line
+//! app                                              composition root, signals, shutdown
+//! admin                                            control API, /metrics, /livez, /readyz
+//! proxy                                            the data plane; the only folder that knows pingora
+//! control                                          the one owner of what requests read
+//! snapshot                                         the compiled configuration, replaced whole
+//! config   traffic   tls   telemetry   store       leaves; strangers to each other
+//! model    drain                                   words
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod drain;
+pub mod model;
+pub mod proxy;
+pub mod snapshot;
+pub mod store;
+pub mod telemetry;
+pub mod tls;
+pub mod traffic;

