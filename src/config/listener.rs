@@ -1,0 +1,127 @@
+//! Where clients connect: address, TLS, PROXY protocol and the cap on connections.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+
+use super::values::{self, Cidr};
+use crate::model::{Address, Name};
+
+/// One address that accepts client connections: HTTP/1.x and HTTP/2 on the same port.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Listener {
+    /// Its name: a metric label, unique among listeners.
+    #[schemars(with = "values::Name")]
+    pub name: Name,
+    /// Where it listens: `IP:PORT`, `[IPv6]:PORT` or `unix:/path`. Port 0 lets the system choose.
+    #[schemars(with = "values::Address")]
+    pub address: Address,
+    /// TLS towards clients; without it the listener speaks plain HTTP.
+    #[schemars(with = "Option<shape::Tls>")]
+    pub tls: Option<Tls>,
+    /// Takes the client's address from a PROXY protocol header, version 1 or 2.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Connections open at the same time, 1 to 1000000; more wait in the kernel's queue.
+    #[schemars(default = "default_max_connections", range(min = 1, max = 1_000_000))]
+    pub max_connections: u32,
+}
+
+/// Enough for a busy edge, small enough that idle connections cannot exhaust a small machine's memory.
+pub const DEFAULT_MAX_CONNECTIONS: u32 = 10_000;
+
+const fn default_max_connections() -> u32 {
+    DEFAULT_MAX_CONNECTIONS
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificates, chosen by SNI; the first is used when none fits. Never empty.
+    pub certificates: Vec<Certificate>,
+    /// Whether and how clients show a certificate of their own.
+    pub client: Option<ClientCertificates>,
+    /// The oldest version of TLS that is accepted.
+    pub min_version: TlsVersion,
+}
+
+/// A certificate chain and its key, both PEM files, reloaded when they change.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Certificate {
+    /// The certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Certificates that clients show (mTLS).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The PEM file of the authorities that sign them.
+    pub ca: PathBuf,
+    /// Whether a client must have one.
+    pub auth: ClientAuth,
+}
+
+/// Whether a client must show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// A client without a valid certificate is refused.
+    #[default]
+    Required,
+    /// A client may come without one; one that it shows must be valid.
+    Optional,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// The PROXY protocol in front of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// The proxies that may send the header. From any other address it is not read.
+    #[schemars(length(min = 1))]
+    pub from: Vec<Cidr>,
+    /// Whether a connection from those addresses must begin with the header.
+    #[schemars(default = "default_required")]
+    pub required: bool,
+}
+
+const fn default_required() -> bool {
+    true
+}
+
+/// What the file says where the type says it in another shape.
+mod shape {
+    use super::{Certificate, ClientAuth, JsonSchema, PathBuf};
+
+    /// TLS towards clients. Either `cert` and `key`, or `certificates`, or both.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    #[expect(dead_code, reason = "describes the file to the schema; never built")]
+    pub(super) struct Tls {
+        /// The certificate chain of the only or the default certificate, a PEM file.
+        cert: Option<PathBuf>,
+        /// The private key of `cert`, a PEM file.
+        key: Option<PathBuf>,
+        /// Several certificates, chosen by SNI.
+        certificates: Option<Vec<Certificate>>,
+        /// The authorities that sign clients' certificates, a PEM file; turns mTLS on.
+        client_ca: Option<PathBuf>,
+        /// Whether a client must show a certificate; `required` when `client_ca` is set.
+        client_auth: Option<ClientAuth>,
+        /// The oldest version of TLS that is accepted; default `1.2`.
+        #[schemars(extend("enum" = ["1.2", "1.3", 1.2, 1.3]), with = "serde_json::Value")]
+        min_version: Option<()>,
+    }
+}
