@@ -1,1 +1,201 @@
-//! control.
+//! The one owner of what requests read.
+//!
+//! Configuration reloads, operators and background tasks *propose*; this task decides alone, one proposal at
+//! a time: it compiles a new snapshot from the file, the shifts and the states, makes durable what must
+//! survive, publishes, and answers. Whatever is refused leaves everything as it was.
+//!
+//! ```text
+//! Control (cheap handles) ──Proposal──► run: load · compile · store ──► Publisher
+//!                          ◄──Ack/Rejection──┘        └──► Board (what people read)
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::config::Diagnostics;
+use crate::model::{EndpointState, Name, NotASplit, Split, Weight};
+use crate::snapshot::DrainTimes;
+use crate::snapshot::live::EndpointLive;
+use crate::telemetry::VersionSeries;
+
+/// A handle with which changes are proposed; cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    proposals: mpsc::Sender<Proposal>,
+    board: Arc<ArcSwap<Board>>,
+}
+
+/// Proposals that may wait; more than that and a proposer is told that Weir is busy.
+const QUEUE: usize = 64;
+
+enum Proposal {
+    Reload { answer: oneshot::Sender<Outcome> },
+    SetWeights { service: String, weights: Vec<(String, Weight)>, by: By, answer: oneshot::Sender<Outcome> },
+    ResetWeights { service: String, by: By, answer: oneshot::Sender<Outcome> },
+    SetState { target: Target, state: EndpointState, by: By, answer: oneshot::Sender<Outcome> },
+}
+
+/// What became of a proposal.
+pub type Outcome = Result<Ack, Rejection>;
+
+/// Who proposes, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    /// A person or a program.
+    pub author: String,
+    /// In their words.
+    pub reason: String,
+}
+
+/// The change is in effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The revision of the snapshot that has it.
+    pub revision: u64,
+    /// What changed, one line each; empty when nothing did.
+    pub changes: Vec<String>,
+}
+
+/// Why a proposal was refused; nothing changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Rejection {
+    /// The configuration file is not valid.
+    #[error("the configuration is not valid; the one before it stays in effect")]
+    Invalid(Diagnostics),
+    /// There is no such service, version or endpoint.
+    #[error("there is no {what} `{found}`{}", .nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    Unknown {
+        /// `service`, `version` or `endpoint`.
+        what: &'static str,
+        /// The name that was given.
+        found: String,
+        /// The nearest name that exists.
+        nearest: Option<String>,
+    },
+    /// The weights are not a split.
+    #[error("{0}")]
+    Split(#[from] NotASplit),
+    /// The change could not be made durable.
+    #[error("the change could not be made durable, so it was not made: {0}")]
+    Store(String),
+    /// Too many proposals wait, or Weir is stopping.
+    #[error("too many changes wait, or Weir is stopping; try again")]
+    Busy,
+}
+
+/// What a drain, maint or ready command is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The service.
+    pub service: String,
+    /// The version; all of the service's if none.
+    pub version: Option<String>,
+    /// The endpoint, as the file spells it; all of the version's if none.
+    pub endpoint: Option<String>,
+}
+
+/// What people read about control's work.
+#[derive(Clone, Default)]
+pub struct Board {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// Why the newest content of the file is not in effect, if it is not.
+    pub errors: Option<String>,
+    /// Shifts over the file's splits, by service.
+    pub shifts: BTreeMap<Name, Shift>,
+    /// Endpoints that drain.
+    pub departures: Vec<Departure>,
+}
+
+/// Weights over the file's split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shift {
+    /// The weights.
+    pub split: Split,
+    /// Who, and why.
+    pub by: By,
+    /// When.
+    pub at: SystemTime,
+}
+
+/// An endpoint that takes no new work and waits for its work in flight.
+#[derive(Clone)]
+pub struct Departure {
+    /// Its service.
+    pub service: Name,
+    /// Its version.
+    pub version: Name,
+    /// Its address as the file spells it.
+    pub endpoint: Name,
+    /// Whether it left the file; otherwise its state is `drain` or `maint`.
+    pub removed: bool,
+    /// When the drain began.
+    pub since: Instant,
+    /// How long work may go on.
+    pub times: DrainTimes,
+    /// The work in flight, and what was cut.
+    pub live: Arc<EndpointLive>,
+    /// Keeps the version's metrics until the drain is over.
+    pub series: Arc<VersionSeries>,
+}
+
+impl Departure {
+    /// Time left until work of each kind is cut: requests, streams.
+    #[must_use]
+    pub fn left(&self, now: Instant) -> (Duration, Duration) {
+        let gone = now.saturating_duration_since(self.since);
+        (self.times.requests.saturating_sub(gone), self.times.streams.saturating_sub(gone))
+    }
+}
+
+impl Control {
+    /// What people read now.
+    #[must_use]
+    pub fn board(&self) -> Arc<Board> {
+        self.board.load_full()
+    }
+
+    /// Reads the file again, now.
+    ///
+    /// # Errors
+    /// [`Rejection::Invalid`] with every mistake in the file; [`Rejection::Busy`].
+    pub async fn reload(&self) -> Outcome {
+        self.propose(|answer| Proposal::Reload { answer }).await
+    }
+
+    /// Shifts a service's weights over the file's split. Versions left out get 0.
+    ///
+    /// # Errors
+    /// [`Rejection::Unknown`], [`Rejection::Split`], [`Rejection::Store`], [`Rejection::Busy`].
+    pub async fn set_weights(&self, service: String, weights: Vec<(String, Weight)>, by: By) -> Outcome {
+        self.propose(|answer| Proposal::SetWeights { service, weights, by, answer }).await
+    }
+
+    /// Ends a service's shift: the file's split is in effect again.
+    ///
+    /// # Errors
+    /// [`Rejection::Unknown`], [`Rejection::Store`], [`Rejection::Busy`].
+    pub async fn reset_weights(&self, service: String, by: By) -> Outcome {
+        self.propose(|answer| Proposal::ResetWeights { service, by, answer }).await
+    }
+
+    /// Sets the state of a version or an endpoint, over the file's.
+    ///
+    /// # Errors
+    /// [`Rejection::Unknown`], [`Rejection::Store`], [`Rejection::Busy`].
+    pub async fn set_state(&self, target: Target, state: EndpointState, by: By) -> Outcome {
+        self.propose(|answer| Proposal::SetState { target, state, by, answer }).await
+    }
+
+    async fn propose(&self, proposal: impl FnOnce(oneshot::Sender<Outcome>) -> Proposal) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        self.proposals.try_send(proposal(answer)).map_err(|_| Rejection::Busy)?;
+        outcome.await.unwrap_or(Err(Rejection::Busy))
+    }
+}

@@ -183,6 +183,30 @@ impl fmt::Display for EndpointState {
     }
 }
 
+/// What the process is doing, as readiness and the status tell it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Process {
+    /// It does not accept traffic yet.
+    #[default]
+    Starting,
+    /// It serves.
+    Ready,
+    /// It was told to stop: it still serves, announces the close, and will go.
+    Draining,
+}
+
+impl Process {
+    /// The word used in the API and on the screen.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// Where a socket is: an internet address or a unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {

@@ -1,0 +1,322 @@
+//! One client connection as the engine sees it: bytes, a head deadline, and a handle that tells how it is.
+//!
+//! pingora limits each read but not a whole header, peeks for the HTTP/2 preface without any limit, and keeps
+//! HTTP/1 connections alive for ever after their first request. [`Connection`] repairs that below the engine,
+//! for every protocol alike:
+//!
+//! * a head (an HTTP/1 request head, the HTTP/2 preface or header block) must be complete within
+//!   `head_timeout` of its first byte, and a connection without a request ends after `keepalive`;
+//! * writes are gathered, so that a header and a small body leave in one system call;
+//! * [`Handle`] tells others whether work is in flight on it, so that it is never closed under a request.
+//!
+//! Invariant: no timer exists while a head arrives in one piece or a request is in flight.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes, BytesMut};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::h2_frames::HeadTracker;
+use super::transport::Transport;
+
+/// What is told about one client connection while it lives.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    /// The client's address, as the socket or a trusted PROXY header has it.
+    pub(crate) client: Option<IpAddr>,
+    /// Whether the client speaks TLS to us.
+    pub(crate) tls: bool,
+    /// The name the client asked for in its TLS hello.
+    pub(crate) sni: Option<Box<str>>,
+    requests: AtomicU32,
+    head_begun: AtomicBool,
+    timed_out: AtomicBool,
+}
+
+impl Handle {
+    pub(crate) fn new(client: Option<IpAddr>, tls: bool, sni: Option<Box<str>>) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            tls,
+            sni,
+            requests: AtomicU32::new(0),
+            head_begun: AtomicBool::new(false),
+            timed_out: AtomicBool::new(false),
+        })
+    }
+
+    /// A request's head is complete; the request is in flight until [`Handle::request_ended`].
+    pub(crate) fn request_begun(&self) {
+        self.requests.fetch_add(1, Ordering::AcqRel);
+        self.head_begun.store(false, Ordering::Release);
+    }
+
+    /// A request and its response are over.
+    pub(crate) fn request_ended(&self) {
+        self.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether no request is in flight and none has begun to arrive.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.requests.load(Ordering::Acquire) == 0 && !self.head_begun.load(Ordering::Acquire)
+    }
+
+    /// Whether the connection ended because a head took too long.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.timed_out.load(Ordering::Acquire)
+    }
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// From the first byte of a head to its end.
+    pub(crate) head: Duration,
+    /// Without a request.
+    pub(crate) keepalive: Duration,
+}
+
+/// A client connection, ready for pingora's HTTP/1 and HTTP/2 sessions.
+pub(crate) struct Connection {
+    transport: Transport,
+    handle: Arc<Handle>,
+    patience: Patience,
+    /// Bytes read ahead (a peeked preface), served before the transport's.
+    ahead: Bytes,
+    /// Bytes written by the engine and not yet sent.
+    pending: BytesMut,
+    /// Since when the connection waits for a head or for the rest of one.
+    waiting_since: Option<Instant>,
+    alarm: Option<Pin<Box<Sleep>>>,
+    h2: Option<HeadTracker>,
+}
+
+/// Responses up to this size leave in one write; the buffer is freed when it is empty.
+const GATHER_BYTES: usize = 16 * 1024;
+
+/// The bytes with which an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl Connection {
+    pub(crate) fn new(transport: Transport, handle: Arc<Handle>, patience: Patience) -> Self {
+        let h2 = transport.alpn_h2().then(HeadTracker::default);
+        Self {
+            transport,
+            handle,
+            patience,
+            ahead: Bytes::new(),
+            pending: BytesMut::new(),
+            waiting_since: None,
+            alarm: None,
+            h2,
+        }
+    }
+
+    /// Notes what arrived: the head deadline runs from the first byte of a head.
+    fn arrived(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let in_head = match &mut self.h2 {
+            Some(tracker) => tracker.feed(bytes),
+            None => self.handle.requests.load(Ordering::Acquire) == 0,
+        };
+        let was = self.handle.head_begun.swap(in_head, Ordering::AcqRel);
+        if in_head != was || !in_head {
+            self.waiting_since = None;
+            self.alarm = None;
+        }
+    }
+
+    /// Called when the transport has nothing to read: waits at most as long as the client may take.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let in_head = self.handle.head_begun.load(Ordering::Acquire);
+        // While requests are in flight their own timeouts apply; idle HTTP/2 connections are the engine's.
+        let limit = match (in_head, &self.h2) {
+            (true, _) => self.patience.head,
+            (false, Some(_)) => return Poll::Pending,
+            (false, None) if self.handle.requests.load(Ordering::Acquire) > 0 => {
+                self.waiting_since = None;
+                self.alarm = None;
+                return Poll::Pending;
+            }
+            (false, None) => self.patience.keepalive,
+        };
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + limit)));
+        ready!(alarm.as_mut().poll(cx));
+        if in_head {
+            self.handle.timed_out.store(true, Ordering::Release);
+        }
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client took too long to send a request head"))
+    }
+
+    fn poll_send_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let sent = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.pending))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.pending.advance(sent);
+        }
+        if self.pending.capacity() > 0 {
+            self.pending = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.ahead.is_empty() {
+            let n = this.ahead.len().min(buf.remaining());
+            buf.put_slice(&this.ahead.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut this.transport).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                let bytes = buf.filled().get(before..).unwrap_or_default();
+                this.arrived(bytes);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => this.poll_patience(cx).map(Err),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.h2.is_some() {
+            // HTTP/2 gathers its frames itself.
+            return Pin::new(&mut this.transport).poll_write(cx, buf);
+        }
+        if this.pending.len() + buf.len() > GATHER_BYTES {
+            ready!(this.poll_send_pending(cx))?;
+            if buf.len() > GATHER_BYTES {
+                return Pin::new(&mut this.transport).poll_write(cx, buf);
+            }
+        }
+        this.pending.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.h2.is_some() {
+            return Pin::new(&mut self.transport).poll_write_vectored(cx, bufs);
+        }
+        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+        self.poll_write(cx, first)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.h2.is_some() && self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send_pending(cx))?;
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send_pending(cx))?;
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Peek for Connection {
+    /// Reads until the bytes are the HTTP/2 preface or cannot become it, within the head deadline. Answers
+    /// with the preface or with zeros, so that a short HTTP/1 request is never waited upon.
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        buf.fill(0);
+        if self.handle.tls || buf.len() != PREFACE.len() {
+            return Ok(true);
+        }
+        let mut read = BytesMut::with_capacity(512);
+        while read.len() < PREFACE.len() && PREFACE.starts_with(&read) {
+            if self.read_buf(&mut read).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        if read.starts_with(PREFACE) {
+            buf.copy_from_slice(PREFACE);
+            let mut tracker = HeadTracker::default();
+            let in_head = tracker.feed(&read);
+            self.h2 = Some(tracker);
+            self.handle.head_begun.store(in_head, Ordering::Release);
+        }
+        self.ahead = read.freeze();
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Connection {
+    async fn shutdown(&mut self) {
+        // The peer may be gone already, and nobody is left to be told.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl Ssl for Connection {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.handle.tls.then(|| Arc::new(SslDigest::new("", "", None, None, Vec::new())))
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.transport.alpn_h2().then_some(ALPN::H2)
+    }
+}
+
+impl UniqueID for Connection {
+    fn id(&self) -> i32 {
+        self.transport.raw_fd()
+    }
+}
+
+impl GetTimingDigest for Connection {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Connection {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Connection {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,202 @@
+//! One request and its response while they are under way: who may end them, and when.
+//!
+//! The engine drives an exchange; beside it, in the same task, [`Exchange::watch`] ends it when an endpoint is
+//! silent for too long, when a drain's deadline passes, or when the process must go. First gently, by ending
+//! the upstream connection so that the client still gets an answer that says why; after [`GRACE`], or at once
+//! where a gentle end is not possible, by dropping the exchange.
+//!
+//! ```text
+//! Idle ──attempt──► Connecting ──connected──► Waiting (first_byte) ──response head──► Body (idle) or Stream (no limit)
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::upstream::Lease;
+use crate::drain::{Kind, Ticket};
+use crate::snapshot::Timeouts;
+
+tokio::task_local! {
+    /// The exchange of the task: how the engine's context finds it.
+    pub(crate) static EXCHANGE: Arc<Exchange>;
+}
+
+/// Why an exchange was ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The endpoint sent no first byte in time.
+    FirstByte,
+    /// Neither side sent anything for too long.
+    Idle,
+    /// The drain's deadline, or the process's.
+    Cut,
+}
+
+/// How long a gentle end may take before the exchange is dropped.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What the two halves of an exchange share. Both run in one task, so its lock is never contended.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    timeouts: Option<Timeouts>,
+    active: Option<Instant>,
+    ticket: Option<Ticket>,
+    lease: Option<Lease>,
+    end: Option<(End, Instant)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Idle,
+    /// A connection is being made; its own timeout applies.
+    Connecting,
+    Waiting,
+    Body,
+    Stream,
+}
+
+impl Exchange {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An endpoint was picked: its work is in flight from now on.
+    pub(crate) fn attempt(&self, ticket: Ticket, timeouts: Timeouts, now: Instant) {
+        let mut state = self.state();
+        state.phase = Phase::Connecting;
+        state.timeouts = Some(timeouts);
+        state.active = Some(now);
+        state.lease = None;
+        state.ticket = Some(ticket);
+    }
+
+    /// The engine has a connection to the endpoint.
+    pub(crate) fn connected(&self, lease: Option<Lease>, now: Instant) {
+        let mut state = self.state();
+        state.lease = lease;
+        state.phase = Phase::Waiting;
+        state.active = Some(now);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Bytes of a body moved.
+    pub(crate) fn moved(&self, now: Instant) {
+        self.state().active = Some(now);
+    }
+
+    /// The response head arrived; `kind` says what the response is.
+    pub(crate) fn responded(&self, kind: Kind, now: Instant) {
+        let mut state = self.state();
+        state.active = Some(now);
+        state.phase = if kind.is_stream() { Phase::Stream } else { Phase::Body };
+        if let Some(ticket) = &mut state.ticket {
+            ticket.becomes(kind);
+        }
+    }
+
+    /// The connection in use must not be reused.
+    pub(crate) fn spoil(&self) {
+        if let Some(lease) = &self.state().lease {
+            lease.spoil();
+        }
+    }
+
+    /// Whether the endpoint sent something before it had the whole request.
+    pub(crate) fn answered_early(&self) -> bool {
+        self.state().lease.as_ref().is_some_and(Lease::has_unread)
+    }
+
+    /// The attempt is over: its endpoint has one less in flight, its connection is free.
+    pub(crate) fn over(&self) {
+        let mut state = self.state();
+        let ended = (state.lease.take(), state.ticket.take());
+        state.phase = Phase::Idle;
+        drop(state);
+        drop(ended);
+    }
+
+    /// Why the exchange was ended from outside, if it was.
+    pub(crate) fn ended(&self) -> Option<End> {
+        self.state().end.map(|(end, _)| end)
+    }
+
+    /// What kind of work it turned out to be.
+    pub(crate) fn kind(&self) -> Kind {
+        self.state().ticket.as_ref().map_or(Kind::Request, Ticket::kind)
+    }
+
+    /// When to look next.
+    fn deadline(&self) -> Option<Instant> {
+        let state = self.state();
+        if let Some((_, at)) = state.end {
+            return Some(at + GRACE);
+        }
+        let (timeouts, active) = (state.timeouts?, state.active?);
+        match state.phase {
+            Phase::Waiting => Some(active + timeouts.first_byte),
+            Phase::Body => Some(active + timeouts.idle),
+            Phase::Idle | Phase::Connecting | Phase::Stream => None,
+        }
+    }
+
+    /// Looks whether the exchange is due; whether it must be dropped now.
+    fn look(&self, now: Instant, all: bool) -> bool {
+        let mut state = self.state();
+        if let Some((_, at)) = state.end {
+            return now >= at + GRACE;
+        }
+        let Some(ticket) = &state.ticket else { return all };
+        let end = if all || ticket.is_due() {
+            ticket.count_cut();
+            End::Cut
+        } else {
+            let (Some(timeouts), Some(active)) = (state.timeouts, state.active) else { return false };
+            let silent = now.saturating_duration_since(active);
+            match state.phase {
+                Phase::Waiting if silent >= timeouts.first_byte => End::FirstByte,
+                Phase::Body if silent >= timeouts.idle => End::Idle,
+                _ => return false,
+            }
+        };
+        state.end = Some((end, now));
+        // Before the response head the client can still be told; after it, dropping is the honest signal.
+        let gentle = state.phase == Phase::Waiting && state.lease.as_ref().is_some_and(Lease::end);
+        !gentle
+    }
+
+    /// Returns when the exchange must be dropped. `bell` rings when drains pass deadlines, `all` turns true
+    /// when everything must end.
+    pub(crate) async fn watch(&self, mut bell: watch::Receiver<u64>, mut all: watch::Receiver<bool>) {
+        loop {
+            let deadline = self.deadline();
+            let alarm = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                Ok(()) = bell.changed() => {}
+                Ok(()) = all.changed() => {}
+                () = alarm => {}
+            }
+            let everything = *all.borrow_and_update();
+            if self.look(Instant::now(), everything) {
+                return;
+            }
+        }
+    }
+}

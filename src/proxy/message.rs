@@ -1,0 +1,305 @@
+//! What Weir changes in a message: forwarded headers towards the endpoint, hop-by-hop ones towards the client.
+//!
+//! The engine strips hop-by-hop fields from requests; responses are ours to clean. What a client says about
+//! itself (`X-Forwarded-*`, `Forwarded`, `X-Real-IP`, `X-Request-Id`) is kept only from trusted proxies.
+
+use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use pingora_core::protocols::http::server::Session as ServerSession;
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use crate::drain::Kind;
+use crate::traffic::{HttpVersion, Refusal, Request};
+
+/// A request head of the engine, as the traffic stages see it.
+pub(crate) struct View<'a> {
+    pub(crate) head: &'a RequestHeader,
+    pub(crate) client: Option<IpAddr>,
+}
+
+impl Request for View<'_> {
+    fn version(&self) -> HttpVersion {
+        match self.head.version {
+            http::Version::HTTP_2 => HttpVersion::Http2,
+            http::Version::HTTP_11 => HttpVersion::Http11,
+            _ => HttpVersion::Http10,
+        }
+    }
+
+    fn method(&self) -> &str {
+        self.head.method.as_str()
+    }
+
+    fn target(&self) -> &[u8] {
+        if self.head.version == http::Version::HTTP_2 {
+            self.head.uri.path_and_query().map_or(b"/", |target| target.as_str().as_bytes())
+        } else {
+            self.head.raw_path()
+        }
+    }
+
+    fn authority(&self) -> Option<&[u8]> {
+        if self.head.version == http::Version::HTTP_2 {
+            self.head.uri.authority().map(|authority| authority.as_str().as_bytes())
+        } else {
+            None
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.head.headers.get(name).map(HeaderValue::as_bytes)
+    }
+
+    fn for_each_header(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        for (name, value) in &self.head.headers {
+            visit(name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+}
+
+/// What a request tells its endpoint about where it comes from.
+pub(crate) struct Provenance<'a> {
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) trusted: bool,
+    pub(crate) tls: bool,
+    pub(crate) authority: &'a str,
+    pub(crate) request_id: &'a str,
+    pub(crate) version: http::Version,
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// The header that carries a request's id.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that names the cause of an answer that is Weir's own.
+const WEIR_ERROR: HeaderName = HeaderName::from_static("weir-error");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Sets `X-Forwarded-*`, `Via` and the request id on a request to an endpoint.
+///
+/// # Errors
+/// Only if a value is no header value, which what the guard admitted always is.
+pub(crate) fn to_origin(head: &mut RequestHeader, from: &Provenance<'_>) -> Result<()> {
+    if !from.trusted {
+        head.remove_header(&header::FORWARDED);
+        head.remove_header(&REAL_IP);
+    }
+    if let Some(peer) = from.peer {
+        let chain = match joined(head, &FORWARDED_FOR).filter(|_| from.trusted) {
+            Some(before) => format!("{before}, {peer}"),
+            None => peer.to_string(),
+        };
+        head.insert_header(FORWARDED_FOR, chain)?;
+    } else if !from.trusted {
+        head.remove_header(&FORWARDED_FOR);
+    }
+    if !(from.trusted && head.headers.contains_key(FORWARDED_PROTO)) {
+        head.insert_header(FORWARDED_PROTO, if from.tls { "https" } else { "http" })?;
+    }
+    if !(from.trusted && head.headers.contains_key(FORWARDED_HOST)) {
+        head.insert_header(FORWARDED_HOST, from.authority)?;
+    }
+    head.insert_header(REQUEST_ID, from.request_id)?;
+    head.append_header(header::VIA, via(from.version))?;
+    Ok(())
+}
+
+/// All values of a list header as one, if it has any that are text.
+fn joined(head: &RequestHeader, name: &HeaderName) -> Option<String> {
+    let values: Vec<&str> = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+fn via(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_2 => "2.0 weir",
+        http::Version::HTTP_10 => "1.0 weir",
+        _ => "1.1 weir",
+    }
+}
+
+/// Takes what concerns only the upstream connection out of a response (RFC 9110 §7.6.1).
+///
+/// `Transfer-Encoding` stays: it is the engine's framing towards the client, not the endpoint's.
+pub(crate) fn to_client(head: &mut ResponseHeader) {
+    let upgrading = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
+    let nominated: Vec<HeaderName> = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| token.trim().parse().ok())
+        .filter(|name| !matches!(*name, header::UPGRADE | header::TRANSFER_ENCODING | header::CONTENT_LENGTH))
+        .collect();
+    for name in nominated {
+        head.remove_header(&name);
+    }
+    if !upgrading {
+        head.remove_header(&header::CONNECTION);
+        head.remove_header(&header::UPGRADE);
+    }
+    head.remove_header(&KEEP_ALIVE);
+    head.remove_header(&PROXY_CONNECTION);
+}
+
+/// What kind of work a response makes of its request.
+pub(crate) fn kind_of(request: &RequestHeader, response: &ResponseHeader) -> Kind {
+    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        let websocket = response
+            .headers
+            .get(header::UPGRADE)
+            .is_some_and(|token| token.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        return if websocket { Kind::WebSocket } else { Kind::Upgrade };
+    }
+    let starts = |value: Option<&HeaderValue>, prefix: &str| {
+        value.is_some_and(|value| {
+            value.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+        })
+    };
+    if starts(response.headers.get(header::CONTENT_TYPE), "text/event-stream") {
+        Kind::Sse
+    } else if is_grpc(request) {
+        Kind::Grpc
+    } else {
+        Kind::Request
+    }
+}
+
+/// Whether a request is a gRPC call.
+pub(crate) fn is_grpc(request: &RequestHeader) -> bool {
+    request
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Whether a request says beforehand that it wants a stream, which may be silent for long.
+pub(crate) fn wants_stream(request: &RequestHeader) -> bool {
+    is_grpc(request)
+        || request
+            .headers
+            .get(header::ACCEPT)
+            .is_some_and(|value| memchr::memmem::find(value.as_bytes(), b"text/event-stream").is_some())
+}
+
+/// Writes an answer of our own: a small text body and the cause in a header.
+///
+/// # Errors
+/// If the client is gone.
+pub(crate) async fn answer(session: &mut ServerSession, refusal: Refusal, head_only: bool) -> Result<()> {
+    let body = format!("{} {}\n", refusal.status, refusal.text);
+    let mut head = ResponseHeader::build(refusal.status, Some(5))?;
+    head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    head.insert_header(WEIR_ERROR, refusal.cause)?;
+    if refusal.close {
+        session.set_keepalive(None);
+    }
+    session.write_response_header(Box::new(head)).await?;
+    let body = if head_only { Bytes::new() } else { Bytes::from(body) };
+    session.write_response_body(body, true).await
+}
+
+/// A random token of 128 bits in hexadecimal: a request id or an affinity key.
+pub(crate) fn random_token() -> String {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(std::thread::current().id()));
+    }
+    // SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). Unique, not secret.
+    let next = || {
+        STATE.with(|state| {
+            let seed = state.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+            state.set(seed);
+            let mut mixed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            mixed ^ (mixed >> 31)
+        })
+    };
+    format!("{:016x}{:016x}", next(), next())
+}
+
+/// The `Set-Cookie` value that gives a client its affinity key.
+pub(crate) fn affinity_cookie(name: &str, key: &str, max_age: Option<Duration>, tls: bool) -> String {
+    let max_age = max_age.map_or_else(String::new, |age| format!("; Max-Age={}", age.as_secs()));
+    let secure = if tls { "; Secure" } else { "" };
+    format!("{name}={key}; Path=/; HttpOnly; SameSite=Lax{max_age}{secure}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> RequestHeader {
+        RequestHeader::build("GET", b"/", None).unwrap()
+    }
+
+    fn provenance(trusted: bool) -> Provenance<'static> {
+        Provenance {
+            peer: Some("10.0.0.9".parse().unwrap()),
+            trusted,
+            tls: true,
+            authority: "shop.example.com",
+            request_id: "abc",
+            version: http::Version::HTTP_11,
+        }
+    }
+
+    #[test]
+    fn a_strangers_forwarded_headers_are_replaced() {
+        let mut head = request();
+        for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-real-ip"] {
+            head.insert_header(name, "6.6.6.6").unwrap();
+        }
+        to_origin(&mut head, &provenance(false)).unwrap();
+        let value = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(value("x-forwarded-for").as_deref(), Some("10.0.0.9"));
+        assert_eq!(value("x-forwarded-proto").as_deref(), Some("https"));
+        assert_eq!(value("x-forwarded-host").as_deref(), Some("shop.example.com"));
+        assert_eq!((value("forwarded"), value("x-real-ip")), (None, None));
+        assert_eq!(value("via").as_deref(), Some("1.1 weir"));
+    }
+
+    #[test]
+    fn a_trusted_proxys_chain_is_continued() {
+        let mut head = request();
+        head.append_header("x-forwarded-for", "1.1.1.1").unwrap();
+        head.append_header("x-forwarded-for", "2.2.2.2").unwrap();
+        head.insert_header("x-forwarded-proto", "http").unwrap();
+        to_origin(&mut head, &provenance(true)).unwrap();
+        assert_eq!(head.headers.get("x-forwarded-for").unwrap(), "1.1.1.1, 2.2.2.2, 10.0.0.9");
+        assert_eq!(head.headers.get("x-forwarded-proto").unwrap(), "http");
+    }
+
+    #[test]
+    fn nominated_response_fields_do_not_reach_the_client() {
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        head.insert_header("connection", "close, X-Secret").unwrap();
+        head.insert_header("x-secret", "1").unwrap();
+        head.insert_header("keep-alive", "timeout=5").unwrap();
+        to_client(&mut head);
+        assert!(head.headers.is_empty(), "{:?}", head.headers);
+    }
+
+    #[test]
+    fn random_tokens_differ() {
+        let tokens: std::collections::HashSet<String> = (0..1_000).map(|_| random_token()).collect();
+        assert_eq!(tokens.len(), 1_000);
+        assert!(tokens.iter().all(|token| token.len() == 32));
+    }
+}

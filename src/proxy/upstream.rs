@@ -1,0 +1,276 @@
+//! Connections to endpoints: how they are dialled, when they may be reused, how they are closed.
+//!
+//! pingora pools upstream connections but offers no way to evict them, so each connection that we dial carries
+//! a [`Link`] with its own duplicate of the socket. A drain shuts idle sockets down through it (the pool sees
+//! the end of stream and forgets them), a deadline ends the connection under a request, and a connection that
+//! must not be reused says so at the moment somebody takes it from the pool.
+//!
+//! Invariant: a connection whose response began before its request was fully written is never reused; the
+//! endpoint could take the rest of that request for the start of the next one.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::connectors::L4Connect;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{Digest, GetProxyDigest, TcpKeepalive};
+use pingora_core::upstreams::peer::{HttpPeer, PeerOptions};
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use pingora_error::{Error, ErrorType, OrErr, Result};
+use pingora_http::ResponseHeader;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::model::Address;
+use crate::snapshot::live::{EndpointLive, UpstreamConnection};
+use crate::snapshot::{Endpoint, Timeouts, UpstreamTls};
+
+/// An open upstream connection, told apart from its stream so that others can end it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    socket: OwnedFd,
+    live: Arc<EndpointLive>,
+    max_idle: usize,
+    /// Requests on it now; more than one only over HTTP/2.
+    busy: AtomicUsize,
+    /// Not to be used again once it is free.
+    closing: AtomicBool,
+    /// Whether it counts among the endpoint's idle connections.
+    counted_idle: AtomicBool,
+}
+
+impl Link {
+    fn shut(&self) {
+        // The peer may have closed it first; there is nobody to tell.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+
+    /// Takes the connection for one request. `None` if it must not be reused.
+    fn take(self: &Arc<Self>, reused: bool) -> Option<Lease> {
+        let others = self.busy.fetch_add(1, Ordering::SeqCst);
+        let lease = Lease(Arc::clone(self));
+        if self.counted_idle.swap(false, Ordering::AcqRel) {
+            self.live.idle.fetch_sub(1, Ordering::Relaxed);
+        }
+        if reused && others == 0 && self.closing.load(Ordering::SeqCst) { None } else { Some(lease) }
+    }
+}
+
+impl UpstreamConnection for Link {
+    fn close_idle(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        if self.busy.load(Ordering::SeqCst) == 0 {
+            self.shut();
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if *self.counted_idle.get_mut() {
+            self.live.idle.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A request's hold on an upstream connection.
+#[derive(Debug)]
+#[must_use = "the connection is busy only while its lease lives"]
+pub(crate) struct Lease(Arc<Link>);
+
+impl Lease {
+    /// The lease of a connection that the engine just made or took from its pool.
+    ///
+    /// # Errors
+    /// [`ErrorType::Custom`] with [`NOT_REUSABLE`] if the connection must not be reused; nothing was sent on it.
+    pub(crate) fn of(digest: Option<&Digest>, reused: bool) -> Result<Option<Self>> {
+        let Some(link) = digest
+            .and_then(|digest| digest.proxy_digest.as_ref())
+            .and_then(|proxy| proxy.user_data.as_ref())
+            .and_then(|data| data.downcast_ref::<Arc<Link>>())
+        else {
+            return Ok(None);
+        };
+        match link.take(reused) {
+            Some(lease) => Ok(Some(lease)),
+            None => Error::e_explain(NOT_REUSABLE, "the pooled connection was to be closed"),
+        }
+    }
+
+    /// The connection must not be reused after this request.
+    pub(crate) fn spoil(&self) {
+        self.0.closing.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the endpoint has sent something that was not read yet.
+    pub(crate) fn has_unread(&self) -> bool {
+        let mut byte = [0u8; 1];
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.0.socket, &mut byte, flags).is_ok_and(|(_, read)| read > 0)
+    }
+
+    /// Ends the connection now if this request is the only one on it; whether it did.
+    pub(crate) fn end(&self) -> bool {
+        self.spoil();
+        let alone = self.0.busy.load(Ordering::SeqCst) <= 1;
+        if alone {
+            self.0.shut();
+        }
+        alone
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let link = &self.0;
+        if link.busy.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return;
+        }
+        if !link.counted_idle.swap(true, Ordering::AcqRel)
+            && link.live.idle.fetch_add(1, Ordering::Relaxed) >= link.max_idle
+        {
+            link.closing.store(true, Ordering::SeqCst);
+        }
+        if link.closing.load(Ordering::SeqCst) || !link.live.is_welcome() {
+            link.close_idle();
+        }
+    }
+}
+
+/// The error type of a pooled connection that is not to be reused: take another one.
+pub(crate) const NOT_REUSABLE: ErrorType = ErrorType::Custom("weir: pooled connection not reusable");
+
+/// Dials one endpoint.
+#[derive(Debug)]
+struct Dialler {
+    live: Arc<EndpointLive>,
+    max_idle: usize,
+    connect: Duration,
+}
+
+#[async_trait]
+impl L4Connect for Dialler {
+    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        let dial = async {
+            match address {
+                SocketAddr::Inet(address) => {
+                    let stream = TcpStream::connect(address).await?;
+                    // A peer that vanished without a word is noticed while its request waits.
+                    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+                    let socket = stream.as_fd().try_clone_to_owned()?;
+                    Ok((Stream::from(stream), socket))
+                }
+                SocketAddr::Unix(address) => {
+                    let path = address.as_pathname().ok_or(io::ErrorKind::InvalidInput)?;
+                    let stream = UnixStream::connect(path).await?;
+                    let socket = stream.as_fd().try_clone_to_owned()?;
+                    Ok((Stream::from(stream), socket))
+                }
+            }
+        };
+        let (mut stream, socket) = match tokio::time::timeout(self.connect, dial).await {
+            Ok(Ok(dialled)) => dialled,
+            Ok(Err(error)) => return Error::e_because(connect_error(&error), "dialling the endpoint", error),
+            Err(_) => {
+                return Error::e_explain(ErrorType::ConnectTimedout, format!("no connection within {:?}", self.connect));
+            }
+        };
+        let link = Arc::new(Link {
+            socket,
+            live: Arc::clone(&self.live),
+            max_idle: self.max_idle,
+            busy: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            counted_idle: AtomicBool::new(false),
+        });
+        let weak: std::sync::Weak<dyn UpstreamConnection> = Arc::<Link>::downgrade(&link);
+        self.live.opened(weak);
+        let no_response = Box::new(ResponseHeader::build_no_case(200, Some(0))?);
+        stream.set_proxy_digest(ProxyDigest::new(no_response, Some(Box::new(link))));
+        Ok(stream)
+    }
+}
+
+/// Data sent and not acknowledged for this long ends the connection (`TCP_USER_TIMEOUT`, RFC 5482).
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn connect_error(error: &io::Error) -> ErrorType {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+        io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+        _ => ErrorType::ConnectError,
+    }
+}
+
+/// What does not change from request to request about the connections to an endpoint.
+pub(crate) fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
+    let upstream = &endpoint.upstream;
+    let tls = upstream.tls.is_some();
+    let sni = upstream.tls.as_ref().map_or_else(String::new, |tls| server_name(endpoint, tls));
+    let mut peer = match &endpoint.address {
+        Address::Inet(address) => HttpPeer::new(*address, tls, sni),
+        Address::Unix(path) => {
+            HttpPeer::new_uds(path.to_str().or_err(ErrorType::InternalError, "socket path")?, tls, sni)?
+        }
+    };
+    // Connections of one endpoint are never another's, whatever the address says.
+    peer.group_key = endpoint.live.id;
+    let options: &mut PeerOptions = &mut peer.options;
+    options.connection_timeout = Some(timeouts.connect);
+    options.total_connection_timeout = Some(timeouts.connect);
+    options.write_timeout = Some(timeouts.idle);
+    options.idle_timeout = Some(timeouts.pool_idle);
+    options.max_h2_streams = H2_STREAMS;
+    options.h2_ping_interval = Some(H2_PING);
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: Duration::from_secs(15),
+        interval: Duration::from_secs(5),
+        count: 3,
+        #[cfg(target_os = "linux")]
+        user_timeout: USER_TIMEOUT,
+    });
+    options.custom_l4 = Some(Arc::new(Dialler {
+        live: Arc::clone(&endpoint.live),
+        max_idle: upstream.max_idle,
+        connect: timeouts.connect,
+    }));
+    if upstream.http2 {
+        options.set_http_version(2, 2);
+    }
+    if let Some(tls) = &upstream.tls {
+        options.verify_cert = tls.verify;
+        options.verify_hostname = tls.verify;
+        options.ca = tls.ca.as_ref().map(|authorities| {
+            let parsed: Vec<WrappedX509> =
+                authorities.iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect();
+            Arc::from(parsed.into_boxed_slice())
+        });
+        peer.client_cert_key =
+            tls.client.as_ref().map(|pair| Arc::new(CertKey::new(pair.chain.clone(), pair.key.clone())));
+    }
+    Ok(peer)
+}
+
+/// Streams at once on one HTTP/2 upstream connection, as most servers allow.
+const H2_STREAMS: usize = 100;
+
+/// How often an HTTP/2 upstream connection is asked whether it lives.
+const H2_PING: Duration = Duration::from_secs(20);
+
+/// The name to verify: never empty, because the engine skips verification without one.
+fn server_name(endpoint: &Endpoint, tls: &UpstreamTls) -> String {
+    tls.sni.as_deref().map_or_else(
+        || {
+            let host = endpoint.name.rsplit_once(':').map_or(&*endpoint.name, |(host, _)| host);
+            host.trim_start_matches('[').trim_end_matches(']').to_owned()
+        },
+        str::to_owned,
+    )
+}
+
