@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::connection::Handle;
 use super::upstream::Lease;
 use crate::drain::{Kind, Ticket};
 use crate::snapshot::Timeouts;
@@ -39,8 +40,10 @@ pub(crate) enum End {
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What the two halves of an exchange share. Both run in one task, so its lock is never contended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Exchange {
+    /// The client's connection.
+    pub(crate) handle: Arc<Handle>,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -67,6 +70,15 @@ enum Phase {
 }
 
 impl Exchange {
+    pub(crate) fn new(handle: Arc<Handle>) -> Self {
+        Self { handle, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// An exchange that no lane started; it is never ended from outside.
+    pub(crate) fn orphan() -> Self {
+        Self::new(Handle::new(None, false, None))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,109 @@
+//! The decisions on one request before anything goes to an endpoint: guard, route, split.
+
+use std::sync::Arc;
+
+use pingora_http::RequestHeader;
+use tokio::time::Instant;
+
+use super::failure::{BODY_TOO_LARGE, NO_ENDPOINT, NO_ROUTE};
+use super::message::{self, REQUEST_ID, View};
+use super::pass::{Attempt, Head, Pass, Retries, Routed, Stage};
+use crate::traffic::balance::Tried;
+use crate::traffic::guard::{self, Framing};
+use crate::traffic::{HttpVersion, Refusal, Request};
+
+/// Longest value of a client that the access log repeats.
+const LOGGED_BYTES: usize = 1024;
+
+/// Admits a request and chooses its route and version.
+///
+/// # Errors
+/// The refusal to answer with; the pass knows what was chosen before it.
+pub(crate) fn admit(head: &RequestHeader, pass: &mut Pass) -> Result<(), Refusal> {
+    let snapshot = pass.gear.current.load();
+    let handle = Arc::clone(&pass.exchange.handle);
+    let trusted = snapshot.trusts(handle.client);
+    pass.client = if trusted { forwarded_client(head).or(handle.client) } else { handle.client };
+    pass.request_id = request_id(head, trusted);
+    let view = View { head, client: pass.client };
+    if pass.gear.access_log.enabled() {
+        pass.head = Some(Box::new(logged_head(&view)));
+    }
+    let admitted = guard::admit(&view, &snapshot.limits)?;
+    let route = Arc::clone(snapshot.table.find(&admitted.host, &admitted.path, &view).ok_or(NO_ROUTE)?);
+    let service = Arc::clone(&route.service);
+    let choice = service.chooser.choose(&view);
+    let length = match admitted.framing {
+        Framing::Length(length) | Framing::Frames { length: Some(length) } => length,
+        _ => 0,
+    };
+    let upgrade = admitted.upgrade.and_then(|offer| offer.choose(&service.upgrades)).map(Box::from);
+    let new_key = choice.wants_cookie.then(message::random_token);
+    let (version, key) = match &new_key {
+        Some(key) => service.chooser.version_of_new_key(key.as_bytes()).unwrap_or((choice.version, choice.key)),
+        None => (choice.version, choice.key),
+    };
+    let routed = Routed {
+        version,
+        reason: choice.reason,
+        key,
+        new_key,
+        target: admitted.target_changed.then(|| admitted.target.as_bytes().into()),
+        authority: admitted.authority.into(),
+        upgrade,
+        has_body: admitted.framing.has_body(),
+        stream_wanted: message::wants_stream(head),
+        tried: Tried::default(),
+        endpoint: None,
+        attempt: Attempt { began: Instant::now(), fresh: false, failed: None },
+        retries: Retries::default(),
+        informational: 0,
+        first_byte: None,
+        snapshot: Arc::clone(&snapshot),
+        route,
+    };
+    pass.stage = Stage::Routed(Box::new(routed));
+    pass.request_entered();
+    if !choice.available {
+        pass.no_endpoint();
+        return Err(NO_ENDPOINT.refusal);
+    }
+    let limit = service.body_bytes.or(snapshot.limits.body_bytes);
+    if limit.is_some_and(|limit| length > limit) {
+        return Err(BODY_TOO_LARGE);
+    }
+    Ok(())
+}
+
+/// The client that a trusted proxy names: the last address of `X-Forwarded-For`.
+fn forwarded_client(head: &RequestHeader) -> Option<std::net::IpAddr> {
+    let last = head.headers.get_all("x-forwarded-for").iter().next_back()?;
+    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+}
+
+fn request_id(head: &RequestHeader, trusted: bool) -> String {
+    let given = head.headers.get(&REQUEST_ID).filter(|_| trusted).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if !id.is_empty() && id.len() <= 128 => id.to_owned(),
+        _ => message::random_token(),
+    }
+}
+
+fn logged_head(view: &View<'_>) -> Head {
+    let text = |bytes: &[u8]| {
+        String::from_utf8_lossy(bytes.get(..LOGGED_BYTES.min(bytes.len())).unwrap_or_default()).into_owned()
+    };
+    let target = view.target();
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    Head {
+        method: text(view.method().as_bytes()),
+        host: text(view.authority().or_else(|| view.header("host")).unwrap_or_default()),
+        path: text(path),
+        protocol: match view.version() {
+            HttpVersion::Http10 => "HTTP/1.0",
+            HttpVersion::Http11 => "HTTP/1.1",
+            HttpVersion::Http2 => "HTTP/2",
+        },
+    }
+}
+

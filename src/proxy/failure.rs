@@ -1,0 +1,98 @@
+//! What went wrong between Weir and an endpoint: one kind for metrics, one answer for the client.
+
+use pingora_error::{Error, ErrorSource, ErrorType};
+
+use super::exchange::End;
+use crate::telemetry::UpstreamError;
+use crate::traffic::Refusal;
+
+/// A failed attempt, as it is counted and answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: UpstreamError,
+    pub(crate) refusal: Refusal,
+}
+
+const fn failure(kind: UpstreamError, status: u16, cause: &'static str, text: &'static str) -> Failure {
+    Failure { kind, refusal: Refusal { status, cause, text, close: false } }
+}
+
+pub(crate) const NO_ENDPOINT: Failure =
+    failure(UpstreamError::NoEndpoint, 503, "no_endpoint", "no endpoint of this version is ready");
+const CONNECT: Failure = failure(UpstreamError::Connect, 502, "connect", "the endpoint does not accept connections");
+const CONNECT_TIMEOUT: Failure =
+    failure(UpstreamError::Connect, 504, "connect_timeout", "the endpoint did not accept a connection in time");
+const TLS: Failure = failure(UpstreamError::Tls, 502, "tls", "no trusted TLS connection to the endpoint");
+const TIMEOUT: Failure = failure(UpstreamError::Timeout, 504, "timeout", "the endpoint did not answer in time");
+const RESET: Failure = failure(UpstreamError::Reset, 502, "reset", "the endpoint closed the connection");
+const PROTOCOL: Failure = failure(UpstreamError::Protocol, 502, "protocol", "the endpoint's answer is not valid HTTP");
+
+/// Nothing matches the request.
+pub(crate) const NO_ROUTE: Refusal =
+    Refusal { status: 404, cause: "no_route", text: "no route matches this request", close: false };
+/// The body is larger than the service takes.
+pub(crate) const BODY_TOO_LARGE: Refusal =
+    Refusal { status: 413, cause: "body_too_large", text: "the request's body is too large", close: true };
+/// The drain's deadline passed before the endpoint answered.
+pub(crate) const DRAINED: Refusal =
+    Refusal { status: 503, cause: "drain_deadline", text: "the server is going away", close: true };
+/// A fault of our own.
+const INTERNAL: Refusal = Refusal { status: 500, cause: "internal", text: "an error inside the proxy", close: true };
+/// The engine found the request wrong where the guard did not.
+const BAD_REQUEST: Refusal =
+    Refusal { status: 400, cause: "bad_request", text: "the request is not valid HTTP", close: true };
+
+impl Failure {
+    /// What an error of the engine means, given that the exchange may have been ended from outside. `None` if
+    /// the endpoint is not to blame.
+    pub(crate) fn of(error: &Error, ended: Option<End>) -> Option<Self> {
+        match ended {
+            Some(End::FirstByte | End::Idle) => return Some(TIMEOUT),
+            Some(End::Cut) => return None,
+            None => {}
+        }
+        if matches!(error.esource(), ErrorSource::Downstream) {
+            return None;
+        }
+        Some(match error.etype() {
+            ErrorType::ConnectTimedout => CONNECT_TIMEOUT,
+            ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError
+            | ErrorType::BindError
+            | ErrorType::SocketError => CONNECT,
+            ErrorType::TLSHandshakeFailure
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::InvalidCert
+            | ErrorType::HandshakeError
+            | ErrorType::TLSWantX509Lookup => TLS,
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => TIMEOUT,
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => RESET,
+            ErrorType::InvalidHTTPHeader
+            | ErrorType::H1Error
+            | ErrorType::H2Error
+            | ErrorType::InvalidH2
+            | ErrorType::H2Downgrade => PROTOCOL,
+            _ if matches!(error.esource(), ErrorSource::Upstream) => RESET,
+            _ => return None,
+        })
+    }
+
+    /// Whether the connection broke, as an idle one does when its peer closes it at the same moment.
+    pub(crate) fn is_broken_connection(self) -> bool {
+        self == RESET
+    }
+}
+
+/// The answer for an error that no endpoint is to blame for; `None` when the client is gone.
+pub(crate) fn own_answer(error: &Error, ended: Option<End>) -> Option<Refusal> {
+    if ended == Some(End::Cut) {
+        return Some(DRAINED);
+    }
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ErrorType::HTTPStatus(413)) => Some(BODY_TOO_LARGE),
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Some(BAD_REQUEST),
+        (ErrorSource::Downstream, _) => None,
+        _ => Some(INTERNAL),
+    }
+}

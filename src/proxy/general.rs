@@ -1,0 +1,405 @@
+//! The general lane: pingora's `HttpProxy` carries HTTP/1 and HTTP/2, streams and upgrades; its hooks call the
+//! traffic stages in their order and hold no logic of their own.
+//!
+//! ```text
+//! early_request_filter   the head is complete: clock, timeouts
+//! request_filter         guard ─ route ─ split
+//! upstream_peer          balance ─ which connection          (again for each attempt)
+//! upstream_request_filter, response_filter                   what we change in messages
+//! fail_to_connect, error_while_proxy                         what may be tried again
+//! fail_to_proxy          the one place for answers of our own to a failure
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer};
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use tokio::time::Instant;
+
+use super::exchange::EXCHANGE;
+use super::failure::{self, Failure, NO_ENDPOINT};
+use super::message::{self, Provenance, View};
+use super::pass::{Pass, Routed};
+use super::record::Gear;
+use super::upstream::{self, Lease, NOT_REUSABLE};
+use super::{admission, exchange::Exchange};
+use crate::telemetry::RetryReason;
+
+/// The hooks.
+pub(crate) struct General {
+    pub(crate) gear: Arc<Gear>,
+}
+
+/// Attempts that the engine makes at most: the first, one retry of each kind, and pooled connections that turn
+/// out not to be reusable before anything was sent.
+pub(crate) const MAX_ATTEMPTS: usize = 3 + MAX_PASSED_OVER as usize;
+const MAX_PASSED_OVER: u8 = 16;
+
+/// Informational responses passed on at most for one request.
+const MAX_INFORMATIONAL: u8 = 10;
+
+/// The largest response head that is passed on, in bytes of names and values.
+const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+
+/// An unread request body is read for at most this long, so that the connection can be used again.
+const BODY_DRAIN: Duration = Duration::from_secs(1);
+
+fn routed(pass: &mut Pass) -> Result<&mut Routed> {
+    pass.routed_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no route yet"))
+}
+
+#[async_trait]
+impl ProxyHttp for General {
+    type CTX = Pass;
+
+    fn new_ctx(&self) -> Pass {
+        let exchange = EXCHANGE.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(Exchange::orphan()));
+        Pass::new(Arc::clone(&self.gear), exchange)
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<()> {
+        pass.began = Some(Instant::now());
+        pass.exchange.handle.request_begun();
+        let client = self.gear.current.peek().client;
+        // Without this the engine waits for the next request for ever.
+        if session.get_keepalive().is_some() {
+            let seconds = if self.gear.is_leaving() { None } else { Some(client.keepalive.as_secs().max(1)) };
+            session.set_keepalive(seconds);
+        }
+        session.set_write_timeout(Some(client.write_timeout));
+        session.as_downstream_mut().set_total_drain_timeout(Some(BODY_DRAIN));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
+        let Err(refusal) = admission::admit(session.req_header(), pass) else { return Ok(false) };
+        pass.answered(refusal);
+        let head_only = session.req_header().method == http::Method::HEAD;
+        message::answer(session.as_downstream_mut(), refusal, head_only).await?;
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, pass: &mut Pass) -> Result<Box<HttpPeer>> {
+        let exchange = Arc::clone(&pass.exchange);
+        let routed = routed(pass)?;
+        let Some(at) = routed.pick() else {
+            if let Some(version) = routed.version() {
+                version.series.upstream_error(NO_ENDPOINT.kind);
+            }
+            routed.attempt.failed.get_or_insert(NO_ENDPOINT.refusal);
+            return Error::e_explain(ErrorType::HTTPStatus(NO_ENDPOINT.refusal.status), NO_ENDPOINT.refusal.text);
+        };
+        routed.endpoint = Some(at);
+        routed.attempt.began = Instant::now();
+        let timeouts = routed.service().timeouts;
+        let Some(endpoint) = routed.endpoint() else {
+            return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
+        };
+        exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.attempt.began);
+        let mut peer = Box::new(upstream::peer(endpoint, &timeouts)?);
+        if routed.attempt.fresh {
+            peer.group_key = upstream::one_time_key();
+            peer.options.idle_timeout = Some(Duration::ZERO);
+        }
+        if endpoint.upstream.http2 && !routed.stream_wanted {
+            peer.options.read_timeout = Some(timeouts.first_byte);
+        }
+        peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
+            None => H1UpgradePolicy::Deny,
+            Some(token) if token.eq_ignore_ascii_case("websocket") => H1UpgradePolicy::WebSocketOnly,
+            Some(_) => H1UpgradePolicy::Preserve,
+        };
+        Ok(peer)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        digest: Option<&Digest>,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        let lease = Lease::of(digest, reused)?;
+        pass.exchange.connected(lease, Instant::now());
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        let handle = Arc::clone(&pass.exchange.handle);
+        let Some(routed) = pass.routed() else { return Ok(()) };
+        let service = routed.service();
+        message::to_origin(
+            head,
+            &Provenance {
+                peer: handle.client,
+                trusted: routed.snapshot.trusts(handle.client),
+                tls: handle.tls,
+                authority: &routed.authority,
+                request_id: &pass.request_id,
+                version: session.req_header().version,
+            },
+        )?;
+        if let Some(target) = &routed.target {
+            message::set_target(head, target)?;
+        }
+        if let Some(host) = &service.host {
+            message::set_host(head, host)?;
+        }
+        if let Some(token) = &routed.upgrade {
+            message::offer_upgrade(head, token)?;
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        let bytes = body.as_ref().map_or(0, Bytes::len) as u64;
+        let exchange = Arc::clone(&pass.exchange);
+        if bytes > 0 {
+            exchange.moved(Instant::now());
+        }
+        pass.bytes_in += bytes;
+        let total = pass.bytes_in;
+        let Some(routed) = pass.routed() else { return Ok(()) };
+        let limit = routed.service().body_bytes.or(routed.snapshot.limits.body_bytes);
+        if !pass.kind.is_stream() && limit.is_some_and(|limit| total > limit) {
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
+        }
+        if end_of_stream && routed.has_body && exchange.answered_early() {
+            exchange.spoil();
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        let exchange = Arc::clone(&pass.exchange);
+        let routed = routed(pass)?;
+        if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            routed.informational = routed.informational.saturating_add(1);
+            if routed.informational > MAX_INFORMATIONAL {
+                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many 1xx responses").into_up());
+            }
+            return Ok(());
+        }
+        let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if size > MAX_RESPONSE_HEAD {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "the response head is too large").into_up());
+        }
+        let first_byte = routed.attempt.began.elapsed();
+        routed.first_byte = Some(first_byte);
+        if let Some(version) = routed.version() {
+            version.series.upstream(first_byte);
+        }
+        // The endpoint answered before it had the whole request: it may take the rest for another request.
+        if routed.has_body && !session.as_downstream_mut().is_body_done() {
+            exchange.spoil();
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, pass: &mut Pass) -> Result<()> {
+        if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        message::to_client(head);
+        pass.kind = message::kind_of(session.req_header(), head);
+        pass.status = Some(head.status.as_u16());
+        pass.exchange.responded(pass.kind, Instant::now());
+        if self.gear.is_leaving() {
+            session.set_keepalive(None);
+        }
+        if pass.kind.is_stream() {
+            // A silent client is no reason to end a stream; only a drain is.
+            session.as_downstream_mut().set_read_timeout(None);
+        }
+        if session.req_header().version == http::Version::HTTP_10
+            && head.remove_header(&header::TRANSFER_ENCODING).is_some()
+        {
+            // HTTP/1.0 has no chunks (RFC 9112 §7.1): the end of the connection ends the body.
+            head.set_version(http::Version::HTTP_10);
+            session.set_keepalive(None);
+        }
+        let tls = pass.exchange.handle.tls;
+        if let Some(routed) = pass.routed()
+            && let (Some(key), Some(cookie)) = (&routed.new_key, &routed.service().affinity_cookie)
+        {
+            let value = message::affinity_cookie(&cookie.name, key, cookie.max_age, tls);
+            head.append_header(header::SET_COOKIE, value)?;
+        }
+        pass.stream_opened();
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        pass: &mut Pass,
+    ) -> Result<Option<Duration>> {
+        if let Some(body) = body {
+            pass.bytes_out += body.len() as u64;
+            pass.exchange.moved(Instant::now());
+        }
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        pass: &mut Pass,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let failure = Failure::of(&error, pass.exchange.ended()).unwrap_or(NO_ENDPOINT);
+        pass.exchange.over();
+        error.set_retry(false);
+        let Some(routed) = pass.routed_mut() else { return error };
+        routed.attempt.failed = Some(failure.refusal);
+        if let Some(at) = routed.endpoint {
+            routed.tried.insert(at);
+        }
+        let again = routed.retries.connect == 0 && routed.pick().is_some();
+        if let Some(version) = routed.version() {
+            version.series.upstream_error(failure.kind);
+            if again {
+                version.series.retried(RetryReason::Connect);
+            }
+        }
+        if again {
+            routed.retries.connect += 1;
+            error.set_retry(true);
+        }
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        pass: &mut Pass,
+        reused: bool,
+    ) -> Box<Error> {
+        let failure = Failure::of(&error, pass.exchange.ended());
+        let untouched = session.response_written().is_none() && !session.as_ref().retry_buffer_truncated();
+        let idempotent = session.req_header().method.is_idempotent();
+        let passed_over = *error.etype() == NOT_REUSABLE;
+        pass.exchange.over();
+        error.set_retry(false);
+        let Some(routed) = pass.routed_mut() else { return error };
+        if passed_over {
+            routed.retries.passed_over += 1;
+            // After a few the pool is all stale: dial anew.
+            routed.attempt.fresh = routed.retries.passed_over >= MAX_PASSED_OVER;
+            error.set_retry(true);
+            return error;
+        }
+        let Some(failure) = failure else { return error };
+        routed.attempt.failed = Some(failure.refusal);
+        let again = reused
+            && idempotent
+            && untouched
+            && failure.is_broken_connection()
+            && routed.first_byte.is_none()
+            && routed.informational == 0
+            && routed.retries.reused == 0;
+        if let Some(version) = routed.version() {
+            version.series.upstream_error(failure.kind);
+            if again {
+                version.series.retried(RetryReason::Reused);
+            }
+        }
+        if again {
+            routed.retries.reused += 1;
+            routed.attempt.fresh = true;
+            error.set_retry(true);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, pass: &mut Pass) -> FailToProxy {
+        let ended = pass.exchange.ended();
+        let written = session.response_written().is_some_and(|head| !head.status.is_informational());
+        let blamed = Failure::of(error, ended).map(|failure| failure.refusal);
+        let failed = pass.routed().and_then(|routed| routed.attempt.failed);
+        let refusal = match error.etype() {
+            ErrorType::HTTPStatus(_) if *error.esource() != ErrorSource::Downstream => failed.or(blamed),
+            _ => blamed.or_else(|| failure::own_answer(error, ended)),
+        };
+        match refusal {
+            Some(mut refusal) if !written => {
+                // What the engine read of the request is unknown after an error: the connection ends.
+                refusal.close = true;
+                pass.answered(refusal);
+                let head_only = session.req_header().method == http::Method::HEAD;
+                pass.client_gone = message::answer(session.as_downstream_mut(), refusal, head_only).await.is_err();
+                pass.complete = !pass.client_gone;
+                FailToProxy { error_code: refusal.status, can_reuse_downstream: false }
+            }
+            Some(refusal) => {
+                pass.cause = Some(refusal.cause);
+                FailToProxy { error_code: 0, can_reuse_downstream: false }
+            }
+            None => {
+                pass.client_gone = true;
+                FailToProxy { error_code: 0, can_reuse_downstream: false }
+            }
+        }
+    }
+
+    async fn logging(&self, _session: &mut Session, error: Option<&Error>, pass: &mut Pass) {
+        if error.is_none() {
+            pass.complete = true;
+        }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _pass: &Pass, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _pass: &Pass,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+impl Gear {
+    /// Whether the process was told to stop, so that every response announces the close.
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,196 @@
+//! One request's way through Weir: what is known of it so far, and its record at the end.
+//!
+//! A pass moves forward only: `Arrived` → `Routed`, or → refused. What a later stage needs is in the variant
+//! of the earlier one, so a stage cannot run on what is not known yet.
+//!
+//! Invariant: every request whose head was read is recorded exactly once, when its pass is dropped, however it
+//! ended.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::exchange::{End, Exchange};
+use super::record::{self, Gear};
+use crate::drain::Kind;
+use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
+use crate::telemetry::Outcome;
+use crate::traffic::Refusal;
+use crate::traffic::balance::Tried;
+use crate::traffic::split::Reason;
+
+/// The engine's context of one request.
+pub(crate) struct Pass {
+    pub(crate) gear: Arc<Gear>,
+    pub(crate) exchange: Arc<Exchange>,
+    /// When the head was complete; none if it never was.
+    pub(crate) began: Option<Instant>,
+    pub(crate) stage: Stage,
+    /// How the client sees it so far.
+    pub(crate) status: Option<u16>,
+    pub(crate) cause: Option<&'static str>,
+    /// The client went away first.
+    pub(crate) client_gone: bool,
+    /// The exchange came to its regular end.
+    pub(crate) complete: bool,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) kind: Kind,
+    pub(crate) head: Option<Box<Head>>,
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) request_id: String,
+}
+
+/// What the access log says of the request's head; kept only when there is an access log.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) method: String,
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) protocol: &'static str,
+}
+
+/// How far a pass is.
+pub(crate) enum Stage {
+    /// The head may have arrived.
+    Arrived,
+    /// Route and version are chosen.
+    Routed(Box<Routed>),
+}
+
+/// A request whose route and version are chosen.
+pub(crate) struct Routed {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) route: Arc<Route>,
+    pub(crate) version: usize,
+    pub(crate) reason: Reason,
+    /// The client's affinity key, hashed: it also keeps the client on one endpoint.
+    pub(crate) key: Option<u64>,
+    /// A key made for this client, to be set as a cookie.
+    pub(crate) new_key: Option<String>,
+    /// The target to forward where it differs from the client's.
+    pub(crate) target: Option<Box<[u8]>>,
+    pub(crate) authority: Box<str>,
+    pub(crate) upgrade: Option<Box<str>>,
+    pub(crate) has_body: bool,
+    pub(crate) stream_wanted: bool,
+    pub(crate) tried: Tried,
+    pub(crate) endpoint: Option<usize>,
+    pub(crate) attempt: Attempt,
+    pub(crate) retries: Retries,
+    pub(crate) informational: u8,
+    /// Time from the start of the last attempt to its response head.
+    pub(crate) first_byte: Option<Duration>,
+}
+
+/// The attempt under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) began: Instant,
+    /// Use no pooled connection.
+    pub(crate) fresh: bool,
+    /// Why the last attempt failed.
+    pub(crate) failed: Option<Refusal>,
+}
+
+/// What was tried again so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Retries {
+    pub(crate) connect: u8,
+    pub(crate) reused: u8,
+    /// Pooled connections that turned out not to be reusable before anything was sent.
+    pub(crate) passed_over: u8,
+}
+
+impl Routed {
+    pub(crate) fn service(&self) -> &Arc<Service> {
+        &self.route.service
+    }
+
+    /// The chosen version.
+    pub(crate) fn version(&self) -> Option<&Version> {
+        self.route.service.versions.get(self.version)
+    }
+
+    /// The endpoint of the attempt under way.
+    pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
+        self.version()?.endpoints.get(self.endpoint?)
+    }
+
+    /// The next endpoint to try: of the chosen version, ready, not tried yet.
+    pub(crate) fn pick(&self) -> Option<usize> {
+        let version = self.version()?;
+        version.balancer.pick(
+            |at| version.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight()),
+            &self.tried,
+            self.key,
+        )
+    }
+}
+
+impl Pass {
+    pub(crate) fn new(gear: Arc<Gear>, exchange: Arc<Exchange>) -> Self {
+        Self {
+            gear,
+            exchange,
+            began: None,
+            stage: Stage::Arrived,
+            status: None,
+            cause: None,
+            client_gone: false,
+            complete: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            kind: Kind::Request,
+            head: None,
+            client: None,
+            request_id: String::new(),
+        }
+    }
+
+    /// Notes an answer of our own.
+    pub(crate) fn answered(&mut self, refusal: Refusal) {
+        self.status = Some(refusal.status);
+        self.cause = Some(refusal.cause);
+    }
+
+    pub(crate) fn routed(&self) -> Option<&Routed> {
+        match &self.stage {
+            Stage::Routed(routed) => Some(routed),
+            Stage::Arrived => None,
+        }
+    }
+
+    pub(crate) fn routed_mut(&mut self) -> Option<&mut Routed> {
+        match &mut self.stage {
+            Stage::Routed(routed) => Some(routed),
+            Stage::Arrived => None,
+        }
+    }
+
+    /// How the request ended, as its client saw it.
+    fn outcome(&self) -> Outcome {
+        let cut = self.exchange.ended() == Some(End::Cut);
+        match self.status {
+            // A stream that its client leaves, or that a drain cuts, ended as streams do.
+            Some(status) if self.complete || self.kind.is_stream() || cut => Outcome::Status(status),
+            Some(status) if !self.client_gone => Outcome::Status(status),
+            None if cut => Outcome::Status(503),
+            None if !self.client_gone && self.exchange.ended().is_some() => Outcome::Status(504),
+            Some(_) | None => Outcome::ClientClosed,
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(began) = self.began {
+            let cut = self.exchange.ended() == Some(End::Cut);
+            record::record(self, began.elapsed(), self.outcome(), cut);
+            self.exchange.over();
+            self.exchange.handle.request_ended();
+        }
+    }
+}
