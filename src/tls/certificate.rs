@@ -1,0 +1,297 @@
+//! Certificates with their keys: checked when they are loaded, chosen by the name that a client asks for.
+//!
+//! Everything that can be wrong with a pair is found at load, because a pair that is refused there leaves the
+//! old one in use, while one that is found wrong in a handshake is an outage.
+//!
+//! The common name is not read: no client has accepted it for a decade (RFC 9110 §4.3.4).
+//!
+//! Invariant: a name is kept in lower case and without the final dot.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, SignatureScheme};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+
+use super::{MAX_PEM_BYTES, Problem, Source, Unusable, provider};
+
+/// The two files of a certificate: names for messages, and bytes.
+#[derive(Clone, Copy)]
+pub struct Pair<'a> {
+    /// Where the certificate came from.
+    pub cert_file: &'a Path,
+    /// PEM: the server's certificate, then its chain.
+    pub cert: &'a [u8],
+    /// Where the private key came from.
+    pub key_file: &'a Path,
+    /// PEM: the private key.
+    pub key: &'a [u8],
+}
+
+impl fmt::Debug for Pair<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair")
+            .field("cert_file", &self.cert_file)
+            .field("key_file", &self.key_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One certificate that can be served.
+#[derive(Debug)]
+pub struct Certificate {
+    file: PathBuf,
+    names: Vec<Box<str>>,
+    not_after: SystemTime,
+    key: Arc<CertifiedKey>,
+}
+
+impl Certificate {
+    /// Checks a pair as of `now`.
+    ///
+    /// # Errors
+    /// The first [`Problem`] of the pair, with the file that has it.
+    pub fn load(pair: &Pair<'_>, now: SystemTime) -> Result<Self, Unusable> {
+        let chain = chain(pair.cert).map_err(|problem| problem.of(pair.cert_file))?;
+        let facts = facts(&chain, now).map_err(|problem| problem.of(pair.cert_file))?;
+        let key = private_key(pair.key).map_err(|problem| problem.of(pair.key_file))?;
+        let key = provider()
+            .key_provider
+            .load_private_key(key)
+            .map_err(|error| Problem::BadKey { reason: error.to_string() }.of(pair.key_file))?;
+        let key = CertifiedKey::new(chain, key);
+        match key.keys_match() {
+            Ok(()) => {}
+            Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                return Err(Problem::Mismatch { cert_file: pair.cert_file.to_owned() }.of(pair.key_file));
+            }
+            Err(error) => {
+                return Err(Problem::BadCertificate { position: 1, reason: error.to_string() }.of(pair.cert_file));
+            }
+        }
+        let Facts { names, not_after } = facts;
+        Ok(Self { file: pair.cert_file.to_owned(), names, not_after, key: Arc::new(key) })
+    }
+
+    /// The file that the certificate came from.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The DNS names that it is for, wildcards included. None for one that is only for IP addresses.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(AsRef::as_ref)
+    }
+
+    /// Its last moment.
+    #[must_use]
+    pub const fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// Whole days from `now` to its last moment; negative once that is more than a day ago.
+    #[must_use]
+    pub fn days_left(&self, now: SystemTime) -> i64 {
+        let days = |duration: Duration| i64::try_from(duration.as_secs() / SECONDS_PER_DAY).unwrap_or(i64::MAX);
+        match self.not_after.duration_since(now) {
+            Ok(left) => days(left),
+            Err(over) => -days(over.duration()),
+        }
+    }
+
+    /// What rustls serves.
+    #[must_use]
+    pub const fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
+
+    fn can_sign(&self, schemes: &[SignatureScheme]) -> bool {
+        self.key.key.choose_scheme(schemes).is_some()
+    }
+}
+
+/// The certificates of a listener, in the file's order. The first is the default.
+#[derive(Debug, Default)]
+pub struct Certificates {
+    all: Vec<Certificate>,
+    exact: HashMap<Box<str>, Vec<usize>>,
+    /// By what follows the first label: `*.example.com` is under `example.com`.
+    wildcard: HashMap<Box<str>, Vec<usize>>,
+}
+
+impl Certificates {
+    /// Checks all pairs as of `now`.
+    ///
+    /// # Errors
+    /// Every pair that cannot be used, each with its first [`Problem`].
+    pub fn load(pairs: &[Pair<'_>], now: SystemTime) -> Result<Self, Vec<Unusable>> {
+        let mut all = Vec::with_capacity(pairs.len());
+        let mut unusable = Vec::new();
+        for pair in pairs {
+            match Certificate::load(pair, now) {
+                Ok(certificate) => all.push(certificate),
+                Err(why) => unusable.push(why),
+            }
+        }
+        if unusable.is_empty() { Ok(Self::new(all)) } else { Err(unusable) }
+    }
+
+    /// The set of these certificates; the first is the default.
+    #[must_use]
+    pub fn new(all: Vec<Certificate>) -> Self {
+        let mut exact: HashMap<Box<str>, Vec<usize>> = HashMap::new();
+        let mut wildcard: HashMap<Box<str>, Vec<usize>> = HashMap::new();
+        for (position, certificate) in all.iter().enumerate() {
+            for name in certificate.names() {
+                let (index, key) = match name.strip_prefix("*.") {
+                    Some(parent) => (&mut wildcard, parent),
+                    None => (&mut exact, name),
+                };
+                index.entry(key.into()).or_default().push(position);
+            }
+        }
+        Self { all, exact, wildcard }
+    }
+
+    /// All of them, in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Certificate> {
+        self.all.iter()
+    }
+
+    /// The certificate for a client that asks for `sni` and can verify `schemes`.
+    ///
+    /// An exact name goes before a wildcard, which stands for one label, and that before the default. Among
+    /// several for one name (RSA beside ECDSA) it is the first that the client can verify. `None` only when
+    /// there is no certificate at all.
+    #[must_use]
+    pub fn find(&self, sni: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Certificate> {
+        let named = sni.and_then(|name| {
+            let name = canonical(name);
+            let parent = || name.split_once('.').map(|(_, parent)| parent);
+            self.exact.get(&*name).or_else(|| self.wildcard.get(parent()?))
+        });
+        let mut candidates = named.into_iter().flatten().filter_map(|position| self.all.get(*position));
+        let first = candidates.clone().next();
+        candidates.find(|certificate| certificate.can_sign(schemes)).or(first).or_else(|| self.all.first())
+    }
+}
+
+/// Answers rustls with the certificate for a handshake, from the set that is current when it begins.
+pub struct Resolver(Source<Certificates>);
+
+impl Resolver {
+    /// A resolver that reads the set from `certificates` at each handshake.
+    #[must_use]
+    pub fn new(certificates: Source<Certificates>) -> Self {
+        Self(certificates)
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let certificates = (self.0)();
+        let found = certificates.find(hello.server_name(), hello.signature_schemes())?;
+        Some(Arc::clone(found.key()))
+    }
+}
+
+/// All certificates of a PEM file, at least one.
+pub(super) fn chain(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    if file.len() > MAX_PEM_BYTES {
+        return Err(Problem::TooLarge { bytes: file.len() });
+    }
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(file).collect::<Result<_, pem::Error>>()?;
+    if chain.is_empty() { Err(Problem::NoCertificate) } else { Ok(chain) }
+}
+
+fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
+    if file.len() > MAX_PEM_BYTES {
+        return Err(Problem::TooLarge { bytes: file.len() });
+    }
+    if ENCRYPTED.iter().any(|mark| memchr::memmem::find(file, mark).is_some()) {
+        return Err(Problem::EncryptedKey);
+    }
+    PrivateKeyDer::from_pem_slice(file).map_err(|error| match error {
+        pem::Error::NoItemsFound => Problem::NoKey,
+        other => other.into(),
+    })
+}
+
+/// What is read from the server's own certificate.
+struct Facts {
+    names: Vec<Box<str>>,
+    not_after: SystemTime,
+}
+
+/// Reads the first certificate of the chain, having looked at all of them.
+///
+/// Only the first must be valid at `now`: a chain may carry an expired cross-signed authority on purpose, for
+/// old clients.
+fn facts(chain: &[CertificateDer<'static>], now: SystemTime) -> Result<Facts, Problem> {
+    let mut own = None;
+    for (at, der) in chain.iter().enumerate() {
+        let bad = |reason: String| Problem::BadCertificate { position: at + 1, reason };
+        let (_, parsed) = X509Certificate::from_der(der).map_err(|error| bad(error.to_string()))?;
+        if at == 0 {
+            own = Some((names(&parsed).map_err(bad)?, parsed.validity().clone()));
+        }
+    }
+    let (names, validity) = own.ok_or(Problem::NoCertificate)?;
+    let (not_before, not_after) = (system_time(&validity.not_before), system_time(&validity.not_after));
+    if now < not_before {
+        return Err(Problem::NotYetValid { at: validity.not_before.to_string() });
+    }
+    if now > not_after {
+        return Err(Problem::Expired { at: validity.not_after.to_string() });
+    }
+    Ok(Facts { names, not_after })
+}
+
+fn names(certificate: &X509Certificate<'_>) -> Result<Vec<Box<str>>, String> {
+    let Some(extension) = certificate.subject_alternative_name().map_err(|error| error.to_string())? else {
+        return Ok(Vec::new());
+    };
+    let dns = extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(canonical(name).into()),
+        _ => None,
+    });
+    Ok(dns.collect())
+}
+
+/// The form in which names are compared; borrows when the name already has it.
+fn canonical(name: &str) -> Cow<'_, str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+fn system_time(time: &ASN1Time) -> SystemTime {
+    let seconds = time.timestamp();
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let moment = if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
+    moment.unwrap_or(UNIX_EPOCH)
+}
+
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+
+/// How PKCS #8 and the older form of OpenSSL say that a key needs a passphrase.
+const ENCRYPTED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
