@@ -22,7 +22,7 @@ use std::borrow::Cow;
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 pub(in crate::traffic) mod authority;
-mod fields;
+pub(in crate::traffic) mod fields;
 pub(in crate::traffic) mod path;
 pub mod refusal;
 mod target;
@@ -229,4 +229,4 @@ fn offered(request: &impl Request) -> Result<Option<Upgrade<'_>>, Refusal> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::traffic) mod tests;

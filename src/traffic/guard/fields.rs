@@ -44,7 +44,7 @@ pub(super) fn read(request: &impl Request, limits: &Limits) -> Result<Fields, Re
 }
 
 /// Whether `byte` may be part of a token (RFC 9110 §5.6.2).
-pub(super) fn is_token(text: &[u8]) -> bool {
+pub(in crate::traffic) fn is_token(text: &[u8]) -> bool {
     // No early exit: names are short, and the loop without branches is the faster one.
     !text.is_empty() && text.iter().fold(true, |all, &byte| all & is_token_byte(byte))
 }
