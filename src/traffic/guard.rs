@@ -1,1 +1,232 @@
-//! guard.
+//! The first stage: refuses what is ambiguous or too large, before anything is chosen.
+//!
+//! A proxy is attacked through the difference between what it reads and what the origin reads. So the guard
+//! does not repair: where two servers could see two requests it refuses, and where one request has several
+//! spellings it chooses one, and that one is both matched and forwarded.
+//!
+//! It reads the [`Request`] view only and so holds every lane of the data plane to the same rules, also where
+//! the parser in front of it is more lenient. What never reaches it (line ends, folded lines, versions, chunk
+//! sizes) is the parser's part.
+//!
+//! Decisions where the RFCs leave a choice:
+//! * HTTP/1.0 without `Host` is admitted; its host is empty and only routes for any host match.
+//! * `CONNECT` and `TRACE` are answered 501: nothing here tunnels, and a trace would show what other hops add.
+//! * Header names with an underscore are refused, since many origins read it as a hyphen.
+//! * `OPTIONS *` is matched like the path `/` and forwarded as `*`.
+//! * An upgrade offered with a body is not an upgrade.
+//!
+//! Invariant: what is admitted has one host, one body framing and one path for every reader.
+
+use std::borrow::Cow;
+
+use crate::traffic::{HttpVersion, Refusal, Request};
+
+pub(in crate::traffic) mod authority;
+pub(in crate::traffic) mod fields;
+pub(in crate::traffic) mod path;
+pub mod refusal;
+mod target;
+
+use authority::Authority;
+use refusal::{
+    HOST_INVALID, HOST_MISMATCH, HOST_MISSING, METHOD_INVALID, METHOD_TOO_LONG, METHOD_UNSUPPORTED, UPGRADE_INVALID,
+};
+use target::Target;
+
+/// How much of a request is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest method, in bytes.
+    pub method_bytes: usize,
+    /// The longest request target, in bytes.
+    pub target_bytes: usize,
+    /// The most header fields.
+    pub fields: usize,
+    /// The largest header, in bytes: names, values and four bytes a field.
+    pub header_bytes: usize,
+    /// The largest body whose length is declared, in bytes; `None` for any. Bodies of undeclared length are
+    /// the forwarder's to count.
+    pub body_bytes: Option<u64>,
+    /// What to do with `%2F` and `%5C` in the path.
+    pub encoded_separators: EncodedSeparators,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            method_bytes: 32,
+            target_bytes: 8 * 1024,
+            fields: 100,
+            header_bytes: 32 * 1024,
+            body_bytes: None,
+            encoded_separators: EncodedSeparators::Refuse,
+        }
+    }
+}
+
+/// What to do with an encoded slash or backslash in a path, which some servers decode before they look at its
+/// segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncodedSeparators {
+    /// Answer 400.
+    #[default]
+    Refuse,
+    /// Keep it encoded, as a part of its segment.
+    Keep,
+}
+
+/// How the end of a request's body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// HTTP/1: there is no body.
+    None,
+    /// HTTP/1: this many bytes.
+    Length(u64),
+    /// HTTP/1: chunks until the empty one.
+    Chunked,
+    /// HTTP/2: frames until the end of the stream.
+    Frames {
+        /// The `content-length`, if the client states one.
+        length: Option<u64>,
+    },
+}
+
+impl Framing {
+    /// Whether a body may follow.
+    #[must_use]
+    pub fn has_body(self) -> bool {
+        !matches!(self, Self::None | Self::Length(0) | Self::Frames { length: Some(0) })
+    }
+}
+
+/// A request that may pass, as every later stage shall read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Admitted<'r> {
+    /// The host to match: lower case, no port, no final dot. Empty only for HTTP/1.0 without one.
+    pub host: Cow<'r, str>,
+    /// The `host[:port]` to forward, as the client wrote it. Empty only for HTTP/1.0 without one.
+    pub authority: &'r str,
+    /// The path to match: in normal form, without the `;parameters` of its segments and without query.
+    pub path: Cow<'r, str>,
+    /// What follows the first `?`, as the client wrote it.
+    pub query: Option<&'r str>,
+    /// The target to forward: origin form with the path in normal form and the query, or `*`.
+    pub target: Cow<'r, str>,
+    /// Whether [`Self::target`] differs from the target that arrived.
+    pub target_changed: bool,
+    /// How the body is framed.
+    pub framing: Framing,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+    /// The protocols that the client offers to upgrade to.
+    pub upgrade: Option<Upgrade<'r>>,
+}
+
+/// An offer to change the protocol of an HTTP/1.1 connection: `Upgrade`, confirmed by `Connection: upgrade`,
+/// in a request without body.
+///
+/// An offer that is not taken must not be forwarded, and the connection should close after the answer: the
+/// client may already have sent bytes of the other protocol (RFC 9931).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upgrade<'r>(&'r str);
+
+impl<'r> Upgrade<'r> {
+    /// The first offered protocol that is in `allowed`, ignoring case, as the client wrote it. It alone is to
+    /// be forwarded.
+    #[must_use]
+    pub fn choose(&self, allowed: &[impl AsRef<str>]) -> Option<&'r str> {
+        self.protocols().find(|offer| allowed.iter().any(|token| token.as_ref().eq_ignore_ascii_case(offer)))
+    }
+
+    /// The offered protocols, in the client's order.
+    pub fn protocols(&self) -> impl Iterator<Item = &'r str> + use<'r> {
+        self.0.split(',').map(str::trim_ascii).filter(|protocol| !protocol.is_empty())
+    }
+}
+
+/// Admits `request`, or says why not.
+///
+/// Nothing is allocated unless the host has upper-case letters or the path is not in normal form.
+///
+/// # Errors
+/// One of [`refusal::ALL`].
+pub fn admit<'r>(request: &'r impl Request, limits: &Limits) -> Result<Admitted<'r>, Refusal> {
+    check_method(request.method(), limits)?;
+    // Framing before all else that may be refused, so that those refusals know whether the connection is sound.
+    let fields = fields::read(request, limits)?;
+    let target = target::parse(request, limits.target_bytes)?;
+    let authority = find_authority(request, &target, fields.host)?;
+    let normal = path::normalise(target.path, limits.encoded_separators)?;
+    let upgrade = if fields.upgrade && !fields.framing.has_body() { offered(request)? } else { None };
+
+    let forwarded = forwarded(&target, &normal);
+    let path = path::without_parameters(&normal).map_or(normal, Cow::Owned);
+    Ok(Admitted {
+        host: authority.map_or(Cow::Borrowed(""), |authority| authority.lower_host()),
+        authority: authority.map_or("", |authority| authority.text),
+        path,
+        query: target.query,
+        target_changed: forwarded.as_bytes() != request.target(),
+        target: forwarded,
+        framing: fields.framing,
+        expect_continue: fields.expect_continue,
+        upgrade,
+    })
+}
+
+fn check_method(method: &str, limits: &Limits) -> Result<(), Refusal> {
+    if method.len() > limits.method_bytes {
+        return Err(METHOD_TOO_LONG);
+    }
+    if !fields::is_token(method.as_bytes()) {
+        return Err(METHOD_INVALID);
+    }
+    if matches!(method, "CONNECT" | "TRACE") { Err(METHOD_UNSUPPORTED) } else { Ok(()) }
+}
+
+/// The one host that `request` names, wherever it names it.
+fn find_authority<'r>(
+    request: &'r impl Request,
+    target: &Target<'r>,
+    has_host: bool,
+) -> Result<Option<Authority<'r>>, Refusal> {
+    let parse = |bytes: &'r [u8]| Authority::parse(bytes).ok_or(HOST_INVALID);
+    let host = if has_host { request.header("host").map(parse).transpose()? } else { None };
+    let (other, default_port) = match request.version() {
+        HttpVersion::Http2 => (request.authority().map(parse).transpose()?, None),
+        HttpVersion::Http11 if host.is_none() => return Err(HOST_MISSING),
+        HttpVersion::Http10 | HttpVersion::Http11 => target.authority.unzip(),
+    };
+    match (other, host) {
+        (Some(other), Some(host)) if !other.agrees(&host, default_port) => Err(HOST_MISMATCH),
+        (None, None) if request.version() != HttpVersion::Http10 => Err(HOST_MISSING),
+        (other, host) => Ok(other.or(host)),
+    }
+}
+
+/// The target to forward: what arrived, where that is in normal form.
+fn forwarded<'r>(target: &Target<'r>, normal: &Cow<'r, str>) -> Cow<'r, str> {
+    // `*`, and an origin form whose path stayed as it was. `http://host?query` lacks its path.
+    let unchanged = matches!(normal, Cow::Borrowed(_)) && (target.origin.starts_with('/') || target.origin == "*");
+    match (unchanged, target.query) {
+        (true, _) => Cow::Borrowed(target.origin),
+        (false, None) => normal.clone(),
+        (false, Some(query)) => Cow::Owned([normal, "?", query].concat()),
+    }
+}
+
+/// The upgrade that `request` offers.
+fn offered(request: &impl Request) -> Result<Option<Upgrade<'_>>, Refusal> {
+    let Some(value) = request.header("upgrade") else { return Ok(None) };
+    let upgrade = Upgrade(str::from_utf8(value).map_err(|_| UPGRADE_INVALID)?);
+    // `name[/version]`, both tokens (RFC 9110 §7.8).
+    let is_protocol = |protocol: &str| protocol.splitn(2, '/').all(|part| fields::is_token(part.as_bytes()));
+    if upgrade.protocols().next().is_none() || !upgrade.protocols().all(is_protocol) {
+        return Err(UPGRADE_INVALID);
+    }
+    Ok(Some(upgrade))
+}
+
+#[cfg(test)]
+pub(in crate::traffic) mod tests;

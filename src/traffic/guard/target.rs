@@ -1,0 +1,74 @@
+//! The request target in its forms (RFC 9112 §3.2), taken apart without copying.
+
+use crate::traffic::{HttpVersion, Refusal, Request};
+
+use super::authority::Authority;
+use super::refusal::{HOST_INVALID, TARGET_ASTERISK, TARGET_INVALID, TARGET_TOO_LONG};
+
+/// A request target, taken apart.
+pub(super) struct Target<'r> {
+    /// The authority of an absolute-form target, with its scheme's port.
+    pub(super) authority: Option<(Authority<'r>, u16)>,
+    /// The path and query as the client wrote them: starts with `/`, or is `*`, or (absolute form) lacks its
+    /// path.
+    pub(super) origin: &'r str,
+    /// The path as the client wrote it; `/` for `*` and for an absolute form without one.
+    pub(super) path: &'r str,
+    /// What follows the first `?`.
+    pub(super) query: Option<&'r str>,
+}
+
+/// Takes the target of `request` apart.
+pub(super) fn parse(request: &impl Request, limit_bytes: usize) -> Result<Target<'_>, Refusal> {
+    let bytes = request.target();
+    if bytes.len() > limit_bytes {
+        return Err(TARGET_TOO_LONG);
+    }
+    // Printable ASCII without `#`. Other characters that URIs must encode are let pass: browsers send them.
+    if bytes.iter().fold(false, |any, &byte| any | !(0x21..=0x7e).contains(&byte) | (byte == b'#')) {
+        return Err(TARGET_INVALID);
+    }
+    let text = str::from_utf8(bytes).map_err(|_| TARGET_INVALID)?;
+    if text.starts_with('/') {
+        return Ok(Target::origin(None, text));
+    }
+    if text == "*" {
+        let options = request.method() == "OPTIONS";
+        let target = Target { authority: None, origin: text, path: "/", query: None };
+        return if options { Ok(target) } else { Err(TARGET_ASTERISK) };
+    }
+    match request.version() {
+        HttpVersion::Http2 => Err(TARGET_INVALID),
+        HttpVersion::Http10 | HttpVersion::Http11 => absolute(text, request.method() == "OPTIONS"),
+    }
+}
+
+fn absolute(text: &str, options: bool) -> Result<Target<'_>, Refusal> {
+    let (scheme, rest) = text.split_once("://").ok_or(TARGET_INVALID)?;
+    let port = match scheme {
+        _ if scheme.eq_ignore_ascii_case("http") => 80,
+        _ if scheme.eq_ignore_ascii_case("https") => 443,
+        _ => return Err(TARGET_INVALID),
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, origin) = rest.split_at_checked(end).ok_or(TARGET_INVALID)?;
+    let authority = Authority::parse(authority.as_bytes()).ok_or(HOST_INVALID)?;
+    // `OPTIONS http://host` asks the server as a whole (RFC 9112 §3.2.4).
+    let origin = match origin {
+        "" if options => "*",
+        "" => "/",
+        some => some,
+    };
+    Ok(Target::origin(Some((authority, port)), origin))
+}
+
+impl<'r> Target<'r> {
+    fn origin(authority: Option<(Authority<'r>, u16)>, origin: &'r str) -> Self {
+        let (path, query) = match origin.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (origin, None),
+        };
+        let path = if path.starts_with('/') { path } else { "/" };
+        Self { authority, origin, path, query }
+    }
+}

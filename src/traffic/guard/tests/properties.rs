@@ -1,0 +1,156 @@
+//! What holds of all requests.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::super::path::without_parameters;
+use super::{Head, normal};
+use crate::traffic::HttpVersion;
+use crate::traffic::guard::{Framing, Limits, admit, refusal};
+
+fn any_version() -> impl Strategy<Value = HttpVersion> {
+    select(vec![HttpVersion::Http10, HttpVersion::Http11, HttpVersion::Http2])
+}
+
+/// Bytes that mean something to the guard more often than random ones do.
+fn bytes(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![select(pieces).prop_map(|text| text.as_bytes().to_vec()), vec(any::<u8>(), 0..4)];
+    vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+const TARGETS: &[&str] =
+    &["/", "//", "..", ".", ";", "%", "%2e", "%2f", "%c0", "%af", "http://", "a", ":", "?", "*", "[", "]"];
+const VALUES: &[&str] =
+    &["chunked", ",", "5", "0", "close", "upgrade", "host", "[::1]", ":80", "a.b", "100-continue", "/"];
+const NAMES: &[&str] = &["Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade", "Expect", "TE", "X"];
+
+fn any_head() -> impl Strategy<Value = Head> {
+    let name = prop_oneof![9 => select(NAMES).prop_map(|name| name.as_bytes().to_vec()), 1 => vec(any::<u8>(), 0..4)];
+    let method = prop_oneof![select(vec!["GET", "OPTIONS", "POST"]).prop_map(str::to_owned), any::<String>()];
+    let fields = vec((name, bytes(VALUES)), 0..5);
+    (any_version(), method, bytes(TARGETS), proptest::option::of(bytes(VALUES)), fields)
+        .prop_map(|(version, method, target, authority, headers)| Head { version, method, target, authority, headers })
+}
+
+/// A path in RFC 3986 normal form, without what the guard refuses.
+fn normal_path() -> impl Strategy<Value = Vec<String>> {
+    vec("[a-z.~]{0,3}[a-z](%C3%A9)?", 1..5)
+}
+
+/// One of the spellings of `segments`, made by steps that RFC 3986 §6.2.2 undoes.
+fn spell(segments: &[String], choices: &[u8]) -> String {
+    let mut choices = choices.iter().copied().cycle();
+    let mut choice = move || choices.next().unwrap_or(0);
+    let mut out = String::new();
+    for segment in segments {
+        out.push_str(match choice() % 5 {
+            0 => "/.",
+            1 => "/x/..",
+            2 => "/%2e",
+            3 => "/y/%2E.",
+            _ => "",
+        });
+        out.push('/');
+        let mut triplet = 0;
+        for byte in segment.bytes() {
+            triplet = if byte == b'%' { 3_u8 } else { triplet.saturating_sub(1) };
+            match choice() % 3 {
+                0 if triplet == 0 => out.push_str(&format!("%{byte:02x}")),
+                1 if triplet > 0 => out.push(char::from(byte.to_ascii_lowercase())),
+                _ => out.push(char::from(byte)),
+            }
+        }
+    }
+    out
+}
+
+/// What the framing rules say, read off RFC 9112 §6 one by one.
+fn naive_framing(version: HttpVersion, lengths: &[&str], codings: &[&str]) -> Option<Framing> {
+    let http2 = version == HttpVersion::Http2;
+    if codings.len() > 1 || lengths.len() > 1 || (!codings.is_empty() && !lengths.is_empty()) {
+        return None;
+    }
+    if let Some(coding) = codings.first() {
+        let fits = version == HttpVersion::Http11 && coding.to_lowercase() == "chunked";
+        return fits.then_some(Framing::Chunked);
+    }
+    match lengths.first() {
+        None if http2 => Some(Framing::Frames { length: None }),
+        None => Some(Framing::None),
+        Some(text) => {
+            let length = text.parse::<u64>().ok().filter(|length| length.to_string() == **text)?;
+            Some(if http2 { Framing::Frames { length: Some(length) } } else { Framing::Length(length) })
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_guard_panic_and_what_it_admits_is_well_formed(head in any_head()) {
+        match admit(&head, &Limits::default()) {
+            Err(refused) => prop_assert!(refusal::ALL.contains(&refused)),
+            Ok(admitted) => {
+                prop_assert!(admitted.target == "*" || admitted.target.starts_with('/'));
+                prop_assert!(admitted.path.starts_with('/'));
+                prop_assert!(!admitted.path.contains("//") && !admitted.path.contains(';'));
+                prop_assert!(!admitted.path.split('/').any(|segment| segment == "." || segment == ".."));
+                prop_assert_eq!(admitted.target_changed, admitted.target.as_bytes() != head.target.as_slice());
+                prop_assert!(admitted.host.is_empty() == (head.version == HttpVersion::Http10 && admitted.authority.is_empty()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_forwarded_is_admitted_again_unchanged(head in any_head()) {
+        if let Ok(admitted) = admit(&head, &Limits::default()) {
+            let again = Head { target: admitted.target.clone().into_owned().into_bytes(), ..head.clone() };
+            let second = admit(&again, &Limits::default());
+            prop_assert!(second.is_ok(), "{:?}", second);
+            let second = second.unwrap();
+            prop_assert!(!second.target_changed);
+            prop_assert_eq!(second.path, admitted.path);
+        }
+    }
+
+    #[test]
+    fn normalising_twice_is_normalising_once(path in "(/|//|\\.|%2e|%2E|%41|%c3|;|a|\\.\\.|%25|%7E){0,12}") {
+        let path = format!("/{path}");
+        if let Ok(once) = normal(&path) {
+            prop_assert_eq!(normal(&once), Ok(once.clone()));
+            if let Some(stripped) = without_parameters(&once) {
+                prop_assert_eq!(normal(&stripped), Ok(stripped.clone()));
+                prop_assert_eq!(without_parameters(&stripped), None);
+            }
+        }
+    }
+
+    #[test]
+    fn all_spellings_of_one_normal_form_give_one_path(
+        segments in normal_path(), one in vec(any::<u8>(), 1..40), other in vec(any::<u8>(), 1..40),
+    ) {
+        let expected = format!("/{}", segments.join("/"));
+        prop_assert_eq!(normal(&spell(&segments, &one)), Ok(expected.clone()));
+        prop_assert_eq!(normal(&spell(&segments, &other)), Ok(expected));
+    }
+
+    #[test]
+    fn framing_agrees_with_a_naive_reading_of_the_rules(
+        version in any_version(),
+        lengths in vec(select(vec!["0", "5", "05", "+5", "5,5", "", "18446744073709551615", "18446744073709551616"]), 0..3),
+        codings in vec(select(vec!["chunked", "Chunked", "gzip, chunked", "chunked, chunked", "xchunked", "", "identity"]), 0..3),
+    ) {
+        let mut head = Head { version, method: "POST".to_owned(), ..Head::get("/") };
+        for coding in &codings {
+            head = head.with("Transfer-Encoding", coding);
+        }
+        for length in &lengths {
+            head = head.with("Content-Length", length);
+        }
+        let found = admit(&head, &Limits::default());
+        prop_assert_eq!(found.as_ref().ok().map(|admitted| admitted.framing), naive_framing(version, &lengths, &codings));
+        if let Err(refused) = found {
+            prop_assert!(refused.close, "a doubtful framing must close: {refused:?}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Rules into a table: checks them, gives each its nodes, and orders what meets at one node.
+//!
+//! Invariant: no two entries of a node have the same condition, so precedence decides between rules that
+//! differ, and the order of the rules only where they overlap.
+
+use ahash::AHashSet;
+
+use crate::traffic::guard::EncodedSeparators;
+use crate::traffic::guard::path::normalise;
+
+use super::condition::{Conditions, Rank};
+use super::index::{ANY, EXACT, Index, WILDCARD};
+use super::{Entry, HostPattern, PathPattern, Rule, Span, Table};
+
+/// The most different regular expressions in a table: with the size limit of each, a bound for their memory.
+pub const MAX_REGEXES: usize = 1_000;
+/// The most rules with a path regex that one host may have: a bound for what one request may cost.
+pub const MAX_REGEXES_PER_HOST: usize = 100;
+
+/// What is wrong with a rule. Indices are those of the rules given to [`Table::build`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// A host can match nothing.
+    #[error("`{found}` is not a host: write `shop.example.com`, `*.example.com` or `*`, without port or path")]
+    Host {
+        /// The rule's index.
+        rule: usize,
+        /// The host that was found.
+        found: String,
+    },
+    /// A path can match nothing: it is not in the form in which paths are matched.
+    #[error("the path `{found}` would match nothing: {help}")]
+    Path {
+        /// The rule's index.
+        rule: usize,
+        /// The path that was found.
+        found: String,
+        /// What to write.
+        help: String,
+    },
+    /// A method can match nothing.
+    #[error("`{found}` is not a method: write it in upper case, like `GET`")]
+    Method {
+        /// The rule's index.
+        rule: usize,
+        /// The method that was found.
+        found: String,
+    },
+    /// A header name can match nothing.
+    #[error("`{found}` is not a header name: use letters, digits and hyphens")]
+    Header {
+        /// The rule's index.
+        rule: usize,
+        /// The name that was found.
+        found: String,
+    },
+    /// A regular expression is invalid or too large.
+    #[error("the regular expression `{pattern}` cannot be used: {reason}")]
+    Regex {
+        /// The rule's index.
+        rule: usize,
+        /// The expression that was found.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// One regular expression more than the table may have.
+    #[error("more than {MAX_REGEXES} different regular expressions; use prefixes where they do")]
+    Regexes {
+        /// The rule's index.
+        rule: usize,
+    },
+    /// One rule with a path regex more than a host may have.
+    #[error("more than {MAX_REGEXES_PER_HOST} rules with a path regex for the host `{host}`; join some with `|`")]
+    RegexesOfHost {
+        /// The rule's index.
+        rule: usize,
+        /// The host.
+        host: String,
+    },
+    /// Two rules match exactly the same requests.
+    #[error("routes[{second}] is never reached for `{host}`: it asks the same of a request as routes[{first}]")]
+    Duplicate {
+        /// The index of the rule that wins.
+        first: usize,
+        /// The index of the rule that is never reached.
+        second: usize,
+        /// The host for which they are the same.
+        host: String,
+    },
+    /// More hosts and paths than a table can hold.
+    #[error("the routes do not fit: more than 4 GiB of hosts and paths")]
+    Full {
+        /// The index of the rule that does not fit.
+        rule: usize,
+    },
+}
+
+impl RouteError {
+    /// The index of the rule to change.
+    #[must_use]
+    pub fn rule(&self) -> usize {
+        match self {
+            Self::Host { rule, .. }
+            | Self::Path { rule, .. }
+            | Self::Method { rule, .. }
+            | Self::Header { rule, .. }
+            | Self::Regex { rule, .. }
+            | Self::Regexes { rule }
+            | Self::RegexesOfHost { rule, .. }
+            | Self::Full { rule } => *rule,
+            Self::Duplicate { second, .. } => *second,
+        }
+    }
+}
+
+/// Compiles `rules`; see [`Table::build`].
+pub(super) fn build<T>(rules: Vec<Rule<T>>) -> Result<Table<T>, Vec<RouteError>> {
+    let mut build = Build {
+        index: Index::new(),
+        placed: Vec::with_capacity(rules.len()),
+        conditions: Conditions::new(),
+        errors: vec![],
+        longest_wildcard_bytes: 0,
+    };
+    for (rule, given) in rules.iter().enumerate() {
+        build.add(rule, given);
+    }
+    // Mostly in order already, since nodes are numbered as the rules come: a sort that sees runs is linear then.
+    build.placed.sort_by_key(Placed::order);
+    // One rule may name a host twice.
+    build.placed.dedup_by_key(|placed| (placed.node, placed.kind, placed.rule));
+    build.find_clashes(&rules);
+    if !build.errors.is_empty() {
+        build.errors.sort_by_key(RouteError::rule);
+        return Err(build.errors);
+    }
+    build.index.shrink();
+    Ok(Table {
+        nodes: spans(build.index.len(), &build.placed),
+        index: build.index,
+        entries: build.placed.iter().map(|own| Entry { rule: own.rule, condition: own.condition }).collect(),
+        conditions: build.conditions.all.into_boxed_slice(),
+        targets: rules.into_iter().map(|rule| rule.target).collect(),
+        longest_wildcard_bytes: build.longest_wildcard_bytes,
+    })
+}
+
+struct Build {
+    index: Index,
+    placed: Vec<Placed>,
+    conditions: Conditions,
+    errors: Vec<RouteError>,
+    longest_wildcard_bytes: usize,
+}
+
+/// One rule at one node.
+#[derive(Clone, Copy)]
+struct Placed {
+    node: u32,
+    kind: Kind,
+    rank: Rank,
+    rule: u32,
+    condition: u32,
+}
+
+/// How a rule's path ends at its node. At a host's root `Exact` is a regex, since no literal path ends there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Exact,
+    Prefix,
+}
+
+impl Placed {
+    fn order(&self) -> (u32, Kind, std::cmp::Reverse<Rank>, u32) {
+        (self.node, self.kind, std::cmp::Reverse(self.rank), self.rule)
+    }
+}
+
+impl Build {
+    fn add<T>(&mut self, rule: usize, given: &Rule<T>) {
+        let errors_before = self.errors.len();
+        self.check_path(rule, &given.path);
+        let Some((condition, rank)) = self.conditions.intern(rule, given, &mut self.errors) else { return };
+        let any = [HostPattern::Any];
+        let hosts = if given.hosts.is_empty() { any.as_slice() } else { &given.hosts };
+        for host in hosts {
+            if !host.is_valid() {
+                self.errors.push(RouteError::Host { rule, found: host.to_string() });
+            }
+        }
+        // Nothing of a faulty rule is placed, so that it causes no second error.
+        if self.errors.len() > errors_before {
+            return;
+        }
+        for host in hosts {
+            match (self.place(host, &given.path), u32::try_from(rule)) {
+                (Some((node, kind)), Ok(rule)) => self.placed.push(Placed { node, kind, rank, rule, condition }),
+                _ => return self.errors.push(RouteError::Full { rule }),
+            }
+        }
+    }
+
+    fn check_path(&mut self, rule: usize, path: &PathPattern) {
+        let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = path else { return };
+        let help = match normalise(path, EncodedSeparators::Keep) {
+            _ if !path.starts_with('/') => "it has to start with `/`".to_owned(),
+            _ if path.contains(['?', '#', ';']) => {
+                "query, fragment and `;parameters` are not part of what is matched".to_owned()
+            }
+            _ if !path.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                "blanks and characters beyond ASCII have to be percent-encoded as UTF-8".to_owned()
+            }
+            Ok(normal) if normal == *path => return,
+            Ok(normal) => format!("write `{normal}`"),
+            Err(refusal) => refusal.text.to_owned(),
+        };
+        self.errors.push(RouteError::Path { rule, found: path.clone(), help });
+    }
+
+    /// The node at which `path` of `host` ends.
+    fn place(&mut self, host: &HostPattern, path: &PathPattern) -> Option<(u32, Kind)> {
+        let root = match host {
+            HostPattern::Exact(name) => self.index.child_or_insert(EXACT, name)?,
+            HostPattern::Wildcard(suffix) => {
+                self.longest_wildcard_bytes = self.longest_wildcard_bytes.max(suffix.len());
+                self.index.child_or_insert(WILDCARD, suffix)?
+            }
+            HostPattern::Any => ANY,
+        };
+        let (path, kind) = match path {
+            PathPattern::Regex(_) => return Some((root, Kind::Exact)),
+            PathPattern::Exact(path) => (path.as_str(), Kind::Exact),
+            PathPattern::Prefix(path) => (path.strip_suffix('/').unwrap_or(path), Kind::Prefix),
+        };
+        let node = path.split('/').skip(1).try_fold(root, |node, segment| self.index.child_or_insert(node, segment))?;
+        Some((node, kind))
+    }
+
+    /// Finds rules that match the same requests, and hosts with too many regexes.
+    fn find_clashes<T>(&mut self, rules: &[Rule<T>]) {
+        let mut told = AHashSet::new();
+        for group in self.placed.chunk_by(|one, next| (one.node, one.kind) == (next.node, next.kind)) {
+            let mut same: Vec<_> = match group {
+                [_] => continue,
+                _ => group.iter().map(|placed| (placed.condition, placed.rule)).collect(),
+            };
+            same.sort_unstable();
+            for twins in same.chunk_by(|one, next| one.0 == next.0) {
+                let (Some((_, first)), rest) = (twins.first(), twins.iter().skip(1)) else { continue };
+                // Once a pair, however many hosts they share.
+                let news = rest.filter(|(_, second)| told.insert((*first, *second)));
+                let duplicates: Vec<_> = news
+                    .map(|(_, second)| RouteError::Duplicate {
+                        first: *first as usize,
+                        second: *second as usize,
+                        host: self.host_of(rules, group),
+                    })
+                    .collect();
+                self.errors.extend(duplicates);
+            }
+            if let Some(excess) = group.iter().filter(|one| one.rank.regex_bytes > 0).nth(MAX_REGEXES_PER_HOST) {
+                let host = self.host_of(rules, group);
+                self.errors.push(RouteError::RegexesOfHost { rule: excess.rule as usize, host });
+            }
+        }
+    }
+
+    /// The host, for people, that all of `group` share.
+    fn host_of<T>(&self, rules: &[Rule<T>], group: &[Placed]) -> String {
+        let hosts = |placed: &Placed| rules.get(placed.rule as usize).map_or(&[][..], |rule| rule.hosts.as_slice());
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { return String::new() };
+        let root = self.index.root(first.node);
+        let shared = hosts(first).iter().chain(hosts(last)).find(|host| match host {
+            HostPattern::Exact(name) => self.index.child(EXACT, name) == Some(root),
+            HostPattern::Wildcard(suffix) => self.index.child(WILDCARD, suffix) == Some(root),
+            HostPattern::Any => root == ANY,
+        });
+        shared.map_or_else(|| HostPattern::Any.to_string(), ToString::to_string)
+    }
+}
+
+/// Where each node's entries are in `placed`, which is in order.
+fn spans(nodes: usize, placed: &[Placed]) -> Box<[Span]> {
+    let mut rest = placed.iter().peekable();
+    let mut at = 0;
+    let mut take = |node: usize, kind: Kind| {
+        while rest.next_if(|own| own.node as usize == node && own.kind == kind).is_some() {
+            at += 1;
+        }
+        at
+    };
+    let mut spans = Vec::with_capacity(nodes + 1);
+    let mut first = 0;
+    for node in 0..nodes {
+        let prefixes = take(node, Kind::Exact);
+        spans.push(Span { first, prefixes });
+        first = take(node, Kind::Prefix);
+    }
+    spans.push(Span { first, prefixes: first });
+    spans.into_boxed_slice()
+}
