@@ -14,6 +14,7 @@ pub mod compile;
 pub mod live;
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::drain::Cut;
 use crate::model::{Address, EndpointState, Name, Weight};
 use crate::snapshot::live::EndpointLive;
 use crate::telemetry::{RouteSeries, VersionSeries};
+use crate::tls::{Certificates, ClientRoots};
 use crate::traffic::balance::Balancer;
 use crate::traffic::guard::Limits;
 use crate::traffic::route::Table;
@@ -42,10 +44,21 @@ pub struct Snapshot {
     pub client: ClientLimits,
     /// Whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Certificates by listener, read at each handshake.
+    pub certificates: HashMap<Name, ListenerTls>,
     /// Host, path, method and headers to a route.
     pub table: Table<Arc<Route>>,
     /// All services, in the file's order.
     pub services: Vec<Arc<Service>>,
+}
+
+/// What a listener's TLS handshakes use.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// The certificates, by SNI.
+    pub certificates: Arc<Certificates>,
+    /// The authorities that sign clients' certificates, if they are asked for one.
+    pub client_roots: Option<Arc<ClientRoots>>,
 }
 
 /// How long clients may take, and how much they may have open.
@@ -162,8 +175,10 @@ pub struct Version {
 
 /// One compiled endpoint.
 pub struct Endpoint {
-    /// Its address as the file spells it: a metric label and an identity.
+    /// A metric label: its address as the file spells it, or for a DNS name with several addresses the address.
     pub name: Name,
+    /// Its address as the file spells it.
+    pub spelled: Name,
     /// Where to connect to.
     pub address: Address,
     /// What the file or an operator wants of it, its version's state included.

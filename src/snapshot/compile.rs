@@ -1,0 +1,332 @@
+//! Configuration, shifts, states and what was read from files → one [`Snapshot`].
+//!
+//! All that can be decided before a request comes is decided here: names become indices, labels become
+//! counters, weights become a schedule, states become lists of endpoints. Compiling never fails half-way: it
+//! gives a snapshot, or the reasons why there is none.
+//!
+//! Invariant: compiling the same input twice gives the same decisions, and what outlives a snapshot (work in
+//! flight, counters, split positions) is found again by identity, so a reload disturbs nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use super::live::Registry;
+use super::{
+    AffinityCookie, ClientLimits, DrainTimes, Endpoint, ListenerTls, Route, Service, Snapshot, Timeouts, Upstream,
+    UpstreamTls, Version,
+};
+use crate::config::{self, AffinityKey, Balance, Config, EndpointAddress, HostHeader, OverrideFrom, Protocol};
+use crate::model::{Address, EndpointState, Name, Split, Weight};
+use crate::telemetry::Recorder;
+use crate::traffic::balance::{Balancer, Rule as BalanceRule};
+use crate::traffic::guard::Limits;
+use crate::traffic::route::{HeaderMatch, HeaderTest, HostPattern, PathPattern, Rule, Table};
+use crate::traffic::split::{self, Chooser, KeySource, Tables};
+
+/// What is compiled besides the file itself.
+#[derive(Clone, Default)]
+pub struct Inputs {
+    /// Splits over the file's, by service.
+    pub shifts: BTreeMap<Name, Split>,
+    /// States over the file's.
+    pub states: States,
+    /// Certificates and keys, by listener.
+    pub certificates: HashMap<Name, ListenerTls>,
+    /// TLS towards endpoints, by what the file says of it.
+    pub upstream_tls: Vec<(config::UpstreamTls, UpstreamTls)>,
+    /// The addresses behind DNS names, by `name:port`.
+    pub resolved: HashMap<String, Vec<SocketAddr>>,
+}
+
+/// States that operators put over the file's: by service, version and, for one endpoint, its name.
+pub type States = BTreeMap<(Name, Name, Option<Name>), EndpointState>;
+
+/// Compiles snapshots, one after the other.
+pub struct Compiler {
+    registry: Registry,
+    recorder: Arc<Recorder>,
+    tables: Tables,
+    revision: u64,
+}
+
+impl Compiler {
+    /// A compiler that resolves counters in `recorder`.
+    #[must_use]
+    pub fn new(recorder: Arc<Recorder>) -> Self {
+        Self { registry: Registry::default(), recorder, tables: Tables::default(), revision: 0 }
+    }
+
+    /// Compiles the next snapshot. `previous` is the one in effect.
+    ///
+    /// # Errors
+    /// Why routes cannot be compiled, one line each.
+    pub fn compile(
+        &mut self,
+        config: &Config,
+        inputs: &Inputs,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, Vec<String>> {
+        let before: HashMap<&str, &Arc<Service>> =
+            previous.iter().flat_map(|snapshot| &snapshot.services).map(|service| (&*service.name, service)).collect();
+        let services: Vec<Arc<Service>> = config
+            .services
+            .iter()
+            .map(|(name, file)| Arc::new(self.service(name, file, inputs, before.get(&**name).copied())))
+            .collect();
+        let table = self.routes(config, &services)?;
+        self.registry.forget_gone();
+        self.revision += 1;
+        let limits = &config.limits;
+        Ok(Snapshot {
+            revision: self.revision,
+            hash: config.hash(),
+            limits: Limits {
+                method_bytes: usize::from(limits.method_bytes),
+                target_bytes: limits.uri_bytes.as_len(),
+                fields: usize::from(limits.header_fields),
+                header_bytes: limits.header_bytes.as_len(),
+                body_bytes: limits.body_bytes.map(config::Bytes::get),
+                ..Limits::default()
+            },
+            client: client_limits(limits),
+            trusted_proxies: config.trusted_proxies.iter().map(|cidr| cidr.get()).collect(),
+            certificates: inputs.certificates.clone(),
+            table,
+            services,
+        })
+    }
+
+    fn service(
+        &mut self,
+        name: &Name,
+        file: &config::Service,
+        inputs: &Inputs,
+        before: Option<&Arc<Service>>,
+    ) -> Service {
+        let split = inputs.shifts.get(name).unwrap_or(&file.split);
+        let mut versions: Vec<Version> = file
+            .versions
+            .iter()
+            .map(|(version, spec)| self.version(name, file, (version, spec), split.weight(version), inputs))
+            .collect();
+        let weights: Vec<split::Share> = versions
+            .iter()
+            .map(|version| split::Share {
+                name: version.name.clone(),
+                weight: version.configured,
+                available: version.is_available(),
+                selectable: version.is_available(),
+            })
+            .collect();
+        let options = chooser_options(name, file);
+        let chooser = Chooser::compile(&weights, options, before.map(|service| &service.chooser), &mut self.tables);
+        for (version, effective) in versions.iter_mut().zip(chooser.effective()) {
+            version.effective = effective;
+        }
+        let affinity_cookie = match file.affinity.as_ref().map(|affinity| &affinity.key) {
+            Some(AffinityKey::Cookie { name, ttl }) => {
+                Some(AffinityCookie { name: name.as_str().into(), max_age: ttl.map(config::Period::get) })
+            }
+            _ => None,
+        };
+        Service {
+            name: name.clone(),
+            chooser,
+            versions,
+            timeouts: Timeouts {
+                connect: file.timeouts.connect.get(),
+                first_byte: file.timeouts.first_byte.get(),
+                idle: file.timeouts.idle.get(),
+                pool_idle: file.pool.idle_timeout.get(),
+            },
+            drain: DrainTimes { requests: file.drain.requests.get(), streams: file.drain.streams.get() },
+            affinity_cookie,
+            host: match &file.host {
+                HostHeader::Preserve => None,
+                HostHeader::Fixed(host) => Some(host.as_str().into()),
+            },
+            upgrades: file.upgrades.iter().map(|token| token.to_ascii_lowercase().into()).collect(),
+            body_bytes: file.max_body.map(config::Bytes::get),
+        }
+    }
+
+    fn version(
+        &mut self,
+        service: &Name,
+        file: &config::Service,
+        (name, spec): (&Name, &config::Version),
+        configured: Weight,
+        inputs: &Inputs,
+    ) -> Version {
+        let over = |endpoint: Option<&Name>| {
+            inputs.states.get(&(service.clone(), name.clone(), endpoint.cloned())).copied()
+        };
+        let state = over(None).unwrap_or(spec.state);
+        let protocol = spec.protocol.unwrap_or(file.protocol);
+        let tls = spec.tls.as_ref().or(file.tls.as_ref());
+        let upstream = Arc::new(Upstream {
+            http2: protocol == Protocol::H2,
+            tls: tls.and_then(|wanted| {
+                inputs.upstream_tls.iter().find(|(known, _)| known == wanted).map(|(_, loaded)| loaded.clone())
+            }),
+            max_idle: usize::from(file.pool.max_idle),
+        });
+        let mut endpoints = Vec::with_capacity(spec.endpoints.len());
+        for endpoint in &spec.endpoints {
+            let spelled: Name = endpoint.address.to_string().into();
+            let wanted = over(Some(&spelled)).unwrap_or(endpoint.state);
+            for (label, address) in addresses(&endpoint.address, &spelled, &inputs.resolved) {
+                let live = self.registry.endpoint(service, name, &address);
+                endpoints.push(Endpoint {
+                    name: label,
+                    spelled: spelled.clone(),
+                    address,
+                    state: stricter(state, wanted),
+                    upstream: Arc::clone(&upstream),
+                    live,
+                    engine: OnceLock::new(),
+                });
+            }
+        }
+        let ready = endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.state == EndpointState::Ready);
+        let balancer = Balancer::new(
+            ready.map(|(at, endpoint)| (at, &*endpoint.name)),
+            match file.balance {
+                Balance::LeastRequests => BalanceRule::LeastRequests,
+                Balance::RoundRobin => BalanceRule::RoundRobin,
+            },
+        );
+        Version {
+            name: name.clone(),
+            state,
+            configured,
+            effective: configured,
+            balancer,
+            endpoints,
+            series: self.recorder.version(service, name),
+        }
+    }
+
+    fn routes(&self, config: &Config, services: &[Arc<Service>]) -> Result<Table<Arc<Route>>, Vec<String>> {
+        let by_name: HashMap<&str, &Arc<Service>> = services.iter().map(|service| (&*service.name, service)).collect();
+        let mut rules = Vec::with_capacity(config.routes.len());
+        for route in &config.routes {
+            let Some(service) = by_name.get(&*route.service) else { continue };
+            let name = route.name.clone().unwrap_or_else(|| route_name(&route.matches));
+            let series =
+                service.versions.iter().map(|v| self.recorder.route(&service.name, &v.name, &name)).collect();
+            rules.push(rule(&route.matches, Arc::new(Route { name, service: Arc::clone(service), series })));
+        }
+        Table::build(rules).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+}
+
+impl Version {
+    /// Whether a request can go to one of its endpoints.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.state == EndpointState::Ready && self.endpoints.iter().any(|e| e.state == EndpointState::Ready)
+    }
+}
+
+fn client_limits(limits: &config::Limits) -> ClientLimits {
+    ClientLimits {
+        head_timeout: limits.header_timeout.get(),
+        handshake_timeout: limits.handshake_timeout.get(),
+        keepalive: limits.keepalive.get(),
+        write_timeout: limits.write_timeout.get(),
+        h2_streams: limits.h2_streams,
+        header_bytes: u32::try_from(limits.header_bytes.get()).unwrap_or(u32::MAX),
+    }
+}
+
+fn chooser_options(name: &Name, file: &config::Service) -> split::Options {
+    let salt = file.affinity.as_ref().and_then(|affinity| affinity.salt.clone());
+    split::Options {
+        salt: salt.unwrap_or_else(|| name.to_string()),
+        affinity: file.affinity.as_ref().map(|affinity| match &affinity.key {
+            AffinityKey::Header(name) => KeySource::Header(name.as_str().into()),
+            AffinityKey::Cookie { name, .. } => KeySource::Cookie(name.as_str().into()),
+            AffinityKey::Address => KeySource::Address,
+        }),
+        overrides: file.overrides.as_ref().map(|over| split::Override {
+            header: over.header.as_ref().map(|name| name.as_str().into()),
+            cookie: over.cookie.as_deref().map(Into::into),
+            from: match &over.from {
+                OverrideFrom::Anyone => None,
+                OverrideFrom::Addresses(nets) => Some(nets.iter().map(|cidr| cidr.get()).collect()),
+            },
+        }),
+    }
+}
+
+/// What an endpoint is when its version is `version` and itself `own`: the one that takes less.
+fn stricter(version: EndpointState, own: EndpointState) -> EndpointState {
+    match (version, own) {
+        (EndpointState::Maint, _) | (_, EndpointState::Maint) => EndpointState::Maint,
+        (EndpointState::Drain, _) | (_, EndpointState::Drain) => EndpointState::Drain,
+        (EndpointState::Ready, EndpointState::Ready) => EndpointState::Ready,
+    }
+}
+
+/// The addresses of an endpoint with the label of each: its spelling, or for a DNS name with several addresses
+/// each address.
+fn addresses(
+    endpoint: &EndpointAddress,
+    spelled: &Name,
+    resolved: &HashMap<String, Vec<SocketAddr>>,
+) -> Vec<(Name, Address)> {
+    match endpoint {
+        EndpointAddress::Inet(address) => vec![(spelled.clone(), Address::Inet(*address))],
+        EndpointAddress::Unix(path) => vec![(spelled.clone(), Address::Unix(path.clone()))],
+        EndpointAddress::Dns { .. } => match resolved.get(&**spelled).map(Vec::as_slice) {
+            None | Some([]) => Vec::new(),
+            Some([one]) => vec![(spelled.clone(), Address::Inet(*one))],
+            Some(several) => several.iter().map(|a| (a.to_string().into(), Address::Inet(*a))).collect(),
+        },
+    }
+}
+
+/// What a route without a name is called: its first host and its path.
+fn route_name(matches: &config::Match) -> Name {
+    let host = match matches.hosts.first() {
+        None => "*".to_owned(),
+        Some(config::HostMatch::Exact(host)) => host.clone(),
+        Some(config::HostMatch::Wildcard(suffix)) => format!("*.{suffix}"),
+    };
+    let path = match &matches.path {
+        None => "/",
+        Some(config::PathMatch::Prefix(path) | config::PathMatch::Exact(path) | config::PathMatch::Regex(path)) => path,
+    };
+    format!("{host}{path}").into()
+}
+
+fn rule(matches: &config::Match, target: Arc<Route>) -> Rule<Arc<Route>> {
+    let hosts = if matches.hosts.is_empty() {
+        vec![HostPattern::Any]
+    } else {
+        let pattern = |host: &config::HostMatch| match host {
+            config::HostMatch::Exact(host) => HostPattern::Exact(host.clone()),
+            config::HostMatch::Wildcard(suffix) => HostPattern::Wildcard(suffix.clone()),
+        };
+        matches.hosts.iter().map(pattern).collect()
+    };
+    let path = match &matches.path {
+        None => PathPattern::Prefix("/".to_owned()),
+        Some(config::PathMatch::Prefix(path)) => PathPattern::Prefix(path.clone()),
+        Some(config::PathMatch::Exact(path)) => PathPattern::Exact(path.clone()),
+        Some(config::PathMatch::Regex(pattern)) => PathPattern::Regex(pattern.clone()),
+    };
+    let header = |(name, test): &(http::HeaderName, config::HeaderMatch)| HeaderMatch {
+        name: name.as_str().to_owned(),
+        test: match test {
+            config::HeaderMatch::Exact(value) => HeaderTest::Exact(value.clone()),
+            config::HeaderMatch::Prefix(value) => HeaderTest::Prefix(value.clone()),
+            config::HeaderMatch::Regex(value) => HeaderTest::Regex(value.clone()),
+            config::HeaderMatch::Present(true) => HeaderTest::Present,
+            config::HeaderMatch::Present(false) => HeaderTest::Absent,
+        },
+    };
+    Rule { hosts, path, methods: matches.methods.clone(), headers: matches.headers.iter().map(header).collect(), target }
+}
