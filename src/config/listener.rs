@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 
+use super::problem::Problem;
+use super::read::{Fields, Read, Reader};
 use super::values::{self, Cidr};
+use super::yaml::Node;
 use crate::model::{Address, Name};
 
 /// One address that accepts client connections: HTTP/1.x and HTTP/2 on the same port.
@@ -99,6 +102,103 @@ pub struct ProxyProtocol {
 
 const fn default_required() -> bool {
     true
+}
+
+impl Read for Listener {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let known = &["name", "address", "tls", "proxy_protocol", "max_connections"];
+        let mut fields = reader.fields(node, known)?;
+        let name = fields.required("name");
+        let address = fields.required("address");
+        let tls = fields.optional("tls");
+        let proxy_protocol = fields.optional("proxy_protocol");
+        let max_connections = fields.bounded("max_connections", DEFAULT_MAX_CONNECTIONS, 1..=1_000_000);
+        fields.done()?;
+        Some(Self {
+            name: name?,
+            address: address?,
+            tls: tls?,
+            proxy_protocol: proxy_protocol?,
+            max_connections: max_connections?,
+        })
+    }
+}
+
+/// How many certificates a listener may have.
+const MAX_CERTIFICATES: usize = 10_000;
+
+impl Read for Tls {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let known = &["cert", "key", "certificates", "client_ca", "client_auth", "min_version"];
+        let mut fields = reader.fields(node, known)?;
+        let cert: Option<Option<PathBuf>> = fields.optional("cert");
+        let key: Option<Option<PathBuf>> = fields.optional("key");
+        let pair = pair(&mut fields, cert, key);
+        let several = fields.with("certificates", |reader, node| reader.list(node, 1..=MAX_CERTIFICATES));
+        let client_ca = fields.optional("client_ca");
+        let auth = fields.with("client_auth", |reader, node| {
+            reader.choose(node, &[("required", ClientAuth::Required), ("optional", ClientAuth::Optional)])
+        });
+        let min_version = fields.with("min_version", |reader, node| {
+            reader.choose(node, &[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)])
+        });
+        if client_ca == Some(None) && auth.flatten().is_some() {
+            fields.fault_at("client_auth", |place| {
+                Problem::new(place, "`client_auth` without `client_ca`")
+                    .help("name the authorities that sign clients' certificates: `client_ca: clients.pem`")
+            });
+            return None;
+        }
+        let certificates: Vec<Certificate> = pair?.into_iter().chain(several?.unwrap_or_default()).collect();
+        if certificates.is_empty() {
+            fields.fault_here("TLS needs a certificate", "add `cert: …` and `key: …`, or `certificates: […]`");
+            return None;
+        }
+        fields.done()?;
+        let auth = auth?.unwrap_or_default();
+        let client = client_ca?.map(|ca| ClientCertificates { ca, auth });
+        Some(Self { certificates, client, min_version: min_version?.unwrap_or_default() })
+    }
+}
+
+/// The certificate that `cert` and `key` make, if they are there. Outside `None`: a fault was noted.
+#[expect(clippy::option_option, reason = "outside: whether it could be read; inside: whether it is there")]
+fn pair(
+    fields: &mut Fields<'_, '_>,
+    cert: Option<Option<PathBuf>>,
+    key: Option<Option<PathBuf>>,
+) -> Option<Option<Certificate>> {
+    let (present, missing) = match (cert?, key?) {
+        (Some(cert), Some(key)) => return Some(Some(Certificate { cert, key })),
+        (None, None) => return Some(None),
+        (Some(_), None) => ("cert", "key"),
+        (None, Some(_)) => ("key", "cert"),
+    };
+    fields.half_pair(present, missing);
+    None
+}
+
+impl Read for Certificate {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["cert", "key"])?;
+        let cert = fields.required("cert");
+        let key = fields.required("key");
+        fields.done()?;
+        Some(Self { cert: cert?, key: key? })
+    }
+}
+
+/// How many networks a list of trusted or allowed addresses may have; it is walked for each connection.
+pub(super) const MAX_NETWORKS: usize = 1_024;
+
+impl Read for ProxyProtocol {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["from", "required"])?;
+        let from = fields.required_with("from", |reader, node| reader.list(node, 1..=MAX_NETWORKS));
+        let required = fields.or("required", default_required());
+        fields.done()?;
+        Some(Self { from: from?, required: required? })
+    }
 }
 
 /// What the file says where the type says it in another shape.

@@ -13,30 +13,46 @@
 //! every number is inside its bounds, paths are resolved against the file's directory.
 //! Invariant: no type of the YAML crate leaves this folder.
 
+mod affinity;
+mod diagnostic;
+mod environment;
+mod limits;
 mod listener;
+mod load;
 mod map;
+mod problem;
 mod process;
+mod read;
+mod restart;
 mod route;
+mod scalar;
 mod schema;
 mod service;
+mod split;
 mod values;
+mod whole;
+mod yaml;
 
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 
+pub use self::affinity::{Affinity, AffinityKey, Override, OverrideFrom};
+pub use self::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Snippet};
+pub use self::environment::{Environment, ProcessEnvironment};
+pub use self::limits::Limits;
 pub use self::listener::{
     Certificate, ClientAuth, ClientCertificates, DEFAULT_MAX_CONNECTIONS, Listener, ProxyProtocol, Tls, TlsVersion,
 };
+pub use self::load::{MAX_FILE, load, parse, read_file};
 pub use self::map::Map;
 pub use self::process::{
-    AccessLog, Admin, DEFAULT_ADMIN_PORT, DEFAULT_DEADLINE, Limits, Output, Runtime, Shutdown, State, Telemetry,
+    AccessLog, Admin, DEFAULT_ADMIN_PORT, DEFAULT_DEADLINE, Output, Runtime, Shutdown, State, Telemetry,
 };
 pub use self::route::{HeaderMatch, HostMatch, Match, PathMatch, Route};
 pub use self::schema::{SCHEMA_ID, schema};
 pub use self::service::{
-    Affinity, AffinityKey, Balance, Drain, Endpoint, HostHeader, Override, OverrideFrom, Pool, Protocol, Service,
-    Timeouts, UpstreamTls, Version,
+    Balance, Drain, Endpoint, HostHeader, Pool, Protocol, Service, Timeouts, UpstreamTls, Version,
 };
 pub use self::values::{Bytes, Cidr, EndpointAddress, MAX_NAME, MAX_UNIX_PATH, NotAValue, Period};
 
@@ -106,6 +122,7 @@ struct Origin {
     file: PathBuf,
     directory: PathBuf,
     hash: u64,
+    marks: Vec<restart::Mark>,
 }
 
 impl Config {

@@ -1,11 +1,15 @@
-//! What concerns the whole process: telemetry, admin, threads, shutdown, state, access log and limits.
+//! What concerns the whole process: telemetry, admin, threads, shutdown, state and the access log.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 
-use super::values::{self, Bytes, Period};
+use super::problem::Problem;
+use super::read::{Read, Reader};
+use super::scalar;
+use super::values::{self, Period};
+use super::yaml::Node;
 use crate::model::Address;
 
 /// The listener for `/metrics`, `/livez` and `/readyz`: read-only, safe to expose.
@@ -112,54 +116,100 @@ pub enum Output {
     File(PathBuf),
 }
 
-/// What a client may ask of Weir before it is refused. Every bound is on, and has bounds of its own.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Size of a request's header section, request line included: `1KiB` to `1MiB`.
-    pub header_bytes: Bytes,
-    /// Header fields of a request, 8 to 1000.
-    #[schemars(range(min = 8, max = 1000))]
-    pub header_fields: u16,
-    /// Size of a request's target: `64B` to `64KiB`, and no more than `header_bytes`.
-    pub uri_bytes: Bytes,
-    /// Length of a method's name, 8 to 64.
-    #[schemars(range(min = 8, max = 64))]
-    pub method_bytes: u16,
-    /// From the first byte of a request to the end of its header section: `100ms` to `10m`.
-    pub header_timeout: Period,
-    /// From the connection to the end of the TLS handshake: `100ms` to `10m`.
-    pub handshake_timeout: Period,
-    /// How long a client's connection may be idle between requests: `1s` to `1h`.
-    pub keepalive: Period,
-    /// How long a client may take none of the answer's bytes: `1s` to `1h`.
-    pub write_timeout: Period,
-    /// Requests at the same time on one HTTP/2 connection, 1 to 10000.
-    #[schemars(range(min = 1, max = 10_000))]
-    pub h2_streams: u32,
-    /// Size of a request's body; default: no bound. A service's `max_body` replaces it.
-    pub body_bytes: Option<Bytes>,
+impl Read for Telemetry {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["address"])?;
+        let address = fields.required("address");
+        fields.done()?;
+        Some(Self { address: address? })
+    }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            // What common origins accept (nginx 4 × 8 KiB, Go 1 MiB, Node 16 KiB), and 100 fields as Apache.
-            header_bytes: Bytes::kib(32),
-            header_fields: 100,
-            // RFC 9110 section 4.1 asks for at least 8000 octets.
-            uri_bytes: Bytes::kib(8),
-            // The longest registered method has 17 (`UPDATEREDIRECTREF`).
-            method_bytes: 32,
-            // A header that takes longer is an attack or a broken client.
-            header_timeout: Period::from_secs(10),
-            handshake_timeout: Period::from_secs(10),
-            // Longer than the minute-long pauses of people, shorter than middleboxes forget a flow.
-            keepalive: Period::from_secs(60),
-            write_timeout: Period::from_secs(30),
-            // What RFC 9113 section 6.5.2 recommends as the least.
-            h2_streams: 100,
-            body_bytes: None,
+/// How many names of the control API are compared with each request's `Host`.
+const MAX_ALLOWED_HOSTS: usize = 16;
+
+impl Read for Admin {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["address", "token_file", "allowed_hosts"])?;
+        let default = Self::default();
+        let address = fields.or("address", default.address);
+        let token_file: Option<Option<PathBuf>> = fields.optional("token_file");
+        let allowed_hosts = fields.with("allowed_hosts", |reader, node| {
+            let hosts = reader.items(node, "a list", admin_host)?;
+            reader.count(hosts.good.len(), &(0..=MAX_ALLOWED_HOSTS), node.place)?;
+            hosts.all()
+        });
+        if let (Some(Address::Inet(inet)), Some(None)) = (&address, &token_file)
+            && !inet.ip().to_canonical().is_loopback()
+        {
+            fields.fault_at("address", |place| {
+                Problem::new(place, "the control API would be open to the network without a token")
+                    .expected("a loopback address, a unix socket, or a `token_file`")
+                    .help("add `token_file: FILE` with a secret in it, or listen on 127.0.0.1")
+            });
+            return None;
+        }
+        fields.done()?;
+        Some(Self { address: address?, token_file: token_file?, allowed_hosts: allowed_hosts?.unwrap_or_default() })
+    }
+}
+
+fn admin_host<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
+    match scalar::host(reader.text(node, "a host name")?) {
+        Ok(host) => Some(host),
+        Err(wrong) => reader.wrong(node, wrong.expected, wrong.help),
+    }
+}
+
+impl Read for Runtime {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["threads"])?;
+        let threads = fields.within("threads", 1..=1_024);
+        fields.done()?;
+        Some(Self { threads: threads? })
+    }
+}
+
+const SECOND: Period = Period::from_secs(1);
+const DAY: Period = Period::from_secs(86_400);
+
+impl Read for Shutdown {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["deadline", "delay"])?;
+        let deadline = fields.bounded("deadline", DEFAULT_DEADLINE, SECOND..=DAY);
+        let delay = fields.within("delay", Period::from_secs(0)..=deadline.unwrap_or(DAY));
+        fields.done()?;
+        Some(Self { deadline: deadline?, delay: delay? })
+    }
+}
+
+impl Read for State {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["directory"])?;
+        let directory = fields.optional("directory");
+        fields.done()?;
+        Some(Self { directory: directory? })
+    }
+}
+
+impl Read for AccessLog {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["output"])?;
+        let output = fields.or("output", Output::Off);
+        fields.done()?;
+        Some(Self { output: output? })
+    }
+}
+
+impl Read for Output {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        const EXPECTED: &str = "`off`, `stdout`, `stderr`, or the path of a file with a `/` in it";
+        match reader.text(node, EXPECTED)? {
+            "off" => Some(Self::Off),
+            "stdout" => Some(Self::Stdout),
+            "stderr" => Some(Self::Stderr),
+            path if path.contains('/') => PathBuf::read(node, reader).map(Self::File),
+            _ => reader.wrong(node, EXPECTED, None),
         }
     }
 }

@@ -3,7 +3,11 @@
 use http::HeaderName;
 use schemars::JsonSchema;
 
+use super::problem::Problem;
+use super::read::{Read, Reader, Step};
+use super::scalar;
 use super::values;
+use super::yaml::{Node, Value};
 use crate::model::Name;
 
 /// Match rules that lead to one service. Of several that fit, the most specific wins.
@@ -66,6 +70,235 @@ pub enum HeaderMatch {
     Regex(String),
     /// `true`: the header is there, whatever its value; `false`: it is not there.
     Present(bool),
+}
+
+impl Read for Route {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["name", "match", "service"])?;
+        let name = fields.optional("name");
+        let matches = fields.or("match", Match::default());
+        let service = fields.required("service");
+        fields.done()?;
+        Some(Self { name: name?, matches: matches?, service: service? })
+    }
+}
+
+/// How many hosts one route may name.
+const MAX_HOSTS: usize = 10_000;
+/// How many methods one route may name.
+const MAX_METHODS: usize = 32;
+/// How many conditions on headers one route may have; each is looked up in every request that gets so far.
+const MAX_HEADERS: usize = 32;
+/// The longest path or header value that is matched.
+const MAX_TEXT: usize = 8 * 1024;
+
+impl Read for Match {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["host", "path", "exact", "regex", "method", "headers"])?;
+        let hosts = fields.with("host", |reader, node| one_or_many(reader, node, MAX_HOSTS, "a host"));
+        let prefix = fields.with("path", |reader, node| read_path(reader, node).map(PathMatch::prefix));
+        let exact = fields.with("exact", |reader, node| read_path(reader, node).map(PathMatch::Exact));
+        let regex = fields.with("regex", |reader, node| read_regex(reader, node).map(PathMatch::Regex));
+        let methods = fields.with("method", |reader, node| one_or_many(reader, node, MAX_METHODS, "a method"));
+        let headers = fields.with("headers", read_headers);
+        let set: Vec<_> = ["path", "exact", "regex"].into_iter().filter(|name| fields.get(name).is_some()).collect();
+        if let [first, second, ..] = set.as_slice() {
+            let message = format!("`{first}` and `{second}` together");
+            fields.fault_at(second, |place| {
+                Problem::new(place, message).help("a route has one condition on the path: make it two routes")
+            });
+        }
+        fields.done()?;
+        let methods: Vec<Method> = methods?.unwrap_or_default();
+        Some(Self {
+            hosts: hosts?.unwrap_or_default(),
+            path: prefix?.or(exact?).or(regex?),
+            methods: methods.into_iter().map(|Method(method)| method).collect(),
+            headers: headers?.unwrap_or_default(),
+        })
+    }
+}
+
+/// One value or a list of values, sorted, each once.
+fn one_or_many<'n, T: Read + Ord>(
+    reader: &mut Reader<'n>,
+    node: &'n Node<'n>,
+    limit: usize,
+    what: &str,
+) -> Option<Vec<T>> {
+    let mut values = if let Value::List(_) = &node.value {
+        reader.list(node, 1..=limit)?
+    } else if let Value::Map(_) = &node.value {
+        return reader.wrong(node, format!("{what}, or a list of them"), None);
+    } else {
+        vec![T::read(node, reader)?]
+    };
+    values.sort();
+    values.dedup();
+    Some(values)
+}
+
+impl Read for HostMatch {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        const EXPECTED: &str = "a host such as `shop.example.com`, or `*.example.com` for every name below";
+        let text = reader.text(node, EXPECTED)?;
+        let help = if let Some(suffix) = text.strip_prefix("*.") {
+            match values::host_name(suffix) {
+                Some(suffix) => return Some(Self::Wildcard(suffix)),
+                None => None,
+            }
+        } else if text == "*" {
+            Some("leave `host` out to match every host")
+        } else {
+            match scalar::host(text) {
+                Ok(host) => return Some(Self::Exact(host)),
+                Err(_) if text.contains('*') => Some("`*` stands alone before the first dot"),
+                Err(wrong) => wrong.help,
+            }
+        };
+        reader.wrong(node, EXPECTED, help)
+    }
+}
+
+impl PathMatch {
+    /// The prefix `path`; a slash at its end says nothing, because prefixes end on segment boundaries.
+    fn prefix(path: String) -> Self {
+        match path.trim_end_matches('/') {
+            "" => Self::Prefix("/".to_owned()),
+            trimmed => Self::Prefix(trimmed.to_owned()),
+        }
+    }
+}
+
+fn read_path<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
+    const EXPECTED: &str = "a path that begins with `/`, without query";
+    let text = reader.text(node, EXPECTED)?;
+    let help = if !text.starts_with('/') {
+        Some("begin with `/`; a host belongs into `host`")
+    } else if text.contains(['?', '#']) {
+        Some("a route does not look at the query")
+    } else if text.contains('*') {
+        Some("a path has no wildcards: `path` is a prefix already; for patterns use `regex`")
+    } else if text.bytes().any(|b| !b.is_ascii_graphic()) {
+        Some("write blanks and letters beyond ASCII as clients send them: percent-encoded")
+    } else if text.len() > MAX_TEXT {
+        Some("the path is longer than any request may be")
+    } else if text.split('/').any(|segment| segment == "." || segment == "..") {
+        Some("requests with `.` and `..` are refused or resolved before routing: write the resolved path")
+    } else {
+        return Some(text.to_owned());
+    };
+    reader.wrong(node, EXPECTED, help)
+}
+
+/// How many regular expressions a file may have, and how large one may be once compiled: they are the only
+/// values whose judging is costly, and each is tried on every request that gets so far.
+const MAX_REGEXES: usize = 1_000;
+const MAX_REGEX_BYTES: usize = 256 * 1024;
+const MAX_REGEX_TEXT: usize = 1_024;
+
+/// A regular expression that compiles when it is anchored at both ends.
+fn read_regex<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
+    const EXPECTED: &str = "a regular expression (the syntax of Rust's regex crate) of 1024 bytes at most";
+    let text = reader.text(node, EXPECTED)?;
+    reader.regexes += 1;
+    if reader.regexes > MAX_REGEXES {
+        let place = node.place;
+        reader.note(
+            Problem::new(place, format!("more than {MAX_REGEXES} regular expressions"))
+                .help("use `path` and `exact`, which cost nothing however many there are"),
+        );
+        return None;
+    }
+    if text.len() > MAX_REGEX_TEXT {
+        return reader.wrong(node, EXPECTED, None);
+    }
+    let build = |text: &str| regex::RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
+    // By itself as well: `a)|(b` is only an expression once something is put around it.
+    match build(text).and_then(|_| build(&format!("^(?:{text})$"))) {
+        Ok(_) => Some(text.to_owned()),
+        Err(regex::Error::CompiledTooBig(_)) => {
+            reader.wrong(node, EXPECTED, Some("this one is too large once compiled: shorten its repetitions"))
+        }
+        Err(_) => reader.wrong(
+            node,
+            EXPECTED,
+            Some("check that brackets are closed; look-around and back-references do not exist"),
+        ),
+    }
+}
+
+/// A method, upper case.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Method(String);
+
+impl Read for Method {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        const EXPECTED: &str = "a method in upper case, such as `GET`";
+        let text = reader.text(node, EXPECTED)?;
+        if text.bytes().any(|b| b.is_ascii_lowercase()) {
+            return reader.wrong(node, EXPECTED, Some("methods are case-sensitive: write it in upper case"));
+        }
+        if scalar::is_token(text) && text.len() <= 64 {
+            return Some(Self(text.to_owned()));
+        }
+        reader.wrong(node, EXPECTED, None)
+    }
+}
+
+fn read_headers<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<(HeaderName, HeaderMatch)>> {
+    let Value::Map(entries) = &node.value else {
+        return reader.wrong(node, "fields: `header-name: value`", None);
+    };
+    reader.count(entries.len(), &(0..=MAX_HEADERS), node.place)?;
+    let mut headers: Vec<(HeaderName, HeaderMatch)> = Vec::with_capacity(entries.len());
+    for (key, value) in entries {
+        reader.below(Step::Field(&key.text), key.place, |reader| {
+            let condition = HeaderMatch::read(value, reader);
+            let Some(name) = scalar::header_name(&key.text) else {
+                reader.note(Problem::new(key.place, "not the name of a header").expected(scalar::HEADER_EXPECTED));
+                return;
+            };
+            if headers.iter().any(|(earlier, _)| *earlier == name) {
+                reader.note(
+                    Problem::new(key.place, "this header stands twice")
+                        .help("the case of a name does not matter: remove one"),
+                );
+                return;
+            }
+            headers.extend(condition.map(|condition| (name, condition)));
+        });
+    }
+    headers.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+    (headers.len() == entries.len()).then_some(headers)
+}
+
+impl Read for HeaderMatch {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        if !matches!(node.value, Value::Map(_)) {
+            return read_value(reader, node).map(Self::Exact);
+        }
+        let mut fields = reader.fields(node, &["exact", "prefix", "regex", "present"])?;
+        let exact = fields.with("exact", |reader, node| read_value(reader, node).map(Self::Exact));
+        let prefix = fields.with("prefix", |reader, node| read_value(reader, node).map(Self::Prefix));
+        let regex = fields.with("regex", |reader, node| read_regex(reader, node).map(Self::Regex));
+        let present = fields.with("present", |reader, node| bool::read(node, reader).map(Self::Present));
+        if fields.names().count() != 1 {
+            fields.fault_here("not one condition", "give exactly one of `exact`, `prefix`, `regex` and `present`");
+        }
+        fields.done()?;
+        exact?.or(prefix?).or(regex?).or(present?)
+    }
+}
+
+fn read_value<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
+    const EXPECTED: &str = "a header's value, or one of `exact`, `prefix`, `regex` and `present`";
+    let text = reader.text(node, EXPECTED)?;
+    let fits = text.len() <= MAX_TEXT && text.trim() == text && !text.chars().any(char::is_control);
+    if fits {
+        return Some(text.to_owned());
+    }
+    reader.wrong(node, EXPECTED, Some("a value has no control characters and no blanks at its ends"))
 }
 
 /// What the file says where the type says it in another shape.

@@ -1,12 +1,18 @@
 //! A service: its versions, the base split between them, and how requests are sent to them.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
-use http::HeaderName;
 use schemars::JsonSchema;
 
+use super::affinity::{self, Affinity, Override};
 use super::map::Map;
-use super::values::{self, Bytes, Cidr, EndpointAddress, Period};
+use super::problem::Problem;
+use super::read::{Read, Reader, Step};
+use super::scalar;
+use super::split::read_split;
+use super::values::{self, Bytes, EndpointAddress, Period};
+use super::yaml::{Node, Value};
 use crate::model::{EndpointState, Split};
 
 /// What a client thinks it talks to.
@@ -26,10 +32,10 @@ pub struct Service {
     #[schemars(default)]
     pub drain: Drain,
     /// Keeps one client on one version; default: every request is split by itself.
-    #[schemars(with = "Option<shape::Affinity>")]
+    #[schemars(with = "Option<affinity::shape::Affinity>")]
     pub affinity: Option<Affinity>,
     /// Lets a request name its version; default: it cannot.
-    #[schemars(with = "Option<shape::Override>", rename = "override")]
+    #[schemars(with = "Option<affinity::shape::Override>", rename = "override")]
     pub overrides: Option<Override>,
     /// Which endpoint of the chosen version gets the request.
     #[schemars(default)]
@@ -125,52 +131,6 @@ impl Default for Drain {
     }
 }
 
-/// Keeps one client on one version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Affinity {
-    /// What tells clients apart.
-    pub key: AffinityKey,
-    /// Makes this service's choice independent of other services'; default: the service's name.
-    pub salt: Option<String>,
-}
-
-/// What tells clients apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AffinityKey {
-    /// The value of a request header.
-    Header(HeaderName),
-    /// The value of a cookie.
-    Cookie {
-        /// The cookie's name.
-        name: String,
-        /// With it, Weir sets the cookie for that long on clients that have none; without, the application
-        /// sets it.
-        ttl: Option<Period>,
-    },
-    /// The client's address.
-    Address,
-}
-
-/// Lets a request name its version. At least one of `header` and `cookie` is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Override {
-    /// The request header whose value is a version's name.
-    pub header: Option<HeaderName>,
-    /// The cookie whose value is a version's name.
-    pub cookie: Option<String>,
-    /// Who may do so.
-    pub from: OverrideFrom,
-}
-
-/// Who may name a version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OverrideFrom {
-    /// Every client.
-    Anyone,
-    /// Clients at these addresses. Never empty.
-    Addresses(Vec<Cidr>),
-}
-
 /// Which endpoint of the chosen version gets a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "snake_case")]
@@ -243,9 +203,214 @@ impl Default for Pool {
     }
 }
 
+impl Read for Service {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let known = &[
+            "versions", "split", "timeouts", "drain", "affinity", "override", "balance", "protocol", "tls", "host",
+            "pool", "upgrades", "max_body",
+        ];
+        let mut fields = reader.fields(node, known)?;
+        let versions = fields.required_with("versions", |reader, node| {
+            reader.map(node, MAX_VERSIONS, |reader, node| Version::read(node, reader))
+        });
+        let split = read_split(&mut fields, versions.as_ref());
+        let timeouts = fields.or("timeouts", Timeouts::default());
+        let drain = fields.or("drain", Drain::default());
+        let affinity = fields.optional("affinity");
+        let overrides = fields.optional("override");
+        let balance = fields.or("balance", Balance::default());
+        let protocol = fields.or("protocol", Protocol::default());
+        let tls = fields.optional("tls");
+        let host = fields.or("host", HostHeader::default());
+        let pool = fields.or("pool", Pool::default());
+        let upgrades = fields.with("upgrades", read_upgrades);
+        let max_body = fields.within("max_body", super::limits::BODY);
+        fields.done()?;
+        Some(Self {
+            versions: versions?,
+            split: split?,
+            timeouts: timeouts?,
+            drain: drain?,
+            affinity: affinity?,
+            overrides: overrides?,
+            balance: balance?,
+            protocol: protocol?,
+            tls: tls?,
+            host: host?,
+            pool: pool?,
+            upgrades: upgrades?.unwrap_or_else(default_upgrades),
+            max_body: max_body?,
+        })
+    }
+}
+
+/// How many versions a service may have: a split walks them, and each is a set of metric series.
+pub(super) const MAX_VERSIONS: usize = 64;
+/// How many endpoints a version may have.
+const MAX_ENDPOINTS: usize = 1_024;
+
+/// How many protocols a client may upgrade to.
+const MAX_UPGRADES: usize = 16;
+
+fn read_upgrades<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<String>> {
+    let items = reader.items(node, "a list", |reader, node| {
+        const EXPECTED: &str = "the name of a protocol, such as `websocket`";
+        let text = reader.text(node, EXPECTED)?;
+        if scalar::is_token(text) { Some(text.to_ascii_lowercase()) } else { reader.wrong(node, EXPECTED, None) }
+    })?;
+    reader.count(items.good.len(), &(0..=MAX_UPGRADES), node.place)?;
+    items.all()
+}
+
+impl Read for Version {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["endpoints", "state", "protocol", "tls"])?;
+        let endpoints = fields.required_with("endpoints", read_endpoints);
+        let state = fields.or("state", EndpointState::default());
+        let protocol = fields.optional("protocol");
+        let tls = fields.optional("tls");
+        fields.done()?;
+        Some(Self { endpoints: endpoints?, state: state?, protocol: protocol?, tls: tls? })
+    }
+}
+
+fn read_endpoints<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Endpoint>> {
+    let items = reader.items(node, "a list", |reader, node| Endpoint::read(node, reader))?;
+    reader.count(items.good.len(), &(0..=MAX_ENDPOINTS), node.place)?;
+    let mut seen = HashSet::with_capacity(items.good.len());
+    let mut unique = true;
+    for (at, item, endpoint) in &items.good {
+        if !seen.insert(&endpoint.address) {
+            unique = false;
+            reader.below(Step::Item(*at), item.place, |reader| {
+                let problem = Problem::new(item.place, "this endpoint is in the list already");
+                reader.note(problem.help("each endpoint stands once in a version: remove one"));
+            });
+        }
+    }
+    if unique { items.all() } else { None }
+}
+
+impl Read for Endpoint {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        if !matches!(node.value, Value::Map(_)) {
+            let address = EndpointAddress::read(node, reader)?;
+            return Some(Self { address, state: EndpointState::default() });
+        }
+        let mut fields = reader.fields(node, &["address", "state"])?;
+        let address = fields.required("address");
+        let state = fields.or("state", EndpointState::default());
+        fields.done()?;
+        Some(Self { address: address?, state: state? })
+    }
+}
+
+const ZERO: Period = Period::from_secs(0);
+const DAY: Period = Period::from_secs(86_400);
+const WEEK: Period = Period::from_secs(7 * 86_400);
+/// Shorter than this, a timeout is a slip of the unit: no network answers reliably in less.
+const SHORTEST_TIMEOUT: Period = Period::from_millis(10);
+
+impl Read for Timeouts {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let default = Self::default();
+        let mut fields = reader.fields(node, &["connect", "first_byte", "idle"])?;
+        let connect = fields.bounded("connect", default.connect, SHORTEST_TIMEOUT..=Period::from_secs(300));
+        let first_byte = fields.bounded("first_byte", default.first_byte, SHORTEST_TIMEOUT..=DAY);
+        let idle = fields.bounded("idle", default.idle, SHORTEST_TIMEOUT..=DAY);
+        fields.done()?;
+        Some(Self { connect: connect?, first_byte: first_byte?, idle: idle? })
+    }
+}
+
+impl Read for Drain {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let default = Self::default();
+        let mut fields = reader.fields(node, &["requests", "streams"])?;
+        let requests = fields.bounded("requests", default.requests, ZERO..=DAY);
+        let streams = fields.bounded("streams", default.streams, ZERO..=WEEK);
+        fields.done()?;
+        Some(Self { requests: requests?, streams: streams? })
+    }
+}
+
+impl Read for Balance {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        reader.choose(node, &[("least_requests", Self::LeastRequests), ("round_robin", Self::RoundRobin)])
+    }
+}
+
+impl Read for Protocol {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        reader.choose(node, &[("http1", Self::Http1), ("h2", Self::H2)])
+    }
+}
+
+impl Read for UpstreamTls {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["sni", "ca", "cert", "key", "verify"])?;
+        let sni = fields.with("sni", read_host);
+        let ca = fields.optional("ca");
+        let cert: Option<Option<PathBuf>> = fields.optional("cert");
+        let key: Option<Option<PathBuf>> = fields.optional("key");
+        let verify = fields.or("verify", true);
+        match (&cert, &key) {
+            (Some(Some(_)), Some(None)) => fields.half_pair("cert", "key"),
+            (Some(None), Some(Some(_))) => fields.half_pair("key", "cert"),
+            _ => {}
+        }
+        if let (Some(Some(_)), Some(false)) = (&ca, verify) {
+            fields.fault_at("ca", |place| {
+                Problem::new(place, "`ca` has no effect with `verify: false`")
+                    .help("remove `verify: false`, so that the authority is used; or remove `ca`")
+            });
+        }
+        fields.done()?;
+        Some(Self { sni: sni?, ca: ca?, cert: cert?, key: key?, verify: verify? })
+    }
+}
+
+fn read_host<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
+    match scalar::host(reader.text(node, "a host name")?) {
+        Ok(host) => Some(host),
+        Err(wrong) => reader.wrong(node, wrong.expected, wrong.help),
+    }
+}
+
+impl Read for HostHeader {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        const EXPECTED: &str = "`preserve`, or a host with or without a port, such as `shop.internal`";
+        let text = reader.text(node, EXPECTED)?;
+        if text == "preserve" {
+            return Some(Self::Preserve);
+        }
+        let is_port = |port: &str| port.parse::<u16>().is_ok();
+        let host = match text.rsplit_once(':') {
+            Some((host, port)) if is_port(port) && !text.ends_with(']') => host,
+            _ => text,
+        };
+        match scalar::host(host) {
+            Ok(_) => Some(Self::Fixed(text.to_ascii_lowercase())),
+            Err(_) => reader.wrong(node, EXPECTED, None),
+        }
+    }
+}
+
+impl Read for Pool {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let default = Self::default();
+        let mut fields = reader.fields(node, &["max_idle", "idle_timeout"])?;
+        let max_idle = fields.or("max_idle", default.max_idle);
+        let idle_timeout =
+            fields.bounded("idle_timeout", default.idle_timeout, Period::from_millis(100)..=Period::from_secs(3_600));
+        fields.done()?;
+        Some(Self { max_idle: max_idle?, idle_timeout: idle_timeout? })
+    }
+}
+
 /// What the file says where the type says it in another shape.
 mod shape {
-    use super::{Cidr, EndpointAddress, EndpointState, JsonSchema, Period, values};
+    use super::{EndpointAddress, EndpointState, JsonSchema};
 
     /// One address that serves a version.
     #[derive(JsonSchema)]
@@ -268,55 +433,5 @@ mod shape {
         /// What is wanted of it.
         #[schemars(default)]
         state: EndpointState,
-    }
-
-    /// Keeps one client on one version. Exactly one of `header`, `cookie` and `address` is set.
-    #[derive(JsonSchema)]
-    #[schemars(deny_unknown_fields)]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) struct Affinity {
-        /// The request header whose value tells clients apart.
-        header: Option<values::HeaderName>,
-        /// The cookie whose value tells clients apart.
-        cookie: Option<String>,
-        /// `true`: the client's address tells clients apart.
-        address: Option<bool>,
-        /// With `cookie`: Weir sets the cookie for that long on clients that have none, `1s` to `365d`.
-        ttl: Option<Period>,
-        /// Makes this service's choice independent of other services'; default: the service's name.
-        salt: Option<String>,
-    }
-
-    /// Lets a request name its version. At least one of `header` and `cookie` is set.
-    #[derive(JsonSchema)]
-    #[schemars(deny_unknown_fields)]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) struct Override {
-        /// The request header whose value is a version's name.
-        header: Option<values::HeaderName>,
-        /// The cookie whose value is a version's name.
-        cookie: Option<String>,
-        /// Who may do so: `anyone`, or a list of networks.
-        from: From,
-    }
-
-    /// Who may name a version.
-    #[derive(JsonSchema)]
-    #[schemars(untagged)]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) enum From {
-        /// Every client.
-        Anyone(Anyone),
-        /// Clients at these addresses.
-        Addresses(Vec<Cidr>),
-    }
-
-    /// The word `anyone`.
-    #[derive(JsonSchema)]
-    #[schemars(rename_all = "snake_case")]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) enum Anyone {
-        /// Every client.
-        Anyone,
     }
 }

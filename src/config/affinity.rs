@@ -1,0 +1,194 @@
+//! What lets a request have a version other than its turn: affinity keeps a client where it was, an override
+//! names the version.
+
+use http::HeaderName;
+use schemars::JsonSchema;
+
+use super::listener::MAX_NETWORKS;
+use super::problem::Problem;
+use super::read::{Read, Reader};
+use super::scalar;
+use super::values::{self, Cidr, Period};
+use super::yaml::{Node, Value};
+
+/// Keeps one client on one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// What tells clients apart.
+    pub key: AffinityKey,
+    /// Makes this service's choice independent of other services'; default: the service's name.
+    pub salt: Option<String>,
+}
+
+/// What tells clients apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AffinityKey {
+    /// The value of a request header.
+    Header(HeaderName),
+    /// The value of a cookie.
+    Cookie {
+        /// The cookie's name.
+        name: String,
+        /// With it, Weir sets the cookie for that long on clients that have none; without, the application
+        /// sets it.
+        ttl: Option<Period>,
+    },
+    /// The client's address.
+    Address,
+}
+
+/// Lets a request name its version. At least one of `header` and `cookie` is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The request header whose value is a version's name.
+    pub header: Option<HeaderName>,
+    /// The cookie whose value is a version's name.
+    pub cookie: Option<String>,
+    /// Who may do so.
+    pub from: OverrideFrom,
+}
+
+/// Who may name a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OverrideFrom {
+    /// Every client.
+    Anyone,
+    /// Clients at these addresses. Never empty.
+    Addresses(Vec<Cidr>),
+}
+
+/// Bounds of the life of Weir's own cookie; browsers cap it at 400 days.
+const TTL: std::ops::RangeInclusive<Period> = Period::from_secs(1)..=Period::from_secs(365 * 86_400);
+/// The longest salt.
+const MAX_SALT: usize = 256;
+
+impl Read for Affinity {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["header", "cookie", "address", "ttl", "salt"])?;
+        let header: Option<Option<HeaderName>> = fields.optional("header");
+        let cookie = fields.with("cookie", scalar::cookie_name);
+        let address = fields.with("address", |reader, node| reader.choose(node, &[("true", true)]));
+        let ttl = fields.within("ttl", TTL);
+        let salt = fields.with("salt", read_salt);
+        let set = ["header", "cookie", "address"].into_iter().filter(|name| fields.get(name).is_some());
+        let set: Vec<_> = set.collect();
+        match set.as_slice() {
+            [_] => {}
+            [] => fields.fault_here(
+                "nothing tells clients apart",
+                "add one of `header: NAME`, `cookie: NAME` and `address: true`",
+            ),
+            [_, second, ..] => {
+                let message = format!(
+                    "{} together",
+                    set.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
+                );
+                fields.fault_at(second, |place| {
+                    Problem::new(place, message).help("one thing tells clients apart: keep one of them")
+                });
+            }
+        }
+        if fields.get("ttl").is_some() && fields.get("cookie").is_none() {
+            fields.fault_at("ttl", |place| {
+                Problem::new(place, "`ttl` without `cookie`")
+                    .help("`ttl` is the life of a cookie that Weir sets: remove it")
+            });
+        }
+        fields.done()?;
+        let key = match (header?, cookie?, address?) {
+            (Some(header), _, _) => AffinityKey::Header(header),
+            (None, Some(name), _) => AffinityKey::Cookie { name, ttl: ttl? },
+            (None, None, _) => AffinityKey::Address,
+        };
+        Some(Self { key, salt: salt? })
+    }
+}
+
+fn read_salt<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
+    const EXPECTED: &str = "a text of 1 to 256 bytes";
+    let text = reader.text(node, EXPECTED)?;
+    if (1..=MAX_SALT).contains(&text.len()) { Some(text.to_owned()) } else { reader.wrong(node, EXPECTED, None) }
+}
+
+impl Read for Override {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        let mut fields = reader.fields(node, &["header", "cookie", "from"])?;
+        let header = fields.optional("header");
+        let cookie = fields.with("cookie", scalar::cookie_name);
+        let from = fields.required("from");
+        if fields.get("header").is_none() && fields.get("cookie").is_none() {
+            fields.fault_here("nothing names the version", "add `header: NAME` or `cookie: NAME`");
+        }
+        fields.done()?;
+        Some(Self { header: header?, cookie: cookie?, from: from? })
+    }
+}
+
+impl Read for OverrideFrom {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        if let Value::Text(text) = &node.value
+            && text.text == "anyone"
+        {
+            return Some(Self::Anyone);
+        }
+        if let Value::Text(_) = &node.value {
+            return reader.wrong(node, "`anyone`, or a list of networks such as `[10.0.0.0/8]`", None);
+        }
+        reader.list(node, 1..=MAX_NETWORKS).map(Self::Addresses)
+    }
+}
+
+/// What the file says where the type says it in another shape.
+pub(super) mod shape {
+    use super::{Cidr, JsonSchema, Period, values};
+
+    /// Keeps one client on one version. Exactly one of `header`, `cookie` and `address` is set.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    #[expect(dead_code, reason = "describes the file to the schema; never built")]
+    pub(in crate::config) struct Affinity {
+        /// The request header whose value tells clients apart.
+        header: Option<values::HeaderName>,
+        /// The cookie whose value tells clients apart.
+        cookie: Option<String>,
+        /// `true`: the client's address tells clients apart.
+        address: Option<bool>,
+        /// With `cookie`: Weir sets the cookie for that long on clients that have none, `1s` to `365d`.
+        ttl: Option<Period>,
+        /// Makes this service's choice independent of other services'; default: the service's name.
+        salt: Option<String>,
+    }
+
+    /// Lets a request name its version. At least one of `header` and `cookie` is set.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    #[expect(dead_code, reason = "describes the file to the schema; never built")]
+    pub(in crate::config) struct Override {
+        /// The request header whose value is a version's name.
+        header: Option<values::HeaderName>,
+        /// The cookie whose value is a version's name.
+        cookie: Option<String>,
+        /// Who may do so: `anyone`, or a list of networks.
+        from: From,
+    }
+
+    /// Who may name a version.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    #[expect(dead_code, reason = "describes the file to the schema; never built")]
+    pub(in crate::config) enum From {
+        /// Every client.
+        Anyone(Anyone),
+        /// Clients at these addresses.
+        Addresses(Vec<Cidr>),
+    }
+
+    /// The word `anyone`.
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "snake_case")]
+    #[expect(dead_code, reason = "describes the file to the schema; never built")]
+    pub(in crate::config) enum Anyone {
+        /// Every client.
+        Anyone,
+    }
+}

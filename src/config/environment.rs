@@ -1,0 +1,162 @@
+//! `${NAME}` and `${NAME:-default}` in the file's values.
+//!
+//! Substitution happens in the parsed tree, inside one scalar at a time, never in the text of the file. So a
+//! variable cannot add fields, end a string or open a comment, whatever it holds, and every line and column
+//! stays that of the file. Names of fields are not substituted. `$$` is a dollar sign, and a dollar sign that
+//! is not followed by `{` or `$` stands for itself, which regular expressions need.
+//!
+//! Invariant: a substituted text is not looked at again; a variable cannot name another one.
+//! Invariant: what a variable holds appears in no diagnostic.
+
+use std::borrow::Cow;
+
+use super::diagnostic::quoted;
+use super::problem::Problem;
+use super::yaml::{Node, Value};
+
+/// Where variables are looked up: the process's environment, or a test's.
+pub trait Environment {
+    /// What the variable holds, if it is set.
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+/// The environment of this process. A variable that is not UTF-8 counts as unset.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+impl<F: Fn(&str) -> Option<String>> Environment for F {
+    fn variable(&self, name: &str) -> Option<String> {
+        self(name)
+    }
+}
+
+/// How much text the variables of a file may add: a short file could name a large variable many times.
+const MAX_SUBSTITUTED: usize = 16 << 20;
+
+/// Replaces the variables in every value below `root`. A value with a fault becomes [`Value::Broken`], and
+/// whoever reads it reports the fault.
+pub(super) fn substitute(root: &mut Node<'_>, environment: &dyn Environment) {
+    walk(root, environment, &mut MAX_SUBSTITUTED.clone());
+}
+
+/// Recursion is bounded by the depth of the tree.
+fn walk(node: &mut Node<'_>, environment: &dyn Environment, left: &mut usize) {
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(|item| walk(item, environment, left)),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| walk(value, environment, left)),
+        Value::Text(text) if memchr::memchr(b'$', text.text.as_bytes()).is_some() => {
+            match expand(&text.text, environment, left) {
+                Ok(new) => text.written = Some(std::mem::replace(&mut text.text, Cow::Owned(new))),
+                Err((message, help)) => {
+                    let problem = Problem::new(node.place, message).help(help).found_node(node);
+                    node.value = Value::Broken(Box::new(problem));
+                }
+            }
+        }
+        Value::Text(_) | Value::Null | Value::Broken(_) => {}
+    }
+}
+
+/// `text` with its variables replaced, or what is wrong and what to do.
+fn expand(text: &str, environment: &dyn Environment, left: &mut usize) -> Result<String, (String, String)> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        if let Some(tail) = after.strip_prefix('$') {
+            out.push('$');
+            rest = tail;
+        } else if let Some(tail) = after.strip_prefix('{') {
+            let (inside, tail) = tail.split_once('}').ok_or_else(|| {
+                let help = "close it with `}`, or write `$${` where a dollar sign and a brace are meant";
+                ("`${` is not closed".to_owned(), help.to_owned())
+            })?;
+            let value = look_up(inside, environment)?;
+            *left = left.checked_sub(value.len()).ok_or_else(|| {
+                let message = format!("the variables of this file hold more than {MAX_SUBSTITUTED} bytes");
+                (message, "put large texts into files of their own".to_owned())
+            })?;
+            out.push_str(&value);
+            rest = tail;
+        } else {
+            out.push('$');
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// What stands for `${inside}`.
+fn look_up<'a>(inside: &'a str, environment: &dyn Environment) -> Result<Cow<'a, str>, (String, String)> {
+    let (name, default) = match inside.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inside, None),
+    };
+    let first_fits = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !first_fits || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        let message = format!("{} is not the name of a variable", quoted(name));
+        let help = "write `${NAME}` or `${NAME:-default}`; for a literal `${` write `$${`";
+        return Err((message, help.to_owned()));
+    }
+    match (environment.variable(name), default) {
+        (Some(value), None) => Ok(Cow::Owned(value)),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(Cow::Owned(value)),
+        (_, Some(default)) => Ok(Cow::Borrowed(default)),
+        (None, None) => {
+            let help = format!("set {name} in Weir's environment, or give a default: `${{{name}:-default}}`");
+            Err((format!("the variable {} is not set", quoted(name)), help))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(text: &str) -> Result<String, String> {
+        let environment = |name: &str| match name {
+            "HOST" => Some("shop".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "NESTED" => Some("${HOST}: {a: b} # $$".to_owned()),
+            _ => None,
+        };
+        expand(text, &environment, &mut 1_000).map_err(|(message, _)| message)
+    }
+
+    #[test]
+    fn variables_defaults_and_escapes_are_expanded_once() {
+        for (text, expected) in [
+            ("http-${HOST}.local", "http-shop.local"),
+            ("${NONE:-a:b}", "a:b"),
+            ("${EMPTY:-x}|${EMPTY}", "x|"),
+            ("$$", "$"),
+            ("$${HOST}", "${HOST}"),
+            ("^/a$", "^/a$"),
+            ("$HOST", "$HOST"),
+            ("${NESTED}", "${HOST}: {a: b} # $$"),
+        ] {
+            assert_eq!(expanded(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_expanded_is_refused() {
+        for text in ["${NONE}", "${HOST", "${}", "${1A}", "${A B}", "${HOST-x}"] {
+            assert!(expanded(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_variables_add_is_bounded() {
+        let environment = |_: &str| Some("x".repeat(400));
+        assert!(expand("${A}${A}", &environment, &mut 1_000).is_ok());
+        assert!(expand("${A}${A}${A}", &environment, &mut 1_000).is_err());
+    }
+}

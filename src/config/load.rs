@@ -1,0 +1,171 @@
+//! From a file to a [`Config`], or to everything that is wrong with it.
+//!
+//! The order is: read with a bound, check the encoding, parse, substitute variables, read the types, check
+//! the rules that span several sections. Each step needs the one before it; inside the last two, all faults
+//! are found in one pass.
+//!
+//! Invariant: nothing here waits. A path that is a pipe, a device or a directory is refused, not read.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::environment::{self, Environment};
+use super::problem::{Place, Problem, Problems};
+use super::read::{Read as _, Reader};
+use super::yaml::{self, Node, Value};
+use super::{Config, restart};
+
+/// The largest file that is read: 10,000 hosts with 10 paths each take about 10 MiB.
+pub const MAX_FILE: u64 = 64 << 20;
+
+/// The configuration in `file`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(file: &Path, environment: &dyn Environment) -> Result<Config, Diagnostics> {
+    parse(file, &read_file(file)?, environment)
+}
+
+/// The content of `file`, without waiting.
+///
+/// # Errors
+/// Why it cannot be read: not there, not a regular file, larger than [`MAX_FILE`].
+pub fn read_file(file: &Path) -> Result<Vec<u8>, Diagnostics> {
+    let name = file.display().to_string();
+    let fault = |message: String, help: &str| Diagnostics::one(Diagnostic::of_file(&name, message, help));
+    // A pipe opened for reading would wait for its writer, without this flag.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let unreadable = |error: io::Error| {
+        let help = match error.kind() {
+            io::ErrorKind::NotFound => {
+                "name the file with `-c FILE`, or create it; `weir schema` shows what it may say"
+            }
+            io::ErrorKind::PermissionDenied => "let the user that Weir runs as read the file and enter its directories",
+            _ => "check the file and the disk it is on",
+        };
+        fault(format!("the file cannot be read: {error}"), help)
+    };
+    let descriptor = rustix::fs::open(file, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+    let opened = File::from(descriptor);
+    let metadata = opened.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        let kind = if metadata.is_dir() { "a directory" } else { "a pipe, a socket or a device" };
+        return Err(fault(format!("not a file but {kind}"), "name the configuration file itself"));
+    }
+    let mut content = Vec::new();
+    opened.take(MAX_FILE + 1).read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() as u64 > MAX_FILE {
+        let message = format!("the file is larger than {} MiB", MAX_FILE >> 20);
+        return Err(fault(message, "is this the configuration file? 200,000 routes fit into less"));
+    }
+    Ok(content)
+}
+
+/// The configuration that `content` states. `file` is named in diagnostics, and paths in the configuration
+/// are relative to its directory; it is not read.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(file: &Path, content: &[u8], environment: &dyn Environment) -> Result<Config, Diagnostics> {
+    let name = file.display().to_string();
+    let source = decode(&name, content)?;
+    let one = |problem: Problem| {
+        let mut problems = Problems::default();
+        problems.push(problem);
+        problems.finish(&name, source)
+    };
+    let mut root = match yaml::parse(source) {
+        Ok(root) => root,
+        Err(problem) => return one(problem).map_or_else(|| Err(no_diagnostic(&name)), Err),
+    };
+    environment::substitute(&mut root, environment);
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let directory = absolute.parent().unwrap_or(Path::new("/"));
+    let mut reader = Reader::new(directory);
+    let config = Config::read(&root, &mut reader);
+    if let Some(diagnostics) = reader.problems.finish(&name, source) {
+        return Err(diagnostics);
+    }
+    let mut config = config.ok_or_else(|| no_diagnostic(&name))?;
+    config.origin.file = file.to_owned();
+    config.origin.directory = directory.to_owned();
+    config.origin.hash = hash(&root);
+    config.origin.marks = restart::marks(&root, source);
+    Ok(config)
+}
+
+/// Cannot happen: reading gives a value or notes a fault. Refusing the file is the safe answer all the same.
+fn no_diagnostic(file: &str) -> Diagnostics {
+    Diagnostics::one(Diagnostic::of_file(
+        file,
+        "the file is refused, and Weir does not know why",
+        "this is a fault of Weir: please report it with the file",
+    ))
+}
+
+/// The text of the file.
+fn decode<'s>(file: &str, content: &'s [u8]) -> Result<&'s str, Diagnostics> {
+    let error = match std::str::from_utf8(content) {
+        Ok(text) => return Ok(text),
+        Err(error) => error,
+    };
+    let good = content.get(..error.valid_up_to()).unwrap_or_default();
+    let line_start = memchr::memrchr(b'\n', good).map_or(0, |at| at + 1);
+    let column = String::from_utf8_lossy(good.get(line_start..).unwrap_or_default()).chars().count() + 1;
+    let line = memchr::memchr_iter(b'\n', good).count() + 1;
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Err(Diagnostics::one(Diagnostic {
+        line: number(line),
+        column: number(column),
+        ..Diagnostic::of_file(file, "the file is not UTF-8 text", "save it as UTF-8, without other encodings inside")
+    }))
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo): stable, and it needs no more than to tell configurations apart.
+fn hash(root: &Node<'_>) -> u64 {
+    let mut state = 0xcbf2_9ce4_8422_2325;
+    hash_node(root, &mut state);
+    state
+}
+
+fn hash_bytes(bytes: &[u8], state: &mut u64) {
+    for byte in bytes {
+        *state = (*state ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+}
+
+/// Every value with its kind before and an end behind it, so that different trees give different sequences.
+/// The bytes 0xF5 to 0xFF do not occur in UTF-8. Recursion is bounded by the depth of the tree.
+fn hash_node(node: &Node<'_>, state: &mut u64) {
+    match &node.value {
+        Value::Null | Value::Broken(_) => hash_bytes(&[0xf5], state),
+        Value::Text(text) => {
+            hash_bytes(&[0xf6], state);
+            hash_bytes(text.text.as_bytes(), state);
+        }
+        Value::List(items) => {
+            hash_bytes(&[0xf7], state);
+            items.iter().for_each(|item| hash_node(item, state));
+        }
+        Value::Map(entries) => {
+            hash_bytes(&[0xf8], state);
+            for (key, value) in entries {
+                hash_bytes(key.text.as_bytes(), state);
+                hash_node(value, state);
+            }
+        }
+    }
+    hash_bytes(&[0xff], state);
+}
+
+/// Where an empty file is wrong.
+pub(super) fn empty(root: &Node<'_>) -> Option<Problem> {
+    matches!(root.value, Value::Null).then(|| {
+        Problem::new(Place::START, "the file is empty")
+            .help("begin with `version: 1` and `listeners:`; `weir schema` shows what the file may say")
+    })
+}

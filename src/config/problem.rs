@@ -1,0 +1,141 @@
+//! Faults while they are being collected: with a place instead of a source line.
+//!
+//! Most files have none, so the source is cut into lines only when there is something to show.
+
+use super::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Snippet, quoted};
+use super::yaml::{Node, Value};
+
+/// A part of a line of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// From 1.
+    pub(super) line: u32,
+    /// In characters, from 1.
+    pub(super) column: u32,
+    /// In characters; may reach beyond the line.
+    pub(super) width: u32,
+}
+
+impl Place {
+    /// Where a file begins.
+    pub(super) const START: Self = Self { line: 1, column: 1, width: 1 };
+}
+
+/// A fault with its place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Problem {
+    place: Place,
+    path: String,
+    message: String,
+    found: Option<String>,
+    expected: Option<String>,
+    nearest: Option<String>,
+    help: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(place: Place, message: impl Into<String>) -> Self {
+        Self { place, message: message.into(), ..Self::default() }
+    }
+
+    pub(super) fn path(mut self, path: String) -> Self {
+        self.path = path;
+        self
+    }
+
+    pub(super) fn found(mut self, found: impl Into<String>) -> Self {
+        self.found = Some(found.into());
+        self
+    }
+
+    /// What `node` is, as the file writes it.
+    pub(super) fn found_node(self, node: &Node<'_>) -> Self {
+        let found = match &node.value {
+            Value::Text(text) => match &text.written {
+                Some(written) => format!("{}, after substitution", quoted(written)),
+                None => quoted(&text.text),
+            },
+            _ => node.kind().to_owned(),
+        };
+        self.found(found)
+    }
+
+    pub(super) fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.expected = Some(expected.into());
+        self
+    }
+
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Names the candidate that is nearest to `name`, if one is near enough to be meant.
+    pub(super) fn nearest<'a>(mut self, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
+        self.nearest = nearest(name, candidates).map(str::to_owned);
+        self
+    }
+}
+
+/// The longest name that is compared, and how many candidates it is compared with: the comparison is
+/// quadratic in the length, and both come from the file.
+const MAX_COMPARED: usize = 64;
+const MAX_CANDIDATES: usize = 10_000;
+
+/// The candidate that `name` was most likely meant to be.
+fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > MAX_COMPARED {
+        return None;
+    }
+    let lower = name.to_ascii_lowercase();
+    candidates
+        .into_iter()
+        .take(MAX_CANDIDATES)
+        .filter(|candidate| candidate.len() <= MAX_COMPARED)
+        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= name.len().max(candidate.len()).div_ceil(3).min(3))
+        .filter(|(distance, candidate)| *distance < candidate.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Faults in the order they were found, bounded.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    list: Vec<Problem>,
+    more: usize,
+}
+
+impl Problems {
+    pub(super) fn push(&mut self, problem: Problem) {
+        if self.list.len() < MAX_DIAGNOSTICS {
+            self.list.push(problem);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// The faults with the lines of `source` they are in; `None` when there is none.
+    pub(super) fn finish(self, file: &str, source: &str) -> Option<Diagnostics> {
+        if self.list.is_empty() {
+            return None;
+        }
+        let lines: Vec<&str> = source.lines().collect();
+        let list = self.list.into_iter().map(|problem| {
+            let line = (problem.place.line as usize).checked_sub(1).and_then(|at| lines.get(at));
+            Diagnostic {
+                file: file.to_owned(),
+                line: problem.place.line,
+                column: problem.place.column,
+                path: problem.path,
+                message: problem.message,
+                found: problem.found,
+                expected: problem.expected,
+                nearest: problem.nearest,
+                help: problem.help,
+                snippet: line.map(|line| Snippet::of(line, problem.place.column, problem.place.width)),
+            }
+        });
+        Diagnostics::of(list.collect(), self.more)
+    }
+}

@@ -1,0 +1,93 @@
+//! What of a new configuration cannot take effect in a running process.
+//!
+//! Sockets, threads and stores are made once, at the start. A new file that changes them is refused with that
+//! reason, rather than applied in part.
+
+use super::diagnostic::{Diagnostic, Snippet, quoted};
+use super::problem::Place;
+use super::yaml::{Node, Value};
+use super::{Config, Listener};
+
+/// Where a part of the file stands that may be named once its tree is gone.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    path: String,
+    place: Place,
+    snippet: Snippet,
+}
+
+/// The sections that are fixed at the start.
+const FIXED: [&str; 6] = ["listeners", "telemetry", "admin", "runtime", "state", "access_log"];
+
+/// Marks of the sections that are fixed at the start, and of each listener.
+pub(super) fn marks(root: &Node<'_>, source: &str) -> Vec<Mark> {
+    let mut places = Vec::new();
+    for section in FIXED {
+        let Some((key, node)) = root.field(section) else { continue };
+        places.push((section.to_owned(), key.place));
+        if let (true, Value::List(items)) = (section == "listeners", &node.value) {
+            places.extend(items.iter().enumerate().map(|(at, item)| (format!("listeners[{at}]"), item.place)));
+        }
+    }
+    places.sort_by_key(|(_, place)| place.line);
+    let mut lines = (1..).zip(source.lines()).peekable();
+    let snippets = places.into_iter().map(|(path, place)| {
+        while lines.next_if(|(number, _)| *number < place.line).is_some() {}
+        let text = lines.peek().map_or("", |(_, text)| *text);
+        Mark { path, place, snippet: Snippet::of(text, place.column, place.width) }
+    });
+    snippets.collect()
+}
+
+impl Config {
+    /// What of `new` needs a restart of the process that runs `self`: one diagnostic for each changed section,
+    /// at its place in the new file. Empty when `new` can be applied as a whole.
+    #[must_use]
+    pub fn restart_needed(&self, new: &Self) -> Vec<Diagnostic> {
+        let mut changes = self.listener_changes(new);
+        let sections = [
+            (self.telemetry != new.telemetry, "telemetry"),
+            (self.admin != new.admin, "admin"),
+            (self.runtime != new.runtime, "runtime"),
+            (self.state != new.state, "state"),
+            (self.access_log != new.access_log, "access_log"),
+        ];
+        let changed = sections.into_iter().filter(|(changed, _)| *changed);
+        changes.extend(changed.map(|(_, section)| new.change(section, format!("`{section}` changed"))));
+        changes
+    }
+
+    fn listener_changes(&self, new: &Self) -> Vec<Diagnostic> {
+        let mut changes = Vec::new();
+        let named = |listeners: &'_ [Listener], name: &str| listeners.iter().position(|other| &*other.name == name);
+        for (at, listener) in new.listeners.iter().enumerate() {
+            let was = named(&self.listeners, &listener.name).and_then(|at| self.listeners.get(at));
+            let what = match was {
+                Some(was) if was == listener => continue,
+                Some(_) => "changed",
+                None => "is new",
+            };
+            let message = format!("listener {} {what}", quoted(&listener.name));
+            changes.push(new.change(&format!("listeners[{at}]"), message));
+        }
+        for gone in self.listeners.iter().filter(|listener| named(&new.listeners, &listener.name).is_none()) {
+            changes.push(new.change("listeners", format!("listener {} is gone", quoted(&gone.name))));
+        }
+        changes
+    }
+
+    fn change(&self, path: &str, message: String) -> Diagnostic {
+        let mark = self.origin.marks.iter().find(|mark| mark.path == path);
+        Diagnostic {
+            line: mark.map_or(0, |mark| mark.place.line),
+            column: mark.map_or(0, |mark| mark.place.column),
+            path: path.to_owned(),
+            snippet: mark.map(|mark| mark.snippet.clone()),
+            ..Diagnostic::of_file(
+                &self.origin.file.display().to_string(),
+                format!("{message}, which needs a restart"),
+                "restart Weir to apply the file, or take this change back; nothing of the file was applied",
+            )
+        }
+    }
+}
