@@ -9,16 +9,27 @@
 //!                          ◄──Ack/Rejection──┘        └──► Board (what people read)
 //! ```
 
+mod changes;
+mod departures;
+mod durable;
+mod facts;
+mod files;
+mod owner;
+mod resolve;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+pub use self::owner::{Owner, Parts};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::config::Diagnostics;
+use crate::config::{Diagnostic, Diagnostics};
 use crate::model::{EndpointState, Name, NotASplit, Split, Weight};
 use crate::snapshot::DrainTimes;
 use crate::snapshot::live::EndpointLive;
@@ -60,6 +71,8 @@ pub struct Ack {
     pub revision: u64,
     /// What changed, one line each; empty when nothing did.
     pub changes: Vec<String>,
+    /// What could not be used while what was before it stays in effect.
+    pub warnings: Vec<String>,
 }
 
 /// Why a proposal was refused; nothing changed.
@@ -68,6 +81,12 @@ pub enum Rejection {
     /// The configuration file is not valid.
     #[error("the configuration is not valid; the one before it stays in effect")]
     Invalid(Diagnostics),
+    /// The file changes what needs a restart.
+    #[error("the configuration changes what needs a restart; nothing of it is in effect")]
+    Restart(Vec<Diagnostic>),
+    /// What the configuration names cannot be used.
+    #[error("the configuration cannot be used; the one before it stays in effect")]
+    Unusable(Vec<String>),
     /// There is no such service, version or endpoint.
     #[error("there is no {what} `{found}`{}", .nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
     Unknown {
@@ -151,6 +170,32 @@ impl Departure {
     pub fn left(&self, now: Instant) -> (Duration, Duration) {
         let gone = now.saturating_duration_since(self.since);
         (self.times.requests.saturating_sub(gone), self.times.streams.saturating_sub(gone))
+    }
+}
+
+impl Rejection {
+    /// The whole explanation for a person, in lines.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let detail = match self {
+            Self::Invalid(diagnostics) => diagnostics.to_string(),
+            Self::Restart(diagnostics) => {
+                diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            }
+            Self::Unusable(lines) => lines.join("\n"),
+            _ => return self.to_string(),
+        };
+        format!("{self}\n{detail}")
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.service)?;
+        for part in [&self.version, &self.endpoint].into_iter().flatten() {
+            write!(f, "/{part}")?;
+        }
+        Ok(())
     }
 }
 

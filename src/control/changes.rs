@@ -1,0 +1,91 @@
+//! What a reload changed, in lines for a person.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::{Config, Service};
+use crate::model::Name;
+use crate::snapshot::ListenerTls;
+
+/// Lines shown of one kind of change; more are counted.
+const SHOWN: usize = 20;
+
+/// What differs between two configurations, in effect.
+pub(super) fn between(before: &Config, after: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, service) in after.services.iter() {
+        match before.services.get(name) {
+            None => lines.push(format!("{name}: new service")),
+            Some(old) if old != service => lines.extend(service_changes(name, old, service)),
+            Some(_) => {}
+        }
+    }
+    lines.extend(
+        before.services.names().filter(|name| after.services.get(name).is_none()).map(|name| format!("{name}: removed")),
+    );
+    if lines.len() > SHOWN {
+        let more = lines.len() - SHOWN;
+        lines.truncate(SHOWN);
+        lines.push(format!("and {more} more changes of services"));
+    }
+    if before.routes != after.routes {
+        lines.push(format!("routes: {} before, {} now", before.routes.len(), after.routes.len()));
+    }
+    if before.limits != after.limits {
+        lines.push("limits".to_owned());
+    }
+    if before.trusted_proxies != after.trusted_proxies {
+        lines.push("trusted_proxies".to_owned());
+    }
+    if lines.is_empty() && before.hash() != after.hash() {
+        lines.push("settings".to_owned());
+    }
+    lines
+}
+
+fn service_changes(name: &Name, before: &Service, after: &Service) -> Vec<String> {
+    let mut lines = Vec::new();
+    for version in after.versions.names().filter(|version| before.versions.get(version).is_none()) {
+        lines.push(format!("{name}/{version}: new version"));
+    }
+    for version in before.versions.names().filter(|version| after.versions.get(version).is_none()) {
+        lines.push(format!("{name}/{version}: removed, drains"));
+    }
+    for (version, spec) in after.versions.iter() {
+        if let Some(old) = before.versions.get(version).filter(|old| old.endpoints != spec.endpoints) {
+            let count = |list: &[crate::config::Endpoint]| list.len();
+            lines.push(format!(
+                "{name}/{version}: endpoints ({} before, {} now)",
+                count(&old.endpoints),
+                count(&spec.endpoints)
+            ));
+        }
+    }
+    if before.split != after.split {
+        let weights: Vec<String> = after.split.iter().map(|(version, weight)| format!("{version}={weight}")).collect();
+        lines.push(format!("{name}: split {}", weights.join(" ")));
+    }
+    if lines.is_empty() {
+        lines.push(format!("{name}: settings"));
+    }
+    lines
+}
+
+/// Which listeners have other certificates.
+pub(super) fn certificates(before: &HashMap<Name, ListenerTls>, after: &HashMap<Name, ListenerTls>) -> Vec<String> {
+    let fingerprint = |tls: &ListenerTls| -> Vec<Vec<u8>> {
+        let leaf = |certificate: &crate::tls::Certificate| certificate.key().cert.first().map(|der| der.to_vec());
+        tls.certificates.iter().filter_map(leaf).collect()
+    };
+    let mut lines: Vec<String> = after
+        .iter()
+        .filter(|(name, tls)| {
+            before.get(*name).is_none_or(|old| {
+                !Arc::ptr_eq(&old.certificates, &tls.certificates) && fingerprint(old) != fingerprint(tls)
+            })
+        })
+        .map(|(name, _)| format!("listener {name}: certificates"))
+        .collect();
+    lines.sort();
+    lines
+}

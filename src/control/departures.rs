@@ -1,0 +1,105 @@
+//! Endpoints that take no new work: who drains since when, and what is due.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Departure;
+use crate::drain::{Bell, Cut};
+use crate::model::EndpointState;
+use crate::snapshot::{Endpoint, Service, Snapshot, Version};
+
+/// Follows every drain from its beginning to its end.
+pub(super) struct Departures {
+    list: Vec<Departure>,
+    bell: Bell,
+}
+
+impl Departures {
+    pub(super) fn new(bell: Bell) -> Self {
+        Self { list: Vec::new(), bell }
+    }
+
+    pub(super) fn list(&self) -> &[Departure] {
+        &self.list
+    }
+
+    /// Looks at what a new snapshot took out of service and what it brought back.
+    pub(super) fn published(&mut self, before: Option<&Snapshot>, now_in_effect: &Snapshot, now: Instant) {
+        let mut present = HashSet::new();
+        for (service, version, endpoint) in endpoints(now_in_effect) {
+            present.insert(endpoint.live.id);
+            if endpoint.state == EndpointState::Ready {
+                self.list.retain(|departure| departure.live.id != endpoint.live.id);
+                endpoint.live.ledger.set_cut(Cut::Nothing);
+                endpoint.live.set_welcome(true);
+            } else {
+                self.begin(service, version, endpoint, false, now);
+            }
+        }
+        for (service, version, endpoint) in before.into_iter().flat_map(endpoints) {
+            if !present.contains(&endpoint.live.id) {
+                self.begin(service, version, endpoint, true, now);
+            }
+        }
+        for departure in &mut self.list {
+            departure.removed = !present.contains(&departure.live.id);
+        }
+        self.forget_empty();
+    }
+
+    fn begin(&mut self, service: &Service, version: &Version, endpoint: &Endpoint, removed: bool, now: Instant) {
+        endpoint.live.set_welcome(false);
+        if let Some(known) = self.list.iter_mut().find(|known| known.live.id == endpoint.live.id) {
+            known.times = service.drain;
+            return;
+        }
+        self.list.push(Departure {
+            service: service.name.clone(),
+            version: version.name.clone(),
+            endpoint: endpoint.name.clone(),
+            removed,
+            since: now,
+            times: service.drain,
+            live: Arc::clone(&endpoint.live),
+            series: Arc::clone(&version.series),
+        });
+    }
+
+    /// Cuts what is due. Whether the list changed.
+    pub(super) fn tick(&mut self, now: Instant) -> bool {
+        let mut due = false;
+        for departure in &self.list {
+            let cut = departure.times.due(now.saturating_duration_since(departure.since));
+            departure.live.ledger.set_cut(cut);
+            due |= cut > Cut::Nothing && departure.live.ledger.in_flight() > 0;
+        }
+        if due {
+            self.bell.ring();
+        }
+        self.forget_empty()
+    }
+
+    /// Endpoints that left the file are forgotten when their last work has ended; those that an operator
+    /// drains stay, so that people see that they are empty.
+    fn forget_empty(&mut self) -> bool {
+        let before = self.list.len();
+        self.list.retain(|departure| !departure.removed || departure.live.ledger.in_flight() > 0);
+        self.list.len() != before
+    }
+
+    /// Whether there is something to look at again soon.
+    pub(super) fn is_busy(&self) -> bool {
+        self.list.iter().any(|departure| departure.removed || departure.live.ledger.in_flight() > 0)
+    }
+}
+
+fn endpoints(snapshot: &Snapshot) -> impl Iterator<Item = (&Service, &Version, &Endpoint)> {
+    snapshot.services.iter().flat_map(|service| {
+        service
+            .versions
+            .iter()
+            .flat_map(move |version| version.endpoints.iter().map(move |endpoint| (&**service, version, endpoint)))
+    })
+}
