@@ -39,6 +39,11 @@ fn host(at: usize) -> String {
     format!("host-{at}.example.com")
 }
 
+#[expect(clippy::panic, reason = "a bench without its table has nothing to measure")]
+fn table(hosts: usize) -> Table<u32> {
+    Table::build(rules(hosts)).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
 /// Ten path prefixes for each of `hosts` hosts, and one wildcard that none of the requests match.
 fn rules(hosts: usize) -> Vec<Rule<u32>> {
     let rule = |host, path| Rule {
@@ -57,7 +62,7 @@ fn find(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route/find");
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
     for hosts in [1, 100, 10_000] {
-        let table = Table::build(rules(hosts)).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let table = table(hosts);
         for (name, host, path) in [
             ("first", host(0), "/api/path-0/cart"),
             ("middle", host(hosts / 2), "/api/path-5/cart"),
