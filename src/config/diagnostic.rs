@@ -93,6 +93,11 @@ fn printable(c: char) -> char {
 /// The longest value that is quoted in a message.
 const MAX_QUOTED: usize = 80;
 
+/// A name of the file as part of a field's path: printable and not too long.
+pub(super) fn printable_name(name: &str) -> String {
+    name.chars().take(MAX_QUOTED).map(printable).collect()
+}
+
 /// `text` between backticks, printable and not too long.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("`");

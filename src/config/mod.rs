@@ -146,3 +146,6 @@ impl Config {
         format!("{:016x}", self.origin.hash)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,11 @@ impl Problem {
         self
     }
 
+    /// Whether the message contains `text`.
+    pub(super) fn says(&self, text: &str) -> bool {
+        self.message.contains(text)
+    }
+
     pub(super) fn found(mut self, found: impl Into<String>) -> Self {
         self.found = Some(found.into());
         self
@@ -53,6 +58,7 @@ impl Problem {
         let found = match &node.value {
             Value::Text(text) => match &text.written {
                 Some(written) => format!("{}, after substitution", quoted(written)),
+                None if text.text.is_empty() => "an empty text".to_owned(),
                 None => quoted(&text.text),
             },
             _ => node.kind().to_owned(),
@@ -70,33 +76,42 @@ impl Problem {
         self
     }
 
-    /// Names the candidate that is nearest to `name`, if one is near enough to be meant.
-    pub(super) fn nearest<'a>(mut self, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
-        self.nearest = nearest(name, candidates).map(str::to_owned);
+    /// The name that was probably meant.
+    pub(super) fn nearest(mut self, name: Option<&str>) -> Self {
+        self.nearest = name.map(str::to_owned);
         self
     }
 }
 
-/// The longest name that is compared, and how many candidates it is compared with: the comparison is
-/// quadratic in the length, and both come from the file.
+/// The longest name that is compared, for the comparison is quadratic in the length.
 const MAX_COMPARED: usize = 64;
-const MAX_CANDIDATES: usize = 10_000;
+/// How many names are compared for one file: a file can have thousands of wrong names and as many right ones.
+pub(super) const MAX_COMPARISONS: usize = 100_000;
 
-/// The candidate that `name` was most likely meant to be.
-fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The candidate that `name` was most likely meant to be: at most one edit in three letters away, a swap of
+/// neighbours being one edit. Every comparison is taken off `left`.
+pub(super) fn nearest<'a>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+    left: &mut usize,
+) -> Option<&'a str> {
     if name.len() > MAX_COMPARED {
         return None;
     }
-    let lower = name.to_ascii_lowercase();
-    candidates
-        .into_iter()
-        .take(MAX_CANDIDATES)
-        .filter(|candidate| candidate.len() <= MAX_COMPARED)
-        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= name.len().max(candidate.len()).div_ceil(3).min(3))
-        .filter(|(distance, candidate)| *distance < candidate.len())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let name = name.to_ascii_lowercase();
+    let mut best: Option<(usize, &str)> = None;
+    for candidate in candidates {
+        *left = left.checked_sub(1)?;
+        if candidate.len() > MAX_COMPARED {
+            continue;
+        }
+        let distance = strsim::damerau_levenshtein(&name, &candidate.to_ascii_lowercase());
+        let near = distance <= name.len().max(candidate.len()) / 3 && distance <= 3;
+        if near && best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
 }
 
 /// Faults in the order they were found, bounded.

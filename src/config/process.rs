@@ -136,7 +136,7 @@ impl Read for Admin {
         let token_file: Option<Option<PathBuf>> = fields.optional("token_file");
         let allowed_hosts = fields.with("allowed_hosts", |reader, node| {
             let hosts = reader.items(node, "a list", admin_host)?;
-            reader.count(hosts.good.len(), &(0..=MAX_ALLOWED_HOSTS), node.place)?;
+            reader.count(hosts.total, &(0..=MAX_ALLOWED_HOSTS), node.place)?;
             hosts.all()
         });
         if let (Some(Address::Inet(inet)), Some(None)) = (&address, &token_file)

@@ -12,9 +12,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::diagnostic::quoted;
+use super::diagnostic::{printable_name, quoted};
 use super::map::Map;
-use super::problem::{Place, Problem, Problems};
+use super::problem::{MAX_COMPARISONS, Place, Problem, Problems, nearest};
 use super::values::{self, NotAValue};
 use super::yaml::{Key, Node, Value};
 use crate::model::Name;
@@ -24,6 +24,19 @@ pub(super) trait Read: Sized {
     /// The value that `node` is, or `None` with a fault noted.
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self>;
 }
+
+/// What required fields look like, for help.
+const EXAMPLES: [(&str, &str); 9] = [
+    ("version", "1"),
+    ("listeners", "[{ name: web, address: 0.0.0.0:8080 }]"),
+    ("name", "web"),
+    ("address", "127.0.0.1:8080"),
+    ("versions", "{ v1: { endpoints: [\"127.0.0.1:8080\"] } }"),
+    ("endpoints", "[\"127.0.0.1:8080\"]"),
+    ("service", "NAME"),
+    ("cert", "tls.crt"),
+    ("key", "tls.key"),
+];
 
 /// After how many faulty fields of one mapping the rest are not looked at: such a mapping is no section of this
 /// file at all, and looking each one up among the others is quadratic.
@@ -41,13 +54,15 @@ pub(super) struct Reader<'n> {
     directory: &'n Path,
     trail: Vec<(Step<'n>, Place)>,
     pub(super) problems: Problems,
+    /// How many names may still be compared to find the nearest one.
+    comparisons: usize,
     /// Regular expressions compiled so far; they are the only values that are costly to judge.
     pub(super) regexes: usize,
 }
 
 impl<'n> Reader<'n> {
     pub(super) fn new(directory: &'n Path) -> Self {
-        Self { directory, trail: Vec::new(), problems: Problems::default(), regexes: 0 }
+        Self { directory, trail: Vec::new(), problems: Problems::default(), comparisons: MAX_COMPARISONS, regexes: 0 }
     }
 
     /// Runs `read` one step further on the trail. `place` is where the step itself is written.
@@ -74,10 +89,10 @@ impl<'n> Reader<'n> {
         let mut path = String::new();
         for (step, _) in &self.trail {
             match step {
-                Step::Field(name) if path.is_empty() => path.push_str(name),
+                Step::Field(name) if path.is_empty() => path = printable_name(name),
                 Step::Field(name) => {
                     path.push('.');
-                    path.push_str(name);
+                    path.push_str(&printable_name(name));
                 }
                 // Writing to a string cannot fail.
                 Step::Item(at) => drop(write!(path, "[{at}]")),
@@ -98,6 +113,11 @@ impl<'n> Reader<'n> {
     /// Where the value that is being read is named: its key, or its place in a list.
     fn here(&self) -> Place {
         self.trail.last().map_or(Place::START, |(_, place)| *place)
+    }
+
+    /// The candidate that `name` was most likely meant to be.
+    pub(super) fn nearest<'a>(&mut self, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+        nearest(name, candidates, &mut self.comparisons)
     }
 
     /// Notes that `node` is not what is allowed.
@@ -159,11 +179,9 @@ impl<'n> Reader<'n> {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
-        let problem = Problem::new(node.place, format!("wrong value for {}", self.subject()))
-            .found_node(node)
-            .expected(allowed)
-            .nearest(text, words.iter().map(|(word, _)| *word));
-        self.note(problem);
+        let near = self.nearest(text, words.iter().map(|(word, _)| *word));
+        let problem = Problem::new(node.place, format!("wrong value for {}", self.subject()));
+        self.note(problem.found_node(node).expected(allowed).nearest(near));
         None
     }
 
@@ -185,13 +203,13 @@ impl<'n> Reader<'n> {
                 good.push((at, item, value));
             }
         }
-        Some(Items { complete: good.len() == items.len(), good })
+        Some(Items { total: items.len(), good })
     }
 
     /// A list that has no faults, with a number of items inside `bounds`.
     pub(super) fn list<T: Read>(&mut self, node: &'n Node<'n>, bounds: RangeInclusive<usize>) -> Option<Vec<T>> {
         let items = self.items(node, "a list", |reader, item| T::read(item, reader))?;
-        self.count(items.good.len(), &bounds, node.place)?;
+        self.count(items.total, &bounds, node.place)?;
         items.all()
     }
 
@@ -223,7 +241,7 @@ impl<'n> Reader<'n> {
             Value::Null => &[],
             _ => return self.wrong_kind(node, &format!("fields: {}", known.join(", "))),
         };
-        let mut fields = Fields { reader: self, entries, faults: 0 };
+        let mut fields = Fields { reader: self, entries, faults: 0, meant: Vec::new() };
         for (at, (key, _)) in entries.iter().enumerate() {
             if !known.contains(&&*key.text) {
                 fields.unknown(key, known);
@@ -252,41 +270,42 @@ impl<'n> Reader<'n> {
         let mut good = Vec::with_capacity(entries.len());
         let mut seen = HashSet::with_capacity(entries.len());
         for (key, value) in entries {
-            let name_fits = self.name(key);
             let once = seen.insert(&*key.text);
-            if !once {
-                let problem = Problem::new(key.place, "a name stands twice").found(quoted(&key.text));
-                self.note(problem.help("each name stands once: rename or remove one"));
-            }
-            let value = self.below(Step::Field(&key.text), key.place, |reader| read(reader, value));
-            if let (true, true, Some(value)) = (name_fits, once, value) {
-                good.push((Name::from(&*key.text), value));
-            }
+            let value = self.below(Step::Field(&key.text), key.place, |reader| {
+                let fits = reader.name(key, once);
+                read(reader, value).filter(|_| fits)
+            });
+            good.extend(value.map(|value| (Name::from(&*key.text), value)));
         }
         self.count(entries.len(), &(0..=limit), node.place)?;
         (good.len() == entries.len()).then(|| Map::new(good))
     }
 
-    fn name(&mut self, key: &Key<'_>) -> bool {
+    /// Whether a name is well formed and stands once.
+    fn name(&mut self, key: &Key<'_>, once: bool) -> bool {
         let fits = values::is_name(&key.text);
         if !fits {
             let problem = Problem::new(key.place, "not a valid name").found(quoted(&key.text));
             self.note(problem.expected(values::NAME_EXPECTED));
+        } else if !once {
+            let problem = Problem::new(key.place, format!("{} stands twice", quoted(&key.text)));
+            self.note(problem.help("each name stands once: rename or remove one"));
         }
-        fits
+        fits && once
     }
 }
 
 /// The items of a list that had no fault, each with its position and its node.
 pub(super) struct Items<'n, T> {
     pub(super) good: Vec<(usize, &'n Node<'n>, T)>,
-    complete: bool,
+    /// How many there are, those with faults included.
+    pub(super) total: usize,
 }
 
 impl<T> Items<'_, T> {
     /// All items, if none had a fault.
     pub(super) fn all(self) -> Option<Vec<T>> {
-        self.complete.then(|| self.good.into_iter().map(|(_, _, value)| value).collect())
+        (self.good.len() == self.total).then(|| self.good.into_iter().map(|(_, _, value)| value).collect())
     }
 }
 
@@ -295,6 +314,8 @@ pub(super) struct Fields<'r, 'n> {
     pub(super) reader: &'r mut Reader<'n>,
     entries: &'n [(Key<'n>, Node<'n>)],
     faults: usize,
+    /// What unknown fields were probably meant to be.
+    meant: Vec<&'static str>,
 }
 
 impl<'n> Fields<'_, 'n> {
@@ -398,31 +419,45 @@ impl<'n> Fields<'_, 'n> {
         });
     }
 
-    /// Notes that a field is missing.
-    fn missing(&mut self, name: &str) {
-        let place = if self.reader.trail.is_empty() { Place::START } else { self.reader.here() };
+    /// Notes that a field is missing, unless another one was probably meant to be it.
+    fn missing(&mut self, name: &'static str) {
+        self.faults += 1;
+        if self.meant.contains(&name) {
+            return;
+        }
+        let example = EXAMPLES.iter().find(|(field, _)| *field == name).map_or("…", |(_, example)| *example);
+        let help = format!("add `{name}: {example}`");
+        if let Some((key, _)) = self.entries.iter().find(|(key, _)| key.text == name) {
+            let problem = Problem::new(key.place, format!("`{name}` has no value")).help(help);
+            self.reader.below(Step::Field(name), key.place, |reader| reader.note(problem));
+            return;
+        }
         let whose = match self.reader.path() {
             path if path.is_empty() => "the file".to_owned(),
-            path => quoted(&path),
+            path => format!("`{path}`"),
         };
-        self.reader.note(Problem::new(place, format!("{whose} has no `{name}`")).help(format!("add `{name}: …`")));
+        let problem = Problem::new(self.reader.here(), format!("{whose} has no `{name}`"));
+        self.reader.note(problem.help(help));
     }
 
     fn unknown(&mut self, key: &'n Key<'n>, known: &'static [&'static str]) {
         self.faults += 1;
+        let near = self.reader.nearest(&key.text, known.iter().copied());
+        self.meant.extend(near);
         let mut problem = Problem::new(key.place, format!("unknown field {}", quoted(&key.text)))
             .expected(known.join(", "))
-            .nearest(&key.text, known.iter().copied());
+            .nearest(near);
         if key.text == "<<" {
             problem = problem.help("merge keys are not read: repeat the whole value with an alias, `key: *name`");
         }
         self.reader.below(Step::Field(&key.text), key.place, |reader| reader.note(problem));
     }
 
-    fn twice(&mut self, key: &Key<'n>) {
+    fn twice(&mut self, key: &'n Key<'n>) {
         self.faults += 1;
-        let problem = Problem::new(key.place, format!("{} stands twice", quoted(&key.text)));
-        self.reader.note(problem.help("each field stands once: remove one"));
+        let problem = Problem::new(key.place, format!("{} stands twice", quoted(&key.text)))
+            .help("each field stands once: remove one");
+        self.reader.below(Step::Field(&key.text), key.place, |reader| reader.note(problem));
     }
 
     /// Whether every field was known and stood once. Ask last: faults of the others are then noted as well.

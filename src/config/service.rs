@@ -258,7 +258,7 @@ fn read_upgrades<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<
         let text = reader.text(node, EXPECTED)?;
         if scalar::is_token(text) { Some(text.to_ascii_lowercase()) } else { reader.wrong(node, EXPECTED, None) }
     })?;
-    reader.count(items.good.len(), &(0..=MAX_UPGRADES), node.place)?;
+    reader.count(items.total, &(0..=MAX_UPGRADES), node.place)?;
     items.all()
 }
 
@@ -276,7 +276,7 @@ impl Read for Version {
 
 fn read_endpoints<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Endpoint>> {
     let items = reader.items(node, "a list", |reader, node| Endpoint::read(node, reader))?;
-    reader.count(items.good.len(), &(0..=MAX_ENDPOINTS), node.place)?;
+    reader.count(items.total, &(0..=MAX_ENDPOINTS), node.place)?;
     let mut seen = HashSet::with_capacity(items.good.len());
     let mut unique = true;
     for (at, item, endpoint) in &items.good {
@@ -342,6 +342,15 @@ impl Read for Balance {
 
 impl Read for Protocol {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        if let Value::Text(text) = &node.value
+            && matches!(&*text.text, "h2c" | "http2" | "grpc")
+        {
+            return reader.wrong(
+                node,
+                "`http1`, `h2`",
+                Some("write `h2`: without `tls` it is h2c, and gRPC needs no more"),
+            );
+        }
         reader.choose(node, &[("http1", Self::Http1), ("h2", Self::H2)])
     }
 }

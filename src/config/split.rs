@@ -1,5 +1,6 @@
 //! The base split of a service: present or implied, naming versions that exist, 100 in all.
 
+use super::diagnostic::quoted;
 use super::map::Map;
 use super::problem::Problem;
 use super::read::{Fields, Read as _, Reader, Step};
@@ -56,10 +57,11 @@ fn read_weights<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>, declared: &[&st
         for (key, _) in entries.iter().filter(|(key, _)| !declared.contains(&&*key.text)) {
             known = false;
             reader.below(Step::Field(&key.text), key.place, |reader| {
-                let problem = Problem::new(key.place, format!("no version {}", super::diagnostic::quoted(&key.text)))
-                    .expected(format!("a version of this service: {}", declared.join(", ")))
-                    .nearest(&key.text, declared.iter().copied());
-                reader.note(problem);
+                let near = reader.nearest(&key.text, declared.iter().copied());
+                let problem = Problem::new(key.place, format!("no version {}", quoted(&key.text)));
+                reader.note(
+                    problem.expected(format!("a version of this service: {}", declared.join(", "))).nearest(near),
+                );
             });
         }
     }
@@ -93,9 +95,13 @@ fn percent(basis_points: u64) -> String {
     if part == 0 { whole.to_string() } else { format!("{whole}.{part:02}") }
 }
 
+/// Notes that a version has traffic and nothing that serves it.
 fn note_empty(fields: &mut Fields<'_, '_>, name: &str, weight: Weight) {
-    fields.fault_at("versions", |place| {
-        Problem::new(place, format!("version `{name}` has a weight of {weight} and no endpoints"))
-            .help("add endpoints, or give it the weight 0")
+    let Some((versions, node)) = fields.get("versions") else { return };
+    let Some((key, _)) = node.field(name) else { return };
+    let problem = Problem::new(key.place, format!("version `{name}` has a weight of {weight} and no endpoints"))
+        .help("add endpoints, or give it the weight 0");
+    fields.reader.below(Step::Field(&versions.text), versions.place, |reader| {
+        reader.below(Step::Field(&key.text), key.place, |reader| reader.note(problem));
     });
 }

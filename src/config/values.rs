@@ -254,13 +254,15 @@ impl FromStr for EndpointAddress {
             ));
         }
         if let Some(path) = text.strip_prefix("unix:") {
+            let wrong =
+                NotAValue::because(EXPECTED, "the path of a unix socket begins with `/` and has 107 bytes at most");
             return unix_path(path).map(Self::Unix).ok_or(wrong);
         }
         let port_zero = NotAValue::because(EXPECTED, "an endpoint has a port from 1 to 65535");
         if let Ok(address) = text.parse::<SocketAddr>() {
             return if address.port() == 0 { Err(port_zero) } else { Ok(Self::Inet(address)) };
         }
-        if text.parse::<IpAddr>().is_ok() {
+        if text.parse::<std::net::Ipv6Addr>().is_ok() {
             return Err(NotAValue::because(EXPECTED, "the port is missing; an IPv6 address needs brackets around it"));
         }
         let Some((host, port)) = text.rsplit_once(':') else {

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
+use super::diagnostic::quoted;
 use super::listener::MAX_NETWORKS;
-use super::problem::{Place, Problem};
+use super::problem::Problem;
 use super::read::{Fields, Items, Read, Reader, Step};
 use super::route::{HeaderMatch, HostMatch, PathMatch};
 use super::yaml::{Node, Value};
@@ -56,7 +57,7 @@ impl Read for Config {
         let routes = read_routes(&mut fields);
         let telemetry_address = telemetry.iter().flatten().map(|telemetry| ("telemetry", &telemetry.address));
         let admin_address = admin.iter().map(|admin| ("admin", &admin.address));
-        check_addresses(&mut fields, listeners.as_deref(), telemetry_address.chain(admin_address));
+        check_addresses(&mut fields, listeners.as_deref().unwrap_or_default(), telemetry_address.chain(admin_address));
         fields.done()?;
         Some(Self {
             version: version?,
@@ -94,7 +95,8 @@ fn read_listeners<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec
         reader.count(all.len(), &(1..=MAX_LISTENERS), node.place)?;
     }
     let unique = check_names(reader, &items, |listener| Some(&listener.name), "listener");
-    if unique { items.all() } else { None }
+    let apart = check_listener_addresses(reader, &items);
+    if unique && apart { items.all() } else { None }
 }
 
 /// Whether all names of a list's items are different.
@@ -122,54 +124,66 @@ fn check_names<'n, T>(
     unique
 }
 
-/// Notes every address that cannot be bound because another section binds it.
+/// Whether no two listeners need the same socket.
+fn check_listener_addresses<'n>(reader: &mut Reader<'n>, items: &Items<'n, Listener>) -> bool {
+    let mut apart = true;
+    for (position, (at, node, listener)) in items.good.iter().enumerate() {
+        let earlier = items.good.iter().take(position);
+        let other = earlier.map(|(_, _, other)| other).find(|other| clash(&other.address, &listener.address));
+        let (Some(other), Some((key, value))) = (other, node.field("address")) else { continue };
+        apart = false;
+        let message = format!("listener {} needs the same socket", quoted(&other.name));
+        reader.below(Step::Item(*at), node.place, |reader| {
+            reader.below(Step::Field(&key.text), key.place, |reader| {
+                reader.note(Problem::new(value.place, message).help(OWN_PORT));
+            });
+        });
+    }
+    apart
+}
+
+const OWN_PORT: &str = "give each its own port";
+
+/// Notes when telemetry or the control API need a socket that something else needs as well.
 fn check_addresses<'a>(
     fields: &mut Fields<'_, '_>,
-    listeners: Option<&'a [Listener]>,
-    others: impl Iterator<Item = (&'static str, &'a Address)>,
+    listeners: &'a [Listener],
+    sections: impl Iterator<Item = (&'static str, &'a Address)>,
 ) {
-    let mut taken: Vec<(String, &Address)> = Vec::new();
-    for (at, listener) in listeners.unwrap_or_default().iter().enumerate() {
-        let clash = taken.iter().find(|(_, address)| clash(address, &listener.address)).map(|(who, _)| who.clone());
-        if let Some(who) = clash {
-            note_listener_clash(fields, at, &who);
+    let mut taken: Vec<(String, &Address, Option<&'static str>)> = Vec::new();
+    taken.extend(listeners.iter().map(|listener| (format!("listener `{}`", listener.name), &listener.address, None)));
+    for (section, address) in sections {
+        if let Some((who, _, other)) = taken.iter().find(|(_, other, _)| clash(other, address)) {
+            note_clash(fields, section, who, *other, address);
         }
-        taken.push((format!("listener `{}`", listener.name), &listener.address));
-    }
-    for (section, address) in others {
-        if let Some((who, _)) = taken.iter().find(|(_, other)| clash(other, address)) {
-            let message = format!("{who} has this address as well");
-            let place = |fields: &Fields<'_, '_>| {
-                let (_, node) = fields.get(section)?;
-                Some(node.field("address")?.1.place)
-            };
-            match place(fields) {
-                Some(place) => fields.fault_at(section, |_| address_problem(place, message)),
-                None => fields.fault_at(section, |place| {
-                    address_problem(place, format!("{who} has the default address of `{section}`, {address}"))
-                }),
-            }
-        }
-        taken.push((format!("`{section}`"), address));
+        taken.push((format!("`{section}`"), address, Some(section)));
     }
 }
 
-fn address_problem(place: Place, message: String) -> Problem {
-    Problem::new(place, message).help("give each its own port")
-}
-
-fn note_listener_clash(fields: &mut Fields<'_, '_>, at: usize, who: &str) {
-    let message = format!("{who} has this address as well");
-    let Some((key, node)) = fields.get("listeners") else { return };
-    let Value::List(items) = &node.value else { return };
-    let Some((item, (field, value))) = items.get(at).and_then(|item| Some((item, item.field("address")?))) else {
+/// Notes that `section` needs the socket that `who` needs, at the section's address in the file, or else, when
+/// its address is the default, at that of the section `other`.
+fn note_clash(
+    fields: &mut Fields<'_, '_>,
+    section: &'static str,
+    who: &str,
+    other: Option<&'static str>,
+    address: &Address,
+) {
+    let written = |section: &'static str| {
+        let (key, node) = fields.get(section)?;
+        Some((key, node.field("address")?))
+    };
+    let (message, place) = match written(section) {
+        Some(place) => (format!("{who} needs the same socket"), Some(place)),
+        None => (format!("{who} needs {address}, where `{section}` listens by default"), other.and_then(written)),
+    };
+    let Some((section, (key, value))) = place else {
+        fields.fault_here(&message, &format!("give `{section}` its own address: `{section}: {{ address: … }}`"));
         return;
     };
-    fields.reader.below(Step::Field(&key.text), key.place, |reader| {
-        reader.below(Step::Item(at), item.place, |reader| {
-            reader.below(Step::Field(&field.text), field.place, |reader| {
-                reader.note(address_problem(value.place, message));
-            });
+    fields.reader.below(Step::Field(&section.text), section.place, |reader| {
+        reader.below(Step::Field(&key.text), key.place, |reader| {
+            reader.note(Problem::new(value.place, message).help(OWN_PORT));
         });
     });
 }
@@ -198,7 +212,7 @@ fn read_routes(fields: &mut Fields<'_, '_>) -> Option<Vec<Route>> {
     };
     let routes = fields.with("routes", |reader, node| {
         let items = reader.items(node, "a list", |reader, node| Route::read(node, reader))?;
-        reader.count(items.good.len(), &(0..=MAX_ROUTES), node.place)?;
+        reader.count(items.total, &(0..=MAX_ROUTES), node.place)?;
         let known = check_services(reader, &items, &services);
         let unique = check_names(reader, &items, |route| route.name.as_ref(), "route");
         let distinct = check_matches(reader, &items);
@@ -217,9 +231,8 @@ fn check_services<'n>(reader: &mut Reader<'n>, items: &Items<'n, Route>, service
         let Some((key, value)) = node.field("service") else { continue };
         reader.below(Step::Item(*at), node.place, |reader| {
             reader.below(Step::Field(&key.text), key.place, |reader| {
-                let problem = Problem::new(value.place, "no service has this name")
-                    .found_node(value)
-                    .nearest(&route.service, services.iter().copied());
+                let near = reader.nearest(&route.service, services.iter().copied());
+                let problem = Problem::new(value.place, "no service has this name").found_node(value).nearest(near);
                 reader.note(problem.help("a route leads to a name under `services`"));
             });
         });

@@ -123,19 +123,20 @@ fn syntax(source: &str, error: &ScanError) -> Problem {
     let at = error.marker();
     let problem = Problem::new(place(Span::empty(*at)), format!("not valid YAML: {}", error.info()));
     let line = source.lines().nth(at.line().saturating_sub(1)).unwrap_or_default();
-    let before = source.lines().nth(at.line().saturating_sub(2)).unwrap_or_default();
+    let first = line.chars().nth(at.col()).unwrap_or_default();
+    let unclosed = problem.says("unclosed") || problem.says("end of stream") || problem.says("EOF");
     if line.contains("${") {
         problem.help("between `{ }` and `[ ]`, put quotes around a value with `${…}` in it")
+    } else if unclosed {
+        problem.help("close it; if its end was never there, the file was not saved whole")
     } else if line.contains('\t') {
         problem.help("indent with spaces; YAML does not take tabs")
-    } else if line.trim_start().starts_with('*') || line.contains(" *") {
+    } else if first == '*' {
         problem.help("a value that begins with `*` needs quotes: \"*.example.com\"")
-    } else if line.trim_start().starts_with('%') || line.contains('@') || line.contains('`') {
-        problem.help("a value that begins with `%`, `@` or a backtick needs quotes")
-    } else if before.trim_end().ends_with([',', '{', '[']) {
-        problem.help("is a closing `}` or `]` missing above?")
+    } else if matches!(first, '%' | '@' | '`' | '&' | '!') {
+        problem.help(format!("a value that begins with `{first}` needs quotes"))
     } else {
-        problem.help("check the indentation, the space after each `:`, and that quotes and brackets are closed")
+        problem.help("fields of one mapping begin in one column; check also the blank after `:` and the quotes")
     }
 }
 
