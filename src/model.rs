@@ -135,6 +135,12 @@ impl Split {
         }
     }
 
+    /// The split in which one version has everything.
+    #[must_use]
+    pub fn whole(version: Name) -> Self {
+        Self(vec![(version, Weight::FULL)])
+    }
+
     /// The weight of `version`; a version that the split does not name has none of the traffic.
     #[must_use]
     pub fn weight(&self, version: &str) -> Weight {

@@ -1,1 +1,220 @@
-//! app.
+//! The composition root: reads the configuration, builds the leaves first, binds early, serves late, and
+//! brings everything down in order.
+//!
+//! ```text
+//! main thread            signals, shutdown sequence; admin and telemetry are served beside it
+//! weir-control thread    the owner of what requests read, file watch, windows
+//! weir-traffic threads   listeners and requests; nothing else runs there
+//! ```
+//!
+//! Admin and telemetry are on a runtime of their own so that an attack on them cannot slow the traffic, and so
+//! that they outlive it: `/livez`, `/readyz`, `/metrics` and the status answer until the process exits.
+
+mod lifecycle;
+mod listeners;
+mod notify;
+mod state;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use self::lifecycle::{Ending, Plan, Signals};
+use crate::admin::{self, Faces};
+use crate::config::{self, Config, Diagnostics, ProcessEnvironment};
+use crate::control::{Owner, Parts};
+use crate::drain::Bell;
+use crate::model::Process;
+use crate::proxy::{Bound, Proxy, listener};
+use crate::telemetry::{AccessLog, Build, Recorder};
+
+/// What `weir run` was asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+}
+
+/// Why Weir does not run.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration is not valid.
+    Invalid(Diagnostics),
+    /// What the configuration names cannot be used.
+    Unusable(Vec<String>),
+    /// The system refused something.
+    System {
+        /// What was wanted.
+        what: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl Failure {
+    /// The exit code of the process.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Invalid(_) | Self::Unusable(_) => 3,
+            Self::System { .. } => 1,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(diagnostics) => diagnostics.fmt(f),
+            Self::Unusable(lines) => write!(f, "the configuration cannot be used:\n{}", lines.join("\n")),
+            Self::System { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+/// Attaches to a system error what was wanted.
+fn wanted(what: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
+    let what = what.into();
+    move |error| Failure::System { what, error }
+}
+
+/// Runs Weir until it is told to stop.
+///
+/// # Errors
+/// Why it could not start. Once it serves, it ends with `Ok` however it was told to stop.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let config = config::load(&options.config, &ProcessEnvironment).map_err(Failure::Invalid)?;
+    start_log();
+    raise_file_limit();
+    let threads = config.runtime.threads.map_or_else(
+        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        usize::from,
+    );
+    let traffic = runtime(threads, "weir-traffic")?;
+    let faces = runtime(1, "weir-admin")?;
+    let ending = faces.block_on(serve(options, config, threads, &traffic));
+    // Tasks that did not end by themselves are not waited for: what they had was cut and counted.
+    traffic.shutdown_background();
+    faces.shutdown_background();
+    ending
+}
+
+async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runtime) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(wanted("cannot take over signals"))?;
+    let recorder = Arc::new(Recorder::new(threads + 1, build()));
+    let access_log = listeners::access_log(&config, &recorder)?;
+    let bell = Bell::default();
+    let plan = Plan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
+    let (telemetry_at, admin_at) = (config.telemetry.clone(), config.admin.clone());
+    let listener_settings = config.listeners.clone();
+    let parts = Parts {
+        path: options.config.clone(),
+        store: state::open(&config)?,
+        config,
+        environment: Box::new(ProcessEnvironment),
+        recorder: Arc::clone(&recorder),
+        bell: bell.clone(),
+    };
+    let (owner, control, current) = Owner::new(parts).await.map_err(Failure::Unusable)?;
+    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, threads);
+    let bound_listeners = {
+        let _traffic = traffic.enter();
+        listeners::bind(&listener_settings, &current, &recorder)?
+    };
+    let bound: Vec<Bound> =
+        bound_listeners.iter().map(listener::Listener::bound).collect::<io::Result<_>>().map_err(wanted("listeners"))?;
+    let telemetry = listeners::telemetry(telemetry_at.as_ref()).await?;
+    let admin = listeners::admin(&admin_at).await?;
+    let (process, process_now) = watch::channel(Process::Starting);
+    let faces = Arc::new(Faces {
+        control: control.clone(),
+        current,
+        recorder: Arc::clone(&recorder),
+        process: process_now,
+        listeners: bound.clone(),
+        telemetry_address: telemetry.as_ref().map(|socket| socket.address.clone()),
+        started: std::time::Instant::now(),
+    });
+    if let Some(socket) = telemetry {
+        tokio::spawn(admin::serve_telemetry(socket.listener, Arc::clone(&faces)));
+    }
+    let admin_address = admin.address.clone();
+    tokio::spawn(admin::serve_admin(admin.listener, faces, admin.auth));
+    std::thread::Builder::new()
+        .name("weir-control".to_owned())
+        .spawn(move || own(owner))
+        .map_err(wanted("cannot start the control thread"))?;
+    for listener in bound_listeners {
+        traffic.spawn(listener::serve(listener, proxy.clone()));
+    }
+    process.send_replace(Process::Ready);
+    for listener in &bound {
+        tracing::info!(listener = %listener.name, address = %listener.address, "listening");
+    }
+    tracing::info!(admin = %admin_address, config = %options.config.display(), "ready");
+    notify::notify("READY=1");
+    let signal = signals.serve(&control, &access_log).await;
+    tracing::info!(signal, deadline = ?plan.deadline, in_flight = proxy.in_flight(), "stopping");
+    let ending = lifecycle::stop(&proxy, &process, plan, &mut signals).await;
+    let (left, cut) = (proxy.in_flight(), proxy.cut());
+    match ending {
+        Ending::Orderly => tracing::info!(cut, left, "stopped"),
+        Ending::AtOnce => tracing::warn!(cut, left, "stopped at once by a second signal"),
+    }
+    access_log.flush(FLUSH);
+    Ok(())
+}
+
+/// How long the last access log lines may take.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// The control thread: one task, and what it blocks on blocks nobody else.
+fn own(owner: Owner) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(owner.run()),
+        Err(error) => tracing::error!(%error, "the control thread has no runtime; changes are not possible"),
+    }
+}
+
+fn runtime(threads: usize, name: &str) -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(8)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(wanted("cannot start threads"))
+}
+
+/// What was built, for metrics and the status.
+#[must_use]
+pub fn build() -> Build {
+    Build { version: env!("CARGO_PKG_VERSION"), revision: option_env!("WEIR_REVISION").unwrap_or("unknown") }
+}
+
+/// Logs go to standard error. The engine's own are off: it logs each failed request, which ours counts.
+fn start_log() {
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| {
+        EnvFilter::new("info,pingora=off,pingora_core=off,pingora_proxy=off,pingora_pool=off,pingora_http=off,h2=off")
+    });
+    // A second start in one process (tests) keeps the first log.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+}
+
+/// Each client connection and each upstream connection needs a descriptor (upstream ones two).
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+        }
+    }
+}

@@ -32,22 +32,17 @@ pub(crate) fn admit(head: &RequestHeader, pass: &mut Pass) -> Result<(), Refusal
     let admitted = guard::admit(&view, &snapshot.limits)?;
     let route = Arc::clone(snapshot.table.find(&admitted.host, &admitted.path, &view).ok_or(NO_ROUTE)?);
     let service = Arc::clone(&route.service);
-    let choice = service.chooser.choose(&view);
+    let choice = service.chooser.choose(&view, message::random_token);
     let length = match admitted.framing {
         Framing::Length(length) | Framing::Frames { length: Some(length) } => length,
         _ => 0,
     };
     let upgrade = admitted.upgrade.and_then(|offer| offer.choose(&service.upgrades)).map(Box::from);
-    let new_key = choice.wants_cookie.then(message::random_token);
-    let (version, key) = match &new_key {
-        Some(key) => service.chooser.version_of_new_key(key.as_bytes()).unwrap_or((choice.version, choice.key)),
-        None => (choice.version, choice.key),
-    };
     let routed = Routed {
-        version,
+        version: choice.version,
         reason: choice.reason,
-        key,
-        new_key,
+        key: choice.key,
+        new_key: choice.new_key,
         target: admitted.target_changed.then(|| admitted.target.as_bytes().into()),
         authority: admitted.authority.into(),
         upgrade,

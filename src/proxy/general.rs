@@ -71,6 +71,7 @@ impl ProxyHttp for General {
     async fn early_request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<()> {
         pass.began = Some(Instant::now());
         pass.exchange.handle.request_begun();
+        self.gear.request_begun();
         let client = self.gear.current.peek().client;
         // Without this the engine waits for the next request for ever.
         if session.get_keepalive().is_some() {
@@ -232,6 +233,7 @@ impl ProxyHttp for General {
         message::to_client(head);
         pass.kind = message::kind_of(session.req_header(), head);
         pass.status = Some(head.status.as_u16());
+        pass.answered_after = pass.began.map(|began| began.elapsed());
         pass.exchange.responded(pass.kind, Instant::now());
         if self.gear.is_leaving() {
             session.set_keepalive(None);

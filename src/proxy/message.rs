@@ -10,9 +10,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Uri;
 use http::header::{self, HeaderName, HeaderValue};
 use pingora_core::protocols::http::server::Session as ServerSession;
-use pingora_error::Result;
+use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::drain::Kind;
@@ -130,6 +131,49 @@ fn via(version: http::Version) -> &'static str {
         http::Version::HTTP_10 => "1.0 weir",
         _ => "1.1 weir",
     }
+}
+
+/// Sends the target in normal form instead of the client's.
+///
+/// # Errors
+/// If the target is none, which what the guard made of it always is.
+pub(crate) fn set_target(head: &mut RequestHeader, target: &[u8]) -> Result<()> {
+    let text = std::str::from_utf8(target).or_err(ErrorType::InternalError, "the target is not text")?;
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    if head.version != http::Version::HTTP_2 {
+        parts.scheme = None;
+        parts.authority = None;
+    }
+    parts.path_and_query = Some(text.parse().or_err(ErrorType::InternalError, "the target does not parse")?);
+    head.set_uri(Uri::from_parts(parts).or_err(ErrorType::InternalError, "the target is no URI")?);
+    Ok(())
+}
+
+/// Sends `host` instead of the client's.
+///
+/// # Errors
+/// If it is no host, which the configuration sees to.
+pub(crate) fn set_host(head: &mut RequestHeader, host: &str) -> Result<()> {
+    if head.uri.authority().is_some() {
+        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        parts.authority = Some(host.parse().or_err(ErrorType::InternalError, "the host does not parse")?);
+        head.set_uri(Uri::from_parts(parts).or_err(ErrorType::InternalError, "the host makes no URI")?);
+    }
+    head.insert_header(header::HOST, host)?;
+    Ok(())
+}
+
+/// Offers the one protocol that was chosen of the client's; other hop-by-hop fields go no further.
+///
+/// # Errors
+/// If the token is no header value, which what the guard admitted always is.
+pub(crate) fn offer_upgrade(head: &mut RequestHeader, token: &str) -> Result<()> {
+    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &header::TE, &header::TRAILER] {
+        head.remove_header(name);
+    }
+    head.insert_header(header::CONNECTION, "upgrade")?;
+    head.insert_header(header::UPGRADE, token)?;
+    Ok(())
 }
 
 /// Takes what concerns only the upstream connection out of a response (RFC 9110 §7.6.1).

@@ -38,6 +38,10 @@ pub(crate) struct Pass {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) kind: Kind,
+    /// The version counts this request among its open streams.
+    pub(crate) stream_counted: bool,
+    /// From the request's head to the response's.
+    pub(crate) answered_after: Option<Duration>,
     pub(crate) head: Option<Box<Head>>,
     pub(crate) client: Option<IpAddr>,
     pub(crate) request_id: String,
@@ -144,6 +148,8 @@ impl Pass {
             bytes_in: 0,
             bytes_out: 0,
             kind: Kind::Request,
+            stream_counted: false,
+            answered_after: None,
             head: None,
             client: None,
             request_id: String::new(),

@@ -11,7 +11,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -208,8 +208,28 @@ fn connect_error(error: &io::Error) -> ErrorType {
     }
 }
 
+/// How to connect to an endpoint for one request; what does not change is derived once.
+///
+/// # Errors
+/// If the endpoint's address is none the engine can take.
+pub(crate) fn peer(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
+    if let Some(known) = endpoint.engine.get().and_then(|kept| kept.downcast_ref::<HttpPeer>()) {
+        return Ok(known.clone());
+    }
+    let fresh = template(endpoint, timeouts)?;
+    // Another request may have been first; both are alike.
+    let _ = endpoint.engine.set(Arc::new(fresh.clone()));
+    Ok(fresh)
+}
+
+/// A pool key that no other request has: forces a new connection.
+pub(crate) fn one_time_key() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// What does not change from request to request about the connections to an endpoint.
-pub(crate) fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
+fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     let upstream = &endpoint.upstream;
     let tls = upstream.tls.is_some();
     let sni = upstream.tls.as_ref().map_or_else(String::new, |tls| server_name(endpoint, tls));

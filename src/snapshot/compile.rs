@@ -116,7 +116,6 @@ impl Compiler {
                 name: version.name.clone(),
                 weight: version.configured,
                 available: version.is_available(),
-                selectable: version.is_available(),
             })
             .collect();
         let options = chooser_options(name, file);

@@ -1,1 +1,231 @@
-//! split.
+//! Which version a request gets, and why: override → affinity → weight, and failover where that one cannot.
+//!
+//! ```text
+//! override  the request names a version and may         ─┐
+//! affinity  hash(salt, key) → bucket → band              ├─► available? ─ yes ─► Choice
+//! weight    the exact schedule (Tijdeman)               ─┘        └ no ─► failover among the available
+//! ```
+//!
+//! Invariant: without affinity the shares are exact (see [`exact`]); with affinity the version is a pure function
+//! of salt, key and weights, so every replica and every restart decide alike.
+
+pub mod affinity;
+mod chairman;
+mod exact;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+pub use self::chairman::Tables;
+pub use self::exact::Splitter;
+use self::affinity::Bands;
+use super::Request;
+use crate::model::{Name, Split, Weight};
+
+/// Why a request got its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It named the version.
+    Override,
+    /// Its client belongs to the version.
+    Affinity,
+    /// By the weights.
+    Weight,
+    /// The version that was due takes no requests.
+    Failover,
+}
+
+/// What a request gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Choice {
+    /// The version, as an index into the service's versions.
+    pub version: usize,
+    /// Why.
+    pub reason: Reason,
+    /// Whether the version takes requests; if not, no version with a weight does.
+    pub available: bool,
+    /// The client's affinity key, hashed.
+    pub key: Option<u64>,
+    /// A key made for a client that had none, to be given to it as a cookie.
+    pub new_key: Option<String>,
+}
+
+/// One version, as the choice needs it.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// Its name.
+    pub name: Name,
+    /// Its share by the file or a shift.
+    pub weight: Weight,
+    /// Whether it takes requests: by its state, and because an endpoint of it is ready.
+    pub available: bool,
+}
+
+/// What besides weights decides.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Makes the buckets of one service independent of another's.
+    pub salt: String,
+    /// Where the affinity key is, if clients are kept on their version.
+    pub affinity: Option<KeySource>,
+    /// How a request may name its version.
+    pub overrides: Option<Override>,
+}
+
+/// Where a client's affinity key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The value of this header, in lower case.
+    Header(Box<str>),
+    /// The value of this cookie; a client without it gets one.
+    Cookie(Box<str>),
+    /// The client's address.
+    Address,
+}
+
+/// How a request may name its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// By the value of this header, in lower case.
+    pub header: Option<Box<str>>,
+    /// By the value of this cookie.
+    pub cookie: Option<Box<str>>,
+    /// From these addresses only; `None` from anywhere.
+    pub from: Option<Vec<IpNet>>,
+}
+
+/// Chooses versions for one service. Shared by all threads.
+#[derive(Debug)]
+pub struct Chooser {
+    versions: Vec<Share>,
+    options: Options,
+    weights: Splitter,
+    bands: Bands,
+    /// Weights among the available versions, where some with a weight are not.
+    failover: Option<Failover>,
+}
+
+#[derive(Debug)]
+struct Failover {
+    /// `None` when no version with a weight is available.
+    among: Option<(Splitter, Bands)>,
+    effective: Vec<Weight>,
+}
+
+impl Chooser {
+    /// The chooser of a service's versions. `previous`, the one in use for the same service, hands over what
+    /// each version is owed.
+    ///
+    /// Weights that do not sum to 100 % (the configuration sees that they do) give the first version everything.
+    #[must_use]
+    pub fn compile(versions: &[Share], options: Options, previous: Option<&Self>, tables: &mut Tables) -> Self {
+        let configured: Vec<Weight> = versions.iter().map(|version| version.weight).collect();
+        let weights = Splitter::compile(&split(versions, &configured), previous.map(|before| &before.weights), tables);
+        let bands = Bands::new(&configured);
+        let out = versions.iter().any(|version| !version.available && version.weight > Weight::ZERO);
+        let failover = out.then(|| {
+            let effective = among_available(versions);
+            let before = previous.and_then(|before| before.failover.as_ref()?.among.as_ref()).map(|(splitter, _)| splitter);
+            let among = effective.iter().any(|weight| *weight > Weight::ZERO).then(|| {
+                let splitter = Splitter::compile(&split(versions, &effective), before, tables);
+                (splitter, Bands::new(&effective))
+            });
+            Failover { among, effective }
+        });
+        Self { versions: versions.to_vec(), options, weights, bands, failover }
+    }
+
+    /// The share that requests without affinity or override really get, by version.
+    pub fn effective(&self) -> impl Iterator<Item = Weight> {
+        self.versions.iter().enumerate().map(|(at, version)| match &self.failover {
+            Some(failover) => failover.effective.get(at).copied().unwrap_or_default(),
+            None => version.weight,
+        })
+    }
+
+    /// Chooses a version for `request`. `new_key` makes a key for a client that is to get one.
+    pub fn choose(&self, request: &impl Request, new_key: impl FnOnce() -> String) -> Choice {
+        let mut made = None;
+        let key = self.options.affinity.as_ref().and_then(|source| {
+            affinity::key(source, request, &self.options.salt).or_else(|| {
+                if !matches!(source, KeySource::Cookie(_)) {
+                    return None;
+                }
+                let fresh = made.insert(new_key());
+                Some(affinity::hash(&self.options.salt, fresh.as_bytes()))
+            })
+        });
+        let mut choice = match (self.overridden(request), key) {
+            (Some(version), _) => Choice { version, reason: Reason::Override, available: true, key, new_key: None },
+            (None, Some(bucket)) => self.due(self.bands.version(bucket), Reason::Affinity, key),
+            (None, None) => self.due(self.weights.choose(), Reason::Weight, None),
+        };
+        choice.new_key = made;
+        choice
+    }
+
+    /// `version` if it takes requests, else one that does.
+    fn due(&self, version: usize, reason: Reason, key: Option<u64>) -> Choice {
+        let available = self.versions.get(version).is_some_and(|version| version.available);
+        let choice = Choice { version, reason, available, key, new_key: None };
+        match self.failover.as_ref().and_then(|failover| failover.among.as_ref()) {
+            Some((splitter, bands)) if !available => {
+                let version = key.map_or_else(|| splitter.choose(), |key| bands.version(affinity::mix(key)));
+                Choice { version, reason: Reason::Failover, available: true, ..choice }
+            }
+            _ => choice,
+        }
+    }
+
+    fn overridden(&self, request: &impl Request) -> Option<usize> {
+        let options = self.options.overrides.as_ref()?;
+        let contains = |nets: &Vec<IpNet>, client: IpAddr| nets.iter().any(|net| net.contains(&client));
+        let allowed = match (&options.from, request.client()) {
+            (None, _) => true,
+            (Some(nets), Some(client)) => contains(nets, client),
+            (Some(_), None) => false,
+        };
+        if !allowed {
+            return None;
+        }
+        let named = |value: &[u8]| {
+            self.versions.iter().position(|version| version.available && version.name.as_bytes() == value)
+        };
+        let by_header = options.header.as_ref().and_then(|header| request.header(header)).and_then(named);
+        by_header.or_else(|| {
+            let cookie = options.cookie.as_ref()?;
+            affinity::with_cookie(request, cookie, named).flatten()
+        })
+    }
+}
+
+fn split(versions: &[Share], weights: &[Weight]) -> Split {
+    let pairs: Vec<(Name, Weight)> = versions.iter().map(|v| v.name.clone()).zip(weights.iter().copied()).collect();
+    Split::new(pairs).unwrap_or_else(|_| {
+        let whole = |at: usize| if at == 0 { Weight::FULL } else { Weight::ZERO };
+        let pairs = versions.iter().enumerate().map(|(at, version)| (version.name.clone(), whole(at))).collect();
+        Split::new(pairs).unwrap_or_else(|_| Split::whole(Name::from("none")))
+    })
+}
+
+/// The weights of the available versions, scaled to sum to 100 %: largest remainder, first version first.
+fn among_available(versions: &[Share]) -> Vec<Weight> {
+    let bp = |version: &Share| if version.available { u32::from(version.weight.basis_points()) } else { 0 };
+    let sum: u32 = versions.iter().map(bp).sum();
+    if sum == 0 {
+        return vec![Weight::ZERO; versions.len()];
+    }
+    let full = u32::from(Weight::FULL.basis_points());
+    let mut scaled: Vec<(u32, u32)> = versions.iter().map(|v| (bp(v) * full / sum, bp(v) * full % sum)).collect();
+    let mut missing = full - scaled.iter().map(|(whole, _)| whole).sum::<u32>();
+    while missing > 0 {
+        let most = scaled.iter().map(|(_, rest)| *rest).max().unwrap_or_default();
+        let Some(one) = scaled.iter_mut().find(|(_, rest)| *rest == most) else { break };
+        *one = (one.0 + 1, 0);
+        missing -= 1;
+    }
+    let weight = |whole: u32| u16::try_from(whole).ok().and_then(Weight::from_basis_points).unwrap_or_default();
+    scaled.into_iter().map(|(whole, _)| weight(whole)).collect()
+}

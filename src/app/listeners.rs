@@ -1,0 +1,169 @@
+//! Turns what the file says of sockets and logs into bound sockets and open logs.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use super::{Failure, wanted};
+use crate::admin::{Auth, Socket};
+use crate::config::{self, Config};
+use crate::model::{Address, Name};
+use crate::proxy::listener::{Listener, ProxyProtocol, Settings};
+use crate::snapshot::Current;
+use crate::telemetry::{AccessLog, Output, Recorder};
+use crate::tls::{self, ClientAuth, Demand, MinVersion, Protocols, Resumption};
+
+/// Binds all traffic listeners; they do not accept yet.
+///
+/// # Errors
+/// Which one could not be bound, and why.
+pub(super) fn bind(
+    listeners: &[config::Listener],
+    current: &Current,
+    recorder: &Recorder,
+) -> Result<Vec<Listener>, Failure> {
+    let resumption = Resumption::new().map_err(|error| Failure::System {
+        what: "no randomness for session tickets".to_owned(),
+        error: io::Error::other(error),
+    })?;
+    listeners
+        .iter()
+        .map(|listener| {
+            let series = recorder.listener(&listener.name);
+            let settings = settings(listener, current, &resumption)?;
+            let what = format!("listener {} cannot listen on {}", listener.name, listener.address);
+            Listener::bind(settings, series).map_err(wanted(what))
+        })
+        .collect()
+}
+
+fn settings(listener: &config::Listener, current: &Current, resumption: &Resumption) -> Result<Settings, Failure> {
+    let tls = listener.tls.as_ref().map(|tls| server_config(&listener.name, tls, current, resumption)).transpose()?;
+    Ok(Settings {
+        name: listener.name.clone(),
+        address: listener.address.clone(),
+        tls,
+        proxy_protocol: listener.proxy_protocol.as_ref().map(|wanted| ProxyProtocol {
+            from: wanted.from.iter().map(|cidr| cidr.get()).collect(),
+            required: wanted.required,
+        }),
+        max_connections: usize::try_from(listener.max_connections).unwrap_or(usize::MAX),
+    })
+}
+
+/// The TLS of a listener; its certificates are those of the snapshot in effect at each handshake.
+fn server_config(
+    name: &Name,
+    tls: &config::Tls,
+    current: &Current,
+    resumption: &Resumption,
+) -> Result<Arc<rustls::ServerConfig>, Failure> {
+    let none = Arc::new(tls::Certificates::default());
+    let (listener, now) = (name.clone(), current.clone());
+    let certificates: tls::Source<tls::Certificates> = Arc::new(move || {
+        now.peek().certificates.get(&listener).map_or_else(|| Arc::clone(&none), |tls| Arc::clone(&tls.certificates))
+    });
+    let client_auth = match &tls.client {
+        None => None,
+        Some(client) => {
+            let missing = || Failure::Unusable(vec![format!("listener {name}: no client authorities are loaded")]);
+            let first = current.peek().certificates.get(name).and_then(|tls| tls.client_roots.clone());
+            let first = first.ok_or_else(missing)?;
+            let (listener, now) = (name.clone(), current.clone());
+            let roots: tls::Source<tls::ClientRoots> = Arc::new(move || {
+                let roots = now.peek().certificates.get(&listener).and_then(|tls| tls.client_roots.clone());
+                roots.unwrap_or_else(|| Arc::clone(&first))
+            });
+            let demand = match client.auth {
+                config::ClientAuth::Required => Demand::Required,
+                config::ClientAuth::Optional => Demand::Optional,
+            };
+            Some(ClientAuth { demand, roots })
+        }
+    };
+    let options = tls::Options {
+        min_version: match tls.min_version {
+            config::TlsVersion::V1_2 => MinVersion::Tls12,
+            config::TlsVersion::V1_3 => MinVersion::Tls13,
+        },
+        protocols: Protocols::default(),
+        client_auth,
+    };
+    tls::server_config(&options, certificates, resumption)
+        .map_err(|error| Failure::Unusable(vec![format!("listener {name}: {error}")]))
+}
+
+/// A bound socket of a face, and where it is.
+pub(super) struct Face {
+    pub(super) listener: Socket,
+    pub(super) address: String,
+    pub(super) auth: Auth,
+}
+
+/// Binds the telemetry socket, if there is to be one.
+pub(super) async fn telemetry(wanted_at: Option<&config::Telemetry>) -> Result<Option<Face>, Failure> {
+    let Some(telemetry) = wanted_at else { return Ok(None) };
+    let (listener, address) = face("telemetry", &telemetry.address).await?;
+    Ok(Some(Face { listener, address, auth: Auth::default() }))
+}
+
+/// Binds the admin socket and reads its token.
+pub(super) async fn admin(admin: &config::Admin) -> Result<Face, Failure> {
+    let token = match &admin.token_file {
+        None => None,
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(wanted(format!("the admin token {}", path.display())))?;
+            let token = text.trim();
+            if token.is_empty() {
+                return Err(Failure::Unusable(vec![format!("{}: the admin token is empty", path.display())]));
+            }
+            Some(token.to_owned())
+        }
+    };
+    let loopback = match &admin.address {
+        Address::Inet(address) => is_loopback(address.ip()),
+        Address::Unix(_) => true,
+    };
+    if token.is_none() && !loopback {
+        return Err(Failure::Unusable(vec!["admin beyond loopback needs `token_file`".to_owned()]));
+    }
+    let (listener, address) = face("admin", &admin.address).await?;
+    Ok(Face { listener, address, auth: Auth { token, allowed_hosts: admin.allowed_hosts.clone() } })
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+async fn face(what: &str, at: &Address) -> Result<(Socket, String), Failure> {
+    let failed = format!("{what} cannot listen on {at}");
+    match at {
+        Address::Inet(address) => {
+            let socket = tokio::net::TcpListener::bind(address).await.map_err(wanted(failed.clone()))?;
+            let address = socket.local_addr().map_err(wanted(failed))?.to_string();
+            Ok((Socket::Tcp(socket), address))
+        }
+        Address::Unix(path) => {
+            let socket = crate::proxy::listener::bind_unix(path).map_err(wanted(failed.clone()))?;
+            // Who may write to the socket may shift traffic.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(wanted(failed))?;
+            Ok((Socket::Unix(socket), at.to_string()))
+        }
+    }
+}
+
+/// Opens the access log.
+///
+/// # Errors
+/// If its file cannot be opened.
+pub(super) fn access_log(config: &Config, recorder: &Arc<Recorder>) -> Result<AccessLog, Failure> {
+    let output = match &config.access_log.output {
+        config::Output::Off => Output::Off,
+        config::Output::Stdout => Output::Stdout,
+        config::Output::Stderr => Output::Stderr,
+        config::Output::File(path) => Output::File(path.clone()),
+    };
+    AccessLog::start(output, recorder).map_err(wanted("the access log cannot be opened"))
+}

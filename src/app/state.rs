@@ -1,0 +1,46 @@
+//! Where durable state is, and what happens when it cannot be opened.
+
+use std::path::PathBuf;
+
+use super::Failure;
+use crate::config::Config;
+use crate::store::{Store, StoreError};
+
+/// Opens the store: the configured directory, or systemd's, or the user's.
+///
+/// A damaged file is set aside. Without a usable directory Weir runs, and refuses what would have to be durable.
+///
+/// # Errors
+/// If a configured directory is held by another process.
+pub(super) fn open(config: &Config) -> Result<Result<Store, String>, Failure> {
+    let configured = config.state.directory.clone();
+    let Some(directory) = configured.clone().or_else(default_directory) else {
+        return Ok(Err("there is no state directory; set `state.directory`".to_owned()));
+    };
+    match Store::open(&directory) {
+        Ok(store) => {
+            if let Some(trouble) = store.trouble() {
+                tracing::warn!("{trouble}");
+            }
+            Ok(Ok(store))
+        }
+        Err(error @ (StoreError::Corrupt { .. } | StoreError::Newer { .. })) => {
+            tracing::error!("{error}; it is set aside and Weir goes on with the file's splits");
+            Ok(Store::set_aside(&directory).map(|(store, _)| store).map_err(|error| error.to_string()))
+        }
+        Err(error) if configured.is_some() && matches!(error, StoreError::Locked { .. }) => {
+            Err(Failure::Unusable(vec![error.to_string()]))
+        }
+        Err(error) => {
+            tracing::warn!("{error}; shifts of weights and states of endpoints are refused until it can be opened");
+            Ok(Err(error.to_string()))
+        }
+    }
+}
+
+fn default_directory() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("STATE_DIRECTORY")
+        .or_else(|| variable("XDG_STATE_HOME").map(|home| home.join("weir")))
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state/weir")))
+}

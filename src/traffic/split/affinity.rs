@@ -1,0 +1,92 @@
+//! Affinity: a client's key, its bucket, and the version whose band the bucket is in.
+//!
+//! The bucket is `hash(salt, key) mod 10 000`, compared with cumulative weights. Bands are laid out in reverse
+//! order of the file, so the newest version, the canary, comes first: raising its weight moves its upper
+//! edge, and clients go from the others to it and never between the others and back. With two versions that
+//! holds for every change of weight; with more it holds for changes of the first band against the last, while
+//! a change in the middle moves those in between by as much.
+//!
+//! The hash must be the same in every build and on every machine for ever: FNV-1a with 64 bits (Fowler, Noll,
+//! Vo; draft-eastlake-fnv) over salt, a separator and key, then the finaliser of MurmurHash3, because FNV alone
+//! leaves the low bits of similar keys similar.
+
+use super::KeySource;
+use crate::model::Weight;
+use crate::traffic::Request;
+
+/// Buckets: one for each basis point.
+const BUCKETS: u64 = 10_000;
+
+/// Which version's band a bucket is in.
+#[derive(Debug)]
+pub(super) struct Bands(Vec<(u64, usize)>);
+
+impl Bands {
+    /// The bands of versions with these weights.
+    pub(super) fn new(weights: &[Weight]) -> Self {
+        let mut edge = 0;
+        let band = |(version, weight): (usize, &Weight)| {
+            edge += u64::from(weight.basis_points());
+            (edge, version)
+        };
+        Self(weights.iter().enumerate().rev().filter(|(_, weight)| **weight > Weight::ZERO).map(band).collect())
+    }
+
+    /// The version of a hashed key.
+    pub(super) fn version(&self, hash: u64) -> usize {
+        let bucket = hash % BUCKETS;
+        self.0.iter().find(|(edge, _)| bucket < *edge).or(self.0.last()).map_or(0, |(_, version)| *version)
+    }
+}
+
+/// The hash of a key under a salt.
+#[must_use]
+pub fn hash(salt: &str, key: &[u8]) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    // No text has the byte 0xFF, so salt and key cannot run into each other.
+    let bytes = salt.as_bytes().iter().chain(&[0xFF]).chain(key);
+    mix(bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME)))
+}
+
+/// Spreads a hash: the 64-bit finaliser of MurmurHash3 (Appleby). Also makes one hash out of another.
+#[must_use]
+pub fn mix(mut hash: u64) -> u64 {
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+/// The request's affinity key, hashed, if it has one.
+pub(super) fn key(source: &KeySource, request: &impl Request, salt: &str) -> Option<u64> {
+    let hashed = |value: &[u8]| (!value.is_empty()).then(|| hash(salt, value));
+    match source {
+        KeySource::Header(name) => request.header(name).and_then(hashed),
+        KeySource::Cookie(name) => with_cookie(request, name, hashed).flatten(),
+        KeySource::Address => match request.client()?.to_canonical() {
+            std::net::IpAddr::V4(address) => hashed(&address.octets()),
+            std::net::IpAddr::V6(address) => hashed(&address.octets()),
+        },
+    }
+}
+
+/// Gives the value of the cookie `name` to `look`, if the request has that cookie (RFC 6265 §5.4; HTTP/2 may send
+/// it in several fields).
+pub(super) fn with_cookie<T>(request: &impl Request, name: &str, look: impl Fn(&[u8]) -> T) -> Option<T> {
+    let mut found = None;
+    request.for_each_header(&mut |field, value| {
+        if found.is_some() || !field.eq_ignore_ascii_case(b"cookie") {
+            return;
+        }
+        for pair in value.split(|byte| *byte == b';') {
+            let mut parts = pair.trim_ascii().splitn(2, |byte| *byte == b'=');
+            if parts.next() == Some(name.as_bytes()) {
+                let value = parts.next().unwrap_or_default();
+                let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+                found = Some(look(value));
+                return;
+            }
+        }
+    });
+    found
+}
