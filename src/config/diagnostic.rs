@@ -3,8 +3,8 @@
 //! A diagnostic holds everything in separate fields, so that the command line can draw it with the source
 //! line and the admin API can return it as JSON, and neither has to parse the other's text.
 //!
-//! Invariant: what came from the environment is never part of a diagnostic; values are shown as the file
-//! writes them.
+//! Invariant: a text that came from the environment is never part of a diagnostic; values are shown as the
+//! file writes them. (Numbers that were accepted may be: two limits are compared by showing one of them.)
 //! Invariant: rendered text holds no control characters of the file; a file cannot drive a terminal.
 
 use std::fmt;
@@ -158,7 +158,7 @@ pub const MAX_DIAGNOSTICS: usize = 1_000;
 impl Diagnostics {
     /// These faults, which are sorted; `None` when there is none.
     pub(super) fn of(mut list: Vec<Diagnostic>, more: usize) -> Option<Self> {
-        list.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
+        list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         (!list.is_empty()).then_some(Self { list, more })
     }
 

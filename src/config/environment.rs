@@ -6,7 +6,7 @@
 //! is not followed by `{` or `$` stands for itself, which regular expressions need.
 //!
 //! Invariant: a substituted text is not looked at again; a variable cannot name another one.
-//! Invariant: what a variable holds appears in no diagnostic.
+//! Invariant: the text that a variable holds appears in no diagnostic.
 
 use std::borrow::Cow;
 

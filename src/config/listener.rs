@@ -162,7 +162,6 @@ impl Read for Tls {
 }
 
 /// The certificate that `cert` and `key` make, if they are there. Outside `None`: a fault was noted.
-#[expect(clippy::option_option, reason = "outside: whether it could be read; inside: whether it is there")]
 fn pair(
     fields: &mut Fields<'_, '_>,
     cert: Option<Option<PathBuf>>,
@@ -221,7 +220,7 @@ mod shape {
         /// Whether a client must show a certificate; `required` when `client_ca` is set.
         client_auth: Option<ClientAuth>,
         /// The oldest version of TLS that is accepted; default `1.2`.
-        #[schemars(extend("enum" = ["1.2", "1.3", 1.2, 1.3]), with = "serde_json::Value")]
+        #[schemars(default, extend("default" = "1.2", "enum" = ["1.2", "1.3", 1.2, 1.3]), with = "serde_json::Value")]
         min_version: Option<()>,
     }
 }

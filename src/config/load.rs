@@ -19,7 +19,7 @@ use super::read::{Read as _, Reader};
 use super::yaml::{self, Node, Value};
 use super::{Config, restart};
 
-/// The largest file that is read: 10,000 hosts with 10 paths each take about 10 MiB.
+/// The largest file that is read: 10,000 hosts with 10 paths each take about 8 MiB.
 pub const MAX_FILE: u64 = 64 << 20;
 
 /// The configuration in `file`.
@@ -80,7 +80,7 @@ pub fn parse(file: &Path, content: &[u8], environment: &dyn Environment) -> Resu
     };
     let mut root = match yaml::parse(source) {
         Ok(root) => root,
-        Err(problem) => return one(problem).map_or_else(|| Err(no_diagnostic(&name)), Err),
+        Err(problem) => return one(*problem).map_or_else(|| Err(no_diagnostic(&name)), Err),
     };
     environment::substitute(&mut root, environment);
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());

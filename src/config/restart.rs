@@ -53,7 +53,7 @@ impl Config {
             (self.access_log != new.access_log, "access_log"),
         ];
         let changed = sections.into_iter().filter(|(changed, _)| *changed);
-        changes.extend(changed.map(|(_, section)| new.change(section, format!("`{section}` changed"))));
+        changes.extend(changed.map(|(_, section)| new.change(section, &format!("`{section}` changed"))));
         changes
     }
 
@@ -68,15 +68,15 @@ impl Config {
                 None => "is new",
             };
             let message = format!("listener {} {what}", quoted(&listener.name));
-            changes.push(new.change(&format!("listeners[{at}]"), message));
+            changes.push(new.change(&format!("listeners[{at}]"), &message));
         }
         for gone in self.listeners.iter().filter(|listener| named(&new.listeners, &listener.name).is_none()) {
-            changes.push(new.change("listeners", format!("listener {} is gone", quoted(&gone.name))));
+            changes.push(new.change("listeners", &format!("listener {} is gone", quoted(&gone.name))));
         }
         changes
     }
 
-    fn change(&self, path: &str, message: String) -> Diagnostic {
+    fn change(&self, path: &str, message: &str) -> Diagnostic {
         let mark = self.origin.marks.iter().find(|mark| mark.path == path);
         Diagnostic {
             line: mark.map_or(0, |mark| mark.place.line),

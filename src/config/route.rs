@@ -96,7 +96,7 @@ impl Read for Match {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
         let mut fields = reader.fields(node, &["host", "path", "exact", "regex", "method", "headers"])?;
         let hosts = fields.with("host", |reader, node| one_or_many(reader, node, MAX_HOSTS, "a host"));
-        let prefix = fields.with("path", |reader, node| read_path(reader, node).map(PathMatch::prefix));
+        let prefix = fields.with("path", |reader, node| read_path(reader, node).map(|path| PathMatch::prefix(&path)));
         let exact = fields.with("exact", |reader, node| read_path(reader, node).map(PathMatch::Exact));
         let regex = fields.with("regex", |reader, node| read_regex(reader, node).map(PathMatch::Regex));
         let methods = fields.with("method", |reader, node| one_or_many(reader, node, MAX_METHODS, "a method"));
@@ -162,7 +162,7 @@ impl Read for HostMatch {
 
 impl PathMatch {
     /// The prefix `path`; a slash at its end says nothing, because prefixes end on segment boundaries.
-    fn prefix(path: String) -> Self {
+    fn prefix(path: &str) -> Self {
         match path.trim_end_matches('/') {
             "" => Self::Prefix("/".to_owned()),
             trimmed => Self::Prefix(trimmed.to_owned()),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::affinity::{self, Affinity, Override};
 use super::map::Map;
@@ -46,7 +47,7 @@ pub struct Service {
     /// TLS to the endpoints; default: plain text.
     pub tls: Option<UpstreamTls>,
     /// The `Host` that endpoints see: `preserve` keeps the client's, anything else is sent as it stands.
-    #[schemars(with = "String", extend("default" = "preserve", "examples" = ["preserve", "shop.internal"]))]
+    #[schemars(default, with = "String", extend("default" = "preserve", "examples" = ["preserve", "shop.internal"]))]
     pub host: HostHeader,
     /// Connections kept open to each endpoint.
     #[schemars(default)]
@@ -132,8 +133,8 @@ impl Default for Drain {
 }
 
 /// Which endpoint of the chosen version gets a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
-#[schemars(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// The endpoint with fewer requests in flight of two picked at random.
     #[default]
@@ -143,8 +144,8 @@ pub enum Balance {
 }
 
 /// The protocol that endpoints speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
-#[schemars(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// HTTP/1.1.
     #[default]

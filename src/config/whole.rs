@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use super::diagnostic::quoted;
 use super::listener::MAX_NETWORKS;
 use super::problem::Problem;
 use super::read::{Fields, Items, Read, Reader, Step};
@@ -129,10 +128,10 @@ fn check_listener_addresses<'n>(reader: &mut Reader<'n>, items: &Items<'n, Liste
     let mut apart = true;
     for (position, (at, node, listener)) in items.good.iter().enumerate() {
         let earlier = items.good.iter().take(position);
-        let other = earlier.map(|(_, _, other)| other).find(|other| clash(&other.address, &listener.address));
-        let (Some(other), Some((key, value))) = (other, node.field("address")) else { continue };
+        let mut earlier = earlier.filter(|(_, _, other)| clash(&other.address, &listener.address));
+        let (Some((other, ..)), Some((key, value))) = (earlier.next(), node.field("address")) else { continue };
         apart = false;
-        let message = format!("listener {} needs the same socket", quoted(&other.name));
+        let message = format!("`listeners[{other}]` needs the same socket");
         reader.below(Step::Item(*at), node.place, |reader| {
             reader.below(Step::Field(&key.text), key.place, |reader| {
                 reader.note(Problem::new(value.place, message).help(OWN_PORT));
@@ -151,7 +150,8 @@ fn check_addresses<'a>(
     sections: impl Iterator<Item = (&'static str, &'a Address)>,
 ) {
     let mut taken: Vec<(String, &Address, Option<&'static str>)> = Vec::new();
-    taken.extend(listeners.iter().map(|listener| (format!("listener `{}`", listener.name), &listener.address, None)));
+    let named = |(at, listener): (usize, &'a Listener)| (format!("`listeners[{at}]`"), &listener.address, None);
+    taken.extend(listeners.iter().enumerate().map(named));
     for (section, address) in sections {
         if let Some((who, _, other)) = taken.iter().find(|(_, other, _)| clash(other, address)) {
             note_clash(fields, section, who, *other, address);

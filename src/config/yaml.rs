@@ -92,7 +92,7 @@ impl<'s> Node<'s> {
 ///
 /// # Errors
 /// The first fault of the syntax: what follows it cannot be understood.
-pub(super) fn parse(source: &str) -> Result<Node<'_>, Problem> {
+pub(super) fn parse(source: &str) -> Result<Node<'_>, Box<Problem>> {
     let options = parser::options! {
         emit_comments: false,
         disallow_directives: true,
@@ -101,7 +101,7 @@ pub(super) fn parse(source: &str) -> Result<Node<'_>, Problem> {
     };
     let mut tree = Builder::default();
     for event in Parser::<StrInput<'_>>::new_from_str_with_options(source, options) {
-        let (event, span) = event.map_err(|error| syntax(source, &error))?;
+        let (event, span) = event.map_err(|error| Box::new(syntax(source, &error)))?;
         tree.take(event, place(span))?;
     }
     Ok(tree.root.unwrap_or(Node { place: Place::START, value: Value::Null }))
@@ -166,13 +166,14 @@ struct Builder<'s> {
 }
 
 impl<'s> Builder<'s> {
-    fn take(&mut self, event: Event<'s>, place: Place) -> Result<(), Problem> {
+    fn take(&mut self, event: Event<'s>, place: Place) -> Result<(), Box<Problem>> {
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
                     return Err(Problem::new(place, "a second document begins here")
-                        .help("the file is one document: remove the `---` and what does not belong to it"));
+                        .help("the file is one document: remove the `---` and what does not belong to it")
+                        .into());
                 }
                 Ok(())
             }
@@ -202,7 +203,13 @@ impl<'s> Builder<'s> {
         }
     }
 
-    fn scalar(&mut self, text: Cow<'s, str>, style: ScalarStyle, anchor: usize, place: Place) -> Result<(), Problem> {
+    fn scalar(
+        &mut self,
+        text: Cow<'s, str>,
+        style: ScalarStyle,
+        anchor: usize,
+        place: Place,
+    ) -> Result<(), Box<Problem>> {
         if let Some(Open { kind: Kind::Map(_, key @ None), .. }) = self.open.last_mut() {
             *key = Some(Key { place, text });
             return Ok(());
@@ -212,21 +219,23 @@ impl<'s> Builder<'s> {
         self.finish(Node { place, value }, anchor)
     }
 
-    fn begin(&mut self, open: Open<'s>) -> Result<(), Problem> {
+    fn begin(&mut self, open: Open<'s>) -> Result<(), Box<Problem>> {
         if let Some(Open { kind: Kind::Map(_, None), .. }) = self.open.last() {
             return Err(Problem::new(open.place, "a field's name is a list or has fields of its own")
-                .help("a value with braces or brackets in it needs quotes"));
+                .help("a value with braces or brackets in it needs quotes")
+                .into());
         }
         if self.open.len() >= MAX_DEPTH {
             return Err(Problem::new(open.place, format!("values nest deeper than {MAX_DEPTH} levels"))
-                .help("nothing in this file needs that: check the indentation and the brackets"));
+                .help("nothing in this file needs that: check the indentation and the brackets")
+                .into());
         }
         self.open.push(open);
         Ok(())
     }
 
     /// Puts a finished value where it belongs.
-    fn finish(&mut self, node: Node<'s>, anchor: usize) -> Result<(), Problem> {
+    fn finish(&mut self, node: Node<'s>, anchor: usize) -> Result<(), Box<Problem>> {
         self.spend(1, node.place)?;
         if anchor > 0 {
             self.spend(node.size(), node.place)?;
@@ -248,20 +257,23 @@ impl<'s> Builder<'s> {
         }
     }
 
-    fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Problem> {
+    fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Box<Problem>> {
         if let Some(Open { kind: Kind::Map(_, None), .. }) = self.open.last() {
             return Err(Problem::new(place, "an alias cannot be a field's name")
-                .help("a name that begins with `*` needs quotes"));
+                .help("a name that begins with `*` needs quotes")
+                .into());
         }
         let Some(node) = self.anchors.get(&anchor) else {
             return Err(Problem::new(place, "an alias stands inside the value that it repeats")
-                .help("an anchor can be used only after its value has ended"));
+                .help("an anchor can be used only after its value has ended")
+                .into());
         };
         let size = node.size();
         let depth = self.open.len() + depth(node);
         if depth > MAX_DEPTH {
             return Err(Problem::new(place, format!("values nest deeper than {MAX_DEPTH} levels"))
-                .help("an alias repeats a value that is itself deep: write out what is needed"));
+                .help("an alias repeats a value that is itself deep: write out what is needed")
+                .into());
         }
         let node = node.clone();
         self.spend(size, place)?;
@@ -269,20 +281,22 @@ impl<'s> Builder<'s> {
         Ok(())
     }
 
-    fn spend(&mut self, nodes: usize, place: Place) -> Result<(), Problem> {
+    fn spend(&mut self, nodes: usize, place: Place) -> Result<(), Box<Problem>> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > MAX_NODES {
             return Err(Problem::new(place, format!("the file has more than {MAX_NODES} values, aliases included"))
-                .help("use fewer aliases, or split the configuration between several processes"));
+                .help("use fewer aliases, or split the configuration between several processes")
+                .into());
         }
         Ok(())
     }
 }
 
-fn no_tag(tagged: bool, place: Place) -> Result<(), Problem> {
+fn no_tag(tagged: bool, place: Place) -> Result<(), Box<Problem>> {
     if tagged {
         return Err(Problem::new(place, "a YAML tag (`!…`) has no meaning here")
-            .help("remove the tag; a text that begins with `!` needs quotes"));
+            .help("remove the tag; a text that begins with `!` needs quotes")
+            .into());
     }
     Ok(())
 }

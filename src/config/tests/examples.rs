@@ -47,7 +47,7 @@ fn the_committed_schema_is_current() {
 
 /// The reader has lists of known fields beside the types; an unknown field in each section makes it tell them.
 #[test]
-fn the_reader_and_the_schema_know_the_same_fields() {
+fn the_reader_and_the_schema_know_and_require_the_same_fields() {
     let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
     let sections = [
         ("zzz: 1", "/properties"),
@@ -83,5 +83,18 @@ fn the_reader_and_the_schema_know_the_same_fields() {
         let mut described: Vec<&str> = properties.expect(pointer).keys().map(String::as_str).collect();
         described.sort_unstable();
         assert_eq!(known, described, "{yaml}");
+
+        let section = unknown.path.trim_end_matches("zzz").trim_end_matches('.');
+        let missing =
+            |message: &str| message.split_once(" has no `").map(|(_, name)| name.trim_end_matches('`').to_owned());
+        let here = diagnostics.iter().filter(|diagnostic| diagnostic.path == section);
+        let mut needed: Vec<String> = here.filter_map(|diagnostic| missing(&diagnostic.message)).collect();
+        needed.sort_unstable();
+        let pointer = pointer.replace("/properties", "/required");
+        let required = schema.pointer(&pointer).and_then(|value| value.as_array());
+        let mut required: Vec<&str> = required.into_iter().flatten().filter_map(|name| name.as_str()).collect();
+        required.sort_unstable();
+        let given: Vec<&str> = required.iter().copied().filter(|name| !yaml.starts_with(&format!("{name}:"))).collect();
+        assert_eq!(needed, if section.is_empty() { given } else { required }, "{yaml}");
     }
 }

@@ -112,6 +112,15 @@ fn a_variable_cannot_add_structure() {
 }
 
 #[test]
+fn line_ends_of_windows_and_a_byte_order_mark_change_nothing() {
+    let yaml = "\u{feff}version: 1\r\nlisteners:\r\n  - { name: web, address: nowhere }\r\n";
+    let diagnostics = parse(yaml).unwrap_err();
+    let [fault] = diagnostics.iter().as_slice() else { panic!("{diagnostics}") };
+    assert_eq!((fault.line, fault.column), (3, 27));
+    assert_eq!(fault.snippet.as_ref().map(|snippet| &*snippet.text), Some("  - { name: web, address: nowhere }"));
+}
+
+#[test]
 fn a_place_in_a_file_with_thousands_of_faults_is_still_bounded() {
     let mut body = String::from("routes:\n");
     for _ in 0..5_000 {
