@@ -30,6 +30,7 @@ mod schema;
 mod service;
 mod split;
 mod values;
+pub mod watch;
 mod whole;
 mod yaml;
 

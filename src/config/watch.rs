@@ -1,0 +1,329 @@
+//! Says that the configuration, or a file it names, may have changed. What has changed is for the reader to find.
+//!
+//! ```text
+//! inotify on each directory ─► an entry on the way to a file ─┐
+//! poll, each second: size, times, inode, link of each entry ──┼─► debounce ─► one slot ─► reader
+//! set_paths: a path that was not watched before ──────────────┘
+//! ```
+//!
+//! The directory is watched and not the file, because editors and deployments replace files: a watch on the file
+//! would follow the old one into its grave. On the way to a file lie links, as in a Kubernetes volume, where
+//! `weir.yaml` → `..data/weir.yaml` and `..data` → `..2026_11_01/`; every one of them is an *entry*, and its
+//! directory is watched.
+//!
+//! Events make it quick and the poll makes it right: inotify may be missing, out of watches, over its queue, or
+//! blind on a network file system, and a directory that is itself replaced takes its watch along. Events are not
+//! compared with anything, so that a write is noticed which keeps size and times; reading a file is no event.
+//!
+//! It runs on a thread of its own, since a look at a file may hang with its file system. The thread ends when the
+//! [`Watch`] is dropped.
+//!
+//! Invariant: a change after [`Watch::start`] or [`Watch::set_paths`] has returned leads to a [`Changed`] after it.
+//!
+//! Invariant: nothing is opened, so that a FIFO or a device at a path cannot block.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventHandler, EventKind};
+use tokio::sync::mpsc;
+
+mod eyes;
+mod sight;
+#[cfg(test)]
+mod tests;
+
+use eyes::Eyes;
+use sight::Sight;
+
+/// Something may have changed since the last one was taken. Several changes are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed;
+
+/// When to look, and when to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// A change is told when nothing has changed for this long, so that a file is not read half-written.
+    pub quiet: Duration,
+    /// It is told at the latest this long after the first change, though changes go on.
+    pub longest: Duration,
+    /// How often every path is looked at.
+    pub poll: Duration,
+    /// Whether to listen for events as well.
+    pub events: Events,
+}
+
+/// Whether the kernel's events are listened for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Events {
+    /// As far as there are any.
+    #[default]
+    Listen,
+    /// Only the poll.
+    Ignore,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_millis(100),
+            longest: Duration::from_millis(500),
+            poll: Duration::from_secs(1),
+            events: Events::Listen,
+        }
+    }
+}
+
+/// A set of paths that is watched for as long as this lives.
+#[derive(Debug)]
+#[must_use = "dropping it ends the watch"]
+pub struct Watch {
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    /// Watches `paths`, which need not exist. Start it before reading them: what changes in between is told.
+    ///
+    /// The receiver has one slot: whoever takes the [`Changed`] from it and then reads the files has read every
+    /// change that came before. It ends when the watch is dropped.
+    ///
+    /// # Errors
+    /// The system has no thread to spare. Without inotify it works all the same, and logs that.
+    pub fn start(paths: Vec<PathBuf>, options: Options) -> io::Result<(Self, mpsc::Receiver<Changed>)> {
+        Self::start_with(paths, options, |hearing| match options.events {
+            Events::Listen => Eyes::open(hearing),
+            Events::Ignore => Eyes::closed(),
+        })
+    }
+
+    fn start_with(
+        paths: Vec<PathBuf>,
+        options: Options,
+        open: impl FnOnce(Hearing) -> Eyes,
+    ) -> io::Result<(Self, mpsc::Receiver<Changed>)> {
+        let shared = Arc::new(Shared::default());
+        let (slot, receiver) = mpsc::channel(1);
+        let mut worker = Worker {
+            options,
+            eyes: open(Hearing(Arc::clone(&shared))),
+            paths: absolute(paths),
+            sight: Sight::default(),
+            shared: Arc::clone(&shared),
+            slot,
+        };
+        worker.look();
+        thread::Builder::new().name("weir-watch".to_owned()).spawn(move || worker.run())?;
+        Ok((Self { shared }, receiver))
+    }
+
+    /// Watches these paths from now on, in place of the former. Does not wait.
+    ///
+    /// A path that was not watched before may have changed since it was read, so it is told as [`Changed`] once.
+    pub fn set_paths(&self, paths: Vec<PathBuf>) {
+        self.shared.tell(|pending| pending.paths = Some(paths));
+    }
+
+    /// How often all paths have been looked at because of the poll.
+    #[cfg(test)]
+    fn polls(&self) -> u64 {
+        self.shared.lock().polls
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.tell(|pending| pending.stop = true);
+    }
+}
+
+/// What the worker is told, by the owner of the watch and by events.
+///
+/// Contended by those three, each for a moment.
+#[derive(Debug, Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    told: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    stop: bool,
+    paths: Option<Vec<PathBuf>>,
+    touched: Option<Touched>,
+    /// Why events were lost.
+    deaf: Option<String>,
+    /// The entries whose events count.
+    entries: HashSet<PathBuf>,
+    #[cfg(test)]
+    polls: u64,
+}
+
+/// Changes that have not been told yet.
+#[derive(Clone, Copy, Debug)]
+struct Touched {
+    first: Instant,
+    last: Instant,
+}
+
+impl Touched {
+    fn due(self, options: &Options) -> Instant {
+        (self.last + options.quiet).min(self.first + options.longest)
+    }
+}
+
+impl Pending {
+    fn touch(&mut self) {
+        let now = Instant::now();
+        let first = self.touched.map_or(now, |touched| touched.first);
+        self.touched = Some(Touched { first, last: now });
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.lock());
+        self.told.notify_one();
+    }
+}
+
+/// Hears the events of the watched directories.
+struct Hearing(Arc<Shared>);
+
+impl EventHandler for Hearing {
+    fn handle_event(&mut self, event: notify::Result<Event>) {
+        match event {
+            Ok(event) if event.need_rescan() => self.0.tell(|pending| {
+                pending.deaf = Some("the queue of events was full".to_owned());
+                pending.touch();
+            }),
+            Ok(event) if !changes(event.kind) => {}
+            Ok(event) => {
+                let mut pending = self.0.lock();
+                if event.paths.iter().any(|path| pending.entries.contains(path)) {
+                    pending.touch();
+                    self.0.told.notify_one();
+                }
+            }
+            Err(error) => self.0.tell(|pending| {
+                pending.deaf = Some(error.to_string());
+                pending.touch();
+            }),
+        }
+    }
+}
+
+/// Reading is no change: the reader of the configuration would wake itself forever.
+const fn changes(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(kind) => matches!(kind, AccessKind::Close(AccessMode::Write)),
+        _ => true,
+    }
+}
+
+/// What is to be done next.
+enum Due {
+    Stop,
+    Paths(Vec<PathBuf>),
+    Tell,
+    Poll,
+}
+
+struct Worker {
+    options: Options,
+    eyes: Eyes,
+    paths: Vec<PathBuf>,
+    sight: Sight,
+    shared: Arc<Shared>,
+    slot: mpsc::Sender<Changed>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut next_poll = Instant::now() + self.options.poll;
+        loop {
+            match self.wait(next_poll) {
+                Due::Stop => return,
+                Due::Paths(paths) => self.replace(absolute(paths)),
+                Due::Tell => {
+                    // Looked at before it is told: a change from here on is news to whoever reads now.
+                    self.look();
+                    if let Err(mpsc::error::TrySendError::Closed(_)) = self.slot.try_send(Changed) {
+                        return;
+                    }
+                }
+                Due::Poll => {
+                    if self.look() {
+                        self.shared.lock().touch();
+                    }
+                    next_poll = Instant::now() + self.options.poll;
+                    #[cfg(test)]
+                    self.shared.tell(|pending| pending.polls += 1);
+                }
+            }
+        }
+    }
+
+    fn wait(&self, next_poll: Instant) -> Due {
+        let mut pending = self.shared.lock();
+        loop {
+            if pending.stop {
+                return Due::Stop;
+            }
+            if let Some(paths) = pending.paths.take() {
+                return Due::Paths(paths);
+            }
+            let now = Instant::now();
+            let due = pending.touched.map(|touched| touched.due(&self.options));
+            if due.is_some_and(|due| due <= now) {
+                pending.touched = None;
+                return Due::Tell;
+            }
+            if next_poll <= now {
+                return Due::Poll;
+            }
+            let until = due.map_or(next_poll, |due| due.min(next_poll));
+            let woken = self.shared.told.wait_timeout(pending, until.saturating_duration_since(now));
+            pending = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn replace(&mut self, paths: Vec<PathBuf>) {
+        self.paths = paths;
+        if self.look() {
+            self.shared.lock().touch();
+        }
+    }
+
+    /// Looks at all paths and directs the events to the entries on the way to them. Whether anything is other
+    /// than at the last look, or was not looked at then.
+    ///
+    /// The events come first: what changes between the two is told by them.
+    fn look(&mut self) -> bool {
+        let before = Sight::of(&self.paths);
+        let deaf = {
+            let mut pending = self.shared.lock();
+            pending.entries = before.entries().map(Path::to_owned).collect();
+            pending.deaf.take()
+        };
+        self.eyes.direct(before.directories(), deaf);
+        let after = Sight::of(&self.paths);
+        let differs = after.has_news_for(&self.sight);
+        // A way that turned while the events were directed is walked again with the next look.
+        self.sight = if before.entries().eq(after.entries()) { after } else { before };
+        differs
+    }
+}
+
+/// The paths as they are meant here and now, should the process change its directory.
+fn absolute(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+}
