@@ -59,8 +59,10 @@ pub(crate) async fn eventually<S: Seen, F: Future<Output = S>>(what: &str, mut p
         match tokio::time::timeout(left, probe()).await.map(S::judge) {
             Ok(Ok(found)) => return found,
             Ok(Err(state)) => last = state,
-            Err(_) => panic!("{what}: not so after {patience:?}; last seen: {last}"),
+            Err(_) => {}
         }
+        let left = patience.saturating_sub(start.elapsed());
+        assert!(left > Duration::ZERO, "{what}: not so after {patience:?}; last seen: {last}");
         tokio::time::sleep(pause.min(left)).await;
         pause = (pause * 2).min(Duration::from_millis(20));
     }

@@ -332,8 +332,8 @@ fn version(minor: Option<u8>) -> http::Version {
     if minor == Some(0) { http::Version::HTTP_10 } else { http::Version::HTTP_11 }
 }
 
-fn invalid(what: impl ToString) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_string())
+fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// More fields than any story sends through.

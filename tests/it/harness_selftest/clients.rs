@@ -94,7 +94,7 @@ async fn echo_streams_both_ways_at_once() {
         assert_eq!(response.trailers.get("x-after"), Some("all"));
     }
     let h2 = H2::connect(origin.address()).await;
-    let mut stream = h2.open(&Request::post("/echo", "")).await;
+    let mut stream = h2.open(&Request::post("/echo", "").chunked()).await;
     for word in ["one", "two"] {
         stream.write(word).await.unwrap();
         assert_eq!(stream.piece().await.unwrap().as_deref(), Some(word.as_bytes()));
@@ -208,6 +208,7 @@ async fn raw_bytes_pipelining_and_http10_are_possible() {
         received += piece.len();
     }
     assert_eq!((received, half.ended().await), (5, Ending::Eof));
+    drop((h1, old, early, half));
     H1::connect(origin.address()).await.reset();
     eventually("the reset connection is gone", async || origin.connections() == 0).await;
 }

@@ -4,8 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use crate::harness::ledger::{Audit, Outcome};
-use crate::harness::load::Running;
-use crate::harness::{Ledger, Load, Origin, Request};
+use crate::harness::{Ledger, Load, Origin, Request, eventually};
 
 fn complains(of: impl FnOnce()) -> String {
     let panic = std::panic::catch_unwind(AssertUnwindSafe(of)).expect_err("it does not complain");
@@ -38,20 +37,19 @@ async fn a_load_runs_until_it_is_stopped_and_ends_nothing_in_the_middle() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_decently_costs_nothing_but_announced_closes() {
-    let (first, second) = (Origin::start("v1").await, Origin::start("v2").await);
-    let load = |origin: &Origin| Load::at(origin.address()).keep_alive(2).http2(1, 2);
-    let (a, b) = (load(&first).start(), load(&second).start());
-    a.wait_more(20).await;
-    b.wait_more(20).await;
-    let stopping = async |origin: &Origin, load: Running| {
-        let (ledger, ()) = tokio::join!(load.stop(), async {});
-        origin.stop().await;
-        ledger
-    };
-    for (origin, load) in [(&first, a), (&second, b)] {
-        stopping(origin, load).await.assert_clean();
-    }
+async fn a_server_that_dies_under_load_leaves_no_request_without_an_outcome() {
+    let origin = Origin::start("v1").await;
+    let load = Load::at(origin.address()).request(Request::get("/delay/1")).keep_alive(2).http2(1, 2).start();
+    load.wait_more(20).await;
+    origin.kill().await;
+    let refused = async || load.ledger().counts().outcome(Outcome::Refused) > 0;
+    eventually("new connections are refused", refused).await;
+    origin.restart().await;
+    load.wait_more(20).await;
+    let ledger = load.stop().await;
+    assert_eq!(ledger.settled(), ledger.counts().sent);
+    assert!(complains(|| ledger.assert_clean()).contains("Refused"));
+    assert_eq!(ledger.audit(&[&origin]).twice, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -45,7 +45,10 @@ async fn plays_weir() {
     }
     let admin = value(config, "admin").unwrap();
     let admin = admin.trim_start_matches("{ address: \"unix:").trim_end_matches("\" }");
-    let (mut term, mut hup) = (signal(SignalKind::terminate()).unwrap(), signal(SignalKind::hangup()).unwrap());
+    // Each one is handled, because a shell that starts things in the background has them ignore some.
+    let [mut term, mut hup, mut int, mut quit] =
+        [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()]
+            .map(|kind| signal(kind).unwrap());
     let listener = UnixListener::bind(admin).unwrap();
     let telemetry = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = telemetry.local_addr().unwrap().to_string();
@@ -53,6 +56,8 @@ async fn plays_weir() {
     loop {
         tokio::select! {
             _ = hup.recv() => revision += 1,
+            _ = quit.recv() => revision += 10,
+            _ = int.recv() => return,
             _ = term.recv() => match word.as_str() {
                 "stubborn" => {}
                 _ => return,
@@ -72,7 +77,7 @@ where
     // A missing or half-written file has no word.
     let word = value(config, "word");
     let (status, body) = match head.target.as_str() {
-        "/api/v1/status" => (200, status(config, telemetry, *revision, word).to_string()),
+        "/api/v1/status" => (200, status(config, telemetry, *revision, word.as_deref()).to_string()),
         "/api/v1/reload" if word.as_deref() == Some("invalid") => (422, json!({"title": "invalid"}).to_string()),
         "/api/v1/reload" => {
             *revision += 1;
@@ -87,7 +92,7 @@ where
     stream.write_all(response.as_bytes()).await.ok();
 }
 
-fn status(config: &Path, telemetry: &str, revision: u64, word: Option<String>) -> serde_json::Value {
+fn status(config: &Path, telemetry: &str, revision: u64, word: Option<&str>) -> serde_json::Value {
     json!({
         "state": "ready",
         "build": { "version": "0", "revision": "unknown" },

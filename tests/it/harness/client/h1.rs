@@ -198,18 +198,20 @@ impl H1 {
     async fn write_head(&mut self, request: &Request) -> Result<(Vec<ResponseHead>, Option<ResponseHead>), Failure> {
         write(&mut self.writer, &encode_head(request)).await;
         let mut interim = Vec::new();
-        while request.expects {
+        if !request.expects {
+            return Ok((interim, None));
+        }
+        loop {
             let head = self.receiving.one_head().await?;
             match head.status {
                 100 => {
                     interim.push(head);
-                    break;
+                    return Ok((interim, None));
                 }
                 101..200 => interim.push(head),
                 _ => return Ok((interim, Some(head))),
             }
         }
-        Ok((interim, None))
     }
 }
 
@@ -258,18 +260,24 @@ impl Receiving {
     ) -> Result<Response, Failure> {
         self.begin(method, &head);
         let mut body = BytesMut::new();
-        while head.status != 101 {
+        if head.status == 101 {
+            return Ok(self.response(interim, head, body));
+        }
+        loop {
             match self.inbound.body(&mut self.reader, &mut self.body).await {
                 Ok(Some(piece)) => body.extend_from_slice(&piece),
-                Ok(None) => break,
+                Ok(None) => return Ok(self.response(interim, head, body)),
                 Err(error) => {
                     let (received, how) = (body.len(), error.to_string());
                     return Err(Failure::Truncated { head: Some(head), received, how });
                 }
             }
         }
+    }
+
+    fn response(&self, interim: Vec<ResponseHead>, head: ResponseHead, body: BytesMut) -> Response {
         let trailers = if let Body::Done(trailers) = &self.body { trailers.clone() } else { Fields::default() };
-        Ok(Response {
+        Response {
             status: head.status,
             version: head.version,
             interim,
@@ -277,7 +285,7 @@ impl Receiving {
             body: body.freeze(),
             trailers,
             announced_close: self.announced_close,
-        })
+        }
     }
 }
 

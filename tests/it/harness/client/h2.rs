@@ -231,11 +231,16 @@ impl Reading {
             self.head().await?;
         }
         let body = self.body.as_mut().expect("the head is read before the body");
-        let Some(piece) = body.data().await else { return Ok(None) };
-        let piece = piece.map_err(|error| truncated(&error))?;
-        // Fails only on a stream that is over, whose window nobody needs.
-        body.flow_control().release_capacity(piece.len()).ok();
-        Ok(Some(piece))
+        while let Some(piece) = body.data().await {
+            let piece = piece.map_err(|error| truncated(&error))?;
+            // Fails only on a stream that is over, whose window nobody needs.
+            body.flow_control().release_capacity(piece.len()).ok();
+            // The frame that ends a stream is often empty, and no piece.
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
     }
 
     async fn trailers(&mut self) -> Result<Fields, Failure> {

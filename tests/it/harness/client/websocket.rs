@@ -23,7 +23,7 @@ pub(crate) enum Incoming {
     Text(String),
     /// A binary message.
     Binary(Vec<u8>),
-    /// A close frame, with its code if it had one, and the answer to it.
+    /// A close frame, with its code if it had one; it has been answered.
     Close(Option<u16>),
     /// The connection ended without a close frame.
     Cut,
@@ -79,7 +79,11 @@ impl WebSocket {
             return match within("something comes on the socket", self.socket.next()).await {
                 Some(Ok(Message::Text(text))) => Incoming::Text(text.to_string()),
                 Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes.to_vec()),
-                Some(Ok(Message::Close(frame))) => Incoming::Close(frame.map(|frame| frame.code.into())),
+                Some(Ok(Message::Close(frame))) => {
+                    // The answer is queued by now; that it cannot be sent any more is the other side's choice.
+                    within("the answer to the close is sent", self.socket.flush()).await.ok();
+                    Incoming::Close(frame.map(|frame| frame.code.into()))
+                }
                 Some(Ok(_)) => continue,
                 Some(Err(Error::Protocol(_) | Error::Io(_))) | None => Incoming::Cut,
                 Some(Err(error)) => panic!("not WebSocket: {error}"),

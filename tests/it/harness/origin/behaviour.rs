@@ -77,7 +77,7 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>, shared: &Shared) -> io::
             let pause = millis(pause).expect("/delay/MS");
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = exchange.gone() => return Ok(End::Close),
+                () = exchange.gone() => return Ok(End::Leave),
             }
             exchange.respond(200, &none, small(shared)).await
         }
@@ -95,8 +95,9 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>, shared: &Shared) -> io::
             fields.push("connection", "close");
             let fields = if matches!(exchange, Exchange::H1(_)) { &fields } else { &none };
             exchange.respond(413, fields, "too large\n").await?;
-            // HTTP/1 ends the connection; HTTP/2 tells the client to stop, as RFC 9113 §8.1 has it.
-            Ok(if matches!(exchange, Exchange::H1(_)) { End::Close } else { End::Reset(Reason::NO_ERROR) })
+            // HTTP/2 tells the client to stop sending by RST_STREAM(NO_ERROR), as RFC 9113 §8.1 has it; the h2 crate
+            // does that for a stream that is answered and given up.
+            Ok(End::Leave)
         }
         ["close-after"] => exchange.respond(200, &none, small(shared)).await.map(|_| End::CloseAfter),
         ["stale"] => exchange.respond(200, &none, small(shared)).await.map(|_| End::Stale),
@@ -127,7 +128,7 @@ async fn broken(exchange: &mut Exchange<'_>, name: &str) -> io::Result<End> {
         "close-before" => return Ok(End::Close),
         "no-answer" => {
             exchange.gone().await;
-            return Ok(End::Close);
+            return Ok(End::Leave);
         }
         "reset-mid" | "close-mid" => {
             exchange.start(200, &Fields::default(), Length::Known(100_000)).await?;
@@ -180,7 +181,7 @@ async fn drip(exchange: &mut Exchange<'_>, count: u32, pause: Duration) -> io::R
         exchange.write(format!("{at}\n").into()).await?;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = exchange.gone() => return Ok(End::Close),
+            () = exchange.gone() => return Ok(End::Leave),
         }
     }
     exchange.end(&Fields::default()).await?;
@@ -217,7 +218,7 @@ async fn hold(exchange: &mut Exchange<'_>, shared: &Shared) -> io::Result<End> {
     shared.held.lock().unwrap().push_back(release);
     tokio::select! {
         outcome = released => outcome.map_err(io::Error::other)?,
-        () = exchange.gone() => return Ok(End::Close),
+        () = exchange.gone() => return Ok(End::Leave),
     }
     exchange.respond(200, &Fields::default(), small(shared)).await
 }
@@ -236,7 +237,7 @@ async fn events(exchange: &mut Exchange<'_>, shared: &Shared) -> io::Result<End>
                 Event::Push(text) => text,
                 Event::End => break,
             },
-            () = exchange.gone() => return Ok(End::Close),
+            () = exchange.gone() => return Ok(End::Leave),
         };
     }
     exchange.end(&Fields::default()).await?;

@@ -34,8 +34,10 @@ pub(super) enum End {
     Stale,
     /// Answered to the end; then the idle connection is closed.
     CloseAfter,
-    /// Not answered to the end: the connection is closed as it is.
+    /// Not answered to the end: the connection is closed as it is, of HTTP/2 with all its streams.
     Close,
+    /// Nothing more is read or sent: HTTP/1 closes the connection, HTTP/2 gives up the stream and goes on.
+    Leave,
     /// Not answered to the end: HTTP/1 resets the connection, HTTP/2 the stream with this code.
     Reset(Reason),
 }

@@ -81,7 +81,7 @@ pub(super) async fn serve(
         match end {
             End::Done if !connection.close => {}
             End::Stale => stale = true,
-            End::Done | End::CloseAfter | End::Close => return connection.stream.shutdown().await,
+            End::Done | End::CloseAfter | End::Close | End::Leave => return connection.stream.shutdown().await,
             End::Reset(_) => {
                 connection.stream.reset();
                 return Ok(());

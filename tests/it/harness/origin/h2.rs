@@ -81,6 +81,7 @@ async fn answer(shared: Arc<Shared>, number: usize, exchange: Exchange, asks: mp
                 asks.send(Ask::GoAway).await.ok();
             }
         }
+        End::Leave => {}
         End::Close => asks.send(Ask::Close).await.unwrap_or_default(),
         End::Reset(reason) => {
             if let exchange::Exchange::H2(exchange) = &mut exchange {

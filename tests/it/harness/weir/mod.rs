@@ -393,4 +393,4 @@ fn fill(template: &str, dir: &Path) -> String {
 
 const ADMIN: &str = "admin.sock";
 /// How long a dropped process may take to stop before it is told again.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(1);
