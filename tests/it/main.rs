@@ -1,1 +1,16 @@
+//! The stories: the real binary on real sockets, with real clients and real origins.
+//!
+//! One binary for all of them, so they share one build; each story owns everything it touches and they run in
+//! parallel. Their vocabulary (`Origin`, `Weir`, `H1`, `H2`, `Load`, `Ledger`, `eventually`) is in [`harness`].
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot go on says so by ending; its helpers are outside of #[test] functions"
+)]
+
+mod harness;
+mod harness_selftest;

@@ -1,0 +1,30 @@
+//! The vocabulary of the stories.
+//!
+//! ```text
+//! Client (H1, H2, WebSocket, Sse, grpc) ──► Weir (the real binary) ──► Origin (one behaviour per path)
+//!        └── Load + Ledger: every request is accounted for      journal: every request that arrived ──┘
+//! ```
+//!
+//! Rules that hold for all of it: no fixed ports (configurations say port 0, the status tells the real one), no
+//! sleeps ([`eventually()`] and [`within`] wait for a condition and are bounded by one knob, the environment variable
+//! `WEIR_TEST_PATIENCE` in seconds), no retries that a story does not ask for, nothing shared between stories.
+
+pub(crate) mod certs;
+pub(crate) mod client;
+pub(crate) mod eventually;
+pub(crate) mod fault;
+pub(crate) mod ledger;
+pub(crate) mod load;
+pub(crate) mod origin;
+pub(crate) mod socket;
+pub(crate) mod weir;
+pub(crate) mod wire;
+
+pub(crate) use certs::Authority;
+pub(crate) use client::{Failure, H1, H2, Request, Sse, WebSocket, grpc};
+pub(crate) use eventually::{eventually, within};
+pub(crate) use ledger::Ledger;
+pub(crate) use load::Load;
+pub(crate) use origin::Origin;
+pub(crate) use socket::{Target, Tls};
+pub(crate) use weir::{Rewrite, Signal, Weir, shop};
