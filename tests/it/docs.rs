@@ -80,7 +80,7 @@ fn every_configuration_in_the_documents_is_accepted() {
             checked += 1;
         }
     }
-    assert!(checked >= 2, "the README's configurations were not found");
+    assert!(checked >= 1, "the README's configuration was not found");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn map() -> String {
     let sources = sources();
     let mut map = String::from("src/\n");
     let mut line = |indent: usize, name: &str, says: &str| {
-        let width = 24 - indent;
+        let width = 30 - indent;
         writeln!(map, "{}", format!("{:indent$}{name:width$} {says}", "").trim_end()).unwrap();
     };
     for top in ["main.rs", "lib.rs"] {

@@ -184,7 +184,9 @@ mod docker {
         let last = |instruction: &str| stage.iter().rev().find_map(|line| line.strip_prefix(instruction));
         assert_eq!(last("USER "), Some("65532:65532"), "a number that is not root");
         assert_eq!(last("STOPSIGNAL "), Some("SIGTERM"));
-        assert!(last("HEALTHCHECK ").is_some_and(|line| line.ends_with(r#"CMD ["/usr/local/bin/weir", "healthcheck"]"#)));
+        assert!(
+            last("HEALTHCHECK ").is_some_and(|line| line.ends_with(r#"CMD ["/usr/local/bin/weir", "healthcheck"]"#))
+        );
         assert_eq!(last("ENTRYPOINT "), Some(r#"["/usr/local/bin/weir"]"#));
         assert_eq!(last("CMD "), Some(r#"["run", "-c", "/etc/weir/weir.yaml"]"#));
         assert_eq!(last("VOLUME "), Some(r#"["/var/lib/weir"]"#), "the one place it writes to");

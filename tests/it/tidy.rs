@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use regex::Regex;
 
@@ -66,7 +67,7 @@ fn of_the_admin_api_the_command_line_knows_only_its_json() {
 
 #[test]
 fn the_program_knows_only_the_command_line() {
-    let main = sources().into_iter().find(|source| source.name == "src/main.rs").unwrap();
+    let main = sources().iter().find(|source| source.name == "src/main.rs").unwrap();
     for found in Regex::new(r"\bweir::(\w+)").unwrap().captures_iter(&main.code) {
         assert_eq!(&found[1], "cli", "src/main.rs runs what the command line asks for and nothing else");
     }
@@ -85,7 +86,7 @@ fn every_module_has_a_layer_and_the_drawings_show_them() {
 
 #[test]
 fn the_crate_root_re_exports_nothing() {
-    let library = sources().into_iter().find(|source| source.name == "src/lib.rs").unwrap();
+    let library = sources().iter().find(|source| source.name == "src/lib.rs").unwrap();
     assert!(!library.code.contains("pub use"), "a re-export in src/lib.rs hides an arrow from these tests");
 }
 
@@ -160,7 +161,7 @@ mod itself {
     fn comments_strings_and_tests_are_no_code() {
         let text = concat!(
             "// crate::a\nlet s = \"crate::b \\\" // x\"; /* crate::c /* */ crate::d */ let r = r#\"crate::e\"#;\n",
-            "let c = '\"'; fn f<'a>() {} crate::f;\n#[cfg(test)]\nmod tests {\n    crate::g;\n}\ncrate::h;\n"
+            "let c = ['\\'', '\"']; fn f<'a>() {} crate::f;\n#[cfg(test)]\nmod tests {\n    crate::g;\n}\ncrate::h;\n"
         );
         let names: Vec<_> = imports(&without_tests(&without_comments(text))).into_iter().collect();
         assert_eq!(names, ["f", "h"]);
@@ -193,9 +194,14 @@ impl Source {
     }
 }
 
-/// All files of `src/` without those that hold only tests.
-pub(crate) fn sources() -> Vec<Source> {
-    let test_file = Regex::new(r"#\[cfg\(test\)\]\s*(?:pub(?:\(\w+\))? )?mod (\w+);").unwrap();
+/// All files of `src/` without those that hold only tests; read once.
+pub(crate) fn sources() -> &'static [Source] {
+    static SOURCES: OnceLock<Vec<Source>> = OnceLock::new();
+    SOURCES.get_or_init(read_sources)
+}
+
+fn read_sources() -> Vec<Source> {
+    let test_file = Regex::new(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([\w: ]+\))? )?mod (\w+);").unwrap();
     let mut sources = Vec::new();
     let mut tests = Vec::new();
     for path in files(&root().join("src")) {
@@ -281,7 +287,7 @@ const CUT: &str = "\u{0}";
 
 /// `code` with the contents of `#[cfg(test)] mod … { … }` cut out.
 fn without_tests(code: &str) -> String {
-    let head = Regex::new(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\(\w+\))? )?mod \w+ \{").unwrap();
+    let head = Regex::new(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([\w: ]+\))? )?mod \w+ \{").unwrap();
     let mut left = code.to_owned();
     while let Some(found) = head.find(&left).map(|found| found.range()) {
         let cut = found.start..block_end(&left, found.end);
@@ -307,10 +313,9 @@ fn block_end(code: &str, from: usize) -> usize {
 
 /// `text` with comments and the contents of literals blanked, line breaks kept.
 fn without_comments(text: &str) -> String {
-    let token = Regex::new(concat!(
-        r#"(?s)//[^\n]*|/\*|b?r(?<hashes>#*)"|b?"(?:[^"\\]|\\.)*"|b?'(?:\\[^']+|[^'\\])'"#,
-    ))
-    .unwrap();
+    let token =
+        Regex::new(concat!(r#"(?s)//[^\n]*|/\*|b?r(?<hashes>#*)"|b?"(?:[^"\\]|\\.)*"|b?'(?:\\.[^']*|[^'\\])'"#,))
+            .unwrap();
     let mut code = String::with_capacity(text.len());
     let mut at = 0;
     while let Some(found) = token.captures_at(text, at) {
