@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use super::{Failure, wanted};
-use crate::admin::{Auth, Socket};
+use crate::admin::{AdminListener, Auth};
 use crate::config::{self, Config};
 use crate::model::{Address, Name};
 use crate::proxy::listener::{Listener, ProxyProtocol, Settings};
@@ -97,7 +97,7 @@ fn server_config(
 
 /// A bound socket of a face, and where it is.
 pub(super) struct Face {
-    pub(super) listener: Socket,
+    pub(super) listener: AdminListener,
     pub(super) address: String,
     pub(super) auth: Auth,
 }
@@ -137,19 +137,19 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-async fn face(what: &str, at: &Address) -> Result<(Socket, String), Failure> {
+async fn face(what: &str, at: &Address) -> Result<(AdminListener, String), Failure> {
     let failed = format!("{what} cannot listen on {at}");
     match at {
         Address::Inet(address) => {
             let socket = tokio::net::TcpListener::bind(address).await.map_err(wanted(failed.clone()))?;
             let address = socket.local_addr().map_err(wanted(failed))?.to_string();
-            Ok((Socket::Tcp(socket), address))
+            Ok((AdminListener::Tcp(socket), address))
         }
         Address::Unix(path) => {
             let socket = crate::proxy::listener::bind_unix(path).map_err(wanted(failed.clone()))?;
             // Who may write to the socket may shift traffic.
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(wanted(failed))?;
-            Ok((Socket::Unix(socket), at.to_string()))
+            Ok((AdminListener::Unix(socket), at.to_string()))
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::control::{Owner, Parts};
 use crate::drain::Bell;
 use crate::model::Process;
 use crate::proxy::{Bound, Proxy, listener};
-use crate::telemetry::{AccessLog, Build, Recorder};
+use crate::telemetry::{Build, Recorder};
 
 /// What `weir run` was asked for.
 #[derive(Clone, Debug)]
@@ -142,10 +142,10 @@ async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runt
         started: std::time::Instant::now(),
     });
     if let Some(socket) = telemetry {
-        tokio::spawn(admin::serve_telemetry(socket.listener, Arc::clone(&faces)));
+        tokio::spawn(admin::serve_telemetry(socket.listener, Arc::clone(&faces), std::future::pending()));
     }
     let admin_address = admin.address.clone();
-    tokio::spawn(admin::serve_admin(admin.listener, faces, admin.auth));
+    tokio::spawn(admin::serve_admin(admin.listener, faces, admin.auth, std::future::pending()));
     std::thread::Builder::new()
         .name("weir-control".to_owned())
         .spawn(move || own(owner))

@@ -36,7 +36,7 @@ pub(super) enum Durable {
 
 impl Durable {
     /// Reads what was kept. What cannot be read is left out with a line that says so.
-    pub(super) fn read(&self) -> (BTreeMap<Name, (Shift, Split)>, States, Vec<String>) {
+    pub(super) fn read(&self) -> (BTreeMap<Name, Shift>, States, Vec<String>) {
         let (mut shifts, mut states, mut unread) = (BTreeMap::new(), States::new(), Vec::new());
         let Self::Kept(store) = self else { return (shifts, states, unread) };
         for (key, fact) in store.list(SHIFT) {
@@ -58,11 +58,11 @@ impl Durable {
         (shifts, states, unread)
     }
 
-    pub(super) fn keep_shift(&self, service: &Name, shift: &Shift, base: &Split) -> Result<(), String> {
+    pub(super) fn keep_shift(&self, service: &Name, shift: &Shift) -> Result<(), String> {
         let at = shift.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let stored = StoredShift {
             split: pairs(&shift.split),
-            base: pairs(base),
+            base: pairs(&shift.base),
             author: shift.by.author.clone(),
             reason: shift.by.reason.clone(),
             at,
@@ -131,9 +131,9 @@ fn split(pairs: Vec<(String, u16)>) -> Option<Split> {
 }
 
 impl StoredShift {
-    fn into_shift(self) -> Option<(Shift, Split)> {
+    fn into_shift(self) -> Option<Shift> {
         let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.at))?;
         let by = By { author: self.author, reason: self.reason };
-        Some((Shift { split: split(self.split)?, by, at }, split(self.base)?))
+        Some(Shift { split: split(self.split)?, base: split(self.base)?, by, at })
     }
 }

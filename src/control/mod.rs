@@ -137,6 +137,8 @@ pub struct Board {
 pub struct Shift {
     /// The weights.
     pub split: Split,
+    /// The file's split that they were put over.
+    pub base: Split,
     /// Who, and why.
     pub by: By,
     /// When.

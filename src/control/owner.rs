@@ -44,8 +44,7 @@ pub struct Owner {
     environment: Box<dyn Environment + Send>,
     config: Config,
     inputs: Inputs,
-    /// Shifts, each with the file's split that it was put over.
-    shifts: BTreeMap<Name, (Shift, Split)>,
+    shifts: BTreeMap<Name, Shift>,
     states: States,
     durable: Durable,
     compiler: Compiler,
@@ -56,6 +55,15 @@ pub struct Owner {
     board: Arc<ArcSwap<Board>>,
     errors: Option<String>,
     proposals: mpsc::Receiver<Proposal>,
+}
+
+/// What a reload was asked for by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trigger {
+    /// A file changed, or may have.
+    Change,
+    /// A person or program.
+    Order,
 }
 
 /// How often drains and windows are looked at.
@@ -120,7 +128,14 @@ impl Owner {
 
     /// Serves proposals until every [`Control`] is gone.
     pub async fn run(mut self) {
-        let (watch, mut changed) = Watch::start(files::watched(&self.config), config::watch::Options::default());
+        let started = Watch::start(files::watched(&self.config), config::watch::Options::default());
+        let (watch, mut changed) = match started {
+            Ok((watch, changed)) => (Some(watch), changed),
+            Err(error) => {
+                tracing::error!(%error, "the configuration is not watched; reload it by SIGHUP or `weir reload`");
+                (None, mpsc::channel(1).1)
+            }
+        };
         let mut tick = interval(TICK);
         let mut second = interval(SECOND);
         let mut resolve = interval(RESOLVE);
@@ -134,7 +149,7 @@ impl Owner {
                     Some(proposal) => self.serve(proposal).await,
                     None => return,
                 },
-                Some(_) = changed.recv() => drop(self.reload().await),
+                Some(_) = changed.recv() => drop(self.reload(Trigger::Change).await),
                 _ = second.tick() => self.recorder.tick(Instant::now().into_std()),
                 _ = tick.tick(), if self.departures.is_busy() => {
                     if self.departures.tick(Instant::now()) {
@@ -144,14 +159,16 @@ impl Owner {
                 }
                 _ = resolve.tick(), if resolve::has_names(&self.config) => self.resolve_again().await,
             }
-            watch.set_paths(files::watched(&self.config));
+            if let Some(watch) = &watch {
+                watch.set_paths(files::watched(&self.config));
+            }
         }
     }
 
     async fn serve(&mut self, proposal: Proposal) {
         // Whoever asked may have gone; the change stands all the same.
         match proposal {
-            Proposal::Reload { answer } => drop(answer.send(self.reload().await)),
+            Proposal::Reload { answer } => drop(answer.send(self.reload(Trigger::Order).await)),
             Proposal::SetWeights { service, weights, by, answer } => {
                 drop(answer.send(self.set_weights(&service, weights, by)));
             }
@@ -160,7 +177,7 @@ impl Owner {
         }
     }
 
-    async fn reload(&mut self) -> Outcome {
+    async fn reload(&mut self, trigger: Trigger) -> Outcome {
         let outcome = self.try_reload().await;
         self.errors = match &outcome {
             Ok(ack) if ack.warnings.is_empty() => None,
@@ -175,7 +192,11 @@ impl Owner {
             }
             Err(rejection) => tracing::error!("reload refused: {}", rejection.explain()),
         }
-        self.recorder.reloaded(outcome.is_ok(), SystemTime::now());
+        // A look at files that turned out not to have changed is no reload.
+        let nothing = matches!(&outcome, Ok(ack) if ack.changes.is_empty() && ack.warnings.is_empty());
+        if trigger == Trigger::Order || !nothing {
+            self.recorder.reloaded(outcome.is_ok(), SystemTime::now());
+        }
         self.tell();
         outcome
     }
@@ -231,10 +252,10 @@ impl Owner {
             (version.clone(), named.map_or(Weight::ZERO, |(_, weight)| *weight))
         });
         let split = Split::new(all.collect())?;
-        let shift = Shift { split, by, at: SystemTime::now() };
-        self.durable.keep_shift(&name, &shift, &base).map_err(Rejection::Store)?;
+        let shift = Shift { split, base, by, at: SystemTime::now() };
+        self.durable.keep_shift(&name, &shift).map_err(Rejection::Store)?;
         let line = format!("{name}: {} by {}{}", describe(&shift.split), shift.by.author, reason(&shift.by));
-        self.shifts.insert(name, (shift, base));
+        self.shifts.insert(name, shift);
         self.recompile(line)
     }
 
@@ -319,7 +340,7 @@ impl Owner {
         self.board.store(Arc::new(Board {
             path: self.path.clone(),
             errors: self.errors.clone(),
-            shifts: self.shifts.iter().map(|(name, (shift, _))| (name.clone(), shift.clone())).collect(),
+            shifts: self.shifts.clone(),
             departures: self.departures.list().to_vec(),
         }));
     }
@@ -347,10 +368,10 @@ fn known<'a>(what: &'static str, found: &str, names: impl Iterator<Item = &'a Na
 }
 
 /// Takes away shifts whose base is no longer the file's and states of what is gone; says which.
-fn drop_outdated(config: &Config, shifts: &mut BTreeMap<Name, (Shift, Split)>, states: &mut States) -> Vec<String> {
+fn drop_outdated(config: &Config, shifts: &mut BTreeMap<Name, Shift>, states: &mut States) -> Vec<String> {
     let mut ended = Vec::new();
-    shifts.retain(|service, (_, base)| {
-        let kept = config.services.get(service).is_some_and(|file| file.split == *base);
+    shifts.retain(|service, shift| {
+        let kept = config.services.get(service).is_some_and(|file| file.split == shift.base);
         if !kept {
             ended.push(format!("{service}: the shift ended, because the file's split changed"));
         }
@@ -367,8 +388,8 @@ fn drop_outdated(config: &Config, shifts: &mut BTreeMap<Name, (Shift, Split)>, s
     ended
 }
 
-fn splits(shifts: &BTreeMap<Name, (Shift, Split)>) -> BTreeMap<Name, Split> {
-    shifts.iter().map(|(service, (shift, _))| (service.clone(), shift.split.clone())).collect()
+fn splits(shifts: &BTreeMap<Name, Shift>) -> BTreeMap<Name, Split> {
+    shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect()
 }
 
 fn describe(split: &Split) -> String {

@@ -139,7 +139,7 @@ fn via(version: http::Version) -> &'static str {
 /// If the target is none, which what the guard made of it always is.
 pub(crate) fn set_target(head: &mut RequestHeader, target: &[u8]) -> Result<()> {
     let text = std::str::from_utf8(target).or_err(ErrorType::InternalError, "the target is not text")?;
-    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    let mut parts = head.uri.clone().into_parts();
     if head.version != http::Version::HTTP_2 {
         parts.scheme = None;
         parts.authority = None;
@@ -155,7 +155,7 @@ pub(crate) fn set_target(head: &mut RequestHeader, target: &[u8]) -> Result<()> 
 /// If it is no host, which the configuration sees to.
 pub(crate) fn set_host(head: &mut RequestHeader, host: &str) -> Result<()> {
     if head.uri.authority().is_some() {
-        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        let mut parts = head.uri.clone().into_parts();
         parts.authority = Some(host.parse().or_err(ErrorType::InternalError, "the host does not parse")?);
         head.set_uri(Uri::from_parts(parts).or_err(ErrorType::InternalError, "the host makes no URI")?);
     }

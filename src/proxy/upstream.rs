@@ -22,7 +22,7 @@ use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{Digest, GetProxyDigest, TcpKeepalive};
 use pingora_core::upstreams::peer::{HttpPeer, PeerOptions};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
-use pingora_error::{Error, ErrorType, OrErr, Result};
+use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_http::ResponseHeader;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -236,7 +236,7 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     let mut peer = match &endpoint.address {
         Address::Inet(address) => HttpPeer::new(*address, tls, sni),
         Address::Unix(path) => {
-            HttpPeer::new_uds(path.to_str().or_err(ErrorType::InternalError, "socket path")?, tls, sni)?
+            HttpPeer::new_uds(path.to_str().or_err(ErrorType::InternalError, "the socket's path is not text")?, tls, sni)?
         }
     };
     // Connections of one endpoint are never another's, whatever the address says.

@@ -175,7 +175,7 @@ impl Families {
         self.histogram(UPSTREAM_DURATION, &[service, version], &series.edges, &series.upstream_buckets());
         self.gauge(IN_FLIGHT, &[service, version], series.in_flight() as f64);
         for kind in StreamKind::ALL {
-            self.gauge(STREAMS, &[service, version, kind.as_str()], series.streams(*kind) as f64);
+            self.gauge(STREAMS, &[service, version, kind.as_str()], series.streams_open(*kind) as f64);
         }
         for kind in UpstreamError::ALL {
             self.count(ERRORS, &[service, version, kind.as_str()], series.upstream_errors(*kind));
@@ -218,7 +218,7 @@ impl Families {
         let mut listeners = recorder.listeners.live(|_| true);
         listeners.sort_by(|a, b| a.name.cmp(&b.name));
         for series in &listeners {
-            self.gauge(CONNECTIONS, &[&series.name], series.open() as f64);
+            self.gauge(CONNECTIONS, &[&series.name], series.connections() as f64);
             for why in ConnectionRefusal::ALL {
                 self.count(REFUSED, &[&series.name, why.as_str()], series.refusals(*why));
             }

@@ -121,6 +121,12 @@ impl Recorder {
         &self.unmatched
     }
 
+    /// All metrics as text, of media type [`super::CONTENT_TYPE`].
+    #[must_use]
+    pub fn exposition(self: &Arc<Self>) -> Vec<u8> {
+        super::exposition(self)
+    }
+
     /// Moves the windows of all versions on. Call it about once a second.
     pub fn tick(&self, now: Instant) {
         for series in self.versions.live(|_| true) {

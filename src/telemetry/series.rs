@@ -127,7 +127,7 @@ impl VersionSeries {
 
     /// Open streams of one kind.
     #[must_use]
-    pub fn streams(&self, kind: StreamKind) -> u64 {
+    pub fn streams_open(&self, kind: StreamKind) -> u64 {
         self.events.gauge(rare::STREAMS + kind.index())
     }
 
@@ -163,7 +163,7 @@ impl VersionSeries {
 
     /// What happened in the last `span` before `now`.
     #[must_use]
-    pub fn window(&self, now: Instant, span: Duration) -> WindowStats {
+    pub fn window(&self, span: Duration, now: Instant) -> WindowStats {
         let totals = self.totals();
         self.window.lock().unwrap_or_else(PoisonError::into_inner).stats(now, span, &totals, Arc::clone(&self.edges))
     }
@@ -237,7 +237,7 @@ impl ListenerSeries {
 
     /// Connections open now.
     #[must_use]
-    pub fn open(&self) -> u64 {
+    pub fn connections(&self) -> u64 {
         self.counts.gauge(OPEN)
     }
 

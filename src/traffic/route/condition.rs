@@ -28,6 +28,7 @@ pub(super) struct Condition {
 #[derive(Debug)]
 pub(super) enum Test {
     Present,
+    Absent,
     Exact(String),
     Prefix(String),
     Regex(Regex),
@@ -38,7 +39,10 @@ impl Condition {
     pub(super) fn is_met(&self, path: &str, request: &impl Request) -> bool {
         // The regex last: it is what costs.
         (self.methods.is_empty() || self.methods.iter().any(|method| method == request.method()))
-            && self.headers.iter().all(|(name, test)| request.header(name).is_some_and(|value| test.is_met(value)))
+            && self.headers.iter().all(|(name, test)| match request.header(name) {
+                Some(value) => test.is_met(value),
+                None => matches!(test, Test::Absent),
+            })
             && self.path.as_ref().is_none_or(|regex| regex.is_match(path.as_bytes()))
     }
 }
@@ -47,6 +51,7 @@ impl Test {
     fn is_met(&self, value: &[u8]) -> bool {
         match self {
             Self::Present => true,
+            Self::Absent => false,
             Self::Exact(text) => value == text.as_bytes(),
             Self::Prefix(text) => value.starts_with(text.as_bytes()),
             Self::Regex(regex) => regex.is_match(value),
@@ -126,6 +131,7 @@ impl Conditions {
         let path = asked.regex.as_deref().and_then(|pattern| self.regex(rule, pattern, errors));
         let mut test = |test: &HeaderTest, errors: &mut Vec<RouteError>| match test {
             HeaderTest::Present => Some(Test::Present),
+            HeaderTest::Absent => Some(Test::Absent),
             HeaderTest::Exact(text) => Some(Test::Exact(text.clone())),
             HeaderTest::Prefix(text) => Some(Test::Prefix(text.clone())),
             HeaderTest::Regex(pattern) => self.regex(rule, pattern, errors).map(Test::Regex),

@@ -89,6 +89,8 @@ pub struct HeaderMatch {
 pub enum HeaderTest {
     /// Anything, if the header is there.
     Present,
+    /// Nothing: the header must not be there.
+    Absent,
     /// This value, byte for byte.
     Exact(String),
     /// A value that starts with this.
