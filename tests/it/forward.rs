@@ -42,12 +42,14 @@ async fn bodies_pass_both_ways_in_every_framing() {
     let v1 = Origin::start("v1").await;
     let (weir, web) = one(&v1).await;
     let body = vec![b'x'; 300_000];
-    let mut h1 = H1::connect(&web).await;
     let h2 = H2::connect(&web).await;
     for request in [Request::post("/echo", body.clone()), Request::post("/echo", body.clone()).chunked()] {
+        // An answer that begins before the request's end closes its HTTP/1 connection, so each has its own.
+        let mut h1 = H1::connect(&web).await;
         assert_eq!(h1.send(&request).await.expect(200).body.len(), body.len());
         assert_eq!(h2.send(&request).await.expect(200).body.len(), body.len());
     }
+    let mut h1 = H1::connect(&web).await;
     for path in ["/bytes/1000000", "/chunked/1000000"] {
         assert_eq!(h1.get(path).await.expect(200).body.len(), 1_000_000, "{path}");
         assert_eq!(h2.get(path).await.expect(200).body.len(), 1_000_000, "{path}");
@@ -117,11 +119,14 @@ async fn a_dead_reused_connection_costs_an_idempotent_request_nothing() {
     let (weir, web) = one(&v1).await;
     let mut h1 = H1::connect(&web).await;
     h1.get("/").await.expect(200);
+    h1.get("/").await.expect(200);
+    assert_eq!(v1.accepted(), 1, "the connection is reused");
     h1.get("/stale").await.expect(200);
+    h1.get("/").await.expect(200);
     let metrics = weir.metrics().await;
     assert_eq!(metrics.value("weir_upstream_retries_total", &[("reason", "reused")]), 1.0);
-    h1.get("/").await.expect(200);
-    h1.send(&Request::post("/stale", "x")).await.expect(502);
+    h1.get("/stale").await.expect(200);
+    h1.send(&Request::post("/", "x")).await.expect(502);
     weir.stop().await;
 }
 

@@ -1,0 +1,290 @@
+//! The state of everything, put together from the snapshot, control's board and what was counted.
+//!
+//! Nothing here keeps anything: it reads what others own at one moment, so a service, its counts and its drains
+//! may be a few microseconds apart.
+//!
+//! A version or endpoint that left the file is still shown while it drains, with the state `removed`: the work
+//! on it is as real as before.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::Faces;
+use super::wire::{
+    Build, ConfigStatus, DrainStatus, EndpointStatus, ListenerStatus, ServiceStatus, Shift, Status, VersionStatus,
+};
+use crate::control::{self, Board, Departure};
+use crate::model::{EndpointState, Split, Weight};
+use crate::snapshot::{Service, Snapshot, Version};
+use crate::telemetry::{StreamKind, VersionSeries, WindowStats};
+
+/// The stretch of time that rates, shares and quantiles are about.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What the state of a version or an endpoint is called once it is no longer in the file.
+const REMOVED: &str = "removed";
+
+/// There is no such service.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoService {
+    pub(super) found: String,
+    pub(super) nearest: Option<String>,
+}
+
+/// The state of all services, or of one.
+///
+/// # Errors
+/// [`NoService`] when there is none of that name, not even one that only drains.
+pub(super) fn of(faces: &Faces, service: Option<&str>) -> Result<Status, NoService> {
+    let snapshot = faces.current.load();
+    let board = faces.control.board();
+    let measure = |series: &VersionSeries| Measured::of(faces, series);
+    let services = services(&snapshot, &board, service, &measure, Instant::now());
+    if let (true, Some(found)) = (services.is_empty(), service) {
+        return Err(missing(&snapshot, found));
+    }
+    Ok(Status {
+        state: faces.process.borrow().as_str().to_owned(),
+        build: Build { version: env!("CARGO_PKG_VERSION").to_owned(), revision: REVISION.to_owned() },
+        pid: std::process::id(),
+        uptime_seconds: rounded(faces.started.elapsed().as_secs_f64(), 3),
+        revision: snapshot.revision,
+        config: ConfigStatus {
+            path: board.path.display().to_string(),
+            hash: snapshot.hash.clone(),
+            current: board.errors.is_none(),
+            errors: board.errors.clone(),
+        },
+        listeners: faces
+            .listeners
+            .iter()
+            .map(|bound| ListenerStatus {
+                name: bound.name.to_string(),
+                address: bound.address.clone(),
+                connections: bound.series.connections(),
+            })
+            .collect(),
+        telemetry: faces.telemetry_address.clone(),
+        services,
+    })
+}
+
+/// The source revision that was built, where the build was told.
+const REVISION: &str = match option_env!("WEIR_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+fn missing(snapshot: &Snapshot, found: &str) -> NoService {
+    let likeness = |name: &str| strsim::jaro_winkler(name, found);
+    let names = snapshot.services.iter().map(|service| &*service.name);
+    let nearest = names.filter(|name| likeness(name) > 0.75).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    NoService { found: found.to_owned(), nearest: nearest.map(str::to_owned) }
+}
+
+/// What was counted of a version.
+#[derive(Clone, Debug, Default)]
+struct Measured {
+    requests_total: u64,
+    in_flight: u64,
+    streams: BTreeMap<String, u64>,
+    window: Option<WindowStats>,
+}
+
+impl Measured {
+    fn of(faces: &Faces, series: &VersionSeries) -> Self {
+        let open = StreamKind::ALL.iter().map(|kind| (kind.as_str().to_owned(), series.streams_open(*kind)));
+        Self {
+            requests_total: series.requests_total(),
+            in_flight: series.in_flight(),
+            streams: open.filter(|(_, open)| *open > 0).collect(),
+            window: Some(series.window(WINDOW, std::time::Instant::now())),
+        }
+    }
+
+    fn requests(&self) -> u64 {
+        self.window.as_ref().map_or(0, WindowStats::requests)
+    }
+}
+
+type Measure<'m> = &'m dyn Fn(&VersionSeries) -> Measured;
+
+/// Departures by service and version; a version's are in the order in which they began.
+type Leaving<'b> = HashMap<(&'b str, &'b str), Vec<&'b Departure>>;
+
+/// The services that are `wanted` (all if none is named): those of the snapshot, then those that only drain.
+fn services(
+    snapshot: &Snapshot,
+    board: &Board,
+    wanted: Option<&str>,
+    measure: Measure<'_>,
+    now: Instant,
+) -> Vec<ServiceStatus> {
+    let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted == name);
+    let mut leaving = Leaving::new();
+    let mut gone: Vec<&str> = Vec::new();
+    for departure in board.departures.iter().filter(|departure| is_wanted(&departure.service)) {
+        leaving.entry((&*departure.service, &*departure.version)).or_default().push(departure);
+        if snapshot.service(&departure.service).is_none() && !gone.contains(&&*departure.service) {
+            gone.push(&departure.service);
+        }
+    }
+    let present = snapshot.services.iter().filter(|service| is_wanted(&service.name));
+    let mut shown: Vec<ServiceStatus> = present
+        .map(|service| {
+            let versions = versions(&service.name, Some(service), &leaving, measure, now);
+            let shift = board.shifts.get(&service.name).map(shift);
+            ServiceStatus { name: service.name.to_string(), shift, versions }
+        })
+        .collect();
+    shown.extend(gone.into_iter().map(|name| {
+        let versions = versions(name, None, &leaving, measure, now);
+        ServiceStatus { name: name.to_owned(), shift: None, versions }
+    }));
+    shown
+}
+
+fn shift(shift: &control::Shift) -> Shift {
+    Shift {
+        weights: percentages(&shift.split),
+        author: shift.by.author.clone(),
+        reason: shift.by.reason.clone(),
+        at: shift.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        base: percentages(&shift.base),
+    }
+}
+
+fn percentages(split: &Split) -> BTreeMap<String, f64> {
+    split.iter().map(|(name, weight)| (name.to_string(), percentage(weight))).collect()
+}
+
+fn percentage(weight: Weight) -> f64 {
+    f64::from(weight.basis_points()) / 100.0
+}
+
+/// The versions of one service: those in the file, then those that left it and still drain.
+fn versions(
+    service: &str,
+    compiled: Option<&Arc<Service>>,
+    leaving: &Leaving<'_>,
+    measure: Measure<'_>,
+    now: Instant,
+) -> Vec<VersionStatus> {
+    let of = |version: &'_ str| -> Vec<&Departure> { leaving.get(&(service, version)).cloned().unwrap_or_default() };
+    let present = compiled.map_or(&[][..], |service| &service.versions);
+    let mut shown: Vec<(VersionStatus, u64)> =
+        present.iter().map(|version| in_file(version, &of(&version.name), &measure(&version.series), now)).collect();
+    let mut gone: Vec<&str> = leaving.keys().filter(|(of, _)| *of == service).map(|(_, version)| *version).collect();
+    gone.retain(|version| present.iter().all(|known| &*known.name != *version));
+    gone.sort_unstable();
+    for version in gone {
+        if let Some(first) = of(version).first() {
+            shown.push(out_of_file(version, &of(version), &measure(&first.series), now));
+        }
+    }
+    let all: u64 = shown.iter().map(|(_, requests)| requests).sum();
+    shown
+        .into_iter()
+        .map(|(status, requests)| VersionStatus { observed: share(requests, all), ..status })
+        .collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share for people; 2⁵³ requests in a minute do not happen")]
+fn share(part: u64, all: u64) -> Option<f64> {
+    (all > 0).then(|| rounded(part as f64 * 100.0 / all as f64, 2))
+}
+
+fn in_file(version: &Version, leaving: &[&Departure], measured: &Measured, now: Instant) -> (VersionStatus, u64) {
+    let drain_of = |id: u64| leaving.iter().find(|departure| departure.live.id == id).copied();
+    let mut endpoints: Vec<EndpointStatus> = version
+        .endpoints
+        .iter()
+        .map(|endpoint| EndpointStatus {
+            name: endpoint.name.to_string(),
+            state: endpoint.state.as_str().to_owned(),
+            in_flight: endpoint.live.ledger.in_flight(),
+            streams: endpoint.live.ledger.streams(),
+            drain: drain_of(endpoint.live.id).map(|departure| drain(departure, now)),
+        })
+        .collect();
+    endpoints.extend(leaving.iter().filter(|departure| departure.removed).map(|departure| removed(departure, now)));
+    let drains = || endpoints.iter().filter_map(|endpoint| endpoint.drain.as_ref());
+    let drain = if version.state == EndpointState::Ready { None } else { summary(drains()) };
+    let shares = (percentage(version.configured), percentage(version.effective));
+    (version_status(&version.name, version.state.as_str(), shares, measured, (drain, endpoints)), measured.requests())
+}
+
+fn out_of_file(name: &str, leaving: &[&Departure], measured: &Measured, now: Instant) -> (VersionStatus, u64) {
+    let endpoints: Vec<EndpointStatus> = leaving.iter().map(|departure| removed(departure, now)).collect();
+    let drain = summary(endpoints.iter().filter_map(|endpoint| endpoint.drain.as_ref()));
+    (version_status(name, REMOVED, (0.0, 0.0), measured, (drain, endpoints)), measured.requests())
+}
+
+fn version_status(
+    name: &str,
+    state: &str,
+    (configured, effective): (f64, f64),
+    measured: &Measured,
+    (drain, endpoints): (Option<DrainStatus>, Vec<EndpointStatus>),
+) -> VersionStatus {
+    let window = measured.window.as_ref();
+    let quantile = |q| window.and_then(|window| window.quantile(q)).map(|d| rounded(d.as_secs_f64() * 1_000.0, 3));
+    VersionStatus {
+        name: name.to_owned(),
+        state: state.to_owned(),
+        configured,
+        effective,
+        observed: None,
+        requests_total: measured.requests_total,
+        requests_per_second: window.map_or(0.0, |window| rounded(window.requests_per_second(), 2)),
+        error_rate: window.and_then(WindowStats::error_ratio).map(|ratio| rounded(ratio * 100.0, 3)),
+        p50_ms: quantile(0.5),
+        p95_ms: quantile(0.95),
+        p99_ms: quantile(0.99),
+        in_flight: measured.in_flight,
+        streams: measured.streams.clone(),
+        drain,
+        endpoints,
+    }
+}
+
+fn removed(departure: &Departure, now: Instant) -> EndpointStatus {
+    EndpointStatus {
+        name: departure.endpoint.to_string(),
+        state: REMOVED.to_owned(),
+        in_flight: departure.live.ledger.in_flight(),
+        streams: departure.live.ledger.streams(),
+        drain: Some(drain(departure, now)),
+    }
+}
+
+fn drain(departure: &Departure, now: Instant) -> DrainStatus {
+    let (requests, streams) = departure.left(now);
+    DrainStatus {
+        seconds: rounded(now.saturating_duration_since(departure.since).as_secs_f64(), 1),
+        empty: departure.live.ledger.in_flight() == 0,
+        requests_cut_in_seconds: rounded(requests.as_secs_f64(), 1),
+        streams_cut_in_seconds: rounded(streams.as_secs_f64(), 1),
+        cut: departure.live.ledger.cut_count(),
+    }
+}
+
+/// Several drains as one: since the first began, until the last one ends.
+fn summary<'d>(drains: impl Iterator<Item = &'d DrainStatus>) -> Option<DrainStatus> {
+    drains.cloned().reduce(|a, b| DrainStatus {
+        seconds: a.seconds.max(b.seconds),
+        empty: a.empty && b.empty,
+        requests_cut_in_seconds: a.requests_cut_in_seconds.max(b.requests_cut_in_seconds),
+        streams_cut_in_seconds: a.streams_cut_in_seconds.max(b.streams_cut_in_seconds),
+        cut: a.cut + b.cut,
+    })
+}
+
+/// To so many digits after the point: JSON for people has no use for sixteen.
+fn rounded(value: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (value * scale).round() / scale
+}
