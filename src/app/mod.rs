@@ -16,7 +16,7 @@ mod notify;
 mod state;
 
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,7 +204,8 @@ fn start_log() {
         EnvFilter::new("info,pingora=off,pingora_core=off,pingora_proxy=off,pingora_pool=off,pingora_http=off,h2=off")
     });
     // A second start in one process (tests) keeps the first log.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let colours = io::stderr().is_terminal();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).try_init();
 }
 
 /// Each client connection and each upstream connection needs a descriptor (upstream ones two).

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::exchange::EXCHANGE;
 use super::failure::{self, Failure, NO_ENDPOINT};
-use super::message::{self, Provenance, View};
+use super::message::{self, Provenance};
 use super::pass::{Pass, Routed};
 use super::record::Gear;
 use super::upstream::{self, Lease, NOT_REUSABLE};
@@ -209,6 +209,9 @@ impl ProxyHttp for General {
                 return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many 1xx responses").into_up());
             }
             return Ok(());
+        }
+        if head.status == http::StatusCode::SWITCHING_PROTOCOLS && routed.upgrade.is_none() {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 to a request without upgrade").into_up());
         }
         let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if size > MAX_RESPONSE_HEAD {

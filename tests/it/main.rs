@@ -14,3 +14,10 @@
 
 mod harness;
 mod harness_selftest;
+
+mod drain;
+mod forward;
+mod reload;
+mod shutdown;
+mod split;
+mod streams;

@@ -74,6 +74,7 @@ listeners:
 telemetry: {{ address: \"127.0.0.1:0\" }}
 admin: {{ address: \"{{admin}}\" }}
 shutdown: {{ deadline: 5s }}
+state: {{ directory: \"{{dir}}/state\" }}
 services:
   shop:
     versions: {{ {endpoints} }}

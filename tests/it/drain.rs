@@ -1,0 +1,88 @@
+//! Drains: endpoints and versions that go away while work is in flight on them.
+
+use crate::harness::client::websocket;
+use crate::harness::{H1, Origin, Sse, Target, WebSocket, Weir, eventually, shop};
+
+fn with_drain(yaml: &str, times: &str) -> String {
+    yaml.replace("    split:", &format!("    drain: {times}\n    split:"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_on_a_removed_version_finishes() {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let weir = Weir::start(&shop(&[(&v1, 0.0), (&v2, 100.0)])).await;
+    let web = Target::from(weir.address("web").await);
+    let mut held = H1::connect(&web).await;
+    let mut socket = WebSocket::open(&web, "/ws").await;
+    let mut events = Sse::open(&web, "/sse").await;
+    events.event().await;
+    let (response, ()) = tokio::join!(held.get("/hold"), async {
+        v2.wait_held(1).await;
+        weir.reconfigure(&shop(&[(&v1, 100.0)])).await;
+        let status = weir.status().await;
+        let gone = status.services[0].versions.iter().find(|version| version.name == "v2").unwrap();
+        assert_eq!((gone.state.as_str(), gone.in_flight), ("removed", 3));
+        H1::connect(&web).await.get("/").await.expect(200);
+        v2.release();
+    });
+    response.expect(200);
+    socket.send("still here").await;
+    assert_eq!(socket.text().await, "still here");
+    v2.push("and here");
+    assert_eq!(events.event().await, "and here");
+    socket.close().await;
+    v2.end_streams();
+    drop(events);
+    weir.until("v2 is gone", |status| status.services[0].versions.len() == 1).await;
+    eventually("its series are gone", async || !weir.metrics().await.has("weir_requests_in_flight", &[("version", "v2")]))
+        .await;
+    assert_eq!(v2.connections(), 0, "no connection to it is kept");
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_finish_is_cut_at_its_own_deadline_and_counted() {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let before = with_drain(&shop(&[(&v1, 0.0), (&v2, 100.0)]), "{ requests: 300ms, streams: 1s }");
+    let weir = Weir::start(&before).await;
+    let web = Target::from(weir.address("web").await);
+    let mut held = H1::connect(&web).await;
+    let mut socket = WebSocket::open(&web, "/ws").await;
+    let (response, ()) = tokio::join!(held.get("/hold"), async {
+        v2.wait_held(1).await;
+        let after = with_drain(&shop(&[(&v1, 100.0), (&v2, 0.0)]), "{ requests: 300ms, streams: 1s }");
+        weir.reconfigure(&after.replace("v2: { endpoints:", "v2: { state: drain, endpoints:")).await;
+    });
+    assert_eq!(response.expect(503).header("weir-error"), "drain_deadline");
+    assert_eq!(socket.next().await, websocket::Incoming::Cut);
+    let cut = |kind: &'static str| {
+        let weir = &weir;
+        async move { weir.metrics().await.value("weir_drain_cut_total", &[("version", "v2"), ("kind", kind)]) }
+    };
+    eventually("both are counted", async || cut("request").await == 1.0 && cut("websocket").await == 1.0).await;
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drain_and_ready_by_command_close_idle_connections_and_bring_them_back() {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let weir = Weir::start(&shop(&[(&v1, 50.0), (&v2, 50.0)])).await;
+    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
+    for _ in 0..10 {
+        h1.get("/").await.expect(200);
+    }
+    assert!(v2.connections() > 0);
+    assert_eq!(weir.cli(&["drain", "shop/v2"]).await.status.code(), Some(0));
+    eventually("idle connections are closed at once", async || v2.connections() == 0).await;
+    let before = v2.requests();
+    for _ in 0..10 {
+        h1.get("/").await.expect(200);
+    }
+    assert_eq!(v2.requests(), before, "no new requests");
+    assert_eq!(weir.cli(&["ready", "shop/v2"]).await.status.code(), Some(0));
+    for _ in 0..10 {
+        h1.get("/").await.expect(200);
+    }
+    assert_eq!(v2.requests(), before + 5);
+    weir.stop().await;
+}

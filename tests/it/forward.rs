@@ -1,0 +1,171 @@
+//! Forwarding: what reaches the origin, what comes back, and what goes wrong on the way.
+
+use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, shop};
+
+async fn one(origin: &Origin) -> (Weir, Target) {
+    let weir = Weir::start(&shop(&[(origin, 100.0)])).await;
+    let target = Target::from(weir.address("web").await);
+    (weir, target)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forwarded_headers_are_ours_and_not_the_clients() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    let mut h1 = H1::connect(&web).await;
+    let request = Request::get("/headers")
+        .header("x-forwarded-for", "6.6.6.6")
+        .header("x-forwarded-proto", "https")
+        .header("forwarded", "for=6.6.6.6")
+        .header("x-request-id", "mine");
+    let seen = h1.send(&request).await.expect(200);
+    let seen = seen.text();
+    assert!(!seen.contains("6.6.6.6") && !seen.contains("mine"), "{seen}");
+    assert!(seen.contains("127.0.0.1") && seen.contains("1.1 weir") && seen.contains("x-request-id"), "{seen}");
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_matches_is_a_small_plain_404() {
+    let v1 = Origin::start("v1").await;
+    let yaml = shop(&[(&v1, 100.0)]).replace("path: /", "host: other.test");
+    let weir = Weir::start(&yaml).await;
+    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
+    let response = h1.send(&Request::get("/")).await.expect(404);
+    assert_eq!(response.header("weir-error"), "no_route");
+    assert!(h1.send(&Request::get("/").host("other.test")).await.expect(200).text().len() < 200, "the connection lives");
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_pass_both_ways_in_every_framing() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    let body = vec![b'x'; 300_000];
+    let h2 = H2::connect(&web).await;
+    for request in [Request::post("/echo", body.clone()), Request::post("/echo", body.clone()).chunked()] {
+        // An answer that begins before the request's end closes its HTTP/1 connection, so each has its own.
+        let mut h1 = H1::connect(&web).await;
+        assert_eq!(h1.send(&request).await.expect(200).body.len(), body.len());
+        assert_eq!(h2.send(&request).await.expect(200).body.len(), body.len());
+    }
+    let mut h1 = H1::connect(&web).await;
+    for path in ["/bytes/1000000", "/chunked/1000000"] {
+        assert_eq!(h1.get(path).await.expect(200).body.len(), 1_000_000, "{path}");
+        assert_eq!(h2.get(path).await.expect(200).body.len(), 1_000_000, "{path}");
+    }
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interim_responses_reach_the_client() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    let mut h1 = H1::connect(&web).await;
+    let response = h1.get("/early-hints").await.expect(200);
+    assert!(response.interim.iter().any(|interim| interim.status == 103), "{:?}", response.interim);
+    let response = h1.send(&Request::post("/continue", "hello").expect_continue()).await.expect(200);
+    assert!(response.interim.iter().any(|interim| interim.status == 100), "{:?}", response.interim);
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_1_0_gets_no_chunks() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    let mut h1 = H1::connect(&web).await;
+    let response = h1.send(&Request::get("/chunked/5000").http10()).await.expect(200);
+    assert_eq!(response.body.len(), 5_000);
+    assert_eq!(response.header("transfer-encoding"), "");
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_origins_become_typed_answers() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    for (path, cause) in [
+        ("/reset-before", "reset"),
+        ("/close-before", "reset"),
+        ("/garbage", "protocol"),
+        ("/two-lengths", "protocol"),
+        ("/unsolicited-101", "protocol"),
+    ] {
+        let mut h1 = H1::connect(&web).await;
+        let response = h1.get(path).await.expect(502);
+        assert_eq!(response.header("weir-error"), cause, "{path}");
+        let mut next = H1::connect(&web).await;
+        next.get("/").await.expect(200);
+    }
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncated_response_is_visible_to_the_client() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    for path in ["/reset-mid", "/close-mid"] {
+        let mut h1 = H1::connect(&web).await;
+        assert!(h1.try_send(&Request::get(path)).await.is_err(), "{path} over HTTP/1");
+        let h2 = H2::connect(&web).await;
+        assert!(h2.try_send(&Request::get(path)).await.is_err(), "{path} over HTTP/2");
+    }
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_reused_connection_costs_an_idempotent_request_nothing() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    let mut h1 = H1::connect(&web).await;
+    h1.get("/").await.expect(200);
+    h1.get("/").await.expect(200);
+    assert_eq!(v1.accepted(), 1, "the connection is reused");
+    h1.get("/stale").await.expect(200);
+    h1.get("/").await.expect(200);
+    let metrics = weir.metrics().await;
+    assert_eq!(metrics.value("weir_upstream_retries_total", &[("reason", "reused")]), 1.0);
+    h1.get("/stale").await.expect(200);
+    h1.send(&Request::post("/", "x")).await.expect(502);
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_connection_is_tried_on_another_endpoint() {
+    let v1 = Origin::start("v1").await;
+    let down = Origin::plan("down").down();
+    let yaml = shop(&[(&v1, 100.0)])
+        .replace(&format!("\"{}\"", v1.address()), &format!("\"{}\", \"{}\"", v1.address(), down.address()));
+    let weir = Weir::start(&yaml).await;
+    let ledger = Load::at(weir.address("web").await).keep_alive(2).count(200).run().await;
+    ledger.assert_clean();
+    let metrics = weir.metrics().await;
+    let retries = metrics.value("weir_upstream_retries_total", &[("reason", "connect")]);
+    assert!(retries > 0.0 && retries == metrics.value("weir_upstream_errors_total", &[("kind", "connect")]));
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_ready_endpoint_is_503() {
+    let v1 = Origin::start("v1").await;
+    let yaml = shop(&[(&v1, 100.0)]).replace("{ endpoints:", "{ state: maint, endpoints:");
+    let weir = Weir::start(&yaml).await;
+    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
+    assert_eq!(h1.get("/").await.expect(503).header("weir-error"), "no_endpoint");
+    assert_eq!(weir.metrics().await.value("weir_upstream_errors_total", &[("kind", "no_endpoint")]), 1.0);
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_origin_is_504_in_time() {
+    let v1 = Origin::start("v1").await;
+    let yaml = shop(&[(&v1, 100.0)]).replace("    split:", "    timeouts: { first_byte: 300ms }\n    split:");
+    let weir = Weir::start(&yaml).await;
+    let web = Target::from(weir.address("web").await);
+    let mut h1 = H1::connect(&web).await;
+    assert_eq!(h1.get("/no-answer").await.expect(504).header("weir-error"), "timeout");
+    let h2 = H2::connect(&web).await;
+    assert_eq!(h2.get("/no-answer").await.expect(504).header("weir-error"), "timeout");
+    assert_eq!(weir.metrics().await.value("weir_upstream_errors_total", &[("kind", "timeout")]), 2.0);
+    weir.stop().await;
+}

@@ -1,0 +1,85 @@
+//! Going away: nothing is lost, every close is announced, and the exit follows the last request.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{H1, Load, Origin, Request, Signal, Target, WebSocket, Weir, shop};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_under_load_loses_nothing_and_announces_every_close() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
+    let load = Load::at(weir.address("web").await)
+        .keep_alive(20)
+        .http2(2, 8)
+        .think(Duration::from_millis(50))
+        .start();
+    load.wait_more(500).await;
+    weir.signal(Signal::Term);
+    load.wait_more(200).await;
+    let ledger = load.stop().await;
+    ledger.assert_clean();
+    assert!(weir.wait_exit().await.success());
+    ledger.assert_executed_once(&[&v1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_falls_at_once_and_liveness_stays() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
+    assert_eq!((weir.probe("/readyz").await, weir.probe("/livez").await), (200, 200));
+    let web = Target::from(weir.address("web").await);
+    let mut h1 = H1::connect(&web).await;
+    h1.get("/").await.expect(200);
+    weir.signal(Signal::Term);
+    weir.until("draining", |status| status.state == "draining").await;
+    assert_eq!((weir.probe("/readyz").await, weir.probe("/livez").await), (503, 200));
+    let mut late = H1::connect(&web).await;
+    assert!(late.get("/").await.expect(200).announced_close, "still accepted, and told to go");
+    assert!(h1.get("/").await.expect(200).announced_close);
+    assert!(weir.wait_exit().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_follows_the_last_request() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("deadline: 5s", "deadline: 15s, delay: 100ms")).await;
+    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
+    let (response, ended) = tokio::join!(h1.get("/hold"), async {
+        v1.wait_held(1).await;
+        weir.signal(Signal::Term);
+        weir.until("draining", |status| status.state == "draining").await;
+        v1.release();
+        Instant::now()
+    });
+    response.expect(200);
+    assert!(weir.wait_exit().await.success());
+    // A second by the contract; the bound here is generous for a busy machine.
+    assert!(ended.elapsed() < Duration::from_secs(5), "{:?}", ended.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_does_not_end_is_cut_at_the_deadline_and_counted() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("deadline: 5s", "deadline: 2s")).await;
+    let mut socket = WebSocket::open(&Target::from(weir.address("web").await), "/ws").await;
+    socket.send("hello").await;
+    assert_eq!(socket.text().await, "hello");
+    weir.signal(Signal::Term);
+    assert!(weir.wait_exit().await.success());
+    assert!(weir.stderr().contains("cut=1"), "{}", weir.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_at_once() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("deadline: 5s", "deadline: 10m")).await;
+    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
+    let held = Request::get("/hold");
+    let _ = tokio::join!(h1.try_send(&held), async {
+        v1.wait_held(1).await;
+        weir.signal(Signal::Term);
+        weir.until("draining", |status| status.state == "draining").await;
+        weir.signal(Signal::Term);
+        weir.wait_exit().await
+    });
+}

@@ -1,0 +1,47 @@
+//! The split, counted from outside.
+
+use crate::harness::{Load, Origin, Request, Target, H1, Weir, shop};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_ten_is_exact_over_both_protocols() {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let weir = Weir::start(&shop(&[(&v1, 90.0), (&v2, 10.0)])).await;
+    let ledger = Load::at(weir.address("web").await).keep_alive(4).http2(1, 4).count(10_000).run().await;
+    ledger.assert_clean();
+    ledger.assert_executed_once(&[&v1, &v2]);
+    let canary = ledger.counts().version("v2");
+    assert!((999..=1_001).contains(&canary), "{canary} of 10,000");
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_weight_of_zero_gets_nothing() {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let weir = Weir::start(&shop(&[(&v1, 100.0), (&v2, 0.0)])).await;
+    let ledger = Load::at(weir.address("web").await).keep_alive(4).count(2_000).run().await;
+    ledger.assert_clean();
+    assert_eq!((ledger.counts().version("v1"), v2.requests()), (2_000, 0));
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_equal_what_clients_counted() {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let weir = Weir::start(&shop(&[(&v1, 70.0), (&v2, 30.0)])).await;
+    let web = weir.address("web").await;
+    Load::at(web.clone()).keep_alive(3).http2(1, 3).count(1_000).run().await.assert_clean();
+    let mut h1 = H1::connect(&Target::from(web)).await;
+    for status in [404, 418, 500, 503] {
+        h1.send(&Request::get(&format!("/status/{status}"))).await.expect(status);
+    }
+    let metrics = weir.metrics().await;
+    let count = |labels: &[(&str, &str)]| metrics.value("weir_requests_total", labels);
+    assert_eq!(count(&[("code", "200")]), 1_000.0);
+    for code in ["404", "418", "500", "503"] {
+        assert_eq!(count(&[("code", code)]), 1.0, "{code}");
+    }
+    assert_eq!(metrics.value("weir_request_duration_seconds_count", &[]), 1_004.0);
+    assert_eq!(metrics.value("weir_split_decisions_total", &[("reason", "weight")]), 1_004.0);
+    assert_eq!(metrics.value("weir_requests_in_flight", &[]), 0.0);
+    weir.stop().await;
+}
