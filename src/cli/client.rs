@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::arguments::AdminArguments;
 use super::failure::{Exit, Failure};
 use crate::admin::wire::{Problem, kind};
+use crate::config::{Diagnostic, Snippet};
 
 /// For a connection. Admin is near: loopback, a unix socket, or the same network.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -246,12 +247,10 @@ impl From<NoAnswer> for Failure {
 
 /// What a problem is on the command line.
 fn refused(problem: &Problem) -> Failure {
-    let text = |diagnostic: &serde_json::Value| render_diagnostic(diagnostic);
     match &*problem.kind {
         kind::INVALID_CONFIGURATION => {
-            let list: Vec<String> = problem.diagnostics.iter().map(text).collect();
-            let what = if list.is_empty() { problem.detail.clone() } else { list.join("\n\n") };
-            Failure::new(Exit::CONFIGURATION, what).help(&problem.detail)
+            let list: Vec<String> = problem.diagnostics.iter().map(draw).collect();
+            Failure::new(Exit::CONFIGURATION, format!("{}\n\n{}", problem.detail, list.join("\n\n")))
         }
         kind::STOPPING => Failure::new(Exit::REFUSED, &problem.detail),
         _ if problem.status == StatusCode::UNAUTHORIZED.as_u16() => Failure::new(Exit::FAILURE, &problem.detail)
@@ -260,35 +259,36 @@ fn refused(problem: &Problem) -> Failure {
     }
 }
 
-/// A diagnostic of the API as `weir check` draws it, as far as its fields are there.
-fn render_diagnostic(diagnostic: &serde_json::Value) -> String {
-    let text = |field: &str| diagnostic.get(field).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty());
-    let number = |field: &str| diagnostic.get(field).and_then(serde_json::Value::as_u64).filter(|number| *number > 0);
-    let mut lines = vec![format!("error: {}", text("message").unwrap_or("the configuration is refused"))];
-    if let Some(file) = text("file") {
-        let place = number("line").map(|line| format!(":{line}:{}", number("column").unwrap_or(1)));
-        lines.push(format!(" --> {file}{}", place.unwrap_or_default()));
-    }
-    if let (Some(line), Some(snippet)) = (number("line"), diagnostic.get("snippet")) {
-        let source = snippet.get("text").and_then(serde_json::Value::as_str).unwrap_or_default();
-        let cells = |field: &str| snippet.get(field).and_then(serde_json::Value::as_u64).unwrap_or(0).min(SOURCE);
-        let mark = "^".repeat(usize::try_from(cells("width")).unwrap_or(0));
-        let lead = " ".repeat(usize::try_from(cells("start")).unwrap_or(0));
-        let margin = " ".repeat(line.to_string().len());
-        lines.push(format!("{line} | {}\n{margin} | {lead}{mark}", source.trim_end()));
-    }
-    for (field, word) in
-        [("path", "field"), ("found", "found"), ("expected", "expected"), ("nearest", "did you mean"), ("help", "help")]
-    {
-        if let Some(value) = text(field) {
-            lines.push(format!("  = {word}: {value}"));
-        }
-    }
-    lines.join("\n")
+/// A diagnostic of the API, drawn as `weir check` draws it, as far as its fields are there.
+fn draw(diagnostic: &serde_json::Value) -> String {
+    let field = |name: &str| diagnostic.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+    let number = |of: &serde_json::Value, name: &str| {
+        of.get(name).and_then(serde_json::Value::as_u64).and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+    };
+    let message = field("message").unwrap_or_else(|| "the configuration is refused".to_owned());
+    let Some(file) = field("file") else { return format!("error: {message}") };
+    let snippet = diagnostic.get("snippet").filter(|snippet| snippet.is_object()).map(|snippet| Snippet {
+        text: snippet.get("text").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned(),
+        start: number(snippet, "start").min(SOURCE),
+        width: number(snippet, "width").min(SOURCE),
+    });
+    let diagnostic = Diagnostic {
+        file,
+        line: number(diagnostic, "line"),
+        column: number(diagnostic, "column"),
+        path: field("path").unwrap_or_default(),
+        message,
+        found: field("found"),
+        expected: field("expected"),
+        nearest: field("nearest"),
+        help: field("help"),
+        snippet,
+    };
+    diagnostic.to_string()
 }
 
 /// More of a source line than the API shows.
-const SOURCE: u64 = 200;
+const SOURCE: u32 = 200;
 
 /// The token in a file: its content without surrounding blanks.
 fn read_token(file: &Path) -> Result<String, Failure> {
@@ -361,9 +361,17 @@ mod tests {
             "file": "weir.yaml", "line": 3, "column": 7, "path": "services.shop", "message": "no such version",
             "nearest": "v2", "snippet": { "text": "  split: { v3: 100 }", "start": 11, "width": 2 }
         });
-        let expected = "error: no such version\n --> weir.yaml:3:7\n3 |   split: { v3: 100 }\n  |            ^^\n  = field: services.shop\n  = did you mean: v2";
-        assert_eq!(render_diagnostic(&diagnostic), expected);
-        assert_eq!(render_diagnostic(&serde_json::json!({ "message": "no key" })), "error: no key");
+        let expected = "\
+error: no such version
+ --> weir.yaml:3:7
+  |
+3 |   split: { v3: 100 }
+  |            ^^
+  = field: services.shop
+  = help: did you mean `v2`?";
+        assert_eq!(draw(&diagnostic), expected);
+        assert_eq!(draw(&serde_json::json!({ "message": "no key" })), "error: no key");
+        assert_eq!(draw(&serde_json::json!([])), "error: the configuration is refused");
     }
 
     #[tokio::test]

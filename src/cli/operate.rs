@@ -206,8 +206,9 @@ fn report(changed: &Changed, nothing: &str) -> Result<(), Failure> {
 /// Author and reason of a change.
 fn who(by: &ByArguments) -> (String, Option<String>) {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let uid = || format!("uid{}", rustix::process::getuid().as_raw());
     let author = by.author.clone().unwrap_or_else(|| {
-        let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
+        let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(uid);
         let host = rustix::system::uname();
         format!("{user}@{}", host.nodename().to_string_lossy())
     });

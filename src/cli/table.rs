@@ -44,7 +44,7 @@ fn head(status: &Status) -> String {
     match &status.config.errors {
         None => out.push_str(&format!("file {path}\n")),
         Some(errors) => {
-            out.push_str(&paint(BAD, &format!("file {path} is refused; what was valid before it stays in effect:")));
+            out.push_str(&paint(BAD, &format!("file {path} is refused:")));
             out.push('\n');
             for line in errors.lines().take(ERROR_LINES) {
                 out.push_str(&format!("  {}\n", clean(line)));

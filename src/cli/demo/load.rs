@@ -14,7 +14,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::origin;
-use crate::cli::client::Server;
 
 /// Requests a second, all workers together.
 pub(super) const RATE: u32 = 50;
@@ -47,13 +46,13 @@ struct Counts {
 }
 
 impl Load {
-    /// Starts asking; it ends when what this returns is dropped.
+    /// Starts asking `authority`; it ends when what this returns is dropped.
     #[must_use]
-    pub(super) fn start(self: &Arc<Self>, server: Server) -> JoinSet<()> {
+    pub(super) fn start(self: &Arc<Self>, authority: &str) -> JoinSet<()> {
         let mut workers = JoinSet::new();
         for worker in 0..WORKERS {
             let every = Duration::from_secs(1) * WORKERS / RATE;
-            workers.spawn(Arc::clone(self).work(server.clone(), every * worker / WORKERS, every));
+            workers.spawn(Arc::clone(self).work(authority.to_owned(), every * worker / WORKERS, every));
         }
         workers
     }
@@ -74,8 +73,7 @@ impl Load {
         (all > 0).then_some((share, 100.0 - share))
     }
 
-    async fn work(self: Arc<Self>, server: Server, offset: Duration, every: Duration) {
-        let Server::Tcp { authority } = server else { return };
+    async fn work(self: Arc<Self>, authority: String, offset: Duration, every: Duration) {
         sleep(offset).await;
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -144,7 +142,7 @@ mod tests {
     async fn every_request_is_counted_by_its_version() {
         let port = origin::start("v1", Duration::ZERO).await.unwrap();
         let load = Arc::new(Load::default());
-        let workers = load.start(Server::Tcp { authority: format!("127.0.0.1:{port}") });
+        let workers = load.start(&format!("127.0.0.1:{port}"));
         while load.totals().0 < 20 {
             tokio::task::yield_now().await;
         }

@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: &DemoArguments) -> Result<(), Failure> {
         () = told_to_stop() => return Ok(()),
     };
     let load = Arc::new(Load::default());
-    let workers = load.start(demo.web.clone());
+    let workers = load.start(&demo.web);
     let over = async {
         match arguments.length {
             Some(length) => sleep(length).await,
@@ -79,7 +79,8 @@ struct Demo {
     child: Child,
     client: Client,
     admin: Server,
-    web: Server,
+    /// Host and port of the proxy's listener.
+    web: String,
 }
 
 async fn start(files: &Files, port_base: Option<u16>, origins: [u16; 2]) -> Result<Demo, Failure> {
@@ -92,8 +93,8 @@ async fn start(files: &Files, port_base: Option<u16>, origins: [u16; 2]) -> Resu
         };
         files.write_config(ports, origins)?;
         let child = Child::start(files.config(), files.log())?;
-        let local = |port: u16| Server::Tcp { authority: format!("127.0.0.1:{port}") };
-        let (admin, web) = (local(ports.admin), local(ports.web));
+        let local = |port: u16| format!("127.0.0.1:{port}");
+        let (admin, web) = (Server::Tcp { authority: local(ports.admin) }, local(ports.web));
         let mut demo = Demo { child, client: Client::plain(admin.clone()), admin, web };
         match demo.ready().await {
             Ok(()) => return Ok(demo),
@@ -151,7 +152,7 @@ impl Demo {
              \x20      sed -i 's/split:.*/split: {{ v1: 50, v2: 50 }}/' {file}\n\
              \x20 or shift it at run time, and back with --reset:\n\
              \x20      {weir} weight shop v1=50 v2=50 --admin {admin}\n\
-             \x20 ask it yourself: curl {web}/\n\n\
+             \x20 ask it yourself: curl http://{web}/\n\n\
              load: {rate} requests a second, {answered} answered, {failed} failed{shares}\n\n{table}",
             file = files.shown_config(),
             weir = program(),
