@@ -63,3 +63,6 @@ pub async fn serve_admin(listener: AdminListener, faces: Arc<Faces>, auth: Auth,
 pub async fn serve_telemetry(listener: AdminListener, faces: Arc<Faces>, shutdown: impl Future<Output = ()>) {
     serve::serve(listener, telemetry::router(faces), shutdown).await;
 }
+
+#[cfg(test)]
+mod tests;

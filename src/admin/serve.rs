@@ -206,3 +206,6 @@ impl AsyncWrite for Paced {
         self.socket.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 //! Data goes to stdout, everything else to stderr; colours only where a person looks at it. Commands that talk
 //! to a running Weir know its JSON ([`crate::admin::wire`]) and nothing of its insides.
 //!
-//! Invariant: only [`run`] turns a [`Failure`] into text; commands return it.
+//! Invariant: only [`run`] turns a failure into text; commands return it.
 
 mod arguments;
 mod check;

@@ -115,7 +115,10 @@ fn a_refused_file_is_said_with_its_errors() {
     let mut status = status(Vec::new());
     status.config.errors = Some("error: unknown field `prots`\n --> weir.yaml:3:1".to_owned());
     let text = plain(&render(&status, 0));
-    assert!(text.contains("file /etc/weir/weir.yaml is refused:\n  error: unknown field `prots`\n   --> weir.yaml:3:1\n"), "{text}");
+    assert!(
+        text.contains("file /etc/weir/weir.yaml is refused:\n  error: unknown field `prots`\n   --> weir.yaml:3:1\n"),
+        "{text}"
+    );
     assert!(text.ends_with("\nno services\n"));
 }
 
