@@ -1,0 +1,221 @@
+//! The label values that are not names of the configuration: closed sets of words.
+//!
+//! Every label value is either a name that the configuration file spells or a word from here, so no client
+//! can add a series. They are plain enums on purpose: other modules have richer types for the same facts and
+//! map them at the call, so telemetry depends on none of them.
+//!
+//! Invariant: the words equal those of `design.md` §7.
+
+/// Defines an enum whose variants are label values, with the list of all and the word of each.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// All values, in the order in which they are exposed.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word on `/metrics` and in the access log.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            /// The position in [`Self::ALL`].
+            pub(super) const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+words! {
+    /// What a long-lived exchange is. Requests that are none of these are no streams.
+    StreamKind {
+        /// A WebSocket connection (RFC 6455), also by extended CONNECT (RFC 8441).
+        WebSocket = "websocket",
+        /// Server-sent events (`text/event-stream`).
+        Sse = "sse",
+        /// A gRPC call.
+        Grpc = "grpc",
+        /// Any other upgraded connection.
+        Upgrade = "upgrade",
+    }
+}
+
+words! {
+    /// Why an attempt to get a response from an endpoint failed.
+    UpstreamError {
+        /// No connection came about: refused, unreachable, or not within the connect timeout.
+        Connect = "connect",
+        /// The endpoint did not answer or went silent for longer than its timeout.
+        Timeout = "timeout",
+        /// The endpoint closed or reset the connection before its response was complete.
+        Reset = "reset",
+        /// What the endpoint sent is not HTTP.
+        Protocol = "protocol",
+        /// The TLS handshake with the endpoint failed.
+        Tls = "tls",
+        /// The version has no endpoint that takes requests.
+        NoEndpoint = "no_endpoint",
+    }
+}
+
+words! {
+    /// Why an attempt was repeated.
+    RetryReason {
+        /// The connection to an endpoint could not be made; another endpoint was tried.
+        Connect = "connect",
+        /// A pooled connection died before any byte came back; a fresh one was tried.
+        Reused = "reused",
+    }
+}
+
+words! {
+    /// Why a request went to its version.
+    DecisionReason {
+        /// By the weights.
+        Weight = "weight",
+        /// By the client's affinity.
+        Affinity = "affinity",
+        /// The request named its version.
+        Override = "override",
+        /// The version that was due takes no requests; another took this one.
+        Failover = "failover",
+    }
+}
+
+words! {
+    /// What a drain cut when its deadline came.
+    CutKind {
+        /// A request in flight that is no stream.
+        Request = "request",
+        /// A [`StreamKind::WebSocket`].
+        WebSocket = "websocket",
+        /// A [`StreamKind::Sse`].
+        Sse = "sse",
+        /// A [`StreamKind::Grpc`].
+        Grpc = "grpc",
+        /// A [`StreamKind::Upgrade`].
+        Upgrade = "upgrade",
+    }
+}
+
+impl From<StreamKind> for CutKind {
+    fn from(kind: StreamKind) -> Self {
+        match kind {
+            StreamKind::WebSocket => Self::WebSocket,
+            StreamKind::Sse => Self::Sse,
+            StreamKind::Grpc => Self::Grpc,
+            StreamKind::Upgrade => Self::Upgrade,
+        }
+    }
+}
+
+words! {
+    /// Why a client connection was closed before it carried a request.
+    ConnectionRefusal {
+        /// The listener's cap on connections was reached.
+        Limit = "limit",
+        /// The TLS handshake failed or took too long.
+        TlsHandshake = "tls_handshake",
+        /// The header of the request (or the HTTP/2 preface) was not complete within its deadline.
+        HeaderTimeout = "header_timeout",
+        /// A trusted address sent no valid PROXY protocol header.
+        ProxyProtocol = "proxy_protocol",
+    }
+}
+
+words! {
+    /// The class of an outcome, as totals by version distinguish it.
+    Class {
+        /// 100 to 199; as a final status only 101.
+        Informational = "1xx",
+        /// 200 to 299.
+        Success = "2xx",
+        /// 300 to 399.
+        Redirection = "3xx",
+        /// 400 to 499.
+        ClientError = "4xx",
+        /// 500 and above; RFC 9110 §15 has invalid codes treated as 5xx.
+        ServerError = "5xx",
+        /// The client went away before it had its response.
+        ClientClosed = "client_closed",
+    }
+}
+
+/// How a request ended, as its client saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// With this status, from an endpoint or from Weir.
+    Status(u16),
+    /// The client went away before it had its response.
+    ClientClosed,
+}
+
+impl Outcome {
+    /// The class that totals by version count it under.
+    #[must_use]
+    pub const fn class(self) -> Class {
+        match self {
+            Self::Status(100..=199) => Class::Informational,
+            Self::Status(200..=299) => Class::Success,
+            Self::Status(300..=399) => Class::Redirection,
+            Self::Status(400..=499) => Class::ClientError,
+            Self::Status(_) => Class::ServerError,
+            Self::ClientClosed => Class::ClientClosed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_position_of_a_word_is_its_place_in_the_list() {
+        for (at, class) in Class::ALL.iter().enumerate() {
+            assert_eq!(class.index(), at);
+        }
+        for (at, kind) in UpstreamError::ALL.iter().enumerate() {
+            assert_eq!(kind.index(), at);
+        }
+    }
+
+    #[test]
+    fn the_words_are_those_of_the_contract() {
+        let words = |all: Vec<&'static str>| all.join(", ");
+        assert_eq!(words(StreamKind::ALL.iter().map(|k| k.as_str()).collect()), "websocket, sse, grpc, upgrade");
+        assert_eq!(
+            words(UpstreamError::ALL.iter().map(|k| k.as_str()).collect()),
+            "connect, timeout, reset, protocol, tls, no_endpoint"
+        );
+        assert_eq!(words(RetryReason::ALL.iter().map(|k| k.as_str()).collect()), "connect, reused");
+        assert_eq!(
+            words(DecisionReason::ALL.iter().map(|k| k.as_str()).collect()),
+            "weight, affinity, override, failover"
+        );
+        assert_eq!(words(CutKind::ALL.iter().map(|k| k.as_str()).collect()), "request, websocket, sse, grpc, upgrade");
+    }
+
+    #[test]
+    fn a_stream_is_cut_under_its_own_word() {
+        for kind in StreamKind::ALL {
+            assert_eq!(CutKind::from(*kind).as_str(), kind.as_str());
+        }
+    }
+
+    #[test]
+    fn an_invalid_status_counts_as_a_server_error() {
+        assert_eq!(Outcome::Status(0).class(), Class::ServerError);
+        assert_eq!(Outcome::Status(600).class(), Class::ServerError);
+        assert_eq!(Outcome::Status(404).class(), Class::ClientError);
+        assert_eq!(Outcome::Status(101).class(), Class::Informational);
+    }
+}

@@ -1,0 +1,158 @@
+//! The last minute of one version: how many requests, how many of each class, how long they took.
+//!
+//! The counters themselves only ever grow. Once a second a copy of the totals is kept with its time, and what
+//! happened in a window is the totals now minus the copy from its beginning. Copies of totals rather than
+//! differences per second, so a late tick, a missed one or a stalled machine makes a window longer than was
+//! asked (and [`WindowStats::covered`] says so) but never wrong: no request is counted twice or lost.
+//!
+//! Copies hold the low 32 bits of each total. Their difference is exact as long as fewer than 2³² requests
+//! of one class or bucket fall into a window.
+//!
+//! Invariants: at most [`KEPT`] copies; time is a parameter; a request never touches this.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::histogram::Edges;
+use super::label::Class;
+
+/// Copies of the totals that are kept: a minute of seconds and some for ticks that come a little early.
+const KEPT: usize = 66;
+
+/// A tick that follows another sooner than this is left out, so that a burst of late ticks cannot push the
+/// minute out of the ring.
+const MIN_GAP: Duration = Duration::from_millis(950);
+
+/// What a version's counters say at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) by_class: [u64; Class::ALL.len()],
+    pub(super) buckets: Vec<u64>,
+}
+
+/// Totals of the last minute, about one copy per second.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// When every total was zero.
+    born: Instant,
+    copies: VecDeque<Copied>,
+}
+
+#[derive(Debug)]
+struct Copied {
+    at: Instant,
+    /// By class, then by bucket; low 32 bits.
+    totals: Box<[u32]>,
+}
+
+impl Window {
+    /// The window of a version whose totals were all zero at `born`.
+    pub(super) const fn new(born: Instant) -> Self {
+        Self { born, copies: VecDeque::new() }
+    }
+
+    /// Whether `now` is far enough from the last copy that another is worth keeping.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.copies.back().is_none_or(|last| now.saturating_duration_since(last.at) >= MIN_GAP)
+    }
+
+    /// Keeps a copy of `totals` as they are `now`.
+    pub(super) fn keep(&mut self, now: Instant, totals: &Totals) {
+        let low = totals.by_class.iter().chain(&totals.buckets).map(|total| low_bits(*total));
+        // The oldest copy's memory is used again: in the long run a tick does not allocate.
+        let copied = if self.copies.len() >= KEPT { self.copies.pop_front() } else { None };
+        let totals = match copied {
+            Some(mut old) => {
+                old.totals.iter_mut().zip(low).for_each(|(slot, total)| *slot = total);
+                old.totals
+            }
+            None => low.collect(),
+        };
+        self.copies.push_back(Copied { at: now, totals });
+    }
+
+    /// What happened in the last `span` before `now`, given that the totals are `totals` now.
+    pub(super) fn stats(&self, now: Instant, span: Duration, totals: &Totals, edges: Arc<Edges>) -> WindowStats {
+        let begin = now.checked_sub(span);
+        let inside = begin.map_or(0, |begin| self.copies.partition_point(|copy| copy.at <= begin));
+        // The newest copy that is not inside the window; without one, the oldest there is, unless nothing was
+        // forgotten yet: then the window reaches back to the birth, when all totals were zero.
+        let base = match inside.checked_sub(1) {
+            Some(at) => self.copies.get(at),
+            None if self.copies.len() >= KEPT => self.copies.front(),
+            None => None,
+        };
+        let since = |at: usize, total: u64| match base {
+            Some(base) => u64::from(low_bits(total).wrapping_sub(base.totals.get(at).copied().unwrap_or_default())),
+            None => total,
+        };
+        let mut by_class = totals.by_class;
+        by_class.iter_mut().enumerate().for_each(|(at, total)| *total = since(at, *total));
+        let buckets = totals.buckets.iter().enumerate().map(|(at, total)| since(by_class.len() + at, *total));
+        WindowStats {
+            covered: now.saturating_duration_since(base.map_or(self.born, |base| base.at)),
+            by_class,
+            buckets: buckets.collect(),
+            edges,
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
+const fn low_bits(total: u64) -> u32 {
+    total as u32
+}
+
+/// What happened to one version's requests in a stretch of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowStats {
+    /// The time that these numbers are about. It may be longer than was asked (to the next whole tick, or to
+    /// the last tick before a stall), and shorter where the version or the memory of it is younger.
+    pub covered: Duration,
+    /// Finished requests by class, in the order of [`Class::ALL`].
+    pub by_class: [u64; Class::ALL.len()],
+    /// Finished requests by bucket of their duration; see [`Self::edges`].
+    pub buckets: Vec<u64>,
+    /// The edges of the buckets.
+    pub edges: Arc<Edges>,
+}
+
+impl WindowStats {
+    /// Finished requests.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.by_class.iter().sum()
+    }
+
+    /// Finished requests of one class.
+    #[must_use]
+    pub fn of_class(&self, class: Class) -> u64 {
+        self.by_class.get(class.index()).copied().unwrap_or_default()
+    }
+
+    /// Finished requests per second; 0 where no time has passed.
+    #[must_use]
+    pub fn requests_per_second(&self) -> f64 {
+        let seconds = self.covered.as_secs_f64();
+        if seconds > 0.0 { self.requests() as f64 / seconds } else { 0.0 }
+    }
+
+    /// The share (0 to 1) of 5xx among the responses, or `None` without responses. A request whose client
+    /// went away had no response and says nothing about the version.
+    #[must_use]
+    pub fn error_ratio(&self) -> Option<f64> {
+        let responses = self.requests().saturating_sub(self.of_class(Class::ClientClosed));
+        (responses > 0).then(|| self.of_class(Class::ServerError) as f64 / responses as f64)
+    }
+
+    /// The duration below which a share `q` (0 to 1) of the requests lay, or `None` without requests.
+    /// Interpolated as [`Edges::quantile`] says.
+    #[must_use]
+    pub fn quantile(&self, q: f64) -> Option<Duration> {
+        self.edges.quantile(&self.buckets, q)
+    }
+}
+
+#[cfg(test)]
+mod tests;
