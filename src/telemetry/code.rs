@@ -164,7 +164,6 @@ const fn pack(code: Code) -> u64 {
 }
 
 const fn unpack(slot: u64) -> (Code, u64) {
-    #[expect(clippy::cast_possible_truncation, reason = "ten bits are left")]
     let key = (slot >> COUNT_BITS) as u16;
     (Code(key), slot & ((1 << COUNT_BITS) - 1))
 }

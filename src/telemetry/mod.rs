@@ -17,7 +17,7 @@
 //! Invariants: this module knows only `model`; label values never come from a client; a blocked scrape or a
 //! blocked log never blocks a request.
 
-//pub mod access_log;
+pub mod access_log;
 mod code;
 mod exposition;
 mod facts;
@@ -31,7 +31,7 @@ mod series;
 mod sharded;
 mod window;
 
-//pub use access_log::AccessLog;
+pub use access_log::AccessLog;
 pub use exposition::{CONTENT_TYPE, Families, exposition};
 pub use facts::{EndpointFact, Facts, WeightFact};
 pub use histogram::Edges;
