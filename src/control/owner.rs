@@ -121,7 +121,7 @@ impl Owner {
             errors: None,
             proposals,
         };
-        owner.recorder.reloaded(true, SystemTime::now());
+        owner.recorder.config_loaded(SystemTime::now());
         owner.tell();
         Ok((owner, control, current))
     }
@@ -195,7 +195,10 @@ impl Owner {
         // A look at files that turned out not to have changed is no reload.
         let nothing = matches!(&outcome, Ok(ack) if ack.changes.is_empty() && ack.warnings.is_empty());
         if trigger == Trigger::Order || !nothing {
-            self.recorder.reloaded(outcome.is_ok(), SystemTime::now());
+            match &outcome {
+                Ok(_) => self.recorder.reload_succeeded(SystemTime::now()),
+                Err(_) => self.recorder.reload_failed(),
+            }
         }
         self.tell();
         outcome
