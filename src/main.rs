@@ -1,3 +1,7 @@
 //! The `weir` program: runs what the command line asks for and exits with its code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weir::cli::run()
+}

@@ -175,7 +175,16 @@ mod tests {
     fn loopback_names_and_the_bound_address_are_this_host() {
         let auth = Auth { token: None, allowed_hosts: vec!["weir.internal".to_owned()] };
         let bound = Arrival::Inet("10.1.2.3".parse().unwrap());
-        let own = ["localhost:9901", "LOCALHOST", "127.0.0.1:1", "127.9.9.9", "[::1]:9901", "10.1.2.3:9901", "Weir.Internal", "weir.internal.:80"];
+        let own = [
+            "localhost:9901",
+            "LOCALHOST",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:9901",
+            "10.1.2.3:9901",
+            "Weir.Internal",
+            "weir.internal.:80",
+        ];
         for host in own {
             assert_eq!(outcome(&auth, bound, &[("host", host)]), 200, "{host}");
         }
@@ -225,7 +234,9 @@ mod tests {
     #[test]
     fn pages_of_other_sites_are_refused() {
         let ask = |name, value| outcome(&Auth::default(), loopback(), &[("host", "localhost:9901"), (name, value)]);
-        for origin in ["http://evil.example", "null", "http://localhost:8080", "http://localhost:9901.evil.example", "file://"] {
+        for origin in
+            ["http://evil.example", "null", "http://localhost:8080", "http://localhost:9901.evil.example", "file://"]
+        {
             assert_eq!(ask("origin", origin), 403, "{origin}");
         }
         assert_eq!(ask("origin", "http://localhost:9901"), 200);
@@ -242,7 +253,8 @@ mod tests {
         let ask = |value| outcome(&auth, loopback(), &[("host", "localhost"), ("authorization", value)]);
         assert_eq!(ask("Bearer s3cret"), 200);
         assert_eq!(ask("bearer  s3cret"), 200);
-        for wrong in ["Bearer s3cre", "Bearer s3cretx", "Bearer ", "Bearer", "Basic s3cret", "s3cret", "Bearer S3CRET"] {
+        for wrong in ["Bearer s3cre", "Bearer s3cretx", "Bearer ", "Bearer", "Basic s3cret", "s3cret", "Bearer S3CRET"]
+        {
             assert_eq!(ask(wrong), 401, "{wrong}");
         }
         assert_eq!(outcome(&auth, loopback(), &[("host", "localhost")]), 401);

@@ -40,7 +40,9 @@ pub(super) fn router(faces: Arc<Faces>, auth: Auth) -> Router {
 fn guarded(routes: Router, auth: Auth) -> Router {
     let auth = Arc::new(auth);
     routes
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; the API begins at /api/v1/status") })
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "there is nothing here; the API begins at /api/v1/status")
+        })
         .method_not_allowed_fallback(not_allowed)
         .layer(middleware::from_fn_with_state(auth, admit))
 }
@@ -212,6 +214,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use axum::body::Body;
+    use axum::http::HeaderMap;
+    use axum::http::request::Builder;
     use http_body_util::BodyExt;
     use serde_json::json;
     use tower::ServiceExt;
@@ -243,9 +247,11 @@ mod tests {
         assert_eq!(by(None, Some("x".repeat(REASON + 1))).unwrap_err().status, 422);
     }
 
-    async fn ask(request: axum::http::request::Builder) -> (u16, axum::http::HeaderMap, Problem) {
+    async fn ask(request: Builder) -> (u16, HeaderMap, Problem) {
         let names = |path: Result<Path<(String, String)>, PathRejection>| async {
-            named(path).map(|(service, endpoint)| Answer(json!({ "type": "x", "title": service, "status": 200, "detail": endpoint })))
+            named(path).map(|(service, endpoint)| {
+                Answer(json!({ "type": "x", "title": service, "status": 200, "detail": endpoint }))
+            })
         };
         let routes = Router::new().route("/names/{service}/{endpoint}", put(names));
         let auth = Auth { token: Some("s3cret".to_owned()), allowed_hosts: Vec::new() };
@@ -256,7 +262,7 @@ mod tests {
         (head.status.as_u16(), head.headers, serde_json::from_slice(&body).unwrap())
     }
 
-    fn authorized(method: Method, target: &str) -> axum::http::request::Builder {
+    fn authorized(method: Method, target: &str) -> Builder {
         Request::builder().method(method).uri(target).header("authorization", "Bearer s3cret")
     }
 

@@ -133,7 +133,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_needs_no_body_may_have_none() {
-        let nothing = |request: Request| async { Nothing::from_request(request, &()).await.err().map_or(200, |p| p.status) };
+        let nothing =
+            |request: Request| async { Nothing::from_request(request, &()).await.err().map_or(200, |p| p.status) };
         assert_eq!(nothing(Request::post("/").body(Body::empty()).unwrap()).await, 200);
         assert_eq!(nothing(Request::post("/").body(Body::from("x")).unwrap()).await, 415);
         let json = Request::post("/").header("content-type", "application/json").body(Body::from("{}")).unwrap();

@@ -1,2 +1,65 @@
-//! admin.
+//! What people and tools see of a running Weir: the control API, and the telemetry endpoints.
+//!
+//! ```text
+//! accept (bounded) ─ serve ─ access ─► api ─► Control ─► answer        the control API
+//!                    │                  └► status ◄─ snapshot, board, recorder
+//!                    └────────────────► telemetry ◄─ recorder, process  /metrics /livez /readyz
+//! ```
+//!
+//! Two listeners, because they have different readers: telemetry is read-only and safe to expose, control
+//! changes traffic and stays on loopback, a unix socket or behind a token. Both belong on a runtime of their
+//! own, so that an attack on them cannot slow the traffic.
+//!
+//! Invariant: a handler parses, calls one function and converts; it decides nothing.
+//! Invariant: no GET changes state.
+
+mod access;
+mod api;
+mod body;
+mod problem;
+mod serve;
+mod status;
+mod telemetry;
 pub mod wire;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+pub use self::access::Auth;
+pub use self::serve::AdminListener;
+use crate::control::Control;
+use crate::model::Process;
+use crate::proxy::Bound;
+use crate::snapshot::Current;
+use crate::telemetry::Recorder;
+
+/// What the control API and the telemetry endpoints show and act on.
+pub struct Faces {
+    /// Where changes are proposed.
+    pub control: Control,
+    /// What requests read.
+    pub current: Current,
+    /// What was counted.
+    pub recorder: Arc<Recorder>,
+    /// What the process is doing.
+    pub process: watch::Receiver<Process>,
+    /// The traffic listeners.
+    pub listeners: Vec<Bound>,
+    /// Where telemetry is served, if it is: the bound address.
+    pub telemetry_address: Option<String>,
+    /// When the process started.
+    pub started: Instant,
+}
+
+/// Serves the control API until `shutdown`, and then until open requests are answered, a few seconds at most.
+pub async fn serve_admin(listener: AdminListener, faces: Arc<Faces>, auth: Auth, shutdown: impl Future<Output = ()>) {
+    serve::serve(listener, api::router(faces, auth), shutdown).await;
+}
+
+/// Serves `/metrics`, `/livez` and `/readyz` until `shutdown`, as [`serve_admin`] does.
+pub async fn serve_telemetry(listener: AdminListener, faces: Arc<Faces>, shutdown: impl Future<Output = ()>) {
+    serve::serve(listener, telemetry::router(faces), shutdown).await;
+}

@@ -30,7 +30,8 @@ impl Problem {
 
     /// A change while the process stops.
     pub(super) fn stopping(process: Process) -> Self {
-        let detail = format!("Weir is {}: it takes no more changes; make the change in what runs after it", process.as_str());
+        let detail =
+            format!("Weir is {}: it takes no more changes; make the change in what runs after it", process.as_str());
         Self::of_kind(kind::STOPPING, StatusCode::CONFLICT, detail)
     }
 }
@@ -93,8 +94,7 @@ mod tests {
 
     #[test]
     fn each_rejection_has_its_status_and_its_kind() {
-        let unknown =
-            Rejection::Unknown { what: "version", found: "v22".to_owned(), nearest: Some("v2".to_owned()) };
+        let unknown = Rejection::Unknown { what: "version", found: "v22".to_owned(), nearest: Some("v2".to_owned()) };
         let cases = [
             (unknown, 404, kind::UNKNOWN_NAME, "did you mean `v2`?"),
             (Rejection::Split(NotASplit::Sum { basis_points: 9_000 }), 422, kind::NOT_A_SPLIT, "90.00"),

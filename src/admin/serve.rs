@@ -124,11 +124,7 @@ async fn connection(
         answer(router.clone(), request.map(Body::new))
     });
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_headers(HEAD_FIELDS)
-        .max_buf_size(HEAD_BYTES);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_headers(HEAD_FIELDS).max_buf_size(HEAD_BYTES);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(Paced::new(socket)), service));
     tokio::select! {
         // How it ended is the client's affair: a reset, a stall, a head that is none.

@@ -41,7 +41,7 @@ pub(super) struct NoService {
 pub(super) fn of(faces: &Faces, service: Option<&str>) -> Result<Status, NoService> {
     let snapshot = faces.current.load();
     let board = faces.control.board();
-    let measure = |series: &VersionSeries| Measured::of(faces, series);
+    let measure = |series: &VersionSeries| Measured::of(series);
     let services = services(&snapshot, &board, service, &measure, Instant::now());
     if let (true, Some(found)) = (services.is_empty(), service) {
         return Err(missing(&snapshot, found));
@@ -95,7 +95,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(faces: &Faces, series: &VersionSeries) -> Self {
+    fn of(series: &VersionSeries) -> Self {
         let open = StreamKind::ALL.iter().map(|kind| (kind.as_str().to_owned(), series.streams_open(*kind)));
         Self {
             requests_total: series.requests_total(),
@@ -165,6 +165,10 @@ fn percentage(weight: Weight) -> f64 {
     f64::from(weight.basis_points()) / 100.0
 }
 
+fn departures<'l>(leaving: &'l Leaving<'l>, service: &'l str, version: &'l str) -> &'l [&'l Departure] {
+    leaving.get(&(service, version)).map_or(&[][..], Vec::as_slice)
+}
+
 /// The versions of one service: those in the file, then those that left it and still drain.
 fn versions(
     service: &str,
@@ -173,23 +177,21 @@ fn versions(
     measure: Measure<'_>,
     now: Instant,
 ) -> Vec<VersionStatus> {
-    let of = |version: &'_ str| -> Vec<&Departure> { leaving.get(&(service, version)).cloned().unwrap_or_default() };
     let present = compiled.map_or(&[][..], |service| &service.versions);
-    let mut shown: Vec<(VersionStatus, u64)> =
-        present.iter().map(|version| in_file(version, &of(&version.name), &measure(&version.series), now)).collect();
+    let mut shown: Vec<(VersionStatus, u64)> = present
+        .iter()
+        .map(|version| in_file(version, departures(leaving, service, &version.name), &measure(&version.series), now))
+        .collect();
     let mut gone: Vec<&str> = leaving.keys().filter(|(of, _)| *of == service).map(|(_, version)| *version).collect();
     gone.retain(|version| present.iter().all(|known| &*known.name != *version));
     gone.sort_unstable();
     for version in gone {
-        if let Some(first) = of(version).first() {
-            shown.push(out_of_file(version, &of(version), &measure(&first.series), now));
+        if let Some(first) = departures(leaving, service, version).first() {
+            shown.push(out_of_file(version, departures(leaving, service, version), &measure(&first.series), now));
         }
     }
     let all: u64 = shown.iter().map(|(_, requests)| requests).sum();
-    shown
-        .into_iter()
-        .map(|(status, requests)| VersionStatus { observed: share(requests, all), ..status })
-        .collect()
+    shown.into_iter().map(|(status, requests)| VersionStatus { observed: share(requests, all), ..status }).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share for people; 2⁵³ requests in a minute do not happen")]

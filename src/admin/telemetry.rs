@@ -10,6 +10,7 @@ use axum::routing::get;
 
 use super::Faces;
 use crate::model::Process;
+use crate::telemetry::CONTENT_TYPE;
 
 /// The telemetry endpoints over `faces`. HEAD is answered like GET, without the body.
 pub(super) fn router(faces: Arc<Faces>) -> Router {
@@ -23,11 +24,8 @@ pub(super) fn router(faces: Arc<Faces>) -> Router {
 }
 
 async fn metrics(State(faces): State<Arc<Faces>>) -> Response {
-    ([(header::CONTENT_TYPE, EXPOSITION)], faces.recorder.exposition()).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], faces.recorder.exposition()).into_response()
 }
-
-/// The text format of Prometheus, version 0.0.4.
-const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 async fn readyz(State(faces): State<Arc<Faces>>) -> Response {
     readiness(*faces.process.borrow()).into_response()

@@ -87,6 +87,9 @@ pub struct Shift {
     pub reason: String,
     /// When, as seconds since the Unix epoch.
     pub at: u64,
+    /// The file's split that the shift lies over: percentages by version.
+    #[serde(default)]
+    pub base: BTreeMap<String, f64>,
 }
 
 /// One version of a service.
@@ -154,7 +157,8 @@ pub struct DrainStatus {
     pub cut: u64,
 }
 
-/// Body of `PUT /api/v1/services/{service}/weights`. `DELETE` on the same path resets.
+/// Body of `PUT /api/v1/services/{service}/weights`. `DELETE` on the same path resets; it takes `author` and
+/// `reason` in the query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetWeights {
@@ -168,12 +172,18 @@ pub struct SetWeights {
     pub reason: Option<String>,
 }
 
-/// Body of `PUT …/state` of a version or an endpoint.
+/// Body of `PUT …/state` of a service, a version or an endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetState {
     /// The state it shall have.
     pub state: EndpointState,
+    /// Who does it.
+    #[serde(default)]
+    pub author: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// Answer of a change: the revision in which it is in effect, and what changed, one line each.
@@ -183,6 +193,9 @@ pub struct Changed {
     pub revision: u64,
     /// What changed; empty when nothing did.
     pub changes: Vec<String>,
+    /// What could not be used, while what was before it stays in effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// An error, as RFC 9457 (problem details) has it; media type `application/problem+json`.
@@ -200,4 +213,22 @@ pub struct Problem {
     /// Diagnostics of a refused configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<serde_json::Value>,
+}
+
+/// The kinds of problems that a program may want to tell apart; stable.
+pub mod kind {
+    /// The status says all there is.
+    pub const BLANK: &str = "about:blank";
+    /// The configuration is refused; `diagnostics` says why.
+    pub const INVALID_CONFIGURATION: &str = "urn:weir:problem:invalid-configuration";
+    /// There is no service, version or endpoint of that name.
+    pub const UNKNOWN_NAME: &str = "urn:weir:problem:unknown-name";
+    /// The weights are not a split.
+    pub const NOT_A_SPLIT: &str = "urn:weir:problem:not-a-split";
+    /// The change could not be made durable.
+    pub const NOT_DURABLE: &str = "urn:weir:problem:not-durable";
+    /// Too many changes wait.
+    pub const BUSY: &str = "urn:weir:problem:busy";
+    /// Weir is stopping and takes no changes.
+    pub const STOPPING: &str = "urn:weir:problem:stopping";
 }

@@ -1,0 +1,376 @@
+//! A small HTTP client for the control API, over TCP and unix sockets: one request, one connection, bounded.
+//!
+//! Invariant: nothing waits longer than [`CONNECT`] and [`TOTAL`], and no answer is read beyond [`ANSWER`].
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::arguments::AdminArguments;
+use super::failure::{Exit, Failure};
+use crate::admin::wire::{Problem, kind};
+
+/// For a connection. Admin is near: loopback, a unix socket, or the same network.
+const CONNECT: Duration = Duration::from_secs(5);
+/// For a whole request. A reload of a large file takes a fraction of it.
+const TOTAL: Duration = Duration::from_secs(30);
+/// The largest answer: the status of a hundred thousand services.
+const ANSWER: usize = 256 << 20;
+/// The largest token file; a token is a line.
+const TOKEN: u64 = 64 * 1024;
+
+/// Where a server is: `http://HOST[:PORT]` or `unix:PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    /// TCP, with host (an IPv6 address in brackets) and port.
+    Tcp {
+        /// As it is written in `Host`.
+        authority: String,
+    },
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const WRITE: &str = "write http://HOST:PORT or unix:/path/to/socket";
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return if path.is_empty() { Err(WRITE.to_owned()) } else { Ok(Self::Unix(PathBuf::from(path))) };
+        }
+        if text.starts_with("https:") {
+            return Err("the control API speaks plain HTTP; reach it through a tunnel or a unix socket".to_owned());
+        }
+        let uri: Uri = if text.contains("://") { text.parse() } else { format!("http://{text}").parse() }
+            .map_err(|error| format!("{error}; {WRITE}"))?;
+        let authority = uri.authority().ok_or(WRITE)?;
+        let bare = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
+        if !bare || authority.as_str().contains('@') {
+            return Err(WRITE.to_owned());
+        }
+        let port = authority.port_u16().unwrap_or(80);
+        Ok(Self::Tcp { authority: format!("{}:{port}", authority.host()) })
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { authority } => write!(f, "http://{authority}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+/// Why a server did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    /// There is no connection.
+    #[error("{server} cannot be reached: {why}")]
+    Unreachable {
+        /// Whom.
+        server: Server,
+        /// Why.
+        why: String,
+    },
+    /// It took longer than [`TOTAL`].
+    #[error("{server} did not answer within {} s", TOTAL.as_secs())]
+    Late {
+        /// Who.
+        server: Server,
+    },
+    /// What came back is not an answer.
+    #[error("{server} did not answer properly: {why}")]
+    Broken {
+        /// Who.
+        server: Server,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Server {
+    /// Sends one request and reads its answer.
+    pub(super) async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+        timeout(TOTAL, self.ask_patiently(request))
+            .await
+            .unwrap_or_else(|_| Err(NoAnswer::Late { server: self.clone() }))
+    }
+
+    async fn ask_patiently(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+        let unreachable = |why: String| NoAnswer::Unreachable { server: self.clone(), why };
+        let host = match self {
+            Self::Tcp { authority } => authority.parse().map_err(|_| unreachable("not a host name".to_owned()))?,
+            Self::Unix(_) => header::HeaderValue::from_static("localhost"),
+        };
+        request.headers_mut().insert(header::HOST, host);
+        request.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        let connect = async {
+            let socket: Box<dyn Duplex> = match self {
+                Self::Tcp { authority } => Box::new(TcpStream::connect(authority).await?),
+                Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            };
+            Ok::<_, std::io::Error>(socket)
+        };
+        let socket = timeout(CONNECT, connect)
+            .await
+            .map_err(|_| unreachable(format!("no connection within {} s", CONNECT.as_secs())))?
+            .map_err(|error| unreachable(error.to_string()))?;
+        self.exchange(socket, request).await.map_err(|why| NoAnswer::Broken { server: self.clone(), why })
+    }
+
+    async fn exchange(&self, socket: Box<dyn Duplex>, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
+        let answer = async move {
+            let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER).collect().await.map_err(|error| error.to_string())?;
+            Ok(Answer { status: head.status, body: body.to_bytes() })
+        };
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            // The last bytes of the answer may still be on their way to its reader.
+            _ = connection => answer.await,
+        }
+    }
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// The control API of one running Weir.
+#[derive(Debug)]
+pub(super) struct Client {
+    server: Server,
+    token: Option<header::HeaderValue>,
+}
+
+impl Client {
+    /// A client for the server that was named, with the token that was named.
+    pub(super) fn new(arguments: &AdminArguments) -> Result<Self, Failure> {
+        let token = match (&arguments.token_file, std::env::var("WEIR_TOKEN")) {
+            (Some(file), _) => Some(read_token(file)?),
+            (None, Ok(token)) if !token.trim().is_empty() => Some(token),
+            (None, _) => None,
+        };
+        let bearer = |token: String| -> Result<_, Failure> {
+            let mut value = header::HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+                .map_err(|_| Failure::new(Exit::USAGE, "the token has characters that HTTP does not carry"))?;
+            value.set_sensitive(true);
+            Ok(value)
+        };
+        Ok(Self { server: arguments.admin.clone(), token: token.map(bearer).transpose()? })
+    }
+
+    /// A client without a token.
+    pub(super) const fn plain(server: Server) -> Self {
+        Self { server, token: None }
+    }
+
+    /// Asks for something.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.call(Method::GET, path, None::<&()>).await
+    }
+
+    /// Asks for a change, with a JSON body if there is one.
+    pub(super) async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Failure> {
+        let broken = |why: String| {
+            Failure::new(Exit::FAILURE, format!("{}: {why}", self.server)).help("is this the control API of a Weir?")
+        };
+        let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        let bytes = match body {
+            None => Bytes::new(),
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                serde_json::to_vec(body).map_err(|error| broken(error.to_string()))?.into()
+            }
+        };
+        let request = request.body(Full::new(bytes)).map_err(|error| broken(error.to_string()))?;
+        let answer = self.server.ask(request).await?;
+        if answer.status.is_success() {
+            return serde_json::from_slice(&answer.body).map_err(|error| broken(format!("unexpected answer: {error}")));
+        }
+        match serde_json::from_slice::<Problem>(&answer.body) {
+            Ok(problem) => Err(refused(&problem)),
+            Err(_) => Err(broken(format!("status {}", answer.status))),
+        }
+    }
+}
+
+impl From<NoAnswer> for Failure {
+    fn from(none: NoAnswer) -> Self {
+        let exit = match none {
+            NoAnswer::Unreachable { .. } => Exit::UNREACHABLE,
+            NoAnswer::Late { .. } => Exit::TIMED_OUT,
+            NoAnswer::Broken { .. } => Exit::FAILURE,
+        };
+        let help = match none {
+            NoAnswer::Unreachable { .. } => "is Weir running? name its control API with --admin or WEIR_ADMIN",
+            NoAnswer::Late { .. } => "a change may still take effect; `weir status` shows it",
+            NoAnswer::Broken { .. } => "is this the control API of a Weir?",
+        };
+        Self::new(exit, none.to_string()).help(help)
+    }
+}
+
+/// What a problem is on the command line.
+fn refused(problem: &Problem) -> Failure {
+    let text = |diagnostic: &serde_json::Value| render_diagnostic(diagnostic);
+    match &*problem.kind {
+        kind::INVALID_CONFIGURATION => {
+            let list: Vec<String> = problem.diagnostics.iter().map(text).collect();
+            let what = if list.is_empty() { problem.detail.clone() } else { list.join("\n\n") };
+            Failure::new(Exit::CONFIGURATION, what).help(&problem.detail)
+        }
+        kind::STOPPING => Failure::new(Exit::REFUSED, &problem.detail),
+        _ if problem.status == StatusCode::UNAUTHORIZED.as_u16() => Failure::new(Exit::FAILURE, &problem.detail)
+            .help("name a file with the token by --token-file, or set WEIR_TOKEN"),
+        _ => Failure::new(Exit::FAILURE, &problem.detail),
+    }
+}
+
+/// A diagnostic of the API as `weir check` draws it, as far as its fields are there.
+fn render_diagnostic(diagnostic: &serde_json::Value) -> String {
+    let text = |field: &str| diagnostic.get(field).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty());
+    let number = |field: &str| diagnostic.get(field).and_then(serde_json::Value::as_u64).filter(|number| *number > 0);
+    let mut lines = vec![format!("error: {}", text("message").unwrap_or("the configuration is refused"))];
+    if let Some(file) = text("file") {
+        let place = number("line").map(|line| format!(":{line}:{}", number("column").unwrap_or(1)));
+        lines.push(format!(" --> {file}{}", place.unwrap_or_default()));
+    }
+    if let (Some(line), Some(snippet)) = (number("line"), diagnostic.get("snippet")) {
+        let source = snippet.get("text").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let cells = |field: &str| snippet.get(field).and_then(serde_json::Value::as_u64).unwrap_or(0).min(SOURCE);
+        let mark = "^".repeat(usize::try_from(cells("width")).unwrap_or(0));
+        let lead = " ".repeat(usize::try_from(cells("start")).unwrap_or(0));
+        let margin = " ".repeat(line.to_string().len());
+        lines.push(format!("{line} | {}\n{margin} | {lead}{mark}", source.trim_end()));
+    }
+    for (field, word) in
+        [("path", "field"), ("found", "found"), ("expected", "expected"), ("nearest", "did you mean"), ("help", "help")]
+    {
+        if let Some(value) = text(field) {
+            lines.push(format!("  = {word}: {value}"));
+        }
+    }
+    lines.join("\n")
+}
+
+/// More of a source line than the API shows.
+const SOURCE: u64 = 200;
+
+/// The token in a file: its content without surrounding blanks.
+fn read_token(file: &Path) -> Result<String, Failure> {
+    let wrong = |why: String| Failure::new(Exit::USAGE, format!("token file {}: {why}", file.display()));
+    let size = fs::metadata(file).map_err(|error| wrong(error.to_string()))?.len();
+    if size > TOKEN {
+        return Err(wrong(format!("{size} bytes are no token")));
+    }
+    let token = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    if token.trim().is_empty() { Err(wrong("it is empty".to_owned())) } else { Ok(token) }
+}
+
+/// A name as one segment of a path (RFC 3986 section 3.3).
+pub(super) fn segment(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_plain_url_or_a_unix_socket() {
+        let tcp = |authority: &str| Ok(Server::Tcp { authority: authority.to_owned() });
+        assert_eq!("http://127.0.0.1:9901".parse(), tcp("127.0.0.1:9901"));
+        assert_eq!("http://weir.internal/".parse(), tcp("weir.internal:80"));
+        assert_eq!("http://[::1]:9901".parse(), tcp("[::1]:9901"));
+        assert_eq!("localhost:9901".parse(), tcp("localhost:9901"));
+        assert_eq!("unix:/run/weir.sock".parse(), Ok(Server::Unix("/run/weir.sock".into())));
+        assert_eq!("unix:///run/weir.sock".parse(), Ok(Server::Unix("/run/weir.sock".into())));
+        for wrong in ["", "unix:", "https://x", "http://", "http://x/path", "http://x/?q", "http://u@x", "ftp://x"] {
+            assert!(wrong.parse::<Server>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_segment_whatever_it_holds() {
+        assert_eq!(segment("10.0.0.1:80"), "10.0.0.1:80");
+        assert_eq!(segment("unix:/run/a b.sock"), "unix:%2Frun%2Fa%20b.sock");
+        assert_eq!(segment("[::1]:80"), "%5B::1%5D:80");
+        assert_eq!(segment("é?#%"), "%C3%A9%3F%23%25");
+    }
+
+    #[test]
+    fn a_problem_has_its_exit_code() {
+        let problem = |kind: &str, status| Problem {
+            kind: kind.to_owned(),
+            title: String::new(),
+            status,
+            detail: "why".to_owned(),
+            diagnostics: Vec::new(),
+        };
+        assert_eq!(refused(&problem(kind::INVALID_CONFIGURATION, 422)).exit, Exit::CONFIGURATION);
+        assert_eq!(refused(&problem(kind::STOPPING, 409)).exit, Exit::REFUSED);
+        assert_eq!(refused(&problem(kind::UNKNOWN_NAME, 404)).exit, Exit::FAILURE);
+        assert_eq!(refused(&problem(kind::BLANK, 401)).exit, Exit::FAILURE);
+    }
+
+    #[test]
+    fn a_diagnostic_of_the_api_reads_like_one_of_check() {
+        let diagnostic = serde_json::json!({
+            "file": "weir.yaml", "line": 3, "column": 7, "path": "services.shop", "message": "no such version",
+            "nearest": "v2", "snippet": { "text": "  split: { v3: 100 }", "start": 11, "width": 2 }
+        });
+        let expected = "error: no such version\n --> weir.yaml:3:7\n3 |   split: { v3: 100 }\n  |            ^^\n  = field: services.shop\n  = did you mean: v2";
+        assert_eq!(render_diagnostic(&diagnostic), expected);
+        assert_eq!(render_diagnostic(&serde_json::json!({ "message": "no key" })), "error: no key");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_unreachable() {
+        let directory = tempfile::tempdir().unwrap();
+        let server = Server::Unix(directory.path().join("none.sock"));
+        let failure = Client::plain(server).get::<serde_json::Value>("/").await.unwrap_err();
+        assert_eq!(failure.exit, Exit::UNREACHABLE);
+    }
+}

@@ -1,0 +1,165 @@
+//! A modest load: a few kept connections, each asking once in a while, and every answer counted.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use super::origin;
+use crate::cli::client::Server;
+
+/// Requests a second, all workers together.
+pub(super) const RATE: u32 = 50;
+/// Connections that are kept.
+const WORKERS: u32 = 5;
+/// How long an answer may take before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Before another try to connect.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How far back the recent shares look.
+const RECENT: Duration = Duration::from_secs(5);
+/// Answers that are remembered for them: twice what comes in that time.
+const REMEMBERED: usize = 500;
+/// The largest answer that is read.
+const ANSWER: usize = 64 * 1024;
+
+/// What was asked and answered.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    /// Locked for a moment by each answer and each redraw, all on one thread.
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    answered: u64,
+    failed: u64,
+    /// When an answer came, and whether from v1.
+    recent: VecDeque<(Instant, bool)>,
+}
+
+impl Load {
+    /// Starts asking; it ends when what this returns is dropped.
+    #[must_use]
+    pub(super) fn start(self: &Arc<Self>, server: Server) -> JoinSet<()> {
+        let mut workers = JoinSet::new();
+        for worker in 0..WORKERS {
+            let every = Duration::from_secs(1) * WORKERS / RATE;
+            workers.spawn(Arc::clone(self).work(server.clone(), every * worker / WORKERS, every));
+        }
+        workers
+    }
+
+    /// Answered and failed requests so far.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        self.with(|counts| (counts.answered, counts.failed))
+    }
+
+    /// The percentages of v1 and v2 among the answers of the last seconds.
+    pub(super) fn recent(&self) -> Option<(f64, f64)> {
+        let now = Instant::now();
+        let (v1, all) = self.with(|counts| {
+            let recent = counts.recent.iter().filter(|(at, _)| now.saturating_duration_since(*at) <= RECENT);
+            recent.fold((0_u32, 0_u32), |(v1, all), (_, is_v1)| (v1 + u32::from(*is_v1), all + 1))
+        });
+        let share = f64::from(v1) * 100.0 / f64::from(all);
+        (all > 0).then_some((share, 100.0 - share))
+    }
+
+    async fn work(self: Arc<Self>, server: Server, offset: Duration, every: Duration) {
+        let Server::Tcp { authority } = server else { return };
+        sleep(offset).await;
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut kept: Option<SendRequest<Empty<Bytes>>> = None;
+        loop {
+            ticks.tick().await;
+            let connection = match kept.take().filter(|connection| !connection.is_closed()) {
+                Some(connection) => Some(connection),
+                None => connect(&authority).await,
+            };
+            let Some(mut connection) = connection else {
+                self.count(None);
+                sleep(PAUSE).await;
+                continue;
+            };
+            let answer = timeout(PATIENCE, ask(&mut connection, &authority)).await.ok().flatten();
+            if answer.is_some() {
+                kept = Some(connection);
+            }
+            self.count(answer);
+        }
+    }
+
+    /// Counts one answer, from v1 or not, or the lack of one.
+    fn count(&self, answer: Option<bool>) {
+        self.with(|counts| match answer {
+            None => counts.failed += 1,
+            Some(from_v1) => {
+                counts.answered += 1;
+                if counts.recent.len() == REMEMBERED {
+                    counts.recent.pop_front();
+                }
+                counts.recent.push_back((Instant::now(), from_v1));
+            }
+        });
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Counts) -> T) -> T {
+        look(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn connect(authority: &str) -> Option<SendRequest<Empty<Bytes>>> {
+    let socket = timeout(PATIENCE, TcpStream::connect(authority)).await.ok()?.ok()?;
+    let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.ok()?;
+    tokio::spawn(connection);
+    Some(sender)
+}
+
+/// Whether v1 answered, if anybody did properly.
+async fn ask(connection: &mut SendRequest<Empty<Bytes>>, authority: &str) -> Option<bool> {
+    connection.ready().await.ok()?;
+    let request = Request::get("/").header(header::HOST, authority).body(Empty::new()).ok()?;
+    let response = connection.send_request(request).await.ok()?;
+    let (head, body) = response.into_parts();
+    Limited::new(body, ANSWER).collect().await.ok()?;
+    let version = head.headers.get(origin::VERSION)?;
+    head.status.is_success().then(|| version == "v1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_request_is_counted_by_its_version() {
+        let port = origin::start("v1", Duration::ZERO).await.unwrap();
+        let load = Arc::new(Load::default());
+        let workers = load.start(Server::Tcp { authority: format!("127.0.0.1:{port}") });
+        while load.totals().0 < 20 {
+            tokio::task::yield_now().await;
+        }
+        drop(workers);
+        assert_eq!((load.totals().1, load.recent()), (0, Some((100.0, 0.0))));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let load = Load::default();
+        for _ in 0..REMEMBERED * 3 {
+            load.count(Some(false));
+        }
+        load.count(None);
+        assert_eq!(load.with(|counts| counts.recent.len()), REMEMBERED);
+        assert_eq!(load.totals(), (1_500, 1));
+    }
+}

@@ -1,0 +1,291 @@
+//! Commands that change a running Weir or ask it for one word: weight, drain, ready, maint, reload, healthcheck.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request, Uri};
+use tokio::time::{Instant, sleep};
+
+use super::arguments::{
+    AdminArguments, ByArguments, DrainArguments, HealthcheckArguments, StateArguments, Target, WeightArguments,
+};
+use super::client::{Client, NoAnswer, Server, segment};
+use super::failure::{Exit, Failure};
+use super::{print, table, tell};
+use crate::admin::wire::{Changed, EndpointStatus, SetState, SetWeights, Status};
+use crate::config;
+use crate::model::{Address, EndpointState, Name, Split};
+
+/// `weir reload`.
+pub(super) async fn reload(arguments: &AdminArguments) -> Result<(), Failure> {
+    let changed = Client::new(arguments)?.call(Method::POST, "/api/v1/reload", None::<&()>).await?;
+    report(&changed, "nothing changed")
+}
+
+/// `weir weight`.
+pub(super) async fn weight(arguments: &WeightArguments) -> Result<(), Failure> {
+    let client = Client::new(&arguments.admin)?;
+    let path = format!("/api/v1/services/{}/weights", segment(&arguments.service));
+    let (author, reason) = who(&arguments.by);
+    let changed: Changed = if arguments.reset {
+        let reason = reason.map(|reason| format!("&reason={}", query(&reason))).unwrap_or_default();
+        let path = format!("{path}?author={}{reason}", query(&author));
+        client.call(Method::DELETE, &path, None::<&()>).await?
+    } else {
+        let split: Vec<(Name, _)> =
+            arguments.weights.iter().map(|share| (Name::from(&*share.version), share.weight)).collect();
+        let split = Split::new(split).map_err(|wrong| {
+            Failure::new(Exit::USAGE, wrong.to_string())
+                .help("name all versions that shall get traffic, such as v1=90 v2=10")
+        })?;
+        let weights = split.iter().map(|(name, weight)| (name.to_string(), weight.to_string().into())).collect();
+        let body = SetWeights { weights, author: Some(author), reason };
+        client.call(Method::PUT, &path, Some(&body)).await?
+    };
+    report(&changed, "nothing changed: no shift is in effect")
+}
+
+/// `weir ready`.
+pub(super) async fn ready(arguments: &StateArguments) -> Result<(), Failure> {
+    set_state(&Client::new(&arguments.admin)?, arguments, EndpointState::Ready).await
+}
+
+/// `weir drain` and `weir maint`.
+pub(super) async fn drain(arguments: &DrainArguments, state: EndpointState) -> Result<(), Failure> {
+    let client = Client::new(&arguments.state.admin)?;
+    set_state(&client, &arguments.state, state).await?;
+    if arguments.wait { wait(&client, &arguments.state.target, arguments.timeout).await } else { Ok(()) }
+}
+
+async fn set_state(client: &Client, arguments: &StateArguments, state: EndpointState) -> Result<(), Failure> {
+    let (author, reason) = who(&arguments.by);
+    let body = SetState { state, author: Some(author), reason };
+    let changed = client.call(Method::PUT, &state_path(&arguments.target), Some(&body)).await?;
+    report(&changed, "nothing changed")
+}
+
+fn state_path(target: &Target) -> String {
+    let mut path = format!("/api/v1/services/{}", segment(&target.service));
+    for (kind, name) in [("versions", &target.version), ("endpoints", &target.endpoint)] {
+        if let Some(name) = name {
+            path.push_str(&format!("/{kind}/{}", segment(name)));
+        }
+    }
+    path + "/state"
+}
+
+/// How often a wait looks again.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Waits until nothing is in flight on the target.
+async fn wait(client: &Client, target: &Target, patience: Duration) -> Result<(), Failure> {
+    let path = format!("/api/v1/status?service={}", query(&target.service));
+    let deadline = Instant::now() + patience;
+    let mut told = String::new();
+    loop {
+        let status: Status = client.get(&path).await?;
+        let left = match progress(&status, target) {
+            Progress::Empty => return print("empty\n"),
+            Progress::Ready => {
+                return Err(Failure::new(Exit::REFUSED, "it was made ready again, so it does not become empty"));
+            }
+            Progress::Left { in_flight, streams } => table::work(in_flight, streams),
+        };
+        if Instant::now() >= deadline {
+            let what = format!("still {left} after {}", humantime::format_duration(patience));
+            return Err(Failure::new(Exit::TIMED_OUT, what).help("the drain goes on; `weir status` shows it"));
+        }
+        if left != told {
+            tell(&left);
+            told = left;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Empty,
+    Ready,
+    Left { in_flight: u64, streams: u64 },
+}
+
+/// What is still in flight on the endpoints of the target.
+fn progress(status: &Status, target: &Target) -> Progress {
+    let is = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+    let service = status.services.iter().filter(|service| service.name == target.service);
+    let versions = service.flat_map(|service| &service.versions).filter(|version| is(&target.version, &version.name));
+    let endpoints: Vec<&EndpointStatus> = versions
+        .flat_map(|version| &version.endpoints)
+        .filter(|endpoint| is(&target.endpoint, &endpoint.name))
+        .collect();
+    let in_flight = endpoints.iter().map(|endpoint| endpoint.in_flight).sum();
+    let streams = endpoints.iter().map(|endpoint| endpoint.streams).sum();
+    let ready = EndpointState::Ready.as_str();
+    if endpoints.iter().any(|endpoint| endpoint.state == ready) {
+        Progress::Ready
+    } else if in_flight == 0 {
+        Progress::Empty
+    } else {
+        Progress::Left { in_flight, streams }
+    }
+}
+
+/// `weir healthcheck`.
+pub(super) async fn healthcheck(arguments: &HealthcheckArguments) -> Result<(), Failure> {
+    let (server, path) = match &arguments.url {
+        Some(url) => parse_url(url)?,
+        None => (telemetry_server(&arguments.file.path()), "/readyz".to_owned()),
+    };
+    let request = Request::get(&path)
+        .body(Full::new(Bytes::new()))
+        .map_err(|error| Failure::new(Exit::USAGE, format!("{path}: {error}")))?;
+    // A container's health check knows 0 and 1 only.
+    let answer = server.ask(request).await.map_err(|none: NoAnswer| {
+        Failure::new(Exit::FAILURE, none.to_string())
+            .help("is Weir running, with `telemetry` in its configuration? name the URL by --url")
+    })?;
+    let text = String::from_utf8_lossy(&answer.body);
+    let line = table::clean(text.lines().next().unwrap_or_default());
+    if answer.status.is_success() {
+        print(&format!("{line}\n"))
+    } else {
+        Err(Failure::new(Exit::FAILURE, format!("{server}{path}: {} {line}", answer.status.as_u16())))
+    }
+}
+
+fn parse_url(url: &str) -> Result<(Server, String), Failure> {
+    let wrong = |why: String| Failure::new(Exit::USAGE, format!("--url {url}: {why}"));
+    let uri: Uri = url.parse().map_err(|error| wrong(format!("{error}")))?;
+    let authority = uri.authority().ok_or_else(|| wrong("write http://HOST:PORT/readyz".to_owned()))?;
+    let server = format!("{}://{authority}", uri.scheme_str().unwrap_or("http")).parse().map_err(wrong)?;
+    Ok((server, uri.path_and_query().map_or("/", |path| path.as_str()).to_owned()))
+}
+
+/// Where telemetry is by default in the examples and images.
+const TELEMETRY_PORT: u16 = 9902;
+
+/// Where a Weir with this configuration file serves telemetry. A file that cannot be used says nothing about
+/// the Weir that runs, so the usual port is asked then.
+fn telemetry_server(file: &std::path::Path) -> Server {
+    let usual = || Server::Tcp { authority: format!("127.0.0.1:{TELEMETRY_PORT}") };
+    let config = config::load(file, &config::ProcessEnvironment).ok();
+    let Some(telemetry) = config.and_then(|config| config.telemetry) else { return usual() };
+    match telemetry.address {
+        Address::Unix(path) => Server::Unix(path),
+        Address::Inet(address) if address.port() == 0 => usual(),
+        Address::Inet(mut address) => {
+            if address.ip().is_unspecified() {
+                address.set_ip(if address.is_ipv4() {
+                    std::net::Ipv4Addr::LOCALHOST.into()
+                } else {
+                    std::net::Ipv6Addr::LOCALHOST.into()
+                });
+            }
+            Server::Tcp { authority: address.to_string() }
+        }
+    }
+}
+
+fn report(changed: &Changed, nothing: &str) -> Result<(), Failure> {
+    for warning in &changed.warnings {
+        tell(&format!("warning: {}", table::clean(warning)));
+    }
+    let mut text = String::new();
+    for line in &changed.changes {
+        text.push_str(&table::clean(line));
+        text.push('\n');
+    }
+    if text.is_empty() {
+        text = format!("{nothing}\n");
+    }
+    print(&text)
+}
+
+/// Author and reason of a change.
+fn who(by: &ByArguments) -> (String, Option<String>) {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let author = by.author.clone().unwrap_or_else(|| {
+        let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
+        let host = rustix::system::uname();
+        format!("{user}@{}", host.nodename().to_string_lossy())
+    });
+    (author, by.reason.clone())
+}
+
+/// A value in a query.
+fn query(value: &str) -> String {
+    segment(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: &str, in_flight: u64) -> Status {
+        serde_json::from_value(serde_json::json!({
+            "state": "ready", "build": { "version": "0", "revision": "x" }, "pid": 1, "uptime_seconds": 1.0,
+            "revision": 1, "config": { "path": "", "hash": "", "current": true, "errors": null },
+            "listeners": [], "telemetry": null,
+            "services": [{ "name": "shop", "shift": null, "versions": [
+                { "name": "v1", "state": "ready", "configured": 90.0, "effective": 90.0, "observed": null,
+                  "requests_total": 0, "requests_per_second": 0.0, "error_rate": null, "p50_ms": null,
+                  "p95_ms": null, "p99_ms": null, "in_flight": 3, "streams": {}, "drain": null,
+                  "endpoints": [
+                    { "name": "a:1", "state": "ready", "in_flight": 3, "streams": 0, "drain": null },
+                    { "name": "b:1", "state": state, "in_flight": in_flight, "streams": 1, "drain": null }] }] }]
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_wait_is_about_its_target_only() {
+        let target: Target = "shop/v1/b:1".parse().unwrap();
+        assert_eq!(progress(&status("drain", 2), &target), Progress::Left { in_flight: 2, streams: 1 });
+        assert_eq!(progress(&status("maint", 0), &target), Progress::Empty);
+        assert_eq!(progress(&status("removed", 0), &target), Progress::Empty);
+        assert_eq!(progress(&status("ready", 2), &target), Progress::Ready, "somebody made it ready again");
+        let gone: Target = "shop/v1/c:1".parse().unwrap();
+        assert_eq!(progress(&status("ready", 2), &gone), Progress::Empty, "what is not shown is gone");
+    }
+
+    #[test]
+    fn the_path_of_a_state_names_what_is_meant() {
+        let path = |text: &str| state_path(&text.parse().unwrap());
+        assert_eq!(path("shop"), "/api/v1/services/shop/state");
+        assert_eq!(path("shop/v1"), "/api/v1/services/shop/versions/v1/state");
+        assert_eq!(
+            path("shop/v1/unix:/run/app.sock"),
+            "/api/v1/services/shop/versions/v1/endpoints/unix:%2Frun%2Fapp.sock/state"
+        );
+    }
+
+    #[test]
+    fn a_health_check_asks_a_url_or_the_usual_port() {
+        let (server, path) = parse_url("http://127.0.0.1:9902/readyz").unwrap();
+        assert_eq!((server.to_string(), path), ("http://127.0.0.1:9902".to_owned(), "/readyz".to_owned()));
+        assert!(parse_url("https://x/readyz").is_err());
+        assert!(parse_url("/readyz").is_err());
+        let server = telemetry_server(std::path::Path::new("/nowhere/weir.yaml"));
+        assert_eq!(server.to_string(), "http://127.0.0.1:9902");
+    }
+
+    #[test]
+    fn a_health_check_asks_the_address_in_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("weir.yaml");
+        for (address, asked) in [
+            ("0.0.0.0:7001", "http://127.0.0.1:7001"),
+            ("'[::]:7001'", "http://[::1]:7001"),
+            ("10.0.0.1:7001", "http://10.0.0.1:7001"),
+            ("unix:/run/telemetry.sock", "unix:/run/telemetry.sock"),
+        ] {
+            let text = format!(
+                "version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\ntelemetry: {{ address: {address} }}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(telemetry_server(&file).to_string(), asked);
+        }
+    }
+}

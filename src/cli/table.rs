@@ -1,0 +1,272 @@
+//! The status as text for a person.
+//!
+//! Pure: from the API's JSON and the time to text with colours, which the writer strips where nobody looks.
+//!
+//! Invariant: what comes from outside (names, reasons, errors) is written without control characters; a status
+//! cannot drive a terminal.
+
+use std::collections::BTreeMap;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::admin::wire::{DrainStatus, EndpointStatus, ServiceStatus, Shift, Status, VersionStatus};
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default();
+const CAUTION: Style = AnsiColor::Yellow.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+const PLAIN: Style = Style::new();
+
+/// The whole status. `now` is in seconds since the Unix epoch.
+pub(super) fn render(status: &Status, now: u64) -> String {
+    let mut out = head(status);
+    for service in &status.services {
+        out.push('\n');
+        out.push_str(&render_service(service, now));
+    }
+    if status.services.is_empty() {
+        out.push_str("\nno services\n");
+    }
+    out
+}
+
+fn head(status: &Status) -> String {
+    let state = paint(state_style(&status.state), &clean(&status.state));
+    let mut out = format!(
+        "{} {state}, pid {}, up {}, revision {}\n",
+        paint(BOLD, &format!("weir {}", clean(&status.build.version))),
+        status.pid,
+        span(status.uptime_seconds),
+        status.revision
+    );
+    let path = clean(&status.config.path);
+    match &status.config.errors {
+        None => out.push_str(&format!("file {path}\n")),
+        Some(errors) => {
+            out.push_str(&paint(BAD, &format!("file {path} is refused; what was valid before it stays in effect:")));
+            out.push('\n');
+            for line in errors.lines().take(ERROR_LINES) {
+                out.push_str(&format!("  {}\n", clean(line)));
+            }
+        }
+    }
+    for listener in &status.listeners {
+        let connections = count(listener.connections, "connection");
+        out.push_str(&format!("listener {} on {}, {connections}\n", clean(&listener.name), clean(&listener.address)));
+    }
+    if let Some(telemetry) = &status.telemetry {
+        out.push_str(&format!("telemetry on {}\n", clean(telemetry)));
+    }
+    out
+}
+
+/// Lines of the errors of a refused file that are shown; `weir check` shows all.
+const ERROR_LINES: usize = 20;
+
+const COLUMNS: [&str; 12] = [
+    "VERSION",
+    "STATE",
+    "CONFIGURED",
+    "EFFECTIVE",
+    "OBSERVED",
+    "REQ/S",
+    "ERRORS",
+    "P50",
+    "P95",
+    "P99",
+    "IN FLIGHT",
+    "STREAMS",
+];
+/// Columns of words; all others are numbers and stand on the right.
+const WORDS: usize = 2;
+
+type Cell = (Style, String);
+
+fn render_service(service: &ServiceStatus, now: u64) -> String {
+    let mut out = format!("{}\n", paint(BOLD, &clean(&service.name)));
+    if let Some(shift) = &service.shift {
+        out.push_str(&format!("  {}\n", paint(CAUTION, &shift_line(shift, service, now))));
+    }
+    let rows: Vec<[Cell; 12]> = service.versions.iter().map(row).collect();
+    let header = COLUMNS.map(|title| (DIM, title.to_owned()));
+    let mut widths = COLUMNS.map(width);
+    for row in &rows {
+        for (widest, (_, text)) in widths.iter_mut().zip(row) {
+            *widest = width(text).max(*widest);
+        }
+    }
+    out.push_str(&line(&header, &widths));
+    let endpoints = service.versions.iter().flat_map(|version| &version.endpoints);
+    let name_width = endpoints.map(|endpoint| width(&clean(&endpoint.name))).max().unwrap_or(0);
+    for (version, row) in service.versions.iter().zip(&rows) {
+        out.push_str(&line(row, &widths));
+        for endpoint in &version.endpoints {
+            out.push_str(&endpoint_line(endpoint, name_width));
+        }
+    }
+    out
+}
+
+fn row(version: &VersionStatus) -> [Cell; 12] {
+    let plain = |text: String| (PLAIN, text);
+    let latency = |ms: Option<f64>| plain(ms.map_or_else(none, milliseconds));
+    let errors = match version.error_rate {
+        None => plain(none()),
+        Some(rate) => (if rate > 0.0 { BAD } else { PLAIN }, format!("{rate:.2}%")),
+    };
+    [
+        (BOLD, clean(&version.name)),
+        (state_style(&version.state), clean(&version.state)),
+        plain(percent(version.configured)),
+        plain(percent(version.effective)),
+        plain(version.observed.map_or_else(none, percent)),
+        plain(format!("{:.1}", version.requests_per_second)),
+        errors,
+        latency(version.p50_ms),
+        latency(version.p95_ms),
+        latency(version.p99_ms),
+        plain(version.in_flight.to_string()),
+        plain(version.streams.values().sum::<u64>().to_string()),
+    ]
+}
+
+fn line(cells: &[Cell; 12], widths: &[usize; 12]) -> String {
+    let mut out = String::from(" ");
+    for (at, ((style, text), column)) in cells.iter().zip(widths).enumerate() {
+        let blanks = " ".repeat(column.saturating_sub(width(text)));
+        let text = paint(*style, text);
+        out.push_str(&if at < WORDS { format!(" {text}{blanks} ") } else { format!(" {blanks}{text} ") });
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
+
+fn endpoint_line(endpoint: &EndpointStatus, name_width: usize) -> String {
+    let name = clean(&endpoint.name);
+    let blanks = " ".repeat(name_width.saturating_sub(width(&name)));
+    let state = paint(state_style(&endpoint.state), &clean(&endpoint.state));
+    let work = match &endpoint.drain {
+        None => work(endpoint.in_flight, endpoint.streams),
+        Some(drain) => drain_line(drain, endpoint),
+    };
+    format!("    {}{blanks}  {state}  {work}\n", paint(DIM, &name))
+}
+
+fn drain_line(drain: &DrainStatus, endpoint: &EndpointStatus) -> String {
+    let cut = if drain.cut > 0 { format!(", {} cut", drain.cut) } else { String::new() };
+    if endpoint.in_flight == 0 {
+        return format!("drained, nothing in flight{cut}");
+    }
+    let due = |what: &str, seconds: f64| {
+        if seconds > 0.0 { format!("{what} cut in {}", span(seconds)) } else { format!("{what} are being cut") }
+    };
+    let requests = endpoint.in_flight.saturating_sub(endpoint.streams);
+    let mut deadlines = Vec::new();
+    if requests > 0 {
+        deadlines.push(due("requests", drain.requests_cut_in_seconds));
+    }
+    if endpoint.streams > 0 {
+        deadlines.push(due("streams", drain.streams_cut_in_seconds));
+    }
+    let work = work(endpoint.in_flight, endpoint.streams);
+    format!("draining {}: {work}; {}{cut}", span(drain.seconds), deadlines.join(", "))
+}
+
+fn shift_line(shift: &Shift, service: &ServiceStatus, now: u64) -> String {
+    let reason = if shift.reason.is_empty() { String::new() } else { format!(": {}", clean(&shift.reason)) };
+    let base = in_order(&shift.base, service);
+    let base = if base.is_empty() { base } else { format!("; the file says {base}") };
+    format!("shifted by {}{reason}, {}{base}", clean(&shift.author), ago(now.saturating_sub(shift.at)))
+}
+
+/// Percentages in the order in which the versions are shown; versions that are gone come last.
+fn in_order(weights: &BTreeMap<String, f64>, service: &ServiceStatus) -> String {
+    let at = |name: &str| service.versions.iter().position(|version| version.name == name).unwrap_or(usize::MAX);
+    let mut ordered: Vec<(&String, &f64)> = weights.iter().collect();
+    ordered.sort_by_key(|(name, _)| at(name));
+    let shares = ordered.into_iter().map(|(name, share)| format!("{} {}", clean(name), percent(*share)));
+    shares.collect::<Vec<_>>().join(", ")
+}
+
+/// What is in flight, in words.
+pub(super) fn work(in_flight: u64, streams: u64) -> String {
+    let open = if streams == 0 { String::new() } else { format!(", {} of them", count(streams, "stream")) };
+    format!("{in_flight} in flight{open}")
+}
+
+fn count(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+fn state_style(state: &str) -> Style {
+    match state {
+        "ready" => GOOD,
+        "removed" => DIM,
+        _ => CAUTION,
+    }
+}
+
+fn paint(style: Style, text: &str) -> String {
+    if style == PLAIN { text.to_owned() } else { format!("{style}{text}{style:#}") }
+}
+
+fn none() -> String {
+    "-".to_owned()
+}
+
+/// At most two decimals, none that say nothing.
+fn percent(share: f64) -> String {
+    let text = format!("{share:.2}");
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn milliseconds(ms: f64) -> String {
+    match ms {
+        ms if ms < 10.0 => format!("{ms:.1} ms"),
+        ms if ms < 10_000.0 => format!("{ms:.0} ms"),
+        ms => format!("{:.1} s", ms / 1_000.0),
+    }
+}
+
+/// A stretch of time, as short as it is still useful.
+fn span(seconds: f64) -> String {
+    let seconds = whole(seconds);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{minutes}m{:02}s", seconds % 60),
+        3_600..86_400 => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and NaN becomes 0")]
+fn whole(seconds: f64) -> u64 {
+    seconds.round() as u64
+}
+
+fn ago(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3_600 => format!("{} min ago", seconds / 60),
+        3_600..86_400 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
+/// Cells on the screen; every character is taken for one cell, which names of the configuration are.
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// `text` without what would drive a terminal.
+pub(super) fn clean(text: &str) -> String {
+    let direction = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || direction(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests;

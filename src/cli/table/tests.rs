@@ -1,0 +1,157 @@
+//! The status as it is read: whole tables against what they should look like.
+
+use super::*;
+use crate::admin::wire::{Build, ConfigStatus, ListenerStatus};
+
+fn plain(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
+}
+
+fn version(name: &str, state: &str, share: f64) -> VersionStatus {
+    VersionStatus {
+        name: name.to_owned(),
+        state: state.to_owned(),
+        configured: share,
+        effective: share,
+        observed: None,
+        requests_total: 0,
+        requests_per_second: 0.0,
+        error_rate: None,
+        p50_ms: None,
+        p95_ms: None,
+        p99_ms: None,
+        in_flight: 0,
+        streams: BTreeMap::new(),
+        drain: None,
+        endpoints: Vec::new(),
+    }
+}
+
+fn endpoint(name: &str, state: &str, in_flight: u64, streams: u64) -> EndpointStatus {
+    EndpointStatus { name: name.to_owned(), state: state.to_owned(), in_flight, streams, drain: None }
+}
+
+fn drain() -> DrainStatus {
+    DrainStatus { seconds: 12.3, empty: false, requests_cut_in_seconds: 17.7, streams_cut_in_seconds: 287.7, cut: 0 }
+}
+
+fn status(services: Vec<ServiceStatus>) -> Status {
+    Status {
+        state: "ready".to_owned(),
+        build: Build { version: "0.1.0".to_owned(), revision: "abc".to_owned() },
+        pid: 42,
+        uptime_seconds: 192.4,
+        revision: 7,
+        config: ConfigStatus {
+            path: "/etc/weir/weir.yaml".to_owned(),
+            hash: "0".to_owned(),
+            current: true,
+            errors: None,
+        },
+        listeners: vec![ListenerStatus {
+            name: "web".to_owned(),
+            address: "127.0.0.1:8080".to_owned(),
+            connections: 1,
+        }],
+        telemetry: Some("127.0.0.1:9902".to_owned()),
+        services,
+    }
+}
+
+#[test]
+fn a_busy_service_in_a_drain_under_a_shift() {
+    let mut v1 = version("v1", "ready", 90.0);
+    v1.observed = Some(89.98);
+    v1.requests_per_second = 45.04;
+    v1.error_rate = Some(0.0);
+    (v1.p50_ms, v1.p95_ms, v1.p99_ms) = (Some(1.24), Some(12.4), Some(12_400.0));
+    v1.in_flight = 12;
+    v1.endpoints = vec![endpoint("10.0.1.10:8080", "ready", 12, 0), endpoint("10.0.1.9:8080", "maint", 0, 0)];
+    let mut v2 = version("v2", "drain", 10.0);
+    v2.effective = 0.0;
+    v2.observed = Some(10.02);
+    v2.error_rate = Some(1.5);
+    v2.in_flight = 3;
+    v2.streams = BTreeMap::from([("sse".to_owned(), 1)]);
+    v2.endpoints = vec![EndpointStatus { drain: Some(drain()), ..endpoint("10.0.2.10:8080", "drain", 3, 1) }];
+    let shift = Shift {
+        weights: BTreeMap::new(),
+        author: "alice".to_owned(),
+        reason: "checkout is slow".to_owned(),
+        at: 1_000,
+        base: BTreeMap::from([("v1".to_owned(), 99.5), ("v2".to_owned(), 0.5)]),
+    };
+    let shop = ServiceStatus { name: "shop".to_owned(), shift: Some(shift), versions: vec![v1, v2] };
+    let expected = "\
+weir 0.1.0 ready, pid 42, up 3m12s, revision 7
+file /etc/weir/weir.yaml
+listener web on 127.0.0.1:8080, 1 connection
+telemetry on 127.0.0.1:9902
+
+shop
+  shifted by alice: checkout is slow, 3 min ago; the file says v1 99.5%, v2 0.5%
+  VERSION  STATE  CONFIGURED  EFFECTIVE  OBSERVED  REQ/S  ERRORS     P50    P95     P99  IN FLIGHT  STREAMS
+  v1       ready         90%        90%    89.98%   45.0   0.00%  1.2 ms  12 ms  12.4 s         12        0
+    10.0.1.10:8080  ready  12 in flight
+    10.0.1.9:8080   maint  0 in flight
+  v2       drain         10%         0%    10.02%    0.0   1.50%       -      -       -          3        1
+    10.0.2.10:8080  drain  draining 12 s: 3 in flight, 1 stream of them; requests cut in 18 s, streams cut in 4m48s
+";
+    assert_eq!(plain(&render(&status(vec![shop]), 1_190)), expected);
+}
+
+#[test]
+fn a_drain_says_what_is_left_of_it() {
+    let line = |drain: DrainStatus, in_flight, streams| drain_line(&drain, &endpoint("a", "drain", in_flight, streams));
+    assert_eq!(line(drain(), 0, 0), "drained, nothing in flight");
+    assert_eq!(line(DrainStatus { cut: 2, ..drain() }, 0, 0), "drained, nothing in flight, 2 cut");
+    assert_eq!(line(drain(), 2, 2), "draining 12 s: 2 in flight, 2 streams of them; streams cut in 4m48s");
+    let late = DrainStatus { requests_cut_in_seconds: 0.0, cut: 1, ..drain() };
+    assert_eq!(line(late, 1, 0), "draining 12 s: 1 in flight; requests are being cut, 1 cut");
+}
+
+#[test]
+fn a_refused_file_is_said_with_its_errors() {
+    let mut status = status(Vec::new());
+    status.config.errors = Some("error: unknown field `prots`\n --> weir.yaml:3:1".to_owned());
+    let text = plain(&render(&status, 0));
+    assert!(text.contains("file /etc/weir/weir.yaml is refused; what was valid before it stays in effect:\n  error: unknown field `prots`\n   --> weir.yaml:3:1\n"), "{text}");
+    assert!(text.ends_with("\nno services\n"));
+}
+
+#[test]
+fn nothing_from_outside_drives_the_terminal() {
+    let mut shop = ServiceStatus {
+        name: "sh\x1b[2Jop".to_owned(),
+        shift: None,
+        versions: vec![version("v\u{202e}1", "ready", 100.0)],
+    };
+    shop.shift = Some(Shift {
+        weights: BTreeMap::new(),
+        author: "a\u{7}".to_owned(),
+        reason: "b\nc".to_owned(),
+        at: 0,
+        base: BTreeMap::new(),
+    });
+    let text = plain(&render(&status(vec![shop]), 0));
+    assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text:?}");
+    assert!(text.contains("shifted by a\u{fffd}: b\u{fffd}c, 0 s ago\n"));
+}
+
+#[test]
+fn times_are_short() {
+    let spans =
+        [(0.2, "0 s"), (59.4, "59 s"), (60.0, "1m00s"), (3_599.0, "59m59s"), (3_660.0, "1h01m"), (90_000.0, "1d01h")];
+    for (seconds, text) in spans {
+        assert_eq!(span(seconds), text);
+    }
+    assert_eq!(span(f64::NAN), "0 s");
+    assert_eq!((&*ago(59), &*ago(60), &*ago(7_200), &*ago(200_000)), ("59 s ago", "1 min ago", "2 h ago", "2 d ago"));
+}
+
+#[test]
+fn shares_have_no_decimals_that_say_nothing() {
+    for (share, text) in [(0.0, "0%"), (90.0, "90%"), (0.5, "0.5%"), (33.33, "33.33%"), (100.0, "100%")] {
+        assert_eq!(percent(share), text);
+    }
+}
