@@ -136,6 +136,8 @@ impl Owner {
                 (None, mpsc::channel(1).1)
             }
         };
+        // What changed between the first reading and the watch is not missed.
+        drop(self.reload(Trigger::Change).await);
         let mut tick = interval(TICK);
         let mut second = interval(SECOND);
         let mut resolve = interval(RESOLVE);

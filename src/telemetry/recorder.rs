@@ -140,6 +140,12 @@ impl Recorder {
         }
     }
 
+    /// All metrics as text, of media type [`super::CONTENT_TYPE`].
+    #[must_use]
+    pub fn exposition(&self) -> String {
+        super::exposition(self)
+    }
+
     /// Replaces what the snapshot says about itself.
     pub fn publish(&self, facts: Facts) {
         self.facts.store(Arc::new(facts.in_order()));
@@ -261,9 +267,9 @@ mod tests {
         route.finish(Outcome::Status(200), MS);
         recorder.tick(at(101));
         route.finish(Outcome::Status(200), MS);
-        let stats = route.version().window(at(102), Duration::from_secs(60));
+        let stats = route.version().window(Duration::from_secs(60), at(102));
         assert_eq!((stats.requests(), stats.covered), (2, Duration::from_secs(2)));
-        let stats = route.version().window(at(102), Duration::from_secs(1));
+        let stats = route.version().window(Duration::from_secs(1), at(102));
         assert_eq!((stats.requests(), stats.covered), (1, Duration::from_secs(1)));
     }
 }

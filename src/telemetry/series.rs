@@ -187,7 +187,7 @@ impl VersionSeries {
     /// What happened in the last `span` before `now`. A minute is remembered, in steps of a second; see
     /// [`WindowStats::covered`].
     #[must_use]
-    pub fn window(&self, now: Instant, span: Duration) -> WindowStats {
+    pub fn window(&self, span: Duration, now: Instant) -> WindowStats {
         // The lock first: totals that are read before it could be older than the newest copy.
         let window = self.lock_window();
         window.stats(now, span, &self.totals(), Arc::clone(&self.edges))

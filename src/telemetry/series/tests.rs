@@ -149,7 +149,7 @@ fn the_last_minute_is_asked_of_the_version() {
         version.tick(born + Duration::from_secs(second));
         route.finish(Outcome::Status(if second % 2 == 0 { 200 } else { 500 }), MS);
     }
-    let stats = version.window(born + Duration::from_secs(120), Duration::from_secs(60));
+    let stats = version.window(Duration::from_secs(60), born + Duration::from_secs(120));
     assert_eq!((stats.requests(), stats.error_ratio()), (61, Some(30.0 / 61.0)));
     assert_eq!(stats.covered, Duration::from_secs(60));
 }
