@@ -172,7 +172,7 @@ impl Owner {
         match proposal {
             Proposal::Reload { answer } => drop(answer.send(self.reload(Trigger::Order).await)),
             Proposal::SetWeights { service, weights, by, answer } => {
-                drop(answer.send(self.set_weights(&service, weights, by)));
+                drop(answer.send(self.set_weights(&service, &weights, by)));
             }
             Proposal::ResetWeights { service, by, answer } => drop(answer.send(self.reset_weights(&service, &by))),
             Proposal::SetState { target, state, by, answer } => drop(answer.send(self.set_state(&target, state, &by))),
@@ -246,10 +246,10 @@ impl Owner {
         Ok(Ack { revision, changes, warnings: loaded.kept })
     }
 
-    fn set_weights(&mut self, service: &str, weights: Vec<(String, Weight)>, by: By) -> Outcome {
+    fn set_weights(&mut self, service: &str, weights: &[(String, Weight)], by: By) -> Outcome {
         let (name, file) = self.find_service(service)?;
         let base = file.split.clone();
-        for (version, _) in &weights {
+        for (version, _) in weights {
             known("version", version, file.versions.names())?;
         }
         let all = file.versions.names().map(|version| {
