@@ -1,6 +1,6 @@
 # The few commands of this repository. Each works alone on a fresh machine: it first installs what is missing.
 #
-# Everything is built with the dev profile: on two cores it is ready in a third of the time of a release build, it is
+# Everything is built with the dev profile: it is ready much sooner than an optimised build (one codegen unit, LTO), it is
 # the same build that `make test` needs, and a demonstration is not a measurement. `make release` is for real traffic.
 
 # Where rustup installs, also before the shell was restarted.

@@ -77,7 +77,6 @@ pub struct Ledger {
 
 impl Ledger {
     /// Enters a request; it is in flight until the ticket is dropped.
-    #[must_use]
     pub fn enter(self: &Arc<Self>) -> Ticket {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Ticket { ledger: Arc::clone(self), kind: Kind::Request }

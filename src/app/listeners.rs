@@ -12,7 +12,8 @@ use crate::config::{self, Config};
 use crate::model::{Address, Name};
 use crate::proxy::listener::{Listener, ProxyProtocol, Settings};
 use crate::snapshot::Current;
-use crate::telemetry::{AccessLog, Output, Recorder};
+use crate::telemetry::access_log::{CAPACITY, Output, Worker};
+use crate::telemetry::{AccessLog, Recorder};
 use crate::tls::{self, ClientAuth, Demand, MinVersion, Protocols, Resumption};
 
 /// Binds all traffic listeners; they do not accept yet.
@@ -158,12 +159,12 @@ async fn face(what: &str, at: &Address) -> Result<(AdminListener, String), Failu
 ///
 /// # Errors
 /// If its file cannot be opened.
-pub(super) fn access_log(config: &Config, recorder: &Arc<Recorder>) -> Result<AccessLog, Failure> {
+pub(super) fn access_log(config: &Config, recorder: &Recorder) -> Result<(AccessLog, Worker), Failure> {
     let output = match &config.access_log.output {
         config::Output::Off => Output::Off,
         config::Output::Stdout => Output::Stdout,
         config::Output::Stderr => Output::Stderr,
         config::Output::File(path) => Output::File(path.clone()),
     };
-    AccessLog::start(output, recorder).map_err(wanted("the access log cannot be opened"))
+    AccessLog::start(output, CAPACITY, recorder.lines_dropped()).map_err(wanted("the access log cannot be opened"))
 }

@@ -32,7 +32,7 @@ use crate::control::{Owner, Parts};
 use crate::drain::Bell;
 use crate::model::Process;
 use crate::proxy::{Bound, Proxy, listener};
-use crate::telemetry::{Build, Recorder};
+use crate::telemetry::{self, Recorder};
 
 /// What `weir run` was asked for.
 #[derive(Clone, Debug)]
@@ -107,8 +107,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runtime) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(wanted("cannot take over signals"))?;
-    let recorder = Arc::new(Recorder::new(threads + 1, build()));
-    let access_log = listeners::access_log(&config, &recorder)?;
+    let started = std::time::Instant::now();
+    let (version, revision) = build();
+    let recorder = Recorder::new(telemetry::Options { threads: threads + 1, version, revision, started });
+    let (access_log, log_worker) = listeners::access_log(&config, &recorder)?;
     let bell = Bell::default();
     let plan = Plan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
     let (telemetry_at, admin_at) = (config.telemetry.clone(), config.admin.clone());
@@ -139,7 +141,7 @@ async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runt
         process: process_now,
         listeners: bound.clone(),
         telemetry_address: telemetry.as_ref().map(|socket| socket.address.clone()),
-        started: std::time::Instant::now(),
+        started,
     });
     if let Some(socket) = telemetry {
         tokio::spawn(admin::serve_telemetry(socket.listener, Arc::clone(&faces), std::future::pending()));
@@ -167,7 +169,10 @@ async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runt
         Ending::Orderly => tracing::info!(cut, left, "stopped"),
         Ending::AtOnce => tracing::warn!(cut, left, "stopped at once by a second signal"),
     }
-    access_log.flush(FLUSH);
+    drop(access_log);
+    if log_worker.finish(FLUSH) == telemetry::access_log::Flushed::TimedOut {
+        tracing::warn!("the last access log lines were not taken in time");
+    }
     Ok(())
 }
 
@@ -192,10 +197,10 @@ fn runtime(threads: usize, name: &str) -> Result<Runtime, Failure> {
         .map_err(wanted("cannot start threads"))
 }
 
-/// What was built, for metrics and the status.
+/// What was built: version and source revision.
 #[must_use]
-pub fn build() -> Build {
-    Build { version: env!("CARGO_PKG_VERSION"), revision: option_env!("WEIR_REVISION").unwrap_or("unknown") }
+pub fn build() -> (&'static str, &'static str) {
+    (env!("CARGO_PKG_VERSION"), option_env!("WEIR_REVISION").unwrap_or("unknown"))
 }
 
 /// Logs go to standard error. The engine's own are off: it logs each failed request, which ours counts.

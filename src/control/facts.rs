@@ -2,30 +2,27 @@
 
 use crate::model::EndpointState;
 use crate::snapshot::Snapshot;
-use crate::telemetry::{EndpointFact, Facts, VersionFact};
+use crate::telemetry::{EndpointFact, Facts, WeightFact};
 
 /// The facts of a snapshot.
 pub(super) fn of(snapshot: &Snapshot) -> Facts {
-    let versions = snapshot
-        .services
-        .iter()
-        .flat_map(|service| {
-            service.versions.iter().map(|version| VersionFact {
+    let mut facts = Facts { config_hash: snapshot.hash.clone(), ..Facts::default() };
+    for service in &snapshot.services {
+        for version in &service.versions {
+            facts.weights.push(WeightFact {
                 service: service.name.clone(),
                 version: version.name.clone(),
                 configured: version.configured,
-                effective: version.effective,
-                endpoints: version
-                    .endpoints
-                    .iter()
-                    .map(|endpoint| EndpointFact {
-                        endpoint: endpoint.name.clone(),
-                        state: endpoint.state,
-                        up: endpoint.state == EndpointState::Ready,
-                    })
-                    .collect(),
-            })
-        })
-        .collect();
-    Facts { hash: snapshot.hash.clone(), versions }
+                effective: version.effective.ratio(),
+            });
+            facts.endpoints.extend(version.endpoints.iter().map(|endpoint| EndpointFact {
+                service: service.name.clone(),
+                version: version.name.clone(),
+                endpoint: endpoint.name.clone(),
+                up: endpoint.state == EndpointState::Ready,
+                state: endpoint.state,
+            }));
+        }
+    }
+    facts
 }

@@ -121,7 +121,7 @@ impl Owner {
             errors: None,
             proposals,
         };
-        owner.recorder.reloaded(true, SystemTime::now());
+        owner.recorder.config_loaded(SystemTime::now());
         owner.tell();
         Ok((owner, control, current))
     }
@@ -136,6 +136,8 @@ impl Owner {
                 (None, mpsc::channel(1).1)
             }
         };
+        // What changed between the first reading and the watch is not missed.
+        drop(self.reload(Trigger::Change).await);
         let mut tick = interval(TICK);
         let mut second = interval(SECOND);
         let mut resolve = interval(RESOLVE);
@@ -170,7 +172,7 @@ impl Owner {
         match proposal {
             Proposal::Reload { answer } => drop(answer.send(self.reload(Trigger::Order).await)),
             Proposal::SetWeights { service, weights, by, answer } => {
-                drop(answer.send(self.set_weights(&service, weights, by)));
+                drop(answer.send(self.set_weights(&service, &weights, by)));
             }
             Proposal::ResetWeights { service, by, answer } => drop(answer.send(self.reset_weights(&service, &by))),
             Proposal::SetState { target, state, by, answer } => drop(answer.send(self.set_state(&target, state, &by))),
@@ -195,7 +197,10 @@ impl Owner {
         // A look at files that turned out not to have changed is no reload.
         let nothing = matches!(&outcome, Ok(ack) if ack.changes.is_empty() && ack.warnings.is_empty());
         if trigger == Trigger::Order || !nothing {
-            self.recorder.reloaded(outcome.is_ok(), SystemTime::now());
+            match &outcome {
+                Ok(_) => self.recorder.reload_succeeded(SystemTime::now()),
+                Err(_) => self.recorder.reload_failed(),
+            }
         }
         self.tell();
         outcome
@@ -241,10 +246,10 @@ impl Owner {
         Ok(Ack { revision, changes, warnings: loaded.kept })
     }
 
-    fn set_weights(&mut self, service: &str, weights: Vec<(String, Weight)>, by: By) -> Outcome {
+    fn set_weights(&mut self, service: &str, weights: &[(String, Weight)], by: By) -> Outcome {
         let (name, file) = self.find_service(service)?;
         let base = file.split.clone();
-        for (version, _) in &weights {
+        for (version, _) in weights {
             known("version", version, file.versions.names())?;
         }
         let all = file.versions.names().map(|version| {

@@ -8,12 +8,10 @@ use tokio::time::Instant;
 use super::failure::{BODY_TOO_LARGE, NO_ENDPOINT, NO_ROUTE};
 use super::message::{self, REQUEST_ID, View};
 use super::pass::{Attempt, Head, Pass, Retries, Routed, Stage};
+use crate::telemetry::access_log::Text;
 use crate::traffic::balance::Tried;
 use crate::traffic::guard::{self, Framing};
 use crate::traffic::{HttpVersion, Refusal, Request};
-
-/// Longest value of a client that the access log repeats.
-const LOGGED_BYTES: usize = 1024;
 
 /// Admits a request and chooses its route and version.
 ///
@@ -54,6 +52,7 @@ pub(crate) fn admit(head: &RequestHeader, pass: &mut Pass) -> Result<(), Refusal
         retries: Retries::default(),
         informational: 0,
         first_byte: None,
+        connect: None,
         snapshot: Arc::clone(&snapshot),
         route,
     };
@@ -85,15 +84,10 @@ fn request_id(head: &RequestHeader, trusted: bool) -> String {
 }
 
 fn logged_head(view: &View<'_>) -> Head {
-    let text = |bytes: &[u8]| {
-        String::from_utf8_lossy(bytes.get(..LOGGED_BYTES.min(bytes.len())).unwrap_or_default()).into_owned()
-    };
-    let target = view.target();
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
     Head {
-        method: text(view.method().as_bytes()),
-        host: text(view.authority().or_else(|| view.header("host")).unwrap_or_default()),
-        path: text(path),
+        method: Text::word(view.method().as_bytes()),
+        host: Text::host(view.authority().or_else(|| view.header("host")).unwrap_or_default()),
+        path: Text::path(view.target()),
         protocol: match view.version() {
             HttpVersion::Http10 => "HTTP/1.0",
             HttpVersion::Http11 => "HTTP/1.1",
@@ -101,4 +95,3 @@ fn logged_head(view: &View<'_>) -> Head {
         },
     }
 }
-

@@ -33,6 +33,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::h2_frames::HeadTracker;
 use super::transport::Transport;
+use crate::model::Name;
 
 /// What is told about one client connection while it lives.
 #[derive(Debug)]
@@ -41,19 +42,19 @@ pub(crate) struct Handle {
     pub(crate) client: Option<IpAddr>,
     /// Whether the client speaks TLS to us.
     pub(crate) tls: bool,
-    /// The name the client asked for in its TLS hello.
-    pub(crate) sni: Option<Box<str>>,
+    /// The listener that accepted it.
+    pub(crate) listener: Name,
     requests: AtomicU32,
     head_begun: AtomicBool,
     timed_out: AtomicBool,
 }
 
 impl Handle {
-    pub(crate) fn new(client: Option<IpAddr>, tls: bool, sni: Option<Box<str>>) -> Arc<Self> {
+    pub(crate) fn new(client: Option<IpAddr>, tls: bool, listener: Name) -> Arc<Self> {
         Arc::new(Self {
             client,
             tls,
-            sni,
+            listener,
             requests: AtomicU32::new(0),
             head_begun: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),

@@ -76,7 +76,7 @@ impl Exchange {
 
     /// An exchange that no lane started; it is never ended from outside.
     pub(crate) fn orphan() -> Self {
-        Self::new(Handle::new(None, false, None))
+        Self::new(Handle::new(None, false, "".into()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -142,11 +142,6 @@ impl Exchange {
     /// Why the exchange was ended from outside, if it was.
     pub(crate) fn ended(&self) -> Option<End> {
         self.state().end.map(|(end, _)| end)
-    }
-
-    /// What kind of work it turned out to be.
-    pub(crate) fn kind(&self) -> Kind {
-        self.state().ticket.as_ref().map_or(Kind::Request, Ticket::kind)
     }
 
     /// When to look next.

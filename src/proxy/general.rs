@@ -134,7 +134,11 @@ impl ProxyHttp for General {
         pass: &mut Pass,
     ) -> Result<()> {
         let lease = Lease::of(digest, reused)?;
-        pass.exchange.connected(lease, Instant::now());
+        let now = Instant::now();
+        pass.exchange.connected(lease, now);
+        if let Some(routed) = pass.routed_mut() {
+            routed.connect = (!reused).then(|| now - routed.attempt.began);
+        }
         Ok(())
     }
 
@@ -220,7 +224,7 @@ impl ProxyHttp for General {
         let first_byte = routed.attempt.began.elapsed();
         routed.first_byte = Some(first_byte);
         if let Some(version) = routed.version() {
-            version.series.upstream(first_byte);
+            version.series.upstream_answered(first_byte);
         }
         // The endpoint answered before it had the whole request: it may take the rest for another request.
         if routed.has_body && !session.as_downstream_mut().is_body_done() {

@@ -33,7 +33,7 @@ use super::proxy_protocol::{self, Parsed};
 use super::transport::{Socket, Transport};
 use super::{Bound, Order, Proxy};
 use crate::model::{Address, Name};
-use crate::telemetry::{ConnectionRefusal, ListenerSeries};
+use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection};
 
 /// One listener, as the composition root wants it.
 pub struct Settings {
@@ -211,19 +211,21 @@ struct Door {
 }
 
 /// Counts a connection while it is open.
-struct Open(Arc<Door>);
+struct Open {
+    door: Arc<Door>,
+    _counted: OpenConnection,
+}
 
 impl Open {
     fn new(door: Arc<Door>) -> Self {
-        door.series.opened();
-        Self(door)
+        let counted = door.series.accepted();
+        Self { door, _counted: counted }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.series.closed();
-        self.0.proxy.gear.connections.fetch_sub(1, Ordering::AcqRel);
+        self.door.proxy.gear.connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -235,19 +237,18 @@ impl Door {
             self.series.refused(ConnectionRefusal::ProxyProtocol);
             return;
         };
-        let (transport, sni) = match &self.settings.tls {
-            None => (Transport::Plain(socket), None),
+        let transport = match &self.settings.tls {
+            None => Transport::Plain(socket),
             Some(config) => {
                 let handshake = TlsAcceptor::from(Arc::clone(config)).accept(socket);
                 let Ok(Ok(stream)) = tokio::time::timeout(client.handshake_timeout, handshake).await else {
                     self.series.refused(ConnectionRefusal::TlsHandshake);
                     return;
                 };
-                let sni = stream.get_ref().1.server_name().map(Box::from);
-                (Transport::Tls(Box::new(stream)), sni)
+                Transport::Tls(Box::new(stream))
             }
         };
-        let handle = Handle::new(peer, self.settings.tls.is_some(), sni);
+        let handle = Handle::new(peer, self.settings.tls.is_some(), self.settings.name.clone());
         let patience = Patience { head: client.head_timeout, keepalive: client.keepalive };
         let connection = Connection::new(transport, Arc::clone(&handle), patience);
         self.carry(connection, &handle).await;

@@ -13,10 +13,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::exchange::{End, Exchange};
-use super::record::{self, Gear};
+use super::record::{self, Counted, Gear};
 use crate::drain::Kind;
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
 use crate::telemetry::Outcome;
+use crate::telemetry::access_log::Text;
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
 use crate::traffic::split::Reason;
@@ -38,8 +39,7 @@ pub(crate) struct Pass {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) kind: Kind,
-    /// The version counts this request among its open streams.
-    pub(crate) stream_counted: bool,
+    pub(crate) open: Counted,
     /// From the request's head to the response's.
     pub(crate) answered_after: Option<Duration>,
     pub(crate) head: Option<Box<Head>>,
@@ -50,9 +50,9 @@ pub(crate) struct Pass {
 /// What the access log says of the request's head; kept only when there is an access log.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
-    pub(crate) method: String,
-    pub(crate) host: String,
-    pub(crate) path: String,
+    pub(crate) method: Text,
+    pub(crate) host: Text,
+    pub(crate) path: Text,
     pub(crate) protocol: &'static str,
 }
 
@@ -87,6 +87,8 @@ pub(crate) struct Routed {
     pub(crate) informational: u8,
     /// Time from the start of the last attempt to its response head.
     pub(crate) first_byte: Option<Duration>,
+    /// What making the connection took; none if one was reused.
+    pub(crate) connect: Option<Duration>,
 }
 
 /// The attempt under way.
@@ -148,7 +150,7 @@ impl Pass {
             bytes_in: 0,
             bytes_out: 0,
             kind: Kind::Request,
-            stream_counted: false,
+            open: Counted::default(),
             answered_after: None,
             head: None,
             client: None,

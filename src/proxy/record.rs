@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::pass::{Pass, Routed};
 use crate::drain::{Bell, Kind};
 use crate::snapshot::Current;
-use crate::telemetry::access_log::{Line, timestamp};
-use crate::telemetry::{AccessLog, CutKind, DecisionReason, Outcome, Recorder, StreamKind};
+use crate::telemetry::access_log::{Line, Text};
+use crate::telemetry::{AccessLog, CutKind, DecisionReason, Open, Outcome, Recorder, StreamKind};
 use crate::traffic::split::Reason;
 
 /// What all requests of the process share.
@@ -55,17 +55,18 @@ impl Gear {
 
 impl Pass {
     /// The request has its version: it is in flight there.
-    pub(crate) fn request_entered(&self) {
-        if let Some(version) = self.routed().and_then(|routed| Some((routed.version()?, routed.reason))) {
-            version.0.series.entered(decision(version.1));
+    pub(crate) fn request_entered(&mut self) {
+        let entered = self.routed().and_then(|routed| Some((&routed.version()?.series, routed.reason)));
+        if let Some((series, reason)) = entered {
+            series.decided(decision(reason));
+            self.open.request = Some(series.enter());
         }
     }
 
     /// The response is a stream, if it is one.
     pub(crate) fn stream_opened(&mut self) {
         if let (Some(kind), Some(version)) = (stream(self.kind), self.routed().and_then(Routed::version)) {
-            version.series.stream_opened(kind);
-            self.stream_counted = true;
+            self.open.stream = Some(version.series.stream(kind));
         }
     }
 
@@ -86,26 +87,20 @@ pub(crate) fn record(pass: &Pass, duration: Duration, outcome: Outcome, cut: boo
     }
     match pass.routed() {
         Some(routed) => {
+            // Of a stream without end only the time to its first byte says something about the version.
+            let long = matches!(pass.kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
+            let seen = if long { pass.answered_after.unwrap_or(duration) } else { duration };
             if let Some(series) = routed.route.series.get(routed.version) {
-                series.finished(outcome);
-            }
-            if let Some(version) = routed.version() {
-                // Of a stream without end only the time to its first byte says something about the version.
-                let long = matches!(pass.kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
-                let seen = if long { pass.answered_after.unwrap_or(duration) } else { duration };
-                version.series.finished(outcome, seen);
-                if let Some(kind) = stream(pass.kind).filter(|_| pass.stream_counted) {
-                    version.series.stream_closed(kind);
-                }
+                series.finish(outcome, seen);
                 if cut {
-                    version.series.cut(stream(pass.kind).map_or(CutKind::Request, CutKind::from));
+                    series.version().cut(stream(pass.kind).map_or(CutKind::Request, CutKind::from));
                 }
             }
         }
-        None => gear.recorder.unmatched().finished(outcome),
+        None => gear.recorder.unmatched().finish(outcome, duration),
     }
     if gear.access_log.enabled() {
-        gear.access_log.log(line(pass, duration, outcome, cut));
+        gear.access_log.log(line(pass, duration, outcome));
     }
 }
 
@@ -128,36 +123,40 @@ fn stream(kind: Kind) -> Option<StreamKind> {
     }
 }
 
-fn line(pass: &Pass, duration: Duration, outcome: Outcome, cut: bool) -> Line {
+fn line(pass: &Pass, duration: Duration, outcome: Outcome) -> Line {
     let routed = pass.routed();
     let head = pass.head.as_deref();
-    let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
-    let began = SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH);
     Line {
-        time: timestamp(began),
-        request_id: pass.request_id.clone(),
-        client: pass.client.map(|client| client.to_string()),
+        time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+        request_id: Some(Text::word(pass.request_id.as_bytes())),
+        client: pass.client,
+        listener: Some(pass.exchange.handle.listener.clone()),
+        protocol: head.map(|head| head.protocol).unwrap_or_default(),
         method: head.map(|head| head.method.clone()).unwrap_or_default(),
         host: head.map(|head| head.host.clone()).unwrap_or_default(),
         path: head.map(|head| head.path.clone()).unwrap_or_default(),
-        protocol: head.map(|head| head.protocol).unwrap_or_default(),
-        route: routed.map(|routed| routed.route.name.to_string()),
-        service: routed.map(|routed| routed.service().name.to_string()),
-        version: routed.and_then(Routed::version).map(|version| version.name.to_string()),
-        reason: routed.map(|routed| decision(routed.reason).as_str()),
-        endpoint: routed.and_then(Routed::endpoint).map(|endpoint| endpoint.name.to_string()),
+        route: routed.map(|routed| routed.route.name.clone()),
+        service: routed.map(|routed| routed.service().name.clone()),
+        version: routed.and_then(Routed::version).map(|version| version.name.clone()),
+        why: routed.map(|routed| decision(routed.reason)),
+        endpoint: routed.and_then(Routed::endpoint).map(|endpoint| endpoint.name.clone()),
         lane: "general",
-        status: match outcome {
-            Outcome::Status(status) => status.to_string(),
-            Outcome::ClientClosed => "client_closed".to_owned(),
-        },
-        error: pass.cause,
-        stream: stream(pass.kind).map(StreamKind::as_str),
-        cut,
+        status: outcome,
+        cause: pass.cause,
+        stream: stream(pass.kind),
         bytes_in: pass.bytes_in,
         bytes_out: pass.bytes_out,
-        duration_ms: millis(duration),
-        first_byte_ms: routed.and_then(|routed| routed.first_byte).map(millis),
-        retries: routed.map_or(0, |routed| routed.retries.connect + routed.retries.reused),
+        duration,
+        first_byte: pass.answered_after,
+        upstream: routed.and_then(|routed| routed.first_byte),
+        connect: routed.and_then(|routed| routed.connect),
+        retries: routed.map_or(0, |routed| u32::from(routed.retries.connect + routed.retries.reused)),
     }
+}
+
+/// What the version counts as open for a request; dropped with it.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    request: Option<Open>,
+    stream: Option<Open>,
 }

@@ -164,7 +164,6 @@ const fn pack(code: Code) -> u64 {
 }
 
 const fn unpack(slot: u64) -> (Code, u64) {
-    #[expect(clippy::cast_possible_truncation, reason = "ten bits are left")]
     let key = (slot >> COUNT_BITS) as u16;
     (Code(key), slot & ((1 << COUNT_BITS) - 1))
 }
@@ -237,7 +236,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_equal_those_of_a_map(statuses in prop::collection::vec(prop_oneof![100_u16..112, 200..226, 400..430], 0..300)) {
+        fn counts_equal_those_of_a_map(statuses in prop::collection::vec(100_u16..520, 0..300)) {
             let codes = Codes::new(4);
             let mut naive = BTreeMap::<String, u64>::new();
             for status in statuses.iter().filter(|status| Code(**status).is_known()) {

@@ -191,10 +191,7 @@ mod tests {
     #[test]
     fn the_words_are_those_of_the_contract() {
         let words = |all: Vec<&'static str>| all.join(", ");
-        assert_eq!(
-            words(StreamKind::ALL.iter().map(|k| k.as_str()).collect()),
-            "websocket, sse, grpc, upgrade"
-        );
+        assert_eq!(words(StreamKind::ALL.iter().map(|k| k.as_str()).collect()), "websocket, sse, grpc, upgrade");
         assert_eq!(
             words(UpstreamError::ALL.iter().map(|k| k.as_str()).collect()),
             "connect, timeout, reset, protocol, tls, no_endpoint"

@@ -1,33 +1,43 @@
-//! What is measured: counters that cost a request a few nanoseconds, and the places where they are read.
+//! What happened: counters, gauges, histograms, the last minute of each version, and the access log.
 //!
 //! ```text
-//! requests ──► series (sharded counters, resolved at compile time) ──► /metrics
-//!                                                   │ each second
-//!                                                   └─► window of the last minute ──► status
+//!               handles, held by the snapshot
+//! request ──►  RouteSeries · VersionSeries · ListenerSeries ──► sharded counters
+//!    │                                                              │
+//!    │                                      Recorder ◄──────────────┤
+//!    │                                     /        \               │
+//!    │                            exposition        window ─► status, judge
+//!    └─ Line ──► AccessLog ─(bounded queue)─► its thread ─► stdout, stderr, file
 //! ```
 //!
-//! Invariants: no look-up by string, no lock and no allocation on a request's way; every label value comes from
-//! the configuration or from a closed set of words; counters only rise; a version's series lives exactly as long
-//! as somebody works with the version.
+//! The recorder is our own because the hot path must not look anything up, lock or allocate; the
+//! `prometheus` crate is the format on the way out. A request's handles are found when a snapshot is
+//! compiled and live as long as somebody uses them, so series survive reloads and end with their drain.
+//!
+//! Invariants: this module knows only `model`; label values never come from a client; a blocked scrape or a
+//! blocked log never blocks a request.
 
 pub mod access_log;
 mod code;
-mod collector;
+mod exposition;
+mod facts;
 mod histogram;
 mod label;
+mod listener;
+mod metric;
 mod recorder;
 mod registry;
 mod series;
 mod sharded;
-
 mod window;
 
-pub use self::access_log::{AccessLog, Line, Output};
-pub use self::collector::{CONTENT_TYPE, Described, Exposed, METRICS, exposition};
-pub use self::histogram::Edges;
-pub use self::label::{
-    Class, ConnectionRefusal, CutKind, DecisionReason, Outcome, RetryReason, StreamKind, UpstreamError,
-};
-pub use self::recorder::{Build, EndpointFact, Facts, Recorder, VersionFact};
-pub use self::series::{ListenerSeries, RouteSeries, VersionSeries};
-pub use self::window::WindowStats;
+pub use access_log::AccessLog;
+pub use exposition::{CONTENT_TYPE, Families, exposition};
+pub use facts::{EndpointFact, Facts, WeightFact};
+pub use histogram::Edges;
+pub use label::{Class, ConnectionRefusal, CutKind, DecisionReason, Outcome, RetryReason, StreamKind, UpstreamError};
+pub use listener::{ListenerSeries, OpenConnection};
+pub use metric::{Kind, METRICS, Metric};
+pub use recorder::{Options, Recorder};
+pub use series::{Open, RouteSeries, VersionSeries};
+pub use window::WindowStats;

@@ -1,158 +1,275 @@
-//! The one place where all series are: resolved when a snapshot is compiled, read when somebody looks.
+//! The one place that knows all series of the process.
+//!
+//! ```text
+//! compile ── version, route, listener ──► handles ──► requests count with them
+//! control ── publish, reload_* ─────────► facts          │ sharded counters
+//! ticker  ── tick ──────────────────────► windows        ▼
+//!                                         exposition, weir status, the judge
+//! ```
+//!
+//! Invariants: requests never come here, they hold handles; label values are names of the configuration or
+//! words of a closed set; what nobody holds any more is not exposed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use prometheus::process_collector::ProcessCollector;
 
+use crate::model::Name;
+
+use super::facts::Facts;
+use super::histogram::Edges;
+use super::listener::ListenerSeries;
 use super::registry::Registry;
-use super::series::{ListenerSeries, RouteSeries, VersionSeries};
+use super::series::{RouteSeries, VersionSeries};
 use super::sharded::shards_for;
-use crate::model::{EndpointState, Name, Weight};
 
-/// What was built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Build {
-    /// The crate's version.
+/// What a [`Recorder`] must know at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads that carry traffic; counters have one copy for each (up to 64).
+    pub threads: usize,
+    /// Weir's version, for `weir_build_info`.
     pub version: &'static str,
-    /// The source revision.
+    /// The source revision, for `weir_build_info`; `unknown` where the build does not know.
     pub revision: &'static str,
+    /// When the process started.
+    pub started: Instant,
 }
 
-/// What the snapshot in effect says of itself.
-#[derive(Clone, Debug, Default)]
-pub struct Facts {
-    /// Hash of the configuration.
-    pub hash: String,
-    /// All versions.
-    pub versions: Vec<VersionFact>,
-}
-
-/// One version in the snapshot in effect.
-#[derive(Clone, Debug)]
-pub struct VersionFact {
-    /// Its service.
-    pub service: Name,
-    /// Its name.
-    pub version: Name,
-    /// Its share by the file or a shift.
-    pub configured: Weight,
-    /// Its share in effect.
-    pub effective: Weight,
-    /// Its endpoints.
-    pub endpoints: Vec<EndpointFact>,
-}
-
-/// One endpoint in the snapshot in effect.
-#[derive(Clone, Debug)]
-pub struct EndpointFact {
-    /// Its name.
-    pub endpoint: Name,
-    /// Its state.
-    pub state: EndpointState,
-    /// Whether it gets requests.
-    pub up: bool,
-}
-
-/// All counters of the process.
-#[derive(Debug)]
+/// All counters, gauges and histograms of the process. One per process, shared.
 pub struct Recorder {
-    pub(super) versions: Registry<(Name, Name), VersionSeries>,
-    pub(super) routes: Registry<(Name, Name, Name), RouteSeries>,
-    pub(super) listeners: Registry<Name, ListenerSeries>,
+    options: Options,
+    standard_edges: Arc<Edges>,
+    versions: Registry<(Name, Name), VersionSeries>,
+    listeners: Registry<Name, ListenerSeries>,
     unmatched: Arc<RouteSeries>,
-    pub(super) facts: ArcSwap<Facts>,
-    pub(super) reloads: Reloads,
-    pub(super) log_dropped: AtomicU64,
-    pub(super) build: Build,
-    shards: usize,
+    facts: ArcSwap<Facts>,
+    reloads: Reloads,
+    lines_dropped: Arc<AtomicU64>,
+    /// Only tick and the resolving of new versions come here.
+    last_tick: Mutex<Instant>,
+    process: ProcessCollector,
 }
 
-/// Outcomes of reloads.
+/// How reloads of the configuration went.
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
-    pub(super) success: AtomicU64,
-    pub(super) failure: AtomicU64,
-    pub(super) last_successful: AtomicU64,
-    /// Seconds since the Unix epoch.
-    pub(super) last_success: AtomicU64,
+    pub(super) succeeded: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) last_succeeded: AtomicBool,
+    /// Milliseconds since the Unix epoch; 0 before the first.
+    pub(super) last_success_ms: AtomicU64,
 }
 
 impl Recorder {
-    /// A recorder for `threads` threads that count.
+    /// A recorder with nothing counted.
     #[must_use]
-    pub fn new(threads: usize, build: Build) -> Self {
-        let shards = shards_for(threads);
-        let none: Name = "".into();
-        Self {
-            versions: Registry::new(),
-            routes: Registry::new(),
+    pub fn new(options: Options) -> Arc<Self> {
+        let standard_edges = Arc::new(Edges::standard());
+        let versions = Registry::new();
+        let nobody = || Name::from("");
+        let (shards, started) = (shards_for(options.threads), options.started);
+        let unmatched = versions.resolve((nobody(), nobody()), || {
+            VersionSeries::new(nobody(), nobody(), shards, Arc::clone(&standard_edges), started)
+        });
+        Arc::new(Self {
+            standard_edges,
+            unmatched: unmatched.route(&nobody()),
+            versions,
             listeners: Registry::new(),
-            unmatched: Arc::new(RouteSeries::new(none.clone(), none.clone(), none, shards)),
-            facts: ArcSwap::from_pointee(Facts::default()),
+            facts: ArcSwap::default(),
             reloads: Reloads::default(),
-            log_dropped: AtomicU64::new(0),
-            build,
-            shards,
-        }
+            lines_dropped: Arc::default(),
+            last_tick: Mutex::new(started),
+            process: ProcessCollector::for_self(),
+            options,
+        })
     }
 
-    /// The series of a version, the same one for as long as somebody holds it.
-    pub fn version(&self, service: &Name, version: &Name) -> Arc<VersionSeries> {
-        let make = || VersionSeries::new(service.clone(), version.clone(), self.shards, Instant::now());
-        self.versions.resolve((service.clone(), version.clone()), make)
-    }
-
-    /// The series of a route's requests to a version.
-    pub fn route(&self, service: &Name, version: &Name, route: &Name) -> Arc<RouteSeries> {
-        let make = || RouteSeries::new(service.clone(), version.clone(), route.clone(), self.shards);
-        self.routes.resolve((service.clone(), version.clone(), route.clone()), make)
-    }
-
-    /// The series of a listener's connections.
-    pub fn listener(&self, name: &Name) -> Arc<ListenerSeries> {
-        self.listeners.resolve(name.clone(), || ListenerSeries::new(name.clone(), self.shards))
-    }
-
-    /// Requests that matched no route, or were refused before: their labels are empty.
+    /// The series of a version: the same one for as long as somebody holds it or one of its routes. For
+    /// compile time; it takes a lock.
     #[must_use]
-    pub fn unmatched(&self) -> &Arc<RouteSeries> {
+    pub fn version(&self, service: &Name, version: &Name) -> Arc<VersionSeries> {
+        self.version_with(service, version, &[])
+    }
+
+    /// Like [`Self::version`], with `limits` as edges of its histograms beside the standard ones, so that
+    /// "slower than the limit" is counted exactly. A series that exists keeps the edges that it has: give all
+    /// versions of a service the same limits.
+    #[must_use]
+    pub fn version_with(&self, service: &Name, version: &Name, limits: &[Duration]) -> Arc<VersionSeries> {
+        let born = *self.last_tick.lock().unwrap_or_else(PoisonError::into_inner);
+        self.versions.resolve((service.clone(), version.clone()), || {
+            let edges = if limits.is_empty() { Arc::clone(&self.standard_edges) } else { Edges::with(limits).into() };
+            VersionSeries::new(service.clone(), version.clone(), self.shards(), edges, born)
+        })
+    }
+
+    /// The series of a route on a version: the same one for as long as somebody holds it. For compile time;
+    /// who resolves many routes of a version uses [`VersionSeries::route`].
+    #[must_use]
+    pub fn route(&self, service: &Name, version: &Name, route: &Name) -> Arc<RouteSeries> {
+        self.version(service, version).route(route)
+    }
+
+    /// The series of a listener: the same one for as long as somebody holds it.
+    #[must_use]
+    pub fn listener(&self, listener: &Name) -> Arc<ListenerSeries> {
+        self.listeners.resolve(listener.clone(), || ListenerSeries::new(listener.clone(), self.shards()))
+    }
+
+    /// The series of requests that no version was chosen for: refused by the guard or matched by no route.
+    /// Its service, version and route are empty.
+    #[must_use]
+    pub const fn unmatched(&self) -> &Arc<RouteSeries> {
         &self.unmatched
+    }
+
+    /// Remembers every version's totals as of `now`. To be called once a second; a late or missed call makes
+    /// windows longer, not wrong.
+    pub fn tick(&self, now: Instant) {
+        {
+            let mut last = self.last_tick.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = now.max(*last);
+        }
+        for version in self.versions.live(VersionSeries::has_traffic) {
+            version.tick(now);
+        }
     }
 
     /// All metrics as text, of media type [`super::CONTENT_TYPE`].
     #[must_use]
-    pub fn exposition(self: &Arc<Self>) -> Vec<u8> {
+    pub fn exposition(&self) -> String {
         super::exposition(self)
     }
 
-    /// Moves the windows of all versions on. Call it about once a second.
-    pub fn tick(&self, now: Instant) {
-        for series in self.versions.live(|_| true) {
-            series.tick(now);
-        }
-    }
-
-    /// Puts the facts of a new snapshot on `/metrics`.
+    /// Replaces what the snapshot says about itself.
     pub fn publish(&self, facts: Facts) {
-        self.facts.store(Arc::new(facts));
+        self.facts.store(Arc::new(facts.in_order()));
     }
 
-    /// Counts a reload.
-    pub fn reloaded(&self, success: bool, now: SystemTime) {
-        if success {
-            self.reloads.success.fetch_add(1, Ordering::Relaxed);
-            let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            self.reloads.last_success.store(seconds, Ordering::Relaxed);
-        } else {
-            self.reloads.failure.fetch_add(1, Ordering::Relaxed);
-        }
-        self.reloads.last_successful.store(u64::from(success), Ordering::Relaxed);
+    /// The configuration of the start is in effect. It counts as the last success and not as a reload.
+    pub fn config_loaded(&self, at: SystemTime) {
+        let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+        self.reloads.last_success_ms.store(millis, Ordering::Relaxed);
+        self.reloads.last_succeeded.store(true, Ordering::Relaxed);
     }
 
-    /// Counts access log lines that were dropped because nobody took them in time.
-    pub(super) fn log_dropped(&self, lines: u64) {
-        self.log_dropped.fetch_add(lines, Ordering::Relaxed);
+    /// A reload took effect, or found that what is in effect is current.
+    pub fn reload_succeeded(&self, at: SystemTime) {
+        self.config_loaded(at);
+        self.reloads.succeeded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A reload was refused; what was in effect stays.
+    pub fn reload_failed(&self) {
+        self.reloads.last_succeeded.store(false, Ordering::Relaxed);
+        self.reloads.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counter of access log lines that were dropped, to be given to the log.
+    #[must_use]
+    pub fn lines_dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lines_dropped)
+    }
+
+    /// All versions that somebody holds, in order of their names.
+    pub(super) fn live_versions(&self) -> Vec<Arc<VersionSeries>> {
+        let mut versions = self.versions.live(|_| true);
+        versions.sort_unstable_by(|a, b| (a.service(), a.version()).cmp(&(b.service(), b.version())));
+        versions
+    }
+
+    /// All listeners that somebody holds, in order of their names.
+    pub(super) fn live_listeners(&self) -> Vec<Arc<ListenerSeries>> {
+        let mut listeners = self.listeners.live(|_| true);
+        listeners.sort_unstable_by(|a, b| a.listener().cmp(b.listener()));
+        listeners
+    }
+
+    pub(super) fn facts(&self) -> Arc<Facts> {
+        self.facts.load_full()
+    }
+
+    pub(super) const fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    pub(super) const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) const fn process(&self) -> &ProcessCollector {
+        &self.process
+    }
+
+    fn shards(&self) -> usize {
+        shards_for(self.options.threads)
+    }
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::label::Outcome;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn recorder() -> Arc<Recorder> {
+        Recorder::new(Options { threads: 2, version: "1.2.3", revision: "abc", started: Instant::now() })
+    }
+
+    #[test]
+    fn a_series_keeps_its_counts_while_anything_of_it_is_held() {
+        let recorder = recorder();
+        let names: [Name; 3] = ["shop".into(), "v1".into(), "checkout".into()];
+        let [service, version, route] = &names;
+        let held = recorder.route(service, version, route);
+        held.finish(Outcome::Status(200), MS);
+        // A reload: the new snapshot resolves before the old one goes.
+        let next = recorder.route(service, version, route);
+        assert!(Arc::ptr_eq(&held, &next));
+        drop(held);
+        assert_eq!(next.version().requests_total(), 1);
+        assert_eq!(recorder.live_versions().len(), 2, "the version and the unmatched");
+        drop(next);
+        assert_eq!(recorder.live_versions().len(), 1);
+        assert_eq!(recorder.route(service, version, route).version().requests_total(), 0);
+    }
+
+    #[test]
+    fn limits_become_edges_of_a_new_series_and_leave_an_old_one_alone() {
+        let recorder = recorder();
+        let with = recorder.version_with(&"a".into(), &"v".into(), &[250 * MS]);
+        assert!(with.edges().seconds().any(|edge| edge == 0.25));
+        assert!(Arc::ptr_eq(&with, &recorder.version(&"a".into(), &"v".into())));
+        assert!(recorder.version(&"b".into(), &"v".into()).edges().seconds().all(|edge| edge != 0.25));
+    }
+
+    #[test]
+    fn a_tick_reaches_every_version_and_a_late_born_one_is_not_older_than_it_is() {
+        let started = Instant::now();
+        let recorder = Recorder::new(Options { threads: 1, version: "", revision: "", started });
+        let at = |seconds| started + Duration::from_secs(seconds);
+        (1..=100).for_each(|second| recorder.tick(at(second)));
+        recorder.tick(at(50)); // time that goes back is ignored
+        let route = recorder.route(&"s".into(), &"v".into(), &"r".into());
+        route.finish(Outcome::Status(200), MS);
+        recorder.tick(at(101));
+        route.finish(Outcome::Status(200), MS);
+        let stats = route.version().window(Duration::from_secs(60), at(102));
+        assert_eq!((stats.requests(), stats.covered), (2, Duration::from_secs(2)));
+        let stats = route.version().window(Duration::from_secs(1), at(102));
+        assert_eq!((stats.requests(), stats.covered), (1, Duration::from_secs(1)));
     }
 }

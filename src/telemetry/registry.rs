@@ -46,20 +46,13 @@ impl<K: Eq + Hash, S> Registry<K, S> {
     /// The series that somebody holds and that are `wanted`, in no order. Entries of others are forgotten.
     pub(super) fn live(&self, wanted: impl Fn(&S) -> bool) -> Vec<Arc<S>> {
         let mut live = Vec::new();
-        let mut doomed = Vec::new();
-        self.lock().by_key.retain(|_, series| match series.upgrade() {
-            Some(series) => {
-                if wanted(&series) {
-                    live.push(series);
-                } else {
-                    // Were this the last reference, dropping it here would run the drop under the lock.
-                    doomed.push(series);
-                }
-                true
+        self.lock().by_key.retain(|_, series| {
+            let Some(series) = series.upgrade() else { return false };
+            if wanted(&series) {
+                live.push(series);
             }
-            None => false,
+            true
         });
-        drop(doomed);
         live
     }
 

@@ -1,249 +1,352 @@
-//! The counters of one version, one route and one listener: what a request writes, and how it is read.
+//! The handles that a request counts with: one series per route of a version, one per version.
+//!
+//! A handle is found once, when a snapshot is compiled, and held by it; a request follows pointers from
+//! there. A series without traffic is small (there may be 100,000 routes): its counters are allocated when
+//! the first request comes, outside of any lock.
+//!
+//! What a request costs at its end is three relaxed additions on lines that only its thread writes: one to
+//! the code of its route, one to its version's bucket, and one to the sum of durations. The bucket is one of
+//! class × duration, so the totals by class cost no addition of their own.
+//!
+//! ```text
+//! counters of a version, one copy per thread
+//!   0        sum of durations, µs             13   upstream errors by kind
+//!   1        sum of upstream durations, µs    19   drain cuts by kind
+//!   2        in flight                        24   upstream duration by bucket
+//!   3        streams open by kind             24 + n      duration by bucket, class 1xx
+//!   7        decisions by reason              24 + 2 n    duration by bucket, class 2xx …
+//!   11       retries by reason
+//! ```
+//!
+//! Sums are whole microseconds, rounded to the nearest: nanoseconds would overflow after three weeks of
+//! 10,000 requests at a time, and a float would lose small additions to a large sum.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::model::Name;
 
 use super::code::Codes;
 use super::histogram::Edges;
-use super::label::{Class, ConnectionRefusal, CutKind, DecisionReason, Outcome, RetryReason, StreamKind, UpstreamError};
+use super::label::{Class, CutKind, DecisionReason, Outcome, RetryReason, StreamKind, UpstreamError};
+use super::registry::Registry;
 use super::sharded::Sharded;
 use super::window::{Totals, Window, WindowStats};
-use crate::model::Name;
 
-/// Requests of one route to one version, by code.
-#[derive(Debug)]
-pub struct RouteSeries {
-    pub(super) service: Name,
-    pub(super) version: Name,
-    pub(super) route: Name,
-    pub(super) codes: Codes,
-}
+const SUM: usize = 0;
+const UPSTREAM_SUM: usize = 1;
+const IN_FLIGHT: usize = 2;
+const STREAMS: usize = 3;
+const DECISIONS: usize = STREAMS + StreamKind::ALL.len();
+const RETRIES: usize = DECISIONS + DecisionReason::ALL.len();
+const ERRORS: usize = RETRIES + RetryReason::ALL.len();
+const CUTS: usize = ERRORS + UpstreamError::ALL.len();
+const BUCKETS: usize = CUTS + CutKind::ALL.len();
 
-impl RouteSeries {
-    pub(super) fn new(service: Name, version: Name, route: Name, shards: usize) -> Self {
-        Self { service, version, route, codes: Codes::new(shards) }
-    }
-
-    /// Counts a finished request.
-    pub fn finished(&self, outcome: Outcome) {
-        self.codes.count(outcome);
-    }
-}
-
-/// Slots of the rare events of a version, one after the other.
-mod rare {
-    use super::{CutKind, DecisionReason, RetryReason, StreamKind, UpstreamError};
-
-    pub(super) const STREAMS: usize = 0;
-    pub(super) const ERRORS: usize = STREAMS + StreamKind::ALL.len();
-    pub(super) const RETRIES: usize = ERRORS + UpstreamError::ALL.len();
-    pub(super) const CUTS: usize = RETRIES + RetryReason::ALL.len();
-    pub(super) const DECISIONS: usize = CUTS + CutKind::ALL.len();
-    pub(super) const IN_FLIGHT: usize = DECISIONS + DecisionReason::ALL.len();
-    pub(super) const WIDTH: usize = IN_FLIGHT + 1;
-}
-
-/// Everything that is counted of one version. Writing is a few relaxed additions on the thread's own lines.
+/// What one version of a service did. Obtained from [`Recorder::version`](super::Recorder::version).
 #[derive(Debug)]
 pub struct VersionSeries {
-    pub(super) service: Name,
-    pub(super) version: Name,
-    pub(super) edges: Arc<Edges>,
-    events: Sharded,
-    /// Classes, then the buckets of the request duration, then its sum in microseconds.
-    requests: Sharded,
-    /// The buckets of the upstream duration, then its sum in microseconds.
-    upstream: Sharded,
-    /// Written by the ticking task and read by people, never by a request.
+    service: Name,
+    version: Name,
+    shards: usize,
+    edges: Arc<Edges>,
+    counters: OnceLock<Sharded>,
+    routes: Registry<Name, RouteSeries>,
+    /// A tick writes and whoever asks for the last minute reads; no request comes here.
     window: Mutex<Window>,
 }
 
 impl VersionSeries {
-    pub(super) fn new(service: Name, version: Name, shards: usize, born: Instant) -> Self {
-        let edges = Arc::new(Edges::standard());
-        let buckets = edges.buckets();
+    /// A series with everything at zero at `born`.
+    pub(super) fn new(service: Name, version: Name, shards: usize, edges: Arc<Edges>, born: Instant) -> Self {
         Self {
             service,
             version,
+            shards,
             edges,
-            events: Sharded::new(shards, rare::WIDTH),
-            requests: Sharded::new(shards, Class::ALL.len() + buckets + 1),
-            upstream: Sharded::new(shards, buckets + 1),
+            counters: OnceLock::new(),
+            routes: Registry::new(),
             window: Mutex::new(Window::new(born)),
         }
     }
 
-    /// A request goes to this version, for `reason`; it is in flight until [`VersionSeries::finished`].
-    pub fn entered(&self, reason: DecisionReason) {
-        self.events.add(rare::DECISIONS + reason.index(), 1);
-        self.events.add(rare::IN_FLIGHT, 1);
+    /// The service's name.
+    #[must_use]
+    pub const fn service(&self) -> &Name {
+        &self.service
     }
 
-    /// A request is over, `duration` after it came.
-    pub fn finished(&self, outcome: Outcome, duration: Duration) {
-        let buckets = Class::ALL.len();
-        self.requests.add(outcome.class().index(), 1);
-        self.requests.add(buckets + self.edges.bucket(duration), 1);
-        self.requests.add(buckets + self.edges.buckets(), micros(duration));
-        self.events.sub_one(rare::IN_FLIGHT);
+    /// The version's name.
+    #[must_use]
+    pub const fn version(&self) -> &Name {
+        &self.version
     }
 
-    /// An endpoint sent its first byte, `duration` after it was asked.
-    pub fn upstream(&self, duration: Duration) {
-        self.upstream.add(self.edges.bucket(duration), 1);
-        self.upstream.add(self.edges.buckets(), micros(duration));
+    /// The edges of this version's histograms.
+    #[must_use]
+    pub const fn edges(&self) -> &Arc<Edges> {
+        &self.edges
     }
 
-    /// A request became a stream, until [`VersionSeries::stream_closed`].
-    pub fn stream_opened(&self, kind: StreamKind) {
-        self.events.add(rare::STREAMS + kind.index(), 1);
+    /// The series of `route` on this version: the same one for as long as somebody holds it. It keeps this
+    /// series alive. For compile time; it takes a lock.
+    #[must_use]
+    pub fn route(self: &Arc<Self>, route: &Name) -> Arc<RouteSeries> {
+        self.routes.resolve(route.clone(), || RouteSeries {
+            version: Arc::clone(self),
+            route: route.clone(),
+            codes: OnceLock::new(),
+        })
     }
 
-    /// A stream is over.
-    pub fn stream_closed(&self, kind: StreamKind) {
-        self.events.sub_one(rare::STREAMS + kind.index());
+    /// A request began: it is in flight until the returned value is dropped.
+    pub fn enter(self: &Arc<Self>) -> Open {
+        Open::new(self, IN_FLIGHT)
     }
 
-    /// An attempt failed.
+    /// A request turned out to be a stream: it is open until the returned value is dropped. It also stays in
+    /// flight.
+    pub fn stream(self: &Arc<Self>, kind: StreamKind) -> Open {
+        Open::new(self, STREAMS + kind.index())
+    }
+
+    /// A request was given to this version for `reason`.
+    #[inline]
+    pub fn decided(&self, reason: DecisionReason) {
+        self.counters().add(DECISIONS + reason.index(), 1);
+    }
+
+    /// An attempt of this version failed in this way; every attempt counts, also those that are repeated.
+    #[inline]
     pub fn upstream_error(&self, kind: UpstreamError) {
-        self.events.add(rare::ERRORS + kind.index(), 1);
+        self.counters().add(ERRORS + kind.index(), 1);
     }
 
-    /// An attempt is repeated.
+    /// An attempt was repeated for `reason`.
+    #[inline]
     pub fn retried(&self, reason: RetryReason) {
-        self.events.add(rare::RETRIES + reason.index(), 1);
+        self.counters().add(RETRIES + reason.index(), 1);
     }
 
-    /// A drain, or the end of the process, cut a request or stream.
+    /// A drain cut work of this `kind`.
+    #[inline]
     pub fn cut(&self, kind: CutKind) {
-        self.events.add(rare::CUTS + kind.index(), 1);
+        self.counters().add(CUTS + kind.index(), 1);
+    }
+
+    /// An endpoint sent the first byte of its response `after` the request was sent to it.
+    #[inline]
+    pub fn upstream_answered(&self, after: Duration) {
+        let counters = self.counters();
+        counters.add(BUCKETS + self.edges.bucket(after), 1);
+        counters.add(UPSTREAM_SUM, micros(after));
+    }
+
+    /// Requests finished since the series is known.
+    #[must_use]
+    pub fn requests_total(&self) -> u64 {
+        self.totals().by_class.iter().sum()
     }
 
     /// Requests in flight, streams included.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.events.gauge(rare::IN_FLIGHT)
+        self.gauge(IN_FLIGHT)
     }
 
-    /// Open streams of one kind.
+    /// Open streams of `kind`.
     #[must_use]
     pub fn streams_open(&self, kind: StreamKind) -> u64 {
-        self.events.gauge(rare::STREAMS + kind.index())
+        self.gauge(STREAMS + kind.index())
     }
 
-    /// Attempts that failed.
-    #[must_use]
-    pub fn upstream_errors(&self, kind: UpstreamError) -> u64 {
-        self.events.sum(rare::ERRORS + kind.index())
-    }
-
-    /// Attempts that were repeated.
-    #[must_use]
-    pub fn retries(&self, reason: RetryReason) -> u64 {
-        self.events.sum(rare::RETRIES + reason.index())
-    }
-
-    /// Requests by why they went here.
+    /// Requests given to this version for `reason`.
     #[must_use]
     pub fn decisions(&self, reason: DecisionReason) -> u64 {
-        self.events.sum(rare::DECISIONS + reason.index())
+        self.sum(DECISIONS + reason.index())
     }
 
-    /// What drains cut.
+    /// Failed attempts of `kind`.
+    #[must_use]
+    pub fn upstream_errors(&self, kind: UpstreamError) -> u64 {
+        self.sum(ERRORS + kind.index())
+    }
+
+    /// Repeated attempts for `reason`.
+    #[must_use]
+    pub fn retries(&self, reason: RetryReason) -> u64 {
+        self.sum(RETRIES + reason.index())
+    }
+
+    /// Work of `kind` that drains cut.
     #[must_use]
     pub fn cuts(&self, kind: CutKind) -> u64 {
-        self.events.sum(rare::CUTS + kind.index())
+        self.sum(CUTS + kind.index())
     }
 
-    /// Requests finished.
-    #[must_use]
-    pub fn requests_total(&self) -> u64 {
-        Class::ALL.iter().map(|class| self.requests.sum(class.index())).sum()
-    }
-
-    /// What happened in the last `span` before `now`.
+    /// What happened in the last `span` before `now`. A minute is remembered, in steps of a second; see
+    /// [`WindowStats::covered`].
     #[must_use]
     pub fn window(&self, span: Duration, now: Instant) -> WindowStats {
-        let totals = self.totals();
-        self.window.lock().unwrap_or_else(PoisonError::into_inner).stats(now, span, &totals, Arc::clone(&self.edges))
+        // The lock first: totals that are read before it could be older than the newest copy.
+        let window = self.lock_window();
+        window.stats(now, span, &self.totals(), Arc::clone(&self.edges))
     }
 
+    /// Remembers the totals as of `now`.
     pub(super) fn tick(&self, now: Instant) {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.has_traffic() {
+            return;
+        }
+        let mut window = self.lock_window();
         if window.is_due(now) {
             window.keep(now, &self.totals());
         }
     }
 
+    /// Whether anything was ever counted here.
+    pub(super) fn has_traffic(&self) -> bool {
+        self.counters.get().is_some()
+    }
+
+    /// The routes of this version on which requests finished, in order of their names.
+    pub(super) fn routes_with_traffic(&self) -> Vec<Arc<RouteSeries>> {
+        let mut routes = self.routes.live(|route| route.codes.get().is_some());
+        routes.sort_unstable_by(|a, b| a.route.cmp(&b.route));
+        routes
+    }
+
+    /// The histogram of durations: counts by bucket and the sum in microseconds.
+    pub(super) fn durations(&self) -> (Vec<u64>, u64) {
+        (self.totals().buckets, self.sum(SUM))
+    }
+
+    /// The histogram of upstream durations: counts by bucket and the sum in microseconds.
+    pub(super) fn upstream_durations(&self) -> (Vec<u64>, u64) {
+        let buckets = (0..self.edges.buckets()).map(|bucket| self.sum(BUCKETS + bucket));
+        (buckets.collect(), self.sum(UPSTREAM_SUM))
+    }
+
+    /// Finished requests by class and by bucket. Both are sums of the same counters, so they always agree.
     fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        totals.by_class.iter_mut().enumerate().for_each(|(at, total)| *total = self.requests.sum(at));
-        totals.buckets = self.request_buckets().0;
+        let buckets = self.edges.buckets();
+        let mut totals = Totals { by_class: [0; Class::ALL.len()], buckets: vec![0; buckets] };
+        for (class, by_class) in totals.by_class.iter_mut().enumerate() {
+            for (bucket, by_bucket) in totals.buckets.iter_mut().enumerate() {
+                let count = self.sum(BUCKETS + (class + 1) * buckets + bucket);
+                *by_class += count;
+                *by_bucket += count;
+            }
+        }
         totals
     }
 
-    /// Counts by bucket, and the sum in seconds.
-    pub(super) fn request_buckets(&self) -> (Vec<u64>, f64) {
-        let first = Class::ALL.len();
-        let buckets = (0..self.edges.buckets()).map(|at| self.requests.sum(first + at)).collect();
-        (buckets, seconds(self.requests.sum(first + self.edges.buckets())))
+    #[inline]
+    fn finish(&self, class: Class, duration: Duration) {
+        let counters = self.counters();
+        let bucket = (class.index() + 1) * self.edges.buckets() + self.edges.bucket(duration);
+        counters.add(BUCKETS + bucket, 1);
+        counters.add(SUM, micros(duration));
     }
 
-    /// Counts by bucket, and the sum in seconds.
-    pub(super) fn upstream_buckets(&self) -> (Vec<u64>, f64) {
-        let buckets = (0..self.edges.buckets()).map(|at| self.upstream.sum(at)).collect();
-        (buckets, seconds(self.upstream.sum(self.edges.buckets())))
+    #[inline]
+    fn counters(&self) -> &Sharded {
+        let width = || BUCKETS + (1 + Class::ALL.len()) * self.edges.buckets();
+        get_or_make(&self.counters, || Sharded::new(self.shards, width()))
+    }
+
+    fn sum(&self, slot: usize) -> u64 {
+        self.counters.get().map_or(0, |counters| counters.sum(slot))
+    }
+
+    fn gauge(&self, slot: usize) -> u64 {
+        self.counters.get().map_or(0, |counters| counters.gauge(slot))
+    }
+
+    fn lock_window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a sum of seconds on a metric needs no more than 53 bits")]
-fn seconds(micros: u64) -> f64 {
-    micros as f64 / 1e6
-}
-
-/// The connections of one listener.
+/// What one route did on one version. Obtained from [`VersionSeries::route`] or
+/// [`Recorder::route`](super::Recorder::route).
 #[derive(Debug)]
-pub struct ListenerSeries {
-    pub(super) name: Name,
-    counts: Sharded,
+pub struct RouteSeries {
+    version: Arc<VersionSeries>,
+    route: Name,
+    codes: OnceLock<Box<Codes>>,
 }
 
-const OPEN: usize = 0;
-const REFUSED: usize = 1;
-
-impl ListenerSeries {
-    pub(super) fn new(name: Name, shards: usize) -> Self {
-        Self { name, counts: Sharded::new(shards, REFUSED + ConnectionRefusal::ALL.len()) }
-    }
-
-    /// A connection was accepted; it is open until [`ListenerSeries::closed`].
-    pub fn opened(&self) {
-        self.counts.add(OPEN, 1);
-    }
-
-    /// A connection is closed.
-    pub fn closed(&self) {
-        self.counts.sub_one(OPEN);
-    }
-
-    /// A connection was closed before it carried a request.
-    pub fn refused(&self, why: ConnectionRefusal) {
-        self.counts.add(REFUSED + why.index(), 1);
-    }
-
-    /// Connections open now.
+impl RouteSeries {
+    /// The version that this route's requests went to.
     #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.counts.gauge(OPEN)
+    pub const fn version(&self) -> &Arc<VersionSeries> {
+        &self.version
     }
 
-    /// Connections refused.
+    /// The route's name.
     #[must_use]
-    pub fn refusals(&self, why: ConnectionRefusal) -> u64 {
-        self.counts.sum(REFUSED + why.index())
+    pub const fn route(&self) -> &Name {
+        &self.route
+    }
+
+    /// A request finished: the one call at its end. Three relaxed additions.
+    ///
+    /// `duration` is what the client saw: from the first byte of the request to the last of the response,
+    /// and for upgraded connections and event streams to the first byte of the response.
+    #[inline]
+    pub fn finish(&self, outcome: Outcome, duration: Duration) {
+        get_or_make(&self.codes, || Box::new(Codes::new(self.version.shards))).count(outcome);
+        self.version.finish(outcome.class(), duration);
+    }
+
+    /// How often each code was answered: the label and the count.
+    #[must_use]
+    pub fn requests_by_code(&self) -> Vec<(String, u64)> {
+        let totals = self.codes.get().map(|codes| codes.totals()).unwrap_or_default();
+        totals.into_iter().map(|(code, count)| (code.label(), count)).collect()
     }
 }
+
+/// Something that is open on a version: a request in flight or a stream. Dropping it closes it, so a request
+/// that is cancelled at any point leaves nothing behind.
+#[derive(Debug)]
+#[must_use = "what is dropped is no longer open"]
+pub struct Open {
+    series: Arc<VersionSeries>,
+    slot: usize,
+}
+
+impl Open {
+    fn new(series: &Arc<VersionSeries>, slot: usize) -> Self {
+        series.counters().add(slot, 1);
+        Self { series: Arc::clone(series), slot }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.series.counters().sub_one(self.slot);
+    }
+}
+
+/// The value of `cell`; made and put there if there is none. Making it happens outside of the cell: threads
+/// that come at once may each make one, and none waits for another's allocation.
+#[inline]
+fn get_or_make<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
+    match cell.get() {
+        Some(value) => value,
+        None => {
+            let made = make();
+            cell.get_or_init(|| made)
+        }
+    }
+}
+
+/// Whole microseconds, rounded to the nearest.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from((duration.as_nanos() + 500) / 1_000).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,9 +15,12 @@
 mod harness;
 mod harness_selftest;
 
+mod docs;
 mod drain;
 mod forward;
+mod packaging;
 mod reload;
 mod shutdown;
 mod split;
 mod streams;
+mod tidy;

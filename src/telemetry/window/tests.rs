@@ -132,8 +132,7 @@ proptest! {
             }
         }
         let span = Duration::from_millis(span_ms);
-        let oldest = (history.len() - 1).saturating_sub(KEPT).min(history.len() - 1);
-        let known = if history.len() > KEPT { &history[oldest + 1..] } else { &history[..] };
+        let known = if history.len() > KEPT { &history[history.len() - KEPT..] } else { &history[..] };
         let base = known.iter().rev().find(|(at, _)| *at + span <= now).unwrap_or(&known[0]);
         prop_assert_eq!(requests(&window, now, span, total), (total - base.1, now - base.0));
     }

@@ -81,7 +81,11 @@ fn matches_whole(pattern: &str, text: &str) -> bool {
 
 fn header_matches(header: &HeaderMatch, request: &Head) -> bool {
     let value = request.header(&header.name).map(|value| str::from_utf8(value).unwrap());
+    if header.test == HeaderTest::Absent {
+        return value.is_none();
+    }
     value.is_some_and(|value| match &header.test {
+        HeaderTest::Absent => false,
         HeaderTest::Present => true,
         HeaderTest::Exact(text) => value == text,
         HeaderTest::Prefix(text) => value.starts_with(text),

@@ -1,0 +1,60 @@
+//! Where the lines of the access log go: stdout, stderr or a file that can be opened anew.
+//!
+//! Written without a buffer of the standard library, so that a failed write says how much of it arrived.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where lines go.
+pub(super) trait Sink: Send + 'static {
+    /// Writes some of `bytes` and says how many. It may block.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Goes on in whatever now has the file's name. What cannot be opened anew does nothing.
+    fn reopen(&mut self) -> io::Result<()>;
+}
+
+/// A stream of the process or a file.
+#[derive(Debug)]
+pub(super) struct Output {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl Output {
+    pub(super) fn stdout() -> io::Result<Self> {
+        let file = io::stdout().as_fd().try_clone_to_owned()?.into();
+        Ok(Self { file, path: None })
+    }
+
+    pub(super) fn stderr() -> io::Result<Self> {
+        let file = io::stderr().as_fd().try_clone_to_owned()?.into();
+        Ok(Self { file, path: None })
+    }
+
+    pub(super) fn file(path: PathBuf) -> io::Result<Self> {
+        Ok(Self { file: open(&path)?, path: Some(path) })
+    }
+}
+
+impl Sink for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Some(path) = &self.path {
+            self.file = open(path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Appending, so that rotation by copy and truncate works as well. Not readable by others: addresses of
+/// clients are personal data.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}

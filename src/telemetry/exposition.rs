@@ -1,0 +1,334 @@
+//! `/metrics`: what the recorder knows, as Prometheus reads it.
+//!
+//! One walk over all series makes metric families of the `prometheus` crate. [`Families`] hands them to a
+//! registry of that crate; [`exposition`] writes them as text. The crate's values are large (about a
+//! kilobyte per sample), so the text is written in portions: with 100,000 routes under traffic the
+//! intermediate form stays below a megabyte, and only the text itself grows.
+//!
+//! What is exposed of a version: requests in flight always; everything else once anything was counted on it,
+//! and then every label value of it with 0, so that a rate sees the first error. A route appears with its
+//! first finished request.
+//!
+//! Invariants: nothing is written that is not in [`METRICS`](super::metric::METRICS); a request is never
+//! slowed by a scrape, they share atomics and no lock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
+use prometheus::{Encoder, TextEncoder};
+
+use crate::model::EndpointState;
+
+use super::label::{ConnectionRefusal, CutKind, DecisionReason, RetryReason, StreamKind, UpstreamError};
+use super::listener::ListenerSeries;
+use super::metric::{self, Kind, METRICS, Metric};
+use super::recorder::Recorder;
+use super::series::VersionSeries;
+
+/// The media type of [`exposition`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Samples that are in the crate's form at a time.
+const PORTION: usize = 512;
+
+/// All metrics in the text format, version 0.0.4.
+#[must_use]
+pub fn exposition(recorder: &Recorder) -> String {
+    let mut text = Text::default();
+    walk(recorder, PORTION, &mut |family| text.append(&family));
+    recorder.process().collect().iter().for_each(|family| text.append(family));
+    String::from_utf8(text.bytes).unwrap_or_default()
+}
+
+/// The recorder as a collector for a registry of the `prometheus` crate.
+#[derive(Debug)]
+pub struct Families {
+    recorder: Arc<Recorder>,
+    descriptions: Vec<Desc>,
+}
+
+impl Families {
+    /// A collector of what `recorder` knows, without `process_*`.
+    #[must_use]
+    pub fn new(recorder: Arc<Recorder>) -> Self {
+        let describe = |metric: &Metric| {
+            let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, Default::default()).ok()
+        };
+        Self { recorder, descriptions: METRICS.iter().filter_map(describe).collect() }
+    }
+}
+
+impl Collector for Families {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = Vec::new();
+        walk(&self.recorder, usize::MAX, &mut |family| families.push(family));
+        families
+    }
+}
+
+/// The text so far, and whose samples came last.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    last: String,
+}
+
+impl Text {
+    /// Appends a portion of a family. Only the first portion brings `# HELP` and `# TYPE`.
+    fn append(&mut self, family: &MetricFamily) {
+        let start = self.bytes.len();
+        if let Err(error) = TextEncoder::new().encode(std::slice::from_ref(family), &mut self.bytes) {
+            // The encoder refuses only families without a name or samples, and neither is made here.
+            tracing::warn!(metric = family.name(), %error, "left a metric out of the exposition");
+            self.bytes.truncate(start);
+            return;
+        }
+        if self.last == family.name() {
+            let head = self.bytes.get(start..).unwrap_or_default().split_inclusive(|byte| *byte == b'\n');
+            let head: usize = head.take_while(|line| line.starts_with(b"#")).map(<[u8]>::len).sum();
+            self.bytes.drain(start..start + head);
+        } else {
+            family.name().clone_into(&mut self.last);
+        }
+    }
+}
+
+/// Hands all families to `out`, in portions of at most `portion` samples; portions of one family follow one
+/// another.
+fn walk(recorder: &Recorder, portion: usize, out: &mut dyn FnMut(MetricFamily)) {
+    let all = recorder.live_versions();
+    let busy: Vec<_> = all.iter().filter(|version| version.has_traffic()).map(Arc::as_ref).collect();
+    let family = &mut Portions { portion, out };
+
+    requests(family.of(&metric::REQUESTS), &busy);
+    histograms(family.of(&metric::REQUEST_DURATION), &busy, VersionSeries::durations);
+    histograms(family.of(&metric::UPSTREAM_DURATION), &busy, VersionSeries::upstream_durations);
+    in_flight(family.of(&metric::IN_FLIGHT), &all);
+    by_word(family.of(&metric::STREAMS), &busy, VersionSeries::streams_open, &STREAM_KINDS);
+    by_word(family.of(&metric::UPSTREAM_ERRORS), &busy, VersionSeries::upstream_errors, &UPSTREAM_KINDS);
+    by_word(family.of(&metric::UPSTREAM_RETRIES), &busy, VersionSeries::retries, &RETRY_REASONS);
+    weights(family.of(&metric::SPLIT_WEIGHT), recorder);
+    by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);
+    endpoints(family, recorder);
+    by_word(family.of(&metric::DRAIN_CUT), &busy, VersionSeries::cuts, &CUT_KINDS);
+    config(family, recorder);
+    listeners(family, &recorder.live_listeners());
+    family.of(&metric::ACCESS_LOG_DROPPED).push(&[], recorder.lines_dropped().load(Ordering::Relaxed) as f64);
+    family.of(&metric::BUILD_INFO).push(&[recorder.options().version, recorder.options().revision], 1.0);
+}
+
+/// A closed set of label values and how each is spelled.
+struct Words<W: 'static> {
+    all: &'static [W],
+    word: fn(W) -> &'static str,
+}
+
+const STREAM_KINDS: Words<StreamKind> = Words { all: StreamKind::ALL, word: StreamKind::as_str };
+const UPSTREAM_KINDS: Words<UpstreamError> = Words { all: UpstreamError::ALL, word: UpstreamError::as_str };
+const RETRY_REASONS: Words<RetryReason> = Words { all: RetryReason::ALL, word: RetryReason::as_str };
+const DECISION_REASONS: Words<DecisionReason> = Words { all: DecisionReason::ALL, word: DecisionReason::as_str };
+const CUT_KINDS: Words<CutKind> = Words { all: CutKind::ALL, word: CutKind::as_str };
+
+fn by_word<W: Copy>(
+    mut samples: Samples<'_, '_>,
+    versions: &[&VersionSeries],
+    count: fn(&VersionSeries, W) -> u64,
+    words: &Words<W>,
+) {
+    for version in versions {
+        for word in words.all {
+            let labels = [version.service(), version.version(), (words.word)(*word)];
+            samples.push(&labels, count(version, *word) as f64);
+        }
+    }
+}
+
+fn in_flight(mut samples: Samples<'_, '_>, versions: &[Arc<VersionSeries>]) {
+    for version in versions {
+        samples.push(&[version.service(), version.version()], version.in_flight() as f64);
+    }
+}
+
+fn requests(mut samples: Samples<'_, '_>, versions: &[&VersionSeries]) {
+    for version in versions {
+        for route in version.routes_with_traffic() {
+            for (code, count) in route.requests_by_code() {
+                samples.push(&[version.service(), version.version(), route.route(), &code], count as f64);
+            }
+        }
+    }
+}
+
+fn histograms(mut samples: Samples<'_, '_>, versions: &[&VersionSeries], read: fn(&VersionSeries) -> (Vec<u64>, u64)) {
+    for version in versions {
+        let (counts, sum_micros) = read(version);
+        let mut through = 0;
+        let buckets = version.edges().seconds().zip(&counts).map(|(edge, count)| {
+            through += count;
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(edge);
+            bucket.set_cumulative_count(through);
+            bucket
+        });
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        // The count is the sum of the buckets that were read, so the two never disagree.
+        histogram.set_sample_count(counts.iter().sum());
+        histogram.set_sample_sum(sum_micros as f64 / 1e6);
+        samples.push_histogram(&[version.service(), version.version()], histogram);
+    }
+}
+
+fn weights(mut samples: Samples<'_, '_>, recorder: &Recorder) {
+    for fact in &recorder.facts().weights {
+        samples.push(&[&fact.service, &fact.version, "configured"], fact.configured.ratio());
+        samples.push(&[&fact.service, &fact.version, "effective"], fact.effective);
+    }
+}
+
+fn endpoints(family: &mut Portions<'_>, recorder: &Recorder) {
+    let facts = recorder.facts();
+    let mut samples = family.of(&metric::ENDPOINT_UP);
+    for fact in &facts.endpoints {
+        samples.push(&[&fact.service, &fact.version, &fact.endpoint], one_if(fact.up));
+    }
+    drop(samples);
+    let mut samples = family.of(&metric::ENDPOINT_STATE);
+    for fact in &facts.endpoints {
+        for state in EndpointState::ALL {
+            let labels = [&fact.service, &fact.version, &fact.endpoint, state.as_str()];
+            samples.push(&labels, one_if(fact.state == state));
+        }
+    }
+}
+
+fn config(family: &mut Portions<'_>, recorder: &Recorder) {
+    let reloads = recorder.reloads();
+    let mut samples = family.of(&metric::CONFIG_RELOADS);
+    samples.push(&["success"], reloads.succeeded.load(Ordering::Relaxed) as f64);
+    samples.push(&["failure"], reloads.failed.load(Ordering::Relaxed) as f64);
+    drop(samples);
+    let last = reloads.last_succeeded.load(Ordering::Relaxed);
+    family.of(&metric::CONFIG_LAST_SUCCESSFUL).push(&[], one_if(last));
+    let millis = reloads.last_success_ms.load(Ordering::Relaxed);
+    family.of(&metric::CONFIG_LAST_SUCCESS).push(&[], millis as f64 / 1e3);
+    let facts = recorder.facts();
+    if !facts.config_hash.is_empty() {
+        family.of(&metric::CONFIG_INFO).push(&[&facts.config_hash], 1.0);
+    }
+}
+
+fn listeners(family: &mut Portions<'_>, listeners: &[Arc<ListenerSeries>]) {
+    let mut samples = family.of(&metric::CONNECTIONS);
+    listeners.iter().for_each(|series| samples.push(&[series.listener()], series.connections() as f64));
+    drop(samples);
+    let mut samples = family.of(&metric::CONNECTIONS_ACCEPTED);
+    listeners.iter().for_each(|series| samples.push(&[series.listener()], series.accepted_total() as f64));
+    drop(samples);
+    let mut samples = family.of(&metric::CONNECTIONS_REFUSED);
+    for series in listeners {
+        for reason in ConnectionRefusal::ALL {
+            samples.push(&[series.listener(), reason.as_str()], series.refused_total(*reason) as f64);
+        }
+    }
+}
+
+const fn one_if(condition: bool) -> f64 {
+    if condition { 1.0 } else { 0.0 }
+}
+
+/// Where portions of families go.
+struct Portions<'a> {
+    portion: usize,
+    out: &'a mut dyn FnMut(MetricFamily),
+}
+
+impl<'a> Portions<'a> {
+    /// Collects the samples of one family, until it is dropped.
+    const fn of(&mut self, metric: &'static Metric) -> Samples<'_, 'a> {
+        Samples { metric, pending: Vec::new(), portions: self }
+    }
+}
+
+/// Samples of one family that are not handed out yet.
+struct Samples<'p, 'a> {
+    metric: &'static Metric,
+    pending: Vec<proto::Metric>,
+    portions: &'p mut Portions<'a>,
+}
+
+impl Samples<'_, '_> {
+    /// A sample of a counter or a gauge; `labels` are the values of the metric's labels, in its order.
+    fn push(&mut self, labels: &[&str], value: f64) {
+        let mut sample = self.sample(labels);
+        match self.metric.kind {
+            Kind::Counter => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(value);
+                sample.set_counter(counter);
+            }
+            Kind::Gauge | Kind::Histogram => {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(value);
+                sample.set_gauge(gauge);
+            }
+        }
+        self.keep(sample);
+    }
+
+    fn push_histogram(&mut self, labels: &[&str], histogram: proto::Histogram) {
+        let mut sample = self.sample(labels);
+        sample.set_histogram(histogram);
+        self.keep(sample);
+    }
+
+    fn sample(&self, values: &[&str]) -> proto::Metric {
+        debug_assert_eq!(values.len(), self.metric.labels.len(), "{}", self.metric.name);
+        let pair = |(name, value): (&&str, &&str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        };
+        proto::Metric::from_label(self.metric.labels.iter().zip(values).map(pair).collect())
+    }
+
+    fn keep(&mut self, sample: proto::Metric) {
+        self.pending.push(sample);
+        if self.pending.len() >= self.portions.portion {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(self.metric.name.to_owned());
+        family.set_help(self.metric.help.to_owned());
+        family.set_field_type(match self.metric.kind {
+            Kind::Counter => MetricType::COUNTER,
+            Kind::Gauge => MetricType::GAUGE,
+            Kind::Histogram => MetricType::HISTOGRAM,
+        });
+        family.set_metric(std::mem::take(&mut self.pending));
+        (self.portions.out)(family);
+    }
+}
+
+impl Drop for Samples<'_, '_> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests;

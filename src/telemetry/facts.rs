@@ -1,0 +1,57 @@
+//! What the current snapshot says about itself: weights, endpoints, the configuration's hash.
+//!
+//! These are no counts but statements, so they are replaced whole at each publish, as the snapshot is. An
+//! endpoint that left the snapshot and its drain is simply not in the next value.
+
+use crate::model::{EndpointState, Name, Weight};
+
+/// What is exposed as gauges until the next publish.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// Hash of the configuration in effect; empty until one is.
+    pub config_hash: String,
+    /// The versions' shares of their services' traffic.
+    pub weights: Vec<WeightFact>,
+    /// The endpoints, those that drain after leaving the file included.
+    pub endpoints: Vec<EndpointFact>,
+}
+
+/// A version's share of its service's traffic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightFact {
+    /// The service's name.
+    pub service: Name,
+    /// The version's name.
+    pub version: Name,
+    /// The weight of the file's split, or of the shift over it.
+    pub configured: Weight,
+    /// The share (0 to 1) that new requests without affinity get: what takes no traffic passes its share on.
+    pub effective: f64,
+}
+
+/// An endpoint and its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointFact {
+    /// The service's name.
+    pub service: Name,
+    /// The version's name.
+    pub version: Name,
+    /// The endpoint's address, as the file spells it.
+    pub endpoint: Name,
+    /// Whether it can take requests: it is healthy, as far as is known.
+    pub up: bool,
+    /// What the operator wants of it.
+    pub state: EndpointState,
+}
+
+impl Facts {
+    /// In order of identity, each identity once: two samples of one series would spoil the whole scrape.
+    pub(super) fn in_order(mut self) -> Self {
+        self.weights.sort_by(|a, b| (&a.service, &a.version).cmp(&(&b.service, &b.version)));
+        self.weights.dedup_by(|b, a| (&a.service, &a.version) == (&b.service, &b.version));
+        let identity = |fact: &EndpointFact| (fact.service.clone(), fact.version.clone(), fact.endpoint.clone());
+        self.endpoints.sort_by_cached_key(identity);
+        self.endpoints.dedup_by(|b, a| identity(a) == identity(b));
+        self
+    }
+}

@@ -1,0 +1,158 @@
+//! The table of metrics: what is exposed, of which kind, with which labels.
+//!
+//! The exposition can only write what is in here, and a test compares the documentation with it. The
+//! `process_*` metrics come from the `prometheus` crate and are not in the table.
+//!
+//! Invariants: base units; a counter ends in `_total`; label values come from the configuration or from a
+//! closed set, never from a client.
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// The names of its labels, in the order in which they are written.
+    pub labels: &'static [&'static str],
+    /// One sentence for the person who meets it on a dashboard.
+    pub help: &'static str,
+}
+
+/// What a metric's values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by bucket, with a count and a sum.
+    Histogram,
+}
+
+impl Kind {
+    /// The word after `# TYPE`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Defines the metrics as constants and lists them.
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(pub(super) const $constant: Metric =
+            Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)+
+
+        /// All metrics but `process_*`, in the order in which they are exposed.
+        pub const METRICS: &[Metric] = &[$($constant),+];
+    };
+}
+
+metrics! {
+    REQUESTS = Counter "weir_requests_total" ["service", "version", "route", "code"]
+        "Finished requests by the status their client got; client_closed if it went away before that.";
+    REQUEST_DURATION = Histogram "weir_request_duration_seconds" ["service", "version"]
+        "Duration of requests as their client saw it; for upgraded connections and event streams the time to the first byte.";
+    UPSTREAM_DURATION = Histogram "weir_upstream_duration_seconds" ["service", "version"]
+        "Time from sending a request to an endpoint to the first byte of its response.";
+    IN_FLIGHT = Gauge "weir_requests_in_flight" ["service", "version"]
+        "Requests in flight, streams included.";
+    STREAMS = Gauge "weir_streams_open" ["service", "version", "kind"]
+        "Open streams by kind.";
+    UPSTREAM_ERRORS = Counter "weir_upstream_errors_total" ["service", "version", "kind"]
+        "Failed attempts to get a response from an endpoint, those that were repeated included.";
+    UPSTREAM_RETRIES = Counter "weir_upstream_retries_total" ["service", "version", "reason"]
+        "Attempts that were repeated, by the reason for it.";
+    SPLIT_WEIGHT = Gauge "weir_split_weight_ratio" ["service", "version", "kind"]
+        "Share of the service's traffic, 0 to 1: as configured, and as in effect with what takes no traffic left out.";
+    SPLIT_DECISIONS = Counter "weir_split_decisions_total" ["service", "version", "reason"]
+        "Requests given to the version, by the reason for it.";
+    ENDPOINT_UP = Gauge "weir_endpoint_up" ["service", "version", "endpoint"]
+        "1 if the endpoint can take requests, as far as is known, else 0.";
+    ENDPOINT_STATE = Gauge "weir_endpoint_state" ["service", "version", "endpoint", "state"]
+        "1 for the state the endpoint is in, 0 for the others.";
+    DRAIN_CUT = Counter "weir_drain_cut_total" ["service", "version", "kind"]
+        "Requests and streams that were cut because their drain's deadline came.";
+    CONFIG_RELOADS = Counter "weir_config_reloads_total" ["result"]
+        "Reloads of the configuration since the start.";
+    CONFIG_LAST_SUCCESSFUL = Gauge "weir_config_last_reload_successful" []
+        "1 if the newest configuration that was read is in effect, 0 if it was refused.";
+    CONFIG_LAST_SUCCESS = Gauge "weir_config_last_reload_success_timestamp_seconds" []
+        "When a configuration last took effect, in seconds since the Unix epoch.";
+    CONFIG_INFO = Gauge "weir_config_info" ["hash"]
+        "1, with the hash of the configuration in effect.";
+    CONNECTIONS = Gauge "weir_client_connections" ["listener"]
+        "Open client connections.";
+    CONNECTIONS_ACCEPTED = Counter "weir_client_connections_accepted_total" ["listener"]
+        "Client connections accepted.";
+    CONNECTIONS_REFUSED = Counter "weir_client_connections_refused_total" ["listener", "reason"]
+        "Client connections closed before they carried a request, by the reason for it.";
+    ACCESS_LOG_DROPPED = Counter "weir_access_log_dropped_total" []
+        "Access log lines that were not written because the log could not keep up or failed.";
+    BUILD_INFO = Gauge "weir_build_info" ["version", "revision"]
+        "1, with what was built.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_carry_their_unit_and_counters_end_in_total() {
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(name.starts_with("weir_"), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            assert_eq!(
+                name.contains("duration") || name.contains("timestamp"),
+                name.ends_with("_seconds"),
+                "{name}: times are in seconds"
+            );
+            for unit in ["_ms", "_milliseconds", "_micros", "_percent", "_count", "_sum", "_bucket"] {
+                assert!(!name.ends_with(unit), "{name}");
+            }
+            assert!(metric.help.ends_with('.') && metric.help.len() < 140, "{name}");
+            assert!(!metric.labels.contains(&"le") && !metric.labels.contains(&"quantile"), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METRICS.len());
+    }
+
+    /// The list of `design.md` §7 without the rollout's metrics, which the rollout engine brings.
+    #[test]
+    fn names_and_labels_are_those_of_the_contract() {
+        const CONTRACT: &str = "\
+            weir_requests_total{service,version,route,code} weir_request_duration_seconds{service,version} \
+            weir_upstream_duration_seconds{service,version} weir_requests_in_flight{service,version} \
+            weir_streams_open{service,version,kind} weir_upstream_errors_total{service,version,kind} \
+            weir_upstream_retries_total{service,version,reason} weir_split_weight_ratio{service,version,kind} \
+            weir_split_decisions_total{service,version,reason} weir_endpoint_up{service,version,endpoint} \
+            weir_endpoint_state{service,version,endpoint,state} weir_drain_cut_total{service,version,kind} \
+            weir_config_reloads_total{result} weir_config_last_reload_successful \
+            weir_config_last_reload_success_timestamp_seconds weir_config_info{hash} \
+            weir_client_connections{listener} weir_build_info{version,revision}";
+        let ours: Vec<String> = METRICS
+            .iter()
+            .map(|metric| match metric.labels {
+                [] => metric.name.to_owned(),
+                labels => format!("{}{{{}}}", metric.name, labels.join(",")),
+            })
+            .collect();
+        for metric in CONTRACT.split_whitespace() {
+            assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
+        }
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 3, "three that the contract does not list");
+    }
+}
