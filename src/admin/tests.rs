@@ -16,7 +16,7 @@ use crate::control::{Owner, Parts};
 use crate::drain::{Bell, Kind};
 use crate::snapshot::Endpoint;
 use crate::store::Store;
-use crate::telemetry::{Build, DecisionReason, Outcome};
+use crate::telemetry::{Options, Outcome};
 
 const FILE: &str = "version: 1
 listeners: [{ name: web, address: 127.0.0.1:0 }]
@@ -42,7 +42,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("weir.yaml");
         std::fs::write(&path, FILE).unwrap();
-        let recorder = Arc::new(Recorder::new(1, Build { version: "0", revision: "test" }));
+        let recorder = Recorder::new(Options { threads: 1, version: "0", revision: "test", started: Instant::now() });
         let parts = Parts {
             config: config::load(&path, &ProcessEnvironment).unwrap(),
             path,
@@ -243,13 +243,12 @@ async fn what_was_counted_becomes_shares_rates_and_quantiles() {
     let snapshot = world.faces.current.load();
     let shop = snapshot.service("shop").unwrap();
     for (version, requests, status) in [("v1", 3_u16, 200), ("v2", 1, 500)] {
-        let series = &shop.version(version).unwrap().series;
+        let route = shop.version(version).unwrap().series.route(&"all".into());
         for _ in 0..requests {
-            series.entered(DecisionReason::Weight);
-            series.finished(Outcome::Status(status), std::time::Duration::from_millis(20));
+            route.finish(Outcome::Status(status), std::time::Duration::from_millis(20));
         }
-        series.entered(DecisionReason::Weight);
     }
+    let _open = shop.version("v1").unwrap().series.enter();
     let status = world.status().await;
     let [v1, v2] = &status.services[0].versions[..] else { panic!("two versions") };
     assert_eq!((v1.observed, v2.observed), (Some(75.0), Some(25.0)));
