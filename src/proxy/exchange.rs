@@ -186,6 +186,7 @@ impl Exchange {
     /// Returns when the exchange must be dropped. `bell` rings when drains pass deadlines, `all` turns true
     /// when everything must end.
     pub(crate) async fn watch(&self, mut bell: watch::Receiver<u64>, mut all: watch::Receiver<bool>) {
+        let mut everything = false;
         loop {
             let deadline = self.deadline();
             let alarm = async {
@@ -197,10 +198,10 @@ impl Exchange {
             tokio::select! {
                 () = self.changed.notified() => {}
                 Ok(()) = bell.changed() => {}
-                Ok(()) = all.changed() => {}
+                // Also true for an exchange that began after the word was given.
+                Ok(_) = all.wait_for(|all| *all), if !everything => everything = true,
                 () = alarm => {}
             }
-            let everything = *all.borrow_and_update();
             if self.look(Instant::now(), everything) {
                 return;
             }
