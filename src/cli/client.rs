@@ -253,8 +253,6 @@ fn refused(problem: &Problem) -> Failure {
             Failure::new(Exit::CONFIGURATION, format!("{}\n\n{}", problem.detail, list.join("\n\n")))
         }
         kind::STOPPING => Failure::new(Exit::REFUSED, &problem.detail),
-        _ if problem.status == StatusCode::UNAUTHORIZED.as_u16() => Failure::new(Exit::FAILURE, &problem.detail)
-            .help("name a file with the token by --token-file, or set WEIR_TOKEN"),
         _ => Failure::new(Exit::FAILURE, &problem.detail),
     }
 }
