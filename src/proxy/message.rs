@@ -226,10 +226,7 @@ pub(crate) fn kind_of(request: &RequestHeader, response: &ResponseHeader) -> Kin
 
 /// Whether a request is a gRPC call.
 pub(crate) fn is_grpc(request: &RequestHeader) -> bool {
-    request
-        .headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    request.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Whether a request says beforehand that it wants a stream, which may be silent for long.

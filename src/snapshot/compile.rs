@@ -158,9 +158,8 @@ impl Compiler {
         configured: Weight,
         inputs: &Inputs,
     ) -> Version {
-        let over = |endpoint: Option<&Name>| {
-            inputs.states.get(&(service.clone(), name.clone(), endpoint.cloned())).copied()
-        };
+        let over =
+            |endpoint: Option<&Name>| inputs.states.get(&(service.clone(), name.clone(), endpoint.cloned())).copied();
         let state = over(None).unwrap_or(spec.state);
         let protocol = spec.protocol.unwrap_or(file.protocol);
         let tls = spec.tls.as_ref().or(file.tls.as_ref());
@@ -213,8 +212,7 @@ impl Compiler {
         for route in &config.routes {
             let Some(service) = by_name.get(&*route.service) else { continue };
             let name = route.name.clone().unwrap_or_else(|| route_name(&route.matches));
-            let series =
-                service.versions.iter().map(|v| self.recorder.route(&service.name, &v.name, &name)).collect();
+            let series = service.versions.iter().map(|v| self.recorder.route(&service.name, &v.name, &name)).collect();
             rules.push(rule(&route.matches, Arc::new(Route { name, service: Arc::clone(service), series })));
         }
         Table::build(rules).map_err(|errors| errors.iter().map(ToString::to_string).collect())
@@ -327,5 +325,11 @@ fn rule(matches: &config::Match, target: Arc<Route>) -> Rule<Arc<Route>> {
             config::HeaderMatch::Present(false) => HeaderTest::Absent,
         },
     };
-    Rule { hosts, path, methods: matches.methods.clone(), headers: matches.headers.iter().map(header).collect(), target }
+    Rule {
+        hosts,
+        path,
+        methods: matches.methods.clone(),
+        headers: matches.headers.iter().map(header).collect(),
+        target,
+    }
 }

@@ -17,9 +17,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use self::affinity::Bands;
 pub use self::chairman::Tables;
 pub use self::exact::Splitter;
-use self::affinity::Bands;
 use super::Request;
 use crate::model::{Name, Split, Weight};
 
@@ -127,7 +127,8 @@ impl Chooser {
         let out = versions.iter().any(|version| !version.available && version.weight > Weight::ZERO);
         let failover = out.then(|| {
             let effective = among_available(versions);
-            let before = previous.and_then(|before| before.failover.as_ref()?.among.as_ref()).map(|(splitter, _)| splitter);
+            let before =
+                previous.and_then(|before| before.failover.as_ref()?.among.as_ref()).map(|(splitter, _)| splitter);
             let among = effective.iter().any(|weight| *weight > Weight::ZERO).then(|| {
                 let splitter = Splitter::compile(&split(versions, &effective), before, tables);
                 (splitter, Bands::new(&effective))

@@ -314,8 +314,7 @@ fn block_end(code: &str, from: usize) -> usize {
 /// `text` with comments and the contents of literals blanked, line breaks kept.
 fn without_comments(text: &str) -> String {
     let token =
-        Regex::new(r#"(?s)//[^\n]*|/\*|b?r(?<hashes>#*)"|b?"(?:[^"\\]|\\.)*"|b?'(?:\\.[^']*|[^'\\])'"#)
-            .unwrap();
+        Regex::new(r#"(?s)//[^\n]*|/\*|b?r(?<hashes>#*)"|b?"(?:[^"\\]|\\.)*"|b?'(?:\\.[^']*|[^'\\])'"#).unwrap();
     let mut code = String::with_capacity(text.len());
     let mut at = 0;
     while let Some(found) = token.captures_at(text, at) {

@@ -146,7 +146,8 @@ impl Course {
             Self::Many { turn, table, .. } => {
                 let Kind::Many { entitled: before, .. } = &turn.kind else { return None };
                 let same = |(name, weight): &(Name, u16)| named(name).filter(|now| now.weight == *weight);
-                let versions: Option<Box<[usize]>> = before.iter().map(|one| same(one).map(|now| now.version)).collect();
+                let versions: Option<Box<[usize]>> =
+                    before.iter().map(|one| same(one).map(|now| now.version)).collect();
                 versions.filter(|versions| versions.len() == entitled.len()).map(|versions| Self::Many {
                     turn: Arc::clone(turn),
                     table: Arc::clone(table),
@@ -275,4 +276,3 @@ impl Book {
         Turn { position: CachePadded::default(), kind: Kind::Many { entitled, table: tables.table(&owed) } }
     }
 }
-
