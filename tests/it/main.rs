@@ -15,9 +15,11 @@
 mod harness;
 mod harness_selftest;
 
+mod certificates;
 mod docs;
 mod drain;
 mod forward;
+mod memory;
 mod packaging;
 mod reload;
 mod shutdown;
