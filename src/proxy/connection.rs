@@ -116,6 +116,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 impl Connection {
     pub(crate) fn new(transport: Transport, handle: Arc<Handle>, patience: Patience) -> Self {
         let h2 = transport.alpn_h2().then(HeadTracker::default);
+        // A client that chose HTTP/2 in its handshake owes the preface, and the engine waits for it without limit.
+        handle.head_begun.store(h2.is_some(), Ordering::Release);
         Self {
             transport,
             handle,
