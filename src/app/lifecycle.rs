@@ -48,8 +48,13 @@ impl Signals {
                 _ = self.hup.recv() => {
                     notify("RELOADING=1");
                     access_log.reopen();
-                    // The outcome is logged, counted and shown by the status.
-                    let _ = control.reload().await;
+                    tokio::select! {
+                        // The outcome is logged, counted and shown by the status.
+                        _ = control.reload() => {}
+                        // A resolver that does not answer must not hold the stop up.
+                        _ = self.term.recv() => return "SIGTERM",
+                        _ = self.int.recv() => return "SIGINT",
+                    }
                     notify("READY=1");
                 }
             }
@@ -125,6 +130,11 @@ async fn wind_down(proxy: &Proxy, plan: Plan) {
     proxy.end_idle();
     // Connections that were told to end do so at once; one that does not is not waited for.
     until(Instant::now(), QUIET, || proxy.connections() == 0).await;
+    // A request that came in at the last moment was accepted, so it is served.
+    if !until(began, plan.cut(), || proxy.in_flight() == 0).await {
+        proxy.cut_all();
+    }
+    until(began, plan.deadline, || proxy.in_flight() == 0).await;
 }
 
 /// Waits until `done`, at most until `limit` after `began`; whether it was done.

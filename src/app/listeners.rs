@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use super::{Failure, wanted};
@@ -147,9 +146,11 @@ async fn face(what: &str, at: &Address) -> Result<(AdminListener, String), Failu
             Ok((AdminListener::Tcp(socket), address))
         }
         Address::Unix(path) => {
-            let socket = crate::proxy::listener::bind_unix(path).map_err(wanted(failed.clone()))?;
-            // Who may write to the socket may shift traffic.
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(wanted(failed))?;
+            // Who may write to the socket may shift traffic: it is ours alone from its first moment.
+            let mask = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o177));
+            let bound = crate::proxy::listener::bind_unix(path);
+            rustix::process::umask(mask);
+            let socket = bound.map_err(wanted(failed))?;
             Ok((AdminListener::Unix(socket), at.to_string()))
         }
     }

@@ -124,7 +124,7 @@ async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runt
         bell: bell.clone(),
     };
     let (owner, control, current) = Owner::new(parts).await.map_err(Failure::Unusable)?;
-    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, threads);
+    let proxy = engine(|| Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, threads))?;
     let bound_listeners = {
         let _traffic = traffic.enter();
         listeners::bind(&listener_settings, &current, &recorder)?
@@ -177,6 +177,14 @@ async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runt
         tracing::warn!("the last access log lines were not taken in time");
     }
     Ok(())
+}
+
+/// Builds the engine, which panics where the system's certificate authorities cannot be read.
+fn engine(build: impl FnOnce() -> Proxy) -> Result<Proxy, Failure> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(build)).map_err(|_| {
+        let help = "the system's certificate authorities cannot be read; see SSL_CERT_FILE and SSL_CERT_DIR";
+        Failure::Unusable(vec![help.to_owned()])
+    })
 }
 
 /// How long the last access log lines may take.

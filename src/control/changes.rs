@@ -78,14 +78,17 @@ fn service_changes(name: &Name, before: &Service, after: &Service) -> Vec<String
 /// Which listeners have other certificates.
 pub(super) fn certificates(before: &HashMap<Name, ListenerTls>, after: &HashMap<Name, ListenerTls>) -> Vec<String> {
     let fingerprint = |tls: &ListenerTls| -> Vec<Vec<u8>> {
-        let leaf = |certificate: &crate::tls::Certificate| certificate.key().cert.first().map(|der| der.to_vec());
-        tls.certificates.iter().filter_map(leaf).collect()
+        let chain = |certificate: &crate::tls::Certificate| {
+            certificate.key().cert.iter().map(|der| der.to_vec()).collect::<Vec<_>>()
+        };
+        tls.certificates.iter().flat_map(chain).collect()
     };
     let mut lines: Vec<String> = after
         .iter()
         .filter(|(name, tls)| {
             before.get(*name).is_none_or(|old| {
-                !Arc::ptr_eq(&old.certificates, &tls.certificates) && fingerprint(old) != fingerprint(tls)
+                let same = Arc::ptr_eq(&old.certificates, &tls.certificates) || fingerprint(old) == fingerprint(tls);
+                !same || old.client_roots != tls.client_roots
             })
         })
         .map(|(name, _)| format!("listener {name}: certificates"))

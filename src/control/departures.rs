@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -9,6 +10,10 @@ use super::Departure;
 use crate::drain::{Bell, Cut};
 use crate::model::EndpointState;
 use crate::snapshot::{Endpoint, Service, Snapshot, Version};
+
+/// A request that began on the snapshot before may still choose an endpoint that has just left, also for its
+/// second attempt; until then the endpoint is not forgotten, so that such work is seen and cut like any other.
+const LATE: Duration = Duration::from_secs(2);
 
 /// Follows every drain from its beginning to its end.
 pub(super) struct Departures {
@@ -46,7 +51,7 @@ impl Departures {
         for departure in &mut self.list {
             departure.removed = !present.contains(&departure.live.id);
         }
-        self.forget_empty();
+        self.forget_empty(now);
     }
 
     fn begin(&mut self, service: &Service, version: &Version, endpoint: &Endpoint, removed: bool, now: Instant) {
@@ -78,14 +83,18 @@ impl Departures {
         if due {
             self.bell.ring();
         }
-        self.forget_empty()
+        self.forget_empty(now)
     }
 
     /// Endpoints that left the file are forgotten when their last work has ended; those that an operator
     /// drains stay, so that people see that they are empty.
-    fn forget_empty(&mut self) -> bool {
+    fn forget_empty(&mut self, now: Instant) -> bool {
         let before = self.list.len();
-        self.list.retain(|departure| !departure.removed || departure.live.ledger.in_flight() > 0);
+        self.list.retain(|departure| {
+            !departure.removed
+                || departure.live.ledger.in_flight() > 0
+                || now.saturating_duration_since(departure.since) < LATE
+        });
         self.list.len() != before
     }
 

@@ -88,9 +88,11 @@ impl Owner {
         for line in unread {
             tracing::warn!("{line}");
         }
+        let kept = (shifts.clone(), states.clone());
         for ended in drop_outdated(&config, &mut shifts, &mut states) {
             tracing::info!("{ended}");
         }
+        forget_outdated(&durable, (&kept.0, &kept.1), (&shifts, &states));
         let inputs = Inputs {
             shifts: splits(&shifts),
             states: states.clone(),
@@ -232,17 +234,15 @@ impl Owner {
         if inputs.resolved != self.inputs.resolved {
             changes.push("addresses of DNS names".to_owned());
         }
+        if inputs.upstream_tls != self.inputs.upstream_tls {
+            changes.push("certificates towards endpoints".to_owned());
+        }
         changes.extend(ended);
         if changes.is_empty() && config.hash() == self.config.hash() {
             return Ok(Ack { revision: before.revision, changes, warnings: loaded.kept });
         }
         let next = self.compiler.compile(&config, &inputs, Some(&before)).map_err(Rejection::Unusable)?;
-        for service in self.shifts.keys().filter(|service| !shifts.contains_key(*service)) {
-            // The shift no longer applies whether or not the disk takes note: its base is not the file's.
-            if let Err(error) = self.durable.forget_shift(service) {
-                tracing::warn!(%service, %error, "an ended shift could not be forgotten");
-            }
-        }
+        forget_outdated(&self.durable, (&self.shifts, &self.states), (&shifts, &states));
         (self.config, self.shifts, self.states, self.inputs) = (config, shifts, states, inputs);
         let revision = self.publish(next);
         Ok(Ack { revision, changes, warnings: loaded.kept })
@@ -298,16 +298,36 @@ impl Owner {
             };
             wanted.push(((service.clone(), version, endpoint), own));
         }
+        let mut states = self.states.clone();
         for (key, own) in wanted {
-            if state == own {
-                self.durable.forget_state(&key).map_err(Rejection::Store)?;
-                self.states.remove(&key);
+            let kept = if state == own {
+                states.remove(&key);
+                self.durable.forget_state(&key)
             } else {
-                self.durable.keep_state(&key, state).map_err(Rejection::Store)?;
-                self.states.insert(key, state);
+                states.insert(key.clone(), state);
+                self.durable.keep_state(&key, state)
+            };
+            if let Err(error) = kept {
+                // Nothing of it is in effect, so nothing of it may come back with a restart.
+                self.restore_states(&states);
+                return Err(Rejection::Store(error));
             }
         }
+        self.states = states;
         self.recompile(format!("{target}: {state} by {}{}", by.author, reason(by)))
+    }
+
+    /// Makes durable again what is in effect where `tried` differs from it, as far as the disk lets it.
+    fn restore_states(&self, tried: &States) {
+        for key in self.states.keys().chain(tried.keys()).filter(|key| self.states.get(*key) != tried.get(*key)) {
+            let restored = match self.states.get(key) {
+                Some(state) => self.durable.keep_state(key, *state),
+                None => self.durable.forget_state(key),
+            };
+            if let Err(error) = restored {
+                tracing::error!(%error, "a state that was refused may come into effect with a restart");
+            }
+        }
     }
 
     fn recompile(&mut self, line: String) -> Outcome {
@@ -392,6 +412,25 @@ fn drop_outdated(config: &Config, shifts: &mut BTreeMap<Name, Shift>, states: &m
         }
     });
     ended
+}
+
+/// Takes from the disk what [`drop_outdated`] took away: a restart must not bring it back. It no longer applies
+/// whether or not the disk takes note.
+fn forget_outdated(
+    durable: &Durable,
+    before: (&BTreeMap<Name, Shift>, &States),
+    after: (&BTreeMap<Name, Shift>, &States),
+) {
+    for service in before.0.keys().filter(|service| !after.0.contains_key(*service)) {
+        if let Err(error) = durable.forget_shift(service) {
+            tracing::warn!(%service, %error, "an ended shift could not be forgotten");
+        }
+    }
+    for key in before.1.keys().filter(|key| !after.1.contains_key(*key)) {
+        if let Err(error) = durable.forget_state(key) {
+            tracing::warn!(service = %key.0, version = %key.1, %error, "a state of what is gone could not be forgotten");
+        }
+    }
 }
 
 fn splits(shifts: &BTreeMap<Name, Shift>) -> BTreeMap<Name, Split> {

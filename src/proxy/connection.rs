@@ -17,7 +17,7 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub(crate) struct Handle {
     requests: AtomicU32,
     head_begun: AtomicBool,
     timed_out: AtomicBool,
+    /// The status of an answer that the engine made before there was a request.
+    engine_status: AtomicU16,
 }
 
 impl Handle {
@@ -58,6 +60,7 @@ impl Handle {
             requests: AtomicU32::new(0),
             head_begun: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
+            engine_status: AtomicU16::new(0),
         })
     }
 
@@ -75,6 +78,22 @@ impl Handle {
     /// Whether no request is in flight and none has begun to arrive.
     pub(crate) fn is_idle(&self) -> bool {
         self.requests.load(Ordering::Acquire) == 0 && !self.head_begun.load(Ordering::Acquire)
+    }
+
+    /// The status of an answer that the engine made to what it could not read as a request, once.
+    pub(crate) fn take_engine_status(&self) -> Option<u16> {
+        Some(self.engine_status.swap(0, Ordering::AcqRel)).filter(|status| *status > 0)
+    }
+
+    /// Notes the status line of an answer to no request.
+    fn written(&self, bytes: &[u8]) {
+        if self.requests.load(Ordering::Acquire) == 0
+            && self.head_begun.load(Ordering::Acquire)
+            && let Some(status) = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3))
+            && let Some(status) = std::str::from_utf8(status).ok().and_then(|text| text.parse().ok())
+        {
+            self.engine_status.store(status, Ordering::Release);
+        }
     }
 
     /// Whether the connection ended because a head took too long.
@@ -116,6 +135,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 impl Connection {
     pub(crate) fn new(transport: Transport, handle: Arc<Handle>, patience: Patience) -> Self {
         let h2 = transport.alpn_h2().then(HeadTracker::default);
+        // A client that chose HTTP/2 in its handshake owes the preface, and the engine waits for it without limit.
+        handle.head_begun.store(h2.is_some(), Ordering::Release);
         Self {
             transport,
             handle,
@@ -210,6 +231,7 @@ impl AsyncWrite for Connection {
             // HTTP/2 gathers its frames itself.
             return Pin::new(&mut this.transport).poll_write(cx, buf);
         }
+        this.handle.written(buf);
         if this.pending.len() + buf.len() > GATHER_BYTES {
             ready!(this.poll_send_pending(cx))?;
             if buf.len() > GATHER_BYTES {

@@ -55,6 +55,8 @@ struct State {
     active: Option<Instant>,
     ticket: Option<Ticket>,
     lease: Option<Lease>,
+    /// The endpoint has the whole request; its time to answer runs from then on.
+    request_sent: bool,
     end: Option<(End, Instant)>,
 }
 
@@ -84,13 +86,14 @@ impl Exchange {
     }
 
     /// An endpoint was picked: its work is in flight from now on.
-    pub(crate) fn attempt(&self, ticket: Ticket, timeouts: Timeouts, now: Instant) {
+    pub(crate) fn attempt(&self, ticket: Ticket, timeouts: Timeouts, has_body: bool, now: Instant) {
         let mut state = self.state();
         state.phase = Phase::Connecting;
         state.timeouts = Some(timeouts);
         state.active = Some(now);
         state.lease = None;
         state.ticket = Some(ticket);
+        state.request_sent = !has_body;
     }
 
     /// The engine has a connection to the endpoint.
@@ -108,6 +111,15 @@ impl Exchange {
         self.state().active = Some(now);
     }
 
+    /// The last byte of the request's body was handed on.
+    pub(crate) fn request_sent(&self, now: Instant) {
+        let mut state = self.state();
+        state.active = Some(now);
+        state.request_sent = true;
+        drop(state);
+        self.changed.notify_one();
+    }
+
     /// The response head arrived; `kind` says what the response is.
     pub(crate) fn responded(&self, kind: Kind, now: Instant) {
         let mut state = self.state();
@@ -116,6 +128,9 @@ impl Exchange {
         if let Some(ticket) = &mut state.ticket {
             ticket.becomes(kind);
         }
+        drop(state);
+        // The alarm may be set for a longer time than the one that applies now.
+        self.changed.notify_one();
     }
 
     /// The connection in use must not be reused.
@@ -152,8 +167,8 @@ impl Exchange {
         }
         let (timeouts, active) = (state.timeouts?, state.active?);
         match state.phase {
-            Phase::Waiting => Some(active + timeouts.first_byte),
-            Phase::Body => Some(active + timeouts.idle),
+            Phase::Waiting if state.request_sent => Some(active + timeouts.first_byte),
+            Phase::Waiting | Phase::Body => Some(active + timeouts.idle),
             Phase::Idle | Phase::Connecting | Phase::Stream => None,
         }
     }
@@ -172,7 +187,9 @@ impl Exchange {
             let (Some(timeouts), Some(active)) = (state.timeouts, state.active) else { return false };
             let silent = now.saturating_duration_since(active);
             match state.phase {
-                Phase::Waiting if silent >= timeouts.first_byte => End::FirstByte,
+                Phase::Waiting if state.request_sent && silent >= timeouts.first_byte => End::FirstByte,
+                // A client that pauses its upload is not the endpoint's silence.
+                Phase::Waiting if !state.request_sent && silent >= timeouts.idle => End::Idle,
                 Phase::Body if silent >= timeouts.idle => End::Idle,
                 _ => return false,
             }

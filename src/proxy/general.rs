@@ -93,6 +93,8 @@ impl ProxyHttp for General {
 
     async fn upstream_peer(&self, _session: &mut Session, pass: &mut Pass) -> Result<Box<HttpPeer>> {
         let exchange = Arc::clone(&pass.exchange);
+        // The engine hands the buffered body through again at each attempt.
+        pass.bytes_in = 0;
         let routed = routed(pass)?;
         let Some(at) = routed.pick() else {
             if let Some(version) = routed.version() {
@@ -107,13 +109,14 @@ impl ProxyHttp for General {
         let Some(endpoint) = routed.endpoint() else {
             return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
         };
-        exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.attempt.began);
+        exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.has_body, routed.attempt.began);
         let mut peer = Box::new(upstream::peer(endpoint, &timeouts)?);
         if routed.attempt.fresh {
             peer.group_key = upstream::one_time_key();
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
-        if endpoint.upstream.http2 && !routed.stream_wanted {
+        // The engine counts this from the connection on, so an upload would have to fit into it.
+        if endpoint.upstream.http2 && !routed.stream_wanted && !routed.has_body {
             peer.options.read_timeout = Some(timeouts.first_byte);
         }
         peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
@@ -193,8 +196,11 @@ impl ProxyHttp for General {
         if !pass.kind.is_stream() && limit.is_some_and(|limit| total > limit) {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
         }
-        if end_of_stream && routed.has_body && exchange.answered_early() {
-            exchange.spoil();
+        if end_of_stream && routed.has_body {
+            if exchange.answered_early() {
+                exchange.spoil();
+            }
+            exchange.request_sent(Instant::now());
         }
         Ok(())
     }

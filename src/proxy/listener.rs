@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use futures_util::FutureExt;
 use ipnet::IpNet;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
@@ -23,7 +22,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Handle, Patience};
@@ -33,7 +32,7 @@ use super::proxy_protocol::{self, Parsed};
 use super::transport::{Socket, Transport};
 use super::{Bound, Order, Proxy};
 use crate::model::{Address, Name};
-use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection};
+use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection, Outcome};
 
 /// One listener, as the composition root wants it.
 pub struct Settings {
@@ -129,46 +128,28 @@ pub async fn serve(listener: Listener, proxy: Proxy) {
     let door = Arc::new(Door { settings, series, proxy });
     let mut order = door.proxy.order.subscribe();
     loop {
-        let refuse = *order.borrow_and_update() >= Order::Refuse;
-        let slot = if refuse {
-            match Arc::clone(&slots).try_acquire_owned() {
-                Ok(slot) => slot,
-                Err(_) => break,
-            }
-        } else {
-            tokio::select! {
-                Ok(slot) = Arc::clone(&slots).acquire_owned() => slot,
-                _ = order.changed() => continue,
-            }
+        if *order.borrow_and_update() >= Order::Refuse {
+            break;
+        }
+        let slot = tokio::select! {
+            Ok(slot) = Arc::clone(&slots).acquire_owned() => slot,
+            _ = order.changed() => continue,
         };
-        let accepted = if refuse {
-            // Whoever the kernel let in before is still served; nobody new is waited for.
-            match socket.accept().now_or_never() {
-                Some(accepted) => accepted,
-                None => break,
-            }
-        } else {
-            tokio::select! {
-                accepted = socket.accept() => accepted,
-                _ = order.changed() => continue,
-            }
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = order.changed() => continue,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let door = Arc::clone(&door);
-                door.proxy.gear.connected();
-                tokio::spawn(async move {
-                    let _open = Open::new(Arc::clone(&door));
-                    door.admit(stream, peer).await;
-                    drop(slot);
-                });
-            }
+            Ok((stream, peer)) => door.open(stream, peer, slot),
             Err(error) if is_about_the_client(&error) => {}
             Err(error) => {
                 tracing::warn!(listener = %door.settings.name, %error, "cannot accept connections; trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+    if let Err(error) = socket.empty(&door, &slots) {
+        tracing::warn!(listener = %door.settings.name, %error, "the accept queue could not be emptied");
     }
     if let Address::Unix(path) = &door.settings.address {
         // Another process may have taken the path's place already.
@@ -203,6 +184,50 @@ impl Listening {
     }
 }
 
+impl Listening {
+    /// Serves whom the kernel let in, waits for nobody new, and closes the socket. It asks the system itself:
+    /// the runtime's readiness lags behind it, and the runtime yields after some hundred connections.
+    fn empty(self, door: &Arc<Door>, slots: &Arc<Semaphore>) -> io::Result<()> {
+        let queue = match self {
+            Self::Tcp(listener) => Queue::Tcp(listener.into_std()?),
+            Self::Unix(listener) => Queue::Unix(listener.into_std()?),
+        };
+        while let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            match queue.next() {
+                Ok((stream, peer)) => door.open(stream, peer, slot),
+                Err(error) if is_about_the_client(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A listening socket out of the runtime's hands; it does not block.
+enum Queue {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Queue {
+    fn next(&self) -> io::Result<(Socket, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                Ok((TcpStream::from_std(stream)?.into(), Some(peer.ip().to_canonical())))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok((UnixStream::from_std(stream)?.into(), None))
+            }
+        }
+    }
+}
+
 /// What the connections of one listener share.
 struct Door {
     settings: Settings,
@@ -230,6 +255,17 @@ impl Drop for Open {
 }
 
 impl Door {
+    /// Serves an accepted connection in a task of its own.
+    fn open(self: &Arc<Self>, stream: Socket, peer: Option<IpAddr>, slot: OwnedSemaphorePermit) {
+        let door = Arc::clone(self);
+        door.proxy.gear.connected();
+        tokio::spawn(async move {
+            let _open = Open::new(Arc::clone(&door));
+            door.admit(stream, peer).await;
+            drop(slot);
+        });
+    }
+
     async fn admit(self: &Arc<Self>, mut socket: Socket, peer: Option<IpAddr>) {
         let client = self.proxy.gear.current.peek().client;
         let header = tokio::time::timeout(client.head_timeout, self.read_proxy_header(&mut socket, peer));
@@ -328,7 +364,7 @@ impl HttpServerApp for Lane {
         let all = self.door.proxy.all.subscribe();
         let carried = self.engine.process_new_http(session, shutdown);
         let watched = Arc::clone(&exchange);
-        EXCHANGE
+        let reused = EXCHANGE
             .scope(exchange, async move {
                 tokio::select! {
                     biased;
@@ -336,7 +372,12 @@ impl HttpServerApp for Lane {
                     () = watched.watch(bell, all) => None,
                 }
             })
-            .await
+            .await;
+        // What the engine cannot read it answers itself, without any of our hooks.
+        if let Some(status) = self.handle.take_engine_status() {
+            self.door.proxy.gear.recorder.unmatched().finish(Outcome::Status(status), Duration::ZERO);
+        }
+        reused
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -127,6 +127,8 @@ impl Proxy {
     /// Stops accepting: the accept queues are emptied first, then the sockets close.
     pub fn stop_accepting(&self) {
         self.order.send_replace(Order::Refuse);
+        // HTTP/2 connections that came after the first announcement have not heard it, and go on until they do.
+        self.announce.send_replace(true);
     }
 
     /// Ends connections on which no request is in flight.

@@ -8,6 +8,7 @@
 //! Invariant: a connection whose response began before its request was fully written is never reused; the
 //! endpoint could take the rest of that request for the start of the next one.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -36,7 +37,10 @@ pub(crate) struct Link {
     socket: OwnedFd,
     live: Arc<EndpointLive>,
     max_idle: usize,
-    /// Requests on it now; more than one only over HTTP/2.
+    /// Whether several requests may be on it at once, as over HTTP/2.
+    shared: bool,
+    /// Requests on it now. Over HTTP/1 two at most: the engine gives a connection back to its pool before the
+    /// request that used it is over.
     busy: AtomicUsize,
     /// Not to be used again once it is free.
     closing: AtomicBool,
@@ -57,7 +61,9 @@ impl Link {
         if self.counted_idle.swap(false, Ordering::AcqRel) {
             self.live.idle.fetch_sub(1, Ordering::Relaxed);
         }
-        if reused && others == 0 && self.closing.load(Ordering::SeqCst) { None } else { Some(lease) }
+        // Of a shared connection only the first request decides; others on it would be ended with it.
+        let refusable = reused && (others == 0 || !self.shared);
+        if refusable && self.closing.load(Ordering::SeqCst) { None } else { Some(lease) }
     }
 }
 
@@ -102,9 +108,12 @@ impl Lease {
         }
     }
 
-    /// The connection must not be reused after this request.
+    /// The endpoint may take the rest of this request for the next one: the connection must not be reused.
+    /// HTTP/2 frames keep requests apart, so a shared connection stays as it is.
     pub(crate) fn spoil(&self) {
-        self.0.closing.store(true, Ordering::SeqCst);
+        if !self.0.shared {
+            self.0.closing.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Whether the endpoint has sent something that was not read yet.
@@ -116,8 +125,8 @@ impl Lease {
 
     /// Ends the connection now if this request is the only one on it; whether it did.
     pub(crate) fn end(&self) -> bool {
-        self.spoil();
-        let alone = self.0.busy.load(Ordering::SeqCst) <= 1;
+        self.0.closing.store(true, Ordering::SeqCst);
+        let alone = !self.0.shared || self.0.busy.load(Ordering::SeqCst) <= 1;
         if alone {
             self.0.shut();
         }
@@ -150,6 +159,7 @@ pub(crate) const NOT_REUSABLE: ErrorType = ErrorType::Custom("weir: pooled conne
 struct Dialler {
     live: Arc<EndpointLive>,
     max_idle: usize,
+    shared: bool,
     connect: Duration,
 }
 
@@ -187,6 +197,7 @@ impl L4Connect for Dialler {
             socket,
             live: Arc::clone(&self.live),
             max_idle: self.max_idle,
+            shared: self.shared,
             busy: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             counted_idle: AtomicBool::new(false),
@@ -231,6 +242,16 @@ pub(crate) fn one_time_key() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// The pool key of an endpoint. The engine's own key leaves out whom a connection trusted when it was made, so
+/// what was verified against authorities that are no longer believed must not be reused.
+fn pool_key(endpoint: &Endpoint) -> u64 {
+    let authorities = endpoint.upstream.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+    let mut hasher = DefaultHasher::new();
+    (endpoint.live.id, authorities).hash(&mut hasher);
+    // The upper half belongs to one-time keys.
+    hasher.finish() >> 1
+}
+
 /// What does not change from request to request about the connections to an endpoint.
 fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     let upstream = &endpoint.upstream;
@@ -245,7 +266,7 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
         )?,
     };
     // Connections of one endpoint are never another's, whatever the address says.
-    peer.group_key = endpoint.live.id;
+    peer.group_key = pool_key(endpoint);
     let options: &mut PeerOptions = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
@@ -263,6 +284,7 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     options.custom_l4 = Some(Arc::new(Dialler {
         live: Arc::clone(&endpoint.live),
         max_idle: upstream.max_idle,
+        shared: upstream.http2,
         connect: timeouts.connect,
     }));
     if upstream.http2 {
@@ -292,9 +314,51 @@ const H2_PING: Duration = Duration::from_secs(20);
 fn server_name(endpoint: &Endpoint, tls: &UpstreamTls) -> String {
     tls.sni.as_deref().map_or_else(
         || {
-            let host = endpoint.name.rsplit_once(':').map_or(&*endpoint.name, |(host, _)| host);
+            // As the file spells it: of a DNS name with several addresses, the name is what is certified.
+            let host = endpoint.spelled.rsplit_once(':').map_or(&*endpoint.spelled, |(host, _)| host);
             host.trim_start_matches('[').trim_end_matches(']').to_owned()
         },
         str::to_owned,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::live::Registry;
+
+    fn link(shared: bool) -> Arc<Link> {
+        let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        let live = Registry::default().endpoint(&"shop".into(), &"v1".into(), &"127.0.0.1:1".parse().unwrap());
+        Arc::new(Link {
+            socket: socket.into(),
+            live,
+            max_idle: 8,
+            shared,
+            busy: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            counted_idle: AtomicBool::new(false),
+        })
+    }
+
+    #[test]
+    fn a_spoiled_connection_is_refused_even_while_its_last_request_still_ends() {
+        let link = link(false);
+        let first = link.take(false).unwrap();
+        first.spoil();
+        assert!(link.take(true).is_none(), "the engine pooled it before the first request was over");
+        drop(first);
+        assert!(link.take(true).is_none());
+    }
+
+    #[test]
+    fn an_early_answer_does_not_cost_a_shared_connection() {
+        let link = link(true);
+        let first = link.take(false).unwrap();
+        first.spoil();
+        let second = link.take(true).unwrap();
+        assert!(!second.end(), "another stream is on it");
+        drop(first);
+        assert!(second.end());
+    }
 }

@@ -48,7 +48,19 @@ impl fmt::Debug for ClientAuth {
 
 /// The authorities whose client certificates are trusted.
 #[derive(Debug)]
-pub struct ClientRoots(Arc<dyn ClientCertVerifier>);
+pub struct ClientRoots {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// What it was read from: a verifier cannot be compared.
+    pem: Box<[u8]>,
+}
+
+impl PartialEq for ClientRoots {
+    fn eq(&self, other: &Self) -> bool {
+        self.pem == other.pem
+    }
+}
+
+impl Eq for ClientRoots {}
 
 impl ClientRoots {
     /// Reads the authorities from a PEM file's bytes.
@@ -65,7 +77,7 @@ impl ClientRoots {
             .clear_root_hint_subjects()
             .build()
             .map_err(|error| Problem::BadCertificate { position: 1, reason: error.to_string() }.of(file))?;
-        Ok(Self(verifier))
+        Ok(Self { verifier, pem: pem.into() })
     }
 }
 
@@ -94,7 +106,7 @@ impl ClientCertVerifier for ClientVerifier {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        (self.0.roots)().0.verify_client_cert(own, chain, now)
+        (self.0.roots)().verifier.verify_client_cert(own, chain, now)
     }
 
     fn verify_tls12_signature(

@@ -7,7 +7,10 @@ use crate::harness::{Authority, H1, H2, Load, Origin, Target, Tls, Weir, eventua
 
 /// A configuration whose listener has this TLS.
 fn with_tls(yaml: &str, tls: &str) -> String {
-    yaml.replace("address: \"127.0.0.1:0\" }\ntelemetry", &format!("address: \"127.0.0.1:0\", tls: {tls} }}\ntelemetry"))
+    yaml.replace(
+        "address: \"127.0.0.1:0\" }\ntelemetry",
+        &format!("address: \"127.0.0.1:0\", tls: {tls} }}\ntelemetry"),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,12 +23,8 @@ async fn certificates_rotate_under_load_and_bad_ones_are_refused() {
     let weir = plan.start().await;
     let tls = Tls::trusting(&authority, "shop.test");
     let web = Target::from(weir.address("web").await).tls(&tls);
-    let load = Load::at(web.clone())
-        .keep_alive(2)
-        .new_connections(2)
-        .http2(1, 2)
-        .think(Duration::from_millis(10))
-        .start();
+    let load =
+        Load::at(web.clone()).keep_alive(2).new_connections(2).http2(1, 2).think(Duration::from_millis(10)).start();
     load.wait_more(50).await;
     let mut current = first;
     for _ in 0..5 {
@@ -75,7 +74,8 @@ async fn the_name_asked_for_picks_the_certificate() {
     }
     let h2 = H2::connect(&web.clone().tls(&Tls::trusting(&authority, "one.test"))).await;
     h2.get("/").await.expect(200);
-    for tls in [Tls::trusting(&authority, "one.test").only_tls12(), Tls::trusting(&authority, "one.test").only_tls13()] {
+    for tls in [Tls::trusting(&authority, "one.test").only_tls12(), Tls::trusting(&authority, "one.test").only_tls13()]
+    {
         H1::connect(&web.clone().tls(&tls)).await.get("/").await.expect(200);
     }
     weir.stop().await;

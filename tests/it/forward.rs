@@ -1,6 +1,6 @@
 //! Forwarding: what reaches the origin, what comes back, and what goes wrong on the way.
 
-use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, shop};
+use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, eventually, shop};
 
 async fn one(origin: &Origin) -> (Weir, Target) {
     let weir = Weir::start(&shop(&[(origin, 100.0)])).await;
@@ -170,5 +170,23 @@ async fn a_silent_origin_is_504_in_time() {
     let h2 = H2::connect(&web).await;
     assert_eq!(h2.get("/no-answer").await.expect(504).header("weir-error"), "timeout");
     assert_eq!(weir.metrics().await.value("weir_upstream_errors_total", &[("kind", "timeout")]), 2.0);
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_http_is_answered_and_counted() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    let mut h1 = H1::connect(&web).await;
+    h1.write_raw("GET / HTTP/1.1\r\nhost shop.test\r\n\r\n").await;
+    assert_eq!(h1.read_response("GET").await.unwrap().status, 400);
+    let mut h1 = H1::connect(&web).await;
+    h1.write_raw("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").await;
+    assert_eq!(h1.read_response("GET").await.unwrap().status, 400);
+    eventually("both are counted", async || {
+        weir.metrics().await.value("weir_requests_total", &[("code", "400")]) == 2.0
+    })
+    .await;
+    assert_eq!(v1.requests(), 0);
     weir.stop().await;
 }
