@@ -92,10 +92,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let config = config::load(&options.config, &ProcessEnvironment).map_err(Failure::Invalid)?;
     start_log();
     raise_file_limit();
-    let threads = config.runtime.threads.map_or_else(
-        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        usize::from,
-    );
+    let threads = config
+        .runtime
+        .threads
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get), usize::from);
     let traffic = runtime(threads, "weir-traffic")?;
     let faces = runtime(1, "weir-admin")?;
     let ending = faces.block_on(serve(options, config, threads, &traffic));
@@ -129,8 +129,11 @@ async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runt
         let _traffic = traffic.enter();
         listeners::bind(&listener_settings, &current, &recorder)?
     };
-    let bound: Vec<Bound> =
-        bound_listeners.iter().map(listener::Listener::bound).collect::<io::Result<_>>().map_err(wanted("listeners"))?;
+    let bound: Vec<Bound> = bound_listeners
+        .iter()
+        .map(listener::Listener::bound)
+        .collect::<io::Result<_>>()
+        .map_err(wanted("listeners"))?;
     let telemetry = listeners::telemetry(telemetry_at.as_ref()).await?;
     let admin = listeners::admin(&admin_at).await?;
     let (process, process_now) = watch::channel(Process::Starting);

@@ -21,7 +21,11 @@ pub(super) fn between(before: &Config, after: &Config) -> Vec<String> {
         }
     }
     lines.extend(
-        before.services.names().filter(|name| after.services.get(name).is_none()).map(|name| format!("{name}: removed")),
+        before
+            .services
+            .names()
+            .filter(|name| after.services.get(name).is_none())
+            .map(|name| format!("{name}: removed")),
     );
     if lines.len() > SHOWN {
         let more = lines.len() - SHOWN;

@@ -45,7 +45,8 @@ pub(super) fn load(
             Err(why) => match before.and_then(|before| before.get(&listener.name)) {
                 Some(old) => {
                     loaded.certificates.insert(listener.name.clone(), old.clone());
-                    let kept = |line: String| format!("listener {}: {line}; the one loaded before stays", listener.name);
+                    let kept =
+                        |line: String| format!("listener {}: {line}; the one loaded before stays", listener.name);
                     loaded.kept.extend(why.into_iter().map(kept));
                 }
                 None => wrong.extend(why.into_iter().map(|line| format!("listener {}: {line}", listener.name))),

@@ -181,9 +181,7 @@ impl Rejection {
     pub fn explain(&self) -> String {
         let detail = match self {
             Self::Invalid(diagnostics) => diagnostics.to_string(),
-            Self::Restart(diagnostics) => {
-                diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-            }
+            Self::Restart(diagnostics) => diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
             Self::Unusable(lines) => lines.join("\n"),
             _ => return self.to_string(),
         };

@@ -12,7 +12,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::departures::Departures;
 use super::durable::Durable;
-use super::{Ack, Board, By, Control, Outcome, Proposal, QUEUE, Rejection, Shift, Target, changes, facts, files, resolve};
+use super::{
+    Ack, Board, By, Control, Outcome, Proposal, QUEUE, Rejection, Shift, Target, changes, facts, files, resolve,
+};
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Environment};
 use crate::drain::Bell;
@@ -312,8 +314,7 @@ impl Owner {
         self.inputs.shifts = splits(&self.shifts);
         self.inputs.states = self.states.clone();
         let before = self.current.load();
-        let next =
-            self.compiler.compile(&self.config, &self.inputs, Some(&before)).map_err(Rejection::Unusable)?;
+        let next = self.compiler.compile(&self.config, &self.inputs, Some(&before)).map_err(Rejection::Unusable)?;
         let revision = self.publish(next);
         tracing::info!(revision, "{line}");
         Ok(Ack { revision, changes: vec![line], warnings: Vec::new() })

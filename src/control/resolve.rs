@@ -28,7 +28,10 @@ pub(super) fn has_names(config: &Config) -> bool {
 }
 
 /// Resolves every name; one that does not resolve now keeps its addresses of `before`.
-pub(super) async fn all(config: &Config, before: &HashMap<String, Vec<SocketAddr>>) -> HashMap<String, Vec<SocketAddr>> {
+pub(super) async fn all(
+    config: &Config,
+    before: &HashMap<String, Vec<SocketAddr>>,
+) -> HashMap<String, Vec<SocketAddr>> {
     let mut wanted: Vec<(String, u16)> = names(config).map(|(host, port)| (host.to_owned(), port)).collect();
     wanted.sort();
     wanted.dedup();

@@ -259,7 +259,11 @@ impl Door {
 
     /// Gives the connection to the general lane until it ends or is told to.
     async fn carry(self: &Arc<Self>, connection: Connection, handle: &Arc<Handle>) {
-        let lane = Arc::new(Lane { engine: Arc::clone(&self.proxy.engine), door: Arc::clone(self), handle: Arc::clone(handle) });
+        let lane = Arc::new(Lane {
+            engine: Arc::clone(&self.proxy.engine),
+            door: Arc::clone(self),
+            handle: Arc::clone(handle),
+        });
         let announced = self.proxy.announce.subscribe();
         let mut order = self.proxy.order.subscribe();
         let served = lane.process_new(Box::new(connection), &announced);

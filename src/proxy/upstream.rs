@@ -177,7 +177,10 @@ impl L4Connect for Dialler {
             Ok(Ok(dialled)) => dialled,
             Ok(Err(error)) => return Error::e_because(connect_error(&error), "dialling the endpoint", error),
             Err(_) => {
-                return Error::e_explain(ErrorType::ConnectTimedout, format!("no connection within {:?}", self.connect));
+                return Error::e_explain(
+                    ErrorType::ConnectTimedout,
+                    format!("no connection within {:?}", self.connect),
+                );
             }
         };
         let link = Arc::new(Link {
@@ -235,9 +238,11 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     let sni = upstream.tls.as_ref().map_or_else(String::new, |tls| server_name(endpoint, tls));
     let mut peer = match &endpoint.address {
         Address::Inet(address) => HttpPeer::new(*address, tls, sni),
-        Address::Unix(path) => {
-            HttpPeer::new_uds(path.to_str().or_err(ErrorType::InternalError, "the socket's path is not text")?, tls, sni)?
-        }
+        Address::Unix(path) => HttpPeer::new_uds(
+            path.to_str().or_err(ErrorType::InternalError, "the socket's path is not text")?,
+            tls,
+            sni,
+        )?,
     };
     // Connections of one endpoint are never another's, whatever the address says.
     peer.group_key = endpoint.live.id;
@@ -293,4 +298,3 @@ fn server_name(endpoint: &Endpoint, tls: &UpstreamTls) -> String {
         str::to_owned,
     )
 }
-

@@ -182,8 +182,10 @@ mod tests {
     fn a_key_keeps_its_endpoint_and_only_the_gone_ones_clients_move() {
         let all = balancer(5, Rule::LeastRequests);
         let names: Vec<String> = (0..5).map(|at| format!("10.0.0.{at}:80")).collect();
-        let without_two =
-            Balancer::new(names.iter().enumerate().filter(|(at, _)| *at != 2).map(|(at, n)| (at, n.as_str())), Rule::LeastRequests);
+        let without_two = Balancer::new(
+            names.iter().enumerate().filter(|(at, _)| *at != 2).map(|(at, n)| (at, n.as_str())),
+            Rule::LeastRequests,
+        );
         for key in 0..2_000_u64 {
             let key = Some(affinity::mix(key));
             let before = all.pick(|_| 0, &Tried::default(), key).unwrap();

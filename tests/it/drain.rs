@@ -34,8 +34,10 @@ async fn work_on_a_removed_version_finishes() {
     v2.end_streams();
     drop(events);
     weir.until("v2 is gone", |status| status.services[0].versions.len() == 1).await;
-    eventually("its series are gone", async || !weir.metrics().await.has("weir_requests_in_flight", &[("version", "v2")]))
-        .await;
+    eventually("its series are gone", async || {
+        !weir.metrics().await.has("weir_requests_in_flight", &[("version", "v2")])
+    })
+    .await;
     assert_eq!(v2.connections(), 0, "no connection to it is kept");
     weir.stop().await;
 }

@@ -33,7 +33,10 @@ async fn nothing_matches_is_a_small_plain_404() {
     let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
     let response = h1.send(&Request::get("/")).await.expect(404);
     assert_eq!(response.header("weir-error"), "no_route");
-    assert!(h1.send(&Request::get("/").host("other.test")).await.expect(200).text().len() < 200, "the connection lives");
+    assert!(
+        h1.send(&Request::get("/").host("other.test")).await.expect(200).text().len() < 200,
+        "the connection lives"
+    );
     weir.stop().await;
 }
 

@@ -8,11 +8,7 @@ use crate::harness::{H1, Load, Origin, Rewrite, Target, Weir, eventually, shop};
 async fn a_hundred_reloads_under_load_lose_nothing_and_close_nothing() {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&shop(&[(&v1, 90.0), (&v2, 10.0)])).await;
-    let load = Load::at(weir.address("web").await)
-        .keep_alive(8)
-        .http2(2, 4)
-        .think(Duration::from_millis(5))
-        .start();
+    let load = Load::at(weir.address("web").await).keep_alive(8).http2(2, 4).think(Duration::from_millis(5)).start();
     for round in 0..100_u32 {
         weir.reconfigure(&shop(&[(&v1, 90.0 - f64::from(round % 2)), (&v2, 10.0 + f64::from(round % 2))])).await;
         load.wait_more(10).await;

@@ -8,11 +8,7 @@ use crate::harness::{H1, Load, Origin, Request, Signal, Target, WebSocket, Weir,
 async fn sigterm_under_load_loses_nothing_and_announces_every_close() {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
-    let load = Load::at(weir.address("web").await)
-        .keep_alive(20)
-        .http2(2, 8)
-        .think(Duration::from_millis(50))
-        .start();
+    let load = Load::at(weir.address("web").await).keep_alive(20).http2(2, 8).think(Duration::from_millis(50)).start();
     load.wait_more(500).await;
     weir.signal(Signal::Term);
     load.wait_more(200).await;

@@ -1,6 +1,6 @@
 //! The split, counted from outside.
 
-use crate::harness::{Load, Origin, Request, Target, H1, Weir, shop};
+use crate::harness::{H1, Load, Origin, Request, Target, Weir, shop};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ninety_ten_is_exact_over_both_protocols() {

@@ -32,14 +32,16 @@ use crate::model::{Name, Split};
 const WHOLE: u64 = 10_000;
 
 /// Says which version is next, exactly by weight. Shared by all threads; a choice is one atomic addition.
-#[derive(Debug)]
+///
+/// A clone shares the position.
+#[derive(Clone, Debug)]
 pub struct Splitter {
     course: Course,
     ledger: Arc<Ledger>,
 }
 
 /// How the next version is found. Versions are indices into the split.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Course {
     Sole(usize),
     Pair { turn: Arc<Turn>, weight: u64, versions: [usize; 2] },
@@ -146,7 +148,8 @@ impl Course {
             Self::Many { turn, table, .. } => {
                 let Kind::Many { entitled: before, .. } = &turn.kind else { return None };
                 let same = |(name, weight): &(Name, u16)| named(name).filter(|now| now.weight == *weight);
-                let versions: Option<Box<[usize]>> = before.iter().map(|one| same(one).map(|now| now.version)).collect();
+                let versions: Option<Box<[usize]>> =
+                    before.iter().map(|one| same(one).map(|now| now.version)).collect();
                 versions.filter(|versions| versions.len() == entitled.len()).map(|versions| Self::Many {
                     turn: Arc::clone(turn),
                     table: Arc::clone(table),
@@ -275,4 +278,3 @@ impl Book {
         Turn { position: CachePadded::default(), kind: Kind::Many { entitled, table: tables.table(&owed) } }
     }
 }
-
