@@ -334,3 +334,6 @@ fn rule(matches: &config::Match, target: Arc<Route>) -> Rule<Arc<Route>> {
         target,
     }
 }
+
+#[cfg(test)]
+mod tests;
