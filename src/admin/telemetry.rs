@@ -10,7 +10,7 @@ use axum::routing::get;
 
 use super::Faces;
 use crate::model::Process;
-use crate::telemetry::CONTENT_TYPE;
+use crate::telemetry::{CONTENT_TYPE, exposition};
 
 /// The telemetry endpoints over `faces`. HEAD is answered like GET, without the body.
 pub(super) fn router(faces: Arc<Faces>) -> Router {
@@ -24,7 +24,7 @@ pub(super) fn router(faces: Arc<Faces>) -> Router {
 }
 
 async fn metrics(State(faces): State<Arc<Faces>>) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], faces.recorder.exposition()).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], exposition(&faces.recorder)).into_response()
 }
 
 async fn readyz(State(faces): State<Arc<Faces>>) -> Response {

@@ -276,10 +276,10 @@ pub(crate) fn random_token() -> String {
 }
 
 /// The `Set-Cookie` value that gives a client its affinity key.
-pub(crate) fn affinity_cookie(name: &str, key: &str, max_age: Option<Duration>, tls: bool) -> String {
-    let max_age = max_age.map_or_else(String::new, |age| format!("; Max-Age={}", age.as_secs()));
+pub(crate) fn affinity_cookie(name: &str, key: &str, max_age: Duration, tls: bool) -> String {
+    let max_age = max_age.as_secs();
     let secure = if tls { "; Secure" } else { "" };
-    format!("{name}={key}; Path=/; HttpOnly; SameSite=Lax{max_age}{secure}")
+    format!("{name}={key}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}")
 }
 
 #[cfg(test)]

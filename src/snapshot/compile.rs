@@ -46,7 +46,6 @@ pub type States = BTreeMap<(Name, Name, Option<Name>), EndpointState>;
 pub struct Compiler {
     registry: Registry,
     recorder: Arc<Recorder>,
-    tables: Tables,
     revision: u64,
 }
 
@@ -54,7 +53,7 @@ impl Compiler {
     /// A compiler that resolves counters in `recorder`.
     #[must_use]
     pub fn new(recorder: Arc<Recorder>) -> Self {
-        Self { registry: Registry::default(), recorder, tables: Tables::default(), revision: 0 }
+        Self { registry: Registry::default(), recorder, revision: 0 }
     }
 
     /// Compiles the next snapshot. `previous` is the one in effect.
@@ -69,10 +68,12 @@ impl Compiler {
     ) -> Result<Snapshot, Vec<String>> {
         let before: HashMap<&str, &Arc<Service>> =
             previous.iter().flat_map(|snapshot| &snapshot.services).map(|service| (&*service.name, service)).collect();
+        // Of this compile only: splits that are kept hold theirs, and what is owed makes nearly each one another.
+        let mut tables = Tables::default();
         let services: Vec<Arc<Service>> = config
             .services
             .iter()
-            .map(|(name, file)| Arc::new(self.service(name, file, inputs, before.get(&**name).copied())))
+            .map(|(name, file)| Arc::new(self.service((name, file), inputs, before.get(&**name).copied(), &mut tables)))
             .collect();
         let table = self.routes(config, &services)?;
         self.registry.forget_gone();
@@ -99,10 +100,10 @@ impl Compiler {
 
     fn service(
         &mut self,
-        name: &Name,
-        file: &config::Service,
+        (name, file): (&Name, &config::Service),
         inputs: &Inputs,
         before: Option<&Arc<Service>>,
+        tables: &mut Tables,
     ) -> Service {
         let split = inputs.shifts.get(name).unwrap_or(&file.split);
         let mut versions: Vec<Version> = file
@@ -119,13 +120,13 @@ impl Compiler {
             })
             .collect();
         let options = chooser_options(name, file);
-        let chooser = Chooser::compile(&weights, options, before.map(|service| &service.chooser), &mut self.tables);
+        let chooser = Chooser::compile(&weights, options, before.map(|service| &service.chooser), tables);
         for (version, effective) in versions.iter_mut().zip(chooser.effective()) {
             version.effective = effective;
         }
         let affinity_cookie = match file.affinity.as_ref().map(|affinity| &affinity.key) {
-            Some(AffinityKey::Cookie { name, ttl }) => {
-                Some(AffinityCookie { name: name.as_str().into(), max_age: ttl.map(config::Period::get) })
+            Some(AffinityKey::Cookie { name, ttl: Some(ttl) }) => {
+                Some(AffinityCookie { name: name.as_str().into(), max_age: ttl.get() })
             }
             _ => None,
         };
@@ -244,7 +245,7 @@ fn chooser_options(name: &Name, file: &config::Service) -> split::Options {
         salt: salt.unwrap_or_else(|| name.to_string()),
         affinity: file.affinity.as_ref().map(|affinity| match &affinity.key {
             AffinityKey::Header(name) => KeySource::Header(name.as_str().into()),
-            AffinityKey::Cookie { name, .. } => KeySource::Cookie(name.as_str().into()),
+            AffinityKey::Cookie { name, ttl } => KeySource::Cookie { name: name.as_str().into(), make: ttl.is_some() },
             AffinityKey::Address => KeySource::Address,
         }),
         overrides: file.overrides.as_ref().map(|over| split::Override {
@@ -333,3 +334,6 @@ fn rule(matches: &config::Match, target: Arc<Route>) -> Rule<Arc<Route>> {
         target,
     }
 }
+
+#[cfg(test)]
+mod tests;

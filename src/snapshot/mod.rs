@@ -100,7 +100,7 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// How long work in flight may go on in a drain.
     pub drain: DrainTimes,
-    /// The cookie that carries a generated affinity key, if the service wants one.
+    /// The cookie that carries a generated affinity key, if Weir is to set one.
     pub affinity_cookie: Option<AffinityCookie>,
     /// The `Host` sent to endpoints instead of the client's.
     pub host: Option<Box<str>>,
@@ -115,8 +115,8 @@ pub struct Service {
 pub struct AffinityCookie {
     /// Its name.
     pub name: Box<str>,
-    /// How long the client keeps it; without it until the browser closes.
-    pub max_age: Option<Duration>,
+    /// How long the client keeps it.
+    pub max_age: Duration,
 }
 
 /// How long an endpoint may take.

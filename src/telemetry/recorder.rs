@@ -140,12 +140,6 @@ impl Recorder {
         }
     }
 
-    /// All metrics as text, of media type [`super::CONTENT_TYPE`].
-    #[must_use]
-    pub fn exposition(&self) -> String {
-        super::exposition(self)
-    }
-
     /// Replaces what the snapshot says about itself.
     pub fn publish(&self, facts: Facts) {
         self.facts.store(Arc::new(facts.in_order()));

@@ -79,8 +79,13 @@ pub struct Options {
 pub enum KeySource {
     /// The value of this header, in lower case.
     Header(Box<str>),
-    /// The value of this cookie; a client without it gets one.
-    Cookie(Box<str>),
+    /// The value of a cookie.
+    Cookie {
+        /// Its name.
+        name: Box<str>,
+        /// Whether a client without it gets one; if not, the application sets it.
+        make: bool,
+    },
     /// The client's address.
     Address,
 }
@@ -105,6 +110,9 @@ pub struct Chooser {
     bands: Bands,
     /// Weights among the available versions, where some with a weight are not.
     failover: Option<Failover>,
+    /// The schedule of the last failover while there is none: the next one goes on there, or a version that
+    /// comes and goes would always play its beginning.
+    resting: Option<Splitter>,
 }
 
 #[derive(Debug)]
@@ -125,17 +133,18 @@ impl Chooser {
         let weights = Splitter::compile(&split(versions, &configured), previous.map(|before| &before.weights), tables);
         let bands = Bands::new(&configured);
         let out = versions.iter().any(|version| !version.available && version.weight > Weight::ZERO);
+        let before = previous.and_then(Self::last_failover);
         let failover = out.then(|| {
             let effective = among_available(versions);
-            let before =
-                previous.and_then(|before| before.failover.as_ref()?.among.as_ref()).map(|(splitter, _)| splitter);
             let among = effective.iter().any(|weight| *weight > Weight::ZERO).then(|| {
                 let splitter = Splitter::compile(&split(versions, &effective), before, tables);
                 (splitter, Bands::new(&effective))
             });
             Failover { among, effective }
         });
-        Self { versions: versions.to_vec(), options, weights, bands, failover }
+        let going_on = failover.as_ref().is_some_and(|failover| failover.among.is_some());
+        let resting = if going_on { None } else { before.cloned() };
+        Self { versions: versions.to_vec(), options, weights, bands, failover, resting }
     }
 
     /// The share that requests without affinity or override really get, by version.
@@ -151,7 +160,7 @@ impl Chooser {
         let mut made = None;
         let key = self.options.affinity.as_ref().and_then(|source| {
             affinity::key(source, request, &self.options.salt).or_else(|| {
-                if !matches!(source, KeySource::Cookie(_)) {
+                if !matches!(source, KeySource::Cookie { make: true, .. }) {
                     return None;
                 }
                 let fresh = made.insert(new_key());
@@ -165,6 +174,11 @@ impl Chooser {
         };
         choice.new_key = made;
         choice
+    }
+
+    fn last_failover(&self) -> Option<&Splitter> {
+        let among = self.failover.as_ref().and_then(|failover| failover.among.as_ref());
+        among.map(|(splitter, _)| splitter).or(self.resting.as_ref())
     }
 
     /// `version` if it takes requests, else one that does.
@@ -230,3 +244,6 @@ fn among_available(versions: &[Share]) -> Vec<Weight> {
     let weight = |whole: u32| u16::try_from(whole).ok().and_then(Weight::from_basis_points).unwrap_or_default();
     scaled.into_iter().map(|(whole, _)| weight(whole)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@
 mod harness;
 mod harness_selftest;
 
+mod affinity;
 mod certificates;
 mod docs;
 mod drain;

@@ -1,10 +1,10 @@
 //! Affinity: a client's key, its bucket, and the version whose band the bucket is in.
 //!
-//! The bucket is `hash(salt, key) mod 10 000`, compared with cumulative weights. Bands are laid out in reverse
-//! order of the file, so the newest version, the canary, comes first: raising its weight moves its upper
-//! edge, and clients go from the others to it and never between the others and back. With two versions that
-//! holds for every change of weight; with more it holds for changes of the first band against the last, while
-//! a change in the middle moves those in between by as much.
+//! The bucket is `hash(salt, key) mod 10 000`, compared with cumulative weights. The band of the file's last
+//! version, the canary, comes first, then those of the others in the file's order, so the canary's neighbour is
+//! the file's first version, the stable one. A shift between these two moves the edge between them and no
+//! other: clients go one way only and none moves between other versions. With two versions that is every
+//! change of weight; a change of a further version's weight moves the edges in between by as much.
 //!
 //! The hash must be the same in every build and on every machine for ever: FNV-1a with 64 bits (Fowler, Noll,
 //! Vo; draft-eastlake-fnv) over salt, a separator and key, then the finaliser of MurmurHash3, because FNV alone
@@ -29,7 +29,10 @@ impl Bands {
             edge += u64::from(weight.basis_points());
             (edge, version)
         };
-        Self(weights.iter().enumerate().rev().filter(|(_, weight)| **weight > Weight::ZERO).map(band).collect())
+        let canary = weights.len().saturating_sub(1);
+        let (others, last) = weights.split_at(canary);
+        let order = last.iter().map(|weight| (canary, weight)).chain(others.iter().enumerate());
+        Self(order.filter(|(_, weight)| **weight > Weight::ZERO).map(band).collect())
     }
 
     /// The version of a hashed key.
@@ -62,7 +65,7 @@ pub(super) fn key(source: &KeySource, request: &impl Request, salt: &str) -> Opt
     let hashed = |value: &[u8]| (!value.is_empty()).then(|| hash(salt, value));
     match source {
         KeySource::Header(name) => request.header(name).and_then(hashed),
-        KeySource::Cookie(name) => with_cookie(request, name, hashed).flatten(),
+        KeySource::Cookie { name, .. } => with_cookie(request, name, hashed).flatten(),
         KeySource::Address => match request.client()?.to_canonical() {
             std::net::IpAddr::V4(address) => hashed(&address.octets()),
             std::net::IpAddr::V6(address) => hashed(&address.octets()),

@@ -32,14 +32,16 @@ use crate::model::{Name, Split};
 const WHOLE: u64 = 10_000;
 
 /// Says which version is next, exactly by weight. Shared by all threads; a choice is one atomic addition.
-#[derive(Debug)]
+///
+/// A clone shares the position.
+#[derive(Clone, Debug)]
 pub struct Splitter {
     course: Course,
     ledger: Arc<Ledger>,
 }
 
 /// How the next version is found. Versions are indices into the split.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Course {
     Sole(usize),
     Pair { turn: Arc<Turn>, weight: u64, versions: [usize; 2] },

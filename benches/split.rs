@@ -1,0 +1,119 @@
+//! What choosing costs: the version, on one and on two threads, by weight and by a client's key, and the endpoint.
+
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use weir::model::Weight;
+use weir::traffic::balance::{Balancer, Rule, Tried};
+use weir::traffic::split::{Chooser, KeySource, Options, Share, Tables};
+use weir::traffic::{HttpVersion, Request};
+
+/// A request with these header fields.
+struct Head(&'static [(&'static str, &'static str)]);
+
+impl Request for Head {
+    fn version(&self) -> HttpVersion {
+        HttpVersion::Http11
+    }
+    fn method(&self) -> &str {
+        "GET"
+    }
+    fn target(&self) -> &[u8] {
+        b"/"
+    }
+    fn authority(&self) -> Option<&[u8]> {
+        None
+    }
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_bytes())
+    }
+    fn for_each_header(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        self.0.iter().for_each(|(name, value)| visit(name.as_bytes(), value.as_bytes()));
+    }
+    fn client(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+const HEAD: Head = Head(&[
+    ("host", "shop.example.com"),
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"),
+    ("accept", "text/html,application/xhtml+xml"),
+    ("accept-encoding", "gzip, deflate, br"),
+    ("cookie", "theme=dark; session=1f0c2b7a9d; weir-shop=5f2c8e0a91d34b675f2c8e0a91d34b67"),
+    ("x-user", "user-123456"),
+]);
+
+fn chooser(weights: &[u16], affinity: Option<KeySource>) -> Chooser {
+    let share = |(at, bp): (usize, &u16)| Share {
+        name: format!("v{at}").into(),
+        weight: Weight::from_basis_points(*bp).unwrap_or_default(),
+        available: true,
+    };
+    let shares: Vec<Share> = weights.iter().enumerate().map(share).collect();
+    let options = Options { salt: "shop".to_owned(), affinity, overrides: None };
+    Chooser::compile(&shares, options, None, &mut Tables::default())
+}
+
+const TWO: &[u16] = &[9_000, 1_000];
+const FIVE: &[u16] = &[6_000, 2_500, 1_000, 499, 1];
+
+/// The time that two threads need for `iterations` of `work` each, per iteration of one of them.
+fn on_two_threads(iterations: u64, work: impl Fn() + Sync) -> Duration {
+    let start = Barrier::new(2);
+    let run = || {
+        start.wait();
+        let began = Instant::now();
+        (0..iterations).for_each(|_| work());
+        began.elapsed()
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(run);
+        run().max(other.join().unwrap_or_default())
+    })
+}
+
+fn split(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("split");
+    group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    for (name, weights) in [("2_versions", TWO), ("5_versions", FIVE)] {
+        let chooser = chooser(weights, None);
+        let choose = || drop(black_box(chooser.choose(black_box(&HEAD), String::new)));
+        group.bench_function(BenchmarkId::new("one_thread", name), |bencher| bencher.iter(choose));
+        group.bench_function(BenchmarkId::new("two_threads", name), |bencher| {
+            bencher.iter_custom(|iterations| on_two_threads(iterations, choose));
+        });
+    }
+    let cookie = KeySource::Cookie { name: "weir-shop".into(), make: true };
+    for (name, source) in [("header", KeySource::Header("x-user".into())), ("cookie", cookie)] {
+        let chooser = chooser(TWO, Some(source));
+        group.bench_function(BenchmarkId::new("affinity", name), |bencher| {
+            bencher.iter(|| chooser.choose(black_box(&HEAD), String::new));
+        });
+    }
+    group.finish();
+}
+
+fn balance(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("balance");
+    group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    for endpoints in [2_usize, 10, 100] {
+        let names: Vec<String> = (0..endpoints).map(|at| format!("10.0.0.{at}:8080")).collect();
+        let named = names.iter().enumerate().map(|(at, name)| (at, name.as_str()));
+        let balancer = Balancer::new(named, Rule::LeastRequests);
+        let load = |at: usize| u64::from(at % 3 == 0);
+        for (name, key) in [("least_requests", None), ("affinity", Some(0x5e20_f275_941b_3638))] {
+            group.bench_function(BenchmarkId::new(name, endpoints), |bencher| {
+                bencher.iter(|| balancer.pick(load, black_box(&Tried::default()), black_box(key)));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, split, balance);
+criterion_main!(benches);

@@ -1,0 +1,248 @@
+//! What a snapshot decides, by what the file, shifts, states and resolved names say.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Instant;
+
+use super::*;
+use crate::telemetry::Options;
+use crate::traffic::balance::Tried;
+use crate::traffic::split::Reason;
+use crate::traffic::{HttpVersion, Request};
+
+/// `GET /` with these header fields, from loopback.
+struct Head(&'static [(&'static str, &'static str)]);
+
+impl Request for Head {
+    fn version(&self) -> HttpVersion {
+        HttpVersion::Http11
+    }
+    fn method(&self) -> &str {
+        "GET"
+    }
+    fn target(&self) -> &[u8] {
+        b"/"
+    }
+    fn authority(&self) -> Option<&[u8]> {
+        None
+    }
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_bytes())
+    }
+    fn for_each_header(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        self.0.iter().for_each(|(name, value)| visit(name.as_bytes(), value.as_bytes()));
+    }
+    fn client(&self) -> Option<IpAddr> {
+        Some([127, 0, 0, 1].into())
+    }
+}
+
+fn compiler() -> Compiler {
+    Compiler::new(Recorder::new(Options { threads: 1, version: "test", revision: "test", started: Instant::now() }))
+}
+
+/// A file with one service `shop`, of these keys, and these routes.
+fn config_with(service: &str, routes: &str) -> Config {
+    let yaml = format!(
+        "version: 1\nlisteners: [{{ name: web, address: \"127.0.0.1:8080\" }}]\nservices:\n  shop: {{ {service} }}\nroutes: [{routes}]\n"
+    );
+    config::parse(Path::new("/etc/weir/weir.yaml"), yaml.as_bytes(), &|_: &str| None)
+        .unwrap_or_else(|faults| panic!("{faults}\n{yaml}"))
+}
+
+fn config(service: &str) -> Config {
+    config_with(service, "{ match: { path: / }, service: shop }")
+}
+
+fn compile(config: &Config, inputs: &Inputs) -> Snapshot {
+    compiler().compile(config, inputs, None).unwrap()
+}
+
+/// The versions that `requests` requests get, by count, and whether they were available.
+fn decisions(snapshot: &Snapshot, requests: usize) -> Vec<usize> {
+    let shop = snapshot.service("shop").unwrap();
+    let mut counts = vec![0; shop.versions.len()];
+    for _ in 0..requests {
+        let choice = shop.chooser.choose(&Head(&[]), || panic!("no key is to be made"));
+        if choice.available {
+            counts[choice.version] += 1;
+        }
+    }
+    counts
+}
+
+/// The addresses that a version's requests go to.
+fn reached(snapshot: &Snapshot, version: &str) -> Vec<String> {
+    let version = snapshot.service("shop").unwrap().version(version).unwrap();
+    let mut tried = Tried::default();
+    let mut reached = Vec::new();
+    while let Some(at) = version.balancer.pick(|_| 0, &tried, None) {
+        tried.insert(at);
+        reached.push(version.endpoints[at].address.to_string());
+    }
+    reached.sort_unstable();
+    reached
+}
+
+const V1: &str = "v1: { endpoints: [\"127.0.0.1:1\", \"127.0.0.1:2\"] }";
+
+fn state(endpoint: Option<&str>, state: EndpointState) -> States {
+    States::from([(("shop".into(), "v2".into(), endpoint.map(Into::into)), state)])
+}
+
+#[test]
+fn states_decide_who_takes_requests() {
+    use EndpointState::{Drain, Maint, Ready};
+    let plain = "endpoints: [\"127.0.0.1:3\", \"127.0.0.1:4\"]";
+    let one_out = "endpoints: [{ address: \"127.0.0.1:3\", state: drain }, \"127.0.0.1:4\"]";
+    let all_out = "endpoints: [{ address: \"127.0.0.1:3\", state: maint }]";
+    let both: &[&str] = &["127.0.0.1:3", "127.0.0.1:4"];
+    for (what, v2, over, counts, endpoints) in [
+        ("ready", plain.to_owned(), States::new(), [8, 2], both),
+        ("drained by the file", format!("state: drain, {plain}"), States::new(), [10, 0], &[]),
+        ("in maintenance by the file", format!("state: maint, {plain}"), States::new(), [10, 0], &[]),
+        ("drained by command", plain.to_owned(), state(None, Drain), [10, 0], &[]),
+        ("ready by command over the file", format!("state: drain, {plain}"), state(None, Ready), [8, 2], both),
+        ("one endpoint drained by the file", one_out.to_owned(), States::new(), [8, 2], &["127.0.0.1:4"]),
+        ("one drained by command", plain.to_owned(), state(Some("127.0.0.1:4"), Drain), [8, 2], &["127.0.0.1:3"]),
+        ("one ready by command", one_out.to_owned(), state(Some("127.0.0.1:3"), Ready), [8, 2], both),
+        ("one in maintenance", plain.to_owned(), state(Some("127.0.0.1:3"), Maint), [8, 2], &["127.0.0.1:4"]),
+        ("no endpoint ready", all_out.to_owned(), States::new(), [10, 0], &[]),
+        (
+            "a ready endpoint of a drained version",
+            format!("state: drain, {one_out}"),
+            state(Some("127.0.0.1:3"), Ready),
+            [10, 0],
+            &[],
+        ),
+    ] {
+        let config = config(&format!("versions: {{ {V1}, v2: {{ {v2} }} }}, split: {{ v1: 80, v2: 20 }}"));
+        let snapshot = compile(&config, &Inputs { states: over, ..Inputs::default() });
+        assert_eq!(decisions(&snapshot, 10), counts, "{what}");
+        assert_eq!(reached(&snapshot, "v2"), endpoints, "{what}");
+        let v2 = snapshot.service("shop").unwrap().version("v2").unwrap();
+        assert_eq!(v2.configured.basis_points(), 2_000, "{what}");
+        assert_eq!(v2.effective.basis_points(), if counts[1] == 0 { 0 } else { 2_000 }, "{what}");
+    }
+}
+
+#[test]
+fn a_shift_counts_instead_of_the_files_split() {
+    let file = format!("versions: {{ {V1}, v2: {{ endpoints: [\"127.0.0.1:3\"] }} }}, split: {{ v1: 80, v2: 20 }}");
+    let weight = |bp| Weight::from_basis_points(bp).unwrap();
+    let shift = Split::new(vec![("v1".into(), weight(3_000)), ("v2".into(), weight(7_000))]).unwrap();
+    let inputs = Inputs { shifts: BTreeMap::from([("shop".into(), shift.clone())]), ..Inputs::default() };
+    assert_eq!(decisions(&compile(&config(&file), &inputs), 10), [3, 7]);
+    let inputs = Inputs { shifts: BTreeMap::from([("other".into(), shift)]), ..Inputs::default() };
+    assert_eq!(decisions(&compile(&config(&file), &inputs), 10), [8, 2]);
+}
+
+#[test]
+fn what_is_in_flight_is_found_again_by_identity() {
+    let file = |v1: &str, v2: &str| {
+        config(&format!(
+            "versions: {{ v1: {{ endpoints: [{v1}] }}, v2: {{ endpoints: [{v2}] }} }}, split: {{ v1: 90, v2: 10 }}"
+        ))
+    };
+    let mut compiler = compiler();
+    let live = |snapshot: &Snapshot, version: usize, endpoint: usize| {
+        Arc::clone(&snapshot.services[0].versions[version].endpoints[endpoint].live)
+    };
+    let first = compiler
+        .compile(&file("\"127.0.0.1:1\", \"127.0.0.1:2\"", "\"127.0.0.1:1\""), &Inputs::default(), None)
+        .unwrap();
+    let _ticket = live(&first, 0, 1).ledger.enter();
+    let turned = file("\"127.0.0.1:2\", \"127.0.0.1:5\"", "\"127.0.0.1:1\"");
+    let second = compiler.compile(&turned, &Inputs::default(), Some(&first)).unwrap();
+    assert!(Arc::ptr_eq(&live(&second, 0, 0), &live(&first, 0, 1)), "the same address at another place");
+    assert_eq!(live(&second, 0, 0).ledger.in_flight(), 1);
+    assert_ne!(live(&first, 0, 0).id, live(&first, 1, 0).id, "the same address in two versions is two endpoints");
+    assert_eq!(live(&second, 1, 0).id, live(&first, 1, 0).id);
+    assert!(second.revision > first.revision);
+    let third =
+        compiler.compile(&file("\"127.0.0.1:1\"", "\"127.0.0.1:1\""), &Inputs::default(), Some(&second)).unwrap();
+    assert_eq!(live(&third, 0, 0).id, live(&first, 0, 0).id, "it came back while somebody still held it");
+}
+
+#[test]
+fn a_reload_continues_the_split() {
+    let config =
+        config(&format!("versions: {{ {V1}, v2: {{ endpoints: [\"127.0.0.1:3\"] }} }}, split: {{ v1: 90, v2: 10 }}"));
+    let mut compiler = compiler();
+    let mut snapshot = compiler.compile(&config, &Inputs::default(), None).unwrap();
+    let mut canary = 0;
+    for _ in 0..100 {
+        canary += decisions(&snapshot, 3)[1];
+        snapshot = compiler.compile(&config, &Inputs::default(), Some(&snapshot)).unwrap();
+    }
+    assert_eq!(canary, 30);
+}
+
+#[test]
+fn a_route_without_a_name_is_called_by_its_first_host_and_its_path() {
+    for (matches, expected) in [
+        ("match: { path: / }", "*/"),
+        ("match: { host: shop.test }", "shop.test/"),
+        ("match: { host: \"*.shop.test\", path: /api }", "*.shop.test/api"),
+        ("name: front, match: { host: shop.test }", "front"),
+    ] {
+        let service = format!("versions: {{ {V1} }}");
+        let snapshot = compile(&config_with(&service, &format!("{{ {matches}, service: shop }}")), &Inputs::default());
+        let host = if matches.contains("*.") { "a.shop.test" } else { "shop.test" };
+        let route = snapshot.table.find(host, "/api", &Head(&[])).unwrap();
+        assert_eq!(&*route.name, expected);
+        assert_eq!(route.series.len(), 1);
+    }
+}
+
+#[test]
+fn a_dns_name_is_as_many_endpoints_as_it_has_addresses() {
+    let config = config("versions: { v1: { endpoints: [\"app.test:80\"] } }");
+    for (addresses, expected) in [
+        (None, vec![]),
+        (Some(vec![]), vec![]),
+        (Some(vec!["10.0.0.1:80"]), vec![("app.test:80", "10.0.0.1:80")]),
+        (
+            Some(vec!["10.0.0.1:80", "10.0.0.2:80"]),
+            vec![("10.0.0.1:80", "10.0.0.1:80"), ("10.0.0.2:80", "10.0.0.2:80")],
+        ),
+    ] {
+        let resolved =
+            addresses.map(|all| ("app.test:80".to_owned(), all.iter().map(|one| one.parse().unwrap()).collect()));
+        let snapshot = compile(&config, &Inputs { resolved: resolved.into_iter().collect(), ..Inputs::default() });
+        let version = &snapshot.services[0].versions[0];
+        let found: Vec<(String, String)> =
+            version.endpoints.iter().map(|one| (one.name.to_string(), one.address.to_string())).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned())).collect();
+        assert_eq!(found, expected);
+        assert!(version.endpoints.iter().all(|endpoint| &*endpoint.spelled == "app.test:80"));
+        assert_eq!(version.is_available(), !expected.is_empty());
+        assert_eq!(decisions(&snapshot, 1), [usize::from(!expected.is_empty())]);
+    }
+}
+
+#[test]
+fn a_cookie_is_made_only_where_the_file_gives_it_a_life() {
+    for (affinity, made) in [("cookie: weir, ttl: 24h", true), ("cookie: weir", false)] {
+        let file = format!("versions: {{ {V1} }}, affinity: {{ {affinity} }}");
+        let snapshot = compile(&config(&file), &Inputs::default());
+        let shop = snapshot.service("shop").unwrap();
+        let choice = shop.chooser.choose(&Head(&[]), || "key".to_owned());
+        assert_eq!((choice.new_key.is_some(), shop.affinity_cookie.is_some()), (made, made), "{affinity}");
+        assert_eq!(choice.reason, if made { Reason::Affinity } else { Reason::Weight });
+        let known = shop.chooser.choose(&Head(&[("cookie", "weir=key")]), || panic!("it has a key"));
+        assert_eq!(known.reason, Reason::Affinity);
+    }
+}
+
+#[test]
+fn an_override_is_read_from_the_file() {
+    let file = format!(
+        "versions: {{ {V1}, v2: {{ endpoints: [\"127.0.0.1:3\"] }} }}, split: {{ v1: 100, v2: 0 }}, \
+         override: {{ header: X-Version, from: [127.0.0.0/8] }}"
+    );
+    let snapshot = compile(&config(&file), &Inputs::default());
+    let choice = snapshot.services[0].chooser.choose(&Head(&[("x-version", "v2")]), String::new);
+    assert_eq!((choice.version, choice.reason), (1, Reason::Override));
+}

@@ -1,0 +1,131 @@
+//! Failover: who gets the requests of versions that take none.
+
+use proptest::collection::vec;
+
+use super::super::{KeySource, Reason};
+use super::*;
+
+fn with_states(weights: &[u16], available: &[bool]) -> Vec<Share> {
+    let versions = shares(weights).into_iter().zip(available);
+    versions.map(|(share, available)| Share { available: *available, ..share }).collect()
+}
+
+fn scaled(weights: &[u16], available: &[bool]) -> Vec<u16> {
+    among_available(&with_states(weights, available)).iter().map(|weight| weight.basis_points()).collect()
+}
+
+#[test]
+fn what_is_left_is_scaled_to_all_by_largest_remainder() {
+    for (weights, available, expected) in [
+        (&[9_000, 1_000][..], &[true, false][..], &[10_000, 0][..]),
+        (&[9_000, 1_000], &[false, true], &[0, 10_000]),
+        (&[9_000, 1_000], &[false, false], &[0, 0]),
+        (&[10_000, 0], &[false, true], &[0, 0]),
+        (&[5_000, 2_500, 2_500], &[false, true, true], &[0, 5_000, 5_000]),
+        (&[1, 1, 1, 9_997], &[true, true, true, false], &[3_334, 3_333, 3_333, 0]),
+        (&[2, 4, 1, 9_993], &[true, true, true, false], &[2_857, 5_714, 1_429, 0]),
+        (&[9_999, 0, 1], &[false, true, true], &[0, 0, 10_000]),
+    ] {
+        assert_eq!(scaled(weights, available), expected, "{weights:?} {available:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn scaled_weights_sum_to_all_and_are_the_nearest(weights in weights_of(1..=8), states in vec(any::<bool>(), 8)) {
+        let available = &states[..weights.len()];
+        let scaled = scaled(&weights, available);
+        let sum: i64 = weights.iter().zip(available).filter(|(_, up)| **up).map(|(weight, _)| i64::from(*weight)).sum();
+        let total: i64 = scaled.iter().copied().map(i64::from).sum();
+        prop_assert_eq!(total, if sum == 0 { 0 } else { WHOLE });
+        for ((scaled, weight), up) in scaled.iter().zip(&weights).zip(available) {
+            if !*up || *weight == 0 {
+                prop_assert_eq!(*scaled, 0);
+            } else {
+                prop_assert!((i64::from(*scaled) * sum - i64::from(*weight) * WHOLE).abs() < sum);
+            }
+        }
+    }
+
+    #[test]
+    fn requests_of_the_unavailable_go_to_the_available_exactly(
+        weights in weights_of(2..=8),
+        states in vec(any::<bool>(), 8),
+    ) {
+        let available = &states[..weights.len()];
+        let chooser = chooser(&with_states(&weights, available), Options::default(), None);
+        let scaled = scaled(&weights, available);
+        let effective: Vec<u16> = chooser.effective().map(Weight::basis_points).collect();
+        prop_assert_eq!(&effective, &scaled);
+        let (mut due, mut failed_over) = (Owed::nothing(weights.len()), Owed::nothing(weights.len()));
+        let mut direct = vec![0_i64; weights.len()];
+        let up = 1 + i64::try_from(available.iter().filter(|up| **up).count()).unwrap();
+        for request in 1..=3_000_i64 {
+            let choice = choose(&chooser, &get());
+            let nobody = scaled.iter().all(|weight| *weight == 0);
+            prop_assert_eq!(choice.available, !nobody);
+            if nobody {
+                prop_assert_eq!(choice.reason, Reason::Weight);
+                continue;
+            }
+            prop_assert!(available[choice.version] && weights[choice.version] > 0);
+            match choice.reason {
+                Reason::Failover => failed_over.request(&scaled, choice.version),
+                _ => direct[choice.version] += 1,
+            }
+            prop_assert!(failed_over.worst() < WHOLE);
+            for ((count, weight), _) in direct.iter().zip(&weights).zip(available).filter(|(_, up)| **up) {
+                prop_assert!((count * WHOLE - request * i64::from(*weight)).abs() < WHOLE);
+            }
+            due.request(&scaled, choice.version);
+            // The failover's error, that of each available version's own turns, and the scaled weights' rounding.
+            prop_assert!(due.worst() < up * WHOLE + request);
+        }
+    }
+
+    #[test]
+    fn a_version_that_comes_and_goes_brings_no_bias(ups in vec(1..=4_usize, 100..200), weights in weights_of(4..=4)) {
+        let mut owed = Owed::nothing(4);
+        let mut current: Option<Chooser> = None;
+        for (at, requests) in ups.iter().enumerate() {
+            let versions = with_states(&weights, &[at % 2 == 0, true, true, true]);
+            let next = chooser(&versions, Options::default(), current.as_ref());
+            let scaled = scaled(&weights, &[false, true, true, true]);
+            for _ in 0..*requests {
+                let choice = choose(&next, &get());
+                if choice.reason == Reason::Failover && choice.available {
+                    owed.request(&scaled, choice.version);
+                    prop_assert!(owed.worst() < WHOLE, "{:?} in turn {}", owed, at);
+                }
+            }
+            current = Some(next);
+        }
+    }
+}
+
+#[test]
+fn clients_of_an_unavailable_version_spread_over_the_others_and_come_back() {
+    let options = Options { affinity: Some(KeySource::Header("x-user".into())), ..Options::default() };
+    let weights = [4_000, 3_000, 3_000];
+    let all = chooser(&with_states(&weights, &[true; 3]), options.clone(), None);
+    let without = chooser(&with_states(&weights, &[true, true, false]), options.clone(), Some(&all));
+    let again = chooser(&with_states(&weights, &[true; 3]), options, Some(&without));
+    let mut moved = [0; 3];
+    for at in 0..10_000 {
+        let request = get().with("x-user", at.to_string());
+        let (before, during) = (choose(&all, &request), choose(&without, &request));
+        if before.version == 2 {
+            assert_eq!(during.reason, Reason::Failover);
+            moved[during.version] += 1;
+        } else {
+            assert_eq!(during, before, "other clients stay where they are");
+        }
+        assert_eq!(choose(&again, &request), before);
+        assert_eq!(choose(&without, &request), during, "and they stay together meanwhile");
+    }
+    let first = f64::from(moved[0]) / f64::from(moved[0] + moved[1]);
+    assert!((first - 4.0 / 7.0).abs() < 0.03, "{moved:?} is not 4 to 3");
+    assert_eq!(moved[2], 0);
+}
