@@ -33,8 +33,10 @@ const PERIODS_TO_SETTLE: usize = 6;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Table {
     turns: Box<[u16]>,
-    once: u64,
-    period: u64,
+    /// How many turns at the beginning are used once.
+    pub(super) once: u64,
+    /// How many turns repeat after them.
+    pub(super) period: u64,
 }
 
 impl Table {

@@ -7,9 +7,12 @@
 //!   snapshots added theirs: the accumulator is shared by all of them and **a change of weights needs no
 //!   hand-over**. The error is below one request in every window, across every change, under every
 //!   interleaving.
-//! * Three or more share: the [chairman](super::chairman) table, entered at a shared position.
+//! * Three or more share: a table made by the rule of the chairman assignment problem (`chairman.rs`), entered
+//!   at a shared position. The error is below one request in every prefix, for three versions also across
+//!   changes; for more it can pass one for a moment after a change (1.21 is the worst that random storms over
+//!   eight versions showed; tests hold it below two). Counted from a change alone it is below two.
 //!
-//! A [`Ledger`] goes with the service from snapshot to snapshot. It knows what each version is owed, to the
+//! A ledger goes with the service from snapshot to snapshot. It knows what each version is owed, to the
 //! ten-thousandth of a request, and a new schedule begins from there: a table that began from nothing at each
 //! change would, in a storm of changes, always play its beginning and starve whoever comes late in it. While
 //! a version has weight 0 what it is owed is kept and not paid.
@@ -32,8 +35,6 @@ use crate::model::{Name, Split};
 const WHOLE: u64 = 10_000;
 
 /// Says which version is next, exactly by weight. Shared by all threads; a choice is one atomic addition.
-///
-/// A clone shares the position.
 #[derive(Clone, Debug)]
 pub struct Splitter {
     course: Course,
@@ -71,10 +72,14 @@ struct Ledger(Mutex<Book>);
 #[derive(Debug, Default)]
 struct Book {
     /// From turns that nobody can take any more.
-    settled: Vec<(Name, i64)>,
+    settled: Standing,
     /// Turns that a snapshot in use may still take. At most one for each snapshot that is alive.
     open: Vec<Arc<Turn>>,
 }
+
+/// What is owed, by version; one that is not listed is owed nothing.
+#[derive(Clone, Debug, Default)]
+struct Standing(Vec<(Name, i64)>);
 
 impl Splitter {
     /// The splitter of `split`, which continues where `previous`, the one in use for the same service, is.
@@ -118,7 +123,8 @@ impl Splitter {
     pub fn owed(&self, split: &Split) -> Vec<i64> {
         let mut book = self.ledger.lock();
         book.settle();
-        split.iter().map(|(name, _)| book.owed(name)).collect()
+        let standing = book.standing();
+        split.iter().map(|(name, _)| standing.owed(name)).collect()
     }
 }
 
@@ -191,12 +197,12 @@ impl Ledger {
     fn begin(&self, split: &Split, entitled: &[Entitled], tables: &mut Tables) -> Course {
         let mut book = self.lock();
         book.settle();
-        book.hand_over_the_departed(split, entitled);
+        let standing = book.hand_over_the_departed(split, entitled);
         let turn = match entitled {
             [] => return Course::Sole(0),
             [sole] => return Course::Sole(sole.version),
-            [first, second] => book.pair(first, second),
-            many => book.many(many, tables),
+            [first, second] => standing.pair(first, second),
+            many => standing.many(many, tables),
         };
         let turn = Arc::new(turn);
         book.open.push(Arc::clone(&turn));
@@ -227,40 +233,50 @@ impl Book {
             !over
         });
         for (name, moved) in closed {
-            self.add(&name, moved);
+            self.settled.add(&name, moved);
         }
     }
 
-    fn add(&mut self, name: &Name, amount: i64) {
-        match self.settled.iter_mut().find(|(known, _)| known == name) {
-            Some((_, owed)) => *owed += amount,
-            None => self.settled.push((name.clone(), amount)),
+    /// What each version is owed, settled and open together. Walks the open tables once.
+    fn standing(&self) -> Standing {
+        let mut standing = self.settled.clone();
+        for (name, moved) in self.open.iter().flat_map(|turn| turn.moved()) {
+            standing.add(&name, moved);
         }
-        self.settled.retain(|(_, owed)| *owed != 0);
-    }
-
-    fn owed(&self, name: &Name) -> i64 {
-        let open = self.open.iter().flat_map(|turn| turn.moved());
-        self.settled.iter().cloned().chain(open).filter(|(one, _)| one == name).map(|(_, owed)| owed).sum()
+        standing
     }
 
     /// What is owed to versions that the split no longer names is owed to whoever is furthest on the other
-    /// side, so that the sum stays zero and nobody gets further out.
-    fn hand_over_the_departed(&mut self, split: &Split, entitled: &[Entitled]) {
-        let open = self.open.iter().flat_map(|turn| turn.moved());
-        let mut departed: Vec<Name> = self.settled.iter().cloned().chain(open).map(|(name, _)| name).collect();
-        departed.sort_unstable();
-        departed.dedup();
-        departed.retain(|name| split.iter().all(|(named, _)| named != name));
-        for name in departed {
-            let owed = self.owed(&name);
-            let by_owed = |heir: &&Entitled| self.owed(&heir.name);
+    /// side, so that the sum stays zero and nobody gets further out. Returns how things stand then.
+    fn hand_over_the_departed(&mut self, split: &Split, entitled: &[Entitled]) -> Standing {
+        let mut standing = self.standing();
+        let departed = |name: &Name| split.iter().all(|(named, _)| named != name);
+        let (gone, here) = standing.0.into_iter().partition(|(name, _)| departed(name));
+        standing = Standing(here);
+        for (name, owed) in gone {
+            let by_owed = |heir: &&Entitled| standing.owed(&heir.name);
             let heir = if owed > 0 { entitled.iter().min_by_key(by_owed) } else { entitled.iter().max_by_key(by_owed) };
             if let Some(heir) = heir {
-                self.add(&name, -owed);
-                self.add(&heir.name, owed);
+                standing.add(&heir.name, owed);
+                self.settled.add(&heir.name, owed);
+                self.settled.add(&name, -owed);
             }
         }
+        standing
+    }
+}
+
+impl Standing {
+    fn add(&mut self, name: &Name, amount: i64) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, owed)) => *owed += amount,
+            None => self.0.push((name.clone(), amount)),
+        }
+        self.0.retain(|(_, owed)| *owed != 0);
+    }
+
+    fn owed(&self, name: &Name) -> i64 {
+        self.0.iter().find(|(known, _)| known == name).map_or(0, |(_, owed)| *owed)
     }
 
     fn pair(&self, first: &Entitled, second: &Entitled) -> Turn {
@@ -278,3 +294,6 @@ impl Book {
         Turn { position: CachePadded::default(), kind: Kind::Many { entitled, table: tables.table(&owed) } }
     }
 }
+
+#[cfg(test)]
+mod tests;
