@@ -68,7 +68,7 @@ fn reload(criterion: &mut Criterion) {
         bencher.iter(|| {
             // Every split changes each time.
             turn += 1;
-            let config = if turn % 2 == 0 { &config } else { &changed };
+            let config = if turn.is_multiple_of(2) { &config } else { &changed };
             let next = compile(&mut compiler, config, Some(&current.load()));
             publisher.publish(next);
         });

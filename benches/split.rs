@@ -105,7 +105,7 @@ fn balance(criterion: &mut Criterion) {
         let names: Vec<String> = (0..endpoints).map(|at| format!("10.0.0.{at}:8080")).collect();
         let named = names.iter().enumerate().map(|(at, name)| (at, name.as_str()));
         let balancer = Balancer::new(named, Rule::LeastRequests);
-        let load = |at: usize| u64::from(at % 3 == 0);
+        let load = |at: usize| u64::from(at.is_multiple_of(3));
         for (name, key) in [("least_requests", None), ("affinity", Some(0x5e20_f275_941b_3638))] {
             group.bench_function(BenchmarkId::new(name, endpoints), |bencher| {
                 bencher.iter(|| balancer.pick(load, black_box(&Tried::default()), black_box(key)));

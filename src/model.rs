@@ -164,7 +164,7 @@ pub enum EndpointState {
     Ready,
     /// Takes no new work; what is in flight finishes.
     Drain,
-    /// Takes nothing at all: like drain, and also out of health checks and overrides.
+    /// Takes nothing at all: like drain, and, once there are health checks, also out of those.
     Maint,
 }
 

@@ -167,16 +167,21 @@ async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runt
     let signal = signals.serve(&control, &access_log).await;
     tracing::info!(signal, deadline = ?plan.deadline, in_flight = proxy.in_flight(), "stopping");
     let ending = lifecycle::stop(&proxy, &process, plan, &mut signals).await;
+    drop(access_log);
+    report(ending, &proxy, log_worker);
+    Ok(())
+}
+
+/// Says how it ended, and lets the last access log lines out.
+fn report(ending: Ending, proxy: &Proxy, log_worker: telemetry::access_log::Worker) {
     let (left, cut) = (proxy.in_flight(), proxy.cut());
     match ending {
         Ending::Orderly => tracing::info!(cut, left, "stopped"),
         Ending::AtOnce => tracing::warn!(cut, left, "stopped at once by a second signal"),
     }
-    drop(access_log);
     if log_worker.finish(FLUSH) == telemetry::access_log::Flushed::TimedOut {
         tracing::warn!("the last access log lines were not taken in time");
     }
-    Ok(())
 }
 
 /// Builds the engine, which panics where the system's certificate authorities cannot be read.

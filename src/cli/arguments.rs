@@ -41,7 +41,7 @@ pub(super) enum Command {
     Drain(DrainArguments),
     /// Give it work again
     Ready(StateArguments),
-    /// Like drain, and also out of health checks and overrides
+    /// Like drain; meant for work on the endpoint itself
     Maint(DrainArguments),
     /// Exit 0 if a running Weir is ready, for a container's health check
     Healthcheck(HealthcheckArguments),
