@@ -142,20 +142,25 @@ impl Codes {
 fn count_in(table: &[AtomicU64], code: Code) -> bool {
     let home = usize::from(code.0) % table.len().max(1);
     let (before, from) = table.split_at_checked(home).unwrap_or((&[], table));
-    for slot in from.iter().chain(before) {
-        let mut seen = slot.load(Ordering::Relaxed);
-        if seen == 0 {
-            match slot.compare_exchange(0, pack(code), Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(taken) => seen = taken,
-            }
+    from.iter().chain(before).any(|slot| count_at(slot, slot.load(Ordering::Relaxed), code))
+}
+
+/// Counts `code` in `slot`, which held `seen` a moment ago. `false` if the slot belongs to another code. A
+/// thread that loses the race for a free slot looks at who won: it may have been for the same code.
+#[inline]
+fn count_at(slot: &AtomicU64, seen: u64, code: Code) -> bool {
+    let owner = if seen == 0 {
+        match slot.compare_exchange(0, pack(code), Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return true,
+            Err(taken) => unpack(taken).0,
         }
-        if unpack(seen).0 == code {
-            slot.fetch_add(1, Ordering::Relaxed);
-            return true;
-        }
+    } else {
+        unpack(seen).0
+    };
+    if owner == code {
+        slot.fetch_add(1, Ordering::Relaxed);
     }
-    false
+    owner == code
 }
 
 /// A slot of `code` with a count of one.
@@ -232,6 +237,14 @@ mod tests {
         for status in (200..=208).chain(300..=308).chain(400..=409) {
             assert!(totals.contains(&(status.to_string(), 4_000)), "{status}: {totals:?}");
         }
+    }
+
+    #[test]
+    fn a_thread_that_loses_the_race_for_a_slot_shares_it_only_with_the_same_code() {
+        let slot = AtomicU64::new(pack(Code(200)));
+        assert!(count_at(&slot, 0, Code(200)));
+        assert!(!count_at(&slot, 0, Code(404)));
+        assert_eq!(unpack(slot.into_inner()), (Code(200), 2));
     }
 
     proptest! {

@@ -40,4 +40,5 @@ pub use listener::{ListenerSeries, OpenConnection};
 pub use metric::{Kind, METRICS, Metric};
 pub use recorder::{Options, Recorder};
 pub use series::{Open, RouteSeries, VersionSeries};
+pub use sharded::enlist_thread;
 pub use window::WindowStats;

@@ -92,20 +92,60 @@ impl Sharded {
     }
 }
 
-/// The calling thread's number, given out in the order in which threads first count something.
+/// Gives the calling thread its copy of all counters now rather than when it first counts something.
+///
+/// There are as many copies as threads that carry traffic. Those threads call this when they start, so that
+/// none of them has to share a copy because another thread counted something earlier.
+pub fn enlist_thread() {
+    thread_index();
+}
+
+/// The calling thread's number: the lowest that no living thread has.
 #[inline]
 fn thread_index() -> usize {
-    const UNKNOWN: usize = usize::MAX;
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static INDEX: Cell<usize> = const { Cell::new(UNKNOWN) };
+    INDEX.with(|index| if index.get() == UNKNOWN { number_thread(index) } else { index.get() })
+}
+
+const UNKNOWN: usize = usize::MAX;
+
+thread_local! {
+    /// Apart from the claim because a value without a destructor is read without a check.
+    static INDEX: Cell<usize> = const { Cell::new(UNKNOWN) };
+    static CLAIM: Cell<Option<Claim>> = const { Cell::new(None) };
+}
+
+#[cold]
+fn number_thread(index: &Cell<usize>) -> usize {
+    /// Threads beyond the 64th share copies, in turn.
+    static SURPLUS: AtomicUsize = AtomicUsize::new(0);
+    if let Some(claim) = Claim::lowest() {
+        index.set(claim.0);
+        // A thread that counts for the first time while it ends keeps the number without the claim.
+        let _ = CLAIM.try_with(|kept| kept.set(Some(claim)));
+    } else {
+        index.set(SURPLUS.fetch_add(1, Ordering::Relaxed) % MAX_SHARDS);
     }
-    INDEX.with(|index| {
-        if index.get() == UNKNOWN {
-            index.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        index.get()
-    })
+    index.get()
+}
+
+/// A number that no other thread has while this one lives.
+struct Claim(usize);
+
+/// One bit per number in use.
+static CLAIMED: AtomicU64 = AtomicU64::new(0);
+
+impl Claim {
+    fn lowest() -> Option<Self> {
+        let claim = |claimed: u64| Some(claimed | 1_u64.checked_shl(claimed.trailing_ones())?);
+        let before = CLAIMED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim).ok()?;
+        usize::try_from(before.trailing_ones()).ok().map(Self)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        CLAIMED.fetch_and(!(1 << self.0), Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +195,24 @@ mod tests {
         sharded.sub_one(0);
         sharded.sub_one(0);
         assert_eq!(sharded.gauge(0), 0);
+    }
+
+    #[test]
+    fn threads_that_live_at_once_have_different_numbers_and_give_them_back() {
+        for _ in 0..100 {
+            let barrier = std::sync::Barrier::new(2);
+            let number = || {
+                let number = thread_index();
+                barrier.wait();
+                number
+            };
+            let (one, other) = std::thread::scope(|scope| {
+                let (one, other) = (scope.spawn(number), scope.spawn(number));
+                (one.join().unwrap(), other.join().unwrap())
+            });
+            assert_ne!(one, other);
+        }
+        assert!(Claim::lowest().is_some(), "200 threads have ended");
     }
 
     #[test]
