@@ -23,7 +23,9 @@ const CONNECT: Failure = failure(UpstreamError::Connect, 502, "connect", "the en
 const CONNECT_TIMEOUT: Failure =
     failure(UpstreamError::Connect, 504, "connect_timeout", "the endpoint did not accept a connection in time");
 const TLS: Failure = failure(UpstreamError::Tls, 502, "tls", "no trusted TLS connection to the endpoint");
-const TIMEOUT: Failure = failure(UpstreamError::Timeout, 504, "timeout", "the endpoint did not answer in time");
+/// The endpoint was silent for too long.
+pub(crate) const TIMEOUT: Failure =
+    failure(UpstreamError::Timeout, 504, "timeout", "the endpoint did not answer in time");
 const RESET: Failure = failure(UpstreamError::Reset, 502, "reset", "the endpoint closed the connection");
 const PROTOCOL: Failure = failure(UpstreamError::Protocol, 502, "protocol", "the endpoint's answer is not valid HTTP");
 

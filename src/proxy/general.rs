@@ -333,6 +333,8 @@ impl ProxyHttp for General {
             return error;
         }
         let Some(failure) = failure else { return error };
+        pass.end_reported = pass.exchange.ended().is_some();
+        let Some(routed) = pass.routed_mut() else { return error };
         routed.attempt.failed = Some(failure.refusal);
         let again = reused
             && idempotent
