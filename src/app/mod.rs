@@ -208,6 +208,7 @@ fn runtime(threads: usize, name: &str) -> Result<Runtime, Failure> {
         .worker_threads(threads)
         .max_blocking_threads(8)
         .thread_name(name)
+        .on_thread_start(telemetry::enlist_thread)
         .enable_all()
         .build()
         .map_err(wanted("cannot start threads"))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_http::RequestHeader;
 use tokio::time::Instant;
 
@@ -17,13 +18,14 @@ use crate::traffic::{HttpVersion, Refusal, Request};
 ///
 /// # Errors
 /// The refusal to answer with; the pass knows what was chosen before it.
-pub(crate) fn admit(head: &RequestHeader, pass: &mut Pass) -> Result<(), Refusal> {
+pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refusal> {
+    let head = session.req_header();
     let snapshot = pass.gear.current.load();
     let handle = Arc::clone(&pass.exchange.handle);
     let trusted = snapshot.trusts(handle.client);
     pass.client = if trusted { forwarded_client(head).or(handle.client) } else { handle.client };
     pass.request_id = request_id(head, trusted);
-    let view = View { head, client: pass.client };
+    let view = View { head, client: pass.client, hidden_length: message::hides_length(session) };
     if pass.gear.access_log.enabled() {
         pass.head = Some(Box::new(logged_head(&view)));
     }

@@ -23,7 +23,9 @@ const CONNECT: Failure = failure(UpstreamError::Connect, 502, "connect", "the en
 const CONNECT_TIMEOUT: Failure =
     failure(UpstreamError::Connect, 504, "connect_timeout", "the endpoint did not accept a connection in time");
 const TLS: Failure = failure(UpstreamError::Tls, 502, "tls", "no trusted TLS connection to the endpoint");
-const TIMEOUT: Failure = failure(UpstreamError::Timeout, 504, "timeout", "the endpoint did not answer in time");
+/// The endpoint was silent for too long.
+pub(crate) const TIMEOUT: Failure =
+    failure(UpstreamError::Timeout, 504, "timeout", "the endpoint did not answer in time");
 const RESET: Failure = failure(UpstreamError::Reset, 502, "reset", "the endpoint closed the connection");
 const PROTOCOL: Failure = failure(UpstreamError::Protocol, 502, "protocol", "the endpoint's answer is not valid HTTP");
 
@@ -41,6 +43,9 @@ const INTERNAL: Refusal = Refusal { status: 500, cause: "internal", text: "an er
 /// The engine found the request wrong where the guard did not.
 const BAD_REQUEST: Refusal =
     Refusal { status: 400, cause: "bad_request", text: "the request is not valid HTTP", close: true };
+
+/// The engine's error type for a chunk that is none; its constant is private there.
+const INVALID_CHUNK: &str = "InvalidChunk";
 
 impl Failure {
     /// What an error of the engine means, given that the exchange may have been ended from outside. `None` if
@@ -92,6 +97,7 @@ pub(crate) fn own_answer(error: &Error, ended: Option<End>) -> Option<Refusal> {
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::HTTPStatus(413)) => Some(BODY_TOO_LARGE),
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Some(BAD_REQUEST),
+        (ErrorSource::Downstream, kind) if kind.as_str() == INVALID_CHUNK => Some(BAD_REQUEST),
         (ErrorSource::Downstream, _) => None,
         _ => Some(INTERNAL),
     }

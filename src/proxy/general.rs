@@ -84,7 +84,7 @@ impl ProxyHttp for General {
     }
 
     async fn request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
-        let Err(refusal) = admission::admit(session.req_header(), pass) else { return Ok(false) };
+        let Err(refusal) = admission::admit(session.as_downstream(), pass) else { return Ok(false) };
         pass.answered(refusal);
         let head_only = session.req_header().method == http::Method::HEAD;
         message::answer(session.as_downstream_mut(), refusal, head_only).await?;
@@ -339,6 +339,8 @@ impl ProxyHttp for General {
             return error;
         }
         let Some(failure) = failure else { return error };
+        pass.end_reported = pass.exchange.ended().is_some();
+        let Some(routed) = pass.routed_mut() else { return error };
         routed.attempt.failed = Some(failure.refusal);
         let again = reused
             && idempotent

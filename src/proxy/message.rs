@@ -23,6 +23,20 @@ use crate::traffic::{HttpVersion, Refusal, Request};
 pub(crate) struct View<'a> {
     pub(crate) head: &'a RequestHeader,
     pub(crate) client: Option<IpAddr>,
+    /// The client also sent a `Content-Length`, which the engine took out; see [`hides_length`].
+    pub(crate) hidden_length: bool,
+}
+
+/// Whether the engine took a `Content-Length` out of this request because there is a `Transfer-Encoding` too.
+///
+/// RFC 9112 §6.3 allows that, but the guard must see both: whoever sent them means two parsers to disagree.
+pub(crate) fn hides_length(session: &ServerSession) -> bool {
+    let Some(h1) = session.as_http1() else { return false };
+    h1.req_header().headers.contains_key(header::TRANSFER_ENCODING)
+        && h1.get_headers_raw_bytes().split(|&byte| byte == b'\n').skip(1).any(|line| {
+            let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+        })
 }
 
 impl Request for View<'_> {
@@ -61,6 +75,9 @@ impl Request for View<'_> {
     fn for_each_header(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
         for (name, value) in &self.head.headers {
             visit(name.as_str().as_bytes(), value.as_bytes());
+        }
+        if self.hidden_length {
+            visit(b"content-length", b"0");
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::exchange::{End, Exchange};
+use super::failure::TIMEOUT;
 use super::record::{self, Counted, Gear};
 use crate::drain::Kind;
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
@@ -36,6 +37,8 @@ pub(crate) struct Pass {
     pub(crate) client_gone: bool,
     /// The exchange came to its regular end.
     pub(crate) complete: bool,
+    /// The engine reported the end that came from outside, so it is counted.
+    pub(crate) end_reported: bool,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) kind: Kind,
@@ -147,6 +150,7 @@ impl Pass {
             cause: None,
             client_gone: false,
             complete: false,
+            end_reported: false,
             bytes_in: 0,
             bytes_out: 0,
             kind: Kind::Request,
@@ -178,6 +182,17 @@ impl Pass {
         }
     }
 
+    /// Counts a timeout of the endpoint that ended the exchange by dropping it: the engine reports none of those.
+    fn count_timeout(&mut self) {
+        if self.end_reported || !matches!(self.exchange.ended(), Some(End::FirstByte | End::Idle)) {
+            return;
+        }
+        self.cause = Some(TIMEOUT.refusal.cause);
+        if let Some(version) = self.routed().and_then(Routed::version) {
+            version.series.upstream_error(TIMEOUT.kind);
+        }
+    }
+
     /// How the request ended, as its client saw it.
     fn outcome(&self) -> Outcome {
         let cut = self.exchange.ended() == Some(End::Cut);
@@ -195,6 +210,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if let Some(began) = self.began {
+            self.count_timeout();
             let cut = self.exchange.ended() == Some(End::Cut);
             record::record(self, began.elapsed(), self.outcome(), cut);
             self.exchange.over();
