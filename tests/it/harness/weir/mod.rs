@@ -328,17 +328,8 @@ impl Weir {
 
     /// Resident memory, in bytes.
     pub(crate) fn rss_bytes(&self) -> u64 {
-        self.memory("VmRSS:")
-    }
-
-    /// The most resident memory it had, in bytes.
-    pub(crate) fn peak_rss_bytes(&self) -> u64 {
-        self.memory("VmHWM:")
-    }
-
-    fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a running process has memory");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a running process has VmRSS");
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
