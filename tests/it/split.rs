@@ -1,6 +1,6 @@
 //! The split, counted from outside.
 
-use crate::harness::{H1, Load, Origin, Request, Target, Weir, shop};
+use crate::harness::{H1, Load, Origin, Request, Target, Weir, eventually, shop};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ninety_ten_is_exact_over_both_protocols() {
@@ -34,6 +34,11 @@ async fn metrics_equal_what_clients_counted() {
     for status in [404, 418, 500, 503] {
         h1.send(&Request::get(&format!("/status/{status}"))).await.expect(status);
     }
+    // The last answer is recorded in the moment after its client has it.
+    eventually("the last request is recorded", async || {
+        weir.metrics().await.value("weir_requests_in_flight", &[]) == 0.0
+    })
+    .await;
     let metrics = weir.metrics().await;
     let count = |labels: &[(&str, &str)]| metrics.value("weir_requests_total", labels);
     assert_eq!(count(&[("code", "200")]), 1_000.0);
