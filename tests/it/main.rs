@@ -18,6 +18,7 @@ mod harness_selftest;
 mod docs;
 mod drain;
 mod forward;
+mod hostile;
 mod large;
 mod packaging;
 mod reload;
