@@ -44,8 +44,8 @@ const INTERNAL: Refusal = Refusal { status: 500, cause: "internal", text: "an er
 const BAD_REQUEST: Refusal =
     Refusal { status: 400, cause: "bad_request", text: "the request is not valid HTTP", close: true };
 
-/// The engine's error type for a chunk that is none; its constant is private there.
-const INVALID_CHUNK: &str = "InvalidChunk";
+/// The engine's error types for chunks and trailers that are none; its constants are private there.
+const INVALID_CHUNKS: [&str; 2] = ["InvalidChunk", "InvalidTrailerEnd"];
 
 impl Failure {
     /// What an error of the engine means, given that the exchange may have been ended from outside. `None` if
@@ -97,7 +97,7 @@ pub(crate) fn own_answer(error: &Error, ended: Option<End>) -> Option<Refusal> {
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::HTTPStatus(413)) => Some(BODY_TOO_LARGE),
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Some(BAD_REQUEST),
-        (ErrorSource::Downstream, kind) if kind.as_str() == INVALID_CHUNK => Some(BAD_REQUEST),
+        (ErrorSource::Downstream, kind) if INVALID_CHUNKS.contains(&kind.as_str()) => Some(BAD_REQUEST),
         (ErrorSource::Downstream, _) => None,
         _ => Some(INTERNAL),
     }

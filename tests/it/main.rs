@@ -20,6 +20,7 @@ mod certificates;
 mod docs;
 mod drain;
 mod forward;
+mod hostile;
 mod large;
 mod packaging;
 mod reload;

@@ -1,0 +1,146 @@
+//! Pool poisoning: an origin that answers before it reads the body, and then takes the body for the next request.
+//!
+//! Its answer to the body must never reach another client (request smuggling of the kind "0.CL").
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::raw;
+use crate::harness::{H1, H2, Origin, Request, Target, Weir, shop};
+
+/// An origin that knows no bodies: every head is answered at once, and what follows is the next head.
+struct Bodyless {
+    address: std::net::SocketAddr,
+    /// Requests that were a body.
+    smuggled: Arc<AtomicUsize>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Bodyless {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let smuggled = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&smuggled);
+        let accepting = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                socket.set_nodelay(true).unwrap();
+                // It ends with the connection.
+                tokio::spawn(serve(socket, Arc::clone(&counter)));
+            }
+        });
+        Self { address, smuggled, accepting }
+    }
+}
+
+impl Drop for Bodyless {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn serve(mut socket: TcpStream, smuggled: Arc<AtomicUsize>) -> Option<()> {
+    let mut read = Vec::new();
+    loop {
+        let end = loop {
+            if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if socket.read_buf(&mut read).await.ok()? == 0 {
+                return None;
+            }
+        };
+        let head = String::from_utf8_lossy(&read.drain(..end).collect::<Vec<u8>>()).into_owned();
+        let nonce = head.lines().find_map(|line| line.strip_prefix("x-nonce: ")).unwrap_or("none").to_owned();
+        if head.contains("/poison") {
+            smuggled.fetch_add(1, Ordering::SeqCst);
+        }
+        let answer = format!("HTTP/1.1 200 OK\r\nx-nonce: {nonce}\r\ncontent-length: 2\r\n\r\nok");
+        socket.write_all(answer.as_bytes()).await.ok()?;
+    }
+}
+
+const POISON: &str = "GET /poison HTTP/1.1\r\nhost: shop.test\r\nx-nonce: poison\r\n\r\n";
+
+/// Between the attacker's head and its body: from one packet to far after the origin's answer.
+const DELAYS: [u64; 10] = [0, 0, 1, 1, 2, 3, 5, 10, 25, 60];
+
+async fn attack_h1(web: &Target, delay: Duration, chunked: bool) {
+    let framing =
+        if chunked { "transfer-encoding: chunked".to_owned() } else { format!("content-length: {}", POISON.len()) };
+    let head = format!("POST /attack HTTP/1.1\r\nhost: shop.test\r\nx-nonce: attacker\r\n{framing}\r\n\r\n");
+    let mut socket = raw::connect(web).await;
+    socket.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(delay).await;
+    // It may be closed by now, which is one right answer.
+    if chunked {
+        socket.write_all(format!("{:x}\r\n{POISON}\r\n0\r\n\r\n", POISON.len()).as_bytes()).await.ok();
+    } else {
+        socket.write_all(POISON.as_bytes()).await.ok();
+    }
+    let mut answer = [0; 4096];
+    tokio::time::timeout(Duration::from_millis(2), socket.read(&mut answer)).await.ok();
+}
+
+async fn attack_h2(h2: &H2, delay: Duration) {
+    let mut stream = h2.open(&Request::post("/attack", "").chunked().nonce("attacker")).await;
+    tokio::time::sleep(delay).await;
+    if stream.write(POISON).await.is_ok() {
+        stream.finish();
+    }
+}
+
+async fn victim(web: &Target, h1: &mut H1, nonce: &str) {
+    let response = h1.send(&Request::get("/").nonce(nonce)).await;
+    assert_eq!((response.status, response.header("x-nonce")), (200, nonce), "an answer that is not its own");
+    if response.announced_close {
+        *h1 = H1::connect(web).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_victim_always_gets_its_own_answer() {
+    let bodyless = Bodyless::start().await;
+    let place = Origin::plan("v1").down();
+    let yaml = shop(&[(&place, 100.0)]).replace(&place.address().to_string(), &bodyless.address.to_string());
+    let weir = Weir::start(&yaml).await;
+    let web = Target::from(weir.address("web").await);
+    let mut victims = [H1::connect(&web).await, H1::connect(&web).await];
+    let mut attacker = H2::connect(&web).await;
+    for round in 0..400_usize {
+        let delay = Duration::from_millis(DELAYS[round % DELAYS.len()]);
+        if !attacker.is_open() {
+            attacker = H2::connect(&web).await;
+        }
+        let attack = async {
+            match round / DELAYS.len() % 3 {
+                0 => attack_h1(&web, delay, false).await,
+                1 => attack_h1(&web, delay, true).await,
+                _ => attack_h2(&attacker, delay).await,
+            }
+        };
+        let [first, second] = &mut victims;
+        // One beside the attack, both after it.
+        let beside = format!("beside-{round}");
+        tokio::join!(attack, victim(&web, first, &beside));
+        tokio::join!(
+            async {
+                for turn in 0..2 {
+                    victim(&web, first, &format!("first-{round}-{turn}")).await;
+                }
+            },
+            async {
+                for turn in 0..2 {
+                    victim(&web, second, &format!("second-{round}-{turn}")).await;
+                }
+            }
+        );
+    }
+    eprintln!("400 attacks, {} bodies taken for requests", bodyless.smuggled.load(Ordering::SeqCst));
+    assert!(bodyless.smuggled.load(Ordering::SeqCst) > 0, "the attack is real");
+    weir.stop().await;
+}
