@@ -87,9 +87,16 @@ async fn nothing_that_must_be_refused_is_served() {
     let (mut scored, mut passed) = (0, 0);
     let (mut served, mut desynced) = (Vec::new(), Vec::new());
     for case in &corpus.cases {
+        let bytes = decode(&case.request_base64);
         let before = v1.requests();
-        let answers = raw::exchange(&web, &decode(&case.request_base64), Duration::from_millis(400)).await;
-        let seen = v1.requests() - before;
+        let mut answers = raw::exchange(&web, &bytes, Duration::from_millis(400)).await;
+        let mut seen = v1.requests() - before;
+        if seen > answers.statuses.len() {
+            // On a busy machine an answer may only be late: once more, with all the time it could need.
+            let before = v1.requests();
+            answers = raw::exchange(&web, &bytes, Duration::from_secs(5)).await;
+            seen = v1.requests() - before;
+        }
         let accepted = answers.statuses.first().is_some_and(|status| *status < 400);
         if seen > answers.statuses.len() {
             desynced.push(&*case.id);
