@@ -32,6 +32,8 @@ pub(crate) enum End {
     FirstByte,
     /// Neither side sent anything for too long.
     Idle,
+    /// The client stopped in the middle of its request.
+    Upload,
     /// The drain's deadline, or the process's.
     Cut,
 }
@@ -168,7 +170,8 @@ impl Exchange {
         let (timeouts, active) = (state.timeouts?, state.active?);
         match state.phase {
             Phase::Waiting if state.request_sent => Some(active + timeouts.first_byte),
-            Phase::Waiting | Phase::Body => Some(active + timeouts.idle),
+            Phase::Waiting => Some(active + timeouts.idle + GRACE),
+            Phase::Body => Some(active + timeouts.idle),
             Phase::Idle | Phase::Connecting | Phase::Stream => None,
         }
     }
@@ -188,8 +191,9 @@ impl Exchange {
             let silent = now.saturating_duration_since(active);
             match state.phase {
                 Phase::Waiting if state.request_sent && silent >= timeouts.first_byte => End::FirstByte,
-                // A client that pauses its upload is not the endpoint's silence.
-                Phase::Waiting if !state.request_sent && silent >= timeouts.idle => End::Idle,
+                // A client that pauses its upload is not the endpoint's silence. An endpoint that does not read is
+                // found by the timeout of writing to it, which comes first.
+                Phase::Waiting if !state.request_sent && silent >= timeouts.idle + GRACE => End::Upload,
                 Phase::Body if silent >= timeouts.idle => End::Idle,
                 _ => return false,
             }

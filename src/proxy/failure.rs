@@ -38,6 +38,9 @@ pub(crate) const BODY_TOO_LARGE: Refusal =
 /// The drain's deadline passed before the endpoint answered.
 pub(crate) const DRAINED: Refusal =
     Refusal { status: 503, cause: "drain_deadline", text: "the server is going away", close: true };
+/// The client stopped in the middle of its request; no endpoint is to blame.
+pub(crate) const SLOW_CLIENT: Refusal =
+    Refusal { status: 408, cause: "slow_client", text: "the request's body did not arrive in time", close: true };
 /// A fault of our own.
 const INTERNAL: Refusal = Refusal { status: 500, cause: "internal", text: "an error inside the proxy", close: true };
 /// The engine found the request wrong where the guard did not.
@@ -53,7 +56,7 @@ impl Failure {
     pub(crate) fn of(error: &Error, ended: Option<End>) -> Option<Self> {
         match ended {
             Some(End::FirstByte | End::Idle) => return Some(TIMEOUT),
-            Some(End::Cut) => return None,
+            Some(End::Cut | End::Upload) => return None,
             None => {}
         }
         if matches!(error.esource(), ErrorSource::Downstream) {
@@ -91,8 +94,10 @@ impl Failure {
 
 /// The answer for an error that no endpoint is to blame for; `None` when the client is gone.
 pub(crate) fn own_answer(error: &Error, ended: Option<End>) -> Option<Refusal> {
-    if ended == Some(End::Cut) {
-        return Some(DRAINED);
+    match ended {
+        Some(End::Cut) => return Some(DRAINED),
+        Some(End::Upload) => return Some(SLOW_CLIENT),
+        _ => {}
     }
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::HTTPStatus(413)) => Some(BODY_TOO_LARGE),

@@ -84,7 +84,13 @@ impl ProxyHttp for General {
     }
 
     async fn request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
-        let Err(refusal) = admission::admit(session.as_downstream(), pass) else { return Ok(false) };
+        let Err(refusal) = admission::admit(session.as_downstream(), pass) else {
+            // Over HTTP/2 only the engine knows whether the head ended the stream.
+            if let Some(routed) = pass.routed_mut() {
+                routed.has_body &= !session.as_downstream_mut().is_body_empty();
+            }
+            return Ok(false);
+        };
         pass.answered(refusal);
         let head_only = session.req_header().method == http::Method::HEAD;
         message::answer(session.as_downstream_mut(), refusal, head_only).await?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::exchange::{End, Exchange};
-use super::failure::TIMEOUT;
+use super::failure::{SLOW_CLIENT, TIMEOUT};
 use super::record::{self, Counted, Gear};
 use crate::drain::Kind;
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
@@ -201,6 +201,7 @@ impl Pass {
             Some(status) if self.complete || self.kind.is_stream() || cut => Outcome::Status(status),
             Some(status) if !self.client_gone => Outcome::Status(status),
             None if cut => Outcome::Status(503),
+            None if self.exchange.ended() == Some(End::Upload) => Outcome::Status(SLOW_CLIENT.status),
             None if !self.client_gone && self.exchange.ended().is_some() => Outcome::Status(504),
             Some(_) | None => Outcome::ClientClosed,
         }

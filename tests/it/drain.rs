@@ -61,7 +61,11 @@ async fn what_does_not_finish_is_cut_at_its_own_deadline_and_counted() {
         let weir = &weir;
         async move { weir.metrics().await.value("weir_drain_cut_total", &[("version", "v2"), ("kind", kind)]) }
     };
-    eventually("both are counted", async || cut("request").await == 1.0 && cut("websocket").await == 1.0).await;
+    eventually("both are counted", async || {
+        let counted = (cut("request").await, cut("websocket").await);
+        if counted == (1.0, 1.0) { Ok(()) } else { Err(counted) }
+    })
+    .await;
     weir.stop().await;
 }
 

@@ -190,3 +190,18 @@ async fn what_is_no_http_is_answered_and_counted() {
     assert_eq!(v1.requests(), 0);
     weir.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_stops_in_its_upload_is_not_the_endpoints_fault() {
+    let v1 = Origin::start("v1").await;
+    let yaml = shop(&[(&v1, 100.0)]).replace("    split:", "    timeouts: { idle: 300ms }\n    split:");
+    let weir = Weir::start(&yaml).await;
+    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
+    h1.write_raw("POST /sink HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 100\r\n\r\nabc").await;
+    let response = h1.read_response("POST").await.unwrap();
+    assert_eq!((response.status, response.header("weir-error")), (408, "slow_client"));
+    eventually("it is counted", async || weir.metrics().await.value("weir_requests_total", &[("code", "408")]) == 1.0)
+        .await;
+    assert_eq!(weir.metrics().await.value("weir_upstream_errors_total", &[]), 0.0, "and no endpoint is blamed");
+    weir.stop().await;
+}
