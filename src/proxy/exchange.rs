@@ -60,6 +60,8 @@ struct State {
     /// The endpoint has the whole request; its time to answer runs from then on.
     request_sent: bool,
     end: Option<(End, Instant)>,
+    /// The request waits in the kernel; see [`Exchange::cork`].
+    corked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +98,7 @@ impl Exchange {
         state.lease = None;
         state.ticket = Some(ticket);
         state.request_sent = !has_body;
+        state.corked = false;
     }
 
     /// The engine has a connection to the endpoint.
@@ -133,6 +136,17 @@ impl Exchange {
         drop(state);
         // The alarm may be set for a longer time than the one that applies now.
         self.changed.notify_one();
+    }
+
+    /// Keeps the request on this side until [`Exchange::request_sent`]. The engine ends a tunnel at once when it
+    /// reads the answer to an upgrade before it has taken note that the request has no body; so the endpoint must
+    /// not have the request sooner.
+    pub(crate) fn cork(&self) {
+        let mut state = self.state();
+        if let Some(lease) = &state.lease {
+            state.corked = lease.cork(true);
+            state.request_sent = !state.corked;
+        }
     }
 
     /// The connection in use must not be reused.
@@ -173,6 +187,17 @@ impl Exchange {
             Phase::Waiting => Some(active + timeouts.idle + GRACE),
             Phase::Body => Some(active + timeouts.idle),
             Phase::Idle | Phase::Connecting | Phase::Stream => None,
+        }
+    }
+
+    /// Lets a corked request go once its end was handed on. The engine's half of the exchange was polled before.
+    fn uncork(&self) {
+        let mut state = self.state();
+        if state.corked && state.request_sent {
+            state.corked = false;
+            if let Some(lease) = &state.lease {
+                lease.cork(false);
+            }
         }
     }
 
@@ -223,6 +248,7 @@ impl Exchange {
                 Ok(_) = all.wait_for(|all| *all), if !everything => everything = true,
                 () = alarm => {}
             }
+            self.uncork();
             if self.look(Instant::now(), everything) {
                 return;
             }

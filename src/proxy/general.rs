@@ -145,6 +145,9 @@ impl ProxyHttp for General {
         let lease = Lease::of(digest, reused)?;
         let now = Instant::now();
         pass.exchange.connected(lease, now);
+        if pass.routed().is_some_and(|routed| routed.upgrade.is_some()) {
+            pass.exchange.cork();
+        }
         if let Some(routed) = pass.routed_mut() {
             routed.connect = (!reused).then(|| now - routed.attempt.began);
         }
@@ -206,6 +209,8 @@ impl ProxyHttp for General {
             if exchange.answered_early() {
                 exchange.spoil();
             }
+            exchange.request_sent(Instant::now());
+        } else if end_of_stream && routed.upgrade.is_some() {
             exchange.request_sent(Instant::now());
         }
         Ok(())

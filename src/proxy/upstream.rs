@@ -116,6 +116,11 @@ impl Lease {
         }
     }
 
+    /// Holds what is written back in the kernel, or lets it go; whether it is held. Unix sockets hold nothing.
+    pub(crate) fn cork(&self, hold: bool) -> bool {
+        rustix::net::sockopt::set_tcp_cork(&self.0.socket, hold).is_ok() && hold
+    }
+
     /// Whether the endpoint has sent something that was not read yet.
     pub(crate) fn has_unread(&self) -> bool {
         let mut byte = [0u8; 1];

@@ -6,7 +6,7 @@
 //! weight    the exact schedule (Tijdeman)               ─┘        └ no ─► failover among the available
 //! ```
 //!
-//! Invariant: without affinity the shares are exact (see [`exact`]); with affinity the version is a pure function
+//! Invariant: without affinity the shares are exact (see [`Splitter`]); with affinity the version is a pure function
 //! of salt, key and weights, so every replica and every restart decide alike.
 
 pub mod affinity;
