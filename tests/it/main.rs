@@ -22,6 +22,8 @@ mod drain;
 mod forward;
 mod hostile;
 mod large;
+mod listener;
+mod operate;
 mod packaging;
 mod reload;
 mod retry;
