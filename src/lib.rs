@@ -21,7 +21,8 @@
 //! proxy                                            the data plane; the only folder that knows pingora
 //! control                                          the one owner of what requests read
 //! snapshot                                         the compiled configuration, replaced whole
-//! config   traffic   tls   telemetry   store       leaves; strangers to each other
+//! config   traffic   tls   telemetry   store   outbound    leaves; strangers to each other
+//! rollout                                          rollouts as pure logic: plan, judge, engine
 //! model    drain                                   words
 //! ```
 
@@ -34,7 +35,9 @@ pub mod config;
 pub mod control;
 pub mod drain;
 pub mod model;
+pub mod outbound;
 pub mod proxy;
+pub mod rollout;
 pub mod snapshot;
 pub mod store;
 pub mod telemetry;

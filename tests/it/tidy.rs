@@ -23,7 +23,8 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["proxy"],
     &["control"],
     &["snapshot"],
-    &["config", "traffic", "tls", "telemetry", "store"],
+    &["config", "traffic", "tls", "telemetry", "store", "outbound"],
+    &["rollout"],
     &["model", "drain"],
 ];
 

@@ -1,0 +1,13 @@
+//! Rollouts: moving a service from its stable version to a canary by steps, judged by what happens to requests.
+//!
+//! Everything here is pure: no socket, no disk, no clock. Time comes in as a [`Duration`](std::time::Duration)
+//! since some fixed moment of a monotonic clock, measurements come in as values, and what is to be done goes out
+//! as values. So the whole of it is tested with simulated time.
+//!
+//! ```text
+//! plan ───────────────► engine: (state, event, observation, now) ─► (state, effects)
+//! counters ─► judge ─► verdicts ──┘
+//! ```
+
+pub mod plan;
+pub mod verdict;

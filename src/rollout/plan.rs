@@ -1,0 +1,270 @@
+//! What a rollout shall do: its steps, what it is judged by, and when it goes back.
+//!
+//! A plan is checked where it is read (the configuration); a plan that exists is valid: its steps are not empty
+//! and do not fall, its numbers are in their ranges, its names are unique.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Name, Weight};
+
+/// How one service is rolled out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// How often the judge decides; at least a second.
+    pub interval: Duration,
+    /// What each check looks back on; at least a second.
+    pub window: Duration,
+    /// The canary's weights, in order; they never fall. The last may be below 100 %: after it comes the promotion.
+    pub steps: Vec<Step>,
+    /// How long the old version stays warm at 100 % while the checks can still roll back.
+    pub bake: Duration,
+    /// Requests a check needs in its window.
+    pub min_requests: u64,
+    /// What a check without enough requests means.
+    pub no_data: NoData,
+    /// How long a rollout may hold for want of data before it pauses.
+    pub max_hold: Duration,
+    /// Paths of health probes and the like need no place here: requests are judged as the recorder counted them.
+    pub checks: Vec<Check>,
+    /// How many failed looks are too many.
+    pub failures: Failures,
+    /// What sends all traffic back without waiting for failed looks to add up.
+    pub rollback_when: Vec<Condition>,
+    /// How traffic goes back.
+    pub rollback: Rollback,
+    /// Calls out.
+    pub hooks: Vec<Hook>,
+    /// Who is told; names of receivers.
+    pub alerts: Vec<Name>,
+}
+
+/// One weight of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The canary's weight.
+    pub weight: Weight,
+    /// How long it is held, at least, before the next step may begin.
+    pub hold: Duration,
+    /// A person must approve what comes after this step.
+    pub gate: Option<Gate>,
+}
+
+/// A point where a rollout waits for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// How long it waits; for ever if none.
+    pub timeout: Option<Duration>,
+    /// What happens then.
+    pub default: GateDefault,
+}
+
+/// What a gate that nobody answers does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GateDefault {
+    /// The rollout is aborted.
+    #[default]
+    Abort,
+    /// The rollout goes on.
+    Approve,
+    /// The rollout pauses.
+    Pause,
+}
+
+/// What a check without enough data means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoData {
+    /// Neither good nor bad: the rollout holds where it is.
+    #[default]
+    Hold,
+    /// As if it had passed.
+    Pass,
+    /// As if it had failed.
+    Fail,
+}
+
+/// One measured condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// Its name; unique in the plan.
+    pub name: Name,
+    /// What is measured, and its limit.
+    pub measure: Measure,
+    /// Reports without deciding.
+    pub dry_run: bool,
+    /// Instead of the plan's.
+    pub min_requests: Option<u64>,
+    /// Instead of the plan's.
+    pub no_data: Option<NoData>,
+    /// Instead of the plan's.
+    pub window: Option<Duration>,
+}
+
+/// What a check measures.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Measure {
+    /// The percentage of the canary's responses that are no errors.
+    SuccessRate {
+        /// At least this, in percent.
+        min: f64,
+        /// What an error is.
+        errors: Errors,
+    },
+    /// The percentage of the canary's responses that are errors.
+    ErrorRate {
+        /// At most this, in percent.
+        max: f64,
+        /// What an error is.
+        errors: Errors,
+    },
+    /// A quantile of the canary's durations.
+    Duration {
+        /// 0 to 1.
+        quantile: f64,
+        /// At most this long. The histogram has an edge exactly here.
+        max: Duration,
+    },
+    /// The canary's requests per second.
+    Requests {
+        /// At least.
+        min: Option<f64>,
+        /// At most.
+        max: Option<f64>,
+    },
+    /// The canary against the stable version, by a sequential test.
+    Compare {
+        /// What is compared.
+        metric: Compared,
+        /// How much worse the canary may be, in percentage points.
+        margin: f64,
+        /// The confidence that it is worse, in percent, for instance 99.
+        confidence: f64,
+        /// What an error is.
+        errors: Errors,
+    },
+    /// A number that something else measured.
+    External {
+        /// Where it comes from.
+        provider: Provider,
+        /// At least.
+        min: Option<f64>,
+        /// At most.
+        max: Option<f64>,
+    },
+}
+
+/// What two versions are compared by; both are shares of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// The share of errors.
+    ErrorRate,
+    /// The share of requests that took longer than this. The histogram has an edge exactly here.
+    Slower(Duration),
+}
+
+/// Which responses are errors. 5xx always is one, and so is a failing gRPC status of a kind that blames the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Errors {
+    /// 4xx too.
+    pub client_errors: bool,
+    /// Requests whose client went away before the answer too.
+    pub client_closed: bool,
+}
+
+/// Where a number comes from that Weir does not measure itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// A PromQL query to a Prometheus server.
+    Prometheus {
+        /// The server's base URL.
+        url: Arc<str>,
+        /// The query; `{{service}}`, `{{canary}}`, `{{stable}}` and `{{window}}` are replaced.
+        query: Arc<str>,
+        /// How long the answer may take.
+        timeout: Duration,
+    },
+    /// A POST whose JSON answer has a `value` or a `verdict`.
+    Webhook {
+        /// Where to.
+        url: Arc<str>,
+        /// How long the answer may take.
+        timeout: Duration,
+    },
+}
+
+/// How many failed looks are too many. A look fails when a check of it fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// In all; no limit if none.
+    pub total: Option<u32>,
+    /// One after another; no limit if none.
+    pub consecutive: Option<u32>,
+}
+
+/// What sends all traffic back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Condition {
+    /// The canary's error rate is above a percentage all this time, looked at once a second.
+    ErrorRate {
+        /// In percent.
+        above: f64,
+        /// Without a break.
+        sustained: Duration,
+        /// What an error is.
+        errors: Errors,
+    },
+    /// Trip wire: this many errors one after another.
+    InARow {
+        /// How many.
+        errors: u32,
+    },
+    /// Trip wire: this many errors within a time.
+    Within {
+        /// How many.
+        errors: u32,
+        /// In this time, 100 ms to 1 min.
+        within: Duration,
+    },
+}
+
+/// How traffic goes back to stable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rollback {
+    /// At once.
+    #[default]
+    Immediate,
+    /// Evenly over this time.
+    Ramp(Duration),
+}
+
+/// A call out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// At which point.
+    pub when: When,
+    /// Where to.
+    pub url: Arc<str>,
+    /// How long one try may take.
+    pub timeout: Duration,
+    /// Tries after the first.
+    pub retries: u32,
+    /// The name of the file with the key that signs the call, if it is signed.
+    pub secret_file: Option<Arc<std::path::Path>>,
+}
+
+/// When a hook is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum When {
+    /// Before any weight moves; a refusal is waited upon.
+    BeforeStart,
+    /// Before each step; a refusal is waited upon.
+    BeforeStep,
+    /// At each look; its answer decides nothing.
+    During,
+    /// Before the promotion; a refusal is waited upon.
+    BeforePromote,
+    /// When all is over; its answer decides nothing.
+    After,
+    /// At each look; a 2xx answer demands the rollback.
+    DemandRollback,
+}
