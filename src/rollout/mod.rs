@@ -10,4 +10,5 @@
 //! ```
 
 pub mod plan;
+pub mod reading;
 pub mod verdict;
