@@ -2,8 +2,8 @@
 //!
 //! Calls out are rare (a few in a second at most), so there is no pool: a fresh connection cannot be a stale one, and
 //! a call never waits for another. It is hyper and tokio-rustls, which the control API and the engine need anyway;
-//! reqwest would add 26 crates to the program, a second loader of the system's authorities among them, for what is
-//! little more than a page here.
+//! reqwest would add 31 crates to the program, a second loader of the system's authorities among them, for what fits
+//! in this file.
 //!
 //! * HTTP/1.1, over TLS 1.2 or 1.3 for `https`, trusting the system's authorities (`SSL_CERT_FILE` is honoured), which
 //!   are read once, when the client is made.

@@ -227,7 +227,8 @@ async fn a_restart_loses_nothing() {
     let mut after = Scene::new(&["a"]);
     let restored: Vec<Pending> = serde_json::from_slice(&stored).unwrap();
     assert!(restored[0].tries >= 1, "{restored:?}");
-    after.alerts.restore(restored);
+    after.alerts.restore(restored.clone());
+    assert_eq!(after.alerts.pending(), restored[..2], "tries are counted on");
     after.raise("z");
     after.raise("x");
     after.run_for(SECOND, async |_, _| Sent::Delivered).await;
