@@ -9,5 +9,7 @@
 //! counters ─► judge ─► verdicts ──┘
 //! ```
 
+pub mod judge;
 pub mod plan;
+pub mod trip;
 pub mod verdict;

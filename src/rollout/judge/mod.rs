@@ -1,0 +1,7 @@
+//! The judge.
+
+mod sample;
+pub mod sustained;
+mod words;
+
+pub use sample::Sample;
