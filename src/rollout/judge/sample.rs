@@ -119,14 +119,23 @@ impl Sample {
     /// Errors as a sentence tells them: `14 of 820 (1.71 %, of which 3 connect, 1 timeout)`.
     pub(super) fn errors_in_words(&self, errors: Errors) -> String {
         let tally = self.errors(errors);
-        let own: Vec<String> = self
-            .own
-            .iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(kind, count)| format!("{} {kind}", words::count(*count)))
-            .collect();
-        let of_which = if own.is_empty() { String::new() } else { format!("of which {}", own.join(", ")) };
+        let own = self.own_in_words();
+        let of_which = if own.is_empty() { own } else { format!("of which {own}") };
         words::part_of(tally.bad, tally.requests, &of_which)
+    }
+
+    /// The same from the other side: `806 of 820 (98.29 %, of the errors 3 connect, 1 timeout)`.
+    pub(super) fn successes_in_words(&self, errors: Errors) -> String {
+        let tally = self.errors(errors);
+        let own = self.own_in_words();
+        let of_the_errors = if own.is_empty() { own } else { format!("of the errors {own}") };
+        words::part_of(tally.requests.saturating_sub(tally.bad), tally.requests, &of_the_errors)
+    }
+
+    /// What Weir answered itself: `3 connect, 1 timeout`.
+    fn own_in_words(&self) -> String {
+        let own = self.own.iter().filter(|(_, count)| *count > 0);
+        own.map(|(kind, count)| format!("{} {kind}", words::count(*count))).collect::<Vec<_>>().join(", ")
     }
 
     /// All finished requests, those whose client went away among them.

@@ -5,22 +5,28 @@
 
 use std::time::Duration;
 
+/// Characters of what somebody else said that go into a sentence.
+const FOREIGN: usize = 200;
+
 /// A count with thousands separators: `16,410`.
 pub(super) fn count(count: u64) -> String {
     separated(&count.to_string())
 }
 
-/// So many of so many, and their share: `14 of 820 (1.71 %)`. What else there is to say about them, such as
-/// `of which 3 connect`, goes into the brackets.
+/// So many of so many, and their share with two decimals: `14 of 820 (1.71 %)`. What else there is to say about them,
+/// such as `of which 3 connect`, goes into the brackets.
 pub(super) fn part_of(part: u64, whole: u64, more: &str) -> String {
+    if whole == 0 {
+        return "no requests".to_owned();
+    }
+    let percent = part as f64 / whole as f64 * 100.0;
     let comma = if more.is_empty() { "" } else { ", " };
-    format!("{} of {} ({}{comma}{more})", count(part), count(whole), share(part, whole))
+    format!("{} of {} ({percent:.2} %{comma}{more})", count(part), count(whole))
 }
 
-/// A measured share with two decimals: `1.71 %`. Of nothing, it is `0.00 %`.
-fn share(part: u64, whole: u64) -> String {
-    let percent = if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 };
-    format!("{percent:.2} %")
+/// So many and what they are: `1 request`, `1,250 requests`.
+pub(super) fn requests(requests: u64) -> String {
+    format!("{} {}", count(requests), if requests == 1 { "request" } else { "requests" })
 }
 
 /// A number as it was given, up to six decimals: `0.5`, `1,250`. Very large and very small ones as powers of ten.
@@ -36,6 +42,26 @@ pub(super) fn number(value: f64) -> String {
 /// A limit in percent: `1 %`, `99.95 %`.
 pub(super) fn percent(value: f64) -> String {
     format!("{} %", number(value))
+}
+
+/// The chance of an error of the judge, as far as it matters: `0.0042`, `< 0.0001`.
+pub(super) fn chance(chance: f64) -> String {
+    if chance < 0.000_1 { "< 0.0001".to_owned() } else { number((chance * 1e4).round() / 1e4) }
+}
+
+/// One line of what somebody else said, at most 200 characters of it.
+pub(super) fn line(text: &str) -> String {
+    let mut words = String::new();
+    for word in text.split(|letter: char| letter.is_whitespace() || letter.is_control()).filter(|w| !w.is_empty()) {
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        words.push_str(word);
+        if words.chars().nth(FOREIGN).is_some() {
+            return words.chars().take(FOREIGN).chain(['…']).collect();
+        }
+    }
+    words
 }
 
 /// A quantile as it is spoken of: 0.99 is `p99`, 0.999 is `p99.9`.
@@ -89,6 +115,7 @@ mod tests {
     #[test]
     fn counts_have_separators() {
         let texts: Vec<String> = [0, 7, 999, 1_000, 16_410, 1_234_567].map(count).into();
+        assert_eq!([requests(1), requests(1_250)], ["1 request", "1,250 requests"]);
         assert_eq!(texts, ["0", "7", "999", "1,000", "16,410", "1,234,567"]);
     }
 
@@ -104,7 +131,23 @@ mod tests {
     fn shares_have_two_decimals() {
         assert_eq!(part_of(14, 820, ""), "14 of 820 (1.71 %)");
         assert_eq!(part_of(4, 1_000, "of which 3 connect"), "4 of 1,000 (0.40 %, of which 3 connect)");
-        assert_eq!(part_of(0, 0, ""), "0 of 0 (0.00 %)");
+        assert_eq!(part_of(0, 0, ""), "no requests");
+    }
+
+    #[test]
+    fn what_others_say_is_one_short_line() {
+        assert_eq!(line("  the\r\n database\u{1b}[31m\tis   slow "), "the database [31m is slow");
+        assert_eq!(line(&"é".repeat(100_000)).chars().count(), 201);
+        assert_eq!(line(&"word ".repeat(100)).chars().count(), 201);
+        assert_eq!(line(&"x".repeat(200)).len(), 200);
+    }
+
+    #[test]
+    fn chances_are_as_fine_as_matters() {
+        assert_eq!(
+            [1.0, 0.01, 0.004_23, 0.000_1, 0.000_01, 0.0].map(chance),
+            ["1", "0.01", "0.0042", "0.0001", "< 0.0001", "< 0.0001"]
+        );
     }
 
     #[test]
