@@ -72,8 +72,8 @@ impl Memory {
     }
 
     /// The test of `check`. A check whose question changed (another margin, say) begins anew.
-    fn test(&mut self, check: &Check, question: String, margin: f64) -> &mut Compare {
-        let new = || Remembered { question: question.clone(), test: Compare::new(margin) };
+    fn test(&mut self, check: &Check, question: &str, margin: f64) -> &mut Compare {
+        let new = || Remembered { question: question.to_owned(), test: Compare::new(margin) };
         let remembered = self.compares.entry(check.name.to_string()).or_insert_with(new);
         if remembered.question != question {
             *remembered = new();
@@ -95,16 +95,12 @@ pub fn look(
     mut external: impl FnMut(&Check) -> Option<External>,
     memory: &mut Memory,
 ) -> Vec<Verdict> {
-    let mut windows: Vec<(Duration, Pair)> = Vec::new();
+    memory.compares.retain(|name, _| plan.checks.iter().any(|check| *check.name == **name));
+    let mut windows: BTreeMap<Duration, Pair> = BTreeMap::new();
     let mut verdicts = Vec::with_capacity(plan.checks.len());
     for check in &plan.checks {
         let span = check.window.unwrap_or(plan.window);
-        let known = windows.iter().position(|(known, _)| *known == span);
-        let at = known.unwrap_or_else(|| {
-            windows.push((span, window(span)));
-            windows.len() - 1
-        });
-        let Some((_, seen)) = windows.get(at) else { continue };
+        let seen = &*windows.entry(span).or_insert_with(|| window(span));
         let min_requests = check.min_requests.unwrap_or(plan.min_requests);
         let (about, finding) = match &check.measure {
             Measure::SuccessRate { min, errors } => {
@@ -117,7 +113,7 @@ pub fn look(
             }
             Measure::Compare { metric, margin, confidence, errors } => {
                 let question = format!("{metric:?}, {errors:?}, margin {margin}");
-                let test = memory.test(check, question, *margin);
+                let test = memory.test(check, &question, *margin);
                 let asked =
                     checks::Asked { metric: *metric, errors: *errors, margin: *margin, confidence: *confidence };
                 ("compare", checks::compare(totals, &asked, test, min_requests))
@@ -128,12 +124,12 @@ pub fn look(
                 (external::word(provider), finding)
             }
         };
-        verdicts.push(verdict(check, about, finding));
+        verdicts.push(verdict(check, about, &finding));
     }
     verdicts
 }
 
-fn verdict(check: &Check, about: &str, finding: Finding) -> Verdict {
+fn verdict(check: &Check, about: &str, finding: &Finding) -> Verdict {
     let name = &check.name;
     let subject = if **name == *about { about.to_owned() } else { format!("{name} ({about})") };
     Verdict {

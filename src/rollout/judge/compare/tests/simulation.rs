@@ -22,17 +22,16 @@ impl Random {
         ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 
-    /// How many of `requests` are bad at the share `p`: by the gaps between bad ones, which are geometric.
+    /// How many of `requests` are bad at the share `p`, between 0 and 1: by the gaps between bad ones, which are geometric.
     fn bad(&mut self, requests: u64, p: f64) -> Tally {
         let (mut bad, mut at) = (0, 0.0);
-        while p > 0.0 {
+        loop {
             at += (self.unit().ln() / (-p).ln_1p()).floor() + 1.0;
             if at > requests as f64 {
-                break;
+                return Tally { requests, bad };
             }
             bad += 1;
         }
-        Tally { requests, bad }
     }
 
     fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
@@ -40,11 +39,11 @@ impl Random {
     }
 }
 
-/// One rollout: the canary's requests in each look, of this share of the traffic; the shares of bad requests by look.
+/// One rollout: the canary's requests in each look, of so many percent of the traffic; the shares of bad requests by look.
 struct Rollout<F> {
     looks: u64,
     requests: u64,
-    share: f64,
+    share: u64,
     margin: f64,
     truth: F,
 }
@@ -54,7 +53,7 @@ impl<F: Fn(u64) -> (f64, f64)> Rollout<F> {
     fn run(&self, random: &mut Random) -> Option<u64> {
         let (mut test, mut all) = (Compare::new(self.margin), Totals::default());
         test.look(all);
-        let stable = (self.requests as f64 * (1.0 - self.share) / self.share).round() as u64;
+        let stable = self.requests * (100 - self.share) / self.share;
         (1..=self.looks).find(|look| {
             let truth = (self.truth)(*look);
             all.canary += random.bad(self.requests, truth.0);
@@ -65,7 +64,8 @@ impl<F: Fn(u64) -> (f64, f64)> Rollout<F> {
     }
 }
 
-const SHARES: [f64; 6] = [0.01, 0.02, 0.05, 0.1, 0.25, 0.5];
+/// Of the traffic, in percent.
+const SHARES: [u64; 6] = [1, 2, 5, 10, 25, 50];
 const RATES: [f64; 6] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05];
 
 /// How many of 1,000 rollouts of 25 looks condemn a canary that is exactly `worse` than stable, over all rates and
@@ -74,8 +74,8 @@ fn condemned(seed: u64, margin: f64, worse: f64, tide: f64) -> usize {
     let mut random = Random(seed);
     let condemned = (0..1_000).filter(|_| {
         let (rate, share) = (random.one_of(&RATES), random.one_of(&SHARES));
-        let all = random.one_of(&[100.0, 1_000.0, 4_000.0]);
-        let requests = ((all * share) as u64).max(1);
+        let all = random.one_of(&[100, 1_000, 4_000]);
+        let requests = (all * share / 100).max(1);
         let truth = |look: u64| {
             let rate = if look % 10 < 5 { rate } else { rate * tide };
             (rate + worse, rate)
@@ -110,14 +110,14 @@ fn errors_that_rise_and_fall_for_both_are_no_evidence() {
 #[test]
 fn looking_once_a_second_for_an_hour_is_safe_too() {
     let mut random = Random(7);
-    let rollout = Rollout { looks: 3_600, requests: 3, share: 0.1, margin: 0.0, truth: |_| (0.01, 0.01) };
+    let rollout = Rollout { looks: 3_600, requests: 3, share: 10, margin: 0.0, truth: |_| (0.01, 0.01) };
     let condemned = (0..100).filter(|_| rollout.run(&mut random).is_some()).count();
     // One of a hundred is what 99 % allows on average; three or fewer is what it allows in 98 of 100 such tests.
     assert!(condemned <= 3, "{condemned} of 100");
 }
 
 /// Of 400 canaries with 2 % errors against 0.2 %, the share that is caught within 2,000 canary requests in 25 looks.
-fn caught(seed: u64, share: f64, margin: f64) -> f64 {
+fn caught(seed: u64, share: u64, margin: f64) -> f64 {
     let mut random = Random(seed);
     let rollout = Rollout { looks: 25, requests: 80, share, margin, truth: |_| (0.02, 0.002) };
     (0..400).filter(|_| rollout.run(&mut random).is_some()).count() as f64 / 400.0
@@ -127,7 +127,7 @@ fn caught(seed: u64, share: f64, margin: f64) -> f64 {
 fn a_canary_with_ten_times_the_errors_is_caught_within_two_thousand_requests() {
     for (at, share) in SHARES.into_iter().enumerate() {
         let caught = caught(10 + at as u64, share, 0.0);
-        assert!(caught >= 0.95, "{caught} at a share of {share}");
+        assert!(caught >= 0.95, "{caught} at {share} % of the traffic");
     }
 }
 
@@ -138,11 +138,11 @@ fn with_a_margin_of_half_a_point_it_is_caught_as_well() {
         // Where the canary has much of the traffic, stable has as few requests to know its share by: who knew all
         // shares beforehand would catch 97 % at a quarter and 92 % at half of the traffic.
         let least = match share {
-            0.5.. => 0.75,
-            0.25.. => 0.9,
+            50.. => 0.75,
+            25.. => 0.9,
             _ => 0.95,
         };
-        assert!(caught >= least, "{caught} at a share of {share}");
+        assert!(caught >= least, "{caught} at {share} % of the traffic");
     }
 }
 
@@ -150,7 +150,7 @@ fn with_a_margin_of_half_a_point_it_is_caught_as_well() {
 fn a_canary_that_turns_bad_late_is_caught_soon() {
     let mut random = Random(30);
     let truth = |look| (if look <= 100 { 0.002 } else { 0.02 }, 0.002);
-    let rollout = Rollout { looks: 120, requests: 400, share: 0.1, margin: 0.5, truth };
+    let rollout = Rollout { looks: 120, requests: 400, share: 10, margin: 0.5, truth };
     let found: Vec<_> = (0..100).map(|_| rollout.run(&mut random)).collect();
     let caught = found.iter().filter(|look| look.is_some_and(|look| look > 100)).count();
     assert!(caught >= 95, "{caught} of 100 within 20 looks of turning bad: {found:?}");
