@@ -88,7 +88,7 @@ impl Trip {
             // Cannot overflow: the wire is tripped long before, and then nothing is counted.
             self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= limit
         });
-        let within = self.within.as_ref().is_some_and(|ring| ring.error(now_ms));
+        let within = self.within.as_ref().is_some_and(|ring| ring.write(ring.take(), now_ms));
         (in_a_row || within) && !self.tripped.swap(true, Ordering::AcqRel)
     }
 
@@ -112,10 +112,14 @@ impl Ring {
         }
     }
 
-    /// Notes an error; whether it completes as many as the ring has slots within the time.
-    fn error(&self, now_ms: u64) -> bool {
+    /// The place of an error in the order of all.
+    fn take(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Notes the time of the error at `position`; whether it completes as many as the ring has slots within the time.
+    fn write(&self, position: u64, now_ms: u64) -> bool {
         let now = now_ms & TIME_MASK;
-        let position = self.next.fetch_add(1, Ordering::Relaxed);
         let Some(slot) = self.slot(position) else { return false };
         slot.store(tag(position) | now, Ordering::SeqCst);
         let apart = self.slots.len() as u64 - 1;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{MAX_WITHIN, Trip};
+use super::{MAX_WITHIN, Ring, Trip};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -101,6 +101,39 @@ fn on_threads_errors_within_a_time_are_never_missed() {
         let limit = u32::try_from(4 * each).unwrap();
         let trips = race(&Trip::new(None, Some((limit, SECOND))), 4, each);
         assert_eq!(trips, 1, "{limit} errors within a second, on four threads");
+    }
+}
+
+/// All orders of `0..count`.
+fn orders(count: u64) -> Vec<Vec<u64>> {
+    let Some(last) = count.checked_sub(1) else { return vec![Vec::new()] };
+    let shorter = orders(last).into_iter();
+    let with_last = |order: Vec<u64>| {
+        (0..=order.len()).map(move |at| {
+            let mut order = order.clone();
+            order.insert(at, last);
+            order
+        })
+    };
+    shorter.flat_map(with_last).collect()
+}
+
+#[test]
+fn in_whatever_order_threads_write_what_they_took_nothing_is_missed() {
+    for limit in 1..=5_u32 {
+        for more in 0..=2 {
+            let count = u64::from(limit) + more;
+            for order in orders(count) {
+                // Every thread has its position before the first of them writes.
+                let ring = Ring::new(limit, SECOND);
+                (0..count).for_each(|position| assert_eq!(ring.take(), position));
+                let found = order.iter().filter(|position| ring.write(**position, 5)).count();
+                assert!(found > 0, "{limit} errors within a second, written in the order {order:?}");
+                // Far apart, they are never too many.
+                let ring = Ring::new(limit.max(2), SECOND);
+                assert!(!order.iter().any(|position| ring.write(*position, 5 + position * 1_001)), "{order:?}");
+            }
+        }
     }
 }
 
