@@ -24,6 +24,8 @@
 //!   bounded random variables by betting", JRSS B 86, 2024; Howard, Ramdas, McAuliffe & Sekhon, "Time-uniform,
 //!   nonparametric, nonasymptotic confidence sequences", Ann. Stat. 49, 2021). On sequential tests of software under
 //!   way: Lindon, Sanden & Shirikian, "Rapid regression detection in software deployments" (arXiv 2205.14762).
+//! * Each block is compared only within itself. So neither a share that drifts over the day nor weights that move from
+//!   step to step mix old requests of one version with new ones of the other.
 //! * A part of the capital is held back and laid out bit by bit, so that a canary that turns bad after a long good
 //!   time is caught too, and not only once its good past is outweighed.
 //!
@@ -53,12 +55,13 @@ const REMEMBERED: f64 = 50_000.0;
 /// Capital is not let grow beyond this: it is far more than any confidence asks, and stays a number.
 const MOST: f64 = 1e100;
 
-/// Halvings of the interval in which the nearest point of the claim is: to 2⁻⁵⁰ of its width.
-const HALVINGS: u32 = 50;
+/// Halvings of the interval in which the nearest point of the claim is: to 2⁻⁴⁰ of its width,
+/// which is nothing to any number of requests.
+const HALVINGS: u32 = 40;
 
 /// The state of one test, carried from look to look of one rollout. It can be stored and read back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Compare {
+pub(super) struct Compare {
     /// How much worse the canary may be, as a ratio.
     margin: f64,
     /// The totals of both versions that have been bet on.

@@ -31,11 +31,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::compare::Compare;
 pub use self::external::External;
 pub use self::sample::Sample;
 
 use self::checks::Finding;
+use self::compare::Compare;
 use super::plan::{Check, Measure, Plan};
 use super::verdict::{Outcome, Verdict};
 
