@@ -9,5 +9,6 @@
 //! counters ─► judge ─► verdicts ──┘
 //! ```
 
+pub mod engine;
 pub mod plan;
 pub mod verdict;
