@@ -22,7 +22,8 @@ impl Turn<'_> {
         }
         let under_way = self.state.phase.is_under_way();
         if under_way && self.state.canary.as_ref() == Some(&target) {
-            return;
+            let why = format!("the file asks for {} too", target.version);
+            return self.note(By::File, What::Changed, self.before(), &why);
         }
         let failed = self.state.given_up.iter().find(|given| given.target == target).cloned();
         let Some(failed) = failed else {
@@ -65,7 +66,9 @@ impl Turn<'_> {
                 self.enter(Phase::Idle);
                 self.write(By::File, What::Changed, before, &why);
             }
-            Phase::RollingBack | Phase::Idle | Phase::Succeeded => {}
+            Phase::RollingBack | Phase::Idle | Phase::Succeeded => {
+                self.note(By::File, What::Changed, self.before(), &why)
+            }
         }
     }
 
@@ -165,6 +168,7 @@ impl Turn<'_> {
             |target: &Option<Target>| target.as_ref().is_some_and(|target| versions.contains(&target.version));
         if is_gone(&self.state.previous) {
             self.state.previous = None;
+            self.note(By::File, What::Changed, self.before(), "the version before is no longer in the file");
         }
         let (stable, canary) = (is_gone(&self.state.stable), is_gone(&self.state.canary));
         let under_way = self.state.phase.is_under_way();
@@ -175,7 +179,11 @@ impl Turn<'_> {
                 self.abort(By::File, &why, false);
                 self.state.canary = None;
             }
-            (false, true) => self.state.canary = None,
+            (false, true) => {
+                let why = format!("{} is no longer in the file", self.canary());
+                self.state.canary = None;
+                self.note(By::File, What::Changed, self.before(), &why);
+            }
             (true, false) if under_way => self.only_canary_left(),
             (true, _) => {
                 let before = self.before();

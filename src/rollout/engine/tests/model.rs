@@ -231,9 +231,11 @@ impl Observer {
         assert_eq!(new.inconsistency(), None, "{event:?} of {old:?}");
         assert!(new.calls.len() <= self.plan().hooks.len() && new.given_up.len() <= GIVEN_UP_MAX);
         assert!((new.phase == Phase::Waiting) <= new.waiting.is_some(), "{event:?} of {old:?}");
-        let changed =
-            (old.phase, old.weight, &old.stable, &old.given_up) != (new.phase, new.weight, &new.stable, &new.given_up);
-        assert!(!changed || !applied.entries.is_empty(), "unexplained: {event:?} of {old:?}");
+        if applied.entries.is_empty() {
+            let mut same = new.clone();
+            (same.times, same.calls, same.next_call) = (old.times.clone(), old.calls.clone(), old.next_call);
+            assert_eq!(&same, old, "changed and not written down: {event:?}");
+        }
 
         let mut zeros = 0;
         let mut rises = 0;
@@ -264,6 +266,10 @@ impl Observer {
             }
         }
         assert!(rises <= 1, "one step at a time");
+        if new.stable.is_none() {
+            // Neither version is in the file: there is nothing that a weight could be published for.
+            self.published = None;
+        }
         let expected = self.published.as_ref().map_or(Weight::ZERO, |(_, weight)| *weight);
         assert_eq!(expected, new.weight, "what is published is what is remembered: {event:?} of {old:?}");
 
@@ -333,7 +339,7 @@ impl Observer {
 
 #[test]
 fn no_sequence_breaks_a_rule() {
-    let config = Config { cases: 3_000, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 1_000, failure_persistence: None, ..Config::default() };
     let rng = proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha);
     let mut reached = [0_u32; Phase::ALL.len()];
     let sequences = proptest::collection::vec(world(), 1..120);
