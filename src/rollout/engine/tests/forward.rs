@@ -264,3 +264,25 @@ fn a_step_is_one_snapshot_and_one_line() {
     assert_eq!(rig.last().1, What::Stepped);
     assert_eq!(rig.last().2, "step 2 of 3 → 50 %");
 }
+
+#[test]
+fn a_step_without_a_hold_lasts_an_interval() {
+    let mut plan = plan();
+    plan.steps = vec![step(10, 0), step(20, 0), step(100, 0)];
+    let mut rig = Rig::started(plan);
+    for _ in 0..3 {
+        rig.now -= super::rig::INTERVAL;
+        rig.pass(1);
+        assert_eq!(rig.weight(), percent(10), "no time has passed");
+    }
+    rig.pass(1);
+    assert_eq!(rig.weight(), percent(20));
+}
+
+#[test]
+fn a_step_never_takes_weight_away() {
+    let mut rig = Rig::started(plan());
+    rig.plan.steps = vec![step(10, 0), step(5, 0), step(20, 0)];
+    rig.pass(1);
+    assert_eq!((rig.state.taken, rig.weight()), (2, percent(10)));
+}

@@ -128,3 +128,16 @@ fn the_trip_wire_without_weight_means_nothing() {
         assert_eq!((&rig.state, rig.effects.len()), (&state, 0));
     }
 }
+
+#[test]
+fn each_target_that_failed_is_remembered() {
+    let mut rig = Rig::at(Phase::RolledBack);
+    rig.event(Event::Release(target("v3")));
+    rig.say(Verb::Abort).unwrap();
+    for version in ["v2", "v3"] {
+        rig.event(Event::Release(target(version)));
+        rig.pass(3);
+        assert_eq!(rig.weight(), Weight::ZERO, "{version} is not tried again");
+    }
+    assert_eq!(rig.phase(), Phase::Aborted, "as it ended");
+}

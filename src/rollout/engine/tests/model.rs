@@ -81,7 +81,7 @@ fn plans() -> [Plan; 4] {
     all.checks.push(check("orders"));
     all.checks[2].dry_run = true;
     let mut short = plan();
-    short.steps = vec![step(0, 10), step(20, 0), step(20, 10), step(70, 10)];
+    short.steps = vec![step(0, 10), step(20, 0), step(20, 0), step(30, 0), step(70, 10)];
     short.bake = Duration::ZERO;
     let mut lenient = plan();
     lenient.no_data = NoData::Pass;
@@ -202,11 +202,11 @@ impl Observer {
                 Event::Tick
             }
         };
-        self.apply(event);
+        self.apply(&event);
     }
 
-    fn apply(&mut self, event: Event) {
-        let verb = match &event {
+    fn apply(&mut self, event: &Event) {
+        let verb = match event {
             Event::Verb { verb, .. } => Some(*verb),
             Event::Start { .. } => Some(Verb::Start),
             _ => None,
@@ -219,7 +219,7 @@ impl Observer {
             }
             Ok(applied) => {
                 assert!(!matches!(ruled, Some(Ruling::Refuses(_))), "{event:?} in {}", self.state.phase);
-                self.judge(&event, verb, &applied);
+                self.judge(event, verb, &applied);
                 self.state = applied.state;
             }
         }
@@ -347,7 +347,7 @@ fn no_sequence_breaks_a_rule() {
     TestRunner::new_with_rng(config, rng)
         .run(&sequences, |sequence| {
             let mut observer = Observer::new();
-            observer.apply(Event::Release(target(1, 0)));
+            observer.apply(&Event::Release(target(1, 0)));
             for what in sequence {
                 observer.turn(what);
                 let at = Phase::ALL.iter().position(|phase| *phase == observer.state.phase).unwrap();
@@ -393,9 +393,9 @@ fn every_event_in_every_phase_with_every_health_is_total() {
                 (observer.seen.canary_usable, observer.seen.stable_usable) = (canary, stable);
                 observer.advance(Duration::from_secs(60));
                 observer.seen.verdicts = Some(vec![verdict("errors", outcome)]);
-                observer.apply(first.clone());
+                observer.apply(first);
                 observer.advance(Duration::from_secs(60));
-                observer.apply(second.clone());
+                observer.apply(second);
                 // A plan that cannot be, and another clock: still an answer.
                 let _ = observer.state.apply(&empty, first.clone(), &observer.seen, Duration::MAX);
             }
