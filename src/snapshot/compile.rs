@@ -203,7 +203,8 @@ impl Compiler {
             effective: configured,
             balancer,
             endpoints,
-            series: self.recorder.version(service, name),
+            // Limits of checks become edges, so that "slower than the limit" is counted exactly.
+            series: self.recorder.version_with(service, name, &file.duration_limits()),
         }
     }
 
