@@ -17,6 +17,7 @@ mod affinity;
 mod alerts;
 mod diagnostic;
 mod environment;
+mod foreign;
 mod limits;
 mod listener;
 mod load;
@@ -45,6 +46,7 @@ pub use self::affinity::{Affinity, AffinityKey, Override, OverrideFrom};
 pub use self::alerts::{Alert, AlertOn, PAGERDUTY_URL, Receiver};
 pub use self::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Snippet};
 pub use self::environment::{Environment, ProcessEnvironment};
+pub use self::foreign::{Foreign, foreign};
 pub use self::limits::Limits;
 pub use self::listener::{
     Certificate, ClientAuth, ClientCertificates, DEFAULT_MAX_CONNECTIONS, Listener, ProxyProtocol, Tls, TlsVersion,

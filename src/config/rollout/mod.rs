@@ -171,6 +171,10 @@ fn one_of(fields: &mut Fields<'_, '_>, names: &[&'static str], what: &str) -> Op
     let set: Vec<&'static str> = names.iter().copied().filter(|name| fields.get(name).is_some()).collect();
     match set.as_slice() {
         [one] => Some(one),
+        [] if names.len() == 1 => {
+            fields.fault_here(&format!("{what} is missing"), &format!("add `{}`", names.concat()));
+            None
+        }
         [] => {
             let all: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
             fields.fault_here(&format!("{what} is missing"), &format!("add one of {}", all.join(", ")));
