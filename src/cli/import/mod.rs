@@ -15,8 +15,9 @@ use crate::config::{self, Environment};
 
 /// `weir import flagger`.
 pub(super) fn flagger(arguments: &ImportArguments) -> Result<(), Failure> {
-    let name = arguments.file.display().to_string();
-    let documents = config::foreign(&name, &read(&arguments.file)?).map_err(invalid)?;
+    let stdin = arguments.file == Path::new("-");
+    let name = if stdin { "stdin".to_owned() } else { arguments.file.display().to_string() };
+    let documents = config::foreign(&name, &read(&arguments.file)?).map_err(|wrong| invalid(&wrong))?;
     let yaml = flagger::convert(&documents)
         .map_err(|wrong| Failure::new(Exit::CONFIGURATION, format!("{name}:{}: {}", wrong.line, wrong.what)))?;
     verify(&yaml)?;
@@ -26,7 +27,7 @@ pub(super) fn flagger(arguments: &ImportArguments) -> Result<(), Failure> {
 /// The content of the file; `-` is stdin.
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     if file != Path::new("-") {
-        return config::read_file(file).map_err(invalid);
+        return config::read_file(file).map_err(|wrong| invalid(&wrong));
     }
     let mut content = Vec::new();
     // One byte more than is allowed, so that the reader of the content sees that it is too much.
@@ -38,7 +39,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(content)
 }
 
-fn invalid(diagnostics: config::Diagnostics) -> Failure {
+fn invalid(diagnostics: &config::Diagnostics) -> Failure {
     Failure::new(Exit::CONFIGURATION, diagnostics.to_string())
 }
 

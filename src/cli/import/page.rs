@@ -21,7 +21,7 @@ impl Page {
         for word in text.split(' ') {
             if line.chars().count() + word.chars().count() > width {
                 self.line(level, &line);
-                line = String::from("# ");
+                line = String::from("#");
             }
             line.push(' ');
             line.push_str(word);
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn a_long_comment_is_wrapped() {
         let mut page = Page::default();
-        page.comment(1, &"word ".repeat(40));
-        assert!(page.finish().lines().all(|line| line.len() <= 112 && line.trim_start().starts_with('#')));
+        page.comment(1, &["word"; 40].join(" "));
+        assert!(page.finish().lines().all(|line| line.len() <= 112 && line.starts_with("  # word")));
     }
 }

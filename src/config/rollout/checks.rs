@@ -107,7 +107,8 @@ impl Read for Check {
         let no_data = fields.optional("no_data");
         let window = fields.within("window", SECOND..=HOUR);
         fields.done()?;
-        (min?, max?);
+        min?;
+        max?;
         Some(Self {
             name: name?,
             measure: measure?,

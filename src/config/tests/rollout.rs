@@ -114,9 +114,9 @@ fn the_documented_defaults_are_the_real_ones() {
     }
 }
 
-#[test]
-fn everything_that_a_rollout_can_say_is_read() {
-    let plan = plan(
+/// A rollout that says everything that it can.
+fn full() -> Plan {
+    plan(
         r#"{
           interval: 1s, window: 30s, bake: 0s, min_requests: 7, no_data: pass, max_hold: 5m, hold: 90s,
           steps: [
@@ -140,7 +140,12 @@ fn everything_that_a_rollout_can_say_is_read() {
           hooks: [{ when: demand_rollback, url: "https://h", timeout: 1m, retries: 2, secret_file: key }],
           alerts: [oncall],
         }"#,
-    );
+    )
+}
+
+#[test]
+fn everything_that_a_rollout_can_say_is_read() {
+    let plan = full();
     let gate = |timeout, default| Some(Gate { timeout, default });
     let four_hours = Some(240 * MINUTE);
     assert_eq!(
@@ -255,9 +260,9 @@ proptest! {
     fn steps_of_any_short_form_rise_to_the_maximum_and_end_there(step in 10..=10_000_u16, max in 1..=10_000_u16) {
         let points = |points| Weight::from_basis_points(points).unwrap_or_default();
         let plan = plan(&format!("{{ step_weight: {}, max_weight: {} }}", points(step), points(max)));
-        let found: Vec<u16> = plan.steps.iter().map(|step| step.weight.basis_points()).collect();
-        let naive: Vec<u16> = (1..).map(|n| (n * u32::from(step)).min(u32::from(max)) as u16)
-            .scan(false, |done, weight| if *done { None } else { *done = weight == max; Some(weight) }).collect();
+        let found: Vec<u32> = plan.steps.iter().map(|step| step.weight.basis_points().into()).collect();
+        let naive: Vec<u32> = (1..).map(|n| (n * u32::from(step)).min(u32::from(max)))
+            .scan(false, |done, weight| if *done { None } else { *done = weight == u32::from(max); Some(weight) }).collect();
         prop_assert_eq!(found, naive);
     }
 }

@@ -275,7 +275,8 @@ fn in_percent(value: f64, node: &Foreign) -> Result<(), Wrong> {
 /// Flagger's durations are numbers of milliseconds.
 fn milliseconds(value: f64, node: &Foreign) -> Result<Period, Wrong> {
     if (1.0..=3_600_000.0).contains(&value) {
-        return Ok(Period::from_millis(value.round() as u64));
+        let milliseconds = std::time::Duration::from_secs_f64(value / 1e3).as_millis();
+        return Ok(Period::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX)));
     }
     Err(Wrong::at(node, format!("{value} is no limit of a duration: 1 to 3600000 milliseconds")))
 }

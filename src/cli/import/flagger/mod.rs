@@ -117,8 +117,8 @@ impl<'f> Service<'f> {
         let own = service.map(|service| text(service, "name")).transpose()?.flatten();
         let called = own.or(target).unwrap_or_else(|| title(canary));
         let namespace = canary.get("metadata").map(|data| text(data, "namespace")).transpose()?.flatten();
-        let port = service.map(|service| number(service, "port")).transpose()?.flatten();
-        let port = port.map_or(Ok(80), |(port, node)| as_port(port, node))?;
+        let port = service.map(|service| whole(service, "port", u16::MAX.into())).transpose()?.flatten();
+        let port = port.and_then(|(port, _)| u16::try_from(port).ok()).unwrap_or(80);
         // A target port may be a name, which only Kubernetes can look up.
         let target_port = service.and_then(|service| service.get("targetPort")).and_then(Foreign::text);
         let target_port = target_port.and_then(|port| port.parse().ok()).filter(|port| *port > 0).unwrap_or(port);
@@ -242,8 +242,7 @@ fn write_affinity(page: &mut Page, affinity: &Foreign) -> Result<(), Wrong> {
     let Some(cookie) = text(affinity, "cookieName")? else {
         return Err(Wrong::at(affinity, "`sessionAffinity` has no `cookieName`"));
     };
-    let age = number(affinity, "maxAge")?.map_or(86_400.0, |(age, _)| age);
-    let (age, longest) = (age.clamp(1.0, f64::from(u32::MAX)) as u64, 365 * 86_400);
+    let age = whole(affinity, "maxAge", u32::MAX)?.map_or(86_400, |(age, _)| age.clamp(1, 365 * 86_400));
     page.comment(
         2,
         "With Flagger only those whom the canary has answered stay on it, so its share of users climbs past the",
@@ -252,7 +251,7 @@ fn write_affinity(page: &mut Page, affinity: &Foreign) -> Result<(), Wrong> {
     if affinity.get("primaryCookieName").is_some() {
         page.comment(2, "`primaryCookieName` has no equal: one cookie does for both versions.");
     }
-    page.line(2, &format!("affinity: {{ cookie: {}, ttl: {} }}", quoted(cookie), Period::from_secs(age.min(longest))));
+    page.line(2, &format!("affinity: {{ cookie: {}, ttl: {} }}", quoted(cookie), Period::from_secs(age.into())));
     Ok(())
 }
 
@@ -273,6 +272,10 @@ fn write_routes(page: &mut Page, service: &Service<'_>, only: bool) -> Result<()
     }
     for condition in matches {
         let (tests, left) = conditions(condition)?;
+        // Only a prefix has this field; Istio's is one of the text.
+        if tests.starts_with("path: \"") && !tests.starts_with("path: \"/\"") {
+            page.comment(1, "A path is a prefix of whole segments here: /api does not match /apix.");
+        }
         for field in left {
             page.comment(1, &format!("DECIDE: `match.{}` has no equal and was left out.", printed(&field)));
         }
@@ -352,10 +355,9 @@ fn number<'f>(node: &'f Foreign, field: &str) -> Result<Option<(f64, &'f Foreign
 /// A field that is a whole number from 0 on, with its node.
 fn whole<'f>(node: &'f Foreign, field: &str, most: u32) -> Result<Option<(u32, &'f Foreign)>, Wrong> {
     let Some((found, value)) = number(node, field)? else { return Ok(None) };
-    if found.fract() == 0.0 && (0.0..=f64::from(most)).contains(&found) {
-        return Ok(Some((found as u32, value)));
-    }
-    Err(Wrong::at(value, format!("`{field}` is {found}; a whole number from 0 to {most} is expected")))
+    let fitting = value.text().and_then(|text| text.parse().ok()).filter(|whole| *whole <= most);
+    let wrong = || Wrong::at(value, format!("`{field}` is {found}; a whole number from 0 to {most} is expected"));
+    fitting.map(|whole| Some((whole, value))).ok_or_else(wrong)
 }
 
 /// A field that is a length of time as Go writes it, such as `30s` or `1m0s`.
@@ -363,13 +365,6 @@ fn duration(node: &Foreign, field: &str) -> Result<Option<Period>, Wrong> {
     let (Some(written), Some(value)) = (text(node, field)?, node.get(field)) else { return Ok(None) };
     let wrong = |_| Wrong::at(value, format!("`{field}` is {}; expected a time such as 30s or 1m", quoted(written)));
     written.parse().map(Some).map_err(wrong)
-}
-
-fn as_port(port: f64, node: &Foreign) -> Result<u16, Wrong> {
-    if port.fract() == 0.0 && (1.0..=65_535.0).contains(&port) {
-        return Ok(port as u16);
-    }
-    Err(Wrong::at(node, format!("`port` is {port}; expected 1 to 65535")))
 }
 
 #[cfg(test)]
