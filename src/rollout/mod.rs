@@ -13,4 +13,5 @@ pub mod engine;
 pub mod judge;
 pub mod plan;
 pub mod trip;
+pub mod reading;
 pub mod verdict;

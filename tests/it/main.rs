@@ -25,6 +25,7 @@ mod large;
 mod listener;
 mod operate;
 mod packaging;
+mod provider;
 mod reload;
 mod retry;
 mod shutdown;

@@ -1,0 +1,41 @@
+//! PagerDuty's Events API v2: an incident for each service and canary, ended when the rollout succeeds.
+
+use serde_json::{Value, json};
+
+use super::{Alert, Transition};
+use crate::outbound::text::clip;
+
+/// PagerDuty's own address.
+pub(super) const URL: &str = "https://events.pagerduty.com/v2/enqueue";
+/// Characters of a summary, and of a key, that PagerDuty takes.
+const SUMMARY: usize = 1_024;
+const KEY: usize = 255;
+
+/// The body of the call.
+///
+/// The key is the same for all alerts of one service and canary: what follows the first is added to its incident, and
+/// a repetition changes nothing.
+pub(super) fn event(alert: &Alert, routing_key: &str) -> Value {
+    let action = if alert.transition == Transition::Succeeded { "resolve" } else { "trigger" };
+    json!({
+        "routing_key": routing_key,
+        "event_action": action,
+        "dedup_key": clip(&format!("weir/{}/{}", alert.service, alert.canary), KEY),
+        "client": "Weir",
+        "payload": {
+            "summary": clip(&format!("{}. {}", alert.headline(), alert.sentence), SUMMARY),
+            "source": alert.service,
+            "severity": alert.severity.as_str(),
+            "timestamp": alert.time(),
+            "component": alert.canary,
+            "class": alert.transition.as_str(),
+            "custom_details": {
+                "id": alert.id,
+                "stable": alert.stable,
+                "done": alert.done,
+                "window_seconds": alert.window_seconds,
+                "figures": alert.figures,
+            },
+        },
+    })
+}

@@ -1,0 +1,138 @@
+//! Hooks: a call out at a point of a rollout, whose answer may let it go on, hold it, or demand the way back.
+//!
+//! The call is a POST of JSON, signed if the hook has a secret (`weir-signature`: `t=<Unix seconds>,v1=<hexadecimal>`, an
+//! HMAC-SHA256 of the time, a dot and the body). It may be repeated, after a failure as well as after a crash of Weir;
+//! the `id` then is the same.
+//!
+//! | what came back | is | tried again |
+//! |---|---|---|
+//! | 2xx, whatever the body | [`Answer::Accepted`] | no |
+//! | 408, 425, 429, 5xx | [`Answer::Refused`] in the end | yes |
+//! | another status | [`Answer::Refused`] | no: asked anew it would say the same |
+//! | no answer in time, none at all, a redirect | [`Answer::Failed`] in the end | yes |
+//!
+//! What a refusal means is the engine's to say: at a gate it is waited upon.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde::{Serialize, Serializer};
+use tokio::time::{sleep, timeout};
+
+use super::backoff::Backoff;
+use super::client::{Client, Post, Url};
+use super::{secret, text};
+use crate::model::Weight;
+use crate::rollout::plan::{Hook, When};
+
+/// Between tries.
+const PACE: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
+
+/// What a hook is told; the body of the call.
+#[derive(Clone, Debug, Serialize)]
+pub struct Payload<'a> {
+    /// The service.
+    pub service: &'a str,
+    /// The version that traffic goes back to.
+    pub stable: &'a str,
+    /// The version that is rolled out.
+    pub canary: &'a str,
+    /// The rollout's phase.
+    pub phase: &'a str,
+    /// At which point it is called.
+    #[serde(serialize_with = "word")]
+    pub when: When,
+    /// The step, counted from 1; 0 before the first.
+    pub step: usize,
+    /// The canary's weight, in percent.
+    #[serde(serialize_with = "percent")]
+    pub weight: Weight,
+    /// The same for each repetition of this call, and for no other call.
+    pub id: &'a str,
+    /// What the configuration adds.
+    pub metadata: &'a BTreeMap<String, String>,
+}
+
+fn word<S: Serializer>(when: &When, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match when {
+        When::BeforeStart => "before_start",
+        When::BeforeStep => "before_step",
+        When::During => "during",
+        When::BeforePromote => "before_promote",
+        When::After => "after",
+        When::DemandRollback => "demand_rollback",
+    })
+}
+
+fn percent<S: Serializer>(weight: &Weight, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(f64::from(weight.basis_points()) / 100.0)
+}
+
+/// What a hook said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Yes.
+    Accepted,
+    /// Something else than yes.
+    Refused {
+        /// The status.
+        status: u16,
+        /// The beginning of the body, on one line.
+        text: String,
+    },
+    /// Nothing.
+    Failed {
+        /// Why, in a sentence.
+        why: String,
+    },
+}
+
+/// Calls a hook: once, and up to [`Hook::retries`] times more with growing pauses. Each try may take
+/// [`Hook::timeout`], pauses not counted.
+pub async fn call(client: &Client, hook: &Hook, payload: &Payload<'_>) -> Answer {
+    call_at(PACE, client, hook, payload).await
+}
+
+async fn call_at(pace: Backoff, client: &Client, hook: &Hook, payload: &Payload<'_>) -> Answer {
+    let failed = |why: String| Answer::Failed { why };
+    let url = match hook.url.parse::<Url>() {
+        Ok(url) => url,
+        Err(error) => return failed(error.to_string()),
+    };
+    let body = match serde_json::to_vec(payload) {
+        Ok(body) => body,
+        Err(error) => return failed(error.to_string()),
+    };
+    let mut failures = 0;
+    loop {
+        let (answer, again) = match timeout(hook.timeout, once(client, hook, &url, &body)).await {
+            Ok(Ok((status, _))) if status.is_success() => return Answer::Accepted,
+            Ok(Ok((status, text))) => (Answer::Refused { status: status.as_u16(), text }, may_pass(status)),
+            Ok(Err(why)) => (failed(why), true),
+            // The call has the same limit; this one is for a secret on a disk that hangs.
+            Err(_) => (failed(format!("no answer within {}", humantime::format_duration(hook.timeout))), true),
+        };
+        if !again || failures >= hook.retries {
+            return answer;
+        }
+        failures += 1;
+        sleep(pace.delay(failures)).await;
+    }
+}
+
+async fn once(client: &Client, hook: &Hook, url: &Url, body: &[u8]) -> Result<(StatusCode, String), String> {
+    let signature = secret::signature(hook.secret_file.as_deref(), body).await?;
+    let (content_type, within) = ("application/json", hook.timeout);
+    let post = Post { url, content_type, signature, body: body.to_vec().into(), within };
+    let answer = client.post(post).await.map_err(|error| error.to_string())?;
+    Ok((answer.status, text::excerpt(&answer.body)))
+}
+
+/// Whether the same call may be answered otherwise a little later.
+pub(super) fn may_pass(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+}
+
+#[cfg(test)]
+mod tests;

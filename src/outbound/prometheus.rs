@@ -1,0 +1,167 @@
+//! Prometheus: one instant query, whose result is one number.
+//!
+//! `POST {url}/api/v1/query` with the query as a form, as the server's HTTP API defines it. What is not one number
+//! (no series, several, NaN, a range, a text) is told as what it is; nothing is taken for a zero.
+//!
+//! The server is told the same timeout, so that it gives a query up when nobody waits for it any more.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, from_value};
+
+use super::client::{Answer, Client, NoAnswer, Post, Url};
+use super::provider::{Question, unanswered};
+use super::text;
+use crate::rollout::reading::Reading;
+
+/// Replaces `{{service}}`, `{{canary}}`, `{{stable}}` and `{{window}}` (as `60s`). Space inside the braces does not
+/// matter, and other braces stay as they are. Names have no character that PromQL's strings would escape.
+pub(super) fn fill(query: &str, question: &Question<'_>) -> String {
+    let mut filled = String::with_capacity(query.len());
+    let mut rest = query;
+    while let Some((before, after)) = rest.split_once("{{") {
+        filled.push_str(before);
+        let known = after.split_once("}}").and_then(|(inside, after)| Some((value(inside.trim(), question)?, after)));
+        match known {
+            Some((value, after)) => {
+                filled.push_str(&value);
+                rest = after;
+            }
+            None => {
+                filled.push_str("{{");
+                rest = after;
+            }
+        }
+    }
+    filled.push_str(rest);
+    filled
+}
+
+fn value<'a>(placeholder: &str, question: &Question<'a>) -> Option<Cow<'a, str>> {
+    Some(match placeholder {
+        "service" => question.service.into(),
+        "canary" => question.canary.into(),
+        "stable" => question.stable.into(),
+        "window" => duration(question.window).into(),
+        _ => return None,
+    })
+}
+
+/// As PromQL writes it: whole seconds, or milliseconds if it has a part of one.
+fn duration(time: Duration) -> String {
+    match time.subsec_millis() {
+        0 => format!("{}s", time.as_secs()),
+        _ => format!("{}ms", time.as_millis()),
+    }
+}
+
+/// Asks a server for the value of `query` now.
+pub(super) async fn read(client: &Client, url: &str, query: &str, within: Duration) -> Reading {
+    match ask(client, url, query, within).await {
+        Ok(answer) => understand(&answer),
+        Err(error) => unanswered(&error),
+    }
+}
+
+async fn ask(client: &Client, url: &str, query: &str, within: Duration) -> Result<Answer, NoAnswer> {
+    let url = url.parse::<Url>()?.join("api/v1/query")?;
+    let body = format!("query={}&timeout={}", form(query), duration(within.max(Duration::from_millis(1))));
+    let content_type = "application/x-www-form-urlencoded";
+    client.post(Post { url: &url, content_type, signature: None, body: body.into(), within }).await
+}
+
+/// `text` as a value of `application/x-www-form-urlencoded` (WHATWG URL §5.2).
+fn form(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => encoded.push(char::from(byte)),
+            b' ' => encoded.push('+'),
+            // To a string, this cannot fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// The server's envelope, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum Envelope {
+    Success {
+        data: Data,
+    },
+    Error {
+        #[serde(rename = "errorType")]
+        kind: String,
+        error: String,
+    },
+}
+
+/// A result, whose form depends on its type.
+#[derive(Deserialize)]
+struct Data {
+    #[serde(rename = "resultType")]
+    kind: String,
+    result: Value,
+}
+
+/// A time and a value; the value is a text, because JSON has no NaN.
+type Point = (f64, String);
+
+#[derive(Deserialize)]
+struct Series {
+    /// Absent if the series is a native histogram.
+    value: Option<Point>,
+}
+
+fn understand(answer: &Answer) -> Reading {
+    let status = answer.status;
+    let strange = || match answer.cut {
+        true => Reading::Failed(format!("Prometheus answered {} with more than 64 KiB", status.as_u16())),
+        false => Reading::Failed(format!(
+            "Prometheus answered {} with what is none of its results: {}",
+            status.as_u16(),
+            text::excerpt(&answer.body)
+        )),
+    };
+    match serde_json::from_slice(&answer.body) {
+        Ok(Envelope::Error { kind, .. }) if kind == "timeout" => Reading::Timeout,
+        Ok(Envelope::Error { kind, error }) => {
+            Reading::Failed(format!("Prometheus refuses the query ({kind}): {}", text::excerpt(error.as_bytes())))
+        }
+        Ok(Envelope::Success { data }) if status.is_success() => result(data).unwrap_or_else(strange),
+        _ => strange(),
+    }
+}
+
+/// The one number, or why there is none; `None` if the result does not have the form of its type.
+fn result(Data { kind, result }: Data) -> Option<Reading> {
+    let point = match kind.as_str() {
+        "scalar" => from_value(result).ok()?,
+        "vector" => {
+            let series: Vec<Series> = from_value(result).ok()?;
+            match series.as_slice() {
+                [] => return Some(Reading::Empty),
+                [Series { value: Some(point) }] => point.clone(),
+                [_] => return Some(Reading::Failed("the query gives a histogram, not a number".to_owned())),
+                several => return Some(Reading::Many(several.len())),
+            }
+        }
+        "matrix" => {
+            let why = "the query gives a range of values; make it one with a function such as avg_over_time";
+            return Some(Reading::Failed(why.to_owned()));
+        }
+        "string" => return Some(Reading::Failed("the query gives a text, not a number".to_owned())),
+        _ => return None,
+    };
+    let (_, value): Point = point;
+    let value: f64 = value.parse().ok()?;
+    Some(if value.is_nan() { Reading::NotANumber } else { Reading::Value(value) })
+}
+
+#[cfg(test)]
+mod tests;

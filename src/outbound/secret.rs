@@ -1,0 +1,116 @@
+//! Secrets in files, and the signature that one of them makes.
+//!
+//! A file is read at each call, so that a key that was replaced is used from the next call on. Who receives a call
+//! checks it with the time and body that came:
+//!
+//! ```text
+//! weir-signature: t=1763885563,v1=5257a869e7…
+//!                 │            └ HMAC-SHA256 of "1763885563." + body, under the key, in hexadecimal
+//!                 └ when it was signed, Unix seconds: refuse what is older than some minutes, and a call that
+//!                   somebody recorded cannot be played again
+//! ```
+//!
+//! Invariant: a [`Secret`] has no `Debug`, and no error has its text.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyper::header::HeaderValue;
+use ring::hmac;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+/// Where the signature of a body is.
+pub(super) const HEADER: &str = "weir-signature";
+/// The largest file, in bytes. A secret is a line.
+const LARGEST: u64 = 64 * 1024;
+
+/// What a secret file has in it, without white space around.
+pub(super) struct Secret(String);
+
+/// Reads a secret.
+///
+/// # Errors
+/// A sentence, if the file cannot be read, is empty, too large or no text.
+pub(super) async fn read(path: &Path) -> Result<Secret, String> {
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| format!("the secret file `{shown}` cannot be read: {error}");
+    let mut text = String::new();
+    let file = File::open(path).await.map_err(unreadable)?;
+    file.take(LARGEST + 1).read_to_string(&mut text).await.map_err(unreadable)?;
+    if text.len() as u64 > LARGEST {
+        return Err(format!("the secret file `{shown}` has more than 64 KiB; a secret is a line"));
+    }
+    match text.trim() {
+        "" => Err(format!("the secret file `{shown}` is empty")),
+        secret => Ok(Secret(secret.to_owned())),
+    }
+}
+
+impl Secret {
+    /// The secret itself, for where it must be sent.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The value of [`HEADER`] for this body, signed now.
+    ///
+    /// # Errors
+    /// Never in practice; a call that should be signed is not made without.
+    pub(super) fn sign(&self, body: &[u8]) -> Result<HeaderValue, String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.sign_at(now, body)
+    }
+
+    fn sign_at(&self, unix: u64, body: &[u8]) -> Result<HeaderValue, String> {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes()));
+        context.update(format!("{unix}.").as_bytes());
+        context.update(body);
+        let mut text = format!("t={unix},v1=");
+        for byte in context.sign().as_ref() {
+            // To a string, this cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        HeaderValue::try_from(text).map_err(|error| error.to_string())
+    }
+}
+
+/// The signature of this body under the secret in this file, or none if no file is named.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn signature(file: Option<&Path>, body: &[u8]) -> Result<Option<HeaderValue>, String> {
+    match file {
+        Some(file) => read(file).await?.sign(body).map(Some),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_is_the_one_that_others_compute() {
+        // python3 -c 'import hmac; print(hmac.new(b"key", b"1700000000.{}", "sha256").hexdigest())'
+        let expected = "t=1700000000,v1=9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae";
+        assert_eq!(Secret("key".to_owned()).sign_at(1_700_000_000, b"{}").unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_the_line_in_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let mut refused = Vec::new();
+        for content in ["".into(), " \n".into(), "x".repeat(70_000)] {
+            std::fs::write(&path, content).unwrap();
+            refused.extend(read(&path).await.err());
+        }
+        assert_eq!(refused.len(), 3, "{refused:?}");
+        std::fs::write(&path, "  s3cret\r\n").unwrap();
+        assert_eq!(read(&path).await.ok().unwrap().expose(), "s3cret");
+        std::fs::remove_file(&path).unwrap();
+        assert!(read(&path).await.err().unwrap().contains("cannot be read"));
+    }
+}

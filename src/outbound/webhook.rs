@@ -1,0 +1,98 @@
+//! A provider of one's own: a POST that says what is asked, answered with a number or a verdict.
+//!
+//! ```text
+//! → { "check": "orders", "service": "shop", "stable": "v1", "canary": "v2", "window_seconds": 60 }
+//! ← { "value": 0.982 }        or        { "verdict": "fail", "text": "orders per visit fell by a third" }
+//! ```
+//!
+//! A `value` of `null`, or an answer 204, says that there is nothing to measure. A field of another name is allowed:
+//! what answers here often answers others as well. Both at once, or neither, is no answer.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::{Answer, Client, NoAnswer, Post, Url};
+use super::provider::{Question, unanswered};
+use super::text;
+use crate::rollout::reading::Reading;
+
+/// The longest text of a verdict that is kept, in characters.
+const TEXT: usize = 1_000;
+
+/// Asks the application.
+pub(super) async fn read(client: &Client, url: &str, question: &Question<'_>, within: Duration) -> Reading {
+    match ask(client, url, question, within).await {
+        Ok(answer) => understand(&answer),
+        Err(error) => unanswered(&error),
+    }
+}
+
+async fn ask(client: &Client, url: &str, about: &Question<'_>, within: Duration) -> Result<Answer, NoAnswer> {
+    let url: Url = url.parse()?;
+    let body = json!({
+        "check": about.check,
+        "service": about.service,
+        "stable": about.stable,
+        "canary": about.canary,
+        "window_seconds": about.window.as_secs_f64(),
+    });
+    let (content_type, body) = ("application/json", body.to_string().into());
+    client.post(Post { url: &url, content_type, signature: None, body, within }).await
+}
+
+#[derive(Deserialize)]
+struct Said {
+    /// Absent and `null` are different things.
+    #[serde(default, deserialize_with = "present")]
+    value: Option<Value>,
+    verdict: Option<Word>,
+    text: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Pass,
+    Fail,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+fn understand(answer: &Answer) -> Reading {
+    if answer.status == StatusCode::NO_CONTENT {
+        return Reading::Empty;
+    }
+    let failed = |why: String| Reading::Failed(format!("the webhook {why}"));
+    let shown = || text::excerpt(&answer.body);
+    if !answer.status.is_success() {
+        return failed(format!("answered {}: {}", answer.status.as_u16(), shown()));
+    }
+    if answer.cut {
+        return failed("answered with more than 64 KiB".to_owned());
+    }
+    let said: Said = match serde_json::from_slice(&answer.body) {
+        Ok(said) => said,
+        Err(error) => return failed(format!("did not answer as agreed ({error}): {}", shown())),
+    };
+    match (said.value, said.verdict) {
+        (None, Some(word)) => {
+            let text = text::clip(said.text.unwrap_or_default().trim(), TEXT);
+            Reading::Verdict { pass: word == Word::Pass, text }
+        }
+        (Some(Value::Null), None) => Reading::Empty,
+        (Some(value), None) => match value.as_f64() {
+            Some(value) => Reading::Value(value),
+            None => failed(format!("answered with a `value` that is no number: {}", shown())),
+        },
+        (Some(_), Some(_)) => failed("answered with both a `value` and a `verdict`".to_owned()),
+        (None, None) => failed(format!("answered with neither a `value` nor a `verdict`: {}", shown())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
