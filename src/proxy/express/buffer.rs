@@ -1,0 +1,211 @@
+//! Memory for bytes on their way: borrowed from the worker while there are any, so an idle connection holds none.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// What a buffer holds unless it must grow; also the most that is gathered before it is written.
+pub(super) const SIZE: usize = 16 * 1024;
+
+/// What a buffer grows to for a long body: fewer system calls, and still no more than the kernel holds.
+pub(super) const LARGE: usize = 64 * 1024;
+
+/// Spare buffers that a worker keeps.
+const SPARES: usize = 128;
+/// Spare large buffers that a worker keeps.
+const LARGE_SPARES: usize = 16;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static LARGE_SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Bytes that arrived and were not consumed yet.
+#[derive(Default)]
+pub(super) struct Buffer {
+    memory: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    /// The bytes.
+    pub(super) fn data(&self) -> &[u8] {
+        self.memory.get(self.start..self.end).unwrap_or_default()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// All bytes since the last [`Self::clear`], consumed ones too.
+    pub(super) fn size(&self) -> usize {
+        self.end
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether more can be read without growing.
+    pub(super) fn has_room(&self) -> bool {
+        self.len() < self.memory.len().max(SIZE)
+    }
+
+    /// The first `n` bytes are no longer wanted.
+    pub(super) fn consume(&mut self, n: usize) {
+        self.start = (self.start + n).min(self.end);
+    }
+
+    /// What was consumed since the last [`Self::clear`] is wanted again. Only for a buffer that is filled by
+    /// [`Self::push`] alone, which moves nothing.
+    pub(super) fn rewind(&mut self) {
+        self.start = 0;
+    }
+
+    pub(super) fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+
+    /// Gives the memory back if there are no bytes.
+    pub(super) fn rest(&mut self) {
+        if self.is_empty() {
+            self.clear();
+            give(std::mem::take(&mut self.memory));
+        }
+    }
+
+    /// Appends bytes, growing where there is no room.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let end = self.end + bytes.len();
+        self.grow(end);
+        if let Some(room) = self.memory.get_mut(self.end..end) {
+            room.copy_from_slice(bytes);
+            self.end = end;
+        }
+    }
+
+    /// Has at least `size` bytes of memory afterwards.
+    pub(super) fn grow(&mut self, size: usize) {
+        if self.memory.is_empty() && size <= SIZE {
+            self.memory = take();
+        } else if self.memory.len() < LARGE && size > SIZE && size <= LARGE {
+            let mut large = take_large();
+            if let Some(room) = large.get_mut(..self.end) {
+                room.copy_from_slice(self.memory.get(..self.end).unwrap_or_default());
+            }
+            give(std::mem::replace(&mut self.memory, large));
+        } else if self.memory.len() < size {
+            self.memory.resize(size.next_power_of_two(), 0);
+        }
+    }
+
+    /// Reads what is there; 0 at the end of the stream. There must be room.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, io: Pin<&mut impl AsyncRead>) -> Poll<io::Result<usize>> {
+        if self.memory.is_empty() {
+            self.memory = take();
+        }
+        if self.is_empty() {
+            self.clear();
+        } else if self.end == self.memory.len() {
+            self.memory.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let mut room = ReadBuf::new(self.memory.get_mut(self.end..).unwrap_or_default());
+        let read = io.poll_read(cx, &mut room);
+        let n = room.filled().len();
+        if read.is_pending() {
+            self.rest();
+        }
+        ready!(read)?;
+        self.end += n;
+        Poll::Ready(Ok(n))
+    }
+}
+
+impl fmt::Write for Buffer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        give(std::mem::take(&mut self.memory));
+    }
+}
+
+fn take() -> Vec<u8> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; SIZE])
+}
+
+fn take_large() -> Vec<u8> {
+    LARGE_SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; LARGE])
+}
+
+fn give(memory: Vec<u8>) {
+    let (spare, most) = match memory.len() {
+        SIZE => (&SPARE, SPARES),
+        LARGE => (&LARGE_SPARE, LARGE_SPARES),
+        _ => return,
+    };
+    // At the end of a thread there is nobody to give it to.
+    let _ = spare.try_with(|spare| {
+        let mut spare = spare.borrow_mut();
+        if spare.len() < most {
+            spare.push(memory);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(buffer: &mut Buffer, mut bytes: &[u8]) -> usize {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match buffer.poll_fill(&mut cx, Pin::new(&mut bytes)) {
+            Poll::Ready(Ok(n)) => n,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_left_moves_to_the_front_when_the_end_is_reached() {
+        let mut buffer = Buffer::default();
+        assert_eq!(fill(&mut buffer, &[7; SIZE]), SIZE);
+        assert!(!buffer.has_room());
+        buffer.consume(SIZE - 2);
+        assert_eq!(fill(&mut buffer, &[8; 3]), 3);
+        assert_eq!(buffer.data(), [7, 7, 8, 8, 8]);
+    }
+
+    #[test]
+    fn pushing_grows_and_rewinding_brings_back_what_was_consumed() {
+        let mut buffer = Buffer::default();
+        buffer.push(&[1; SIZE]);
+        buffer.push(&[2; 10]);
+        buffer.consume(SIZE + 10);
+        assert!(buffer.is_empty());
+        buffer.rewind();
+        assert_eq!((buffer.len(), buffer.data().last()), (SIZE + 10, Some(&2)));
+    }
+
+    #[test]
+    fn memory_is_used_again() {
+        let mut buffer = Buffer::default();
+        buffer.push(b"a");
+        let place = buffer.memory.as_ptr();
+        buffer.consume(1);
+        buffer.rest();
+        assert!(buffer.memory.is_empty());
+        let mut other = Buffer::default();
+        other.push(b"b");
+        assert_eq!(other.memory.as_ptr(), place);
+    }
+}
