@@ -284,7 +284,7 @@ impl Peek for Connection {
         if self.handle.tls || buf.len() != PREFACE.len() {
             return Ok(true);
         }
-        let mut read = BytesMut::with_capacity(512);
+        let mut read = BytesMut::from(std::mem::take(&mut self.ahead));
         while read.len() < PREFACE.len() && PREFACE.starts_with(&read) {
             if self.read_buf(&mut read).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

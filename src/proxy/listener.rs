@@ -29,7 +29,7 @@ use super::exchange::{EXCHANGE, Exchange};
 use super::express::{self, Exit};
 use super::general::General;
 use super::proxy_protocol::{self, Parsed};
-use super::socket::{self, Listening};
+use super::socket::{self, Queue};
 use super::transport::{Socket, Transport};
 use super::{Bound, Order, Proxy, Worker};
 use crate::model::{Address, Name};
@@ -116,14 +116,16 @@ pub async fn serve(listener: Listener, worker: Arc<Worker>) {
         if *order.borrow_and_update() >= Order::Refuse {
             break;
         }
+        // First somebody who waits, then a slot: a slot that is held for nobody would be missing on another worker.
+        let mut ready = tokio::select! {
+            Ok(ready) = listening.readable() => ready,
+            _ = order.changed() => continue,
+        };
         let slot = tokio::select! {
             Ok(slot) = Arc::clone(&door.shared.slots).acquire_owned() => slot,
             _ = order.changed() => continue,
         };
-        let accepted = tokio::select! {
-            accepted = listening.accept() => accepted,
-            _ = order.changed() => continue,
-        };
+        let Ok(accepted) = ready.try_io(|listening| listening.get_ref().next()) else { continue };
         match accepted {
             Ok((stream, peer)) => door.open(stream, peer, slot),
             Err(error) if is_about_the_client(&error) => {}
@@ -133,7 +135,7 @@ pub async fn serve(listener: Listener, worker: Arc<Worker>) {
             }
         }
     }
-    if let Err(error) = door.empty(listening) {
+    if let Err(error) = door.empty(&listening.into_inner()) {
         tracing::warn!(listener = %door.settings().name, %error, "the accept queue could not be emptied");
     }
     if let Address::Unix(path) = &door.settings().address {
@@ -180,9 +182,8 @@ impl Door {
         &self.worker.proxy
     }
 
-    /// Serves whom the kernel let in, waits for nobody new, and closes the socket.
-    fn empty(self: &Arc<Self>, listening: Listening) -> io::Result<()> {
-        let queue = listening.into_queue()?;
+    /// Serves whom the kernel let in, and waits for nobody new. The system is asked: the runtime's readiness lags.
+    fn empty(self: &Arc<Self>, queue: &Queue) -> io::Result<()> {
         while let Ok(slot) = Arc::clone(&self.shared.slots).try_acquire_owned() {
             match queue.next() {
                 Ok((stream, peer)) => self.open(stream, peer, slot),

@@ -12,10 +12,13 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::transport::Socket;
 use crate::model::Address;
@@ -87,60 +90,31 @@ impl Bound {
     }
 
     /// Gives the socket to the runtime that calls.
-    pub(super) fn listen(self) -> io::Result<Listening> {
-        Ok(match self {
-            Self::Tcp(socket) => Listening::Tcp(TcpListener::from_std(socket)?),
-            Self::Unix(socket) => Listening::Unix(UnixListener::from_std(socket)?),
-        })
+    pub(super) fn listen(self) -> io::Result<AsyncFd<Queue>> {
+        AsyncFd::register_with_interest(
+            match self {
+                Self::Tcp(socket) => Queue::Tcp(socket),
+                Self::Unix(socket) => Queue::Unix(socket),
+            },
+            Interest::READABLE,
+        )
     }
 }
 
-/// A socket that accepts.
-pub(super) enum Listening {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Listening {
-    /// The next connection, and its address if it has one.
-    pub(super) async fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer): (TcpStream, SocketAddr) = listener.accept().await?;
-                // Without delay: messages are gathered before they are written.
-                stream.set_nodelay(true)?;
-                Ok((stream.into(), Some(peer.ip().to_canonical())))
-            }
-            Self::Unix(listener) => {
-                let (stream, _): (UnixStream, _) = listener.accept().await?;
-                Ok((stream.into(), None))
-            }
-        }
-    }
-
-    /// Takes the socket out of the runtime's hands: its readiness lags behind the system's, and it yields after
-    /// some hundred connections.
-    pub(super) fn into_queue(self) -> io::Result<Queue> {
-        Ok(match self {
-            Self::Tcp(listener) => Queue::Tcp(listener.into_std()?),
-            Self::Unix(listener) => Queue::Unix(listener.into_std()?),
-        })
-    }
-}
-
-/// A listening socket whose waiting connections are taken and that then closes; it does not block.
+/// A listening socket and the connections that wait on it; it does not block.
 pub(super) enum Queue {
     Tcp(std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener),
 }
 
 impl Queue {
-    /// The next connection that waits.
+    /// The next connection that waits, and its address if it has one.
     pub(super) fn next(&self) -> io::Result<(Socket, Option<IpAddr>)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
                 stream.set_nonblocking(true)?;
+                // Without delay: messages are gathered before they are written.
                 stream.set_nodelay(true)?;
                 Ok((TcpStream::from_std(stream)?.into(), Some(peer.ip().to_canonical())))
             }
@@ -149,6 +123,15 @@ impl Queue {
                 stream.set_nonblocking(true)?;
                 Ok((UnixStream::from_std(stream)?.into(), None))
             }
+        }
+    }
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
         }
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Buffer {
     memory: Vec<u8>,
     start: usize,
     end: usize,
+    /// What was consumed is kept for [`Self::rewind`].
+    kept: bool,
 }
 
 impl Buffer {
@@ -59,10 +61,17 @@ impl Buffer {
     /// The first `n` bytes are no longer wanted.
     pub(super) fn consume(&mut self, n: usize) {
         self.start = (self.start + n).min(self.end);
+        if self.is_empty() && !self.kept {
+            self.clear();
+        }
     }
 
-    /// What was consumed since the last [`Self::clear`] is wanted again. Only for a buffer that is filled by
-    /// [`Self::push`] alone, which moves nothing.
+    /// Whether what is consumed from now on can be had again by [`Self::rewind`].
+    pub(super) fn keep(&mut self, kept: bool) {
+        self.kept = kept;
+    }
+
+    /// What was consumed and kept is wanted again.
     pub(super) fn rewind(&mut self) {
         self.start = 0;
     }
@@ -73,14 +82,16 @@ impl Buffer {
 
     /// Gives the memory back if there are no bytes.
     pub(super) fn rest(&mut self) {
-        if self.is_empty() {
-            self.clear();
+        if self.is_empty() && !self.kept {
             give(std::mem::take(&mut self.memory));
         }
     }
 
     /// Appends bytes, growing where there is no room.
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 && !self.kept && self.end + bytes.len() > self.memory.len() {
+            self.compact();
+        }
         let end = self.end + bytes.len();
         self.grow(end);
         if let Some(room) = self.memory.get_mut(self.end..end) {
@@ -104,16 +115,18 @@ impl Buffer {
         }
     }
 
+    fn compact(&mut self) {
+        self.memory.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+    }
+
     /// Reads what is there; 0 at the end of the stream. There must be room.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, io: Pin<&mut impl AsyncRead>) -> Poll<io::Result<usize>> {
         if self.memory.is_empty() {
             self.memory = take();
         }
-        if self.is_empty() {
-            self.clear();
-        } else if self.end == self.memory.len() {
-            self.memory.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+        if self.end == self.memory.len() {
+            self.compact();
         }
         let mut room = ReadBuf::new(self.memory.get_mut(self.end..).unwrap_or_default());
         let read = io.poll_read(cx, &mut room);
@@ -188,12 +201,24 @@ mod tests {
     #[test]
     fn pushing_grows_and_rewinding_brings_back_what_was_consumed() {
         let mut buffer = Buffer::default();
+        buffer.keep(true);
         buffer.push(&[1; SIZE]);
         buffer.push(&[2; 10]);
         buffer.consume(SIZE + 10);
         assert!(buffer.is_empty());
         buffer.rewind();
         assert_eq!((buffer.len(), buffer.data().last()), (SIZE + 10, Some(&2)));
+    }
+
+    #[test]
+    fn a_reader_that_lags_behind_does_not_make_it_grow() {
+        let mut buffer = Buffer::default();
+        buffer.push(&[0; 100]);
+        for _ in 0..10_000 {
+            buffer.push(&[1; 100]);
+            buffer.consume(100);
+        }
+        assert_eq!((buffer.len(), buffer.memory.len()), (100, SIZE));
     }
 
     #[test]

@@ -70,7 +70,8 @@ pub(super) struct Upload {
 
 impl Upload {
     /// A request whose head is in `out`.
-    pub(super) fn new(out: Buffer, body: Body, idempotent: bool, limit: Option<u64>) -> Self {
+    pub(super) fn new(mut out: Buffer, body: Body, idempotent: bool, limit: Option<u64>) -> Self {
+        out.keep(idempotent);
         let chunked = matches!(body, Body::Chunked(_));
         Self { out, body, chunked, replayable: idempotent, complete: false, split: false, refused: false, limit }
     }
@@ -188,9 +189,7 @@ impl Relay<'_, '_> {
                 let written = Pin::new(&mut *self.line).poll_write(cx, upload.out.data());
                 if let Poll::Ready(Ok(n)) = written {
                     upload.out.consume(n);
-                    if upload.out.is_empty() && !upload.replayable {
-                        upload.out.rest();
-                    }
+                    upload.out.rest();
                 }
                 Some(written)
             };
@@ -247,6 +246,7 @@ impl Relay<'_, '_> {
         }
         if upload.out.size() > REPLAYED {
             upload.replayable = false;
+            upload.out.keep(false);
         }
         Ok(())
     }
