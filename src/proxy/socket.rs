@@ -98,6 +98,7 @@ impl Bound {
             },
             Interest::READABLE,
         )
+        .map_err(io::Error::from)
     }
 }
 
