@@ -91,14 +91,12 @@ impl Bound {
 
     /// Gives the socket to the runtime that calls.
     pub(super) fn listen(self) -> io::Result<AsyncFd<Queue>> {
-        AsyncFd::register_with_interest(
-            match self {
-                Self::Tcp(socket) => Queue::Tcp(socket),
-                Self::Unix(socket) => Queue::Unix(socket),
-            },
-            Interest::READABLE,
-        )
-        .map_err(io::Error::from)
+        let queue = match self {
+            Self::Tcp(socket) => Queue::Tcp(socket),
+            Self::Unix(socket) => Queue::Unix(socket),
+        };
+        #[expect(deprecated, reason = "only for types whose descriptor may change; a queue keeps its own")]
+        AsyncFd::with_interest(queue, Interest::READABLE)
     }
 }
 
