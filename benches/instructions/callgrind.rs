@@ -120,6 +120,9 @@ impl Drop for Weir {
     fn drop(&mut self) {
         drop(self.valgrind.kill());
         drop(self.valgrind.wait());
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
     }
 }
 

@@ -76,13 +76,13 @@ impl Case {
             Origin::start(move || settled(process.load(Ordering::Relaxed)))
         });
         let authority = authority(folder.path());
-        fs::write(folder.path().join("weir.yaml"), self.config(&origins)).expect("the configuration is written");
+        let admin = folder.path().join("admin.sock");
+        fs::write(folder.path().join("weir.yaml"), self.config(&origins, &admin))
+            .expect("the configuration is written");
         let mut weir = Weir::start(folder.path());
         process.store(weir.id(), Ordering::Relaxed);
-        let admin = folder.path().join("admin.sock");
         let (web, secure) = (lean::listener(&admin, "web"), lean::listener(&admin, "websecure"));
-        let mut clients: Vec<_> =
-            (0..self.connections).map(|_| self.connect(web, secure, &authority)).collect();
+        let mut clients: Vec<_> = (0..self.connections).map(|_| self.connect(web, secure, &authority)).collect();
         ask(weir.id(), &mut clients, WARM_UP);
         weir.count();
         let mut phases: Vec<_> = (0..PHASES)
@@ -110,13 +110,13 @@ impl Case {
         }
     }
 
-    fn config(&self, origins: &[Origin; 2]) -> String {
+    fn config(&self, origins: &[Origin; 2], admin: &Path) -> String {
         let mut text = format!(
             "version: 1
 listeners:
   - {{ name: web, address: \"127.0.0.1:0\" }}
   - {{ name: websecure, address: \"127.0.0.1:0\", tls: {{ cert: tls.crt, key: tls.key }} }}
-admin: {{ address: \"unix:admin.sock\" }}
+admin: {{ address: \"unix:{}\" }}
 runtime: {{ threads: {} }}
 services:
   shop:
@@ -124,6 +124,7 @@ services:
     split: {{ v1: 90, v2: 10 }}
 routes:
 ",
+            admin.display(),
             self.threads,
             origins[0].address(),
             origins[1].address()

@@ -60,7 +60,12 @@ fn path() -> PathBuf {
 /// What moves the figures although no source has changed: processor family, compiler, libc, valgrind.
 pub(crate) fn environment() -> String {
     let compiler = said(&std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()), "-V");
-    let parts = [std::env::consts::ARCH.to_owned(), compiler, said("getconf", "GNU_LIBC_VERSION"), said("valgrind", "--version")];
+    let parts = [
+        std::env::consts::ARCH.to_owned(),
+        compiler,
+        said("getconf", "GNU_LIBC_VERSION"),
+        said("valgrind", "--version"),
+    ];
     parts.join(", ")
 }
 

@@ -60,7 +60,10 @@ fn main() -> ExitCode {
     }
     let kept = Kept::read();
     let comparable = kept.environment == kept::environment();
-    println!("{:<38} {:>12} {:>12} {:>8} {:>8} {:>8} {:>8}", "case", "instructions", "kept", "change", "spread", "allocs", "busiest");
+    println!(
+        "{:<38} {:>12} {:>12} {:>8} {:>8} {:>8} {:>8}",
+        "case", "instructions", "kept", "change", "spread", "allocs", "busiest"
+    );
     let measured: Vec<(Case, Cost)> = cases()
         .into_iter()
         .filter(|case| case.always || !ci)
@@ -120,7 +123,8 @@ fn regressions(measured: &[(Case, Cost)], kept: &Kept) -> Vec<String> {
         None => Some(format!("{}: nothing is kept for it", case.name)),
         Some(figure) => {
             let change = change(cost, figure);
-            (change > TOLERANCE).then(|| format!("{}: {} instead of {figure}, {change:+.2} %", case.name, cost.instructions))
+            (change > TOLERANCE)
+                .then(|| format!("{}: {} instead of {figure}, {change:+.2} %", case.name, cost.instructions))
         }
     };
     measured.iter().filter_map(dearer).collect()
@@ -128,7 +132,8 @@ fn regressions(measured: &[(Case, Cost)], kept: &Kept) -> Vec<String> {
 
 /// Shows what two workers do in units of one's work; whether that is enough.
 fn two_workers(measured: &[(Case, Cost)]) -> bool {
-    let cost = |name: &str| measured.iter().find(|(case, _)| case.name == name).map(|(_, cost)| cost.instructions as f64);
+    let cost =
+        |name: &str| measured.iter().find(|(case, _)| case.name == name).map(|(_, cost)| cost.instructions as f64);
     let (Some(one), Some(two)) = (cost(ONE_WORKER_CASE), cost(TWO_WORKERS_CASE)) else { return true };
     let work = 2.0 * one / two;
     println!("\ntwo workers do {work:.2} times the work of one; the bar is {TWO_WORKERS}");

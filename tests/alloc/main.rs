@@ -39,7 +39,8 @@ const ONE_IN: usize = 100;
 fn a_request_on_the_express_lane_allocates_nothing() {
     let folder = tempfile::tempdir().expect("a directory");
     let web = start(folder.path());
-    let cases = [("GET, small", lean::small()), ("POST, 4 KiB", lean::post()), ("GET, chunked answer", lean::chunked())];
+    let cases =
+        [("GET, small", lean::small()), ("POST, 4 KiB", lean::post()), ("GET, chunked answer", lean::chunked())];
     let mut over = Vec::new();
     for (name, request) in cases {
         let mut client = Client::connect(web);
