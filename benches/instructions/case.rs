@@ -5,14 +5,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::callgrind::Weir;
 use crate::lean::{self, Origin};
 use crate::load::{self, Connection};
-use crate::settled::settled;
+use crate::settled::Turn;
 
 /// Requests of a phase. Phases of 500 agree to a few per mille; the median of [`PHASES`] is taken.
 const PHASE: u64 = 500;
@@ -69,25 +68,24 @@ impl Case {
     /// Runs it.
     pub(crate) fn run(&self) -> Cost {
         let folder = tempfile::tempdir().expect("a directory");
-        // The origins exist before the process whose sleep they wait for.
-        let process = Arc::new(AtomicU32::new(0));
+        let turn = Arc::new(Turn::default());
         let origins: [Origin; 2] = std::array::from_fn(|_| {
-            let process = Arc::clone(&process);
-            Origin::start(move || settled(process.load(Ordering::Relaxed)))
+            let turn = Arc::clone(&turn);
+            Origin::start(move || turn.settle())
         });
         let authority = authority(folder.path());
         let admin = folder.path().join("admin.sock");
         fs::write(folder.path().join("weir.yaml"), self.config(&origins, &admin))
             .expect("the configuration is written");
         let mut weir = Weir::start(folder.path());
-        process.store(weir.id(), Ordering::Relaxed);
+        turn.of(weir.id());
         let (web, secure) = (lean::listener(&admin, "web"), lean::listener(&admin, "websecure"));
         let mut clients: Vec<_> = (0..self.connections).map(|_| self.connect(web, secure, &authority)).collect();
-        ask(weir.id(), &mut clients, WARM_UP);
+        ask(&turn, &mut clients, WARM_UP);
         weir.count();
         let mut phases: Vec<_> = (0..PHASES)
             .map(|_| {
-                let asked = ask(weir.id(), &mut clients, PHASE);
+                let asked = ask(&turn, &mut clients, PHASE);
                 (weir.count(), asked)
             })
             .collect();
@@ -139,15 +137,14 @@ routes:
 }
 
 /// Asks at least `times` times, in rounds of one request on each connection; how many that were.
-fn ask(process: u32, clients: &mut [Box<dyn Connection>], times: u64) -> u64 {
+fn ask(turn: &Turn, clients: &mut [Box<dyn Connection>], times: u64) -> u64 {
     let mut asked = 0;
     while asked < times {
-        settled(process);
-        clients.iter_mut().for_each(|client| client.send());
+        turn.round(|| clients.iter_mut().for_each(|client| client.send()));
         clients.iter_mut().for_each(|client| client.receive());
         asked += clients.len() as u64;
     }
-    settled(process);
+    turn.settle();
     asked
 }
 
