@@ -14,7 +14,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -43,8 +42,7 @@ thread_local! {
 }
 
 /// An idle connection of the endpoint with this key, the most recently used one.
-pub(super) fn take(key: u64) -> Option<(Line, Lease)> {
-    let now = Instant::now();
+pub(super) fn take(key: u64, now: Instant) -> Option<(Line, Lease)> {
     loop {
         let idle = POOL.with_borrow_mut(|pool| pool.get_mut(&key).and_then(Vec::pop))?;
         if idle.until > now
@@ -56,13 +54,13 @@ pub(super) fn take(key: u64) -> Option<(Line, Lease)> {
     }
 }
 
-/// Keeps a connection for the next request, for at most `limit`, unless it is not to be used again.
-pub(super) fn give(key: u64, line: Line, lease: Lease, limit: Duration) {
+/// Keeps a connection for the next request, at most until then, unless it is not to be used again.
+pub(super) fn give(key: u64, line: Line, lease: Lease, until: Instant) {
     let link = lease.release();
     if link.is_closing() {
         return;
     }
-    let idle = Idle { line, link, until: Instant::now() + limit };
+    let idle = Idle { line, link, until };
     POOL.with_borrow_mut(|pool| pool.entry(key).or_default().push(idle));
 }
 

@@ -8,20 +8,30 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// What a buffer holds unless it must grow; also the most that is gathered before it is written.
-pub(super) const SIZE: usize = 16 * 1024;
-
+/// The least a buffer has: most heads fit, and with hundreds of requests in flight all of it stays in the cache.
+const SMALL: usize = 4 * 1024 + ODD;
+/// The most that is read ahead of a head or gathered before it is written.
+pub(super) const SIZE: usize = 16 * 1024 + ODD;
 /// What a buffer grows to for a long body: fewer system calls, and still no more than the kernel holds.
-pub(super) const LARGE: usize = 64 * 1024;
+pub(super) const LARGE: usize = 64 * 1024 + ODD;
+/// Not a power of two: buffers whose beginnings are so far apart would share the same few lines of the cache.
+const ODD: usize = 192;
 
-/// Spare buffers that a worker keeps.
-const SPARES: usize = 128;
-/// Spare large buffers that a worker keeps.
-const LARGE_SPARES: usize = 16;
+/// Spare buffers of one size that a worker keeps.
+struct Spare {
+    size: usize,
+    most: usize,
+    memory: RefCell<Vec<Vec<u8>>>,
+}
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-    static LARGE_SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: [Spare; 3] = const { [Spare::new(SMALL, 512), Spare::new(SIZE, 64), Spare::new(LARGE, 16)] };
+}
+
+impl Spare {
+    const fn new(size: usize, most: usize) -> Self {
+        Self { size, most, memory: RefCell::new(Vec::new()) }
+    }
 }
 
 /// Bytes that arrived and were not consumed yet.
@@ -53,7 +63,7 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Whether more can be read without growing.
+    /// Whether more can be read ahead.
     pub(super) fn has_room(&self) -> bool {
         self.len() < self.memory.len().max(SIZE)
     }
@@ -88,8 +98,20 @@ impl Buffer {
     }
 
     /// Appends bytes, growing where there is no room.
+    #[inline]
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        if self.start > 0 && !self.kept && self.end + bytes.len() > self.memory.len() {
+        let end = self.end + bytes.len();
+        if let Some(room) = self.memory.get_mut(self.end..end) {
+            room.copy_from_slice(bytes);
+            self.end = end;
+        } else {
+            self.push_growing(bytes);
+        }
+    }
+
+    #[cold]
+    fn push_growing(&mut self, bytes: &[u8]) {
+        if self.start > 0 && !self.kept {
             self.compact();
         }
         let end = self.end + bytes.len();
@@ -102,16 +124,12 @@ impl Buffer {
 
     /// Has at least `size` bytes of memory afterwards.
     pub(super) fn grow(&mut self, size: usize) {
-        if self.memory.is_empty() && size <= SIZE {
-            self.memory = take();
-        } else if self.memory.len() < LARGE && size > SIZE && size <= LARGE {
-            let mut large = take_large();
-            if let Some(room) = large.get_mut(..self.end) {
+        if size > self.memory.len() {
+            let mut memory = take(size);
+            if let Some(room) = memory.get_mut(..self.end) {
                 room.copy_from_slice(self.memory.get(..self.end).unwrap_or_default());
             }
-            give(std::mem::replace(&mut self.memory, large));
-        } else if self.memory.len() < size {
-            self.memory.resize(size.next_power_of_two(), 0);
+            give(std::mem::replace(&mut self.memory, memory));
         }
     }
 
@@ -122,11 +140,9 @@ impl Buffer {
 
     /// Reads what is there; 0 at the end of the stream. There must be room.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, io: Pin<&mut impl AsyncRead>) -> Poll<io::Result<usize>> {
-        if self.memory.is_empty() {
-            self.memory = take();
-        }
         if self.end == self.memory.len() {
             self.compact();
+            self.grow(self.end + 1);
         }
         let mut room = ReadBuf::new(self.memory.get_mut(self.end..).unwrap_or_default());
         let read = io.poll_read(cx, &mut room);
@@ -153,25 +169,26 @@ impl Drop for Buffer {
     }
 }
 
-fn take() -> Vec<u8> {
-    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; SIZE])
-}
-
-fn take_large() -> Vec<u8> {
-    LARGE_SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; LARGE])
+/// Memory of at least `size` bytes.
+fn take(size: usize) -> Vec<u8> {
+    let spare = SPARE.try_with(|spares| {
+        let spare = spares.iter().find(|spare| spare.size >= size)?;
+        Some(spare.memory.borrow_mut().pop().unwrap_or_else(|| vec![0; spare.size]))
+    });
+    spare.ok().flatten().unwrap_or_else(|| vec![0; size.next_power_of_two()])
 }
 
 fn give(memory: Vec<u8>) {
-    let (spare, most) = match memory.len() {
-        SIZE => (&SPARE, SPARES),
-        LARGE => (&LARGE_SPARE, LARGE_SPARES),
-        _ => return,
-    };
+    if memory.is_empty() {
+        return;
+    }
     // At the end of a thread there is nobody to give it to.
-    let _ = spare.try_with(|spare| {
-        let mut spare = spare.borrow_mut();
-        if spare.len() < most {
-            spare.push(memory);
+    let _ = SPARE.try_with(|spares| {
+        if let Some(spare) = spares.iter().find(|spare| spare.size == memory.len()) {
+            let mut kept = spare.memory.borrow_mut();
+            if kept.len() < spare.most {
+                kept.push(memory);
+            }
         }
     });
 }
@@ -191,11 +208,20 @@ mod tests {
     #[test]
     fn what_is_left_moves_to_the_front_when_the_end_is_reached() {
         let mut buffer = Buffer::default();
-        assert_eq!(fill(&mut buffer, &[7; SIZE]), SIZE);
-        assert!(!buffer.has_room());
-        buffer.consume(SIZE - 2);
+        assert_eq!(fill(&mut buffer, &[7; SIZE]), SMALL);
+        buffer.consume(SMALL - 2);
         assert_eq!(fill(&mut buffer, &[8; 3]), 3);
         assert_eq!(buffer.data(), [7, 7, 8, 8, 8]);
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_bounded() {
+        let mut buffer = Buffer::default();
+        let mut read = 0;
+        while buffer.has_room() {
+            read += fill(&mut buffer, &[7; 1024]);
+        }
+        assert!((SIZE..SIZE + LARGE).contains(&read), "{read}");
     }
 
     #[test]
@@ -218,7 +244,7 @@ mod tests {
             buffer.push(&[1; 100]);
             buffer.consume(100);
         }
-        assert_eq!((buffer.len(), buffer.memory.len()), (100, SIZE));
+        assert_eq!((buffer.len(), buffer.memory.len()), (100, SMALL));
     }
 
     #[test]

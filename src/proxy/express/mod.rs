@@ -134,7 +134,7 @@ impl Client {
                 }
             }
             let local = Local::of(&gear.current);
-            let request = match self.begin(gear, &local.snapshot) {
+            let mut request = match self.begin(gear, &local.snapshot) {
                 Begun::Request(request) => request,
                 Begun::Part if self.input.has_room() => {
                     part = true;
@@ -142,7 +142,10 @@ impl Client {
                 }
                 Begun::Part | Begun::Other => return Exit::Other,
             };
-            match self.run(&local.snapshot, request).await {
+            let next = self.run(&local.snapshot, &mut request).await;
+            since = request.passage.ended_at.unwrap_or_else(Instant::now);
+            drop(request);
+            match next {
                 Next::Request => {}
                 Next::Close => {
                     self.close().await;
@@ -155,7 +158,6 @@ impl Client {
                 Next::Abort => return Exit::Over,
             }
             part = false;
-            since = Instant::now();
         }
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Passage<'s> {
     pub(super) version_at: usize,
     pub(super) reason: Reason,
     pub(super) began: Instant,
+    /// When the response was with the client.
+    pub(super) ended_at: Option<Instant>,
     pub(super) tried: Tried,
     pub(super) endpoint: Option<&'s Endpoint>,
     pub(super) status: Option<u16>,
@@ -74,6 +76,7 @@ impl<'s> Passage<'s> {
             version_at,
             reason,
             began: Instant::now(),
+            ended_at: None,
             tried: Tried::default(),
             endpoint: None,
             status: None,
@@ -94,9 +97,8 @@ impl<'s> Passage<'s> {
         }
     }
 
-    /// The endpoint's final head is here; the attempt began at `attempt`.
-    pub(super) fn answered(&mut self, status: u16, kind: Kind, attempt: Instant) {
-        let now = Instant::now();
+    /// The endpoint's final head is here, now; the attempt began at `attempt`.
+    pub(super) fn answered(&mut self, status: u16, kind: Kind, attempt: Instant, now: Instant) {
         let first_byte = now - attempt;
         self.version.series.upstream_answered(first_byte);
         self.first_byte = Some(first_byte);
@@ -159,7 +161,7 @@ impl Drop for Passage<'_> {
     fn drop(&mut self) {
         let &mut Self { status, complete, kind, client_gone, ended, .. } = self;
         let outcome = Ending { status, complete, kind, client_gone, ended }.outcome();
-        let duration = self.began.elapsed();
+        let duration = self.ended_at.unwrap_or_else(Instant::now) - self.began;
         let finished = Finished {
             lane: Lane::Express,
             route: Some((self.route, self.version_at)),

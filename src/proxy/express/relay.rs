@@ -132,6 +132,8 @@ pub(super) struct Relay<'a, 's> {
     pub(super) limits: ClientLimits,
     /// When this attempt began.
     pub(super) began: Instant,
+    /// The time, if it was read in this turn.
+    pub(super) now: Option<Instant>,
     /// When something moved last.
     pub(super) active: Instant,
     pub(super) moved: bool,
@@ -147,18 +149,26 @@ impl Relay<'_, '_> {
         let uploaded = self.poll_upload(cx)?.is_ready();
         let downloaded = self.poll_download(cx)?;
         if downloaded.is_ready() {
+            self.passage.ended_at = Some(self.now());
             return Poll::Ready(Ok(()));
         }
         if uploaded {
             self.watch_client(cx)?;
         }
         if std::mem::take(&mut self.moved) {
-            self.active = Instant::now();
+            self.active = self.now();
         }
-        match self.due(cx) {
+        let due = self.due(cx);
+        self.now = None;
+        match due {
             Some(broken) => Poll::Ready(Err(broken)),
             None => Poll::Pending,
         }
+    }
+
+    /// The time of this turn, read once.
+    fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
@@ -218,6 +228,7 @@ impl Relay<'_, '_> {
                         self.moved = true;
                         return Poll::Ready(Ok(()));
                     }
+                    self.input.grow(upload.body.ahead());
                     match ready!(self.input.poll_fill(cx, Pin::new(&mut *self.client))) {
                         Ok(n) if n > 0 => self.moved = true,
                         _ => return Poll::Ready(Err(Broken::ClientGone)),
@@ -310,8 +321,8 @@ impl Relay<'_, '_> {
         let download = &mut *self.download;
         match download.body {
             None if !download.input.has_room() => download.input.grow(MAX_HEAD),
-            Some(Body::Length(left)) if left > LARGE as u64 => download.input.grow(LARGE),
-            _ => {}
+            Some(body) => download.input.grow(body.ahead()),
+            None => {}
         }
         match ready!(download.input.poll_fill(cx, Pin::new(&mut *self.line))) {
             Ok(n) if n > 0 => {
@@ -353,7 +364,8 @@ impl Relay<'_, '_> {
                     download.closes |= answer.closes || early;
                     download.closes_client = close;
                     self.ticket.becomes(answer.kind);
-                    self.passage.answered(answer.status, answer.kind, self.began);
+                    let now = self.now();
+                    self.passage.answered(answer.status, answer.kind, self.began, now);
                 }
             }
         }
@@ -409,6 +421,18 @@ impl Relay<'_, '_> {
 
 const BAD_BODY: Broken = Broken::Client(BAD_REQUEST);
 const BAD_ANSWER: Broken = Broken::Endpoint(PROTOCOL);
+
+impl Body {
+    /// How much is worth reading at once.
+    fn ahead(self) -> usize {
+        match self {
+            Self::Length(left) | Self::Chunked(Chunk::Data(left)) => {
+                usize::try_from(left).unwrap_or(LARGE).min(LARGE)
+            }
+            Self::Done | Self::Chunked(_) | Self::UntilClose => 0,
+        }
+    }
+}
 
 /// Moves one piece of a body from `input` to `out`, framed anew if `chunked`; how many bytes of it.
 fn gather(body: &mut Body, input: &mut Buffer, out: &mut Buffer, chunked: bool) -> Result<usize, Malformed> {

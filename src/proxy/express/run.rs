@@ -72,14 +72,16 @@ struct Tries {
 
 impl Client {
     /// Carries a request to an endpoint of its version and the response back.
-    pub(super) async fn run(&mut self, snapshot: &Snapshot, mut request: Request<'_>) -> Next {
+    pub(super) async fn run(&mut self, snapshot: &Snapshot, request: &mut Request<'_>) -> Next {
         let version = request.passage.version;
         let timeouts = request.passage.route.service.timeouts;
         if !request.available {
             version.series.upstream_error(NO_ENDPOINT.kind);
-            return self.refuse(&mut request, NO_ENDPOINT.refusal, false).await;
+            return self.refuse(request, NO_ENDPOINT.refusal, false).await;
         }
         let mut tries = Tries::default();
+        // When the attempt began.
+        let mut began = request.passage.began;
         loop {
             let load =
                 |at: usize| version.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight());
@@ -87,12 +89,11 @@ impl Client {
             let Some((at, endpoint)) = picked.and_then(|at| Some((at, version.endpoints.get(at)?))) else {
                 version.series.upstream_error(NO_ENDPOINT.kind);
                 let refusal = tries.failed.unwrap_or(NO_ENDPOINT.refusal);
-                return self.refuse(&mut request, refusal, true).await;
+                return self.refuse(request, refusal, true).await;
             };
             request.passage.endpoint = Some(endpoint);
             let mut ticket = endpoint.live.ledger.enter_borrowed();
-            let began = Instant::now();
-            let mut held = match hold(endpoint, &timeouts, tries.reused).await {
+            let mut held = match hold(endpoint, &timeouts, tries.reused, began).await {
                 Ok(held) => held,
                 Err(failure) => {
                     version.series.upstream_error(failure.kind);
@@ -100,22 +101,17 @@ impl Client {
                     request.passage.tried.insert(at);
                     let again = version.balancer.pick(load, &request.passage.tried, request.key).is_some();
                     if tries.connect || !again {
-                        return self.refuse(&mut request, failure.refusal, true).await;
+                        return self.refuse(request, failure.refusal, true).await;
                     }
                     tries.connect = true;
                     request.passage.retries += 1;
                     version.series.retried(RetryReason::Connect);
+                    began = Instant::now();
                     continue;
                 }
             };
-            let active = if held.reused {
-                request.passage.connect = None;
-                began
-            } else {
-                let now = Instant::now();
-                request.passage.connect = Some(now - began);
-                now
-            };
+            let active = if held.reused { began } else { Instant::now() };
+            request.passage.connect = (!held.reused).then(|| active - began);
             let mut download = Download::default();
             let service = &request.passage.route.service;
             let cookie = service.affinity_cookie.as_ref().zip(request.new_key.as_deref());
@@ -134,6 +130,7 @@ impl Client {
                 timeouts,
                 limits: snapshot.client,
                 began,
+                now: Some(active),
                 active,
                 moved: false,
                 client_blocked: false,
@@ -142,7 +139,7 @@ impl Client {
             let carried = poll_fn(|cx| relay.poll(cx)).await;
             drop(ticket);
             match carried {
-                Ok(()) => return self.finish(&mut request, held, &download, timeouts.pool_idle),
+                Ok(()) => return self.finish(request, held, &download, timeouts.pool_idle),
                 Err(Broken::Endpoint(failure)) => {
                     let again = held.reused
                         && request.idempotent
@@ -154,16 +151,17 @@ impl Client {
                     tries.failed = Some(failure.refusal);
                     drop(held);
                     if !again {
-                        return self.broken(&mut request, failure.refusal).await;
+                        return self.broken(request, failure.refusal).await;
                     }
                     tries.reused = true;
                     request.passage.retries += 1;
                     request.passage.bytes_in = 0;
                     version.series.retried(RetryReason::Reused);
+                    began = Instant::now();
                 }
                 Err(broken) => {
                     drop(held);
-                    return self.ended(&mut request, broken).await;
+                    return self.ended(request, broken).await;
                 }
             }
         }
@@ -173,7 +171,8 @@ impl Client {
     fn finish(&self, request: &mut Request<'_>, held: Held, download: &Download, limit: Duration) -> Next {
         request.passage.complete = true;
         if request.upload.is_complete() && download.ended_exactly() && !download.closes {
-            pool::give(held.key, held.line, held.lease, limit);
+            let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
+            pool::give(held.key, held.line, held.lease, until);
         }
         match (request.upload.is_complete(), download.closes_client) {
             (true, false) => Next::Request,
@@ -275,10 +274,10 @@ impl Client {
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// A connection to an endpoint: a pooled one, or a new one.
-async fn hold(endpoint: &Endpoint, timeouts: &Timeouts, fresh: bool) -> Result<Held, Failure> {
+async fn hold(endpoint: &Endpoint, timeouts: &Timeouts, fresh: bool, now: Instant) -> Result<Held, Failure> {
     let failure = |error: Box<pingora_error::Error>| Failure::of(&error, None).unwrap_or(NO_ENDPOINT);
     let key = upstream::key(endpoint, timeouts).map_err(failure)?;
-    if !fresh && let Some((line, lease)) = pool::take(key) {
+    if !fresh && let Some((line, lease)) = pool::take(key, now) {
         return Ok(Held { line, lease, reused: true, key });
     }
     // Boxed because it is large and rare.
