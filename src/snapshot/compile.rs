@@ -130,9 +130,11 @@ impl Compiler {
             }
             _ => None,
         };
+        let http2 = |version: &Version| version.endpoints.iter().any(|endpoint| endpoint.upstream.http2);
         Service {
             name: name.clone(),
             chooser,
+            speaks_http1: !versions.iter().any(http2),
             versions,
             timeouts: Timeouts {
                 connect: file.timeouts.connect.get(),
