@@ -12,6 +12,6 @@
 pub mod engine;
 pub mod judge;
 pub mod plan;
-pub mod trip;
 pub mod reading;
+pub mod trip;
 pub mod verdict;
