@@ -7,10 +7,10 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench release check ci
+.PHONY: help setup demo test bench bench-instructions release check ci
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 26
 
 setup: ## install what the build needs and this machine lacks
 	@.ci/setup
@@ -24,6 +24,10 @@ test: setup ## the whole test-suite: units, doctests and the real binary on real
 
 bench: setup ## the benchmarks, with figures
 	cargo bench --locked
+
+bench-instructions: setup ## instructions per request, beside the kept figures; fails where one is 3 % above
+	@.ci/valgrind
+	cargo bench --locked --bench instructions -- --check
 
 release: setup ## the optimised binary, target/release/weir
 	cargo build --release --locked

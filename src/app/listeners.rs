@@ -9,13 +9,13 @@ use super::{Failure, wanted};
 use crate::admin::{AdminListener, Auth};
 use crate::config::{self, Config};
 use crate::model::{Address, Name};
-use crate::proxy::listener::{Listener, ProxyProtocol, Settings};
+use crate::proxy::listener::{self, Listener, ProxyProtocol, Settings};
 use crate::snapshot::Current;
 use crate::telemetry::access_log::{CAPACITY, Output, Worker};
 use crate::telemetry::{AccessLog, Recorder};
 use crate::tls::{self, ClientAuth, Demand, MinVersion, Protocols, Resumption};
 
-/// Binds all traffic listeners; they do not accept yet.
+/// Binds all traffic listeners, a socket for each worker; they do not accept yet.
 ///
 /// # Errors
 /// Which one could not be bound, and why.
@@ -23,7 +23,8 @@ pub(super) fn bind(
     listeners: &[config::Listener],
     current: &Current,
     recorder: &Recorder,
-) -> Result<Vec<Listener>, Failure> {
+    workers: usize,
+) -> Result<Vec<Vec<Listener>>, Failure> {
     let resumption = Resumption::new().map_err(|error| Failure::System {
         what: "no randomness for session tickets".to_owned(),
         error: io::Error::other(error),
@@ -34,7 +35,7 @@ pub(super) fn bind(
             let series = recorder.listener(&listener.name);
             let settings = settings(listener, current, &resumption)?;
             let what = format!("listener {} cannot listen on {}", listener.name, listener.address);
-            Listener::bind(settings, series).map_err(wanted(what))
+            Listener::bind(settings, series, workers).map_err(wanted(what))
         })
         .collect()
 }
@@ -148,7 +149,7 @@ async fn face(what: &str, at: &Address) -> Result<(AdminListener, String), Failu
         Address::Unix(path) => {
             // Who may write to the socket may shift traffic: it is ours alone from its first moment.
             let mask = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o177));
-            let bound = crate::proxy::listener::bind_unix(path);
+            let bound = listener::bind_unix(path);
             rustix::process::umask(mask);
             let socket = bound.map_err(wanted(failed))?;
             Ok((AdminListener::Unix(socket), at.to_string()))

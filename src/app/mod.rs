@@ -4,7 +4,7 @@
 //! ```text
 //! main thread            signals, shutdown sequence; admin and telemetry are served beside it
 //! weir-control thread    the owner of what requests read, file watch, windows
-//! weir-traffic threads   listeners and requests; nothing else runs there
+//! weir-traffic threads   one runtime each: listeners and requests; nothing else runs there
 //! ```
 //!
 //! Admin and telemetry are on a runtime of their own so that an attack on them cannot slow the traffic, and so
@@ -14,6 +14,7 @@ mod lifecycle;
 mod listeners;
 mod notify;
 mod state;
+mod workers;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -31,7 +32,8 @@ use crate::config::{self, Config, Diagnostics, ProcessEnvironment};
 use crate::control::{Owner, Parts};
 use crate::drain::Bell;
 use crate::model::Process;
-use crate::proxy::{Bound, Proxy, listener};
+use crate::proxy::listener::Listener;
+use crate::proxy::{Bound, Lanes, Proxy};
 use crate::telemetry::{self, Recorder};
 
 /// What `weir run` was asked for.
@@ -96,16 +98,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .runtime
         .threads
         .map_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get), usize::from);
-    let traffic = runtime(threads, "weir-traffic")?;
     let faces = runtime(1, "weir-admin")?;
-    let ending = faces.block_on(serve(options, config, threads, &traffic));
+    let ending = faces.block_on(serve(options, config, threads));
     // Tasks that did not end by themselves are not waited for: what they had was cut and counted.
-    traffic.shutdown_background();
     faces.shutdown_background();
     ending
 }
 
-async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runtime) -> Result<(), Failure> {
+async fn serve(options: &Options, config: Config, threads: usize) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(wanted("cannot take over signals"))?;
     let started = std::time::Instant::now();
     let (version, revision) = build();
@@ -115,6 +115,7 @@ async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runt
     let plan = Plan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
     let (telemetry_at, admin_at) = (config.telemetry.clone(), config.admin.clone());
     let listener_settings = config.listeners.clone();
+    let lanes = Lanes { workers: threads, express: config.runtime.express_lane };
     let parts = Parts {
         path: options.config.clone(),
         store: state::open(&config)?,
@@ -124,14 +125,13 @@ async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runt
         bell: bell.clone(),
     };
     let (owner, control, current) = Owner::new(parts).await.map_err(Failure::Unusable)?;
-    let proxy = engine(|| Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, threads))?;
-    let bound_listeners = {
-        let _traffic = traffic.enter();
-        listeners::bind(&listener_settings, &current, &recorder)?
-    };
-    let bound: Vec<Bound> = bound_listeners
+    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, lanes);
+    let ready = workers::prepare(&proxy, threads)?;
+    let sockets = listeners::bind(&listener_settings, &current, &recorder, threads)?;
+    let bound: Vec<Bound> = sockets
         .iter()
-        .map(listener::Listener::bound)
+        .filter_map(|listener| listener.first())
+        .map(Listener::bound)
         .collect::<io::Result<_>>()
         .map_err(wanted("listeners"))?;
     let telemetry = listeners::telemetry(telemetry_at.as_ref()).await?;
@@ -155,9 +155,7 @@ async fn serve(options: &Options, config: Config, threads: usize, traffic: &Runt
         .name("weir-control".to_owned())
         .spawn(move || own(owner))
         .map_err(wanted("cannot start the control thread"))?;
-    for listener in bound_listeners {
-        traffic.spawn(listener::serve(listener, proxy.clone()));
-    }
+    let _workers = workers::start(ready, sockets)?;
     process.send_replace(Process::Ready);
     for listener in &bound {
         tracing::info!(listener = %listener.name, address = %listener.address, "listening");
@@ -182,14 +180,6 @@ fn report(ending: Ending, proxy: &Proxy, log_worker: telemetry::access_log::Work
     if log_worker.finish(FLUSH) == telemetry::access_log::Flushed::TimedOut {
         tracing::warn!("the last access log lines were not taken in time");
     }
-}
-
-/// Builds the engine, which panics where the system's certificate authorities cannot be read.
-fn engine(build: impl FnOnce() -> Proxy) -> Result<Proxy, Failure> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(build)).map_err(|_| {
-        let help = "the system's certificate authorities cannot be read; see SSL_CERT_FILE and SSL_CERT_DIR";
-        Failure::Unusable(vec![help.to_owned()])
-    })
 }
 
 /// How long the last access log lines may take.

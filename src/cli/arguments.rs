@@ -45,6 +45,11 @@ pub(super) enum Command {
     Maint(DrainArguments),
     /// Exit 0 if a running Weir is ready, for a container's health check
     Healthcheck(HealthcheckArguments),
+    /// Turn another program's configuration into Weir's, on stdout
+    Import {
+        #[command(subcommand)]
+        from: ImportFrom,
+    },
     /// Run two versions of a service, Weir before them and a modest load, and show the split
     Demo(DemoArguments),
     /// Print the completion script for a shell
@@ -90,6 +95,20 @@ pub(super) enum CheckOutput {
     Text,
     /// For programs
     Json,
+}
+
+/// Whose configuration is imported.
+#[derive(Debug, Subcommand)]
+pub(super) enum ImportFrom {
+    /// Canary resources of Flagger, with the MetricTemplates that stand in the same file
+    Flagger(ImportArguments),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ImportArguments {
+    /// The YAML file; `-` reads stdin
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
 }
 
 /// How to reach a running Weir.

@@ -9,8 +9,9 @@ use rustix::fs::{Access, access};
 use super::arguments::{CheckArguments, CheckOutput};
 use super::failure::{Exit, Failure};
 use super::print;
-use crate::config::{self, Config, Diagnostic, Output};
+use crate::config::{self, Config, Diagnostic, Output, Receiver, Secret};
 use crate::model::Address;
+use crate::rollout::plan::Plan;
 use crate::tls::{Certificate, ClientRoots, Pair};
 
 /// `weir check`.
@@ -69,7 +70,44 @@ fn summary(file: &Path, config: Option<&Config>) -> String {
             (count(config.listeners.len(), "listener"), count(config.services.len(), "service"));
         format!(": {listeners}, {services}, {}", count(config.routes.len(), "route"))
     });
-    format!("{} is valid{holds}\n", file.display())
+    let rollouts = config.map_or_else(String::new, rollouts);
+    format!("{} is valid{holds}\n{rollouts}", file.display())
+}
+
+/// How many rollouts are shown; a file may have as many as services.
+const MAX_ROLLOUTS: usize = 20;
+
+/// One line for each service that has a rollout: what it would do.
+fn rollouts(config: &Config) -> String {
+    let planned = config.services.iter().filter_map(|(name, service)| Some((name, service, service.rollout.as_ref()?)));
+    let mut lines: Vec<String> = planned.map(|(name, service, plan)| rollout(name, service, plan)).collect();
+    if lines.len() > MAX_ROLLOUTS {
+        let more = lines.len() - MAX_ROLLOUTS;
+        lines.truncate(MAX_ROLLOUTS);
+        lines.push(format!("  and {more} more rollouts\n"));
+    }
+    lines.concat()
+}
+
+/// How many weights of a rollout are shown.
+const MAX_WEIGHTS: usize = 10;
+
+/// A rollout in one line: its release, its weights and what judges them.
+fn rollout(name: &str, service: &config::Service, plan: &Plan) -> String {
+    let release = service.release.as_ref().map(|release| format!(" to {release}")).unwrap_or_default();
+    let mut weights: Vec<String> = plan.steps.iter().map(|step| step.weight.to_string()).collect();
+    if weights.len() > MAX_WEIGHTS + 1 {
+        let last = weights.len() - 1;
+        weights.splice(MAX_WEIGHTS..last, ["…".to_owned()]);
+    }
+    let gates = match plan.steps.iter().filter(|step| step.gate.is_some()).count() {
+        0 => String::new(),
+        1 => ", 1 gate".to_owned(),
+        gates => format!(", {gates} gates"),
+    };
+    let checks: Vec<&str> = plan.checks.iter().map(|check| &*check.name).collect();
+    let checks = if checks.is_empty() { "nothing".to_owned() } else { checks.join(", ") };
+    format!("  rollout of {name}{release}: {} %{gates}; judged by {checks}\n", weights.join(", "))
 }
 
 /// What is wrong with the files and directories that the configuration names.
@@ -96,9 +134,12 @@ fn named_files(config: &Config, now: SystemTime) -> Vec<Diagnostic> {
             }
         }
     }
+    for (field, file) in secrets(config) {
+        checks.secret(&field, file, "write the secret into it, and nothing else");
+    }
     checks.socket("admin.address", &config.admin.address);
     if let Some(token) = &config.admin.token_file {
-        checks.token(token);
+        checks.secret("admin.token_file", token, "write a long random token into it");
     }
     if let Some(telemetry) = &config.telemetry {
         checks.socket("telemetry.address", &telemetry.address);
@@ -110,6 +151,31 @@ fn named_files(config: &Config, now: SystemTime) -> Vec<Diagnostic> {
         checks.parent("access_log.output", log);
     }
     checks.found
+}
+
+/// The files with secrets that hooks and alerts use, each with its field.
+fn secrets(config: &Config) -> Vec<(String, &Path)> {
+    let mut files = Vec::new();
+    for (name, service) in config.services.iter() {
+        let hooks = service.rollout.iter().flat_map(|plan| plan.hooks.iter().enumerate());
+        files.extend(hooks.filter_map(|(at, hook)| {
+            Some((format!("services.{name}.rollout.hooks[{at}].secret_file"), hook.secret_file.as_deref()?))
+        }));
+    }
+    for (name, alert) in config.alerts.iter() {
+        let secrets = match &alert.receiver {
+            Receiver::Slack { url } => vec![("slack.url_file", url)],
+            Receiver::PagerDuty { routing_key, .. } => vec![("pagerduty.routing_key_file", routing_key)],
+            Receiver::Webhook { url, secret } => std::iter::once(("webhook.url_file", url))
+                .chain(secret.iter().map(|key| ("webhook.secret_file", key)))
+                .collect(),
+        };
+        files.extend(secrets.into_iter().filter_map(|(field, secret)| match secret {
+            Secret::File(file) => Some((format!("alerts.{name}.{field}"), file.as_path())),
+            Secret::Text(_) => None,
+        }));
+    }
+    files
 }
 
 struct Checks {
@@ -177,15 +243,12 @@ impl Checks {
         }
     }
 
-    fn token(&mut self, file: &Path) {
-        if let Some(token) = self.read("admin.token_file", file)
-            && token.trim_ascii().is_empty()
+    /// A file that holds a secret and is not empty.
+    fn secret(&mut self, field: &str, file: &Path, help: &str) {
+        if let Some(secret) = self.read(field, file)
+            && secret.trim_ascii().is_empty()
         {
-            self.wrong(
-                "admin.token_file",
-                format!("{}: it is empty", file.display()),
-                Some("write a long random token into it"),
-            );
+            self.wrong(field, format!("{}: it is empty", file.display()), Some(help));
         }
     }
 
@@ -271,6 +334,36 @@ mod tests {
         let base = "version: 1\nlisteners: [{ name: web, address: 127.0.0.1:0 }]\n";
         let found = faults(&format!("{base}admin: {{ address: 127.0.0.1:0, token_file: empty }}\n"));
         assert_eq!(found, ["admin.token_file: empty: it is empty"]);
+    }
+
+    #[test]
+    fn files_with_secrets_of_hooks_and_alerts_are_looked_at() {
+        let found = faults(
+            "version: 1\nlisteners: [{ name: web, address: 127.0.0.1:0 }]\n\
+             services: { a: { versions: { v: { endpoints: ['127.0.0.1:1'] } }, release: v, \
+             rollout: { hooks: [{ when: after, url: 'http://a', secret_file: empty }, { when: after, url: 'http://a', secret_file: tls.key }] } } }\n\
+             alerts: { s: { slack: { url_file: none } }, p: { pagerduty: { routing_key: R } }, \
+             w: { webhook: { url: 'http://a', secret_file: gone } } }\n",
+        );
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(found[0], "services.a.rollout.hooks[0].secret_file: empty: it is empty");
+        assert!(found[1].starts_with("alerts.s.slack.url_file: none: "), "{found:?}");
+        assert!(found[2].starts_with("alerts.w.webhook.secret_file: gone: "), "{found:?}");
+    }
+
+    #[test]
+    fn the_summary_says_what_each_rollout_does() {
+        let yaml = "version: 1\nlisteners: [{ name: web, address: 127.0.0.1:0 }]\nservices:\n  \
+            a: { versions: { v: { endpoints: ['127.0.0.1:1'] } }, release: v, rollout: { step_weight: 5, max_weight: 60 } }\n  \
+            b: { versions: { v: { endpoints: ['127.0.0.1:1'] } }, rollout: { checks: [], steps: [{ weight: 0.5, gate: manual }] } }\n  \
+            c: { versions: { v: { endpoints: ['127.0.0.1:1'] } } }\n";
+        let config = config::parse(Path::new("w"), yaml.as_bytes(), &|_: &str| None::<String>).unwrap();
+        assert_eq!(
+            summary(Path::new("w"), Some(&config)),
+            "w is valid: 1 listener, 3 services, 0 routes\n  \
+             rollout of a to v: 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, …, 60 %; judged by success, latency\n  \
+             rollout of b: 0.5 %, 1 gate; judged by nothing\n"
+        );
     }
 
     #[test]

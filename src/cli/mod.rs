@@ -1,7 +1,7 @@
 //! The command line: what was asked, and the one place where that ends as text and an exit code.
 //!
 //! ```text
-//! arguments ─ clap ─► Command ─► run · check · operate · status · demo ─► () or Failure ─► exit code
+//! arguments ─ clap ─► Command ─► run · check · operate · status · import · demo ─► () or Failure ─► exit code
 //! ```
 //!
 //! Data goes to stdout, everything else to stderr; colours only where a person looks at it. Commands that talk
@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod demo;
 mod failure;
+mod import;
 mod operate;
 mod screen;
 mod status;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::arguments::{Cli, Command, ConfigFile};
+use self::arguments::{Cli, Command, ConfigFile, ImportFrom};
 use self::failure::{Exit, Failure};
 use crate::model::EndpointState;
 use crate::{app, config};
@@ -65,6 +66,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Maint(arguments) => block_on(operate::drain(&arguments, EndpointState::Maint)),
         Command::Ready(arguments) => block_on(operate::ready(&arguments)),
         Command::Healthcheck(arguments) => block_on(operate::healthcheck(&arguments)),
+        Command::Import { from: ImportFrom::Flagger(arguments) } => import::flagger(&arguments),
         Command::Demo(arguments) => block_on(demo::run(&arguments)),
     }
 }

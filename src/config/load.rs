@@ -99,7 +99,7 @@ pub fn parse(file: &Path, content: &[u8], environment: &dyn Environment) -> Resu
 }
 
 /// Cannot happen: reading gives a value or notes a fault. Refusing the file is the safe answer all the same.
-fn no_diagnostic(file: &str) -> Diagnostics {
+pub(super) fn no_diagnostic(file: &str) -> Diagnostics {
     Diagnostics::one(Diagnostic::of_file(
         file,
         "the file is refused, and Weir does not know why",
@@ -108,7 +108,7 @@ fn no_diagnostic(file: &str) -> Diagnostics {
 }
 
 /// The text of the file.
-fn decode<'s>(file: &str, content: &'s [u8]) -> Result<&'s str, Diagnostics> {
+pub(super) fn decode<'s>(file: &str, content: &'s [u8]) -> Result<&'s str, Diagnostics> {
     let error = match std::str::from_utf8(content) {
         Ok(text) => return Ok(text),
         Err(error) => error,

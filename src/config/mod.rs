@@ -14,8 +14,10 @@
 //! Invariant: no type of the YAML crate leaves this folder.
 
 mod affinity;
+mod alerts;
 mod diagnostic;
 mod environment;
+mod foreign;
 mod limits;
 mod listener;
 mod load;
@@ -24,11 +26,13 @@ mod problem;
 mod process;
 mod read;
 mod restart;
+mod rollout;
 mod route;
 mod scalar;
 mod schema;
 mod service;
 mod split;
+mod url;
 mod values;
 pub mod watch;
 mod whole;
@@ -39,8 +43,10 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 
 pub use self::affinity::{Affinity, AffinityKey, Override, OverrideFrom};
+pub use self::alerts::{Alert, AlertOn, PAGERDUTY_URL, Receiver};
 pub use self::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Snippet};
 pub use self::environment::{Environment, ProcessEnvironment};
+pub use self::foreign::{Foreign, foreign};
 pub use self::limits::Limits;
 pub use self::listener::{
     Certificate, ClientAuth, ClientCertificates, DEFAULT_MAX_CONNECTIONS, Listener, ProxyProtocol, Tls, TlsVersion,
@@ -55,6 +61,7 @@ pub use self::schema::{SCHEMA_ID, schema};
 pub use self::service::{
     Balance, Drain, Endpoint, HostHeader, Pool, Protocol, Service, Timeouts, UpstreamTls, Version,
 };
+pub use self::url::Secret;
 pub use self::values::{Bytes, Cidr, EndpointAddress, MAX_NAME, MAX_UNIX_PATH, NotAValue, Period};
 
 /// The whole configuration file, valid.
@@ -92,6 +99,9 @@ pub struct Config {
     /// The services, 100000 at most, in the order of the file.
     #[schemars(default)]
     pub services: Map<Service>,
+    /// Who is told about rollouts, 64 at most, by the name that rollouts use.
+    #[schemars(default, with = "Map<alerts::shape::Alert>")]
+    pub alerts: Map<Alert>,
     /// Which requests go to which service, 200000 at most.
     #[schemars(default, length(max = 200_000))]
     pub routes: Vec<Route>,

@@ -46,12 +46,21 @@ impl Default for Admin {
 }
 
 /// The runtime that carries the traffic.
-#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct Runtime {
     /// Worker threads, 1 to 1024. Default: the CPUs the process may use, cgroup quota included.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<u16>,
+    /// Whether plain HTTP/1.1 requests take the express lane. Off, every request takes the general one: the
+    /// answers are the same, at more cost.
+    pub express_lane: bool,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self { threads: None, express_lane: true }
+    }
 }
 
 /// How the process ends after SIGTERM. Every other timer of the shutdown derives from `deadline`.
@@ -163,10 +172,11 @@ fn admin_host<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String>
 
 impl Read for Runtime {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let mut fields = reader.fields(node, &["threads"])?;
+        let mut fields = reader.fields(node, &["threads", "express_lane"])?;
         let threads = fields.within("threads", 1..=1_024);
+        let express_lane = fields.or("express_lane", true);
         fields.done()?;
-        Some(Self { threads: threads? })
+        Some(Self { threads: threads?, express_lane: express_lane? })
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) trait Read: Sized {
 }
 
 /// What required fields look like, for help.
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 12] = [
     ("version", "1"),
     ("listeners", "[{ name: web, address: 0.0.0.0:8080 }]"),
     ("name", "web"),
@@ -36,6 +36,9 @@ const EXAMPLES: [(&str, &str); 9] = [
     ("service", "NAME"),
     ("cert", "tls.crt"),
     ("key", "tls.key"),
+    ("weight", "10"),
+    ("when", "before_start"),
+    ("url", "https://hooks.example.com/weir"),
 ];
 
 /// After how many faulty fields of one mapping the rest are not looked at: such a mapping is no section of this
@@ -295,6 +298,18 @@ impl<'n> Reader<'n> {
     }
 }
 
+/// A value that is inside `bounds`.
+fn inside<'n, T>(reader: &mut Reader<'n>, node: &'n Node<'n>, bounds: &RangeInclusive<T>) -> Option<T>
+where
+    T: Read + PartialOrd + fmt::Display,
+{
+    let value = T::read(node, reader)?;
+    if bounds.contains(&value) {
+        return Some(value);
+    }
+    reader.wrong(node, format!("{} to {}", bounds.start(), bounds.end()), None)
+}
+
 /// The items of a list that had no fault, each with its position and its node.
 pub(super) struct Items<'n, T> {
     pub(super) good: Vec<(usize, &'n Node<'n>, T)>,
@@ -376,13 +391,15 @@ impl<'n> Fields<'_, 'n> {
     where
         T: Read + PartialOrd + fmt::Display,
     {
-        self.with(name, |reader, node| {
-            let value = T::read(node, reader)?;
-            if bounds.contains(&value) {
-                return Some(value);
-            }
-            reader.wrong(node, format!("{} to {}", bounds.start(), bounds.end()), None)
-        })
+        self.with(name, |reader, node| inside(reader, node, &bounds))
+    }
+
+    /// A field that must be there, and whose value is inside `bounds`.
+    pub(super) fn required_within<T>(&mut self, name: &'static str, bounds: RangeInclusive<T>) -> Option<T>
+    where
+        T: Read + PartialOrd + fmt::Display,
+    {
+        self.required_with(name, |reader, node| inside(reader, node, &bounds))
     }
 
     /// A field with a default, whose value is inside `bounds`.

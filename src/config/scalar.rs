@@ -41,6 +41,24 @@ macro_rules! read_number {
 }
 read_number!(u16, u32);
 
+impl Read for f64 {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        const EXPECTED: &str = "a number, such as `0.5` or `99`";
+        let text = reader.text(node, EXPECTED)?;
+        // Of what a float can be, only what people write; the length keeps it finite.
+        let unsigned = text.strip_prefix('-').unwrap_or(text);
+        let (whole, part) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+        let digits = |text: &str| !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit());
+        if digits(whole)
+            && digits(part)
+            && let Ok(number) = text.parse()
+        {
+            return Some(number);
+        }
+        reader.wrong(node, EXPECTED, text.ends_with('%').then_some("leave out the `%`"))
+    }
+}
+
 impl Read for bool {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
         reader.choose(node, &[("true", true), ("false", false)])

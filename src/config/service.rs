@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,11 +11,13 @@ use super::affinity::{self, Affinity, Override};
 use super::map::Map;
 use super::problem::Problem;
 use super::read::{Read, Reader, Step};
+use super::rollout::{self, default_plan};
 use super::scalar;
-use super::split::read_split;
+use super::split::{check_rollout, read_release, read_split};
 use super::values::{self, Bytes, EndpointAddress, Period};
 use super::yaml::{Node, Value};
-use crate::model::{EndpointState, Split};
+use crate::model::{EndpointState, Name, Split};
+use crate::rollout::plan::Plan;
 
 /// What a client thinks it talks to.
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
@@ -26,6 +29,14 @@ pub struct Service {
     /// left out when there is exactly one version.
     #[schemars(with = "Option<Map<values::Weight>>")]
     pub split: Split,
+    /// The version that should serve; instead of `split`. A change of it starts a rollout of that version, which
+    /// shifts the traffic over the split: as long as nothing else is known of the service (Weir sees it for the
+    /// first time), the base split is all to this version, and it just serves.
+    #[schemars(with = "Option<values::Name>")]
+    pub release: Option<Name>,
+    /// How a version is rolled out. With `release` the default is `{}`, which is careful; without, no rollout.
+    #[schemars(with = "Option<super::rollout::Rollout>")]
+    pub rollout: Option<Plan>,
     /// How long each stage of a request may take.
     #[schemars(default)]
     pub timeouts: Timeouts,
@@ -57,6 +68,15 @@ pub struct Service {
     pub upgrades: Vec<String>,
     /// Size of a request's body; default: the file's `limits.body_bytes`.
     pub max_body: Option<Bytes>,
+}
+
+impl Service {
+    /// The durations that the rollout's checks compare with, each once, rising; at most 13. Each must be an edge of
+    /// the histograms of all versions, or "how many were slower" has no exact answer.
+    #[must_use]
+    pub fn duration_limits(&self) -> Vec<Duration> {
+        self.rollout.as_ref().map_or_else(Vec::new, rollout::duration_limits)
+    }
 }
 
 /// WebSocket is what browsers ask for; anything else is worth a decision.
@@ -207,14 +227,19 @@ impl Default for Pool {
 impl Read for Service {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
         let known = &[
-            "versions", "split", "timeouts", "drain", "affinity", "override", "balance", "protocol", "tls", "host",
-            "pool", "upgrades", "max_body",
+            "versions", "split", "release", "rollout", "timeouts", "drain", "affinity", "override", "balance",
+            "protocol", "tls", "host", "pool", "upgrades", "max_body",
         ];
         let mut fields = reader.fields(node, known)?;
         let versions = fields.required_with("versions", |reader, node| {
             reader.map(node, MAX_VERSIONS, |reader, node| Version::read(node, reader))
         });
-        let split = read_split(&mut fields, versions.as_ref());
+        let release = read_release(&mut fields);
+        let split = read_split(&mut fields, versions.as_ref(), &release);
+        let rollout = fields.optional("rollout");
+        if let Some(split) = &split {
+            check_rollout(&mut fields, split);
+        }
         let timeouts = fields.or("timeouts", Timeouts::default());
         let drain = fields.or("drain", Drain::default());
         let affinity = fields.optional("affinity");
@@ -230,6 +255,8 @@ impl Read for Service {
         Some(Self {
             versions: versions?,
             split: split?,
+            rollout: rollout?.or_else(|| release.as_ref()?.as_ref().map(|_| default_plan())),
+            release: release?,
             timeouts: timeouts?,
             drain: drain?,
             affinity: affinity?,

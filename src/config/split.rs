@@ -1,4 +1,5 @@
-//! The base split of a service: present or implied, naming versions that exist, 100 in all.
+//! The base split of a service: written, or implied by its release or its only version; naming versions that exist,
+//! 100 in all.
 
 use super::diagnostic::quoted;
 use super::map::Map;
@@ -8,12 +9,58 @@ use super::service::Version;
 use super::yaml::{Node, Value};
 use crate::model::{Name, NotASplit, Split, Weight};
 
-/// The field `split` of a service. `versions` is `None` if they have faults of their own.
-pub(super) fn read_split(fields: &mut Fields<'_, '_>, versions: Option<&Map<Version>>) -> Option<Split> {
-    let declared: Vec<&str> = match fields.get("versions").map(|(_, node)| &node.value) {
+/// The names of the versions, those with faults of their own included.
+fn declared<'n>(fields: &Fields<'_, 'n>) -> Vec<&'n str> {
+    match fields.get("versions").map(|(_, node)| &node.value) {
         Some(Value::Map(entries)) => entries.iter().map(|(key, _)| &*key.text).collect(),
         _ => Vec::new(),
-    };
+    }
+}
+
+/// The field `release` of a service: a version that exists, without a `split` beside it. Outside `None`: a fault
+/// was noted.
+pub(super) fn read_release(fields: &mut Fields<'_, '_>) -> Option<Option<Name>> {
+    let versions = declared(fields);
+    let release = fields.with("release", |reader, node| {
+        let name = Name::read(node, reader)?;
+        if versions.contains(&&*name) {
+            return Some(name);
+        }
+        let near = reader.nearest(&name, versions.iter().copied());
+        let problem = Problem::new(node.place, "no version has this name").found_node(node).nearest(near);
+        reader.note(problem.expected(format!("a version of this service: {}", versions.join(", "))));
+        None
+    });
+    if fields.get("release").is_some() && fields.get("split").is_some() {
+        fields.fault_at("split", |place| {
+            Problem::new(place, "`release` and `split` together").help(
+                "keep `release` if rollouts move the weights, and `split` if you do: with `release` the weights are \
+                 100 for it until it changes",
+            )
+        });
+        return None;
+    }
+    release
+}
+
+/// A rollout begins where one version has everything.
+pub(super) fn check_rollout(fields: &mut Fields<'_, '_>, split: &Split) {
+    let whole = split.iter().any(|(_, weight)| weight == Weight::FULL);
+    if fields.get("rollout").is_some() && !whole {
+        fields.fault_at("split", |place| {
+            Problem::new(place, "a service with a `rollout` and a `split` between versions")
+                .help("a rollout begins where one version has everything: write `release: NAME` instead of `split`")
+        });
+    }
+}
+
+/// The field `split` of a service. `versions` is `None` if they have faults of their own, `release` if it has.
+pub(super) fn read_split(
+    fields: &mut Fields<'_, '_>,
+    versions: Option<&Map<Version>>,
+    release: &Option<Option<Name>>,
+) -> Option<Split> {
+    let declared = declared(fields);
     if versions.is_some_and(Map::is_empty) {
         fields.fault_at("versions", |place| {
             Problem::new(place, "the service has no versions")
@@ -22,14 +69,25 @@ pub(super) fn read_split(fields: &mut Fields<'_, '_>, versions: Option<&Map<Vers
         return None;
     }
     let weights = fields.with("split", |reader, node| read_weights(reader, node, &declared))?;
+    let weights = match release {
+        Some(Some(release)) => Some(vec![(release.clone(), Weight::FULL)]),
+        Some(None) => weights,
+        None => return None,
+    };
     let weights = match (weights, declared.as_slice()) {
         (Some(weights), _) => weights,
         (None, [only]) => vec![(Name::from(*only), Weight::FULL)],
         (None, []) => return None,
-        (None, several) => {
+        (None, several @ [first, ..]) => {
             let example: Vec<_> = several.iter().enumerate().map(|(at, name)| example_weight(at, name)).collect();
             let message = format!("a service with {} versions needs a `split`", several.len());
-            fields.fault_here(&message, &format!("say who gets what: `split: {{ {} }}`", example.join(", ")));
+            fields.fault_here(
+                &message,
+                &format!(
+                    "say who gets what: `split: {{ {} }}`; or leave it to rollouts: `release: {first}`",
+                    example.join(", ")
+                ),
+            );
             return None;
         }
     };

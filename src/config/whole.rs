@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::read::{Fields, Items, Read, Reader, Step};
 use super::route::{HeaderMatch, HostMatch, PathMatch};
 use super::yaml::{Node, Value};
-use super::{Config, Format, Listener, Origin, Route, Service, load};
+use super::{Config, Format, Listener, Origin, Route, Service, alerts, load};
 use crate::model::Address;
 
 /// How many listeners a process may have.
@@ -37,6 +37,7 @@ impl Read for Config {
                 "limits",
                 "trusted_proxies",
                 "services",
+                "alerts",
                 "routes",
             ],
         )?;
@@ -53,6 +54,8 @@ impl Read for Config {
         let services = fields.with("services", |reader, node| {
             reader.map(node, MAX_SERVICES, |reader, node| Service::read(node, reader))
         });
+        let alerts = fields.with("alerts", alerts::read);
+        alerts::check_names(&mut fields);
         let routes = read_routes(&mut fields);
         let telemetry_address = telemetry.iter().flatten().map(|telemetry| ("telemetry", &telemetry.address));
         let admin_address = admin.iter().map(|admin| ("admin", &admin.address));
@@ -70,6 +73,7 @@ impl Read for Config {
             limits: limits?,
             trusted_proxies: trusted_proxies?.unwrap_or_default(),
             services: services?.unwrap_or_default(),
+            alerts: alerts?.unwrap_or_default(),
             routes: routes?,
             origin: Origin::default(),
         })

@@ -93,18 +93,31 @@ impl<'s> Node<'s> {
 /// # Errors
 /// The first fault of the syntax: what follows it cannot be understood.
 pub(super) fn parse(source: &str) -> Result<Node<'_>, Box<Problem>> {
+    let tree = build(source, Builder::default())?;
+    Ok(tree.root.unwrap_or(Node { place: Place::START, value: Value::Null }))
+}
+
+/// All documents in `source`, in order; the bounds hold for all of them together.
+///
+/// # Errors
+/// The first fault of the syntax.
+pub(super) fn parse_all(source: &str) -> Result<Vec<Node<'_>>, Box<Problem>> {
+    let tree = build(source, Builder { several: true, ..Builder::default() })?;
+    Ok(tree.finished.into_iter().chain(tree.root).collect())
+}
+
+fn build<'s>(source: &'s str, mut tree: Builder<'s>) -> Result<Builder<'s>, Box<Problem>> {
     let options = parser::options! {
         emit_comments: false,
         disallow_directives: true,
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    let mut tree = Builder::default();
     for event in Parser::<StrInput<'_>>::new_from_str_with_options(source, options) {
         let (event, span) = event.map_err(|error| Box::new(syntax(source, &error)))?;
         tree.take(event, place(span))?;
     }
-    Ok(tree.root.unwrap_or(Node { place: Place::START, value: Value::Null }))
+    Ok(tree)
 }
 
 /// Where a span of the YAML crate is. It may end on a later line; then the first line is marked to its end.
@@ -163,6 +176,10 @@ struct Builder<'s> {
     anchors: HashMap<usize, Node<'s>>,
     nodes: usize,
     documents: usize,
+    /// More than one document is allowed.
+    several: bool,
+    /// The documents before the one that is being read.
+    finished: Vec<Node<'s>>,
 }
 
 impl<'s> Builder<'s> {
@@ -170,7 +187,8 @@ impl<'s> Builder<'s> {
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
-                if self.documents > 1 {
+                self.finished.extend(self.root.take());
+                if self.documents > 1 && !self.several {
                     return Err(Problem::new(place, "a second document begins here")
                         .help("the file is one document: remove the `---` and what does not belong to it")
                         .into());

@@ -1,18 +1,55 @@
 //! The decisions on one request before anything goes to an endpoint: guard, route, split.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use pingora_core::protocols::http::server::Session as ServerSession;
-use pingora_http::RequestHeader;
 use tokio::time::Instant;
 
 use super::failure::{BODY_TOO_LARGE, NO_ENDPOINT, NO_ROUTE};
-use super::message::{self, REQUEST_ID, View};
+use super::message::{self, View};
 use super::pass::{Attempt, Head, Pass, Retries, Routed, Stage};
+use crate::snapshot::{Route, Service, Snapshot};
 use crate::telemetry::access_log::Text;
 use crate::traffic::balance::Tried;
-use crate::traffic::guard::{self, Framing};
+use crate::traffic::guard::{self, Admitted, Framing};
 use crate::traffic::{HttpVersion, Refusal, Request};
+
+/// A request that may pass, and where it goes.
+pub(crate) struct Decision<'r, 's> {
+    /// The request as every later stage reads it.
+    pub(crate) admitted: Admitted<'r>,
+    /// The route it takes.
+    pub(crate) route: &'s Arc<Route>,
+}
+
+/// Decides whether a request may pass and which route it takes; every lane asks here.
+///
+/// # Errors
+/// The refusal to answer with.
+pub(crate) fn decide<'r, 's>(view: &'r impl Request, snapshot: &'s Snapshot) -> Result<Decision<'r, 's>, Refusal> {
+    let admitted = guard::admit(view, &snapshot.limits)?;
+    let route = snapshot.table.find(&admitted.host, &admitted.path, view).ok_or(NO_ROUTE)?;
+    Ok(Decision { admitted, route })
+}
+
+impl Decision<'_, '_> {
+    /// Whether the body is longer than the service takes, as far as its length is declared.
+    pub(crate) fn is_too_large(&self, snapshot: &Snapshot) -> bool {
+        let length = match self.admitted.framing {
+            Framing::Length(length) | Framing::Frames { length: Some(length) } => length,
+            _ => 0,
+        };
+        self.route.service.body_limit(snapshot).is_some_and(|limit| length > limit)
+    }
+}
+
+impl Service {
+    /// The largest request body that is passed on, in bytes.
+    pub(crate) fn body_limit(&self, snapshot: &Snapshot) -> Option<u64> {
+        self.body_bytes.or(snapshot.limits.body_bytes)
+    }
+}
 
 /// Admits a request and chooses its route and version.
 ///
@@ -23,20 +60,20 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
     let snapshot = pass.gear.current.load();
     let handle = Arc::clone(&pass.exchange.handle);
     let trusted = snapshot.trusts(handle.client);
-    pass.client = if trusted { forwarded_client(head).or(handle.client) } else { handle.client };
-    pass.request_id = request_id(head, trusted);
-    let view = View { head, client: pass.client, hidden_length: message::hides_length(session) };
+    let mut view = View { head, client: handle.client, hidden_length: message::hides_length(session) };
+    if trusted {
+        view.client = forwarded_client(&view).or(handle.client);
+    }
+    pass.client = view.client;
+    pass.request_id = given_request_id(&view, trusted).map_or_else(message::random_token, str::to_owned);
     if pass.gear.access_log.enabled() {
         pass.head = Some(Box::new(logged_head(&view)));
     }
-    let admitted = guard::admit(&view, &snapshot.limits)?;
-    let route = Arc::clone(snapshot.table.find(&admitted.host, &admitted.path, &view).ok_or(NO_ROUTE)?);
-    let service = Arc::clone(&route.service);
+    let decision = decide(&view, &snapshot)?;
+    let too_large = decision.is_too_large(&snapshot);
+    let Decision { admitted, route } = decision;
+    let service = &route.service;
     let choice = service.chooser.choose(&view, message::random_token);
-    let length = match admitted.framing {
-        Framing::Length(length) | Framing::Frames { length: Some(length) } => length,
-        _ => 0,
-    };
     let upgrade = admitted.upgrade.and_then(|offer| offer.choose(&service.upgrades)).map(Box::from);
     let routed = Routed {
         version: choice.version,
@@ -56,7 +93,7 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
         first_byte: None,
         connect: None,
         snapshot: Arc::clone(&snapshot),
-        route,
+        route: Arc::clone(route),
     };
     pass.stage = Stage::Routed(Box::new(routed));
     pass.request_entered();
@@ -64,28 +101,31 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
         pass.no_endpoint();
         return Err(NO_ENDPOINT.refusal);
     }
-    let limit = service.body_bytes.or(snapshot.limits.body_bytes);
-    if limit.is_some_and(|limit| length > limit) {
-        return Err(BODY_TOO_LARGE);
-    }
-    Ok(())
+    if too_large { Err(BODY_TOO_LARGE) } else { Ok(()) }
 }
 
 /// The client that a trusted proxy names: the last address of `X-Forwarded-For`.
-fn forwarded_client(head: &RequestHeader) -> Option<std::net::IpAddr> {
-    let last = head.headers.get_all("x-forwarded-for").iter().next_back()?;
-    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+pub(crate) fn forwarded_client(view: &impl Request) -> Option<IpAddr> {
+    let mut client = None;
+    view.for_each_header(&mut |name, value| {
+        if name.eq_ignore_ascii_case(b"x-forwarded-for") {
+            let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
+            client = str::from_utf8(last).ok().and_then(|text| text.trim().parse().ok());
+        }
+    });
+    client
 }
 
-fn request_id(head: &RequestHeader, trusted: bool) -> String {
-    let given = head.headers.get(&REQUEST_ID).filter(|_| trusted).and_then(|value| value.to_str().ok());
-    match given {
-        Some(id) if !id.is_empty() && id.len() <= 128 => id.to_owned(),
-        _ => message::random_token(),
-    }
+/// The request id that a trusted peer gave, if it is one.
+pub(crate) fn given_request_id(view: &impl Request, trusted: bool) -> Option<&str> {
+    let given = view.header("x-request-id").filter(|_| trusted).and_then(|value| str::from_utf8(value).ok());
+    given.filter(|id| {
+        !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+    })
 }
 
-fn logged_head(view: &View<'_>) -> Head {
+/// What the access log says of a request's head.
+pub(crate) fn logged_head(view: &impl Request) -> Head {
     Head {
         method: Text::word(view.method().as_bytes()),
         host: Text::host(view.authority().or_else(|| view.header("host")).unwrap_or_default()),

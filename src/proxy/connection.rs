@@ -130,23 +130,20 @@ pub(crate) struct Connection {
 const GATHER_BYTES: usize = 16 * 1024;
 
 /// The bytes with which an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Connection {
-    pub(crate) fn new(transport: Transport, handle: Arc<Handle>, patience: Patience) -> Self {
+    /// A connection of which `ahead` was read already.
+    pub(crate) fn new(transport: Transport, ahead: Bytes, handle: Arc<Handle>, patience: Patience) -> Self {
         let h2 = transport.alpn_h2().then(HeadTracker::default);
         // A client that chose HTTP/2 in its handshake owes the preface, and the engine waits for it without limit.
-        handle.head_begun.store(h2.is_some(), Ordering::Release);
-        Self {
-            transport,
-            handle,
-            patience,
-            ahead: Bytes::new(),
-            pending: BytesMut::new(),
-            waiting_since: None,
-            alarm: None,
-            h2,
-        }
+        handle.head_begun.store(h2.is_some() || !ahead.is_empty(), Ordering::Release);
+        Self { transport, handle, patience, ahead, pending: BytesMut::new(), waiting_since: None, alarm: None, h2 }
+    }
+
+    /// The transport, and what was read from it ahead; none if something was not sent yet.
+    pub(crate) fn into_parts(self) -> Option<(Transport, Bytes)> {
+        (self.pending.is_empty() && self.h2.is_none()).then_some((self.transport, self.ahead))
     }
 
     /// Notes what arrived: the head deadline runs from the first byte of a head.
@@ -278,7 +275,7 @@ impl Peek for Connection {
         if self.handle.tls || buf.len() != PREFACE.len() {
             return Ok(true);
         }
-        let mut read = BytesMut::with_capacity(512);
+        let mut read = BytesMut::from(std::mem::take(&mut self.ahead));
         while read.len() < PREFACE.len() && PREFACE.starts_with(&read) {
             if self.read_buf(&mut read).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

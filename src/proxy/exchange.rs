@@ -39,7 +39,7 @@ pub(crate) enum End {
 }
 
 /// How long a gentle end may take before the exchange is dropped.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 /// What the two halves of an exchange share. Both run in one task, so its lock is never contended.
 #[derive(Debug)]

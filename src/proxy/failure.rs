@@ -26,8 +26,9 @@ const TLS: Failure = failure(UpstreamError::Tls, 502, "tls", "no trusted TLS con
 /// The endpoint was silent for too long.
 pub(crate) const TIMEOUT: Failure =
     failure(UpstreamError::Timeout, 504, "timeout", "the endpoint did not answer in time");
-const RESET: Failure = failure(UpstreamError::Reset, 502, "reset", "the endpoint closed the connection");
-const PROTOCOL: Failure = failure(UpstreamError::Protocol, 502, "protocol", "the endpoint's answer is not valid HTTP");
+pub(super) const RESET: Failure = failure(UpstreamError::Reset, 502, "reset", "the endpoint closed the connection");
+pub(super) const PROTOCOL: Failure =
+    failure(UpstreamError::Protocol, 502, "protocol", "the endpoint's answer is not valid HTTP");
 
 /// Nothing matches the request.
 pub(crate) const NO_ROUTE: Refusal =
@@ -44,7 +45,7 @@ pub(crate) const SLOW_CLIENT: Refusal =
 /// A fault of our own.
 const INTERNAL: Refusal = Refusal { status: 500, cause: "internal", text: "an error inside the proxy", close: true };
 /// The engine found the request wrong where the guard did not.
-const BAD_REQUEST: Refusal =
+pub(super) const BAD_REQUEST: Refusal =
     Refusal { status: 400, cause: "bad_request", text: "the request is not valid HTTP", close: true };
 
 /// The engine's error types for chunks and trailers that are none; its constants are private there.

@@ -45,13 +45,13 @@ pub(crate) const MAX_ATTEMPTS: usize = 3 + MAX_PASSED_OVER as usize;
 const MAX_PASSED_OVER: u8 = 16;
 
 /// Informational responses passed on at most for one request.
-const MAX_INFORMATIONAL: u8 = 10;
+pub(super) const MAX_INFORMATIONAL: u8 = 10;
 
 /// The largest response head that is passed on, in bytes of names and values.
 const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 
 /// An unread request body is read for at most this long, so that the connection can be used again.
-const BODY_DRAIN: Duration = Duration::from_secs(1);
+pub(super) const BODY_DRAIN: Duration = Duration::from_secs(1);
 
 fn routed(pass: &mut Pass) -> Result<&mut Routed> {
     pass.routed_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no route yet"))
@@ -201,7 +201,7 @@ impl ProxyHttp for General {
         pass.bytes_in += bytes;
         let total = pass.bytes_in;
         let Some(routed) = pass.routed() else { return Ok(()) };
-        let limit = routed.service().body_bytes.or(routed.snapshot.limits.body_bytes);
+        let limit = routed.service().body_limit(&routed.snapshot);
         if !pass.kind.is_stream() && limit.is_some_and(|limit| total > limit) {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
         }
@@ -427,7 +427,7 @@ impl ProxyHttp for General {
 
 impl Gear {
     /// Whether the process was told to stop, so that every response announces the close.
-    fn is_leaving(&self) -> bool {
+    pub(super) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
     }
 }

@@ -5,15 +5,14 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
@@ -21,16 +20,18 @@ use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Connection, Handle, Patience};
+use super::connection::{Connection, Handle, PREFACE, Patience};
 use super::exchange::{EXCHANGE, Exchange};
+use super::express::{self, Exit};
 use super::general::General;
 use super::proxy_protocol::{self, Parsed};
+use super::socket::{self, Queue};
 use super::transport::{Socket, Transport};
-use super::{Bound, Order, Proxy};
+use super::{Bound, Order, Proxy, Worker};
 use crate::model::{Address, Name};
 use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection, Outcome};
 
@@ -57,32 +58,30 @@ pub struct ProxyProtocol {
     pub required: bool,
 }
 
-/// A listening socket that does not accept yet.
+/// One worker's socket of a listener; it does not accept yet.
 pub struct Listener {
+    shared: Arc<Shared>,
+    socket: socket::Bound,
+}
+
+/// What the sockets of one listener share.
+struct Shared {
     settings: Settings,
-    socket: Listening,
     series: Arc<ListenerSeries>,
+    /// One for each connection that may be open.
+    slots: Arc<Semaphore>,
 }
-
-enum Listening {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-/// Connections the kernel may keep waiting for us.
-const BACKLOG: i32 = 4096;
 
 impl Listener {
-    /// Binds the listener's socket.
+    /// Binds a listener: a socket for each of `workers`, all at the same address.
     ///
     /// # Errors
     /// The system's, for example when the address is taken.
-    pub fn bind(settings: Settings, series: Arc<ListenerSeries>) -> io::Result<Self> {
-        let socket = match &settings.address {
-            Address::Inet(address) => Listening::Tcp(bind_tcp(*address)?),
-            Address::Unix(path) => Listening::Unix(bind_unix(path)?),
-        };
-        Ok(Self { settings, socket, series })
+    pub fn bind(settings: Settings, series: Arc<ListenerSeries>, workers: usize) -> io::Result<Vec<Self>> {
+        let sockets = socket::bind(&settings.address, workers)?;
+        let slots = Arc::new(Semaphore::new(settings.max_connections));
+        let shared = Arc::new(Shared { settings, series, slots });
+        Ok(sockets.into_iter().map(|socket| Self { shared: Arc::clone(&shared), socket }).collect())
     }
 
     /// What is told about it.
@@ -90,68 +89,56 @@ impl Listener {
     /// # Errors
     /// The system's, if it does not tell the bound address.
     pub fn bound(&self) -> io::Result<Bound> {
-        let address = match &self.socket {
-            Listening::Tcp(socket) => socket.local_addr()?.to_string(),
-            Listening::Unix(_) => self.settings.address.to_string(),
-        };
-        Ok(Bound { name: self.settings.name.clone(), address, series: Arc::clone(&self.series) })
+        let Settings { name, address, .. } = &self.shared.settings;
+        let address = self.socket.address()?.map_or_else(|| address.to_string(), |address| address.to_string());
+        Ok(Bound { name: name.clone(), address, series: Arc::clone(&self.shared.series) })
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// Binds a unix socket, taking away one that a process left behind.
+/// Binds a unix socket for the runtime that calls, taking away one that a process left behind.
 pub(crate) fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket")),
-            Err(_) => fs::remove_file(path)?,
-        }
-    }
-    UnixListener::bind(path)
+    UnixListener::from_std(socket::listen_unix(path)?)
 }
 
 /// Accepts connections until told to stop, then empties the accept queue and closes the socket.
-pub async fn serve(listener: Listener, proxy: Proxy) {
-    let Listener { settings, socket, series } = listener;
-    let slots = Arc::new(Semaphore::new(settings.max_connections));
-    let door = Arc::new(Door { settings, series, proxy });
-    let mut order = door.proxy.order.subscribe();
+pub async fn serve(listener: Listener, worker: Arc<Worker>) {
+    let Listener { shared, socket } = listener;
+    let door = Arc::new(Door { shared, worker });
+    let listening = match socket.listen() {
+        Ok(listening) => listening,
+        Err(error) => {
+            tracing::error!(listener = %door.settings().name, %error, "this worker cannot accept connections");
+            return;
+        }
+    };
+    let mut order = door.proxy().order.subscribe();
     loop {
         if *order.borrow_and_update() >= Order::Refuse {
             break;
         }
+        // First somebody who waits, then a slot: a slot that is held for nobody would be missing on another worker.
+        let mut ready = tokio::select! {
+            Ok(ready) = listening.readable() => ready,
+            _ = order.changed() => continue,
+        };
         let slot = tokio::select! {
-            Ok(slot) = Arc::clone(&slots).acquire_owned() => slot,
+            Ok(slot) = Arc::clone(&door.shared.slots).acquire_owned() => slot,
             _ = order.changed() => continue,
         };
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            _ = order.changed() => continue,
-        };
+        let Ok(accepted) = ready.try_io(|listening| listening.get_ref().next()) else { continue };
         match accepted {
             Ok((stream, peer)) => door.open(stream, peer, slot),
             Err(error) if is_about_the_client(&error) => {}
             Err(error) => {
-                tracing::warn!(listener = %door.settings.name, %error, "cannot accept connections; trying again");
+                tracing::warn!(listener = %door.settings().name, %error, "cannot accept connections; trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    if let Err(error) = socket.empty(&door, &slots) {
-        tracing::warn!(listener = %door.settings.name, %error, "the accept queue could not be emptied");
+    if let Err(error) = door.empty(&listening.into_inner()) {
+        tracing::warn!(listener = %door.settings().name, %error, "the accept queue could not be emptied");
     }
-    if let Address::Unix(path) = &door.settings.address {
+    if let Address::Unix(path) = &door.settings().address {
         // Another process may have taken the path's place already.
         let _ = fs::remove_file(path);
     }
@@ -167,34 +154,39 @@ fn is_about_the_client(error: &io::Error) -> bool {
     )
 }
 
-impl Listening {
-    async fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer): (TcpStream, SocketAddr) = listener.accept().await?;
-                // Without delay: messages are gathered before they are written.
-                stream.set_nodelay(true)?;
-                Ok((stream.into(), Some(peer.ip().to_canonical())))
-            }
-            Self::Unix(listener) => {
-                let (stream, _): (UnixStream, _) = listener.accept().await?;
-                Ok((stream.into(), None))
-            }
-        }
+/// What the connections that one worker accepted on one listener share.
+struct Door {
+    shared: Arc<Shared>,
+    worker: Arc<Worker>,
+}
+
+/// Counts a connection while it is open.
+struct Open {
+    door: Arc<Door>,
+    _counted: OpenConnection,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.door.proxy().gear.connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-impl Listening {
-    /// Serves whom the kernel let in, waits for nobody new, and closes the socket. It asks the system itself:
-    /// the runtime's readiness lags behind it, and the runtime yields after some hundred connections.
-    fn empty(self, door: &Arc<Door>, slots: &Arc<Semaphore>) -> io::Result<()> {
-        let queue = match self {
-            Self::Tcp(listener) => Queue::Tcp(listener.into_std()?),
-            Self::Unix(listener) => Queue::Unix(listener.into_std()?),
-        };
-        while let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+impl Door {
+    fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    fn proxy(&self) -> &Proxy {
+        &self.worker.proxy
+    }
+
+    /// Serves whom the kernel let in, and waits for nobody new. The system is asked: the runtime's readiness lags.
+    fn empty(self: &Arc<Self>, queue: &Queue) -> io::Result<()> {
+        while let Ok(slot) = Arc::clone(&self.shared.slots).try_acquire_owned() {
             match queue.next() {
-                Ok((stream, peer)) => door.open(stream, peer, slot),
+                Ok((stream, peer)) => self.open(stream, peer, slot),
                 Err(error) if is_about_the_client(&error) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -202,123 +194,47 @@ impl Listening {
         }
         Ok(())
     }
-}
 
-/// A listening socket out of the runtime's hands; it does not block.
-enum Queue {
-    Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener),
-}
-
-impl Queue {
-    fn next(&self) -> io::Result<(Socket, Option<IpAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept()?;
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                Ok((TcpStream::from_std(stream)?.into(), Some(peer.ip().to_canonical())))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_nonblocking(true)?;
-                Ok((UnixStream::from_std(stream)?.into(), None))
-            }
-        }
-    }
-}
-
-/// What the connections of one listener share.
-struct Door {
-    settings: Settings,
-    series: Arc<ListenerSeries>,
-    proxy: Proxy,
-}
-
-/// Counts a connection while it is open.
-struct Open {
-    door: Arc<Door>,
-    _counted: OpenConnection,
-}
-
-impl Open {
-    fn new(door: Arc<Door>) -> Self {
-        let counted = door.series.accepted();
-        Self { door, _counted: counted }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.door.proxy.gear.connections.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Door {
     /// Serves an accepted connection in a task of its own.
     fn open(self: &Arc<Self>, stream: Socket, peer: Option<IpAddr>, slot: OwnedSemaphorePermit) {
-        let door = Arc::clone(self);
-        door.proxy.gear.connected();
-        tokio::spawn(async move {
-            let _open = Open::new(Arc::clone(&door));
-            door.admit(stream, peer).await;
-            drop(slot);
-        });
+        self.proxy().gear.connected();
+        let open = Open { door: Arc::clone(self), _counted: self.shared.series.accepted(), _slot: slot };
+        tokio::spawn(async move { open.door.admit(stream, peer).await });
     }
 
     async fn admit(self: &Arc<Self>, mut socket: Socket, peer: Option<IpAddr>) {
-        let client = self.proxy.gear.current.peek().client;
+        let client = self.proxy().gear.current.peek().client;
         let header = tokio::time::timeout(client.head_timeout, self.read_proxy_header(&mut socket, peer));
         let Ok(Ok(peer)) = header.await else {
-            self.series.refused(ConnectionRefusal::ProxyProtocol);
+            self.shared.series.refused(ConnectionRefusal::ProxyProtocol);
             return;
         };
-        let transport = match &self.settings.tls {
+        let transport = match &self.settings().tls {
             None => Transport::Plain(socket),
             Some(config) => {
                 let handshake = TlsAcceptor::from(Arc::clone(config)).accept(socket);
                 let Ok(Ok(stream)) = tokio::time::timeout(client.handshake_timeout, handshake).await else {
-                    self.series.refused(ConnectionRefusal::TlsHandshake);
+                    self.shared.series.refused(ConnectionRefusal::TlsHandshake);
                     return;
                 };
                 Transport::Tls(Box::new(stream))
             }
         };
-        let handle = Handle::new(peer, self.settings.tls.is_some(), self.settings.name.clone());
-        let patience = Patience { head: client.head_timeout, keepalive: client.keepalive };
-        let connection = Connection::new(transport, Arc::clone(&handle), patience);
-        self.carry(connection, &handle).await;
-        if handle.timed_out() {
-            self.series.refused(ConnectionRefusal::HeaderTimeout);
+        let tls = self.settings().tls.is_some();
+        let mut lanes = Lanes { door: self, peer, tls, handle: None };
+        if transport.alpn_h2() || !self.proxy().lanes.express {
+            lanes.general(transport, Bytes::new()).await;
+        } else {
+            lanes.express(transport).await;
         }
-    }
-
-    /// Gives the connection to the general lane until it ends or is told to.
-    async fn carry(self: &Arc<Self>, connection: Connection, handle: &Arc<Handle>) {
-        let lane = Arc::new(Lane {
-            engine: Arc::clone(&self.proxy.engine),
-            door: Arc::clone(self),
-            handle: Arc::clone(handle),
-        });
-        let announced = self.proxy.announce.subscribe();
-        let mut order = self.proxy.order.subscribe();
-        let served = lane.process_new(Box::new(connection), &announced);
-        tokio::pin!(served);
-        loop {
-            tokio::select! {
-                _ = &mut served => return,
-                Ok(()) = order.changed() => {
-                    if *order.borrow_and_update() == Order::EndIdle && handle.is_idle() {
-                        return;
-                    }
-                }
-            }
+        if lanes.handle.is_some_and(|handle| handle.timed_out()) {
+            self.shared.series.refused(ConnectionRefusal::HeaderTimeout);
         }
     }
 
     /// The client's address: from a PROXY header if the peer may and does send one.
     async fn read_proxy_header(&self, socket: &mut Socket, peer: Option<IpAddr>) -> io::Result<Option<IpAddr>> {
-        let Some(wanted) = &self.settings.proxy_protocol else { return Ok(peer) };
+        let Some(wanted) = &self.settings().proxy_protocol else { return Ok(peer) };
         let trusted = peer.is_none_or(|peer| wanted.from.iter().any(|net| net.contains(&peer)));
         if !trusted {
             return Ok(peer);
@@ -345,11 +261,96 @@ impl Door {
     }
 }
 
+/// One connection, which either lane may carry.
+struct Lanes<'d> {
+    door: &'d Arc<Door>,
+    peer: Option<IpAddr>,
+    tls: bool,
+    /// How the connection is, for the general lane; made when it first comes there.
+    handle: Option<Arc<Handle>>,
+}
+
+impl Lanes<'_> {
+    /// The express lane, and the general one for each request that is not for it.
+    async fn express(&mut self, transport: Transport) {
+        let (mut transport, mut bytes) = (transport, Bytes::new());
+        loop {
+            let name = self.door.settings().name.clone();
+            let mut client = express::Client::new(transport, &bytes, self.peer, self.tls, name).await;
+            match client.serve(&self.door.proxy().gear).await {
+                Exit::Over => return,
+                Exit::SlowHead => {
+                    self.door.shared.series.refused(ConnectionRefusal::HeaderTimeout);
+                    return;
+                }
+                Exit::Other => {}
+            }
+            (transport, bytes) = client.into_parts();
+            if http2_begins(&bytes) {
+                return self.general(transport, bytes).await;
+            }
+            match self.general_once(transport, bytes).await {
+                Some(returned) => (transport, bytes) = returned,
+                None => return,
+            }
+        }
+    }
+
+    fn connection(&mut self, transport: Transport, bytes: Bytes) -> (Connection, Arc<Lane>) {
+        let client = self.door.proxy().gear.current.peek().client;
+        let patience = Patience { head: client.head_timeout, keepalive: client.keepalive };
+        let made = || Handle::new(self.peer, self.tls, self.door.settings().name.clone());
+        let handle = Arc::clone(self.handle.get_or_insert_with(made));
+        let connection = Connection::new(transport, bytes, Arc::clone(&handle), patience);
+        let engine = Arc::clone(&self.door.worker.engine);
+        (connection, Arc::new(Lane { engine, door: Arc::clone(self.door), handle }))
+    }
+
+    /// The general lane until the connection ends.
+    async fn general(&mut self, transport: Transport, bytes: Bytes) {
+        let (connection, lane) = self.connection(transport, bytes);
+        let announced = self.door.proxy().announce.subscribe();
+        lane.unless_ended(lane.process_new(Box::new(connection), &announced)).await;
+    }
+
+    /// The general lane for one HTTP/1 request. The connection comes back if another one may follow.
+    async fn general_once(&mut self, transport: Transport, bytes: Bytes) -> Option<(Transport, Bytes)> {
+        let (connection, lane) = self.connection(transport, bytes);
+        let announced = self.door.proxy().announce.subscribe();
+        let session = ServerSession::new_http1(Box::new(connection));
+        let (stream, _) = lane.unless_ended(lane.process_new_http(session, &announced)).await??.consume();
+        stream.into_any().downcast::<Connection>().ok()?.into_parts()
+    }
+}
+
+/// Whether `bytes` are the beginning of an HTTP/2 connection, as far as they go.
+fn http2_begins(bytes: &[u8]) -> bool {
+    let len = bytes.len().min(PREFACE.len());
+    len > 0 && bytes.get(..len) == PREFACE.get(..len)
+}
+
 /// The general lane for one connection.
 struct Lane {
     engine: Arc<HttpProxy<General>>,
     door: Arc<Door>,
     handle: Arc<Handle>,
+}
+
+impl Lane {
+    /// What `served` comes to, unless the connection is told to end while it is idle.
+    async fn unless_ended<T>(&self, served: impl Future<Output = T>) -> Option<T> {
+        let mut order = self.door.proxy().order.subscribe();
+        tokio::pin!(served);
+        loop {
+            if *order.borrow_and_update() == Order::EndIdle && self.handle.is_idle() {
+                return None;
+            }
+            tokio::select! {
+                served = &mut served => return Some(served),
+                Ok(()) = order.changed() => {}
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -360,8 +361,8 @@ impl HttpServerApp for Lane {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.handle)));
-        let bell = self.door.proxy.gear.bell.listen();
-        let all = self.door.proxy.all.subscribe();
+        let bell = self.door.proxy().gear.bell.listen();
+        let all = self.door.proxy().all.subscribe();
         let carried = self.engine.process_new_http(session, shutdown);
         let watched = Arc::clone(&exchange);
         let reused = EXCHANGE
@@ -375,7 +376,7 @@ impl HttpServerApp for Lane {
             .await;
         // What the engine cannot read it answers itself, without any of our hooks.
         if let Some(status) = self.handle.take_engine_status() {
-            self.door.proxy.gear.recorder.unmatched().finish(Outcome::Status(status), Duration::ZERO);
+            self.door.proxy().gear.recorder.unmatched().finish(Outcome::Status(status), Duration::ZERO);
         }
         reused
     }

@@ -276,6 +276,11 @@ pub(crate) async fn answer(session: &mut ServerSession, refusal: Refusal, head_o
 
 /// A random token of 128 bits in hexadecimal: a request id or an affinity key.
 pub(crate) fn random_token() -> String {
+    String::from_utf8_lossy(&token()).into_owned()
+}
+
+/// Like [`random_token`], without memory of its own.
+pub(crate) fn token() -> [u8; 32] {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(std::thread::current().id()));
     }
@@ -289,7 +294,11 @@ pub(crate) fn random_token() -> String {
             mixed ^ (mixed >> 31)
         })
     };
-    format!("{:016x}{:016x}", next(), next())
+    let bits = (u128::from(next()) << 64) | u128::from(next());
+    std::array::from_fn(|at| {
+        let digit = (bits >> (124 - 4 * at)) & 0xF;
+        b"0123456789abcdef".get(usize::try_from(digit).unwrap_or_default()).copied().unwrap_or(b'0')
+    })
 }
 
 /// The `Set-Cookie` value that gives a client its affinity key.

@@ -14,14 +14,17 @@
 mod admission;
 mod connection;
 mod exchange;
+mod express;
 mod failure;
 mod general;
 mod h2_frames;
 pub mod listener;
 mod message;
 mod pass;
+mod pool;
 pub mod proxy_protocol;
 mod record;
+mod socket;
 mod transport;
 mod upstream;
 
@@ -65,40 +68,72 @@ enum Order {
     EndIdle,
 }
 
-/// The running data plane.
+/// The running data plane, as all its workers share it.
 #[derive(Clone)]
 pub struct Proxy {
     gear: Arc<Gear>,
-    engine: Arc<HttpProxy<General>>,
     order: Arc<watch::Sender<Order>>,
     announce: Arc<watch::Sender<bool>>,
     all: Arc<watch::Sender<bool>>,
+    lanes: Lanes,
+}
+
+/// How the data plane is carried.
+#[derive(Clone, Copy, Debug)]
+pub struct Lanes {
+    /// Worker threads.
+    pub workers: usize,
+    /// Whether the express lane is open.
+    pub express: bool,
+}
+
+/// One worker's data plane. A worker is a thread with a runtime of its own: a connection, what it waits for and
+/// the upstream connections that it may use stay on one processor.
+pub struct Worker {
+    proxy: Proxy,
+    engine: Arc<HttpProxy<General>>,
 }
 
 impl Proxy {
-    /// Builds the data plane; it serves nothing until listeners are handed to [`listener::serve`].
+    /// The data plane for a number of workers; it serves nothing until listeners are handed to
+    /// [`listener::serve`].
     #[must_use]
-    pub fn new(current: Current, recorder: Arc<Recorder>, access_log: AccessLog, bell: Bell, threads: usize) -> Self {
-        let client = current.peek().client;
-        let all = Arc::new(watch::Sender::new(false));
+    pub fn new(current: Current, recorder: Arc<Recorder>, access_log: AccessLog, bell: Bell, lanes: Lanes) -> Self {
         let gear = Arc::new(Gear {
             current,
             recorder,
             access_log,
             bell,
             leaving: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
             cut: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            ending: AtomicBool::new(false),
+            cutting: AtomicBool::new(false),
             last_arrival: std::sync::Mutex::new(Instant::now()),
         });
+        Self {
+            gear,
+            order: Arc::new(watch::Sender::new(Order::Serve)),
+            announce: Arc::new(watch::Sender::new(false)),
+            all: Arc::new(watch::Sender::new(false)),
+            lanes,
+        }
+    }
+
+    /// What one worker needs.
+    ///
+    /// # Panics
+    /// If the system's certificate authorities cannot be read: the engine does.
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        let client = self.gear.current.peek().client;
         let conf = ServerConf {
-            threads,
+            threads: 1,
             upstream_keepalive_pool_size: POOL_PER_THREAD,
             max_retries: general::MAX_ATTEMPTS,
             ..ServerConf::default()
         };
-        let mut engine = http_proxy(&Arc::new(conf), General { gear: Arc::clone(&gear) });
+        let mut engine = http_proxy(&Arc::new(conf), General { gear: Arc::clone(&self.gear) });
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         options.h2_idle_timeout = Some(client.keepalive);
@@ -109,13 +144,7 @@ impl Proxy {
             .initial_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW);
         engine.h2_options = Some(h2);
-        Self {
-            gear,
-            engine: Arc::new(engine),
-            order: Arc::new(watch::Sender::new(Order::Serve)),
-            announce: Arc::new(watch::Sender::new(false)),
-            all,
-        }
+        Worker { proxy: self.clone(), engine: Arc::new(engine) }
     }
 
     /// From now on every response announces that its connection closes; connections are still accepted.
@@ -133,18 +162,20 @@ impl Proxy {
 
     /// Ends connections on which no request is in flight.
     pub fn end_idle(&self) {
+        self.gear.ending.store(true, Ordering::Release);
         self.order.send_replace(Order::EndIdle);
     }
 
     /// Ends everything that is still in flight.
     pub fn cut_all(&self) {
+        self.gear.cutting.store(true, Ordering::Release);
         self.all.send_replace(true);
     }
 
     /// Requests and streams in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.gear.requests.load(Ordering::Acquire)
+        self.gear.recorder.lanes().in_flight()
     }
 
     /// Client connections that are open.
@@ -163,6 +194,34 @@ impl Proxy {
     #[must_use]
     pub fn quiet(&self) -> Duration {
         self.gear.quiet()
+    }
+}
+
+impl Worker {
+    /// Starts what a worker does beside its connections. To be called on its runtime.
+    pub fn start(self: &Arc<Self>) {
+        let Proxy { gear, order, all, .. } = &self.proxy;
+        let (mut bell, mut order, mut all) = (gear.bell.listen(), order.subscribe(), all.subscribe());
+        tokio::spawn(async move {
+            // Until the data plane is gone.
+            while tokio::select! {
+                heard = bell.changed() => heard.is_ok(),
+                heard = order.changed() => heard.is_ok(),
+                heard = all.changed() => heard.is_ok(),
+            } {
+                express::wake_all();
+            }
+        });
+        let current = gear.current.clone();
+        tokio::spawn(async move {
+            let mut second = tokio::time::interval(Duration::from_secs(1));
+            second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                second.tick().await;
+                pool::sweep();
+                express::forget_old(&current);
+            }
+        });
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::exchange::{End, Exchange};
-use super::failure::{SLOW_CLIENT, TIMEOUT};
-use super::record::{self, Counted, Gear};
+use super::failure::TIMEOUT;
+use super::record::{Counted, Ending, Gear};
 use crate::drain::Kind;
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
 use crate::telemetry::Outcome;
@@ -195,16 +195,9 @@ impl Pass {
 
     /// How the request ended, as its client saw it.
     fn outcome(&self) -> Outcome {
-        let cut = self.exchange.ended() == Some(End::Cut);
-        match self.status {
-            // A stream that its client leaves, or that a drain cuts, ended as streams do.
-            Some(status) if self.complete || self.kind.is_stream() || cut => Outcome::Status(status),
-            Some(status) if !self.client_gone => Outcome::Status(status),
-            None if cut => Outcome::Status(503),
-            None if self.exchange.ended() == Some(End::Upload) => Outcome::Status(SLOW_CLIENT.status),
-            None if !self.client_gone && self.exchange.ended().is_some() => Outcome::Status(504),
-            Some(_) | None => Outcome::ClientClosed,
-        }
+        let ended = self.exchange.ended();
+        Ending { status: self.status, complete: self.complete, kind: self.kind, client_gone: self.client_gone, ended }
+            .outcome()
     }
 }
 
@@ -213,7 +206,7 @@ impl Drop for Pass {
         if let Some(began) = self.began {
             self.count_timeout();
             let cut = self.exchange.ended() == Some(End::Cut);
-            record::record(self, began.elapsed(), self.outcome(), cut);
+            self.record(began.elapsed(), self.outcome(), cut);
             self.exchange.over();
             self.exchange.handle.request_ended();
         }

@@ -6,11 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::exchange::End;
+use super::failure::SLOW_CLIENT;
 use super::pass::{Pass, Routed};
 use crate::drain::{Bell, Kind};
-use crate::snapshot::Current;
+use crate::snapshot::{Current, Route};
 use crate::telemetry::access_log::{Line, Text};
-use crate::telemetry::{AccessLog, CutKind, DecisionReason, Open, Outcome, Recorder, StreamKind};
+use crate::telemetry::{AccessLog, CutKind, DecisionReason, Lane, Open, Outcome, Recorder, StreamKind};
 use crate::traffic::split::Reason;
 
 /// What all requests of the process share.
@@ -21,9 +23,12 @@ pub(crate) struct Gear {
     pub(crate) bell: Bell,
     /// Every response announces that its connection closes.
     pub(crate) leaving: AtomicBool,
-    pub(crate) requests: AtomicU64,
     pub(crate) cut: AtomicU64,
     pub(crate) connections: AtomicU64,
+    /// Connections without a request must end.
+    pub(crate) ending: AtomicBool,
+    /// Everything in flight must end now.
+    pub(crate) cutting: AtomicBool,
     /// Written only while the process is leaving, when arrivals are what it waits out.
     pub(crate) last_arrival: Mutex<Instant>,
 }
@@ -48,7 +53,7 @@ impl Gear {
 
     /// A request's head is complete.
     pub(crate) fn request_begun(&self) {
-        self.requests.fetch_add(1, Ordering::AcqRel);
+        self.recorder.lanes().entered();
         self.arrived();
     }
 }
@@ -78,33 +83,95 @@ impl Pass {
     }
 }
 
-/// Records a request that is over.
-pub(crate) fn record(pass: &Pass, duration: Duration, outcome: Outcome, cut: bool) {
-    let gear = &pass.gear;
-    gear.requests.fetch_sub(1, Ordering::AcqRel);
+/// What is known of how a request ended.
+pub(crate) struct Ending {
+    /// The response's, if its head was written.
+    pub(crate) status: Option<u16>,
+    /// The exchange came to its regular end.
+    pub(crate) complete: bool,
+    pub(crate) kind: Kind,
+    pub(crate) client_gone: bool,
+    /// It was ended from outside.
+    pub(crate) ended: Option<End>,
+}
+
+impl Ending {
+    /// How the request ended, as its client saw it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let cut = self.ended == Some(End::Cut);
+        match self.status {
+            // A stream that its client leaves, or that a drain cuts, ended as streams do.
+            Some(status) if self.complete || self.kind.is_stream() || cut => Outcome::Status(status),
+            Some(status) if !self.client_gone => Outcome::Status(status),
+            None if cut => Outcome::Status(503),
+            None if self.ended == Some(End::Upload) => Outcome::Status(SLOW_CLIENT.status),
+            None if !self.client_gone && self.ended.is_some() => Outcome::Status(504),
+            Some(_) | None => Outcome::ClientClosed,
+        }
+    }
+}
+
+/// A request that is over, as every lane reports it.
+pub(crate) struct Finished<'a> {
+    pub(crate) lane: Lane,
+    /// Its route, and the version that was chosen.
+    pub(crate) route: Option<(&'a Route, usize)>,
+    pub(crate) kind: Kind,
+    /// From its head to its end.
+    pub(crate) duration: Duration,
+    /// From its head to the response's.
+    pub(crate) answered_after: Option<Duration>,
+    /// How its client saw it end.
+    pub(crate) outcome: Outcome,
+    /// It was cut at a drain's deadline.
+    pub(crate) cut: bool,
+}
+
+/// Records a request that is over. `line` makes its line for the access log, if there is one.
+pub(crate) fn record(gear: &Gear, finished: &Finished<'_>, line: impl FnOnce() -> Option<Line>) {
+    let Finished { kind, duration, outcome, cut, .. } = *finished;
     if cut {
         gear.cut.fetch_add(1, Ordering::Relaxed);
     }
-    match pass.routed() {
-        Some(routed) => {
+    match finished.route {
+        Some((route, version)) => {
             // Of a stream without end only the time to its first byte says something about the version.
-            let long = matches!(pass.kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
-            let seen = if long { pass.answered_after.unwrap_or(duration) } else { duration };
-            if let Some(series) = routed.route.series.get(routed.version) {
+            let long = matches!(kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
+            let seen = if long { finished.answered_after.unwrap_or(duration) } else { duration };
+            if let Some(series) = route.series.get(version) {
                 series.finish(outcome, seen);
                 if cut {
-                    series.version().cut(stream(pass.kind).map_or(CutKind::Request, CutKind::from));
+                    series.version().cut(stream(kind).map_or(CutKind::Request, CutKind::from));
                 }
             }
         }
         None => gear.recorder.unmatched().finish(outcome, duration),
     }
-    if gear.access_log.enabled() {
-        gear.access_log.log(line(pass, duration, outcome));
+    if gear.access_log.enabled()
+        && let Some(line) = line()
+    {
+        gear.access_log.log(line);
+    }
+    gear.recorder.lanes().left(finished.lane);
+}
+
+impl Pass {
+    /// Records the request of the general lane, which is over.
+    pub(crate) fn record(&self, duration: Duration, outcome: Outcome, cut: bool) {
+        let finished = Finished {
+            lane: Lane::General,
+            route: self.routed().map(|routed| (&*routed.route, routed.version)),
+            kind: self.kind,
+            duration,
+            answered_after: self.answered_after,
+            outcome,
+            cut,
+        };
+        record(&self.gear, &finished, || Some(line(self, duration, outcome)));
     }
 }
 
-fn decision(reason: Reason) -> DecisionReason {
+pub(crate) fn decision(reason: Reason) -> DecisionReason {
     match reason {
         Reason::Override => DecisionReason::Override,
         Reason::Affinity => DecisionReason::Affinity,
@@ -113,7 +180,7 @@ fn decision(reason: Reason) -> DecisionReason {
     }
 }
 
-fn stream(kind: Kind) -> Option<StreamKind> {
+pub(crate) fn stream(kind: Kind) -> Option<StreamKind> {
     match kind {
         Kind::Request => None,
         Kind::WebSocket => Some(StreamKind::WebSocket),
@@ -140,7 +207,7 @@ fn line(pass: &Pass, duration: Duration, outcome: Outcome) -> Line {
         version: routed.and_then(Routed::version).map(|version| version.name.clone()),
         why: routed.map(|routed| decision(routed.reason)),
         endpoint: routed.and_then(Routed::endpoint).map(|endpoint| endpoint.name.clone()),
-        lane: "general",
+        lane: Lane::General.as_str(),
         status: outcome,
         cause: pass.cause,
         stream: stream(pass.kind),

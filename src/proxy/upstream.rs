@@ -8,6 +8,7 @@
 //! Invariant: a connection whose response began before its request was fully written is never reused; the
 //! endpoint could take the rest of that request for the start of the next one.
 
+use std::cell::OnceCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,17 +17,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::connectors::L4Connect;
+use pingora_core::connectors::{L4Connect, TransportConnector};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{Digest, GetProxyDigest, TcpKeepalive};
-use pingora_core::upstreams::peer::{HttpPeer, PeerOptions};
+use pingora_core::upstreams::peer::{HttpPeer, Peer, PeerOptions};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_http::ResponseHeader;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::pool::Line;
 use crate::model::Address;
 use crate::snapshot::live::{EndpointLive, UpstreamConnection};
 use crate::snapshot::{Endpoint, Timeouts, UpstreamTls};
@@ -54,8 +56,13 @@ impl Link {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
     }
 
+    /// Whether it must not be used again.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
     /// Takes the connection for one request. `None` if it must not be reused.
-    fn take(self: &Arc<Self>, reused: bool) -> Option<Lease> {
+    pub(crate) fn take(self: &Arc<Self>, reused: bool) -> Option<Lease> {
         let others = self.busy.fetch_add(1, Ordering::SeqCst);
         let lease = Lease(Arc::clone(self));
         if self.counted_idle.swap(false, Ordering::AcqRel) {
@@ -90,15 +97,22 @@ impl Drop for Link {
 pub(crate) struct Lease(Arc<Link>);
 
 impl Lease {
+    /// The request is over; the connection may be used for another unless the link says that it is closing.
+    pub(crate) fn release(self) -> Arc<Link> {
+        Arc::clone(&self.0)
+    }
+
     /// The lease of a connection that the engine just made or took from its pool.
     ///
     /// # Errors
     /// [`ErrorType::Custom`] with [`NOT_REUSABLE`] if the connection must not be reused; nothing was sent on it.
     pub(crate) fn of(digest: Option<&Digest>, reused: bool) -> Result<Option<Self>> {
-        let Some(link) = digest
-            .and_then(|digest| digest.proxy_digest.as_ref())
-            .and_then(|proxy| proxy.user_data.as_ref())
-            .and_then(|data| data.downcast_ref::<Arc<Link>>())
+        Self::held_by(digest.and_then(|digest| digest.proxy_digest.as_deref()), reused)
+    }
+
+    fn held_by(digest: Option<&ProxyDigest>, reused: bool) -> Result<Option<Self>> {
+        let Some(link) =
+            digest.and_then(|proxy| proxy.user_data.as_ref()).and_then(|data| data.downcast_ref::<Arc<Link>>())
         else {
             return Ok(None);
         };
@@ -168,27 +182,43 @@ struct Dialler {
     connect: Duration,
 }
 
-#[async_trait]
-impl L4Connect for Dialler {
-    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+/// A socket to an endpoint.
+enum Dialled {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Dialler {
+    fn new(endpoint: &Endpoint, timeouts: &Timeouts) -> Self {
+        Self {
+            live: Arc::clone(&endpoint.live),
+            max_idle: endpoint.upstream.max_idle,
+            shared: endpoint.upstream.http2,
+            connect: timeouts.connect,
+        }
+    }
+
+    /// Dials, and makes the connection's link known to whoever drains the endpoint.
+    async fn dial(&self, address: &SocketAddr) -> Result<(Dialled, Arc<Link>)> {
         let dial = async {
             match address {
                 SocketAddr::Inet(address) => {
                     let stream = TcpStream::connect(address).await?;
+                    stream.set_nodelay(true)?;
                     // A peer that vanished without a word is noticed while its request waits.
                     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
                     let socket = stream.as_fd().try_clone_to_owned()?;
-                    Ok((Stream::from(stream), socket))
+                    Ok((Dialled::Tcp(stream), socket))
                 }
                 SocketAddr::Unix(address) => {
                     let path = address.as_pathname().ok_or(io::ErrorKind::InvalidInput)?;
                     let stream = UnixStream::connect(path).await?;
                     let socket = stream.as_fd().try_clone_to_owned()?;
-                    Ok((Stream::from(stream), socket))
+                    Ok((Dialled::Unix(stream), socket))
                 }
             }
         };
-        let (mut stream, socket) = match tokio::time::timeout(self.connect, dial).await {
+        let (stream, socket) = match tokio::time::timeout(self.connect, dial).await {
             Ok(Ok(dialled)) => dialled,
             Ok(Err(error)) => return Error::e_because(connect_error(&error), "dialling the endpoint", error),
             Err(_) => {
@@ -209,10 +239,68 @@ impl L4Connect for Dialler {
         });
         let weak: std::sync::Weak<dyn UpstreamConnection> = Arc::<Link>::downgrade(&link);
         self.live.opened(weak);
+        Ok((stream, link))
+    }
+}
+
+#[async_trait]
+impl L4Connect for Dialler {
+    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        let (dialled, link) = self.dial(address).await?;
+        let mut stream = match dialled {
+            Dialled::Tcp(stream) => Stream::from(stream),
+            Dialled::Unix(stream) => Stream::from(stream),
+        };
         let no_response = Box::new(ResponseHeader::build_no_case(200, Some(0))?);
         stream.set_proxy_digest(ProxyDigest::new(no_response, Some(Box::new(link))));
         Ok(stream)
     }
+}
+
+/// Connects to an endpoint for the express lane.
+///
+/// # Errors
+/// The engine's, so that both lanes count and answer them alike.
+pub(crate) async fn connect(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<(Line, Lease)> {
+    if endpoint.upstream.tls.is_some() {
+        let peer = peer(endpoint, timeouts)?;
+        let connector =
+            CONNECTOR.with(|connector| Arc::clone(connector.get_or_init(|| Arc::new(TransportConnector::new(None)))));
+        let stream = connector.new_stream(&peer).await?;
+        let lease = Lease::held_by(stream.get_proxy_digest().as_deref(), false)?;
+        let lease = lease.or_err(ErrorType::InternalError, "the connection has no link")?;
+        return Ok((Line::Engine(stream), lease));
+    }
+    let address = match &endpoint.address {
+        Address::Inet(address) => SocketAddr::Inet(*address),
+        Address::Unix(path) => std::os::unix::net::SocketAddr::from_pathname(path)
+            .map(SocketAddr::Unix)
+            .map_err(|_| Error::explain(ErrorType::InternalError, "the socket's path is too long"))?,
+    };
+    let (dialled, link) = Dialler::new(endpoint, timeouts).dial(&address).await?;
+    let socket = match dialled {
+        Dialled::Tcp(stream) => stream.into(),
+        Dialled::Unix(stream) => stream.into(),
+    };
+    let lease = link.take(false).or_err(ErrorType::InternalError, "a new connection is always free")?;
+    Ok((Line::Plain(socket), lease))
+}
+
+thread_local! {
+    /// The engine's connector for TLS; its certificate authorities are read when an endpoint first needs them.
+    static CONNECTOR: OnceCell<Arc<TransportConnector>> = const { OnceCell::new() };
+}
+
+/// The key of an endpoint's connections in a worker's pool.
+///
+/// # Errors
+/// If the endpoint's address is none the engine can take.
+pub(crate) fn key(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<u64> {
+    if endpoint.upstream.tls.is_none() {
+        // Ids count up from 0; hashes fill the rest of the numbers.
+        return Ok(endpoint.live.id);
+    }
+    Ok(peer(endpoint, timeouts)?.reuse_hash() | 1 << 63)
 }
 
 /// Data sent and not acknowledged for this long ends the connection (`TCP_USER_TIMEOUT`, RFC 5482).
@@ -286,12 +374,7 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
         #[cfg(target_os = "linux")]
         user_timeout: USER_TIMEOUT,
     });
-    options.custom_l4 = Some(Arc::new(Dialler {
-        live: Arc::clone(&endpoint.live),
-        max_idle: upstream.max_idle,
-        shared: upstream.http2,
-        connect: timeouts.connect,
-    }));
+    options.custom_l4 = Some(Arc::new(Dialler::new(endpoint, timeouts)));
     if upstream.http2 {
         options.set_http_version(2, 2);
     }

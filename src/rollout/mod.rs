@@ -9,6 +9,9 @@
 //! counters ─► judge ─► verdicts ──┘
 //! ```
 
+pub mod engine;
+pub mod judge;
 pub mod plan;
 pub mod reading;
+pub mod trip;
 pub mod verdict;

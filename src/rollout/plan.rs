@@ -253,7 +253,8 @@ pub struct Hook {
 }
 
 /// When a hook is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum When {
     /// Before any weight moves; a refusal is waited upon.
     BeforeStart,

@@ -130,9 +130,11 @@ impl Compiler {
             }
             _ => None,
         };
+        let http2 = |version: &Version| version.endpoints.iter().any(|endpoint| endpoint.upstream.http2);
         Service {
             name: name.clone(),
             chooser,
+            speaks_http1: !versions.iter().any(http2),
             versions,
             timeouts: Timeouts {
                 connect: file.timeouts.connect.get(),
@@ -203,7 +205,10 @@ impl Compiler {
             effective: configured,
             balancer,
             endpoints,
-            series: self.recorder.version(service, name),
+            // Limits of checks become edges, so that "slower than the limit" is counted exactly. A version that
+            // is counted already keeps the edges it has until it is gone, for a histogram whose edges move cannot
+            // be subtracted from itself; who judges by a limit that is no edge (`Edges::has`) must say so.
+            series: self.recorder.version_with(service, name, &file.duration_limits()),
         }
     }
 

@@ -108,6 +108,8 @@ pub struct Service {
     pub upgrades: Vec<Box<str>>,
     /// The largest request body passed on, in bytes.
     pub body_bytes: Option<u64>,
+    /// Whether all of its endpoints speak HTTP/1.1.
+    pub speaks_http1: bool,
 }
 
 /// How the affinity cookie is made.

@@ -21,7 +21,7 @@ use prometheus::{Encoder, TextEncoder};
 
 use crate::model::EndpointState;
 
-use super::label::{ConnectionRefusal, CutKind, DecisionReason, RetryReason, StreamKind, UpstreamError};
+use super::label::{ConnectionRefusal, CutKind, DecisionReason, Lane, RetryReason, StreamKind, UpstreamError};
 use super::listener::ListenerSeries;
 use super::metric::{self, Kind, METRICS, Metric};
 use super::recorder::Recorder;
@@ -118,6 +118,7 @@ fn walk(recorder: &Recorder, portion: usize, out: &mut dyn FnMut(MetricFamily)) 
     by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);
     endpoints(family, recorder);
     by_word(family.of(&metric::DRAIN_CUT), &busy, VersionSeries::cuts, &CUT_KINDS);
+    lanes(family.of(&metric::LANE_REQUESTS), recorder);
     config(family, recorder);
     listeners(family, &recorder.live_listeners());
     family.of(&metric::ACCESS_LOG_DROPPED).push(&[], recorder.lines_dropped().load(Ordering::Relaxed) as f64);
@@ -147,6 +148,12 @@ fn by_word<W: Copy>(
             let labels = [version.service(), version.version(), (words.word)(*word)];
             samples.push(&labels, count(version, *word) as f64);
         }
+    }
+}
+
+fn lanes(mut samples: Samples<'_, '_>, recorder: &Recorder) {
+    for lane in Lane::ALL {
+        samples.push(&[lane.as_str()], recorder.lanes().carried(*lane) as f64);
     }
 }
 

@@ -42,6 +42,12 @@ impl Edges {
         Self { nanos: nanos.into() }
     }
 
+    /// Whether `limit` is an edge, so that "slower than the limit" has an exact answer.
+    #[must_use]
+    pub fn has(&self, limit: Duration) -> bool {
+        self.nanos.binary_search(&as_nanos(limit)).is_ok()
+    }
+
     /// The number of buckets: one per edge and one above the last.
     #[must_use]
     pub fn buckets(&self) -> usize {
@@ -122,6 +128,7 @@ mod tests {
         let edges = Edges::with(&[250 * MS, 500 * MS, Duration::ZERO, 250 * MS]);
         assert_eq!(edges.buckets(), Edges::standard().buckets() + 1);
         assert!(edges.seconds().any(|s| s == 0.25));
+        assert!(edges.has(250 * MS) && edges.has(500 * MS) && !edges.has(251 * MS) && !edges.has(Duration::ZERO));
         assert!(edges.seconds().is_sorted());
         let many: Vec<Duration> = (1..100).map(|n| n * 7 * MS).collect();
         assert_eq!(Edges::with(&many).buckets(), 19 + 13 + 1);

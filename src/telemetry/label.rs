@@ -50,6 +50,16 @@ words! {
 }
 
 words! {
+    /// Which lane of the data plane carries a request.
+    Lane {
+        /// The lean loop for plain HTTP/1.1.
+        Express = "express",
+        /// The engine's loop, for everything.
+        General = "general",
+    }
+}
+
+words! {
     /// Why an attempt to get a response from an endpoint failed.
     UpstreamError {
         /// No connection came about: refused, unreachable, or not within the connect timeout.

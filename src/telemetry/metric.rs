@@ -78,6 +78,8 @@ metrics! {
         "1 for the state the endpoint is in, 0 for the others.";
     DRAIN_CUT = Counter "weir_drain_cut_total" ["service", "version", "kind"]
         "Requests and streams that were cut because their drain's deadline came.";
+    LANE_REQUESTS = Counter "weir_lane_requests_total" ["lane"]
+        "Requests by the lane that carried them: express for plain HTTP/1.1, general for all else.";
     CONFIG_RELOADS = Counter "weir_config_reloads_total" ["result"]
         "Reloads of the configuration since the start.";
     CONFIG_LAST_SUCCESSFUL = Gauge "weir_config_last_reload_successful" []
@@ -153,6 +155,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 3, "three that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 4, "four that the contract does not list");
     }
 }

@@ -23,6 +23,7 @@ mod exposition;
 mod facts;
 mod histogram;
 mod label;
+mod lane;
 mod listener;
 mod metric;
 mod recorder;
@@ -35,7 +36,10 @@ pub use access_log::AccessLog;
 pub use exposition::{CONTENT_TYPE, Families, exposition};
 pub use facts::{EndpointFact, Facts, WeightFact};
 pub use histogram::Edges;
-pub use label::{Class, ConnectionRefusal, CutKind, DecisionReason, Outcome, RetryReason, StreamKind, UpstreamError};
+pub use label::{
+    Class, ConnectionRefusal, CutKind, DecisionReason, Lane, Outcome, RetryReason, StreamKind, UpstreamError,
+};
+pub use lane::Lanes;
 pub use listener::{ListenerSeries, OpenConnection};
 pub use metric::{Kind, METRICS, Metric};
 pub use recorder::{Options, Recorder};

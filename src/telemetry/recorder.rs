@@ -21,6 +21,7 @@ use crate::model::Name;
 
 use super::facts::Facts;
 use super::histogram::Edges;
+use super::lane::Lanes;
 use super::listener::ListenerSeries;
 use super::registry::Registry;
 use super::series::{RouteSeries, VersionSeries};
@@ -45,6 +46,7 @@ pub struct Recorder {
     standard_edges: Arc<Edges>,
     versions: Registry<(Name, Name), VersionSeries>,
     listeners: Registry<Name, ListenerSeries>,
+    lanes: Lanes,
     unmatched: Arc<RouteSeries>,
     facts: ArcSwap<Facts>,
     reloads: Reloads,
@@ -80,6 +82,7 @@ impl Recorder {
             unmatched: unmatched.route(&nobody()),
             versions,
             listeners: Registry::new(),
+            lanes: Lanes::new(shards),
             facts: ArcSwap::default(),
             reloads: Reloads::default(),
             lines_dropped: Arc::default(),
@@ -119,6 +122,12 @@ impl Recorder {
     #[must_use]
     pub fn listener(&self, listener: &Name) -> Arc<ListenerSeries> {
         self.listeners.resolve(listener.clone(), || ListenerSeries::new(listener.clone(), self.shards()))
+    }
+
+    /// What the lanes of the data plane carry.
+    #[must_use]
+    pub const fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// The series of requests that no version was chosen for: refused by the guard or matched by no route.

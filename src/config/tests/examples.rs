@@ -25,7 +25,7 @@ fn every_example_loads_and_says_what_it_shows_and_how_to_try_it() {
         assert!(lines.next().is_some_and(|line| line.starts_with("# Try it: ")), "{name}: line 2");
         assert!(lines.next().is_some_and(|line| line.ends_with("$schema=weir.schema.json")), "{name}: line 3");
     }
-    assert!(examples >= 4);
+    assert!(examples >= 5);
 }
 
 #[test]
@@ -71,6 +71,28 @@ fn the_reader_and_the_schema_know_and_require_the_same_fields() {
         ("services: { a: { override: { zzz: 1 } } }", "/$defs/Override/properties"),
         ("services: { a: { tls: { zzz: 1 } } }", "/$defs/UpstreamTls/properties"),
         ("services: { a: { pool: { zzz: 1 } } }", "/$defs/Pool/properties"),
+        ("services: { a: { rollout: { zzz: 1 } } }", "/$defs/Rollout/properties"),
+        ("services: { a: { rollout: { steps: [{ zzz: 1 }] } } }", "/$defs/RolloutStep/properties"),
+        ("services: { a: { rollout: { checks: [{ zzz: 1 }] } } }", "/$defs/Check/properties"),
+        ("services: { a: { rollout: { checks: [{ success_rate: { zzz: 1 } }] } } }", "/$defs/SuccessRate/properties"),
+        ("services: { a: { rollout: { checks: [{ error_rate: { zzz: 1 } }] } } }", "/$defs/ErrorRate/properties"),
+        ("services: { a: { rollout: { checks: [{ duration: { zzz: 1 } }] } } }", "/$defs/Duration/properties"),
+        ("services: { a: { rollout: { checks: [{ requests: { zzz: 1 } }] } } }", "/$defs/Requests/properties"),
+        ("services: { a: { rollout: { checks: [{ compare: { zzz: 1 } }] } } }", "/$defs/Compare/properties"),
+        (
+            "services: { a: { rollout: { checks: [{ compare: { metric: { zzz: 1 } } }] } } }",
+            "/$defs/SlowerThan/properties",
+        ),
+        ("services: { a: { rollout: { checks: [{ prometheus: { zzz: 1 } }] } } }", "/$defs/Prometheus/properties"),
+        ("services: { a: { rollout: { checks: [{ webhook: { zzz: 1 } }] } } }", "/$defs/Webhook/properties"),
+        ("services: { a: { rollout: { failures: { zzz: 1 } } } }", "/$defs/Failures/properties"),
+        ("services: { a: { rollout: { rollback_when: [{ zzz: 1 }] } } }", "/$defs/Condition/properties"),
+        ("services: { a: { rollout: { rollback: { zzz: 1 } } } }", "/$defs/Ramp/properties"),
+        ("services: { a: { rollout: { hooks: [{ zzz: 1 }] } } }", "/$defs/Hook/properties"),
+        ("alerts: { a: { zzz: 1 } }", "/$defs/Alert/properties"),
+        ("alerts: { a: { slack: { zzz: 1 } } }", "/$defs/Slack/properties"),
+        ("alerts: { a: { pagerduty: { zzz: 1 } } }", "/$defs/PagerDuty/properties"),
+        ("alerts: { a: { webhook: { zzz: 1 } } }", "/$defs/AlertWebhook/properties"),
         ("routes: [{ zzz: 1 }]", "/$defs/Route/properties"),
         ("routes: [{ match: { zzz: 1 } }]", "/$defs/Match/properties"),
     ];

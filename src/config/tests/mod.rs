@@ -5,6 +5,7 @@ mod examples;
 mod golden;
 mod model;
 mod robust;
+mod rollout;
 
 use std::path::{Path, PathBuf};
 

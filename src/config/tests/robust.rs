@@ -8,7 +8,7 @@ use super::{no_variables, parse, repository, with};
 use crate::config::{Snippet, load, parse as parse_bytes, read_file};
 
 fn examples() -> Vec<String> {
-    let names = ["quickstart", "edge", "sidecar", "canary"];
+    let names = ["quickstart", "edge", "sidecar", "canary", "rollout"];
     names.map(|name| std::fs::read_to_string(repository(&format!("conf/{name}.yaml"))).unwrap()).into()
 }
 
@@ -41,7 +41,7 @@ proptest! {
 
     #[test]
     fn a_damaged_example_gets_an_answer(
-        which in 0..4_usize,
+        which in 0..5_usize,
         edits in proptest::collection::vec((any::<prop::sample::Index>(), 0..4_u8, any::<u8>()), 1..8),
     ) {
         let mut content = examples()[which].clone().into_bytes();

@@ -246,3 +246,27 @@ fn an_override_is_read_from_the_file() {
     let choice = snapshot.services[0].chooser.choose(&Head(&[("x-version", "v2")]), String::new);
     assert_eq!((choice.version, choice.reason), (1, Reason::Override));
 }
+
+#[test]
+fn limits_of_checks_are_edges_of_new_versions_and_running_ones_keep_theirs() {
+    use std::time::Duration;
+    let shop = |limits: &[Duration], versions: &str| {
+        let check = |(at, limit): (usize, &Duration)| {
+            format!("{{ name: c{at}, duration: {{ max: {}ms }} }}", limit.as_millis())
+        };
+        let checks: Vec<String> = limits.iter().enumerate().map(check).collect();
+        config(&format!("versions: {{ {versions} }}, release: v1, rollout: {{ checks: [{}] }}", checks.join(", ")))
+    };
+    // As many as a file may name: none is left out.
+    let limits: Vec<Duration> = (1..=13).map(|n| Duration::from_millis(n * 7)).collect();
+    let (v1, v2) = ("v1: { endpoints: ['10.0.0.1:80'] }", "v2: { endpoints: ['10.0.0.2:80'] }");
+    let mut compiler = compiler();
+    let inputs = Inputs::default();
+    let first = compiler.compile(&shop(&limits, v1), &inputs, None).unwrap();
+    let edges = |snapshot: &Snapshot, at: usize| Arc::clone(snapshot.services[0].versions[at].series.edges());
+    assert!(limits.iter().all(|limit| edges(&first, 0).has(*limit)));
+    let new = [Duration::from_millis(333)];
+    let second = compiler.compile(&shop(&new, &format!("{v1}, {v2}")), &inputs, Some(&first)).unwrap();
+    assert_eq!((edges(&second, 0).has(new[0]), edges(&second, 1).has(new[0])), (false, true));
+    assert!(Arc::ptr_eq(&edges(&first, 0), &edges(&second, 0)));
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::*;
 use crate::model::{Name, Weight};
 use crate::telemetry::facts::{EndpointFact, Facts, WeightFact};
-use crate::telemetry::label::Outcome;
+use crate::telemetry::label::{Lane, Outcome};
 use crate::telemetry::recorder::Options;
 
 const MS: Duration = Duration::from_millis(1);
@@ -49,6 +49,8 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
             state: EndpointState::Drain,
         }],
     });
+    recorder.lanes().entered();
+    recorder.lanes().left(Lane::Express);
     recorder.lines_dropped().fetch_add(3, Ordering::Relaxed);
     (recorder, (route, open, idle, listener, connection))
 }
@@ -83,6 +85,8 @@ fn every_fact_has_its_sample() {
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="drain"} 1"#,
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="maint"} 0"#,
         r#"weir_drain_cut_total{service="shop",version="v1",kind="request"} 1"#,
+        r#"weir_lane_requests_total{lane="express"} 1"#,
+        r#"weir_lane_requests_total{lane="general"} 0"#,
         r#"weir_config_reloads_total{result="success"} 0"#,
         r#"weir_config_reloads_total{result="failure"} 1"#,
         "weir_config_last_reload_successful 0",

@@ -389,7 +389,21 @@ fn config(dir: &Path) -> PathBuf {
 
 fn fill(template: &str, dir: &Path) -> String {
     let dir = dir.to_str().expect("a UTF-8 path");
-    template.replace("{admin}", &format!("unix:{dir}/{ADMIN}")).replace("{dir}", dir)
+    let filled = template.replace("{admin}", &format!("unix:{dir}/{ADMIN}")).replace("{dir}", dir);
+    if express_lane() || filled.contains("runtime:") || !filled.contains("\nservices:") {
+        return filled;
+    }
+    filled.replacen("\nservices:", "\nruntime: { express_lane: false }\nservices:", 1)
+}
+
+/// Whether plain HTTP/1.1 takes the express lane, as it does unless `WEIR_TEST_LANE=general`: every story is told
+/// over both lanes.
+pub(crate) fn express_lane() -> bool {
+    match std::env::var("WEIR_TEST_LANE").as_deref() {
+        Ok("general") => false,
+        Ok("express") | Err(_) => true,
+        Ok(other) => panic!("WEIR_TEST_LANE is `{other}`; it can be `express` or `general`"),
+    }
 }
 
 const ADMIN: &str = "admin.sock";

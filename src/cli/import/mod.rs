@@ -1,0 +1,54 @@
+//! `weir import`: another program's configuration as Weir's, on stdout, with a comment wherever the two differ.
+//!
+//! Invariant: what is printed passes `weir check --offline`; the result is read back before it is shown.
+
+mod flagger;
+mod page;
+
+use std::io::Read;
+use std::path::Path;
+
+use super::arguments::ImportArguments;
+use super::failure::{Exit, Failure};
+use super::print;
+use crate::config::{self, Environment};
+
+/// `weir import flagger`.
+pub(super) fn flagger(arguments: &ImportArguments) -> Result<(), Failure> {
+    let stdin = arguments.file == Path::new("-");
+    let name = if stdin { "stdin".to_owned() } else { arguments.file.display().to_string() };
+    let documents = config::foreign(&name, &read(&arguments.file)?).map_err(|wrong| invalid(&wrong))?;
+    let yaml = flagger::convert(&documents)
+        .map_err(|wrong| Failure::new(Exit::CONFIGURATION, format!("{name}:{}: {}", wrong.line, wrong.what)))?;
+    verify(&yaml)?;
+    print(&yaml)
+}
+
+/// The content of the file; `-` is stdin.
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    if file != Path::new("-") {
+        return config::read_file(file).map_err(|wrong| invalid(&wrong));
+    }
+    let mut content = Vec::new();
+    // One byte more than is allowed, so that the reader of the content sees that it is too much.
+    let taken = std::io::stdin().take(config::MAX_FILE + 1).read_to_end(&mut content);
+    taken.map_err(|error| Failure::new(Exit::FAILURE, format!("stdin: {error}")))?;
+    if content.len() as u64 > config::MAX_FILE {
+        return Err(Failure::new(Exit::FAILURE, "stdin: more than a configuration file may have"));
+    }
+    Ok(content)
+}
+
+fn invalid(diagnostics: &config::Diagnostics) -> Failure {
+    Failure::new(Exit::CONFIGURATION, diagnostics.to_string())
+}
+
+/// Reads what was made back, as `weir check --offline` does.
+fn verify(yaml: &str) -> Result<(), Failure> {
+    let unset = |_: &str| None::<String>;
+    let environment: &dyn Environment = &unset;
+    config::parse(Path::new("weir.yaml"), yaml.as_bytes(), environment).map(drop).map_err(|faults| {
+        Failure::new(Exit::CONFIGURATION, format!("what this file says cannot be said to Weir: {faults}"))
+            .help("change the values that are named, in the file that is imported")
+    })
+}

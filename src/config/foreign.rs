@@ -1,0 +1,119 @@
+//! Other programs' YAML files, read with the same care as Weir's own: bounded, and every value knows its line.
+//!
+//! Nothing is substituted in them and nothing is known of what they mean; that is for who imports them.
+
+use super::diagnostic::Diagnostics;
+use super::problem::Problems;
+use super::yaml::{self, Node, Value};
+use super::{load, problem};
+
+/// A value of another program's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// The line on which it begins, from 1.
+    pub line: u32,
+    value: ForeignValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ForeignValue {
+    Null,
+    Text(String),
+    List(Vec<Foreign>),
+    Map(Vec<(String, Foreign)>),
+}
+
+impl Foreign {
+    /// The field of that name, if this has fields, it is there and it has a value.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Self> {
+        self.entries().iter().find(|(key, value)| key == name && !value.is_null()).map(|(_, value)| value)
+    }
+
+    /// What the single value says, as it is written; a number or a truth value is not told from a text.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            ForeignValue::Text(text) => Some(text),
+            ForeignValue::Null | ForeignValue::List(_) | ForeignValue::Map(_) => None,
+        }
+    }
+
+    /// The items, if it is a list.
+    #[must_use]
+    pub fn items(&self) -> Option<&[Self]> {
+        match &self.value {
+            ForeignValue::List(items) => Some(items),
+            ForeignValue::Null | ForeignValue::Text(_) | ForeignValue::Map(_) => None,
+        }
+    }
+
+    /// The fields, in the order of the file; none if it has no fields.
+    #[must_use]
+    pub fn entries(&self) -> &[(String, Self)] {
+        match &self.value {
+            ForeignValue::Map(entries) => entries,
+            ForeignValue::Null | ForeignValue::Text(_) | ForeignValue::List(_) => &[],
+        }
+    }
+
+    /// Whether there is nothing: `key:` without a value, or `null`.
+    #[must_use]
+    pub const fn is_null(&self) -> bool {
+        matches!(self.value, ForeignValue::Null)
+    }
+
+    /// Recursion is bounded by the depth of the tree.
+    fn of(node: &Node<'_>) -> Self {
+        let value = match &node.value {
+            Value::Null | Value::Broken(_) => ForeignValue::Null,
+            Value::Text(text) => ForeignValue::Text(text.text.clone().into_owned()),
+            Value::List(items) => ForeignValue::List(items.iter().map(Self::of).collect()),
+            Value::Map(entries) => {
+                let entry = |(key, node): &(yaml::Key<'_>, Node<'_>)| (key.text.clone().into_owned(), Self::of(node));
+                ForeignValue::Map(entries.iter().map(entry).collect())
+            }
+        };
+        Self { line: node.place.line, value }
+    }
+}
+
+/// The documents of another program's file, in order, empty ones left out. `file` is named in diagnostics.
+///
+/// # Errors
+/// What is wrong with its YAML, or that it is too large.
+pub fn foreign(file: &str, content: &[u8]) -> Result<Vec<Foreign>, Diagnostics> {
+    let source = load::decode(file, content)?;
+    match yaml::parse_all(source) {
+        Ok(nodes) => Ok(nodes.iter().map(Foreign::of).filter(|document| !document.is_null()).collect()),
+        Err(fault) => Err(one(*fault, file, source)),
+    }
+}
+
+fn one(fault: problem::Problem, file: &str, source: &str) -> Diagnostics {
+    let mut problems = Problems::default();
+    problems.push(fault);
+    problems.finish(file, source).unwrap_or_else(|| load::no_diagnostic(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_told_apart_and_keep_their_lines() {
+        let documents = foreign("x", b"---\na: 1\n---\n\n---\nb:\n  - c: ${D}\n    e:\n").unwrap();
+        let [first, second] = documents.as_slice() else { panic!("{documents:?}") };
+        assert_eq!(first.get("a").and_then(Foreign::text), Some("1"));
+        let items = second.get("b").and_then(Foreign::items).unwrap();
+        let inner = items[0].get("c").unwrap();
+        assert_eq!((inner.text(), inner.line), (Some("${D}"), 7));
+        assert_eq!(items[0].get("e"), None);
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_told_with_its_line() {
+        let faults = foreign("x", b"a: 1\n---\nb: [\n").unwrap_err();
+        assert!(faults.iter().all(|fault| fault.line >= 3), "{faults}");
+    }
+}

@@ -1,0 +1,301 @@
+//! The express lane: plain HTTP/1.1 from client to endpoint, in one lean loop over borrowed bytes.
+//!
+//! ```text
+//! wait for a head ─► guard ─ route ─ split ─► balance ─► pool or dial ─► relay ─► record ─┐
+//!   ▲   │ not plain: HTTP/2, an upgrade, HTTP/1.0, anything to be refused                 │
+//!   │   └──► the general lane, with the bytes as they came; the connection may come back  │
+//!   └─────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The decisions are those of the general lane, made by the same functions; what is different is only how bytes move.
+//! In steady state a request allocates nothing, sets no timer and wakes no other thread.
+//!
+//! Invariant: a request is handed over before anything of it was counted or sent.
+
+mod body;
+mod buffer;
+mod passage;
+mod relay;
+mod request;
+mod response;
+mod run;
+mod wait;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use self::body::{Body, Chunk};
+use self::buffer::Buffer;
+use self::passage::{Logged, Passage};
+use self::relay::Upload;
+use self::request::{Outward, Parsed};
+use self::response::Asked;
+use self::run::{Next, Request};
+use self::wait::{Alarm, Registered};
+use super::admission::{self, Decision};
+use super::message;
+use super::record::Gear;
+use super::transport::Transport;
+use crate::model::Name;
+use crate::snapshot::{ClientLimits, Current, Snapshot};
+use crate::telemetry::access_log::Text;
+use crate::traffic::guard::Framing;
+
+pub(super) use self::wait::wake_all;
+
+/// A client's connection on this lane.
+pub(super) struct Client {
+    transport: Transport,
+    input: Buffer,
+    alarm: Alarm,
+    peer: Option<IpAddr>,
+    tls: bool,
+    listener: Name,
+    _registered: Registered,
+}
+
+/// Why a connection leaves this lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// It is over.
+    Over,
+    /// It is over because a head took too long.
+    SlowHead,
+    /// What came is not for this lane.
+    Other,
+}
+
+/// What arrived of a request.
+enum Begun<'s> {
+    /// Not all of its head.
+    Part,
+    /// Something for the other lane.
+    Other,
+    /// One that this lane carries.
+    Request(Request<'s>),
+}
+
+/// What waiting for a head came to.
+enum Waited {
+    /// There are bytes that nobody looked at.
+    Bytes,
+    /// The client is gone, or was to go.
+    End,
+    /// It took too long over a head.
+    Late,
+}
+
+impl Client {
+    /// A connection whose client is at `peer`; `bytes` were read from it already.
+    pub(super) async fn new(
+        transport: Transport,
+        bytes: &[u8],
+        peer: Option<IpAddr>,
+        tls: bool,
+        listener: Name,
+    ) -> Self {
+        let mut input = Buffer::default();
+        if !bytes.is_empty() {
+            input.push(bytes);
+        }
+        let _registered = Registered::new().await;
+        Self { transport, input, alarm: Alarm::default(), peer, tls, listener, _registered }
+    }
+
+    /// The connection, and what was read from it and belongs to the next lane.
+    pub(super) fn into_parts(self) -> (Transport, Bytes) {
+        let bytes = Bytes::copy_from_slice(self.input.data());
+        (self.transport, bytes)
+    }
+
+    /// Serves requests until the connection ends or something comes that is not for this lane.
+    pub(super) async fn serve(&mut self, gear: &Gear) -> Exit {
+        let mut part = false;
+        let mut since = Instant::now();
+        loop {
+            if part || self.input.is_empty() {
+                let limits = gear.current.peek().client;
+                match poll_fn(|cx| self.poll_head(cx, gear, &mut since, &limits)).await {
+                    Waited::Bytes => {}
+                    Waited::End => {
+                        self.close().await;
+                        return Exit::Over;
+                    }
+                    Waited::Late => return Exit::SlowHead,
+                }
+            }
+            let local = Local::of(&gear.current);
+            let mut request = match self.begin(gear, &local.snapshot) {
+                Begun::Request(request) => request,
+                Begun::Part if self.input.has_room() => {
+                    part = true;
+                    continue;
+                }
+                Begun::Part | Begun::Other => return Exit::Other,
+            };
+            let next = self.run(&local.snapshot, &mut request).await;
+            since = request.passage.ended_at.unwrap_or_else(Instant::now);
+            drop(request);
+            match next {
+                Next::Request => {}
+                Next::Close => {
+                    self.close().await;
+                    return Exit::Over;
+                }
+                Next::Linger => {
+                    self.linger().await;
+                    return Exit::Over;
+                }
+                Next::Abort => return Exit::Over,
+            }
+            part = false;
+        }
+    }
+
+    /// Reads until there is something to look at. `since` is when waiting for a head began, or its first byte came.
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        gear: &Gear,
+        since: &mut Instant,
+        limits: &ClientLimits,
+    ) -> Poll<Waited> {
+        loop {
+            let before = self.input.len();
+            match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    let fresh = self.input.data().get(before..).unwrap_or_default();
+                    // A head ends with a line; without one there is nothing new to see.
+                    let look = memchr::memchr(b'\n', fresh).is_some() || !self.input.has_room();
+                    if before == 0 {
+                        *since = Instant::now();
+                    }
+                    if look {
+                        return Poll::Ready(Waited::Bytes);
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(Waited::End),
+                Poll::Pending if self.input.is_empty() => {
+                    if gear.ending.load(Ordering::Relaxed) {
+                        return Poll::Ready(Waited::End);
+                    }
+                    return self.alarm.poll(cx, *since + limits.keepalive).map(|()| Waited::End);
+                }
+                Poll::Pending => return self.alarm.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late),
+            }
+        }
+    }
+
+    /// Looks at what arrived and decides where it goes.
+    fn begin<'s>(&mut self, gear: &'s Gear, snapshot: &'s Snapshot) -> Begun<'s> {
+        let mut room = request::fields();
+        let (mut head, length) = match request::parse(self.input.data(), &mut room) {
+            Parsed::Head(head, length) => (head, length),
+            Parsed::Partial => return Begun::Part,
+            Parsed::Other => return Begun::Other,
+        };
+        if !head.is_plain() {
+            return Begun::Other;
+        }
+        let trusted = snapshot.trusts(self.peer);
+        head.client = self.peer;
+        if trusted {
+            head.client = admission::forwarded_client(&head).or(self.peer);
+        }
+        let Ok(decision) = admission::decide(&head, snapshot) else { return Begun::Other };
+        let too_large = decision.is_too_large(snapshot);
+        let Decision { admitted, route } = decision;
+        let service = &*route.service;
+        if !service.speaks_http1 || too_large || admitted.upgrade.is_some() || admitted.expect_continue {
+            return Begun::Other;
+        }
+        let choice = service.chooser.choose(&head, message::random_token);
+        let Some(version) = service.versions.get(choice.version) else { return Begun::Other };
+        let token = message::token();
+        let made = str::from_utf8(&token).unwrap_or_default();
+        let request_id = admission::given_request_id(&head, trusted).unwrap_or(made);
+        let logged = gear.access_log.enabled().then(|| {
+            Box::new(Logged {
+                head: admission::logged_head(&head),
+                request_id: Text::word(request_id.as_bytes()),
+                listener: self.listener.clone(),
+                client: head.client,
+            })
+        });
+        let passage = Passage::enter(gear, route, (choice.version, version), choice.reason, logged);
+        let mut out = Buffer::default();
+        let outward = Outward {
+            peer: self.peer,
+            trusted,
+            tls: self.tls,
+            target: &admitted.target,
+            authority: admitted.authority,
+            host: service.host.as_deref(),
+            request_id,
+            framing: admitted.framing,
+        };
+        request::write(&head, &outward, &mut out);
+        let body = match admitted.framing {
+            Framing::Length(length) => Body::of_length(length),
+            Framing::Chunked => Body::Chunked(Chunk::Size),
+            Framing::None | Framing::Frames { .. } => Body::Done,
+        };
+        let request = Request {
+            passage,
+            upload: Upload::new(out, body, head.is_idempotent(), service.body_limit(snapshot)),
+            asked: Asked { head_only: head.method == "HEAD", grpc: head.is_grpc() },
+            closes: head.closes(),
+            available: choice.available,
+            idempotent: head.is_idempotent(),
+            key: choice.key,
+            new_key: choice.new_key,
+        };
+        self.input.consume(length);
+        Begun::Request(request)
+    }
+
+    /// Ends the connection in order, without waiting for a client that does not read.
+    async fn close(&mut self) {
+        poll_fn(|cx| {
+            // What cannot be sent at once is not waited for: everything that mattered was flushed before.
+            let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// What a worker's requests read, shared inside the worker only: counting references to the snapshot itself would
+/// make all workers write to one place.
+struct Local {
+    snapshot: Arc<Snapshot>,
+}
+
+thread_local! {
+    static LOCAL: RefCell<Option<Arc<Local>>> = const { RefCell::new(None) };
+}
+
+impl Local {
+    /// The snapshot of this moment, to be held for as long as a request needs it.
+    fn of(current: &Current) -> Arc<Self> {
+        let newest = current.peek();
+        LOCAL.with_borrow_mut(|kept| match kept {
+            Some(local) if Arc::ptr_eq(&local.snapshot, &newest) => Arc::clone(local),
+            _ => Arc::clone(kept.insert(Arc::new(Self { snapshot: Arc::clone(&newest) }))),
+        })
+    }
+}
+
+/// Lets go of a snapshot that was replaced, also where no request comes.
+pub(super) fn forget_old(current: &Current) {
+    LOCAL.with_borrow_mut(|kept| kept.take_if(|local| !Arc::ptr_eq(&local.snapshot, &current.peek())));
+}

@@ -1,0 +1,461 @@
+//! One request to its endpoint and its response back: both directions at once, in one task, with bounded memory.
+//!
+//! ```text
+//! client ─► input ─► body ─► out ─► endpoint        upload: the head and as much body as fits leave together
+//! client ◄─ out ◄─ body ◄─ input ◄─ endpoint        download: likewise
+//! ```
+//!
+//! Small messages are gathered in `out` and leave in one write. Where the framing stays the same, what does not fit
+//! is written from where it was read.
+//!
+//! Invariant: no byte is read for which there is no room, so a slow reader slows its writer.
+
+use std::fmt::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::body::{Body, Chunk, Malformed, Piece};
+use super::buffer::{Buffer, LARGE, SIZE};
+use super::passage::Passage;
+use super::response::{self, Asked, Inward, MAX_HEAD, Parsed};
+use super::wait::Alarm;
+use crate::drain::{Ledger, Ticket};
+use crate::proxy::exchange::{End, GRACE};
+use crate::proxy::failure::{BAD_REQUEST, BODY_TOO_LARGE, Failure, PROTOCOL, RESET};
+use crate::proxy::general::MAX_INFORMATIONAL;
+use crate::proxy::pool::Line;
+use crate::proxy::transport::Transport;
+use crate::proxy::upstream::Lease;
+use crate::snapshot::{ClientLimits, Timeouts};
+use crate::traffic::Refusal;
+
+/// Why an exchange did not come to its regular end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The client went away.
+    ClientGone,
+    /// The request's body is not what it may be.
+    Client(Refusal),
+    /// The endpoint is to blame.
+    Endpoint(Failure),
+    /// It was ended from outside.
+    Ended(End),
+}
+
+/// What is gathered before it is written; a chunk's framing fits into the rest of a buffer.
+const GATHERED: usize = SIZE - 64;
+
+/// What a request may be sent again with.
+const REPLAYED: usize = LARGE - SIZE;
+
+/// The request on its way.
+pub(super) struct Upload {
+    /// What is to be written: the head, and body after it.
+    pub(super) out: Buffer,
+    pub(super) body: Body,
+    chunked: bool,
+    /// All that was sent so far is kept in `out`.
+    replayable: bool,
+    complete: bool,
+    /// It took more than one write, so the endpoint could answer before it had all.
+    split: bool,
+    /// The endpoint takes no more; it may have answered.
+    refused: bool,
+    /// The largest body that is passed on.
+    limit: Option<u64>,
+}
+
+impl Upload {
+    /// A request whose head is in `out`.
+    pub(super) fn new(mut out: Buffer, body: Body, idempotent: bool, limit: Option<u64>) -> Self {
+        out.keep(idempotent);
+        let chunked = matches!(body, Body::Chunked(_));
+        Self { out, body, chunked, replayable: idempotent, complete: false, split: false, refused: false, limit }
+    }
+
+    /// Whether all of the request was written.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Prepares to send the request again, if all of it that was sent is still there.
+    pub(super) fn replay(&mut self) -> bool {
+        if self.replayable {
+            self.out.rewind();
+            (self.complete, self.split, self.refused) = (false, false, false);
+        }
+        self.replayable
+    }
+}
+
+/// The response on its way.
+#[derive(Default)]
+pub(super) struct Download {
+    input: Buffer,
+    out: Buffer,
+    body: Option<Body>,
+    chunked: bool,
+    informational: u8,
+    /// The endpoint sent something.
+    pub(super) begun: bool,
+    /// The endpoint's connection ends with this response.
+    pub(super) closes: bool,
+    /// The client's connection ends with this response: it was told so.
+    pub(super) closes_client: bool,
+}
+
+impl Download {
+    /// Whether the response ended exactly where its framing says.
+    pub(super) fn ended_exactly(&self) -> bool {
+        self.body == Some(Body::Done) && self.input.is_empty()
+    }
+}
+
+/// What an exchange works with.
+pub(super) struct Relay<'a, 's> {
+    pub(super) client: &'a mut Transport,
+    /// What the client sent and nobody read.
+    pub(super) input: &'a mut Buffer,
+    pub(super) alarm: &'a mut Alarm,
+    pub(super) line: &'a mut Line,
+    pub(super) lease: &'a Lease,
+    pub(super) upload: &'a mut Upload,
+    pub(super) download: &'a mut Download,
+    pub(super) passage: &'a mut Passage<'s>,
+    pub(super) ticket: &'a mut Ticket<&'s Ledger>,
+    pub(super) asked: Asked,
+    pub(super) inward: Inward<'a>,
+    pub(super) timeouts: Timeouts,
+    pub(super) limits: ClientLimits,
+    /// When this attempt began.
+    pub(super) began: Instant,
+    /// The time, if it was read in this turn.
+    pub(super) now: Option<Instant>,
+    /// When something moved last.
+    pub(super) active: Instant,
+    pub(super) moved: bool,
+    /// The client does not take what was written.
+    pub(super) client_blocked: bool,
+    /// The endpoint does not take what was written.
+    pub(super) line_blocked: bool,
+}
+
+impl Relay<'_, '_> {
+    /// Carries both directions until the response is with the client.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let uploaded = self.poll_upload(cx)?.is_ready();
+        let downloaded = self.poll_download(cx)?;
+        if downloaded.is_ready() {
+            self.passage.ended_at = Some(self.now());
+            return Poll::Ready(Ok(()));
+        }
+        if uploaded {
+            self.watch_client(cx)?;
+        }
+        if std::mem::take(&mut self.moved) {
+            self.active = self.now();
+        }
+        let due = self.due(cx);
+        self.now = None;
+        match due {
+            Some(broken) => Poll::Ready(Err(broken)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The time of this turn, read once.
+    fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        if self.upload.complete || self.upload.refused {
+            return Poll::Ready(Ok(()));
+        }
+        self.line_blocked = false;
+        loop {
+            self.gather_upload()?;
+            let upload = &mut *self.upload;
+            let written = if upload.out.is_empty() {
+                let Piece { framing, data } = upload.body.next(self.input.data()).map_err(|Malformed| BAD_BODY)?;
+                self.input.consume(framing);
+                if data == 0 {
+                    None
+                } else {
+                    let bytes = self.input.data().get(..data).unwrap_or_default();
+                    let written = Pin::new(&mut *self.line).poll_write(cx, bytes);
+                    if let Poll::Ready(Ok(n)) = written {
+                        self.input.consume(n);
+                        upload.body.took(n);
+                        self.passage.bytes_in += n as u64;
+                        upload.replayable = false;
+                    }
+                    Some(written)
+                }
+            } else {
+                let written = Pin::new(&mut *self.line).poll_write(cx, upload.out.data());
+                if let Poll::Ready(Ok(n)) = written {
+                    upload.out.consume(n);
+                    upload.out.rest();
+                }
+                Some(written)
+            };
+            match written {
+                Some(Poll::Ready(Ok(n))) if n > 0 => {
+                    upload.split |= !upload.out.is_empty() || !upload.body.is_done();
+                    self.moved = true;
+                }
+                Some(Poll::Ready(_)) => {
+                    // What it says about that may be on its way.
+                    upload.refused = true;
+                    return Poll::Ready(Ok(()));
+                }
+                Some(Poll::Pending) => {
+                    self.line_blocked = true;
+                    return Poll::Pending;
+                }
+                None => {
+                    if Pin::new(&mut *self.line).poll_flush(cx).is_pending() {
+                        self.line_blocked = true;
+                        return Poll::Pending;
+                    }
+                    if upload.body.is_done() {
+                        upload.complete = true;
+                        self.download.closes |= upload.split && self.lease.has_unread();
+                        self.moved = true;
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.input.grow(upload.body.ahead());
+                    match ready!(self.input.poll_fill(cx, Pin::new(&mut *self.client))) {
+                        Ok(n) if n > 0 => self.moved = true,
+                        _ => return Poll::Ready(Err(Broken::ClientGone)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves body into `out` where it joins what is there, gets another framing, or may be sent again.
+    fn gather_upload(&mut self) -> Result<(), Broken> {
+        let upload = &mut *self.upload;
+        while !upload.body.is_done() && upload.out.len() < GATHERED {
+            if upload.out.is_empty() && !upload.chunked && !upload.replayable {
+                return Ok(());
+            }
+            let moved = gather(&mut upload.body, self.input, &mut upload.out, upload.chunked);
+            let moved = moved.map_err(|Malformed| BAD_BODY)?;
+            self.passage.bytes_in += moved as u64;
+            if upload.limit.is_some_and(|limit| self.passage.bytes_in > limit) {
+                return Err(Broken::Client(BODY_TOO_LARGE));
+            }
+            if moved == 0 {
+                break;
+            }
+        }
+        if upload.out.size() > REPLAYED {
+            upload.replayable = false;
+            upload.out.keep(false);
+        }
+        Ok(())
+    }
+
+    fn poll_download(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.client_blocked = false;
+        loop {
+            self.gather_download()?;
+            let download = &mut *self.download;
+            let written = if !download.out.is_empty() {
+                let written = Pin::new(&mut *self.client).poll_write(cx, download.out.data());
+                if let Poll::Ready(Ok(n)) = written {
+                    download.out.consume(n);
+                }
+                Some(written)
+            } else if let Some(body) = &mut download.body
+                && !download.chunked
+            {
+                let Piece { framing, data } = body.next(download.input.data()).map_err(|Malformed| BAD_ANSWER)?;
+                download.input.consume(framing);
+                if data == 0 {
+                    None
+                } else {
+                    let bytes = download.input.data().get(..data).unwrap_or_default();
+                    let written = Pin::new(&mut *self.client).poll_write(cx, bytes);
+                    if let Poll::Ready(Ok(n)) = written {
+                        download.input.consume(n);
+                        body.took(n);
+                        self.passage.bytes_out += n as u64;
+                    }
+                    Some(written)
+                }
+            } else {
+                None
+            };
+            match written {
+                Some(Poll::Ready(Ok(n))) if n > 0 => {
+                    self.moved = true;
+                    continue;
+                }
+                Some(Poll::Ready(_)) => return Poll::Ready(Err(Broken::ClientGone)),
+                Some(Poll::Pending) => {
+                    self.client_blocked = true;
+                    return Poll::Pending;
+                }
+                None => {}
+            }
+            if Pin::new(&mut *self.client).poll_flush(cx).is_pending() {
+                self.client_blocked = true;
+                return Poll::Pending;
+            }
+            if download.body == Some(Body::Done) {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_answer(cx))?;
+        }
+    }
+
+    /// Reads more of the response.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let download = &mut *self.download;
+        match download.body {
+            None if !download.input.has_room() => download.input.grow(MAX_HEAD),
+            Some(body) => download.input.grow(body.ahead()),
+            None => {}
+        }
+        match ready!(download.input.poll_fill(cx, Pin::new(&mut *self.line))) {
+            Ok(n) if n > 0 => {
+                download.begun = true;
+                self.moved = true;
+                Poll::Ready(Ok(()))
+            }
+            Ok(_) if download.body == Some(Body::UntilClose) => {
+                download.body = Some(Body::Done);
+                download.out.push(b"0\r\n\r\n");
+                Poll::Ready(Ok(()))
+            }
+            _ => Poll::Ready(Err(Broken::Endpoint(RESET))),
+        }
+    }
+
+    /// Moves what the endpoint sent into `out`: heads, and body where it joins what is there or gets another framing.
+    fn gather_download(&mut self) -> Result<(), Broken> {
+        while self.download.body.is_none() && !self.download.input.is_empty() {
+            let early = !self.upload.complete;
+            let close = self.inward.close || early || self.passage.is_leaving();
+            let inward = Inward { close, ..self.inward };
+            let download = &mut *self.download;
+            match response::pass(download.input.data(), self.asked, &inward, &mut download.out) {
+                Parsed::Partial => return Ok(()),
+                Parsed::Invalid => return Err(BAD_ANSWER),
+                Parsed::Informational(length) => {
+                    download.input.consume(length);
+                    download.informational += 1;
+                    if download.informational > MAX_INFORMATIONAL {
+                        return Err(BAD_ANSWER);
+                    }
+                }
+                Parsed::Final(answer, length) => {
+                    download.input.consume(length);
+                    download.body = Some(answer.body);
+                    download.chunked = matches!(answer.body, Body::Chunked(_) | Body::UntilClose);
+                    // The endpoint may take the rest of an unfinished request for the next one.
+                    download.closes |= answer.closes || early;
+                    download.closes_client = close;
+                    self.ticket.becomes(answer.kind);
+                    let now = self.now();
+                    self.passage.answered(answer.status, answer.kind, self.began, now);
+                }
+            }
+        }
+        let download = &mut *self.download;
+        let Some(body) = &mut download.body else { return Ok(()) };
+        while !body.is_done() && download.out.len() < GATHERED && (download.chunked || !download.out.is_empty()) {
+            let moved = gather(body, &mut download.input, &mut download.out, download.chunked);
+            let moved = moved.map_err(|Malformed| BAD_ANSWER)?;
+            self.passage.bytes_out += moved as u64;
+            if moved == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The client has nothing to say until it has its answer; if it goes, nobody waits for one.
+    fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        while self.input.has_room() {
+            match self.input.poll_fill(cx, Pin::new(&mut *self.client)) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(_) => return Err(Broken::ClientGone),
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the exchange must end now, if it must.
+    fn due(&mut self, cx: &mut Context<'_>) -> Option<Broken> {
+        if self.passage.is_cut() || self.ticket.is_due() {
+            self.ticket.count_cut();
+            return Some(Broken::Ended(End::Cut));
+        }
+        let idle = self.timeouts.idle;
+        let (limit, broken) = if self.client_blocked {
+            (self.limits.write_timeout, Broken::ClientGone)
+        } else if self.download.body.is_some() {
+            if self.passage.kind.is_stream() {
+                return None;
+            }
+            (idle, Broken::Ended(End::Idle))
+        } else if self.upload.complete || self.upload.refused {
+            (self.timeouts.first_byte, Broken::Ended(End::FirstByte))
+        } else if self.line_blocked {
+            (idle, Broken::Ended(End::Idle))
+        } else {
+            (idle + GRACE, Broken::Ended(End::Upload))
+        };
+        self.alarm.poll(cx, self.active + limit).is_ready().then_some(broken)
+    }
+}
+
+const BAD_BODY: Broken = Broken::Client(BAD_REQUEST);
+const BAD_ANSWER: Broken = Broken::Endpoint(PROTOCOL);
+
+impl Body {
+    /// How much is worth reading at once.
+    fn ahead(self) -> usize {
+        match self {
+            Self::Length(left) | Self::Chunked(Chunk::Data(left)) => usize::try_from(left).unwrap_or(LARGE).min(LARGE),
+            Self::Done | Self::Chunked(_) | Self::UntilClose => 0,
+        }
+    }
+}
+
+/// Moves one piece of a body from `input` to `out`, framed anew if `chunked`; how many bytes of it.
+fn gather(body: &mut Body, input: &mut Buffer, out: &mut Buffer, chunked: bool) -> Result<usize, Malformed> {
+    let Piece { framing, data } = body.next(input.data())?;
+    input.consume(framing);
+    let data = data.min(GATHERED.saturating_sub(out.len()));
+    if data > 0 {
+        if chunked {
+            // Writing to a buffer cannot fail.
+            let _ = write!(out, "{data:x}\r\n");
+        }
+        out.push(input.data().get(..data).unwrap_or_default());
+        input.consume(data);
+        body.took(data);
+        if chunked {
+            out.push(b"\r\n");
+        }
+        // The end of a chunk, which may be the last, is often there too.
+        if matches!(body, Body::Chunked(Chunk::End)) {
+            let Piece { framing, .. } = body.next(input.data())?;
+            input.consume(framing);
+        }
+    }
+    if chunked && body.is_done() {
+        out.push(b"0\r\n\r\n");
+    }
+    Ok(data)
+}

@@ -1,0 +1,346 @@
+//! A response's head on the express lane: read from the endpoint, written anew for the client; and answers of our
+//! own.
+
+use std::cell::RefCell;
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use httparse::ParserConfig;
+
+use super::body::{Body, Chunk};
+use super::buffer::Buffer;
+use super::request::{self, push};
+use crate::drain::Kind;
+use crate::proxy::message;
+use crate::snapshot::AffinityCookie;
+use crate::traffic::Refusal;
+
+/// The largest response head that is passed on, in bytes.
+pub(super) const MAX_HEAD: usize = 64 * 1024;
+
+/// What is known of the request when its response comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// By `HEAD`, which is answered without body.
+    pub(super) head_only: bool,
+    /// By a gRPC call.
+    pub(super) grpc: bool,
+}
+
+/// A response's head.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Body,
+    pub(super) kind: Kind,
+    /// The endpoint ends its connection after it, or might.
+    pub(super) closes: bool,
+}
+
+/// What the client is told beside what the endpoint wrote.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inward<'a> {
+    /// The client's connection ends after this response.
+    pub(super) close: bool,
+    /// The cookie that gives the client its affinity key.
+    pub(super) cookie: Option<(&'a AffinityCookie, &'a str)>,
+    pub(super) tls: bool,
+}
+
+/// What the bytes that arrived are.
+#[derive(Debug)]
+pub(super) enum Parsed {
+    /// The beginning of a head.
+    Partial,
+    /// An informational head of so many bytes; it was written as it came.
+    Informational(usize),
+    /// The final head, of so many bytes; it was written.
+    Final(Answer, usize),
+    /// No valid response.
+    Invalid,
+}
+
+/// Reads a head and writes what the client gets to `out`.
+pub(super) fn pass(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Buffer) -> Parsed {
+    let mut room = request::fields();
+    let mut response = httparse::Response::new(&mut []);
+    let length = match ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut room) {
+        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Parsed::Partial,
+        _ => return Parsed::Invalid,
+    };
+    let (Some(status), Some(version)) = (response.code, response.version) else { return Parsed::Invalid };
+    let reason = response.reason.unwrap_or_default();
+    let fields = &*response.headers;
+    if status == 101 || status < 100 {
+        return Parsed::Invalid;
+    }
+    if status < 200 {
+        write_status(status, reason, out);
+        fields.iter().for_each(|field| push(out, field.name, field.value));
+        out.push(b"\r\n");
+        return Parsed::Informational(length);
+    }
+    let Some(found) = Found::among(fields) else { return Parsed::Invalid };
+    let bodiless = asked.head_only || matches!(status, 204 | 304);
+    let body = if bodiless {
+        Body::Done
+    } else if found.chunked {
+        Body::Chunked(Chunk::Size)
+    } else {
+        found.length.map_or(Body::UntilClose, Body::of_length)
+    };
+    write_status(status, reason, out);
+    for field in fields {
+        if !found.ends_here(field) {
+            push(out, field.name, field.value);
+        }
+    }
+    finish(&found, body, inward, out);
+    let kind = match found.event_stream {
+        true => Kind::Sse,
+        false if asked.grpc => Kind::Grpc,
+        false => Kind::Request,
+    };
+    let unsure = found.chunked && found.length.is_some();
+    let closes = version != 1 || found.close || unsure || body == Body::UntilClose;
+    Parsed::Final(Answer { status, body, kind, closes }, length)
+}
+
+fn write_status(status: u16, reason: &str, out: &mut Buffer) {
+    // Writing to a buffer cannot fail.
+    let _ = write!(out, "HTTP/1.1 {status} {reason}\r\n");
+}
+
+/// The end of a final head: what we add.
+fn finish(found: &Found<'_>, body: Body, inward: &Inward<'_>, out: &mut Buffer) {
+    if matches!(body, Body::Chunked(_) | Body::UntilClose) {
+        out.push(b"transfer-encoding: chunked\r\n");
+    }
+    if !found.date {
+        write_date(out);
+    }
+    if let Some((cookie, key)) = inward.cookie {
+        let value = message::affinity_cookie(&cookie.name, key, cookie.max_age, inward.tls);
+        push(out, "set-cookie", value.as_bytes());
+    }
+    out.push(if inward.close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
+}
+
+/// What the fields of a final head say about the message and the connection.
+#[derive(Default)]
+struct Found<'b> {
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    date: bool,
+    event_stream: bool,
+    /// A `Connection` value that names fields.
+    nominates: Option<&'b [u8]>,
+}
+
+impl<'b> Found<'b> {
+    /// None if the framing is not valid.
+    fn among(fields: &[httparse::Header<'b>]) -> Option<Self> {
+        let mut found = Self::default();
+        for field in fields {
+            let is = |word: &str| field.name.eq_ignore_ascii_case(word);
+            match field.name.len() {
+                4 if is("date") => found.date = true,
+                10 if is("connection") => {
+                    for token in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                        if token.eq_ignore_ascii_case(b"close") {
+                            found.close = true;
+                        } else if !token.eq_ignore_ascii_case(b"keep-alive") && !token.is_empty() {
+                            // Two such fields are one too many for a name list; the rest is not worth a guess.
+                            if found.nominates.replace(field.value).is_some_and(|other| other != field.value) {
+                                return None;
+                            }
+                        }
+                    }
+                }
+                12 if is("content-type") => {
+                    let start = field.value.get(.."text/event-stream".len());
+                    found.event_stream = start.is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
+                }
+                14 if is("content-length") => {
+                    let length = length(field.value)?;
+                    if found.length.replace(length).is_some_and(|other| other != length) {
+                        return None;
+                    }
+                }
+                17 if is("transfer-encoding") => {
+                    if found.chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
+                        return None;
+                    }
+                    found.chunked = true;
+                }
+                _ => {}
+            }
+        }
+        Some(found)
+    }
+
+    /// Whether a field concerns only the connection to the endpoint (RFC 9110 §7.6.1).
+    fn ends_here(&self, field: &httparse::Header<'_>) -> bool {
+        let is = |word: &str| field.name.eq_ignore_ascii_case(word);
+        let hop_by_hop = match field.name.len() {
+            7 => is("upgrade"),
+            10 => is("connection") || is("keep-alive"),
+            14 => self.chunked && is("content-length"),
+            16 => is("proxy-connection"),
+            17 => is("transfer-encoding"),
+            _ => false,
+        };
+        let nominated = |names: &[u8]| {
+            names.split(|byte| *byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(field.name.as_bytes()))
+        };
+        hop_by_hop || (!is("content-length") && self.nominates.is_some_and(nominated))
+    }
+}
+
+/// The length in a `Content-Length`; a list of equal ones counts as one (RFC 9110 §8.6).
+fn length(value: &[u8]) -> Option<u64> {
+    let mut all = value.split(|byte| *byte == b',').map(|one| {
+        let digits = one.trim_ascii();
+        let digits = str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|text| text.parse::<u64>().ok())
+    });
+    let first = all.next()??;
+    all.all(|other| other == Some(first)).then_some(first)
+}
+
+/// Writes an answer of our own, and announces the end of the connection if `close`.
+pub(super) fn write_refusal(refusal: Refusal, head_only: bool, close: bool, out: &mut Buffer) {
+    let Refusal { status, cause, text, .. } = refusal;
+    let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    write_status(status, reason.unwrap_or_default(), out);
+    // As many bytes as `{status} {text}\n`.
+    let length = 3 + 1 + text.len() + 1;
+    let _ = write!(
+        out,
+        "content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\ncache-control: no-store\r\n\
+         weir-error: {cause}\r\n"
+    );
+    write_date(out);
+    out.push(if close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
+    if !head_only {
+        let _ = writeln!(out, "{status} {text}");
+    }
+}
+
+/// Writes the `Date` (RFC 9110 §6.6.1), which is made once a second.
+fn write_date(out: &mut Buffer) {
+    thread_local! {
+        static MADE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    MADE.with_borrow_mut(|(second, text)| {
+        if *second != now || text.is_empty() {
+            text.clear();
+            let date = httpdate::HttpDate::from(SystemTime::UNIX_EPOCH + Duration::from_secs(now));
+            let _ = write!(text, "date: {date}\r\n");
+            *second = now;
+        }
+        out.push(text.as_bytes());
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: Asked = Asked { head_only: false, grpc: false };
+    const KEEP: Inward<'_> = Inward { close: false, cookie: None, tls: false };
+
+    fn passed(head: &str, asked: Asked) -> (Parsed, String) {
+        let mut out = Buffer::default();
+        let parsed = pass(head.as_bytes(), asked, &KEEP, &mut out);
+        (parsed, String::from_utf8(out.data().to_vec()).unwrap())
+    }
+
+    fn answer(head: &str) -> Answer {
+        match passed(head, ASKED).0 {
+            Parsed::Final(answer, length) => {
+                assert_eq!(length, head.len());
+                answer
+            }
+            other => panic!("{head}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn framing_is_that_of_the_rfc() {
+        let body = |fields: &str| answer(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).body;
+        assert_eq!(body("Content-Length: 5\r\n"), Body::Length(5));
+        assert_eq!(body("Content-Length: 0\r\n"), Body::Done);
+        assert_eq!(body("Content-Length: 5, 5\r\ncontent-length: 5\r\n"), Body::Length(5));
+        assert_eq!(body("Transfer-Encoding: chunked\r\n"), Body::Chunked(Chunk::Size));
+        assert_eq!(body("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), Body::Chunked(Chunk::Size));
+        assert_eq!(body(""), Body::UntilClose);
+        assert_eq!(answer("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n").body, Body::Done);
+        for bad in [
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: 5 5\r\n",
+            "Content-Length: \r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\n{bad}\r\n");
+            assert!(matches!(passed(&head, ASKED).0, Parsed::Invalid), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_might_end_is_known() {
+        let closes = |head: &str| answer(head).closes;
+        assert!(!closes("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"));
+        assert!(!closes("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        assert!(closes("HTTP/1.1 200 OK\r\nConnection: Keep-Alive, Close\r\nContent-Length: 5\r\n\r\n"));
+        assert!(closes("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n"));
+        assert!(closes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"));
+        assert!(closes("HTTP/1.1 200 OK\r\n\r\n"));
+    }
+
+    #[test]
+    fn what_concerns_the_endpoints_connection_ends_here() {
+        let head = "HTTP/1.1 200 Fine\r\nConnection: close, X-Secret\r\nx-secret: 1\r\nKeep-Alive: timeout=5\r\n\
+            Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\nA: b\r\n\r\n";
+        let (_, written) = passed(head, ASKED);
+        assert_eq!(
+            written,
+            "HTTP/1.1 200 Fine\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nA: b\r\ntransfer-encoding: chunked\r\n\
+             connection: keep-alive\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn the_answer_to_head_keeps_its_length_and_has_no_body() {
+        let asked = Asked { head_only: true, ..ASKED };
+        let (parsed, written) = passed("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", asked);
+        assert!(matches!(parsed, Parsed::Final(Answer { body: Body::Done, .. }, _)), "{parsed:?}");
+        assert!(written.contains("Content-Length: 5\r\n"), "{written}");
+    }
+
+    #[test]
+    fn an_informational_head_is_passed_and_a_switch_of_protocols_is_not() {
+        let (parsed, written) = passed("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200", ASKED);
+        assert!(matches!(parsed, Parsed::Informational(40)), "{parsed:?}");
+        assert_eq!(written, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+        assert!(matches!(passed("HTTP/1.1 101 Switching\r\n\r\n", ASKED).0, Parsed::Invalid));
+        assert!(matches!(passed("SSH-2.0-x\r\n\r\n", ASKED).0, Parsed::Invalid));
+        assert!(matches!(passed("HTTP/1.1 200 OK\r\nA:", ASKED).0, Parsed::Partial));
+    }
+
+    #[test]
+    fn an_answer_of_our_own_has_the_length_that_it_says() {
+        let refusal = Refusal { status: 503, cause: "no_endpoint", text: "no endpoint", close: false };
+        let mut out = Buffer::default();
+        write_refusal(refusal, false, true, &mut out);
+        let text = String::from_utf8(out.data().to_vec()).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{text}");
+        assert!(head.contains("weir-error: no_endpoint") && head.contains("connection: close"), "{text}");
+    }
+}

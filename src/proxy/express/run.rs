@@ -1,0 +1,286 @@
+//! One request of the express lane after its version is chosen: endpoint, connection, relay, and what to do when
+//! that fails. The rules for trying again are those of the general lane.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::Client;
+use super::buffer::Buffer;
+use super::passage::Passage;
+use super::relay::{Broken, Download, Relay, Upload};
+use super::response::{Asked, Inward, write_refusal};
+use crate::proxy::exchange::End;
+use crate::proxy::failure::{DRAINED, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT};
+use crate::proxy::general::BODY_DRAIN;
+use crate::proxy::pool::{self, Line};
+use crate::proxy::upstream::{self, Lease};
+use crate::snapshot::{Endpoint, Snapshot, Timeouts};
+use crate::telemetry::RetryReason;
+use crate::traffic::Refusal;
+
+/// A request that this lane carries.
+pub(super) struct Request<'s> {
+    pub(super) passage: Passage<'s>,
+    pub(super) upload: Upload,
+    pub(super) asked: Asked,
+    /// The client ends its connection after the answer.
+    pub(super) closes: bool,
+    /// An endpoint of the version takes requests.
+    pub(super) available: bool,
+    pub(super) idempotent: bool,
+    /// The client's affinity key, hashed: it also keeps the client on one endpoint.
+    pub(super) key: Option<u64>,
+    /// A key made for this client, to be set as a cookie.
+    pub(super) new_key: Option<String>,
+}
+
+/// What becomes of the client's connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another request.
+    Request,
+    /// It ends.
+    Close,
+    /// It ends, but the client still sends: closing at once would take the answer from it.
+    Linger,
+    /// It ends without a word, which tells the client that its response is not complete.
+    Abort,
+}
+
+/// A connection to an endpoint while a request uses it.
+struct Held {
+    line: Line,
+    lease: Lease,
+    reused: bool,
+    /// Where it belongs in the pool.
+    key: u64,
+}
+
+/// What was tried so far.
+#[derive(Default)]
+struct Tries {
+    connect: bool,
+    reused: bool,
+    /// Why the last attempt failed.
+    failed: Option<Refusal>,
+}
+
+impl Client {
+    /// Carries a request to an endpoint of its version and the response back.
+    pub(super) async fn run(&mut self, snapshot: &Snapshot, request: &mut Request<'_>) -> Next {
+        let version = request.passage.version;
+        let timeouts = request.passage.route.service.timeouts;
+        if !request.available {
+            version.series.upstream_error(NO_ENDPOINT.kind);
+            return self.refuse(request, NO_ENDPOINT.refusal, false).await;
+        }
+        let mut tries = Tries::default();
+        // When the attempt began.
+        let mut began = request.passage.began;
+        loop {
+            let load =
+                |at: usize| version.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight());
+            let picked = version.balancer.pick(load, &request.passage.tried, request.key);
+            let Some((at, endpoint)) = picked.and_then(|at| Some((at, version.endpoints.get(at)?))) else {
+                version.series.upstream_error(NO_ENDPOINT.kind);
+                let refusal = tries.failed.unwrap_or(NO_ENDPOINT.refusal);
+                return self.refuse(request, refusal, true).await;
+            };
+            request.passage.endpoint = Some(endpoint);
+            let mut ticket = endpoint.live.ledger.enter_borrowed();
+            let mut held = match hold(endpoint, &timeouts, tries.reused, began).await {
+                Ok(held) => held,
+                Err(failure) => {
+                    version.series.upstream_error(failure.kind);
+                    tries.failed = Some(failure.refusal);
+                    request.passage.tried.insert(at);
+                    let again = version.balancer.pick(load, &request.passage.tried, request.key).is_some();
+                    if tries.connect || !again {
+                        return self.refuse(request, failure.refusal, true).await;
+                    }
+                    tries.connect = true;
+                    request.passage.retries += 1;
+                    version.series.retried(RetryReason::Connect);
+                    began = Instant::now();
+                    continue;
+                }
+            };
+            let active = if held.reused { began } else { Instant::now() };
+            request.passage.connect = (!held.reused).then(|| active - began);
+            let mut download = Download::default();
+            let service = &request.passage.route.service;
+            let cookie = service.affinity_cookie.as_ref().zip(request.new_key.as_deref());
+            let mut relay = Relay {
+                client: &mut self.transport,
+                input: &mut self.input,
+                alarm: &mut self.alarm,
+                line: &mut held.line,
+                lease: &held.lease,
+                upload: &mut request.upload,
+                download: &mut download,
+                passage: &mut request.passage,
+                ticket: &mut ticket,
+                asked: request.asked,
+                inward: Inward { close: request.closes, cookie, tls: self.tls },
+                timeouts,
+                limits: snapshot.client,
+                began,
+                now: Some(active),
+                active,
+                moved: false,
+                client_blocked: false,
+                line_blocked: false,
+            };
+            let carried = poll_fn(|cx| relay.poll(cx)).await;
+            drop(ticket);
+            match carried {
+                Ok(()) => return self.finish(request, held, &download, timeouts.pool_idle),
+                Err(Broken::Endpoint(failure)) => {
+                    let again = held.reused
+                        && request.idempotent
+                        && failure.is_broken_connection()
+                        && !download.begun
+                        && !tries.reused
+                        && request.upload.replay();
+                    version.series.upstream_error(failure.kind);
+                    tries.failed = Some(failure.refusal);
+                    drop(held);
+                    if !again {
+                        return self.broken(request, failure.refusal).await;
+                    }
+                    tries.reused = true;
+                    request.passage.retries += 1;
+                    request.passage.bytes_in = 0;
+                    version.series.retried(RetryReason::Reused);
+                    began = Instant::now();
+                }
+                Err(broken) => {
+                    drop(held);
+                    return self.ended(request, broken).await;
+                }
+            }
+        }
+    }
+
+    /// The response is with the client.
+    fn finish(&self, request: &mut Request<'_>, held: Held, download: &Download, limit: Duration) -> Next {
+        request.passage.complete = true;
+        if request.upload.is_complete() && download.ended_exactly() && !download.closes {
+            let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
+            pool::give(held.key, held.line, held.lease, until);
+        }
+        match (request.upload.is_complete(), download.closes_client) {
+            (true, false) => Next::Request,
+            (true, true) => Next::Close,
+            (false, _) => Next::Linger,
+        }
+    }
+
+    /// An exchange was ended by something else than its endpoint.
+    async fn ended(&mut self, request: &mut Request<'_>, broken: Broken) -> Next {
+        let refusal = match broken {
+            Broken::ClientGone => {
+                request.passage.client_gone = true;
+                return Next::Abort;
+            }
+            Broken::Endpoint(failure) => failure.refusal,
+            Broken::Client(refusal) => refusal,
+            Broken::Ended(end) => {
+                request.passage.ended = Some(end);
+                match end {
+                    End::FirstByte | End::Idle => {
+                        request.passage.version.series.upstream_error(TIMEOUT.kind);
+                        TIMEOUT.refusal
+                    }
+                    End::Upload => SLOW_CLIENT,
+                    End::Cut => DRAINED,
+                }
+            }
+        };
+        self.broken(request, refusal).await
+    }
+
+    /// Answers with `refusal` if the client has no response yet.
+    async fn broken(&mut self, request: &mut Request<'_>, refusal: Refusal) -> Next {
+        if request.passage.status.is_some() {
+            request.passage.cause = Some(refusal.cause);
+            return Next::Abort;
+        }
+        self.refuse(request, refusal, true).await
+    }
+
+    /// Gives an answer of our own.
+    async fn refuse(&mut self, request: &mut Request<'_>, refusal: Refusal, close: bool) -> Next {
+        let unread = !request.upload.body.is_done();
+        let close = close || refusal.close || request.closes || unread || request.passage.is_leaving();
+        let mut answer = Buffer::default();
+        write_refusal(refusal, request.asked.head_only, close, &mut answer);
+        request.passage.refused(refusal);
+        let until = Instant::now() + ANSWER;
+        let written = poll_fn(|cx| {
+            while !answer.is_empty() {
+                match Pin::new(&mut self.transport).poll_write(cx, answer.data()) {
+                    Poll::Ready(Ok(n)) if n > 0 => answer.consume(n),
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending => {
+                        ready!(self.alarm.poll(cx, until));
+                        return Poll::Ready(false);
+                    }
+                }
+            }
+            // What is encrypted and not sent yet goes with the end of the connection, or with the next answer.
+            Pin::new(&mut self.transport).poll_flush(cx).map(|flushed| flushed.is_ok())
+        })
+        .await;
+        request.passage.client_gone = !written;
+        request.passage.complete = written;
+        match (written, close, unread) {
+            (false, ..) => Next::Abort,
+            (true, false, _) => Next::Request,
+            (true, true, false) => Next::Close,
+            (true, true, true) => Next::Linger,
+        }
+    }
+
+    /// Ends the connection once the client has seen its answer: it is told that no more comes, and what it still sends
+    /// is read for a moment, because closing a socket with unread bytes resets it (RFC 9112 §9.6).
+    pub(super) async fn linger(&mut self) {
+        let until = Instant::now() + BODY_DRAIN;
+        self.input.clear();
+        poll_fn(|cx| {
+            // A client that is gone already is what is waited for.
+            let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
+            loop {
+                match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
+                    Poll::Ready(Ok(n)) if n > 0 => self.input.clear(),
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.alarm.poll(cx, until),
+                }
+                if Instant::now() >= until {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// How long an answer of our own may take to be taken.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A connection to an endpoint: a pooled one, or a new one.
+async fn hold(endpoint: &Endpoint, timeouts: &Timeouts, fresh: bool, now: Instant) -> Result<Held, Failure> {
+    let failure = |error: Box<pingora_error::Error>| Failure::of(&error, None).unwrap_or(NO_ENDPOINT);
+    let key = upstream::key(endpoint, timeouts).map_err(failure)?;
+    if !fresh && let Some((line, lease)) = pool::take(key, now) {
+        return Ok(Held { line, lease, reused: true, key });
+    }
+    // Boxed because it is large and rare.
+    let (line, lease) = Box::pin(upstream::connect(endpoint, timeouts)).await.map_err(failure)?;
+    Ok(Held { line, lease, reused: false, key })
+}

@@ -1,0 +1,120 @@
+//! Idle connections to endpoints, of one worker: most recently used first.
+//!
+//! ```text
+//! take ─► is it alive? asks the runtime, not the system ─► request ─► give back, or drop
+//!              ▲ a drain shuts it down (Link), the endpoint closes it, or its time is up: dropped by `sweep`
+//! ```
+//!
+//! Only the worker's own thread comes here, so nothing is locked. How many idle connections an endpoint may have is
+//! counted for all workers together, by [`Link`](super::upstream::Link).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use pingora_core::protocols::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::transport::Socket;
+use super::upstream::{Lease, Link};
+
+/// The bytes of a connection to an endpoint.
+pub(super) enum Line {
+    /// Plain.
+    Plain(Socket),
+    /// As the engine dialled it: TLS.
+    Engine(Stream),
+}
+
+/// A connection that no request uses.
+struct Idle {
+    line: Line,
+    link: Arc<Link>,
+    until: Instant,
+}
+
+thread_local! {
+    static POOL: RefCell<HashMap<u64, Vec<Idle>, ahash::RandomState>> = RefCell::default();
+}
+
+/// An idle connection of the endpoint with this key, the most recently used one.
+pub(super) fn take(key: u64, now: Instant) -> Option<(Line, Lease)> {
+    loop {
+        let idle = POOL.with_borrow_mut(|pool| pool.get_mut(&key).and_then(Vec::pop))?;
+        if idle.until > now
+            && !idle.line.has_news()
+            && let Some(lease) = idle.link.take(true)
+        {
+            return Some((idle.line, lease));
+        }
+    }
+}
+
+/// Keeps a connection for the next request, at most until then, unless it is not to be used again.
+pub(super) fn give(key: u64, line: Line, lease: Lease, until: Instant) {
+    let link = lease.release();
+    if link.is_closing() {
+        return;
+    }
+    let idle = Idle { line, link, until };
+    POOL.with_borrow_mut(|pool| pool.entry(key).or_default().push(idle));
+}
+
+/// Drops connections that are closed, are to be closed, or were idle for too long.
+pub(super) fn sweep() {
+    let now = Instant::now();
+    POOL.with_borrow_mut(|pool| {
+        pool.retain(|_, idle| {
+            idle.retain(|idle| idle.until > now && !idle.link.is_closing() && !idle.line.has_news());
+            !idle.is_empty()
+        });
+    });
+}
+
+impl Line {
+    /// Whether something arrived that nobody asked for: usually the end of the stream. It costs a system call only
+    /// if the runtime says that there is something.
+    fn has_news(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.has_news(&mut Context::from_waker(Waker::noop())),
+            // Whoever writes to it finds out.
+            Self::Engine(_) => false,
+        }
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Engine(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Engine(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Engine(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Engine(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The way forward: a tick, and the one step that it may take.
+//!
+//! Where the rollout stands follows from the steps taken, the weight and whether the bake is over, not from the phase:
+//! so a wait or a pause in between loses nothing.
+
+use std::time::Duration;
+
+use super::Turn;
+use super::history::{By, Severity, What};
+use super::state::{Phase, Waiting};
+use crate::model::Weight;
+use crate::rollout::plan::{Gate, GateDefault, When};
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The step with this index.
+    Step(usize),
+    /// Everything to the canary, because the last step is below that.
+    Full,
+    /// The bake.
+    Bake,
+    /// The last look before the canary is the stable version.
+    Promote,
+    /// The canary is the stable version.
+    Succeed,
+}
+
+/// The most that a look may come early and still end a hold. Timers are not exact, and a hold should not last
+/// another whole interval for a millisecond.
+const EARLY: Duration = Duration::from_millis(500);
+
+impl Turn<'_> {
+    /// Time has passed, and perhaps the judge looked.
+    pub(super) fn tick(&mut self) {
+        match self.state.phase {
+            Phase::Idle | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => return,
+            Phase::RollingBack => return self.ramp(),
+            Phase::Waiting | Phase::Progressing | Phase::Baking | Phase::Promoting | Phase::Paused => {}
+        }
+        let may_go = if self.state.weight == Weight::ZERO { self.may_begin() } else { self.may_go_on() };
+        if matches!(self.state.phase, Phase::Waiting) && self.state.waiting == Some(Waiting::Gate) {
+            self.gate_timeout();
+        }
+        let moving = matches!(self.state.phase, Phase::Waiting | Phase::Progressing | Phase::Baking | Phase::Promoting);
+        if may_go && moving {
+            self.forward();
+        }
+    }
+
+    /// Without weight there is nothing to judge, but both versions must be able to take traffic.
+    fn may_begin(&mut self) -> bool {
+        if self.state.phase == Phase::Paused {
+            return false;
+        }
+        let sick = if self.seen.canary_usable == 0 { self.canary() } else { self.stable() };
+        if self.seen.canary_usable == 0 || self.seen.stable_usable == 0 {
+            self.hold(&format!("{sick} has no usable endpoint"));
+            return false;
+        }
+        self.state.times.holding = None;
+        self.state.taken == 0 || self.seen.verdicts.is_some()
+    }
+
+    /// With weight: health first, then the hooks that watch, then the checks.
+    fn may_go_on(&mut self) -> bool {
+        let seen = self.seen;
+        if seen.stable_usable == 0 && self.state.phase != Phase::Promoting {
+            let why = format!("{} has no usable endpoint", self.stable());
+            self.freeze(By::Judge, &why);
+            return false;
+        }
+        if seen.canary_usable == 0 {
+            self.canary_is_down();
+            return false;
+        }
+        self.state.times.canary_down = None;
+        let Some(verdicts) = &seen.verdicts else { return false };
+        self.call_due(When::DemandRollback);
+        self.call_due(When::During);
+        self.look(verdicts)
+    }
+
+    /// Takes the next step, if its time has come and nothing is waited for.
+    fn forward(&mut self) {
+        if !self.over(self.state.times.step, self.dwell()) {
+            return;
+        }
+        if let Some(gate) = self.closed_gate() {
+            let until = gate.timeout.map_or_else(String::new, |timeout| format!(" within {timeout:?}"));
+            let why = format!("{} % passed; a person must approve what comes next{until}", self.state.weight);
+            return self.wait_for(Waiting::Gate, &why);
+        }
+        if self.seen.unwritable {
+            return self.hold_unwritable();
+        }
+        self.state.told_unwritable = false;
+        if self.state.phase == Phase::Baking {
+            self.state.baked = true;
+        }
+        match self.next() {
+            Next::Step(index) => {
+                let first = index == 0 && self.state.weight == Weight::ZERO;
+                if (!first || self.cleared(When::BeforeStart)) && self.cleared(When::BeforeStep) {
+                    self.step(index);
+                }
+            }
+            Next::Full if self.cleared(When::BeforePromote) => {
+                self.state.taken = self.plan.steps.len();
+                self.move_to(Phase::Promoting, "the last step passed");
+            }
+            Next::Bake => self.move_to(Phase::Baking, "the old version stays warm while the checks go on"),
+            Next::Promote if self.cleared(When::BeforePromote) => {
+                self.move_to(Phase::Promoting, "one more look before it is stable");
+            }
+            Next::Full | Next::Promote => {}
+            Next::Succeed => self.succeed(),
+        }
+    }
+
+    fn next(&self) -> Next {
+        let state = &self.state;
+        let bakes = !state.baked && !self.plan.bake.is_zero();
+        match state.phase {
+            Phase::Promoting if bakes => Next::Bake,
+            Phase::Promoting => Next::Succeed,
+            _ if state.taken < self.plan.steps.len() => Next::Step(state.taken),
+            _ if state.weight < Weight::FULL => Next::Full,
+            _ if bakes => Next::Bake,
+            _ => Next::Promote,
+        }
+    }
+
+    /// How long the rollout stays where it stands, at least.
+    fn dwell(&self) -> Duration {
+        let state = &self.state;
+        let current = state.taken.checked_sub(1).and_then(|index| self.plan.steps.get(index));
+        match (state.phase, current) {
+            (Phase::Promoting, _) => self.plan.interval,
+            _ if state.baked => Duration::ZERO,
+            (Phase::Baking, _) => self.plan.bake.max(self.plan.interval),
+            (_, Some(step)) => step.hold.max(self.plan.interval),
+            _ if state.weight == Weight::ZERO => Duration::ZERO,
+            _ => self.plan.interval,
+        }
+    }
+
+    /// Whether something that lasted so long has lasted `needed`.
+    pub(super) fn over(&self, lasted: Duration, needed: Duration) -> bool {
+        lasted.saturating_add(EARLY.min(self.plan.interval / 10).min(needed / 2)) >= needed
+    }
+
+    /// The gate after the current step, if it is closed.
+    fn closed_gate(&self) -> Option<Gate> {
+        let state = &self.state;
+        let past = state.approved || state.baked || matches!(state.phase, Phase::Baking | Phase::Promoting);
+        let current = state.taken.checked_sub(1).and_then(|index| self.plan.steps.get(index));
+        current.and_then(|step| step.gate).filter(|_| !past)
+    }
+
+    /// What a gate does that nobody answers.
+    fn gate_timeout(&mut self) {
+        let Some(gate) = self.closed_gate() else { return };
+        let Some(timeout) = gate.timeout.filter(|timeout| self.state.times.gate >= *timeout) else { return };
+        let why = format!("nobody answered at the gate within {timeout:?}");
+        match gate.default {
+            GateDefault::Abort => self.abort(By::Judge, &why, true),
+            GateDefault::Pause => self.pause(By::Judge, Severity::Warning, &format!("{why} → pause")),
+            GateDefault::Approve => {
+                let before = self.before();
+                self.open_gate();
+                self.write(By::Judge, What::Answered, before, &format!("{why} → approve"));
+            }
+        }
+    }
+
+    /// The way past the gate is free: the next look that passes goes it.
+    pub(super) fn open_gate(&mut self) {
+        self.state.approved = true;
+        self.rest();
+    }
+
+    /// Back from a wait to where the rollout stands.
+    pub(super) fn rest(&mut self) {
+        let state = &self.state;
+        let phase = if state.baked {
+            Phase::Baking
+        } else if state.weight == Weight::ZERO && state.taken == 0 {
+            Phase::Waiting
+        } else {
+            Phase::Progressing
+        };
+        self.enter(phase);
+        if phase == Phase::Waiting {
+            self.state.waiting = Some(Waiting::Health);
+        }
+    }
+
+    /// The canary gets a step's weight; never less than it has.
+    fn step(&mut self, index: usize) {
+        let Some(step) = self.plan.steps.get(index) else { return };
+        let before = self.before();
+        let weight = step.weight.max(self.state.weight);
+        self.state.taken = index.saturating_add(1);
+        self.state.approved = false;
+        self.moved_on();
+        self.enter(Phase::Progressing);
+        self.set_weight(weight);
+        let why = format!("step {} of {} → {weight} %", self.state.taken, self.plan.steps.len());
+        self.write(By::Judge, What::Stepped, before, &why);
+        if before.phase != Phase::Progressing {
+            self.alert(Severity::Info, &why);
+        }
+    }
+
+    /// The canary has everything, in `phase`.
+    fn move_to(&mut self, phase: Phase, why: &str) {
+        let before = self.before();
+        self.moved_on();
+        self.enter(phase);
+        if self.state.weight < Weight::FULL {
+            self.set_weight(Weight::FULL);
+        }
+        self.write(By::Judge, What::Moved, before, why);
+        self.alert(Severity::Info, why);
+    }
+
+    /// The canary is the stable version.
+    fn succeed(&mut self) {
+        let before = self.before();
+        let Some(target) = self.state.canary.take() else { return };
+        self.state.given_up.retain(|given| given.target.version != target.version);
+        self.state.previous = self.state.stable.replace(target);
+        self.cancel_hooks();
+        self.over_with(Phase::Succeeded);
+        self.settle();
+        let why = format!("{} is stable now and has everything", self.stable());
+        self.write(By::Judge, What::Promoted, before, &why);
+        self.alert(Severity::Info, &why);
+        self.call_all(When::After);
+    }
+
+    /// Waits; says so once.
+    pub(super) fn wait_for(&mut self, what: Waiting, why: &str) {
+        if self.state.phase == Phase::Waiting && self.state.waiting == Some(what) {
+            return;
+        }
+        let before = self.before();
+        self.enter(Phase::Waiting);
+        self.state.waiting = Some(what);
+        self.state.times.gate = Duration::ZERO;
+        self.write(By::Judge, What::Waited, before, why);
+        if what == Waiting::Gate {
+            self.alert(Severity::Warning, why);
+        }
+    }
+
+    /// The step passed, but its successor could not be remembered.
+    fn hold_unwritable(&mut self) {
+        if !self.state.told_unwritable {
+            self.state.told_unwritable = true;
+            let before = self.before();
+            let why = format!("the state cannot be written → hold at {} %: free the disk", self.state.weight);
+            self.write(By::Judge, What::Held, before, &why);
+            self.alert(Severity::Critical, &why);
+        }
+    }
+
+    /// Enters `phase`; what belonged to the one before is over.
+    pub(super) fn enter(&mut self, phase: Phase) {
+        let state = &mut self.state;
+        if state.phase == Phase::Paused {
+            // Nobody promised anything for the time of a pause.
+            state.times.step = Duration::ZERO;
+        }
+        state.phase = phase;
+        state.waiting = None;
+        state.paused_from = None;
+        state.frozen = false;
+        state.times.holding = None;
+    }
+
+    /// The rollout stands somewhere new: its time and its hooks begin anew. The promotion's are asked once.
+    pub(super) fn moved_on(&mut self) {
+        let state = &mut self.state;
+        state.times.step = Duration::ZERO;
+        state.times.gate = Duration::ZERO;
+        state.times.canary_down = None;
+        state.cleared.retain(|when| *when == When::BeforePromote);
+        state.calls.retain(|call| matches!(call.when, When::During | When::DemandRollback));
+    }
+}

@@ -1,0 +1,193 @@
+//! The ways back, and standing still: roll back, abort, freeze, pause.
+//!
+//! Invariant: nothing here raises the canary's weight.
+
+use std::time::Duration;
+
+use super::Turn;
+use super::history::{By, Effect, Severity, What};
+use super::state::{GIVEN_UP_MAX, Given, Phase, Waiting};
+use crate::model::Weight;
+use crate::rollout::plan::{Rollback, When};
+
+impl Turn<'_> {
+    /// The analysis sends everything back, as the plan says; but not to a stable version that is no better off.
+    pub(super) fn roll_back(&mut self, by: By, why: &str) {
+        if self.seen.stable_usable == 0 {
+            return self.freeze(by, &format!("{why}; but {} has no usable endpoint", self.stable()));
+        }
+        match self.plan.rollback {
+            Rollback::Ramp(over) if !over.is_zero() && self.state.weight > Weight::ZERO => {
+                let before = self.before();
+                let sentence = format!("{why} → roll back over {over:?}");
+                self.state.ramp_from = self.state.weight;
+                self.state.times.ramp = Duration::ZERO;
+                self.give_up(Phase::RolledBack, &sentence);
+                self.cancel_hooks();
+                self.enter(Phase::RollingBack);
+                self.write(by, What::WentBack, before, &sentence);
+                self.alert(Severity::Critical, &sentence);
+            }
+            _ => self.back_at_once(by, Phase::RolledBack, &format!("{why} → roll back")),
+        }
+    }
+
+    /// A step down the ramp; at its end the rollout is over.
+    pub(super) fn ramp(&mut self) {
+        let over = match self.plan.rollback {
+            Rollback::Ramp(over) => over,
+            Rollback::Immediate => Duration::ZERO,
+        };
+        let gone = self.state.times.ramp;
+        let left = over.saturating_sub(gone).as_millis();
+        let share = u128::from(self.state.ramp_from.basis_points()) * left / over.as_millis().max(1);
+        let weight = u16::try_from(share).ok().and_then(Weight::from_basis_points).unwrap_or_default();
+        if weight == Weight::ZERO || gone >= over {
+            let why = self.state.reason.clone();
+            return self.finish(By::Judge, Phase::RolledBack, &why, None);
+        }
+        if weight < self.state.weight {
+            let before = self.before();
+            self.set_weight(weight);
+            let why = format!("the ramp back is at {weight} %");
+            self.note(By::Judge, What::WentBack, before, &why);
+        }
+    }
+
+    /// Everything to stable in one snapshot; the target is not tried again by itself.
+    fn back_at_once(&mut self, by: By, phase: Phase, sentence: &str) {
+        self.give_up(phase, sentence);
+        let severity = if phase == Phase::RolledBack { Severity::Critical } else { Severity::Warning };
+        self.finish(by, phase, sentence, Some(severity));
+    }
+
+    /// A person, a gate or the file ends the rollout: everything to stable in one snapshot. `failed`: the target is
+    /// not tried again by itself. What goes back by the analysis stays rolled back, only sooner.
+    pub(super) fn abort(&mut self, by: By, why: &str, failed: bool) {
+        if self.state.phase == Phase::RollingBack {
+            return self.finish(by, Phase::RolledBack, &format!("{why} → at once"), Some(Severity::Warning));
+        }
+        let sentence = format!("{why} → abort");
+        if failed {
+            self.back_at_once(by, Phase::Aborted, &sentence);
+        } else {
+            self.finish(by, Phase::Aborted, &sentence, Some(Severity::Warning));
+        }
+    }
+
+    /// The canary to 0, stable settled, hooks told that it is over.
+    fn finish(&mut self, by: By, phase: Phase, sentence: &str, severity: Option<Severity>) {
+        let before = self.before();
+        self.set_weight(Weight::ZERO);
+        self.settle();
+        self.cancel_hooks();
+        self.over_with(phase);
+        self.write(by, What::WentBack, before, sentence);
+        // A ramp's alert was sent when it began; its end is told too, but hurts nobody.
+        self.alert(severity.unwrap_or(Severity::Info), sentence);
+        self.call_all(When::After);
+    }
+
+    /// Enters a phase in which no rollout is under way.
+    pub(super) fn over_with(&mut self, phase: Phase) {
+        self.state.weight = Weight::ZERO;
+        self.start_over();
+        self.enter(phase);
+    }
+
+    /// Forgets how far the steps had come.
+    pub(super) fn start_over(&mut self) {
+        let state = &mut self.state;
+        state.taken = 0;
+        state.baked = false;
+        state.forced = false;
+        state.approved = false;
+        state.told_unwritable = false;
+        state.cleared.clear();
+        state.ramp_from = Weight::ZERO;
+    }
+
+    /// Both versions are bad: nothing moves, and somebody is paged. The canary is not blamed.
+    pub(super) fn freeze(&mut self, by: By, why: &str) {
+        if self.state.frozen && self.state.phase == Phase::Paused {
+            return;
+        }
+        let sentence = format!("{why} → freeze: both versions are bad, the canary is not to blame");
+        if self.state.phase == Phase::Paused {
+            let before = self.before();
+            self.state.frozen = true;
+            self.write(by, What::Paused, before, &sentence);
+            self.alert(Severity::Critical, &sentence);
+            return;
+        }
+        self.pause(by, Severity::Critical, &sentence);
+        self.state.frozen = true;
+    }
+
+    /// Nothing moves forward until a person says so.
+    pub(super) fn pause(&mut self, by: By, severity: Severity, why: &str) {
+        let before = self.before();
+        let from = self.state.phase;
+        if !from.is_under_way() || matches!(from, Phase::Paused | Phase::RollingBack) {
+            return;
+        }
+        let waiting = self.state.waiting;
+        self.enter(Phase::Paused);
+        self.state.paused_from = Some(from);
+        self.state.waiting = waiting;
+        self.write(by, What::Paused, before, why);
+        self.alert(severity, why);
+    }
+
+    /// The trip wire has taken the canary's traffic away: it is made lasting.
+    pub(super) fn tripped(&mut self, why: &str) {
+        if !self.state.phase.is_under_way() || self.state.weight == Weight::ZERO {
+            return;
+        }
+        if self.state.phase == Phase::RollingBack {
+            return self.finish(By::TripWire, Phase::RolledBack, &format!("{why} → at once"), Some(Severity::Critical));
+        }
+        if self.seen.stable_usable > 0 {
+            return self.back_at_once(By::TripWire, Phase::RolledBack, &format!("{why} → roll back"));
+        }
+        // Raising the weight again would be the canary's blame of stable: it stays at 0, and begins anew from there.
+        let before = self.before();
+        self.set_weight(Weight::ZERO);
+        self.start_over();
+        self.cancel_hooks();
+        self.enter(Phase::Paused);
+        self.state.paused_from = Some(Phase::Waiting);
+        self.state.waiting = Some(Waiting::Health);
+        self.state.frozen = true;
+        let sentence = format!("{why}; and {} has no usable endpoint → freeze at 0 %", self.stable());
+        self.write(By::TripWire, What::Paused, before, &sentence);
+        self.alert(Severity::Critical, &sentence);
+    }
+
+    /// A condition held all its time.
+    pub(super) fn sustained(&mut self, sentence: &str) {
+        let going_back = self.state.phase == Phase::RollingBack;
+        if self.state.phase.is_under_way() && !going_back && self.state.weight > Weight::ZERO {
+            self.roll_back(By::Judge, sentence);
+        }
+    }
+
+    /// Remembers that the canary is not to be tried again by itself.
+    pub(super) fn give_up(&mut self, phase: Phase, why: &str) {
+        let Some(target) = self.state.canary.clone() else { return };
+        self.state.given_up.retain(|given| given.target.version != target.version);
+        if self.state.given_up.len() >= GIVEN_UP_MAX {
+            self.state.given_up.remove(0);
+        }
+        self.state.given_up.push(Given { target, phase, why: super::short(why) });
+    }
+
+    /// Calls that were made no longer matter.
+    pub(super) fn cancel_hooks(&mut self) {
+        self.state.cleared.clear();
+        if !self.state.calls.is_empty() {
+            self.state.calls.clear();
+            self.effects.push(Effect::CancelHooks);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What the engine says: what shall be done, who is told, and what is written down.
+//!
+//! Effects are carried out in their order, after the new state and the entries are durable. Where the disk
+//! refuses, effects that only take weight from the canary are carried out all the same.
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{Phase, State, Target, weight};
+use crate::model::{Name, Weight};
+use crate::rollout::plan::When;
+use crate::rollout::verdict::{Outcome, Verdict};
+
+/// Something that shall be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Publish one snapshot: the canary gets this weight, the stable version the rest.
+    SetWeight {
+        /// The version that gets the rest.
+        stable: Name,
+        /// The version that gets the weight.
+        canary: Name,
+        /// The canary's weight.
+        weight: Weight,
+    },
+    /// The rollout is over: this version has everything, and lastingly.
+    Settle {
+        /// What serves from now on.
+        stable: Name,
+    },
+    /// Call a hook; its answer comes back as [`Event::HookAnswered`](super::Event::HookAnswered) if the id is kept
+    /// in [`State::calls`], else it may be dropped.
+    CallHook {
+        /// Names the call in the answer.
+        id: u64,
+        /// Which of the plan's hooks.
+        hook: usize,
+        /// At which point.
+        when: When,
+    },
+    /// Calls made before this one no longer matter.
+    CancelHooks,
+    /// Tell the plan's receivers.
+    Alert(Alert),
+}
+
+/// What people are told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// The phase that was entered, or that something is told about.
+    pub transition: Phase,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What happened and what was done, in one sentence.
+    pub sentence: String,
+    /// What the last look found.
+    pub evidence: Vec<Evidence>,
+}
+
+/// How bad what people are told is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Somebody must act before it goes on.
+    Warning,
+    /// Users are or were hurt, or nobody can say.
+    Critical,
+}
+
+/// Who decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// The engine, from verdicts, health and time.
+    Judge,
+    /// The trip wire in the data path.
+    TripWire,
+    /// A hook.
+    Hook,
+    /// The configuration file.
+    File,
+    /// A restart of the process.
+    Restart,
+    /// An operator, as the command named them.
+    Person(String),
+}
+
+/// What kind of thing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A version is served without a rollout.
+    Served,
+    /// A rollout began.
+    Started,
+    /// A target is not tried because it failed before.
+    NotTried,
+    /// The judge looked.
+    Looked,
+    /// The canary's weight was raised.
+    Stepped,
+    /// The rollout holds where it is.
+    Held,
+    /// A gate or a hook is waited for.
+    Waited,
+    /// A hook answered.
+    Answered,
+    /// An operator's word.
+    Commanded,
+    /// The bake, or the promotion, began.
+    Moved,
+    /// The canary is the stable version now.
+    Promoted,
+    /// Traffic goes back or went back.
+    WentBack,
+    /// Nothing moves any more until a person says so.
+    Paused,
+    /// The plan or the versions in the file changed.
+    Changed,
+    /// The process came back.
+    Restored,
+}
+
+/// One line of the history. The moment is added by who writes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Who.
+    pub by: By,
+    /// What.
+    pub what: What,
+    /// Why, in one sentence.
+    pub why: String,
+    /// The phase before.
+    pub from: Phase,
+    /// The phase after.
+    pub to: Phase,
+    /// The canary's weight before.
+    #[serde(with = "weight")]
+    pub weight_before: Weight,
+    /// The canary's weight after.
+    #[serde(with = "weight")]
+    pub weight_after: Weight,
+    /// The stable version after.
+    pub stable: Option<Target>,
+    /// The canary after, or the one that this is about.
+    pub canary: Option<Target>,
+    /// Steps taken.
+    pub taken: usize,
+    /// What the last look found.
+    pub evidence: Vec<Evidence>,
+}
+
+/// A verdict as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The check's name.
+    pub check: String,
+    /// What it found.
+    pub outcome: Outcome,
+    /// It reports without deciding.
+    pub dry_run: bool,
+    /// What was measured, in the check's unit; none if nothing or no finite number was.
+    pub value: Option<f64>,
+    /// The limit, in the same unit.
+    pub limit: Option<f64>,
+    /// The canary's requests that it is about.
+    pub samples: u64,
+    /// The stable version fails the same check.
+    pub stable_fails_too: bool,
+    /// One sentence.
+    pub sentence: String,
+}
+
+impl From<&Verdict> for Evidence {
+    fn from(verdict: &Verdict) -> Self {
+        let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
+        Self {
+            check: verdict.check.to_string(),
+            outcome: verdict.outcome,
+            dry_run: verdict.dry_run,
+            value: finite(verdict.value),
+            limit: finite(verdict.limit),
+            samples: verdict.samples,
+            stable_fails_too: verdict.stable_fails_too,
+            sentence: verdict.sentence.clone(),
+        }
+    }
+}
+
+impl From<&Evidence> for Verdict {
+    fn from(kept: &Evidence) -> Self {
+        Self {
+            check: Name::from(kept.check.as_str()),
+            outcome: kept.outcome,
+            dry_run: kept.dry_run,
+            value: kept.value,
+            limit: kept.limit,
+            samples: kept.samples,
+            stable_fails_too: kept.stable_fails_too,
+            sentence: kept.sentence.clone(),
+        }
+    }
+}
+
+/// What one event led to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// The state after it. Without entries it differs from the one before only in how long things have lasted
+    /// and in calls to hooks that decide nothing, so it need not be written.
+    pub state: State,
+    /// What shall be done, in this order.
+    pub effects: Vec<Effect>,
+    /// What is written down, in this order.
+    pub entries: Vec<Entry>,
+}

@@ -1,0 +1,176 @@
+//! A look: what the verdicts of all checks together mean, and the limits for looks that failed.
+//!
+//! ```text
+//! a check that decides failed, and stable does not fail it too     → fail
+//! else one failed on both sides                                    → both bad
+//! else one has no data (and the plan says hold) or an error        → hold
+//! else                                                             → pass
+//! ```
+
+use super::Turn;
+use super::history::{By, Evidence, What};
+use super::state::Phase;
+use crate::model::Weight;
+use crate::rollout::plan::NoData;
+use crate::rollout::verdict::{Outcome, Verdict};
+
+/// What a look means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The next step may be taken.
+    Pass,
+    /// Nothing can be said, for this reason.
+    Hold(String),
+    /// The canary is bad, for this reason.
+    Fail(String),
+    /// Both versions are bad, for this reason.
+    BothBad(String),
+}
+
+impl Turn<'_> {
+    /// Judges the verdicts, counts, and goes back where a limit is reached. Whether the rollout may go forward.
+    pub(super) fn look(&mut self, verdicts: &[Verdict]) -> bool {
+        // More verdicts than checks cannot be; the state stays bounded all the same.
+        self.state.verdicts = verdicts.iter().take(VERDICTS_MAX).map(Evidence::from).collect();
+        let look = self.classify(verdicts);
+        let before = self.before();
+        match look {
+            Look::Pass => {
+                self.state.failures.consecutive = 0;
+                self.state.times.holding = None;
+                self.note(By::Judge, What::Looked, before, "every check passed");
+                true
+            }
+            Look::Hold(why) => {
+                self.note(By::Judge, What::Looked, before, &format!("{why} → hold"));
+                if matches!(self.state.phase, Phase::Progressing | Phase::Baking | Phase::Promoting) {
+                    if self.state.forced {
+                        return true;
+                    }
+                    self.hold(&why);
+                }
+                false
+            }
+            Look::BothBad(why) => {
+                self.note(By::Judge, What::Looked, before, &why);
+                self.freeze(By::Judge, &why);
+                false
+            }
+            Look::Fail(why) => {
+                self.failed(&why);
+                false
+            }
+        }
+    }
+
+    /// Counts a failed look, and tests the limits at once.
+    fn failed(&mut self, why: &str) {
+        let before = self.before();
+        self.state.times.holding = None;
+        let failures = &mut self.state.failures;
+        failures.total = failures.total.saturating_add(1);
+        failures.consecutive = failures.consecutive.saturating_add(1);
+        let (failures, limits) = (*failures, self.plan.failures);
+        self.note(By::Judge, What::Looked, before, &format!("{why}; failed look {}", failures.total));
+        if let Some(limit) = limits.consecutive.filter(|limit| failures.consecutive >= *limit) {
+            self.roll_back(By::Judge, &format!("{why}; failed look {} of {limit} in a row", failures.consecutive));
+        } else if let Some(limit) = limits.total.filter(|limit| failures.total >= *limit) {
+            self.roll_back(By::Judge, &format!("{why}; failed look {} of {limit}", failures.total));
+        } else {
+            self.state.reason =
+                super::short(&format!("{why}; failed look {} → stay at {} %", failures.total, self.state.weight));
+        }
+    }
+
+    /// What the verdicts mean together.
+    fn classify(&self, verdicts: &[Verdict]) -> Look {
+        let (mut failed, mut both, mut unsure) = (Vec::new(), Vec::new(), Vec::new());
+        for verdict in verdicts.iter().filter(|verdict| self.decides(verdict)) {
+            match self.means(verdict) {
+                Outcome::Pass => {}
+                Outcome::Fail if verdict.stable_fails_too => both.push(verdict.sentence.as_str()),
+                Outcome::Fail => failed.push(verdict.sentence.as_str()),
+                Outcome::NoData | Outcome::Error => unsure.push(verdict.sentence.as_str()),
+            }
+        }
+        let missing = self
+            .plan
+            .checks
+            .iter()
+            .find(|check| !check.dry_run && !verdicts.iter().any(|verdict| verdict.check == check.name));
+        if !failed.is_empty() {
+            Look::Fail(joined(&failed))
+        } else if !both.is_empty() {
+            Look::BothBad(joined(&both))
+        } else if !unsure.is_empty() {
+            Look::Hold(joined(&unsure))
+        } else if let Some(check) = missing {
+            Look::Hold(format!("{}: no verdict", check.name))
+        } else {
+            Look::Pass
+        }
+    }
+
+    /// Whether the verdict decides: neither the judge nor the plan calls its check a dry run.
+    fn decides(&self, verdict: &Verdict) -> bool {
+        let dry = self.plan.checks.iter().any(|check| check.name == verdict.check && check.dry_run);
+        !verdict.dry_run && !dry
+    }
+
+    /// The outcome, with what the plan makes of too little data.
+    fn means(&self, verdict: &Verdict) -> Outcome {
+        if verdict.outcome != Outcome::NoData {
+            return verdict.outcome;
+        }
+        let own = self.plan.checks.iter().find(|check| check.name == verdict.check).and_then(|check| check.no_data);
+        match own.unwrap_or(self.plan.no_data) {
+            NoData::Hold => Outcome::NoData,
+            NoData::Pass => Outcome::Pass,
+            NoData::Fail => Outcome::Fail,
+        }
+    }
+
+    /// Nothing can be said: the rollout stays where it is, and pauses if that lasts too long.
+    pub(super) fn hold(&mut self, why: &str) {
+        match self.state.times.holding {
+            None => {
+                self.state.times.holding = Some(std::time::Duration::ZERO);
+                let before = self.before();
+                self.write(By::Judge, What::Held, before, &format!("{why} → hold at {} %", self.state.weight));
+            }
+            Some(lasted) if lasted >= self.plan.max_hold => {
+                let sentence = format!("{why}; held for {:?}, the plan's max_hold → pause", self.plan.max_hold);
+                self.pause(By::Judge, super::Severity::Warning, &sentence);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A tick at which the canary has weight and no usable endpoint: one interval's patience, then back.
+    pub(super) fn canary_is_down(&mut self) {
+        let why = format!("{} has no usable endpoint", self.canary());
+        match self.state.times.canary_down {
+            None => {
+                self.state.times.canary_down = Some(std::time::Duration::ZERO);
+                let before = self.before();
+                self.write(By::Judge, What::Held, before, &format!("{why} → hold at {} %", self.state.weight));
+            }
+            Some(lasted) if self.over(lasted, self.plan.interval) && self.state.weight > Weight::ZERO => {
+                self.roll_back(By::Judge, &format!("{why} for an interval"));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Verdicts that are kept of one look.
+const VERDICTS_MAX: usize = 64;
+
+/// The first sentence, and how many more there are.
+fn joined(sentences: &[&str]) -> String {
+    match sentences {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+    }
+}

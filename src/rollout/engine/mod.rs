@@ -1,0 +1,272 @@
+//! The engine of a rollout: `(state, event, observation, now) → (state, effects, history)`, apart from time,
+//! sockets and disk.
+//!
+//! ```text
+//!                       ┌────────── gate, hook ──────────┐
+//!                       ▼                                │
+//! idle ── release ─► waiting ── healthy ─► progressing ──┴─► baking ─► promoting ─► succeeded
+//!                       │                       │              │           │            │
+//!                       ├──── pause ⇄ paused ───┼──────────────┤           │            │ undo
+//!                       ▼                       ▼              ▼           ▼            ▼
+//!                    by a person: aborted    by the analysis: rolling_back ─► rolled_back
+//! ```
+//! (A last step below 100 % goes to promoting first, which gives the canary everything, then bakes.)
+//!
+//! The order of a tick: has the way back an end (a ramp) · can both versions take traffic · hooks that may demand
+//! the way back · the checks, and right after them the limits for failed looks · gate timeouts · hold time · gate ·
+//! hooks · one step. A look takes at most one step, and only one that passed does.
+//!
+//! What decides, where systems of this kind differ:
+//! - **Forward** moves only in a tick, only with usable endpoints on both sides, and from a weight above 0 only with a
+//!   look in which every check that decides passed. Approvals and accepted hooks open the way; the next such look goes it.
+//!   The one exception is an operator's `promote`.
+//! - **Back** always leads to stable. A rollback by the analysis follows the plan (at once or by ramp); an abort, the
+//!   trip wire and a change of the file go to 0 in one [`Effect::SetWeight`].
+//! - **Both bad** (a check that stable fails too, or a stable version without usable endpoints): nothing moves, the rollout
+//!   is paused and somebody is paged. The canary is not blamed, and not remembered as failed.
+//! - **Paused** and **waiting** keep their weight, and the analysis goes on: failed looks, sustained conditions, the trip
+//!   wire and hooks can still send everything back. Lack of data is no matter there.
+//! - **No data** and **error** hold, up to the plan's `max_hold`, then pause. A check in the plan that gave no verdict counts
+//!   as an error. A dry run never decides.
+//! - A step lasts at least one interval, so a clock that stands still takes no step.
+//! - What failed or was aborted is not tried again until its fingerprint changes or a person says `retry`. A version that
+//!   was superseded, or taken back in the file, has not failed.
+//!
+//! Invariants, held by the model tests: the canary's weight rises only by a step whose look passed or by a person's
+//! `promote`; a canary without usable endpoints is never given more; [`State::apply`] is total.
+
+mod advance;
+mod back;
+mod history;
+mod hooks;
+mod look;
+mod release;
+mod replay;
+mod state;
+mod verbs;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use history::{Alert, Applied, By, Effect, Entry, Evidence, Severity, What};
+pub use replay::{Recorded, Replayed, replay};
+pub use state::{Call, Failed, GIVEN_UP_MAX, Given, Phase, STATE_VERSION, State, Target, Times, Unreadable, Waiting};
+pub use verbs::{Refused, Ruling, Verb, ruling};
+
+use crate::model::{Name, Weight};
+use crate::rollout::plan::Plan;
+use crate::rollout::verdict::Verdict;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The file asks for this version. Send it whenever the file was read: only a change of it does something.
+    Release(Target),
+    /// A person asks for this version.
+    Start {
+        /// The version.
+        target: Target,
+        /// Who.
+        by: String,
+        /// Why, if they said.
+        reason: String,
+    },
+    /// Time has passed, and with verdicts in the observation: the judge looked. Send it once an interval with
+    /// verdicts; without, right after any other event that was applied, and once a second while
+    /// [`Phase::RollingBack`].
+    Tick,
+    /// A person's word.
+    Verb {
+        /// Which.
+        verb: Verb,
+        /// Who.
+        by: String,
+        /// Why, if they said.
+        reason: String,
+    },
+    /// A hook answered, or was given up.
+    HookAnswered {
+        /// The call's id.
+        id: u64,
+        /// Whether it accepted (for [`DemandRollback`](crate::rollout::plan::When::DemandRollback): demanded).
+        accepted: bool,
+        /// What it said.
+        text: String,
+    },
+    /// The trip wire has set the canary to 0 in the data path.
+    Tripped {
+        /// Why.
+        why: String,
+    },
+    /// A condition of the plan's `rollback_when` held all its time.
+    Sustained {
+        /// The figures, in one sentence.
+        sentence: String,
+    },
+    /// The plan is another one. Send it only if it differs: the hooks of the next move are asked anew.
+    PlanChanged,
+    /// The state was read back after a restart.
+    Restored,
+    /// These versions are no longer in the file. Send it before the [`Release`](Self::Release) of the same file.
+    VersionsGone(Vec<Name>),
+}
+
+/// What the engine sees at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// Endpoints of the canary that can take traffic now: in the file, `ready`, not unhealthy. Before
+    /// [`Event::Start`] is sent, of the version that would be the canary.
+    pub canary_usable: u32,
+    /// The same of the stable version.
+    pub stable_usable: u32,
+    /// The same of [`State::previous`], for `undo`.
+    pub previous_usable: u32,
+    /// What the checks found, if this is a look; none if only time passed.
+    pub verdicts: Option<Vec<Verdict>>,
+    /// The state cannot be written: nothing moves forward.
+    pub unwritable: bool,
+}
+
+impl State {
+    /// What `event` leads to. Pure and total.
+    ///
+    /// `now` is the time since any fixed moment of a monotonic clock; only differences count, and across
+    /// [`Event::Restored`] not even those.
+    ///
+    /// # Errors
+    /// [`Refused`] if a person's word makes no sense in this phase; then nothing has changed.
+    pub fn apply(&self, plan: &Plan, event: Event, seen: &Observation, now: Duration) -> Result<Applied, Refused> {
+        let mut turn = Turn { plan, seen, state: self.clone(), effects: Vec::new(), entries: Vec::new() };
+        if matches!(event, Event::Restored) {
+            turn.state.times.clock = None;
+        }
+        turn.pass(now);
+        match event {
+            Event::Release(target) => turn.release(target),
+            Event::Start { target, by, reason } => turn.start(target, by, &reason)?,
+            Event::Tick => turn.tick(),
+            Event::Verb { verb, by, reason } => turn.verb(verb, by, &reason)?,
+            Event::HookAnswered { id, accepted, text } => turn.answered(id, accepted, &text),
+            Event::Tripped { why } => turn.tripped(&why),
+            Event::Sustained { sentence } => turn.sustained(&sentence),
+            Event::PlanChanged => turn.plan_changed(),
+            Event::Restored => turn.restored(),
+            Event::VersionsGone(versions) => turn.gone(&versions),
+        }
+        Ok(Applied { state: turn.state, effects: turn.effects, entries: turn.entries })
+    }
+}
+
+/// One event being applied: the state as it becomes, and what was said so far.
+struct Turn<'a> {
+    plan: &'a Plan,
+    seen: &'a Observation,
+    state: State,
+    effects: Vec<Effect>,
+    entries: Vec<Entry>,
+}
+
+/// The phase and the weight before something, for its line in the history.
+#[derive(Clone, Copy)]
+struct Before {
+    phase: Phase,
+    weight: Weight,
+}
+
+impl Turn<'_> {
+    /// Lets time pass.
+    fn pass(&mut self, now: Duration) {
+        let (phase, waiting) = (self.state.phase, self.state.waiting);
+        let passed = self.state.times.pass(now, phase, waiting);
+        for call in &mut self.state.calls {
+            call.age = call.age.saturating_add(passed);
+        }
+    }
+
+    /// Where things are, before they change.
+    const fn before(&self) -> Before {
+        Before { phase: self.state.phase, weight: self.state.weight }
+    }
+
+    /// Writes down what happened since `before`, and makes it the reason of the state.
+    fn write(&mut self, by: By, what: What, before: Before, why: &str) {
+        self.state.reason = short(why);
+        self.note(by, what, before, why);
+    }
+
+    /// Writes down what happened since `before`.
+    fn note(&mut self, by: By, what: What, before: Before, why: &str) {
+        let state = &self.state;
+        self.entries.push(Entry {
+            by,
+            what,
+            why: short(why),
+            from: before.phase,
+            to: state.phase,
+            weight_before: before.weight,
+            weight_after: state.weight,
+            stable: state.stable.clone(),
+            canary: state.canary.clone(),
+            taken: state.taken,
+            evidence: state.verdicts.clone(),
+        });
+    }
+
+    /// Tells people.
+    fn alert(&mut self, severity: Severity, sentence: &str) {
+        let alert = Alert {
+            transition: self.state.phase,
+            severity,
+            sentence: short(sentence),
+            evidence: self.state.verdicts.clone(),
+        };
+        self.effects.push(Effect::Alert(alert));
+    }
+
+    /// Gives the canary `weight`, in one snapshot.
+    fn set_weight(&mut self, weight: Weight) {
+        self.state.weight = weight;
+        self.publish_weight();
+    }
+
+    /// Publishes the canary's weight as it is.
+    fn publish_weight(&mut self) {
+        if let (Some(stable), Some(canary)) = (&self.state.stable, &self.state.canary) {
+            self.effects.push(Effect::SetWeight {
+                stable: stable.version.clone(),
+                canary: canary.version.clone(),
+                weight: self.state.weight,
+            });
+        }
+    }
+
+    /// Publishes that stable has everything, and lastingly.
+    fn settle(&mut self) {
+        if let Some(stable) = &self.state.stable {
+            self.effects.push(Effect::Settle { stable: stable.version.clone() });
+        }
+    }
+
+    /// The canary's name, for sentences.
+    fn canary(&self) -> String {
+        self.state.canary.as_ref().map_or_else(|| "the canary".to_owned(), |target| target.version.to_string())
+    }
+
+    /// The stable version's name, for sentences.
+    fn stable(&self) -> String {
+        self.state.stable.as_ref().map_or_else(|| "the stable version".to_owned(), |target| target.version.to_string())
+    }
+}
+
+/// Longest sentence that is kept, in characters: texts of hooks and persons come from outside.
+const SENTENCE_MAX: usize = 1_000;
+
+/// `text`, cut where it is longer than a sentence should ever be.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(SENTENCE_MAX) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,215 @@
+//! What the file, a restart and a person's `start` change: which version is rolled out, and by which plan.
+
+use std::time::Duration;
+
+use super::Turn;
+use super::history::{By, Severity, What};
+use super::state::{Failed, Phase, Target, Times, Waiting};
+use super::verbs::{Refused, Verb, said};
+use crate::model::{Name, Weight};
+
+impl Turn<'_> {
+    /// The file asks for `target`.
+    pub(super) fn release(&mut self, target: Target) {
+        let Some(stable) = self.state.stable.clone() else { return self.serve(target) };
+        if self.state.declared.as_ref() == Some(&target) {
+            return;
+        }
+        self.state.declared = Some(target.clone());
+        if target.version == stable.version {
+            self.state.stable = Some(target);
+            return self.named_stable();
+        }
+        let under_way = self.state.phase.is_under_way();
+        if under_way && self.state.canary.as_ref() == Some(&target) {
+            let why = format!("the file asks for {} too", target.version);
+            return self.note(By::File, What::Changed, self.before(), &why);
+        }
+        let failed = self.state.given_up.iter().find(|given| given.target == target).cloned();
+        let Some(failed) = failed else {
+            let why = format!("the file asks for {}", target.version);
+            return self.begin(target, By::File, &why);
+        };
+        if under_way {
+            self.abort(By::File, &format!("the file asks for {}", target.version), false);
+        }
+        let before = self.before();
+        let why =
+            format!("{} failed before and has not changed ({}) → not tried; `retry` does", target.version, failed.why);
+        self.state.canary = Some(target);
+        self.enter(failed.phase);
+        self.write(By::File, What::NotTried, before, &why);
+        self.alert(Severity::Warning, &why);
+    }
+
+    /// The first sighting: there is nothing to come from.
+    fn serve(&mut self, target: Target) {
+        let before = self.before();
+        let why = format!("{} is the first version seen → it serves", target.version);
+        self.state.stable = Some(target.clone());
+        self.state.declared = Some(target);
+        self.enter(Phase::Idle);
+        self.settle();
+        self.write(By::File, What::Served, before, &why);
+    }
+
+    /// The file asks for what is stable: whatever is under way ends, and has not failed.
+    fn named_stable(&mut self) {
+        let why = format!("the file asks for {} again", self.stable());
+        match self.state.phase {
+            Phase::Waiting | Phase::Progressing | Phase::Baking | Phase::Promoting | Phase::Paused => {
+                self.abort(By::File, &why, false);
+            }
+            Phase::RolledBack | Phase::Aborted => {
+                let before = self.before();
+                self.state.canary = None;
+                self.enter(Phase::Idle);
+                self.write(By::File, What::Changed, before, &why);
+            }
+            Phase::RollingBack | Phase::Idle | Phase::Succeeded => {
+                self.note(By::File, What::Changed, self.before(), &why)
+            }
+        }
+    }
+
+    /// A person asks for `target`.
+    pub(super) fn start(&mut self, target: Target, by: String, reason: &str) -> Result<(), Refused> {
+        self.may(Verb::Start)?;
+        let refused = |reason: String| Refused { phase: self.state.phase, verb: Verb::Start, reason };
+        match &self.state.stable {
+            None => return Err(refused("no version is stable yet: the file names the first".to_owned())),
+            Some(stable) if stable.version == target.version => {
+                return Err(refused(format!("{} is stable and serves already", target.version)));
+            }
+            Some(_) => {}
+        }
+        let failed = self.state.given_up.iter().find(|given| given.target == target);
+        if let (Some(failed), true) = (failed, self.state.canary.as_ref() == Some(&target)) {
+            return Err(refused(format!(
+                "{} failed and has not changed ({}): `retry` tries it again",
+                target.version, failed.why
+            )));
+        }
+        self.state.given_up.retain(|given| given.target != target);
+        let why = said(Verb::Start, &by, reason);
+        self.begin(target, By::Person(by), &why);
+        Ok(())
+    }
+
+    /// A rollout of `target` begins: what was under way loses its weight first, and nothing moves until both versions
+    /// are seen to be usable.
+    pub(super) fn begin(&mut self, target: Target, by: By, why: &str) {
+        let before = self.before();
+        if self.state.phase.is_under_way() {
+            self.set_weight(Weight::ZERO);
+        }
+        self.cancel_hooks();
+        self.start_over();
+        let why = format!("{why}: {} → {}", self.stable(), target.version);
+        self.state.canary = Some(target);
+        self.state.weight = Weight::ZERO;
+        self.state.failures = Failed::default();
+        self.state.verdicts.clear();
+        self.state.times = Times { clock: self.state.times.clock, ..Times::default() };
+        self.enter(Phase::Waiting);
+        self.state.waiting = Some(Waiting::Health);
+        self.write(by, What::Started, before, &why);
+        self.alert(Severity::Info, &why);
+    }
+
+    /// Another plan: the canary keeps its weight, and stands at the last step that is not above it.
+    pub(super) fn plan_changed(&mut self) {
+        if !self.state.phase.is_under_way() {
+            return;
+        }
+        let before = self.before();
+        let (weight, steps) = (self.state.weight, &self.plan.steps);
+        let current = self.state.taken.checked_sub(1).and_then(|index| steps.get(index));
+        let stands = current.is_some_and(|step| step.weight == weight);
+        let finished = weight == Weight::FULL && self.state.taken > 0 && self.state.phase != Phase::Progressing;
+        if finished {
+            self.state.taken = steps.len();
+        } else if !stands && weight > Weight::ZERO {
+            self.state.taken = steps.iter().take_while(|step| step.weight <= weight).count();
+        } else if !stands {
+            self.state.taken = 0;
+        }
+        self.cancel_hooks();
+        self.state.times.step = Duration::ZERO;
+        if matches!(self.state.waiting, Some(Waiting::Hook(_))) && self.state.phase == Phase::Waiting {
+            self.rest();
+        } else if self.state.waiting == Some(Waiting::Gate) && self.state.phase == Phase::Waiting {
+            let gate = self.state.taken.checked_sub(1).and_then(|index| steps.get(index)).and_then(|step| step.gate);
+            if gate.is_none() {
+                self.rest();
+            }
+        }
+        let why = format!("the plan changed; it goes on from {weight} %");
+        self.write(By::File, What::Changed, before, &why);
+    }
+
+    /// The process came back: what was is published again, and its hold begins anew.
+    pub(super) fn restored(&mut self) {
+        let before = self.before();
+        if !self.state.phase.is_under_way() {
+            return self.settle();
+        }
+        self.state.times.step = Duration::ZERO;
+        self.state.times.canary_down = None;
+        self.state.calls.retain(|call| call.accepted == Some(true));
+        self.publish_weight();
+        let why = format!("restarted; it goes on from {} %", self.state.weight);
+        self.note(By::Restart, What::Restored, before, &why);
+    }
+
+    /// Versions are no longer in the file.
+    pub(super) fn gone(&mut self, versions: &[Name]) {
+        let is_gone =
+            |target: &Option<Target>| target.as_ref().is_some_and(|target| versions.contains(&target.version));
+        if is_gone(&self.state.previous) {
+            self.state.previous = None;
+            self.note(By::File, What::Changed, self.before(), "the version before is no longer in the file");
+        }
+        let (stable, canary) = (is_gone(&self.state.stable), is_gone(&self.state.canary));
+        let under_way = self.state.phase.is_under_way();
+        match (stable, canary) {
+            (false, false) => {}
+            (false, true) if under_way => {
+                let why = format!("{} is no longer in the file", self.canary());
+                self.abort(By::File, &why, false);
+                self.state.canary = None;
+            }
+            (false, true) => {
+                let why = format!("{} is no longer in the file", self.canary());
+                self.state.canary = None;
+                self.note(By::File, What::Changed, self.before(), &why);
+            }
+            (true, false) if under_way => self.only_canary_left(),
+            (true, _) => {
+                let before = self.before();
+                self.cancel_hooks();
+                self.over_with(Phase::Idle);
+                let why = format!("{} is no longer in the file", self.stable());
+                self.state.stable = None;
+                self.state.declared = None;
+                self.state.canary = None;
+                self.write(By::File, What::Changed, before, &why);
+            }
+        }
+    }
+
+    /// There is no way back any more: the canary is all that is left.
+    fn only_canary_left(&mut self) {
+        let before = self.before();
+        let old = self.stable();
+        self.state.stable = self.state.canary.take();
+        self.state.previous = None;
+        self.cancel_hooks();
+        self.over_with(Phase::Aborted);
+        self.settle();
+        let why =
+            format!("{old} is no longer in the file → {} is all that is left and serves everything", self.stable());
+        self.write(By::File, What::Changed, before, &why);
+        self.alert(Severity::Critical, &why);
+    }
+}

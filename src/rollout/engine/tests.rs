@@ -1,0 +1,13 @@
+//! Tests of the engine: each rule by itself, every sequence against naive invariants, and a policy replayed by hand.
+
+mod rig;
+
+mod both_bad;
+mod checks;
+mod flagger;
+mod forward;
+mod going_back;
+mod model;
+mod persons;
+mod releases;
+mod table;

@@ -1,0 +1,79 @@
+//! The policy of the guide that Flagger's users start from, replayed by hand: 10 % more each minute up to 50 %,
+//! back after five failed checks.
+
+use std::time::Duration;
+
+use super::rig::{Rig, check, percent, step, target};
+use crate::model::Weight;
+use crate::rollout::engine::{Event, Phase, Recorded, State, replay};
+use crate::rollout::plan::{Failures, Plan};
+use crate::rollout::verdict::Outcome;
+
+fn policy() -> Plan {
+    Plan {
+        interval: Duration::from_mins(1),
+        steps: [10, 20, 30, 40, 50].map(|weight| step(weight, 60)).to_vec(),
+        bake: Duration::ZERO,
+        checks: vec![check("request-success-rate"), check("request-duration")],
+        failures: Failures { total: Some(5), consecutive: None },
+        ..super::rig::plan()
+    }
+}
+
+fn minute(rig: &mut Rig, outcome: Outcome) {
+    rig.now += Duration::from_secs(50);
+    rig.all(outcome);
+}
+
+#[test]
+fn ten_percent_more_each_minute_and_then_everything() {
+    let mut rig = Rig::started(policy());
+    let mut weights = vec![rig.weight()];
+    for _ in 0..5 {
+        minute(&mut rig, Outcome::Pass);
+        weights.push(rig.weight());
+    }
+    assert_eq!(weights, [10, 20, 30, 40, 50, 100].map(percent), "never over 50 before the promotion");
+    assert_eq!(rig.phase(), Phase::Promoting);
+    minute(&mut rig, Outcome::Pass);
+    assert_eq!((rig.phase(), rig.stable()), (Phase::Succeeded, "v2"));
+}
+
+#[test]
+fn five_failed_checks_in_all_and_back_to_nothing_in_the_same_minute() {
+    let mut rig = Rig::started(policy());
+    minute(&mut rig, Outcome::Pass);
+    for failed in 1..5 {
+        minute(&mut rig, Outcome::Fail);
+        assert_eq!((rig.state.failures.total, rig.weight()), (failed, percent(20)));
+    }
+    minute(&mut rig, Outcome::Pass);
+    assert_eq!(rig.weight(), percent(30), "what failed keeps its weight, what passes goes on");
+    minute(&mut rig, Outcome::Fail);
+    rig.went_back(Phase::RolledBack);
+}
+
+#[test]
+fn a_replay_tells_what_another_policy_would_have_done() {
+    let mut recorded = vec![];
+    let mut rig = Rig::new(policy());
+    let mut keep = |at: u64, event: Event, verdicts: Option<Outcome>| {
+        rig.seen.verdicts = verdicts
+            .map(|outcome| rig.plan.checks.iter().map(|check| super::rig::verdict(&check.name, outcome)).collect());
+        recorded.push(Recorded { at: Duration::from_secs(at), event, seen: rig.seen.clone() });
+    };
+    keep(0, Event::Release(target("v1")), None);
+    keep(1, Event::Release(target("v2")), None);
+    keep(2, Event::Tick, None);
+    for minute in 1..=6 {
+        let outcome = if minute == 2 { Outcome::Fail } else { Outcome::Pass };
+        keep(2 + minute * 60, Event::Tick, Some(outcome));
+    }
+    let (end, _) = replay(&policy(), State::default(), &recorded);
+    assert_eq!((end.phase, end.weight), (Phase::Promoting, Weight::FULL));
+    let stricter = Plan { failures: Failures { total: Some(1), consecutive: None }, ..policy() };
+    let (end, story) = replay(&stricter, State::default(), &recorded);
+    assert_eq!(end.phase, Phase::RolledBack);
+    let last = story.last().unwrap();
+    assert_eq!((last.at, last.entries.last().unwrap().weight_after), (Duration::from_secs(122), Weight::ZERO));
+}

@@ -1,0 +1,171 @@
+//! What the file and a restart do: first sighting, superseding, going back by name, another plan, versions gone.
+
+use std::time::Duration;
+
+use super::rig::{Rig, gate, hook, percent, plan, step, target};
+use crate::model::Weight;
+use crate::rollout::engine::{Effect, Event, Phase, State, Unreadable, Verb, Waiting};
+use crate::rollout::plan::{GateDefault, When};
+
+#[test]
+fn the_first_sighting_just_serves() {
+    let rig = Rig::new(plan());
+    assert_eq!((rig.phase(), rig.stable(), rig.settled()), (Phase::Idle, "v1", Some("v1")));
+    assert!(rig.published().is_empty());
+}
+
+#[test]
+fn a_third_version_supersedes_and_the_way_back_is_to_stable() {
+    for phase in
+        [Phase::Waiting, Phase::Progressing, Phase::Baking, Phase::Promoting, Phase::Paused, Phase::RollingBack]
+    {
+        let mut rig = Rig::at(phase);
+        rig.event(Event::Release(target("v3")));
+        let (stable, canary) = ("v1".into(), "v2".into());
+        assert_eq!(rig.effects[0], Effect::SetWeight { stable, canary, weight: Weight::ZERO });
+        assert_eq!((rig.phase(), rig.weight(), rig.state.taken), (Phase::Waiting, Weight::ZERO, 0));
+        rig.pass(1);
+        rig.event(Event::Tripped { why: "bad".into() });
+        rig.went_back(Phase::RolledBack);
+    }
+}
+
+#[test]
+fn naming_stable_again_aborts_and_is_no_failure() {
+    let mut rig = Rig::started(plan());
+    rig.event(Event::Release(target("v1")));
+    rig.went_back(Phase::Aborted);
+    rig.event(Event::Release(target("v2")));
+    rig.pass(1);
+    assert_eq!(rig.weight(), percent(10));
+}
+
+#[test]
+fn a_target_that_changes_under_way_begins_anew() {
+    let mut rig = Rig::at(Phase::Baking);
+    let mut changed = target("v2");
+    changed.fingerprint = "v2-2".into();
+    rig.event(Event::Release(changed));
+    assert_eq!((rig.phase(), rig.published()), (Phase::Waiting, vec![Weight::ZERO]));
+}
+
+#[test]
+fn another_plan_keeps_the_weight_and_stands_at_the_last_step_not_above_it() {
+    let mut rig = Rig::started(plan());
+    rig.pass(2);
+    rig.plan.steps = vec![step(5, 10), step(40, 10), step(60, 10), step(100, 10)];
+    rig.event(Event::PlanChanged);
+    assert_eq!((rig.weight(), rig.state.taken, rig.published().len()), (percent(50), 2, 0));
+    rig.pass(1);
+    assert_eq!(rig.weight(), percent(60));
+}
+
+#[test]
+fn another_plan_without_the_hook_or_the_gate_goes_on() {
+    let mut plan = plan();
+    plan.hooks = vec![hook(When::BeforeStart)];
+    plan.steps[0].gate = Some(gate(None, GateDefault::Abort));
+    let mut rig = Rig::new(plan);
+    rig.event(Event::Release(target("v2")));
+    rig.event(Event::Tick);
+    assert_eq!(rig.state.waiting, Some(Waiting::Hook(When::BeforeStart)));
+    rig.plan.hooks.clear();
+    rig.event(Event::PlanChanged);
+    rig.pass(3);
+    assert_eq!((rig.weight(), rig.state.waiting), (percent(10), Some(Waiting::Gate)));
+    rig.plan.steps[0].gate = None;
+    rig.event(Event::PlanChanged);
+    rig.pass(2);
+    assert_eq!(rig.weight(), percent(50));
+}
+
+#[test]
+fn a_canary_that_leaves_the_file_goes_back_and_a_stable_one_leaves_the_canary_serving() {
+    let mut rig = Rig::started(plan());
+    rig.event(Event::VersionsGone(vec!["v2".into()]));
+    rig.went_back(Phase::Aborted);
+    assert!(rig.say(Verb::Retry).is_err());
+
+    let mut rig = Rig::started(plan());
+    rig.event(Event::VersionsGone(vec!["v1".into()]));
+    assert_eq!((rig.phase(), rig.settled(), rig.stable()), (Phase::Aborted, Some("v2"), "v2"));
+
+    let mut rig = Rig::started(plan());
+    rig.event(Event::VersionsGone(vec!["v1".into(), "v2".into()]));
+    assert_eq!((rig.phase(), &rig.state.stable), (Phase::Idle, &None));
+    rig.event(Event::Release(target("v3")));
+    assert_eq!(rig.settled(), Some("v3"));
+
+    let mut rig = Rig::at(Phase::Succeeded);
+    rig.event(Event::VersionsGone(vec!["v1".into()]));
+    assert!(rig.say(Verb::Undo).is_err(), "there is no way to it any more");
+}
+
+#[test]
+fn a_restart_goes_on_where_it_was_and_holds_anew() {
+    for phase in Phase::ALL {
+        let mut rig = Rig::at(phase);
+        let before = rig.state.clone();
+        rig.restart();
+        assert_eq!((rig.phase(), rig.weight(), rig.state.taken), (phase, before.weight, before.taken));
+        if phase.is_under_way() {
+            assert_eq!((rig.published(), rig.settled()), (vec![before.weight], None));
+        } else {
+            assert_eq!(rig.settled(), before.stable.as_ref().map(|stable| &*stable.version));
+        }
+    }
+    let mut rig = Rig::started(plan());
+    rig.pass(1);
+    rig.restart();
+    rig.pass(1);
+    assert_eq!(rig.weight(), percent(10), "its hold begins anew");
+    rig.pass(1);
+    assert_eq!(rig.weight(), percent(50));
+}
+
+#[test]
+fn a_restart_forgets_no_answer_and_asks_for_the_rest_again() {
+    let mut plan = plan();
+    plan.hooks = vec![hook(When::BeforeStart), hook(When::BeforeStart)];
+    let mut rig = Rig::new(plan);
+    rig.event(Event::Release(target("v2")));
+    rig.event(Event::Tick);
+    let first = rig.state.calls[0].id;
+    rig.event(Event::HookAnswered { id: first, accepted: true, text: String::new() });
+    rig.restart();
+    rig.event(Event::Tick);
+    assert_eq!(rig.called().len(), 1);
+    rig.answer(true);
+    rig.event(Event::Tick);
+    assert_eq!(rig.weight(), percent(10));
+}
+
+#[test]
+fn a_restart_does_not_prolong_a_gate() {
+    let mut rig = Rig::at(Phase::Waiting);
+    rig.wait(50);
+    rig.restart();
+    rig.wait(10);
+    assert_eq!(rig.phase(), Phase::Aborted);
+}
+
+#[test]
+fn a_state_that_is_newer_or_damaged_is_refused_by_name() {
+    let good = Rig::started(plan()).state.to_json().unwrap();
+    assert!(State::from_json(&good).is_ok());
+    let newer = good.replace("\"state_version\":1", "\"state_version\":2");
+    assert_eq!(State::from_json(&newer), Err(Unreadable::Newer { found: 2 }));
+    for damaged in [
+        String::new(),
+        "{}".into(),
+        good[..good.len() / 2].to_owned(),
+        good.replace("\"weight\":1000", "\"weight\":10001"),
+        good.replace("\"v2\"", "\"v1\""),
+        good.replace("\"phase\":\"progressing\"", "\"phase\":\"idle\""),
+        good.replace("\"phase\":\"progressing\"", "\"phase\":\"paused\""),
+        good.replace("\"phase\":\"progressing\"", "\"phase\":\"promoting\""),
+    ] {
+        assert!(matches!(State::from_json(&damaged), Err(Unreadable::Damaged(_))), "{damaged}");
+    }
+    assert_eq!(Rig::started(plan()).plan.interval, Duration::from_secs(10));
+}

@@ -1,0 +1,277 @@
+//! What operators may say, and what it does in every phase.
+//!
+//! [`ruling`] is the whole table; [`State::apply`](super::State::apply) obeys it, and adds only what depends on more
+//! than the phase (a target without usable endpoints, nothing that asks).
+//!
+//! | verb | idle | waiting | progressing | baking | promoting | succeeded | rolling_back | rolled_back | paused | aborted |
+//! |---|---|---|---|---|---|---|---|---|---|---|
+//! | start | yes | – | – | – | – | yes | – | yes | – | yes |
+//! | promote | – | yes | yes | yes | – | – | – | – | yes | – |
+//! | pause | – | yes | yes | yes | yes | – | – | – | – | – |
+//! | resume | – | – | – | – | – | – | – | – | yes | – |
+//! | abort | – | yes | yes | yes | yes | – | yes | – | yes | – |
+//! | approve | – | yes | – | – | – | – | – | – | – | – |
+//! | reject | – | yes | – | – | – | – | – | – | – | – |
+//! | retry | – | – | – | – | – | – | – | yes | – | yes |
+//! | undo | – | yes | yes | yes | yes | yes | yes | – | yes | – |
+
+use super::history::{By, Severity, What};
+use super::state::{Phase, Waiting};
+use super::{Before, Turn};
+use crate::model::Weight;
+use crate::rollout::plan::When;
+
+/// An operator's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verb {
+    /// Roll a version out. It comes as [`Event::Start`](super::Event::Start), with its target.
+    Start,
+    /// Skip the steps, gates and hooks that are left: everything to the canary, then the bake. While baking: end the
+    /// bake. It needs usable endpoints, and failed checks still go back.
+    Promote,
+    /// Stay where it is.
+    Pause,
+    /// Go on where it was paused, its hold anew.
+    Resume,
+    /// Everything back to stable, at once.
+    Abort,
+    /// Open the gate, or pass the hook, that is waited for.
+    Approve,
+    /// Refuse at the gate or in place of the hook: everything goes back to stable.
+    Reject,
+    /// Try again what failed or was aborted.
+    Retry,
+    /// Everything to the version that was stable before, at once: also after the promotion.
+    Undo,
+}
+
+impl Verb {
+    /// All verbs.
+    pub const ALL: [Self; 9] = [
+        Self::Start,
+        Self::Promote,
+        Self::Pause,
+        Self::Resume,
+        Self::Abort,
+        Self::Approve,
+        Self::Reject,
+        Self::Retry,
+        Self::Undo,
+    ];
+
+    /// The word on the command line and in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Promote => "promote",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Abort => "abort",
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+            Self::Retry => "retry",
+            Self::Undo => "undo",
+        }
+    }
+}
+
+/// A person's word that makes no sense now: exit code 7.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is refused while the rollout is {}: {reason}", .verb.as_str(), .phase.as_str())]
+pub struct Refused {
+    /// The phase it was said in.
+    pub phase: Phase,
+    /// The verb.
+    pub verb: Verb,
+    /// Why, and what would help.
+    pub reason: String,
+}
+
+/// What the phase alone says of a verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// It is done.
+    Does,
+    /// It is refused, for this reason.
+    Refuses(&'static str),
+}
+
+/// What `verb` does in `phase`.
+#[must_use]
+pub const fn ruling(phase: Phase, verb: Verb) -> Ruling {
+    use Phase as P;
+    use Ruling::{Does, Refuses};
+    match verb {
+        Verb::Start if phase.is_under_way() => Refuses("a rollout is under way: abort it first"),
+        Verb::Start => Does,
+        Verb::Retry => match phase {
+            P::RolledBack | P::Aborted => Does,
+            P::Paused => Refuses("it has not failed: resume or abort it"),
+            P::RollingBack => Refuses("it still goes back: wait until it has"),
+            P::Idle | P::Succeeded => Refuses("nothing failed: start a rollout"),
+            P::Waiting | P::Progressing | P::Baking | P::Promoting => Refuses("it has not failed"),
+        },
+        Verb::Undo if matches!(phase, P::Succeeded) => Does,
+        Verb::Undo if matches!(phase, P::RolledBack | P::Aborted) => Refuses("stable has everything already"),
+        _ if matches!(phase, P::Idle | P::Succeeded | P::RolledBack | P::Aborted) => Refuses("no rollout is under way"),
+        Verb::Abort | Verb::Undo => Does,
+        _ if matches!(phase, P::RollingBack) => Refuses("it goes back: only `abort` and `undo` hurry it"),
+        Verb::Promote => match phase {
+            P::Promoting => Refuses("it is being promoted"),
+            _ => Does,
+        },
+        Verb::Pause => match phase {
+            P::Paused => Refuses("it is paused already"),
+            _ => Does,
+        },
+        Verb::Resume => match phase {
+            P::Paused => Does,
+            _ => Refuses("it is not paused"),
+        },
+        Verb::Approve | Verb::Reject => match phase {
+            P::Waiting => Does,
+            P::Paused => Refuses("it is paused: resume it first, or abort it"),
+            _ => Refuses("nothing asks for approval"),
+        },
+    }
+}
+
+impl Turn<'_> {
+    /// A refusal, in the phase as it is.
+    fn refuse(&self, verb: Verb, reason: impl Into<String>) -> Refused {
+        Refused { phase: self.state.phase, verb, reason: reason.into() }
+    }
+
+    /// What the table, and the disk for what goes forward, say of `verb`.
+    pub(super) fn may(&self, verb: Verb) -> Result<(), Refused> {
+        if let Ruling::Refuses(reason) = ruling(self.state.phase, verb) {
+            return Err(self.refuse(verb, reason));
+        }
+        let forward = matches!(verb, Verb::Start | Verb::Promote | Verb::Resume | Verb::Approve | Verb::Retry);
+        if forward && self.seen.unwritable {
+            return Err(self.refuse(verb, "the state cannot be written, so nothing moves forward: free the disk"));
+        }
+        Ok(())
+    }
+
+    /// Does what a person says.
+    pub(super) fn verb(&mut self, verb: Verb, by: String, reason: &str) -> Result<(), Refused> {
+        self.may(verb)?;
+        let why = said(verb, &by, reason);
+        let by = By::Person(by);
+        match verb {
+            Verb::Start => return Err(self.refuse(verb, "say which version")),
+            Verb::Promote => self.promote(by, &why)?,
+            Verb::Pause => self.pause(by, Severity::Info, &why),
+            Verb::Resume => self.resume(by, &why),
+            Verb::Abort => self.abort(by, &why, true),
+            Verb::Approve => self.approve(by, &why)?,
+            Verb::Reject => {
+                if self.state.waiting == Some(Waiting::Health) {
+                    return Err(self.refuse(verb, "nothing asks: it waits for usable endpoints, `abort` ends it"));
+                }
+                self.abort(by, &why, true);
+            }
+            Verb::Retry => self.retry(by, &why)?,
+            Verb::Undo => self.undo(by, &why)?,
+        }
+        Ok(())
+    }
+
+    /// Everything to the canary, or the end of the bake.
+    fn promote(&mut self, by: By, why: &str) -> Result<(), Refused> {
+        if self.seen.canary_usable == 0 {
+            return Err(self.refuse(Verb::Promote, format!("{} has no usable endpoint", self.canary())));
+        }
+        let before = self.before();
+        let baking = self.state.phase == Phase::Baking || self.state.paused_from == Some(Phase::Baking);
+        if baking || self.state.baked {
+            self.state.baked = true;
+            self.state.forced = true;
+        }
+        self.state.taken = self.plan.steps.len();
+        self.state.approved = true;
+        self.moved_on();
+        self.state.cleared = vec![When::BeforePromote];
+        let bakes = !self.state.baked && !self.plan.bake.is_zero();
+        self.enter(if bakes { Phase::Baking } else { Phase::Promoting });
+        if self.state.weight < Weight::FULL {
+            self.set_weight(Weight::FULL);
+        }
+        self.write(by, What::Commanded, before, why);
+        self.alert(Severity::Info, why);
+        Ok(())
+    }
+
+    /// Goes on where it was paused; the hold begins anew.
+    fn resume(&mut self, by: By, why: &str) {
+        let before = self.before();
+        let to = self.state.paused_from.unwrap_or(Phase::Waiting);
+        let waiting = self.state.waiting;
+        self.enter(to);
+        if to == Phase::Waiting {
+            self.state.waiting = waiting.or(Some(Waiting::Health));
+        }
+        self.state.times.gate = std::time::Duration::ZERO;
+        self.write(by, What::Commanded, before, why);
+    }
+
+    /// Opens the gate, or passes the hook.
+    fn approve(&mut self, by: By, why: &str) -> Result<(), Refused> {
+        let before = self.before();
+        match self.state.waiting {
+            Some(Waiting::Gate) => self.open_gate(),
+            Some(Waiting::Hook(when)) => self.pass_hook(when),
+            Some(Waiting::Health) | None => {
+                return Err(self.refuse(Verb::Approve, "nothing asks: it waits for usable endpoints"));
+            }
+        }
+        self.write(by, What::Commanded, before, why);
+        Ok(())
+    }
+
+    /// Begins anew with what went back.
+    fn retry(&mut self, by: By, why: &str) -> Result<(), Refused> {
+        let Some(target) = self.state.canary.clone() else {
+            return Err(self.refuse(Verb::Retry, "the version that failed is no longer in the file"));
+        };
+        self.state.given_up.retain(|given| given.target.version != target.version);
+        self.begin(target, by, why);
+        Ok(())
+    }
+
+    /// Back to the version that was stable before.
+    fn undo(&mut self, by: By, why: &str) -> Result<(), Refused> {
+        if self.state.phase != Phase::Succeeded {
+            self.abort(by, why, true);
+            return Ok(());
+        }
+        let Some(previous) = self.state.previous.clone() else {
+            return Err(self.refuse(Verb::Undo, "the version before is not known, or no longer in the file"));
+        };
+        if self.seen.previous_usable == 0 {
+            return Err(self.refuse(Verb::Undo, format!("{} has no usable endpoint", previous.version)));
+        }
+        let before: Before = self.before();
+        let undone = self.state.stable.replace(previous);
+        self.state.previous = None;
+        self.state.canary = undone;
+        self.give_up(Phase::Aborted, why);
+        self.enter(Phase::Aborted);
+        self.settle();
+        self.write(by, What::WentBack, before, &format!("{why} → {} has everything again", self.stable()));
+        let sentence = self.state.reason.clone();
+        self.alert(Severity::Warning, &sentence);
+        Ok(())
+    }
+}
+
+/// A person's word as a sentence.
+pub(super) fn said(verb: Verb, by: &str, reason: &str) -> String {
+    if reason.is_empty() {
+        format!("{} by {by}", verb.as_str())
+    } else {
+        format!("{} by {by}: {reason}", verb.as_str())
+    }
+}

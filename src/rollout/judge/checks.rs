@@ -1,0 +1,230 @@
+//! The checks on what Weir measured itself: each a rule, and the words for what it found.
+//!
+//! A sentence has three parts: what was seen of both versions, the limit, and after a colon what follows. What is done
+//! about it is not the judge's to say.
+
+use std::time::Duration;
+
+use super::compare::{Compare, Totals};
+use super::sample::{Limit, Sample, Tally};
+use super::{Pair, words};
+use crate::rollout::plan::{Compared, Errors};
+use crate::rollout::verdict::Outcome;
+
+/// What a check found; a verdict without its check.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Finding {
+    pub(super) outcome: Outcome,
+    pub(super) value: Option<f64>,
+    pub(super) limit: Option<f64>,
+    pub(super) samples: u64,
+    pub(super) stable_fails_too: bool,
+    pub(super) text: String,
+}
+
+/// The parameters of [`compare`].
+pub(super) struct Asked {
+    pub(super) metric: Compared,
+    pub(super) errors: Errors,
+    /// In percentage points.
+    pub(super) margin: f64,
+    /// In percent.
+    pub(super) confidence: f64,
+}
+
+/// At most `max` percent of the responses are errors.
+pub(super) fn error_rate(seen: &Pair, max: f64, errors: Errors, min_requests: u64) -> Finding {
+    let (canary, stable) = (seen.canary.errors(errors), seen.stable.errors(errors));
+    let (outcome, stable_fails_too) = judged(canary, stable, Limit::percent(max), min_requests);
+    let after = conclusion(outcome, stable_fails_too, "too many errors", min_requests.saturating_sub(canary.requests));
+    Finding {
+        outcome,
+        value: canary.percent(),
+        limit: Some(max),
+        samples: canary.requests,
+        stable_fails_too,
+        text: format!(
+            "canary {} over {}, stable {}, limit {}: {after}",
+            seen.canary.errors_in_words(errors),
+            words::duration(seen.canary.covered),
+            seen.stable.errors_in_words(errors),
+            words::percent(max),
+        ),
+    }
+}
+
+/// At least `min` percent of the responses are no errors.
+pub(super) fn success_rate(seen: &Pair, min: f64, errors: Errors, min_requests: u64) -> Finding {
+    let (canary, stable) = (seen.canary.errors(errors), seen.stable.errors(errors));
+    let (outcome, stable_fails_too) = judged(canary, stable, Limit::percent(min).rest(), min_requests);
+    let after = conclusion(outcome, stable_fails_too, "too many errors", min_requests.saturating_sub(canary.requests));
+    Finding {
+        outcome,
+        value: canary.percent().map(|errors| 100.0 - errors),
+        limit: Some(min),
+        samples: canary.requests,
+        stable_fails_too,
+        text: format!(
+            "canary {} over {}, stable {}, at least {}: {after}",
+            seen.canary.successes_in_words(errors),
+            words::duration(seen.canary.covered),
+            seen.stable.successes_in_words(errors),
+            words::percent(min),
+        ),
+    }
+}
+
+/// The quantile of the durations is at most `max`: no more than the share that the quantile leaves is slower.
+pub(super) fn duration(seen: &Pair, quantile: f64, max: Duration, min_requests: u64) -> Finding {
+    let (Some(canary), Some(stable)) = (seen.canary.slower(max), seen.stable.slower(max)) else {
+        return no_edge(max, Some(max.as_secs_f64()));
+    };
+    let (outcome, stable_fails_too) = judged(canary, stable, Limit::ratio(quantile).rest(), min_requests);
+    let after = conclusion(outcome, stable_fails_too, "too slow", min_requests.saturating_sub(canary.requests));
+    let (name, limit) = (words::quantile(quantile), words::duration(max));
+    let side = |sample: &Sample, slower: Tally, beyond: &str| {
+        let at = sample.quantile(quantile).map(|at| format!("{name} {}, ", words::duration(at)));
+        format!("{}{}{beyond}", at.unwrap_or_default(), slower.words())
+    };
+    Finding {
+        outcome,
+        value: seen.canary.quantile(quantile).map(|at| at.as_secs_f64()),
+        limit: Some(max.as_secs_f64()),
+        samples: canary.requests,
+        stable_fails_too,
+        text: format!(
+            "canary {} over {}, stable {}, limit {name} {limit}: {after}",
+            side(&seen.canary, canary, &format!(" slower than {limit}")),
+            words::duration(seen.canary.covered),
+            side(&seen.stable, stable, ""),
+        ),
+    }
+}
+
+/// The canary has at least `min` and at most `max` requests per second.
+pub(super) fn requests(canary: &Sample, min: Option<f64>, max: Option<f64>, min_requests: u64) -> Finding {
+    let (count, covered) = (canary.requests(), words::duration(canary.covered));
+    let seconds = canary.covered.as_secs_f64();
+    let value = (seconds > 0.0).then(|| count as f64 / seconds);
+    let (outcome, limit, after) = match value {
+        None => (Outcome::NoData, min.or(max), "no time has passed".to_owned()),
+        Some(_) if count < min_requests => (Outcome::NoData, min.or(max), needed(min_requests - count)),
+        Some(value) => between(value, min, max, ["too few", "too many"]),
+    };
+    let rate = value.map_or_else(String::new, |value| format!("{value:.2} requests/s, "));
+    let text =
+        format!("canary {rate}{} over {covered}, {}: {after}", words::requests(count), bounds(min, max, " requests/s"));
+    Finding { outcome, value, limit, samples: count, stable_fails_too: false, text }
+}
+
+/// The canary's share of bad requests is not above stable's by more than a margin. The value and the limit are
+/// differences in percentage points.
+///
+/// Evidence that was once enough stays enough for the rollout: the test's confidence is about all of its looks
+/// together, and a canary does not become as good as stable by waiting.
+pub(super) fn compare(totals: &Pair, asked: &Asked, test: &mut Compare, min_requests: u64) -> Finding {
+    let of = |sample: &Sample| match asked.metric {
+        Compared::ErrorRate => Some(sample.errors(asked.errors)),
+        Compared::Slower(limit) => sample.slower(limit),
+    };
+    if let (Some(canary), Some(stable)) = (of(&totals.canary), of(&totals.stable)) {
+        test.look(Totals { canary, stable });
+    } else if let Compared::Slower(limit) = asked.metric {
+        return no_edge(limit, Some(asked.margin));
+    }
+    let Totals { canary, stable } = test.judged();
+    let (p, limit) = (test.p(), (100.0 - asked.confidence) / 100.0);
+    let worse = p <= limit;
+    let missing = |tally: Tally| min_requests.saturating_sub(tally.requests);
+    let (outcome, after) = match (missing(canary), missing(stable)) {
+        (0, 0) if worse => (Outcome::Fail, "worse".to_owned()),
+        (0, 0) => (Outcome::Pass, "not shown to be worse".to_owned()),
+        (0, of_stable) => (Outcome::NoData, format!("{} of stable", needed(of_stable))),
+        (of_canary, _) => (Outcome::NoData, needed(of_canary)),
+    };
+    let what = match asked.metric {
+        Compared::ErrorRate => "errors".to_owned(),
+        Compared::Slower(limit) => format!("slower than {}", words::duration(limit)),
+    };
+    Finding {
+        outcome,
+        value: canary.percent().zip(stable.percent()).map(|(canary, stable)| canary - stable),
+        limit: Some(asked.margin),
+        samples: canary.requests,
+        stable_fails_too: false,
+        text: format!(
+            "{what}, canary {} since the start, stable {}, margin {} points, p {}, limit {}: {after}",
+            canary.words(),
+            stable.words(),
+            words::number(asked.margin),
+            words::chance(p),
+            words::number(limit),
+        ),
+    }
+}
+
+/// Whether the canary's share of bad requests is above the limit, and if so, whether stable's is too.
+fn judged(canary: Tally, stable: Tally, limit: Limit, min_requests: u64) -> (Outcome, bool) {
+    if canary.requests < min_requests || canary.requests == 0 {
+        (Outcome::NoData, false)
+    } else if canary.above(limit) {
+        (Outcome::Fail, stable.requests >= min_requests && stable.above(limit))
+    } else {
+        (Outcome::Pass, false)
+    }
+}
+
+/// What follows from an outcome.
+fn conclusion(outcome: Outcome, stable_fails_too: bool, fault: &str, missing: u64) -> String {
+    match outcome {
+        Outcome::Fail if stable_fails_too => format!("{fault}, and stable as well"),
+        Outcome::Fail => fault.to_owned(),
+        Outcome::NoData => needed(missing.max(1)),
+        Outcome::Pass | Outcome::Error => "ok".to_owned(),
+    }
+}
+
+/// `80 more requests needed`.
+pub(super) fn needed(missing: u64) -> String {
+    let plural = if missing == 1 { "" } else { "s" };
+    format!("{} more request{plural} needed", words::count(missing))
+}
+
+/// Whether a value lies between two limits, each included; which limit it is about, and what follows.
+pub(super) fn between(
+    value: f64,
+    min: Option<f64>,
+    max: Option<f64>,
+    [below, above]: [&str; 2],
+) -> (Outcome, Option<f64>, String) {
+    match (min, max) {
+        (Some(min), _) if value < min => (Outcome::Fail, Some(min), below.to_owned()),
+        (_, Some(max)) if value > max => (Outcome::Fail, Some(max), above.to_owned()),
+        _ => (Outcome::Pass, min.or(max), "ok".to_owned()),
+    }
+}
+
+/// `at least 20 and at most 30 requests/s`.
+pub(super) fn bounds(min: Option<f64>, max: Option<f64>, unit: &str) -> String {
+    match (min.map(words::number), max.map(words::number)) {
+        (Some(min), Some(max)) => format!("at least {min} and at most {max}{unit}"),
+        (Some(min), None) => format!("at least {min}{unit}"),
+        (None, Some(max)) => format!("at most {max}{unit}"),
+        (None, None) => "no limit".to_owned(),
+    }
+}
+
+fn no_edge(at: Duration, limit: Option<f64>) -> Finding {
+    let at = words::duration(at);
+    Finding {
+        outcome: Outcome::Error,
+        value: None,
+        limit,
+        samples: 0,
+        stable_fails_too: false,
+        text: format!(
+            "nobody counted how many requests took longer than {at}: a version's histogram began before this limit was \
+             configured; restart Weir, or take a limit that has an edge on /metrics"
+        ),
+    }
+}

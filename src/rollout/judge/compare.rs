@@ -1,0 +1,219 @@
+//! Is the canary worse than stable? A test on counts of requests that may be looked at as often as one likes.
+//!
+//! An ordinary test at 99 % is wrong once in a hundred times *per look*; looked at every ten seconds it condemns most
+//! good canaries in the end. This one is a bet against the claim "the canary's share of bad requests is at most the
+//! stable version's plus the margin". While that claim is true the bets win nothing on average, so by Ville's inequality
+//! the chance that the capital, 1 at the start, *ever* reaches 1 / (1 − confidence) is at most 1 − confidence: over all
+//! looks of a rollout together, however many there are and whoever chooses when to stop.
+//!
+//! ```text
+//! counts since the last look (a block): nₐ, kₐ of the canary; n_b, k_b of stable
+//! guess, made before the block:   b = stable's share so far,  a = b + margin + δ          for each δ of a grid
+//! nearest point of the claim:     (t + margin, t) that minimises nₐ·KL(a ‖ t + margin) + n_b·KL(b ‖ t)
+//! capital on δ ×= (a/(t+margin))^kₐ ((1−a)/(1−t−margin))^(nₐ−kₐ) (b/t)^k_b ((1−b)/(1−t))^(n_b−k_b)
+//! ```
+//!
+//! * The bet on one block is the E-variable of Turner, Ly & Grünwald, "Generic E-variables for exact sequential
+//!   k-sample tests that allow for optional stopping" (J. Stat. Plan. Inference 230, 2024; arXiv 2106.02693), for a
+//!   convex claim. Its expectation is at most 1 for any block sizes, small counts, and any guess: a bad guess costs
+//!   power, never truth, as long as it does not know the block's outcomes. Why: the expectation is A^nₐ·B^n_b with A and B linear in the true shares; by the inequality of
+//!   means it is at most (1 − g)^(nₐ+n_b), where g is the slope at the nearest point towards the true one, and that is
+//!   not negative. The proof asks only that each block's requests on average keep the claim, so shares may drift over
+//!   the day as long as they drift together.
+//! * Capital on several guesses is a mixture, which is a bet as well (Waudby-Smith & Ramdas, "Estimating means of
+//!   bounded random variables by betting", JRSS B 86, 2024; Howard, Ramdas, McAuliffe & Sekhon, "Time-uniform,
+//!   nonparametric, nonasymptotic confidence sequences", Ann. Stat. 49, 2021). On sequential tests of software under
+//!   way: Lindon, Sanden & Shirikian, "Rapid regression detection in software deployments" (arXiv 2205.14762).
+//! * Each block is compared only within itself. So neither a share that drifts over the day nor weights that move from
+//!   step to step mix old requests of one version with new ones of the other.
+//! * A part of the capital is held back and laid out bit by bit, so that a canary that turns bad after a long good
+//!   time is caught too, and not only once its good past is outweighed.
+//!
+//! What it does not know: requests are taken as independent of each other, given their version. Errors that come in
+//! bursts on one version alone are what it is to find; a burst that hits both is the claim kept, but counts that jump
+//! make evidence look stronger than it is. The margin and the minimum sample are the guard against that.
+//!
+//! Invariants: every request counts once, because the test keeps the totals it has seen and bets on differences; a
+//! block without requests of both versions is not bet on but grows until it has them.
+
+use serde::{Deserialize, Serialize};
+
+use super::sample::Tally;
+
+/// How much worse than the margin allows the canary is guessed to be: a tenth of a point to thirty points.
+const GUESSES: [f64; 6] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3];
+
+/// The part of the capital that is held back at the start. A quarter costs ln(4/3), 0.3 of the 4.6 that 99 % takes.
+const HELD_BACK: f64 = 0.25;
+
+/// Stable's share before anything is known of it: half an error in a hundred requests.
+const PRIOR: (f64, f64) = (0.5, 100.0);
+
+/// So many of stable's requests are remembered for the guess; beyond that the older count half, so that it follows.
+const REMEMBERED: f64 = 50_000.0;
+
+/// Capital is not let grow beyond this: it is far more than any confidence asks, and stays a number.
+const MOST: f64 = 1e100;
+
+/// Halvings of the interval in which the nearest point of the claim is: to 2⁻⁴⁰ of its width,
+/// which is nothing to any number of requests.
+const HALVINGS: u32 = 40;
+
+/// The state of one test, carried from look to look of one rollout. It can be stored and read back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Compare {
+    /// How much worse the canary may be, as a ratio.
+    margin: f64,
+    /// The totals of both versions that have been bet on.
+    seen: Option<Totals>,
+    /// What the bets were about.
+    judged: Totals,
+    /// Stable's requests and bad ones, for the guess.
+    remembered: (f64, f64),
+    /// Capital on each of [`GUESSES`].
+    capital: [f64; GUESSES.len()],
+    /// Capital that is held back.
+    held_back: f64,
+    /// Blocks that were bet on.
+    blocks: u32,
+    /// The most that all capital together has been.
+    peak: f64,
+}
+
+/// Requests of both versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Totals {
+    pub(super) canary: Tally,
+    pub(super) stable: Tally,
+}
+
+impl Compare {
+    /// A test that has seen nothing. `margin` is how much worse the canary may be, in percentage points.
+    pub(super) fn new(margin: f64) -> Self {
+        Self {
+            margin: (margin / 100.0).clamp(0.0, 1.0),
+            seen: None,
+            judged: Totals::default(),
+            remembered: (0.0, 0.0),
+            capital: [(1.0 - HELD_BACK) / GUESSES.len() as f64; GUESSES.len()],
+            held_back: HELD_BACK,
+            blocks: 0,
+            peak: 1.0,
+        }
+    }
+
+    /// Takes both versions' totals. The first totals are only where counting starts, and what stable's say about its
+    /// usual share. Totals that became less are a new count: from them on it counts on.
+    pub(super) fn look(&mut self, totals: Totals) {
+        let block = self.seen.and_then(|seen| {
+            let canary = totals.canary.since(seen.canary)?;
+            Some(Totals { canary, stable: totals.stable.since(seen.stable)? })
+        });
+        let Some(block) = block else {
+            self.seen = Some(totals);
+            if self.blocks == 0 {
+                self.remembered = (0.0, 0.0);
+                self.remember(totals.stable);
+            }
+            return;
+        };
+        if block.canary.requests == 0 || block.stable.requests == 0 {
+            return;
+        }
+        self.seen = Some(totals);
+        self.bet(block);
+        self.remember(block.stable);
+    }
+
+    /// The next totals count from zero, or nobody knows from where: they are where counting starts again. What was
+    /// found so far stays.
+    pub(super) const fn resume(&mut self) {
+        self.seen = None;
+    }
+
+    /// What the test is about: requests since its first look.
+    pub(super) const fn judged(&self) -> Totals {
+        self.judged
+    }
+
+    /// The chance, at most, of as much evidence against the canary as there was at any look, if it is not worse than
+    /// the margin allows. It never rises again.
+    pub(super) fn p(&self) -> f64 {
+        self.peak.max(1.0).recip()
+    }
+
+    fn bet(&mut self, block: Totals) {
+        let stable = self.guess();
+        // 1/2, 1/6, 1/12 … of what is held back: in sum all of it, and late blocks still get their part.
+        self.blocks = self.blocks.saturating_add(1);
+        let laid_out = self.held_back / (f64::from(self.blocks) + 1.0);
+        self.held_back -= laid_out;
+        for (capital, worse) in self.capital.iter_mut().zip(GUESSES) {
+            *capital += laid_out / GUESSES.len() as f64;
+            let canary = stable + self.margin + worse;
+            if canary < 1.0 {
+                let grown = log_growth(block, (canary, stable), self.margin).clamp(-700.0, 700.0).exp();
+                *capital = (*capital * grown).min(MOST);
+            }
+        }
+        self.judged.canary += block.canary;
+        self.judged.stable += block.stable;
+        self.peak = self.peak.max(self.held_back + self.capital.iter().sum::<f64>());
+    }
+
+    /// Stable's share of bad requests, as far as it is known; between 0 and 1, both excluded.
+    fn guess(&self) -> f64 {
+        (self.remembered.1 + PRIOR.0) / (self.remembered.0 + PRIOR.1)
+    }
+
+    fn remember(&mut self, stable: Tally) {
+        let (requests, bad) = self.remembered;
+        let (requests, bad) = (requests + stable.requests as f64, bad + stable.bad as f64);
+        let keep = if requests > REMEMBERED { (REMEMBERED / 2.0) / requests } else { 1.0 };
+        self.remembered = (requests * keep, bad * keep);
+    }
+}
+
+/// The logarithm of what a bet on the shares `guess` (canary, stable) brings for a block.
+fn log_growth(block: Totals, guess: (f64, f64), margin: f64) -> f64 {
+    let (canary, stable) = (Counts::of(block.canary), Counts::of(block.stable));
+    let nearest = nearest(canary.all, stable.all, guess, margin);
+    canary.log_ratio(guess.0, nearest + margin) + stable.log_ratio(guess.1, nearest)
+}
+
+/// Stable's share `t` at the point `(t + margin, t)` of the claim that is nearest to `guess`, for so many requests of
+/// the canary and of stable. It lies between stable's guess and the canary's less the margin: left of that both terms
+/// of the slope are negative, right of it both are positive, and the distance is convex.
+fn nearest(canary: f64, stable: f64, guess: (f64, f64), margin: f64) -> f64 {
+    let slope_of = |weight: f64, guess: f64, at: f64| weight * (at - guess) / (at * (1.0 - at));
+    let (mut low, mut high) = (guess.1, guess.0 - margin);
+    for _ in 0..HALVINGS {
+        let middle = f64::midpoint(low, high);
+        if slope_of(canary, guess.0, middle + margin) + slope_of(stable, guess.1, middle) < 0.0 {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    f64::midpoint(low, high)
+}
+
+/// A tally as real numbers.
+struct Counts {
+    all: f64,
+    bad: f64,
+}
+
+impl Counts {
+    fn of(tally: Tally) -> Self {
+        Self { all: tally.requests as f64, bad: tally.bad as f64 }
+    }
+
+    /// The logarithm of how much likelier the counts are at the share `p` than at `q`.
+    fn log_ratio(&self, p: f64, q: f64) -> f64 {
+        self.bad * (p / q).ln() + (self.all - self.bad) * ((1.0 - p) / (1.0 - q)).ln()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! The judge: what happened to requests in, verdicts out, each with the sentence that explains it.
+//!
+//! ```text
+//!               ┌ window(…) ──► errors, success, latency, requests ─┐
+//! look(plan) ───┼ totals ─────► compare (memory carried on) ────────┼─► one Verdict per check, in the plan's order
+//!               └ external(…) ► prometheus, webhook ────────────────┘
+//! once a second ► sustained::ErrorWatch      each canary request ► rollout::trip
+//! ```
+//!
+//! How the outcomes are given:
+//! * Below the check's minimum of requests (its own, or the plan's) it is `no_data`, and the sentence says how many are
+//!   missing. `requests` counts requests, so too few of them are its finding and not want of data; it and external
+//!   checks have a minimum only if the check itself states one.
+//! * `error` says that nothing could be measured: an external source failed, or the histogram has no edge at the limit.
+//!   It never says anything about the canary.
+//! * [`Verdict::stable_fails_too`] is set where a check on errors, success or latency fails and stable, with the same
+//!   minimum of requests, fails the same limit. It is never set for `compare`, whose very finding is that the canary is
+//!   worse than stable, nor for `requests` (stable has another weight) and external checks (nobody asked about stable).
+//!
+//! Invariant: a look changes nothing but the memory, and that only for `compare`.
+
+mod checks;
+mod compare;
+mod external;
+mod sample;
+pub mod sustained;
+mod words;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::external::External;
+pub use self::sample::Sample;
+
+use self::checks::Finding;
+use self::compare::Compare;
+use super::plan::{Check, Measure, Plan};
+use super::verdict::{Outcome, Verdict};
+
+/// Samples of both versions, about the same time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pair {
+    /// The version that is rolled out.
+    pub canary: Sample,
+    /// The version that it replaces.
+    pub stable: Sample,
+}
+
+/// What the judge carries from look to look of one rollout: the state of its sequential tests, by check.
+///
+/// One memory is for one rollout, all of its steps: the tests' confidence is about the whole of it. A new try of the
+/// same target is a new rollout with a new memory. It can be stored and read back; call [`Self::resume`] then.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    compares: BTreeMap<String, Remembered>,
+}
+
+/// One check's test, and what it tests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Remembered {
+    question: String,
+    test: Compare,
+}
+
+impl Memory {
+    /// The recorder's totals begin at zero again, as after a restart: the next look is where counting goes on. What
+    /// was found before stays found.
+    pub fn resume(&mut self) {
+        self.compares.values_mut().for_each(|remembered| remembered.test.resume());
+    }
+
+    /// The test of `check`. A check whose question changed (another margin, say) begins anew.
+    fn test(&mut self, check: &Check, question: &str, margin: f64) -> &mut Compare {
+        let new = || Remembered { question: question.to_owned(), test: Compare::new(margin) };
+        let remembered = self.compares.entry(check.name.to_string()).or_insert_with(new);
+        if remembered.question != question {
+            *remembered = new();
+        }
+        &mut remembered.test
+    }
+}
+
+/// Looks at every check of `plan`.
+///
+/// * `totals` are all requests since the recorder began to count, and only grow. The first look of a rollout is where
+///   its sequential tests begin to count, so look once when it starts.
+/// * `window` gives what happened in so long a time before now; it is asked once per distinct window.
+/// * `external` gives what was measured for a check of [`Measure::External`] since the last look, if there is anything.
+pub fn look(
+    plan: &Plan,
+    totals: &Pair,
+    mut window: impl FnMut(Duration) -> Pair,
+    mut external: impl FnMut(&Check) -> Option<External>,
+    memory: &mut Memory,
+) -> Vec<Verdict> {
+    memory.compares.retain(|name, _| plan.checks.iter().any(|check| *check.name == **name));
+    let mut windows: BTreeMap<Duration, Pair> = BTreeMap::new();
+    let mut verdicts = Vec::with_capacity(plan.checks.len());
+    for check in &plan.checks {
+        let span = check.window.unwrap_or(plan.window);
+        let seen = &*windows.entry(span).or_insert_with(|| window(span));
+        let min_requests = check.min_requests.unwrap_or(plan.min_requests);
+        let (about, finding) = match &check.measure {
+            Measure::SuccessRate { min, errors } => {
+                ("success", checks::success_rate(seen, *min, *errors, min_requests))
+            }
+            Measure::ErrorRate { max, errors } => ("errors", checks::error_rate(seen, *max, *errors, min_requests)),
+            Measure::Duration { quantile, max } => ("latency", checks::duration(seen, *quantile, *max, min_requests)),
+            Measure::Requests { min, max } => {
+                ("requests", checks::requests(&seen.canary, *min, *max, check.min_requests.unwrap_or(0)))
+            }
+            Measure::Compare { metric, margin, confidence, errors } => {
+                let question = format!("{metric:?}, {errors:?}, margin {margin}");
+                let test = memory.test(check, &question, *margin);
+                let asked =
+                    checks::Asked { metric: *metric, errors: *errors, margin: *margin, confidence: *confidence };
+                ("compare", checks::compare(totals, &asked, test, min_requests))
+            }
+            Measure::External { provider, min, max } => {
+                let requests = seen.canary.requests();
+                let finding = external::judge(external(check), *min, *max, requests, check.min_requests.unwrap_or(0));
+                (external::word(provider), finding)
+            }
+        };
+        verdicts.push(verdict(check, about, &finding));
+    }
+    verdicts
+}
+
+fn verdict(check: &Check, about: &str, finding: &Finding) -> Verdict {
+    let name = &check.name;
+    let subject = if **name == *about { about.to_owned() } else { format!("{name} ({about})") };
+    Verdict {
+        check: name.clone(),
+        outcome: finding.outcome,
+        dry_run: check.dry_run,
+        value: finding.value,
+        limit: finding.limit,
+        samples: finding.samples,
+        stable_fails_too: finding.stable_fails_too && finding.outcome == Outcome::Fail,
+        sentence: format!("{subject}: {}", finding.text),
+    }
+}
+
+#[cfg(test)]
+mod tests;

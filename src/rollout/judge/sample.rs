@@ -1,0 +1,224 @@
+//! What a look sees of one version: how its requests ended and how long they took.
+//!
+//! A sample is about a window (what a check looks back on) or about all time (what the sequential test takes the
+//! difference of). It is made from the recorder's counters by whoever calls the judge.
+//!
+//! Invariant: shares are compared as whole numbers, so that exactly at the limit is not above it, whatever the limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::words;
+use crate::rollout::plan::Errors;
+
+/// What happened to one version's requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// The time that the numbers are about.
+    pub covered: Duration,
+    /// Responses of 1xx to 3xx, those with a failing gRPC status among them.
+    pub successes: u64,
+    /// Responses of 4xx.
+    pub client_errors: u64,
+    /// Responses of 5xx, those that Weir made itself because of this version among them.
+    pub server_errors: u64,
+    /// Of `successes`, those whose gRPC status blames the server. They are errors.
+    pub grpc_failures: u64,
+    /// Requests whose client went away before it had its response.
+    pub client_closed: u64,
+    /// How many of the server errors Weir made itself, by the word for their reason (`connect`, `timeout`, …).
+    pub own: Vec<(&'static str, u64)>,
+    /// Finished requests by duration: one bucket per edge, and one above the last.
+    pub buckets: Vec<u64>,
+    /// Upper edges of the buckets, rising; an edge belongs to the bucket below it.
+    pub edges: Arc<[Duration]>,
+}
+
+/// Some of a number of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Tally {
+    /// How many requests.
+    pub(super) requests: u64,
+    /// How many of them were errors, or slow.
+    pub(super) bad: u64,
+}
+
+impl Tally {
+    /// Whether the share of the bad ones is above `limit`. Of nothing, no share is above anything.
+    pub(super) fn above(self, limit: Limit) -> bool {
+        u128::from(self.bad) * u128::from(WHOLE) > u128::from(limit.0) * u128::from(self.requests)
+    }
+
+    /// The share of the bad ones in percent; none of nothing.
+    pub(super) fn percent(self) -> Option<f64> {
+        (self.requests > 0).then(|| self.bad as f64 / self.requests as f64 * 100.0)
+    }
+
+    /// `14 of 820 (1.71 %)`.
+    pub(super) fn words(self) -> String {
+        words::part_of(self.bad, self.requests, "")
+    }
+
+    /// What was added since `earlier`; none if something became less, so that it cannot be the same count.
+    pub(super) fn since(self, earlier: Self) -> Option<Self> {
+        let requests = self.requests.checked_sub(earlier.requests)?;
+        let bad = self.bad.checked_sub(earlier.bad)?;
+        (bad <= requests).then_some(Self { requests, bad })
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, more: Self) {
+        self.requests = self.requests.saturating_add(more.requests);
+        self.bad = self.bad.saturating_add(more.bad);
+    }
+}
+
+/// A share of requests that is a limit, in parts of [`WHOLE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit(u64);
+
+/// All requests: shares are as fine as a billionth, so that 0.1 % is exactly that.
+const WHOLE: u64 = 1_000_000_000;
+
+impl Limit {
+    /// `percent` of all requests; below 0 it is none, above 100 all of them.
+    pub(super) fn percent(percent: f64) -> Self {
+        Self::ratio(percent / 100.0)
+    }
+
+    /// `ratio` (0 to 1) of all requests.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 to 10⁹ before")]
+    pub(super) fn ratio(ratio: f64) -> Self {
+        Self((ratio.clamp(0.0, 1.0) * WHOLE as f64).round() as u64)
+    }
+
+    /// What is missing to all requests.
+    pub(super) const fn rest(self) -> Self {
+        Self(WHOLE.saturating_sub(self.0))
+    }
+}
+
+impl Sample {
+    /// The requests that say something about the version, and how many of them were errors. A request whose client
+    /// went away says nothing unless `errors` asks for it.
+    pub(super) fn errors(&self, errors: Errors) -> Tally {
+        let mut tally = Tally {
+            requests: self.successes.saturating_add(self.client_errors).saturating_add(self.server_errors),
+            bad: self.server_errors.saturating_add(self.grpc_failures.min(self.successes)),
+        };
+        if errors.client_errors {
+            tally.bad = tally.bad.saturating_add(self.client_errors);
+        }
+        if errors.client_closed {
+            tally += Tally { requests: self.client_closed, bad: self.client_closed };
+        }
+        tally
+    }
+
+    /// Errors as a sentence tells them: `14 of 820 (1.71 %, of which 3 connect, 1 timeout)`.
+    pub(super) fn errors_in_words(&self, errors: Errors) -> String {
+        let tally = self.errors(errors);
+        let own = self.own_in_words();
+        let of_which = if own.is_empty() { own } else { format!("of which {own}") };
+        words::part_of(tally.bad, tally.requests, &of_which)
+    }
+
+    /// The same from the other side: `806 of 820 (98.29 %, of the errors 3 connect, 1 timeout)`.
+    pub(super) fn successes_in_words(&self, errors: Errors) -> String {
+        let tally = self.errors(errors);
+        let own = self.own_in_words();
+        let of_the_errors = if own.is_empty() { own } else { format!("of the errors {own}") };
+        words::part_of(tally.requests.saturating_sub(tally.bad), tally.requests, &of_the_errors)
+    }
+
+    /// What Weir answered itself: `3 connect, 1 timeout`.
+    fn own_in_words(&self) -> String {
+        let own = self.own.iter().filter(|(_, count)| *count > 0);
+        own.map(|(kind, count)| format!("{} {kind}", words::count(*count))).collect::<Vec<_>>().join(", ")
+    }
+
+    /// All finished requests, those whose client went away among them.
+    pub(super) fn requests(&self) -> u64 {
+        self.errors(Errors { client_errors: false, client_closed: true }).requests
+    }
+
+    /// How many requests took longer than `limit`. None if no bucket ends there: then nobody knows.
+    pub(super) fn slower(&self, limit: Duration) -> Option<Tally> {
+        let edge = self.edges.binary_search(&limit).ok()?;
+        let bad = self.buckets.iter().skip(edge + 1).sum();
+        Some(Tally { requests: self.buckets.iter().sum(), bad })
+    }
+
+    /// The duration below which a share `quantile` (0 to 1) of the requests lay: interpolated evenly inside its
+    /// bucket, and at most the last edge, as Prometheus' `histogram_quantile` does. For display only.
+    pub(super) fn quantile(&self, quantile: f64) -> Option<Duration> {
+        let total: u64 = self.buckets.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        let rank = quantile.clamp(0.0, 1.0) * total as f64;
+        let (mut below, mut lower) = (0_u64, Duration::ZERO);
+        for (edge, count) in self.edges.iter().zip(&self.buckets) {
+            let through = below.saturating_add(*count);
+            if *count > 0 && through as f64 >= rank {
+                let part = ((rank - below as f64) / *count as f64).clamp(0.0, 1.0);
+                return Some(lower + edge.saturating_sub(lower).mul_f64(part));
+            }
+            (below, lower) = (through, *edge);
+        }
+        Some(lower)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn exactly_at_the_limit_is_not_above_it() {
+        for (percent, of) in [(1.0, 100), (0.1, 1_000), (0.3, 1_000), (0.7, 1_000), (33.3, 1_000), (0.01, 10_000)] {
+            let at = (1..of).find(|bad| *bad as f64 >= percent * of as f64 / 100.0 - 1e-9).unwrap();
+            assert!(!Tally { requests: of, bad: at }.above(Limit::percent(percent)), "{at} of {of} is {percent} %");
+            assert!(Tally { requests: of, bad: at + 1 }.above(Limit::percent(percent)));
+        }
+        // 1 − 0.9 is less than 0.1 in binary.
+        assert!(!Tally { requests: 10, bad: 1 }.above(Limit::ratio(0.9).rest()));
+        assert!(!Tally::default().above(Limit::percent(0.0)));
+        assert!(Tally { requests: u64::MAX, bad: 1 }.above(Limit::percent(0.0)));
+    }
+
+    #[test]
+    fn what_counts_as_an_error_is_what_was_asked() {
+        let sample = Sample {
+            successes: 60,
+            client_errors: 30,
+            server_errors: 10,
+            grpc_failures: 5,
+            client_closed: 100,
+            ..Sample::default()
+        };
+        let tally = |client_errors, client_closed| sample.errors(Errors { client_errors, client_closed });
+        assert_eq!(tally(false, false), Tally { requests: 100, bad: 15 });
+        assert_eq!(tally(true, false), Tally { requests: 100, bad: 45 });
+        assert_eq!(tally(false, true), Tally { requests: 200, bad: 115 });
+        assert_eq!(sample.requests(), 200);
+    }
+
+    #[test]
+    fn slower_is_exact_at_an_edge_and_unknown_between() {
+        let edges = [ms(100), ms(500)];
+        let sample = Sample { buckets: vec![90, 8, 2], edges: edges.into(), ..Sample::default() };
+        assert_eq!(sample.slower(ms(500)), Some(Tally { requests: 100, bad: 2 }));
+        assert_eq!(sample.slower(ms(100)), Some(Tally { requests: 100, bad: 10 }));
+        assert_eq!(sample.slower(ms(250)), None);
+        assert_eq!(sample.quantile(0.45), Some(ms(50)));
+        assert_eq!(sample.quantile(0.94), Some(ms(300)));
+        assert_eq!(sample.quantile(0.999), Some(ms(500)), "what is above the last edge is told as the last edge");
+        assert_eq!(Sample::default().quantile(0.5), None);
+    }
+}

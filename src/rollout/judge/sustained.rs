@@ -1,0 +1,105 @@
+//! `error_rate above 1 % for 2m`: a condition that holds all the time, looked at once a second.
+//!
+//! ```text
+//! looks      ✗ ✗ ✗ · ✗ ✗ ✗ ✗      ✗ ✗ ✗ ✗ …     ✗ above, · not above or too few requests
+//! stretch    0 1 2   0 1 2 3  gap  0 1 2 3 …     seconds that count
+//! ```
+//!
+//! Time that nobody looked at counts as nothing: after a gap (late ticks, a machine that slept) the stretch begins
+//! again, at the look that ends the gap. So does it when there are too few requests to say: "above" is a claim, and
+//! a claim needs its minimum of requests. A canary that nobody asks hurts nobody, and what to do about no data is the
+//! checks' business.
+//!
+//! Invariant: the stretch is never longer than the time since the last look that was not above.
+
+use std::time::Duration;
+
+use super::sample::{Limit, Sample};
+use super::words;
+use crate::rollout::plan::{Condition, Errors};
+
+/// Looks come once a second. One may be missed; what is farther apart is a gap.
+pub const MAX_GAP: Duration = Duration::from_secs(2);
+
+/// Since when something has been true without a break.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first and the last look at which it was true, if it was at the last.
+    looks: Option<(Duration, Duration)>,
+}
+
+impl Stretch {
+    /// Takes what a look found at `now`, and returns for how long it has been true without a break. A look that is
+    /// earlier than the last one begins anew.
+    pub fn look(&mut self, is_true: bool, now: Duration) -> Duration {
+        let since = match self.looks {
+            Some((since, last)) if now.checked_sub(last).is_some_and(|gap| gap <= MAX_GAP) => since,
+            _ => now,
+        };
+        self.looks = is_true.then_some((since, now));
+        self.looks.map_or(Duration::ZERO, |(since, _)| now.saturating_sub(since))
+    }
+}
+
+/// The condition [`Condition::ErrorRate`] and how long it has held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ErrorWatch {
+    above: f64,
+    sustained: Duration,
+    errors: Errors,
+    stretch: Stretch,
+}
+
+/// What a look of an [`ErrorWatch`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watched {
+    /// The condition has held for its time: all traffic has to go back.
+    pub breached: bool,
+    /// How long the rate has been above the limit without a break.
+    pub lasted: Duration,
+    /// The stable version is above the limit too, with enough requests: not the canary is to blame.
+    pub stable_fails_too: bool,
+    /// What was seen, up to the limit: `errors: canary 14 of 820 (1.71 %) over 60 s, stable 31 of 16,410 (0.19 %),
+    /// limit 1 % for 2m00s`.
+    pub sentence: String,
+}
+
+impl ErrorWatch {
+    /// The watch over a condition, if it is one of this kind.
+    #[must_use]
+    pub const fn new(condition: &Condition) -> Option<Self> {
+        match *condition {
+            Condition::ErrorRate { above, sustained, errors } => {
+                Some(Self { above, sustained, errors, stretch: Stretch { looks: None } })
+            }
+            Condition::InARow { .. } | Condition::Within { .. } => None,
+        }
+    }
+
+    /// Looks at both versions' windows at `now`. To be called once a second; see [`MAX_GAP`].
+    pub fn look(&mut self, canary: &Sample, stable: &Sample, min_requests: u64, now: Duration) -> Watched {
+        let limit = Limit::percent(self.above);
+        let above = |sample: &Sample| {
+            let tally = sample.errors(self.errors);
+            tally.requests >= min_requests && tally.above(limit)
+        };
+        let (is_above, stable_fails_too) = (above(canary), above(stable));
+        let lasted = self.stretch.look(is_above, now);
+        Watched {
+            breached: is_above && lasted >= self.sustained,
+            lasted,
+            stable_fails_too,
+            sentence: format!(
+                "errors: canary {} over {}, stable {}, limit {} for {}",
+                canary.errors_in_words(self.errors),
+                words::duration(canary.covered),
+                stable.errors_in_words(self.errors),
+                words::percent(self.above),
+                words::duration(self.sustained),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
