@@ -3,7 +3,14 @@
 //! Field names are stable; new ones may appear. Durations are seconds or milliseconds as the name says,
 //! shares are percentages.
 
+mod rollout;
+
 use std::collections::BTreeMap;
+
+pub use self::rollout::{
+    CheckResult, Drill, GivenUp, History, HistoryEntry, Removable, Rollout, RolloutFailures, RolloutGate, RolloutLeft,
+    RolloutStep, RolloutWeights, Rollouts, Say,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -227,6 +234,8 @@ pub mod kind {
     pub const NOT_A_SPLIT: &str = "urn:weir:problem:not-a-split";
     /// The change could not be made durable.
     pub const NOT_DURABLE: &str = "urn:weir:problem:not-durable";
+    /// The rollout's phase has no room for the word; `detail` says why.
+    pub const REFUSED: &str = "urn:weir:problem:refused";
     /// Too many changes wait.
     pub const BUSY: &str = "urn:weir:problem:busy";
     /// Weir is stopping and takes no changes.

@@ -1,0 +1,247 @@
+//! The JSON of rollouts: where each one is, what it decided and why, and what a person may say to it.
+//!
+//! `phase`, `what`, `by` and `outcome` are the words of the engine. Weights are percentages. New fields may appear; all
+//! that came after the first version has a default, so that an older answer is read too.
+
+use serde::{Deserialize, Serialize};
+
+/// Answer of `GET /api/v1/rollouts`, and, with one rollout, of `GET /api/v1/rollouts/{service}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rollouts {
+    /// Of each service whose versions are rolled out, by name.
+    pub rollouts: Vec<Rollout>,
+}
+
+/// Where the rollout of one service is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The service.
+    pub service: String,
+    /// `idle`, `waiting`, `progressing`, `baking`, `promoting`, `succeeded`, `rolling_back`, `rolled_back`, `paused` or
+    /// `aborted`.
+    pub phase: String,
+    /// Why it is where it is, in one sentence.
+    pub reason: String,
+    /// The version that traffic goes back to.
+    pub stable: Option<String>,
+    /// The version that is rolled out, or was when it went back.
+    pub canary: Option<String>,
+    /// The stable version before the last promotion, which `undo` goes back to.
+    pub previous: Option<String>,
+    /// Steps taken; the current one is the last of them.
+    pub step: usize,
+    /// The plan's steps.
+    pub steps: Vec<RolloutStep>,
+    /// The canary's shares.
+    pub weights: RolloutWeights,
+    /// What the last look found, one for each check.
+    pub checks: Vec<CheckResult>,
+    /// Failed looks.
+    pub failures: RolloutFailures,
+    /// What `waiting` waits for: `health`, `gate` or `hook`.
+    pub waiting_for: Option<String>,
+    /// The gate that is waited at, if one is.
+    pub gate: Option<RolloutGate>,
+    /// In which phase it was paused.
+    pub paused_from: Option<String>,
+    /// What the phase lasts for, if it is one that ends by time.
+    pub left: Option<RolloutLeft>,
+    /// Since how many seconds nothing can be said, if so.
+    pub holding_seconds: Option<f64>,
+    /// The decisions cannot be written down, so nothing moves forward: why.
+    pub unwritable: Option<String>,
+    /// Versions that are not tried again by themselves.
+    pub given_up: Vec<GivenUp>,
+    /// The last lines of the history, oldest first.
+    pub entries: Vec<HistoryEntry>,
+    /// Seconds between two looks.
+    pub interval_seconds: f64,
+}
+
+/// One step of the plan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutStep {
+    /// The canary's percentage.
+    pub weight: f64,
+    /// How long it is held, at least.
+    pub hold_seconds: f64,
+    /// A person must approve what comes after it.
+    pub gate: bool,
+}
+
+/// The canary's percentages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutWeights {
+    /// By the rollout's decision.
+    pub configured: f64,
+    /// What new requests without affinity really get.
+    pub effective: f64,
+    /// Of the service's requests in the last minute; none without requests.
+    pub observed: Option<f64>,
+}
+
+/// What one check found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// Its name.
+    pub check: String,
+    /// `pass`, `fail`, `no_data` or `error`.
+    pub outcome: String,
+    /// It reports without deciding.
+    pub dry_run: bool,
+    /// What was measured, in the check's own unit (percent, seconds, requests per second).
+    pub value: Option<f64>,
+    /// The limit, in the same unit.
+    pub limit: Option<f64>,
+    /// The canary's requests that it is about.
+    pub samples: u64,
+    /// The stable version fails the same check.
+    #[serde(default)]
+    pub stable_fails_too: bool,
+    /// All of it in one sentence.
+    pub sentence: String,
+}
+
+/// Failed looks of a rollout, and how many are too many.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutFailures {
+    /// In all.
+    pub total: u32,
+    /// One after another.
+    pub consecutive: u32,
+    /// So many in all send it back.
+    pub total_limit: Option<u32>,
+    /// So many one after another send it back.
+    pub consecutive_limit: Option<u32>,
+}
+
+/// A gate that is waited at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutGate {
+    /// Seconds until its default applies; none: it waits for ever.
+    pub left_seconds: Option<f64>,
+    /// What happens then: `abort`, `approve` or `pause`.
+    pub default: String,
+}
+
+/// How long something still lasts, at least.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutLeft {
+    /// `step`, `bake`, `promotion` or `ramp`.
+    pub what: String,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// A version that failed or was aborted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// The version.
+    pub version: String,
+    /// `rolled_back` or `aborted`.
+    pub phase: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Answer of `GET /api/v1/rollouts/{service}/history?limit=`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// The service.
+    pub service: String,
+    /// The newest so many decisions, oldest first.
+    pub entries: Vec<HistoryEntry>,
+}
+
+/// One decision, or one look.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// Its place in the service's history; grows, with gaps at most at the old end.
+    pub number: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Who: `judge`, `trip_wire`, `hook`, `file`, `restart` or `person`.
+    pub by: String,
+    /// The person's name, if it was one.
+    pub author: Option<String>,
+    /// What: `served`, `started`, `not_tried`, `looked`, `stepped`, `held`, `waited`, `answered`, `commanded`, `moved`,
+    /// `promoted`, `went_back`, `paused`, `changed` or `restored`.
+    pub what: String,
+    /// Why, in one sentence.
+    pub why: String,
+    /// The phase before.
+    pub from: String,
+    /// The phase after.
+    pub to: String,
+    /// The canary's percentage before.
+    pub weight_before: f64,
+    /// The canary's percentage after.
+    pub weight_after: f64,
+    /// The stable version after.
+    pub stable: Option<String>,
+    /// The canary after, or the one that this is about.
+    pub canary: Option<String>,
+    /// Steps taken.
+    pub step: usize,
+    /// What the last look found.
+    pub checks: Vec<CheckResult>,
+}
+
+/// Body of `POST /api/v1/rollouts/{service}`. The answer is [`Changed`](super::Changed); a word that makes no sense in the
+/// phase is answered with 409 and [`kind::REFUSED`](super::kind::REFUSED).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Say {
+    /// `start`, `promote`, `pause`, `resume`, `abort`, `approve`, `reject`, `retry` or `undo`.
+    pub verb: String,
+    /// What `start` rolls out; only there.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Who says it.
+    #[serde(default)]
+    pub author: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Body of `POST /api/v1/drills`: faults in a version's responses, for a while. A second one for the same version replaces
+/// the first; all zero ends it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drill {
+    /// The service.
+    pub service: String,
+    /// The version, or `canary` or `stable` for the one in that role.
+    pub version: String,
+    /// Percentage of requests that are answered with 503 instead of being forwarded.
+    #[serde(default)]
+    pub errors: f64,
+    /// Milliseconds that every request waits before it is forwarded.
+    #[serde(default)]
+    pub delay_ms: u64,
+    /// How long, in seconds.
+    pub seconds: u64,
+    /// Who.
+    #[serde(default)]
+    pub author: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Answer of `GET /api/v1/removable/{service}/{version}?idle=SECONDS`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Removable {
+    /// Whether the version had no request and no open stream for the time given.
+    pub removable: bool,
+    /// When its last request finished or its last stream closed, in seconds since the Unix epoch; none: not as long as
+    /// anybody remembers.
+    pub last_used: Option<u64>,
+    /// Since when anybody remembers, in seconds since the Unix epoch.
+    pub known_since: u64,
+    /// Requests and streams in flight.
+    pub in_flight: u64,
+    /// All of it in one sentence.
+    pub sentence: String,
+}
