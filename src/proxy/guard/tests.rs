@@ -1,0 +1,1 @@
+//! What finished requests say about their version, as `record` hears it from either lane.
