@@ -53,6 +53,7 @@ fn chooser(weights: &[u16], affinity: Option<KeySource>) -> Chooser {
         name: format!("v{at}").into(),
         weight: Weight::from_basis_points(*bp).unwrap_or_default(),
         available: true,
+        guard: None,
     };
     let shares: Vec<Share> = weights.iter().enumerate().map(share).collect();
     let options = Options { salt: "shop".to_owned(), affinity, overrides: None };

@@ -99,6 +99,7 @@ impl Owner {
             certificates: loaded.certificates,
             upstream_tls: loaded.upstream_tls,
             resolved: resolve::all(&config, &HashMap::new()).await,
+            ..Inputs::default()
         };
         let mut compiler = Compiler::new(Arc::clone(&recorder));
         let first = compiler.compile(&config, &inputs, None)?;
@@ -228,6 +229,8 @@ impl Owner {
             certificates: loaded.certificates,
             upstream_tls: loaded.upstream_tls,
             resolved,
+            guards: self.inputs.guards.clone(),
+            drills: self.inputs.drills.clone(),
         };
         let mut changes = changes::between(&self.config, &config);
         changes.extend(changes::certificates(&self.inputs.certificates, &inputs.certificates));

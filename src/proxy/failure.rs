@@ -42,6 +42,9 @@ pub(crate) const DRAINED: Refusal =
 /// The client stopped in the middle of its request; no endpoint is to blame.
 pub(crate) const SLOW_CLIENT: Refusal =
     Refusal { status: 408, cause: "slow_client", text: "the request's body did not arrive in time", close: true };
+/// A drill put an error in place of the endpoint's answer.
+pub(crate) const DRILL: Refusal =
+    Refusal { status: 500, cause: "drill", text: "a drill of this version put an error here on purpose", close: false };
 /// A fault of our own.
 const INTERNAL: Refusal = Refusal { status: 500, cause: "internal", text: "an error inside the proxy", close: true };
 /// The engine found the request wrong where the guard did not.
@@ -85,6 +88,11 @@ impl Failure {
             _ if matches!(error.esource(), ErrorSource::Upstream) => RESET,
             _ => return None,
         })
+    }
+
+    /// Whether `cause` is that of a failure that the version brought about.
+    pub(crate) fn is_named(cause: &str) -> bool {
+        [NO_ENDPOINT, CONNECT, CONNECT_TIMEOUT, TLS, TIMEOUT, RESET, PROTOCOL].iter().any(|f| f.refusal.cause == cause)
     }
 
     /// Whether the connection broke, as an idle one does when its peer closes it at the same moment.

@@ -31,7 +31,7 @@ use super::message::{self, Provenance};
 use super::pass::{Pass, Routed};
 use super::record::Gear;
 use super::upstream::{self, Lease, NOT_REUSABLE};
-use super::{admission, exchange::Exchange};
+use super::{admission, drill, exchange::Exchange};
 use crate::telemetry::RetryReason;
 
 /// The hooks.
@@ -84,7 +84,11 @@ impl ProxyHttp for General {
     }
 
     async fn request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
-        let Err(refusal) = admission::admit(session.as_downstream(), pass) else {
+        let admitted = match admission::admit(session.as_downstream(), pass) {
+            Ok(()) => drill::request(pass).await,
+            Err(refusal) => Some(refusal),
+        };
+        let Some(refusal) = admitted else {
             // Over HTTP/2 only the engine knows whether the head ended the stream.
             if let Some(routed) = pass.routed_mut() {
                 routed.has_body &= !session.as_downstream_mut().is_body_empty();

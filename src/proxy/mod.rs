@@ -13,10 +13,12 @@
 
 mod admission;
 mod connection;
+mod drill;
 mod exchange;
 mod express;
 mod failure;
 mod general;
+mod guard;
 mod h2_frames;
 pub mod listener;
 mod message;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::exchange::End;
 use super::failure::SLOW_CLIENT;
+use super::guard;
 use super::pass::{Pass, Routed};
 use crate::drain::{Bell, Kind};
 use crate::snapshot::{Current, Route};
@@ -125,6 +126,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) outcome: Outcome,
     /// It was cut at a drain's deadline.
     pub(crate) cut: bool,
+    /// Why Weir answered itself, or ended the response.
+    pub(crate) cause: Option<&'static str>,
 }
 
 /// Records a request that is over. `line` makes its line for the access log, if there is one.
@@ -140,6 +143,9 @@ pub(crate) fn record(gear: &Gear, finished: &Finished<'_>, line: impl FnOnce() -
             let seen = if long { finished.answered_after.unwrap_or(duration) } else { duration };
             if let Some(series) = route.series.get(version) {
                 series.finish(outcome, seen);
+                if let Some(wire) = route.service.versions.get(version).and_then(|version| version.guard.as_deref()) {
+                    guard::tell(wire, finished);
+                }
                 if cut {
                     series.version().cut(stream(kind).map_or(CutKind::Request, CutKind::from));
                 }
@@ -166,6 +172,7 @@ impl Pass {
             answered_after: self.answered_after,
             outcome,
             cut,
+            cause: self.cause,
         };
         record(&self.gear, &finished, || Some(line(self, duration, outcome)));
     }

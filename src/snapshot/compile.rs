@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use super::live::Registry;
+use super::live::{Drill, Registry, TripWire};
 use super::{
     AffinityCookie, ClientLimits, DrainTimes, Endpoint, ListenerTls, Route, Service, Snapshot, Timeouts, Upstream,
     UpstreamTls, Version,
@@ -37,6 +37,10 @@ pub struct Inputs {
     pub upstream_tls: Vec<(config::UpstreamTls, UpstreamTls)>,
     /// The addresses behind DNS names, by `name:port`.
     pub resolved: HashMap<String, Vec<SocketAddr>>,
+    /// Trip wires of canaries, by service and version.
+    pub guards: BTreeMap<(Name, Name), Arc<TripWire>>,
+    /// Drills that go on, by service and version.
+    pub drills: BTreeMap<(Name, Name), Arc<Drill>>,
 }
 
 /// States that operators put over the file's: by service, version and, for one endpoint, its name.
@@ -117,6 +121,10 @@ impl Compiler {
                 name: version.name.clone(),
                 weight: version.configured,
                 available: version.is_available(),
+                guard: version
+                    .guard
+                    .as_ref()
+                    .map(|wire| split::Guard { tripped: Arc::clone(&wire.tripped), stable: wire.stable.clone() }),
             })
             .collect();
         let options = chooser_options(name, file);
@@ -198,6 +206,7 @@ impl Compiler {
                 Balance::RoundRobin => BalanceRule::RoundRobin,
             },
         );
+        let identity = (service.clone(), name.clone());
         Version {
             name: name.clone(),
             state,
@@ -209,6 +218,8 @@ impl Compiler {
             // is counted already keeps the edges it has until it is gone, for a histogram whose edges move cannot
             // be subtracted from itself; who judges by a limit that is no edge (`Edges::has`) must say so.
             series: self.recorder.version_with(service, name, &file.duration_limits()),
+            guard: inputs.guards.get(&identity).cloned(),
+            drill: inputs.drills.get(&identity).cloned(),
         }
     }
 

@@ -5,14 +5,21 @@
 //! | work in flight ([`crate::drain::Ledger`]) | requests | balance, drain, status |
 //! | whether new work is welcome | control | the data plane, before it reuses a connection |
 //! | open upstream connections | the data plane | control, to close idle ones when a drain begins |
+//! | a canary's errors ([`TripWire`]) | finished requests | the split, control |
+//! | how many requests a drill has seen ([`Drill`]) | requests | the drill itself |
 //!
 //! Invariant: an endpoint that leaves the file and comes back while it still drains is the same one.
+
+mod drill;
+mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+pub use self::drill::{Drill, Fault, MAX_DELAY};
+pub use self::wire::TripWire;
 use crate::drain::Ledger;
 use crate::model::{Address, Name};
 

@@ -24,7 +24,7 @@ use ipnet::IpNet;
 
 use crate::drain::Cut;
 use crate::model::{Address, EndpointState, Name, Weight};
-use crate::snapshot::live::EndpointLive;
+use crate::snapshot::live::{Drill, EndpointLive, TripWire};
 use crate::telemetry::{RouteSeries, VersionSeries};
 use crate::tls::{Certificates, ClientRoots};
 use crate::traffic::balance::Balancer;
@@ -173,6 +173,10 @@ pub struct Version {
     pub endpoints: Vec<Endpoint>,
     /// Where its requests are counted.
     pub series: Arc<VersionSeries>,
+    /// What its finished requests tell, if it is a canary that is to go out at once.
+    pub guard: Option<Arc<TripWire>>,
+    /// Faults for its requests, if it is being drilled.
+    pub drill: Option<Arc<Drill>>,
 }
 
 /// One compiled endpoint.

@@ -21,7 +21,9 @@ use prometheus::{Encoder, TextEncoder};
 
 use crate::model::EndpointState;
 
-use super::label::{ConnectionRefusal, CutKind, DecisionReason, Lane, RetryReason, StreamKind, UpstreamError};
+use super::label::{
+    ConnectionRefusal, CutKind, DecisionReason, DrillFault, Lane, RetryReason, StreamKind, UpstreamError,
+};
 use super::listener::ListenerSeries;
 use super::metric::{self, Kind, METRICS, Metric};
 use super::recorder::Recorder;
@@ -118,6 +120,7 @@ fn walk(recorder: &Recorder, portion: usize, out: &mut dyn FnMut(MetricFamily)) 
     by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);
     endpoints(family, recorder);
     by_word(family.of(&metric::DRAIN_CUT), &busy, VersionSeries::cuts, &CUT_KINDS);
+    by_word(family.of(&metric::DRILL_FAULTS), &busy, VersionSeries::drill_faults, &DRILL_FAULTS);
     lanes(family.of(&metric::LANE_REQUESTS), recorder);
     config(family, recorder);
     listeners(family, &recorder.live_listeners());
@@ -135,6 +138,7 @@ const STREAM_KINDS: Words<StreamKind> = Words { all: StreamKind::ALL, word: Stre
 const UPSTREAM_KINDS: Words<UpstreamError> = Words { all: UpstreamError::ALL, word: UpstreamError::as_str };
 const RETRY_REASONS: Words<RetryReason> = Words { all: RetryReason::ALL, word: RetryReason::as_str };
 const DECISION_REASONS: Words<DecisionReason> = Words { all: DecisionReason::ALL, word: DecisionReason::as_str };
+const DRILL_FAULTS: Words<DrillFault> = Words { all: DrillFault::ALL, word: DrillFault::as_str };
 const CUT_KINDS: Words<CutKind> = Words { all: CutKind::ALL, word: CutKind::as_str };
 
 fn by_word<W: Copy>(

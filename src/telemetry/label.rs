@@ -129,6 +129,16 @@ impl From<StreamKind> for CutKind {
 }
 
 words! {
+    /// What a drill did to a request.
+    DrillFault {
+        /// It was answered with an error.
+        Error = "error",
+        /// It had to wait.
+        Delay = "delay",
+    }
+}
+
+words! {
     /// Why a client connection was closed before it carried a request.
     ConnectionRefusal {
         /// The listener's cap on connections was reached.

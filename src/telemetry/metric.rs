@@ -78,6 +78,8 @@ metrics! {
         "1 for the state the endpoint is in, 0 for the others.";
     DRAIN_CUT = Counter "weir_drain_cut_total" ["service", "version", "kind"]
         "Requests and streams that were cut because their drain's deadline came.";
+    DRILL_FAULTS = Counter "weir_drill_faults_total" ["service", "version", "kind"]
+        "Faults that drills put into the version's responses on purpose.";
     LANE_REQUESTS = Counter "weir_lane_requests_total" ["lane"]
         "Requests by the lane that carried them: express for plain HTTP/1.1, general for all else.";
     CONFIG_RELOADS = Counter "weir_config_reloads_total" ["result"]
@@ -155,6 +157,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 4, "four that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 5, "five that the contract does not list");
     }
 }

@@ -24,6 +24,7 @@ mod facts;
 mod histogram;
 mod label;
 mod lane;
+mod last_use;
 mod listener;
 mod metric;
 mod recorder;
@@ -37,9 +38,11 @@ pub use exposition::{CONTENT_TYPE, Families, exposition};
 pub use facts::{EndpointFact, Facts, WeightFact};
 pub use histogram::Edges;
 pub use label::{
-    Class, ConnectionRefusal, CutKind, DecisionReason, Lane, Outcome, RetryReason, StreamKind, UpstreamError,
+    Class, ConnectionRefusal, CutKind, DecisionReason, DrillFault, Lane, Outcome, RetryReason, StreamKind,
+    UpstreamError,
 };
 pub use lane::Lanes;
+pub use last_use::LastUse;
 pub use listener::{ListenerSeries, OpenConnection};
 pub use metric::{Kind, METRICS, Metric};
 pub use recorder::{Options, Recorder};

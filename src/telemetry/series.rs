@@ -12,10 +12,10 @@
 //! counters of a version, one copy per thread
 //!   0        sum of durations, µs             13   upstream errors by kind
 //!   1        sum of upstream durations, µs    19   drain cuts by kind
-//!   2        in flight                        24   upstream duration by bucket
-//!   3        streams open by kind             24 + n      duration by bucket, class 1xx
-//!   7        decisions by reason              24 + 2 n    duration by bucket, class 2xx …
-//!   11       retries by reason
+//!   2        in flight                        24   faults of drills by kind
+//!   3        streams open by kind             26   upstream duration by bucket
+//!   7        decisions by reason              26 + n      duration by bucket, class 1xx
+//!   11       retries by reason                26 + 2 n    duration by bucket, class 2xx …
 //! ```
 //!
 //! Sums are whole microseconds, rounded to the nearest: nanoseconds would overflow after three weeks of
@@ -29,7 +29,8 @@ use crate::model::Name;
 
 use super::code::Codes;
 use super::histogram::Edges;
-use super::label::{Class, CutKind, DecisionReason, Outcome, RetryReason, StreamKind, UpstreamError};
+use super::label::{Class, CutKind, DecisionReason, DrillFault, Outcome, RetryReason, StreamKind, UpstreamError};
+use super::last_use::{LastUse, Uses};
 use super::registry::Registry;
 use super::sharded::Sharded;
 use super::window::{Totals, Window, WindowStats};
@@ -42,7 +43,8 @@ const DECISIONS: usize = STREAMS + StreamKind::ALL.len();
 const RETRIES: usize = DECISIONS + DecisionReason::ALL.len();
 const ERRORS: usize = RETRIES + RetryReason::ALL.len();
 const CUTS: usize = ERRORS + UpstreamError::ALL.len();
-const BUCKETS: usize = CUTS + CutKind::ALL.len();
+const FAULTS: usize = CUTS + CutKind::ALL.len();
+const BUCKETS: usize = FAULTS + DrillFault::ALL.len();
 
 /// What one version of a service did. Obtained from [`Recorder::version`](super::Recorder::version).
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub struct VersionSeries {
     routes: Registry<Name, RouteSeries>,
     /// A tick writes and whoever asks for the last minute reads; no request comes here.
     window: Mutex<Window>,
+    /// As rarely locked.
+    uses: Mutex<Uses>,
 }
 
 impl VersionSeries {
@@ -68,6 +72,7 @@ impl VersionSeries {
             counters: OnceLock::new(),
             routes: Registry::new(),
             window: Mutex::new(Window::new(born)),
+            uses: Mutex::new(Uses::new(born)),
         }
     }
 
@@ -146,6 +151,12 @@ impl VersionSeries {
         self.counters().add(CUTS + kind.index(), 1);
     }
 
+    /// A drill did this to a request of this version.
+    #[inline]
+    pub fn drilled(&self, fault: DrillFault) {
+        self.counters().add(FAULTS + fault.index(), 1);
+    }
+
     /// An endpoint sent the first byte of its response `after` the request was sent to it.
     #[inline]
     pub fn upstream_answered(&self, after: Duration) {
@@ -196,6 +207,33 @@ impl VersionSeries {
         self.sum(CUTS + kind.index())
     }
 
+    /// Faults of this kind that drills made.
+    #[must_use]
+    pub fn drill_faults(&self, fault: DrillFault) -> u64 {
+        self.sum(FAULTS + fault.index())
+    }
+
+    /// When this version was in use last, as of `now`, streams included. Exact to the second: what ended between two
+    /// ticks counts as having ended at the later one.
+    #[must_use]
+    pub fn last_use(&self, now: Instant) -> LastUse {
+        let mut uses = self.lock_uses();
+        self.look(&mut uses, now);
+        uses.last(now, self.in_flight())
+    }
+
+    /// What an earlier process knew: that the version was in use `idle` before `now`. The later use counts.
+    pub fn remember_use(&self, idle: Duration, now: Instant) {
+        self.lock_uses().remember(idle, now);
+    }
+
+    /// Notes a use if there was one since the last look.
+    fn look(&self, uses: &mut Uses, now: Instant) {
+        // Finished is read after what is open: a request that ends in between is seen in one of them.
+        let open = self.in_flight();
+        uses.look(now, open, self.requests_total());
+    }
+
     /// What happened in the last `span` before `now`. A minute is remembered, in steps of a second; see
     /// [`WindowStats::covered`].
     #[must_use]
@@ -210,6 +248,7 @@ impl VersionSeries {
         if !self.has_traffic() {
             return;
         }
+        self.look(&mut self.lock_uses(), now);
         let mut window = self.lock_window();
         if window.is_due(now) {
             window.keep(now, &self.totals());
@@ -273,6 +312,10 @@ impl VersionSeries {
 
     fn gauge(&self, slot: usize) -> u64 {
         self.counters.get().map_or(0, |counters| counters.gauge(slot))
+    }
+
+    fn lock_uses(&self) -> MutexGuard<'_, Uses> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_window(&self) -> MutexGuard<'_, Window> {

@@ -1,9 +1,9 @@
 //! Which version a request gets, and why: override → affinity → weight, and failover where that one cannot.
 //!
 //! ```text
-//! override  the request names a version and may         ─┐
-//! affinity  hash(salt, key) → bucket → band              ├─► available? ─ yes ─► Choice
-//! weight    the exact schedule (Tijdeman)               ─┘        └ no ─► failover among the available
+//! override  the request names a version and may ──────────────────────────────────────► Choice
+//! affinity  hash(salt, key) → bucket → band      ─┬─► available? ─ yes ─┬─► tripped? ─ no ─► Choice
+//! weight    the exact schedule (Tijdeman)        ─┘      └ no ─► failover ┘     └ yes ─► one of the rest
 //! ```
 //!
 //! Invariant: without affinity the shares are exact (see [`Splitter`]); with affinity the version is a pure function
@@ -12,6 +12,7 @@
 pub mod affinity;
 mod chairman;
 mod exact;
+mod fuse;
 
 use std::net::IpAddr;
 
@@ -20,6 +21,8 @@ use ipnet::IpNet;
 use self::affinity::Bands;
 pub use self::chairman::Tables;
 pub use self::exact::Splitter;
+use self::fuse::Fuse;
+pub use self::fuse::Guard;
 use super::Request;
 use crate::model::{Name, Split, Weight};
 
@@ -61,6 +64,8 @@ pub struct Share {
     pub weight: Weight,
     /// Whether it takes requests: by its state, and because an endpoint of it is ready.
     pub available: bool,
+    /// What takes it out at once, if it is guarded.
+    pub guard: Option<Guard>,
 }
 
 /// What besides weights decides.
@@ -113,6 +118,8 @@ pub struct Chooser {
     /// The schedule of the last failover while there is none: the next one goes on there, or a version that
     /// comes and goes would always play its beginning.
     resting: Option<Splitter>,
+    /// What happens in place of a version that trips, where one is guarded.
+    fuse: Option<Fuse>,
 }
 
 #[derive(Debug)]
@@ -144,13 +151,16 @@ impl Chooser {
         });
         let going_on = failover.as_ref().is_some_and(|failover| failover.among.is_some());
         let resting = if going_on { None } else { before.cloned() };
-        Self { versions: versions.to_vec(), options, weights, bands, failover, resting }
+        let fuse = Fuse::compile(versions, previous.and_then(|before| before.fuse.as_ref()), tables);
+        Self { versions: versions.to_vec(), options, weights, bands, failover, resting, fuse }
     }
 
     /// The share that requests without affinity or override really get, by version.
     pub fn effective(&self) -> impl Iterator<Item = Weight> {
-        self.versions.iter().enumerate().map(|(at, version)| match &self.failover {
-            Some(failover) => failover.effective.get(at).copied().unwrap_or_default(),
+        let tripped = self.fuse.as_ref().and_then(Fuse::effective);
+        let instead = tripped.or_else(|| self.failover.as_ref().map(|failover| &*failover.effective));
+        self.versions.iter().enumerate().map(move |(at, version)| match instead {
+            Some(weights) => weights.get(at).copied().unwrap_or_default(),
             None => version.weight,
         })
     }
@@ -185,12 +195,16 @@ impl Chooser {
     fn due(&self, version: usize, reason: Reason, key: Option<u64>) -> Choice {
         let available = self.versions.get(version).is_some_and(|version| version.available);
         let choice = Choice { version, reason, available, key, new_key: None };
-        match self.failover.as_ref().and_then(|failover| failover.among.as_ref()) {
+        let choice = match self.failover.as_ref().and_then(|failover| failover.among.as_ref()) {
             Some((splitter, bands)) if !available => {
                 let version = key.map_or_else(|| splitter.choose(), |key| bands.version(affinity::mix(key)));
                 Choice { version, reason: Reason::Failover, available: true, ..choice }
             }
             _ => choice,
+        };
+        match &self.fuse {
+            None => choice,
+            Some(fuse) => fuse.instead_of(choice),
         }
     }
 

@@ -170,6 +170,7 @@ impl Drop for Passage<'_> {
             answered_after: self.answered_after,
             outcome,
             cut: ended == Some(End::Cut),
+            cause: self.cause,
         };
         record::record(self.gear, &finished, || Some(self.line(self.logged.as_deref()?, duration, outcome)));
     }

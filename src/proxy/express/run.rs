@@ -14,11 +14,13 @@ use super::buffer::Buffer;
 use super::passage::Passage;
 use super::relay::{Broken, Download, Relay, Upload};
 use super::response::{Asked, Inward, write_refusal};
+use crate::proxy::drill;
 use crate::proxy::exchange::End;
-use crate::proxy::failure::{DRAINED, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT};
+use crate::proxy::failure::{DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT};
 use crate::proxy::general::BODY_DRAIN;
 use crate::proxy::pool::{self, Line};
 use crate::proxy::upstream::{self, Lease};
+use crate::snapshot::live::Drill;
 use crate::snapshot::{Endpoint, Snapshot, Timeouts};
 use crate::telemetry::RetryReason;
 use crate::traffic::Refusal;
@@ -82,6 +84,12 @@ impl Client {
         let mut tries = Tries::default();
         // When the attempt began.
         let mut began = request.passage.began;
+        if let Some(drill) = &version.drill {
+            if let Some(refusal) = self.drilled(drill, request).await {
+                return self.refuse(request, refusal, false).await;
+            }
+            began = Instant::now();
+        }
         loop {
             let load =
                 |at: usize| version.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight());
@@ -165,6 +173,19 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Does to a request what a drill wants; the answer if that is an error.
+    async fn drilled(&mut self, drill: &Drill, request: &mut Request<'_>) -> Option<Refusal> {
+        let passage = &mut request.passage;
+        let fault = drill::begin(drill, &passage.version.series)?;
+        passage.cause = Some(DRILL.cause);
+        if !fault.delay.is_zero() {
+            let until = Instant::now() + fault.delay;
+            let alarm = &mut self.alarm;
+            poll_fn(|cx| if passage.is_cut() { Poll::Ready(()) } else { alarm.poll(cx, until) }).await;
+        }
+        drill::end(fault, &passage.version.series)
     }
 
     /// The response is with the client.

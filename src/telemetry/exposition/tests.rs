@@ -85,6 +85,7 @@ fn every_fact_has_its_sample() {
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="drain"} 1"#,
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="maint"} 0"#,
         r#"weir_drain_cut_total{service="shop",version="v1",kind="request"} 1"#,
+        r#"weir_drill_faults_total{service="shop",version="v1",kind="error"} 0"#,
         r#"weir_lane_requests_total{lane="express"} 1"#,
         r#"weir_lane_requests_total{lane="general"} 0"#,
         r#"weir_config_reloads_total{result="success"} 0"#,

@@ -11,7 +11,7 @@ fn version(shards: usize) -> Arc<VersionSeries> {
 fn a_series_without_traffic_is_small() {
     // Two words for the counts of the `Arc`.
     assert!(size_of::<RouteSeries>() + 16 <= 64, "{}", size_of::<RouteSeries>());
-    assert!(size_of::<VersionSeries>() <= 256, "{}", size_of::<VersionSeries>());
+    assert!(size_of::<VersionSeries>() <= 288, "{}", size_of::<VersionSeries>());
     let version = version(4);
     let route = version.route(&"checkout".into());
     assert!(!version.has_traffic() && route.codes.get().is_none());
@@ -22,7 +22,8 @@ fn a_series_without_traffic_is_small() {
 
 #[test]
 fn slots_do_not_overlap() {
-    assert_eq!((DECISIONS, RETRIES, ERRORS, CUTS, BUCKETS), (7, 11, 13, 19, 24), "as the header draws them");
+    let slots = (DECISIONS, RETRIES, ERRORS, CUTS, FAULTS, BUCKETS);
+    assert_eq!(slots, (7, 11, 13, 19, 24, 26), "as the header draws them");
     let version = version(1);
     let mut all = Vec::new();
     let mut expect = |what: &dyn Fn() -> u64| all.push(what());
@@ -31,14 +32,16 @@ fn slots_do_not_overlap() {
     RetryReason::ALL.iter().for_each(|reason| version.retried(*reason));
     UpstreamError::ALL.iter().for_each(|kind| version.upstream_error(*kind));
     CutKind::ALL.iter().for_each(|kind| version.cut(*kind));
+    DrillFault::ALL.iter().for_each(|fault| version.drilled(*fault));
     std::mem::forget(version.enter());
     StreamKind::ALL.iter().for_each(|kind| expect(&|| version.streams_open(*kind)));
     DecisionReason::ALL.iter().for_each(|reason| expect(&|| version.decisions(*reason)));
     RetryReason::ALL.iter().for_each(|reason| expect(&|| version.retries(*reason)));
     UpstreamError::ALL.iter().for_each(|kind| expect(&|| version.upstream_errors(*kind)));
     CutKind::ALL.iter().for_each(|kind| expect(&|| version.cuts(*kind)));
+    DrillFault::ALL.iter().for_each(|fault| expect(&|| version.drill_faults(*fault)));
     expect(&|| version.in_flight());
-    assert_eq!(all, vec![1; 22]);
+    assert_eq!(all, vec![1; 24]);
     assert_eq!(version.requests_total(), 0);
     assert_eq!((version.durations().1, version.upstream_durations()), (0, (vec![0; 20], 0)));
 }

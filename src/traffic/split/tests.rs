@@ -13,6 +13,7 @@ mod affinity;
 mod chooser;
 mod exact;
 mod failover;
+mod fuse;
 mod threads;
 
 /// One request in basis points, the unit of the model.
@@ -36,7 +37,7 @@ fn splitter(weights: &[u16], previous: Option<&Splitter>) -> Splitter {
 
 /// Versions with these weights, all of them available.
 fn shares(weights: &[u16]) -> Vec<Share> {
-    let share = |(at, bp): (usize, &u16)| Share { name: name(at), weight: weight(*bp), available: true };
+    let share = |(at, bp): (usize, &u16)| Share { name: name(at), weight: weight(*bp), available: true, guard: None };
     weights.iter().enumerate().map(share).collect()
 }
 

@@ -1,0 +1,91 @@
+//! A version's trip wire: requests count on it, and the one that is too many takes the version out at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::model::Name;
+use crate::rollout::trip::Trip;
+
+/// Watches the finished requests of one version of a rollout. Handed to each snapshot that has the version.
+#[derive(Debug)]
+pub struct TripWire {
+    /// What is too many.
+    pub trip: Trip,
+    /// The version is out: it gets no requests by weight or affinity. Shared with the choosers that read it.
+    pub tripped: Arc<AtomicBool>,
+    /// Told once, by the request that tripped the wire.
+    pub told: Arc<Notify>,
+    /// Who gets the version's requests where nobody else has a weight.
+    pub stable: Name,
+    /// Times are counted from here.
+    born: Instant,
+}
+
+impl TripWire {
+    /// A wire that trips as `trip` says, sends traffic to `stable` and tells `told`. `now` is any moment before the
+    /// first request.
+    #[must_use]
+    pub fn new(trip: Trip, stable: Name, told: Arc<Notify>, now: Instant) -> Self {
+        Self { trip, tripped: Arc::default(), told, stable, born: now }
+    }
+
+    /// Whether the version is out.
+    #[must_use]
+    pub fn is_tripped(&self) -> bool {
+        self.tripped.load(Ordering::Acquire)
+    }
+
+    /// A request of the version finished; `now` is asked for only if it failed. Returns whether it is the one that
+    /// tripped the wire.
+    pub fn observe(&self, is_error: bool, now: impl FnOnce() -> Instant) -> bool {
+        let millis = if is_error { now().saturating_duration_since(self.born).as_millis() } else { 0 };
+        let trips = self.trip.observe(is_error, u64::try_from(millis).unwrap_or(u64::MAX));
+        if trips {
+            self.tripped.store(true, Ordering::Release);
+            // One permit is kept if nobody waits at this moment.
+            self.told.notify_one();
+        }
+        trips
+    }
+
+    /// Takes the version in again and forgets what was counted.
+    pub fn reset(&self) {
+        // The flag first: a wire that trips again in between must not be overruled.
+        self.tripped.store(false, Ordering::Release);
+        self.trip.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_request_that_is_one_too_many_takes_the_version_out_and_tells_once() {
+        let (told, now): (Arc<Notify>, _) = (Arc::default(), Instant::now());
+        let wire = TripWire::new(Trip::new(Some(3), None), "v1".into(), Arc::clone(&told), now);
+        let error = || wire.observe(true, || now);
+        let success = || wire.observe(false, || panic!("a success needs no clock"));
+        assert!(!error() && !error() && !success() && !error() && !error() && !wire.is_tripped());
+        assert!(error() && wire.is_tripped());
+        assert!(!error(), "it tripped already");
+        told.notified().await;
+        assert!(tokio::time::timeout(Duration::ZERO, told.notified()).await.is_err(), "told once");
+        wire.reset();
+        assert!(!wire.is_tripped() && !error() && !error() && error() && wire.is_tripped());
+    }
+
+    #[test]
+    fn errors_within_a_time_are_told_apart_by_the_time_given() {
+        let born = Instant::now();
+        let within = Some((2, Duration::from_secs(1)));
+        let wire = TripWire::new(Trip::new(None, within), "v1".into(), Arc::default(), born);
+        let at = |millis| wire.observe(true, || born + Duration::from_millis(millis));
+        assert!(!at(0) && !at(1_500) && !at(3_000) && at(4_000));
+    }
+}
