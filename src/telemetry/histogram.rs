@@ -62,6 +62,11 @@ impl Edges {
         self.nanos.partition_point(|edge| *edge < nanos)
     }
 
+    /// The edges, rising.
+    pub fn durations(&self) -> impl Iterator<Item = Duration> {
+        self.nanos.iter().map(|nanos| Duration::from_nanos(*nanos))
+    }
+
     /// The edges in seconds, rising.
     pub fn seconds(&self) -> impl Iterator<Item = f64> {
         self.nanos.iter().map(|nanos| *nanos as f64 / 1e9)

@@ -48,4 +48,4 @@ pub use metric::{Kind, METRICS, Metric};
 pub use recorder::{Options, Recorder};
 pub use series::{Open, RouteSeries, VersionSeries};
 pub use sharded::enlist_thread;
-pub use window::WindowStats;
+pub use window::{Totals, WindowStats};

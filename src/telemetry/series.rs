@@ -279,7 +279,8 @@ impl VersionSeries {
     }
 
     /// Finished requests by class and by bucket. Both are sums of the same counters, so they always agree.
-    fn totals(&self) -> Totals {
+    #[must_use]
+    pub fn totals(&self) -> Totals {
         let buckets = self.edges.buckets();
         let mut totals = Totals { by_class: [0; Class::ALL.len()], buckets: vec![0; buckets] };
         for (class, by_class) in totals.by_class.iter_mut().enumerate() {

@@ -24,11 +24,13 @@ const KEPT: usize = 66;
 /// minute out of the ring.
 const MIN_GAP: Duration = Duration::from_millis(950);
 
-/// What a version's counters say at one moment.
+/// What a version's counters say at one moment: everything since the series began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) by_class: [u64; Class::ALL.len()],
-    pub(super) buckets: Vec<u64>,
+pub struct Totals {
+    /// Finished requests by class, in the order of [`Class::ALL`].
+    pub by_class: [u64; Class::ALL.len()],
+    /// Finished requests by bucket of their duration.
+    pub buckets: Vec<u64>,
 }
 
 /// Totals of the last minute, about one copy per second.

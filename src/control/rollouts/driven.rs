@@ -1,0 +1,444 @@
+//! One service's rollout in this process: the engine's state, what the judge needs, and the trip wire.
+//!
+//! ```text
+//! events ─► engine ─► state ─┬─► the split in effect (always: stable has what the canary has not)
+//!   ▲ verdicts               ├─► history, errands
+//! judge ◄── ring ◄── series  └─► ring, trip wire: made when a rollout begins, gone when it ends
+//! ```
+//!
+//! The engine's effects about weights need no carrying out here: the split in effect is a function of the state, so
+//! that the two cannot differ, not even after a crash between two writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::errand::{About, Ask, Call, Errand};
+use super::keep::{Record, Seen};
+use super::ring::Ring;
+use super::view::{self, View};
+use crate::config;
+use crate::model::{Name, Split, Weight};
+use crate::rollout::engine::{Effect, Entry, Event, Observation, Phase, Refused, State, Target, What};
+use crate::rollout::judge::sustained::ErrorWatch;
+use crate::rollout::judge::{self, External};
+use crate::rollout::plan::{Condition, Measure, Plan, Provider};
+use crate::rollout::trip::Trip;
+use crate::rollout::verdict::{Outcome, Verdict};
+use crate::snapshot::live::TripWire;
+
+/// The two versions of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control) struct Roles {
+    /// What traffic goes back to.
+    pub(in crate::control) stable: Name,
+    /// What is rolled out.
+    pub(in crate::control) canary: Name,
+}
+
+impl Roles {
+    /// The roles in `state`, if it has both.
+    pub(super) fn of(state: &State) -> Option<Self> {
+        let (stable, canary) = (state.stable.as_ref()?, state.canary.as_ref()?);
+        Some(Self { stable: stable.version.clone(), canary: canary.version.clone() })
+    }
+}
+
+/// How often something happened, for metrics.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tallies {
+    /// Verdicts by check and outcome.
+    pub(super) checks: BTreeMap<(Name, &'static str), u64>,
+    /// Transitions by the phase they led to and who decided.
+    pub(super) transitions: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+/// One service's rollout.
+#[derive(Clone)]
+pub(super) struct Driven {
+    pub(super) service: Name,
+    pub(super) plan: Arc<Plan>,
+    pub(super) record: Record,
+    /// Something of the record is not on the disk.
+    pub(super) dirty: bool,
+    /// When the split in effect became what it is, in milliseconds since the Unix epoch.
+    pub(super) since_ms: u64,
+    pub(super) tallies: Tallies,
+    pub(super) wire: Option<Arc<TripWire>>,
+    ring: Option<Arc<Ring>>,
+    watches: Vec<ErrorWatch>,
+    readings: BTreeMap<Name, External>,
+    /// The questions for the next look were asked.
+    asked: bool,
+    next_look: Duration,
+    /// It was told that a provider cannot be asked.
+    told_provider: bool,
+}
+
+/// What events led to, before anybody knows of it.
+struct Turned {
+    state: State,
+    effects: Vec<Effect>,
+    entries: Vec<Entry>,
+}
+
+/// A look or a tick may come this early: timers are not exact.
+const EARLY: Duration = Duration::from_millis(100);
+
+impl Driven {
+    pub(super) fn new(service: Name, plan: Arc<Plan>, record: Record, at_ms: u64) -> Self {
+        Self {
+            service,
+            plan,
+            record,
+            dirty: false,
+            since_ms: at_ms,
+            tallies: Tallies::default(),
+            wire: None,
+            ring: None,
+            watches: Vec::new(),
+            readings: BTreeMap::new(),
+            asked: false,
+            next_look: Duration::ZERO,
+            told_provider: false,
+        }
+    }
+
+    pub(super) const fn state(&self) -> &State {
+        &self.record.state
+    }
+
+    /// The split in effect; none before any version was seen.
+    pub(super) fn split(&self) -> Option<Split> {
+        let state = self.state();
+        let stable = state.stable.as_ref()?.version.clone();
+        let Some(canary) = state.canary.as_ref().filter(|_| state.weight > Weight::ZERO) else {
+            return Some(Split::whole(stable));
+        };
+        let rest = Weight::FULL.basis_points().saturating_sub(state.weight.basis_points());
+        let rest = Weight::from_basis_points(rest).unwrap_or_default();
+        Split::new(vec![(canary.version.clone(), state.weight), (stable, rest)]).ok()
+    }
+
+    /// What the file as it is now has to say: versions that are gone, another plan, the version that should serve.
+    pub(super) fn take_file(&mut self, file: &config::Service) -> Vec<Event> {
+        let mut events = Vec::new();
+        let state = &self.record.state;
+        let named = [&state.stable, &state.canary, &state.previous].into_iter().flatten();
+        let gone: Vec<Name> = named
+            .map(|target| target.version.clone())
+            .filter(|version| file.versions.get(version).is_none())
+            .collect();
+        if !gone.is_empty() {
+            events.push(Event::VersionsGone(gone));
+        }
+        if let Some(plan) = &file.rollout {
+            let text = view::fingerprint(&format!("{plan:?}"));
+            if text != self.record.plan {
+                if !self.record.plan.is_empty() {
+                    events.push(Event::PlanChanged);
+                }
+                self.record.plan = text;
+                self.plan = Arc::new(plan.clone());
+                self.dirty = true;
+            }
+        }
+        self.look_at_versions(file);
+        events.extend(view::wanted(file).map(|version| Event::Release(self.target(version))));
+        events
+    }
+
+    /// Notes what the file's versions are. One that serves, or is being rolled out, stays itself when its endpoints
+    /// change: it was scaled. One that failed or was never tried becomes another.
+    fn look_at_versions(&mut self, file: &config::Service) {
+        let state = &self.record.state;
+        let canary = state.canary.as_ref().filter(|_| state.phase.is_under_way());
+        let busy: Vec<&Name> = state.stable.iter().chain(canary).map(|target| &target.version).collect();
+        let mut seen = self.record.seen.clone();
+        for (name, version) in file.versions.iter() {
+            let what = view::describe(version);
+            let known = seen.entry(name.to_string()).or_insert_with(|| Seen { what: what.clone(), generation: 1 });
+            if known.what != what {
+                known.generation += u64::from(!busy.contains(&name));
+                known.what = what;
+            }
+        }
+        let given_up = |name: &str| state.given_up.iter().any(|given| *given.target.version == *name);
+        seen.retain(|name, _| file.versions.get(name).is_some() || given_up(name));
+        if seen != self.record.seen {
+            self.record.seen = seen;
+            self.dirty = true;
+        }
+    }
+
+    /// A version as something to roll out.
+    pub(super) fn target(&self, version: Name) -> Target {
+        let generation = self.record.seen.get(&*version).map_or(0, |seen| seen.generation);
+        Target { version, fingerprint: generation.to_string() }
+    }
+
+    /// Applies `events` in order, in memory. Returns what is to be done outside.
+    pub(super) fn apply(
+        &mut self,
+        events: Vec<Event>,
+        verdicts: Option<&[Verdict]>,
+        unwritable: bool,
+        view: &View<'_>,
+        told: &Arc<Notify>,
+    ) -> Result<Vec<Errand>, Refused> {
+        let restored = events.contains(&Event::Restored);
+        let replanned = events.contains(&Event::PlanChanged);
+        let turned = self.turn(events, verdicts, unwritable, view)?;
+        let (before, split) = (self.record.state.clone(), self.split());
+        self.record.state = turned.state;
+        self.dirty |= !turned.entries.is_empty();
+        let began = turned.entries.iter().any(|entry| entry.what == What::Started);
+        self.equip(began, restored, replanned, before.weight, view, told);
+        if self.split() != split {
+            self.since_ms = view.at_ms;
+        }
+        let errands = self.errands(&before, &turned.effects, view);
+        for entry in turned.entries {
+            if entry.from != entry.to {
+                let by = super::words::by(&entry.by).0;
+                *self.tallies.transitions.entry((entry.to.as_str(), by)).or_default() += 1;
+            }
+            tracing::info!(service = %self.service, phase = %entry.to, "rollout: {}", entry.why);
+            self.record.story.add(entry, view.at_ms);
+        }
+        Ok(errands)
+    }
+
+    fn turn(
+        &self,
+        events: Vec<Event>,
+        verdicts: Option<&[Verdict]>,
+        unwritable: bool,
+        view: &View<'_>,
+    ) -> Result<Turned, Refused> {
+        let mut turned = Turned { state: self.record.state.clone(), effects: Vec::new(), entries: Vec::new() };
+        for event in events {
+            let would_be = match &event {
+                Event::Start { target, .. } | Event::Release(target) => Some(target),
+                _ => turned.state.canary.as_ref(),
+            };
+            let usable =
+                |target: Option<&Target>| target.map_or(0, |target| view.usable(&self.service, &target.version));
+            let seen = Observation {
+                canary_usable: usable(would_be),
+                stable_usable: usable(turned.state.stable.as_ref()),
+                previous_usable: usable(turned.state.previous.as_ref()),
+                verdicts: if event == Event::Tick { verdicts.map(<[Verdict]>::to_vec) } else { None },
+                unwritable,
+            };
+            let applied = turned.state.apply(&self.plan, event, &seen, view.now)?;
+            turned.state = applied.state;
+            turned.effects.extend(applied.effects);
+            turned.entries.extend(applied.entries);
+        }
+        Ok(turned)
+    }
+
+    /// Gives a rollout that is under way what it needs, and takes it from one that is over.
+    fn equip(
+        &mut self,
+        began: bool,
+        restored: bool,
+        replanned: bool,
+        weight_before: Weight,
+        view: &View<'_>,
+        told: &Arc<Notify>,
+    ) {
+        let roles = Roles::of(&self.record.state).filter(|_| self.record.state.phase.is_under_way());
+        let Some(roles) = roles else {
+            (self.ring, self.wire, self.asked) = (None, None, false);
+            self.watches.clear();
+            self.readings.clear();
+            return;
+        };
+        let from_nothing = weight_before == Weight::ZERO && self.record.state.weight > Weight::ZERO;
+        if began || replanned || from_nothing || self.wire.is_none() {
+            self.wire = trip(&self.plan).map(|trip| {
+                Arc::new(TripWire::new(trip, roles.stable.clone(), Arc::clone(told), Instant::now()))
+            });
+        }
+        if began || replanned || self.ring.is_none() {
+            self.watches = self.plan.rollback_when.iter().filter_map(ErrorWatch::new).collect();
+        }
+        if began || self.ring.is_none() {
+            let limits = view.config.services.get(&self.service).map(config::Service::duration_limits);
+            let series = |version| view.recorder.version_with(&self.service, version, limits.as_deref().unwrap_or(&[]));
+            self.ring = Some(Arc::new(Ring::new(series(&roles.canary), series(&roles.stable), view.now)));
+            self.readings.clear();
+            self.asked = false;
+            self.next_look = view.now.saturating_add(self.plan.interval);
+            if restored {
+                self.record.memory.resume();
+            }
+            if began {
+                self.record.memory = judge::Memory::default();
+            }
+            // The first look is where the sequential tests begin to count.
+            self.judge(view.now);
+        }
+    }
+
+    /// What the checks find now.
+    fn judge(&mut self, now: Duration) -> Vec<Verdict> {
+        let Some(ring) = self.ring.clone() else { return Vec::new() };
+        let external = |check: &crate::rollout::plan::Check| self.readings.remove(&check.name);
+        judge::look(&self.plan, &ring.totals(now), |span| ring.window(span, now), external, &mut self.record.memory)
+    }
+
+    /// A second has passed: remembers the counters. What has held for its whole time, if something has.
+    pub(super) fn watch(&mut self, now: Duration) -> Option<String> {
+        let ring = Arc::make_mut(self.ring.as_mut()?);
+        ring.keep(now);
+        if self.watches.is_empty() {
+            return None;
+        }
+        let pair = ring.window(self.plan.window, now);
+        let looks = self.watches.iter_mut().map(|watch| {
+            watch.look(&pair.canary, &pair.stable, self.plan.min_requests, now)
+        });
+        // Where stable is as bad, the canary is not to blame; what to do about that the checks decide.
+        let breached: Vec<String> =
+            looks.filter(|look| look.breached && !look.stable_fails_too).map(|look| look.sentence).collect();
+        breached.into_iter().next()
+    }
+
+    /// The verdicts of a look, if it is time for one, and what else is to be said of them.
+    pub(super) fn look(&mut self, view: &View<'_>) -> Option<(Vec<Verdict>, Vec<Errand>)> {
+        if self.ring.is_none() || view.now + EARLY < self.next_look {
+            return None;
+        }
+        // Late looks do not pile up.
+        let behind = view.now.saturating_sub(self.next_look) >= self.plan.interval;
+        self.next_look = if behind { view.now } else { self.next_look }.saturating_add(self.plan.interval);
+        self.asked = false;
+        let verdicts = self.judge(view.now);
+        for verdict in &verdicts {
+            *self.tallies.checks.entry((verdict.check.clone(), verdict.outcome.as_str())).or_default() += 1;
+        }
+        Some((verdicts.clone(), self.provider_trouble(&verdicts, view)))
+    }
+
+    fn provider_trouble(&mut self, verdicts: &[Verdict], view: &View<'_>) -> Vec<Errand> {
+        let external = |name: &Name| {
+            self.plan.checks.iter().any(|c| c.name == *name && matches!(c.measure, Measure::External { .. }))
+        };
+        let failed = verdicts.iter().find(|v| v.outcome == Outcome::Error && external(&v.check));
+        let told = std::mem::replace(&mut self.told_provider, failed.is_some());
+        let Some((failed, roles)) = failed.filter(|_| !told).zip(Roles::of(&self.record.state)) else {
+            return Vec::new();
+        };
+        self.about(&roles, 0, view).tell_provider(failed).into_iter().collect()
+    }
+
+    /// Questions that must be asked now to be answered by the next look.
+    pub(super) fn questions(&mut self, now: Duration) -> Vec<Errand> {
+        let Some(roles) = Roles::of(&self.record.state).filter(|_| self.ring.is_some() && !self.asked) else {
+            return Vec::new();
+        };
+        let external = |check: &crate::rollout::plan::Check| match &check.measure {
+            Measure::External { provider, .. } => Some((check.clone(), provider.clone())),
+            _ => None,
+        };
+        let asked: Vec<_> = self.plan.checks.iter().filter_map(external).collect();
+        let longest = asked.iter().map(|(_, provider)| timeout(provider)).max().unwrap_or_default();
+        if now.saturating_add(longest).saturating_add(EARLY) < self.next_look {
+            return Vec::new();
+        }
+        self.asked = true;
+        let window = |check: &crate::rollout::plan::Check| check.window.unwrap_or(self.plan.window);
+        let ask = |(check, provider): (crate::rollout::plan::Check, Provider)| {
+            let (service, roles, window) = (self.service.clone(), roles.clone(), window(&check));
+            Errand::Ask(Box::new(Ask { service, check: check.name, provider, roles, window }))
+        };
+        asked.into_iter().map(ask).collect()
+    }
+
+    /// A provider answered. An answer about other versions than today's says nothing.
+    pub(super) fn read(&mut self, check: &Name, roles: &Roles, external: External) {
+        if self.ring.is_some() && Roles::of(&self.record.state).as_ref() == Some(roles) {
+            self.readings.insert(check.clone(), external);
+        }
+    }
+
+    /// What the effects ask of the outside.
+    fn errands(&self, before: &State, effects: &[Effect], view: &View<'_>) -> Vec<Errand> {
+        let state = &self.record.state;
+        let Some(roles) = Roles::of(state).or_else(|| Roles::of(before)) else { return Vec::new() };
+        let mut errands = Vec::new();
+        for (at, effect) in effects.iter().enumerate() {
+            match effect {
+                // The split in effect is a function of the state.
+                Effect::SetWeight { .. } | Effect::Settle { .. } => {}
+                Effect::CancelHooks => errands.push(Errand::Cancel { service: self.service.clone() }),
+                Effect::CallHook { id, hook, when } => {
+                    let Some(hook) = self.plan.hooks.get(*hook).cloned() else { continue };
+                    errands.push(Errand::Call(Box::new(Call {
+                        service: self.service.clone(),
+                        id: *id,
+                        hook,
+                        when: *when,
+                        roles: roles.clone(),
+                        phase: state.phase,
+                        step: state.taken,
+                        weight: state.weight,
+                    })));
+                }
+                Effect::Alert(alert) => errands.extend(self.about(&roles, at, view).tell(alert)),
+            }
+        }
+        errands
+    }
+
+    fn about<'a>(&'a self, roles: &'a Roles, at: usize, view: &View<'_>) -> About<'a> {
+        let number = self.record.story.next().saturating_add(u64::try_from(at).unwrap_or_default());
+        let (service, plan, state) = (&self.service, &*self.plan, &self.record.state);
+        About { service, roles, plan, state, number, at_ms: view.at_ms }
+    }
+
+    /// The trip wire's sentence, if it tripped and the canary still has weight.
+    pub(super) fn tripped(&self) -> Option<String> {
+        let tripped = self.wire.as_ref().is_some_and(|wire| wire.is_tripped());
+        (tripped && self.record.state.weight > Weight::ZERO).then(|| {
+            let words = self.plan.rollback_when.iter().filter_map(|condition| match condition {
+                Condition::InARow { errors } => Some(format!("{errors} errors in a row")),
+                Condition::Within { errors, within } => Some(format!("{errors} errors within {within:?}")),
+                Condition::ErrorRate { .. } => None,
+            });
+            let canary = self.record.state.canary.as_ref().map_or("the canary", |target| &*target.version);
+            format!("trip wire: {canary} had {}", words.collect::<Vec<_>>().join(" or "))
+        })
+    }
+}
+
+fn timeout(provider: &Provider) -> Duration {
+    match provider {
+        Provider::Prometheus { timeout, .. } | Provider::Webhook { timeout, .. } => *timeout,
+    }
+}
+
+/// The trip wire of a plan, if it has one. Of several conditions of a kind the first counts.
+fn trip(plan: &Plan) -> Option<Trip> {
+    let in_a_row = plan.rollback_when.iter().find_map(|condition| match condition {
+        Condition::InARow { errors } => Some(*errors),
+        _ => None,
+    });
+    let within = plan.rollback_when.iter().find_map(|condition| match condition {
+        Condition::Within { errors, within } => Some((*errors, *within)),
+        _ => None,
+    });
+    (in_a_row.is_some() || within.is_some()).then(|| Trip::new(in_a_row, within))
+}
+
+/// Whether the canary has more than it had: what must not happen without being written down first.
+pub(super) fn raised(before: &State, after: &State) -> bool {
+    let version = |target: &Option<Target>| target.as_ref().map(|target| target.version.clone());
+    let promoted = version(&before.stable) != version(&after.stable) && before.stable.is_some();
+    after.weight > before.weight || (promoted && after.phase == Phase::Succeeded)
+}

@@ -1,0 +1,133 @@
+//! What a decision asks of the outside: calls, questions and alerts, as values.
+//!
+//! They are carried out beside the owner, after the decision is durable; see [`super::outside`].
+
+use std::time::Duration;
+
+use super::driven::Roles;
+use crate::model::{Name, Weight};
+use crate::outbound::alert::{Alert, Figure, Severity, Transition};
+use crate::rollout::engine::{self, Phase, State};
+use crate::rollout::plan::{Hook, Plan, Provider, When};
+use crate::rollout::verdict::Verdict;
+
+/// Something to be done outside of the process.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::control) enum Errand {
+    /// Call a hook.
+    Call(Box<Call>),
+    /// Calls to hooks of this service that were made for a decision no longer matter.
+    Cancel {
+        /// The service.
+        service: Name,
+    },
+    /// Ask a provider.
+    Ask(Box<Ask>),
+    /// Tell receivers.
+    Tell {
+        /// Their names.
+        receivers: Vec<Name>,
+        /// What they are told.
+        alert: Box<Alert>,
+    },
+}
+
+/// A hook to be called.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::control) struct Call {
+    pub(in crate::control) service: Name,
+    pub(in crate::control) id: u64,
+    pub(in crate::control) hook: Hook,
+    pub(in crate::control) when: When,
+    pub(in crate::control) roles: Roles,
+    pub(in crate::control) phase: Phase,
+    pub(in crate::control) step: usize,
+    pub(in crate::control) weight: Weight,
+}
+
+/// A question to a provider.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::control) struct Ask {
+    pub(in crate::control) service: Name,
+    pub(in crate::control) check: Name,
+    pub(in crate::control) provider: Provider,
+    pub(in crate::control) roles: Roles,
+    pub(in crate::control) window: Duration,
+}
+
+/// What an alert is about besides itself.
+pub(super) struct About<'a> {
+    pub(super) service: &'a Name,
+    pub(super) roles: &'a Roles,
+    pub(super) plan: &'a Plan,
+    pub(super) state: &'a State,
+    /// Unique over all alerts of the service.
+    pub(super) number: u64,
+    /// In milliseconds since the Unix epoch.
+    pub(super) at_ms: u64,
+}
+
+impl About<'_> {
+    /// What the engine wants told, for the plan's receivers.
+    pub(super) fn tell(&self, alert: &engine::Alert) -> Option<Errand> {
+        let (transition, severity) = transition(alert)?;
+        let figures = alert.evidence.iter().map(|kept| Figure::from(&Verdict::from(kept))).collect();
+        self.raise(transition, severity, alert.sentence.clone(), figures)
+    }
+
+    /// A check that could not be measured.
+    pub(super) fn tell_provider(&self, verdict: &Verdict) -> Option<Errand> {
+        let transition = Transition::ProviderError;
+        self.raise(transition, transition.severity(), verdict.sentence.clone(), vec![Figure::from(verdict)])
+    }
+
+    fn raise(
+        &self,
+        transition: Transition,
+        severity: Severity,
+        sentence: String,
+        figures: Vec<Figure>,
+    ) -> Option<Errand> {
+        if self.plan.alerts.is_empty() {
+            return None;
+        }
+        let (canary, weight) = (&self.roles.canary, self.state.weight);
+        let alert = Alert {
+            id: format!("weir-{}-{}-{}", self.service, self.at_ms, self.number),
+            time: self.at_ms / 1_000,
+            service: self.service.to_string(),
+            stable: self.roles.stable.to_string(),
+            canary: canary.to_string(),
+            transition,
+            severity,
+            sentence,
+            done: format!("{canary} has {weight} % of the traffic"),
+            window_seconds: self.plan.window.as_secs_f64(),
+            figures,
+        };
+        Some(Errand::Tell { receivers: self.plan.alerts.clone(), alert: Box::new(alert) })
+    }
+}
+
+/// What receivers call it. The engine names the phase; why it is told shows in how bad it is.
+fn transition(alert: &engine::Alert) -> Option<(Transition, Severity)> {
+    let transition = match (alert.transition, alert.severity) {
+        (Phase::Idle, _) => return None,
+        (Phase::Waiting, engine::Severity::Info) => Transition::Started,
+        (Phase::Progressing | Phase::Waiting, engine::Severity::Critical) => Transition::StoreError,
+        (Phase::Waiting, engine::Severity::Warning) => Transition::Waiting,
+        (Phase::Progressing | Phase::Promoting, _) => Transition::Step,
+        (Phase::Baking, _) => Transition::Baking,
+        (Phase::Succeeded, _) => Transition::Succeeded,
+        (Phase::RollingBack | Phase::RolledBack, _) => Transition::RolledBack,
+        (Phase::Paused, _) => Transition::Paused,
+        (Phase::Aborted, _) => Transition::Aborted,
+    };
+    let severity = match alert.severity {
+        engine::Severity::Info => Severity::Info,
+        engine::Severity::Warning => Severity::Warning,
+        engine::Severity::Critical if transition == Transition::RolledBack => Severity::Error,
+        engine::Severity::Critical => Severity::Critical,
+    };
+    Some((transition, severity))
+}

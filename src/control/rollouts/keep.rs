@@ -1,0 +1,282 @@
+//! What of rollouts survives the process: where each one is, its history, and alerts still to be delivered.
+//!
+//! ```text
+//! rollout/SERVICE/state              the engine's state, the judge's memory, what versions and the plan were
+//! rollout/SERVICE/history/00000012   up to 20 entries; written again until it is full, deleted when it is old
+//! rollout/SERVICE/damaged            a state that could not be read, for a person to look at
+//! alerts/pending                     alerts that receivers do not have yet
+//! ```
+//!
+//! Invariant: the history comes before the state, so a state that is read back has its reasons with it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::Name;
+use crate::outbound::alert::Pending;
+use crate::rollout::engine::{Entry, State, Target};
+use crate::rollout::judge::Memory;
+
+/// Entries of one service's history that are kept.
+pub(super) const HISTORY: usize = 500;
+/// Entries in one fact.
+const CHUNK: u64 = 20;
+/// Bytes of one service's history, and of all together, as they are stored. The store holds 8 MiB in all.
+const HISTORY_BYTES: usize = 384 * 1024;
+const ALL_HISTORY_BYTES: usize = 5 * 1024 * 1024;
+/// Bytes of alerts that are kept.
+const PENDING_BYTES: usize = 512 * 1024;
+
+const PREFIX: &str = "rollout/";
+const PENDING: &str = "alerts/pending";
+
+/// Where facts are kept, as far as rollouts need it.
+pub(in crate::control) trait Shelf {
+    /// Keeps a fact. It is on the disk when this returns.
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), String>;
+    /// Forgets a fact, if there is one.
+    fn delete(&self, key: &str) -> Result<(), String>;
+    /// The facts whose keys begin so.
+    fn list(&self, prefix: &str) -> Vec<(String, Arc<[u8]>)>;
+}
+
+/// An entry of the history, with its place and its moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// Its place in the service's history.
+    pub number: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What was decided.
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// The last entries of a service, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Story {
+    lines: VecDeque<(Arc<Stamped>, usize)>,
+    bytes: usize,
+    next: u64,
+    /// The first entry that is not on the disk.
+    unsaved: Option<u64>,
+    /// The first chunk that is on the disk.
+    oldest_chunk: u64,
+}
+
+impl Story {
+    pub(super) fn add(&mut self, entry: Entry, at_ms: u64) {
+        let stamped = Stamped { number: self.next, at_ms, entry };
+        self.unsaved.get_or_insert(self.next);
+        self.next += 1;
+        self.push(stamped);
+    }
+
+    fn push(&mut self, stamped: Stamped) {
+        let size = serde_json::to_vec(&stamped).map_or(0, |bytes| bytes.len());
+        self.bytes += size;
+        self.lines.push_back((Arc::new(stamped), size));
+    }
+
+    /// The number of the next entry.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The newest `limit` entries, oldest first.
+    pub(super) fn last(&self, limit: usize) -> Vec<Arc<Stamped>> {
+        let skip = self.lines.len().saturating_sub(limit);
+        self.lines.iter().skip(skip).map(|(stamped, _)| Arc::clone(stamped)).collect()
+    }
+
+    /// Forgets whole chunks until what is left is within the bounds.
+    fn trim(&mut self, bytes: usize) {
+        while self.lines.len() > HISTORY || self.bytes > bytes {
+            let Some(chunk) = self.lines.front().map(|(first, _)| first.number / CHUNK) else { return };
+            // The chunk that is still written stays, whatever its size.
+            if chunk == self.next.saturating_sub(1) / CHUNK {
+                return;
+            }
+            while let Some((first, size)) = self.lines.front()
+                && first.number / CHUNK == chunk
+            {
+                self.bytes = self.bytes.saturating_sub(*size);
+                self.lines.pop_front();
+            }
+        }
+    }
+
+    fn save(&mut self, service: &Name, services: usize, shelf: &dyn Shelf) -> Result<(), String> {
+        self.trim(HISTORY_BYTES.min(ALL_HISTORY_BYTES / services.max(1)));
+        if let Some(first) = self.unsaved {
+            for chunk in first / CHUNK..=self.next.saturating_sub(1) / CHUNK {
+                let lines = self.lines.iter().map(|(stamped, _)| stamped).filter(|line| line.number / CHUNK == chunk);
+                let lines: Vec<&Stamped> = lines.map(Arc::as_ref).collect();
+                if !lines.is_empty() {
+                    put(shelf, &chunk_key(service, chunk), &lines)?;
+                }
+            }
+            self.unsaved = None;
+        }
+        let keep = self.lines.front().map_or(self.oldest_chunk, |(first, _)| first.number / CHUNK);
+        while self.oldest_chunk < keep {
+            shelf.delete(&chunk_key(service, self.oldest_chunk))?;
+            self.oldest_chunk += 1;
+        }
+        Ok(())
+    }
+}
+
+fn chunk_key(service: &str, chunk: u64) -> String {
+    format!("{PREFIX}{service}/history/{chunk:08}")
+}
+
+fn put(shelf: &dyn Shelf, key: &str, value: &impl Serialize) -> Result<(), String> {
+    shelf.put(key, &serde_json::to_vec(value).map_err(|error| error.to_string())?)
+}
+
+/// What a version was when it was seen last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    /// Its endpoints and how they are spoken to.
+    pub(super) what: String,
+    /// How often it has become another.
+    pub(super) generation: u64,
+}
+
+/// What is stored beside the history.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    state: Value,
+    #[serde(default)]
+    memory: Memory,
+    #[serde(default)]
+    plan: String,
+    #[serde(default)]
+    seen: BTreeMap<String, Seen>,
+}
+
+/// Everything of one service that is kept.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    pub(super) state: State,
+    pub(super) memory: Memory,
+    /// Tells one plan from another.
+    pub(super) plan: String,
+    /// Versions as they were seen last.
+    pub(super) seen: BTreeMap<String, Seen>,
+    pub(super) story: Story,
+}
+
+impl Record {
+    /// Writes what is new. `services` share the room.
+    pub(super) fn save(&mut self, service: &Name, services: usize, shelf: &dyn Shelf) -> Result<(), String> {
+        self.story.save(service, services, shelf)?;
+        let state = self.state.to_json().map_err(|error| error.to_string())?;
+        let kept = Kept {
+            state: serde_json::from_str(&state).map_err(|error| error.to_string())?,
+            memory: self.memory.clone(),
+            plan: self.plan.clone(),
+            seen: self.seen.clone(),
+        };
+        put(shelf, &state_key(service), &kept)
+    }
+
+    /// What was kept of `service`, if anything was; and, if its state cannot be used, why. Then as much as can be
+    /// understood of what is stable is left of it, and the rest is set aside.
+    pub(super) fn read(service: &Name, shelf: &dyn Shelf) -> Option<(Self, Option<String>)> {
+        let key = state_key(service);
+        let (_, bytes) = shelf.list(&key).into_iter().find(|(found, _)| *found == key)?;
+        let mut record = Self { story: read_story(service, shelf), ..Self::default() };
+        let kept = serde_json::from_slice::<Kept>(&bytes).map_err(|error| format!("it is damaged: {error}"));
+        let understood = kept.and_then(|kept| {
+            let state = State::from_json(&kept.state.to_string()).map_err(|error| error.to_string())?;
+            Ok((state, kept))
+        });
+        match understood {
+            Ok((state, kept)) => {
+                (record.state, record.memory, record.plan, record.seen) = (state, kept.memory, kept.plan, kept.seen);
+                Some((record, None))
+            }
+            Err(why) => {
+                if let Err(error) = shelf.put(&format!("{PREFIX}{service}/damaged"), &bytes) {
+                    tracing::warn!(%service, %error, "a rollout state that cannot be read could not be set aside");
+                }
+                record.state.stable = stable_in(&bytes);
+                record.state.declared = record.state.stable.clone();
+                Some((record, Some(why)))
+            }
+        }
+    }
+
+    /// Forgets everything of `service`.
+    pub(super) fn forget(service: &str, shelf: &dyn Shelf) -> Result<(), String> {
+        shelf.list(&format!("{PREFIX}{service}/")).iter().try_for_each(|(key, _)| shelf.delete(key))
+    }
+
+    /// The services of which anything is kept.
+    pub(super) fn services(shelf: &dyn Shelf) -> Vec<String> {
+        let keys = shelf.list(PREFIX);
+        let service = |key: &str| key.strip_prefix(PREFIX)?.split('/').next().map(str::to_owned);
+        let mut services: Vec<String> = keys.iter().filter_map(|(key, _)| service(key)).collect();
+        services.dedup();
+        services
+    }
+}
+
+/// The stable version of a state that is otherwise not understood.
+fn stable_in(bytes: &[u8]) -> Option<Target> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    serde_json::from_value(value.get("state")?.get("stable")?.clone()).ok()
+}
+
+fn read_story(service: &Name, shelf: &dyn Shelf) -> Story {
+    let mut story = Story::default();
+    let prefix = format!("{PREFIX}{service}/history/");
+    for (at, (key, bytes)) in shelf.list(&prefix).into_iter().enumerate() {
+        let chunk: Option<u64> = key.strip_prefix(&prefix).and_then(|number| number.parse().ok());
+        if at == 0 {
+            story.oldest_chunk = chunk.unwrap_or_default();
+        }
+        match serde_json::from_slice::<Vec<Stamped>>(&bytes) {
+            Ok(lines) => lines.into_iter().for_each(|line| {
+                story.next = story.next.max(line.number + 1);
+                story.push(line);
+            }),
+            Err(error) => {
+                tracing::warn!(%service, %key, %error, "a part of the rollout's history cannot be read and is left out");
+                story.next = story.next.max((chunk.unwrap_or_default() + 1) * CHUNK);
+            }
+        }
+    }
+    story
+}
+
+fn state_key(service: &str) -> String {
+    format!("{PREFIX}{service}/state")
+}
+
+/// Keeps what is still to be delivered; the oldest go if it is more than fits.
+pub(super) fn save_pending(pending: &[Pending], shelf: &dyn Shelf) -> Result<(), String> {
+    let mut bytes = 0;
+    let mut newest: Vec<Value> = Vec::new();
+    for one in pending.iter().rev() {
+        let value = serde_json::to_value(one).map_err(|error| error.to_string())?;
+        bytes += value.to_string().len();
+        if bytes > PENDING_BYTES {
+            break;
+        }
+        newest.push(value);
+    }
+    newest.reverse();
+    if newest.is_empty() { shelf.delete(PENDING) } else { put(shelf, PENDING, &newest) }
+}
+
+/// What was still to be delivered.
+pub(super) fn read_pending(shelf: &dyn Shelf) -> Vec<Pending> {
+    let found = shelf.list(PENDING).into_iter().find(|(key, _)| key == PENDING);
+    found.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}

@@ -1,0 +1,405 @@
+//! Rollouts of all services: the one place that drives the engine.
+//!
+//! ```text
+//! file, words, answers, trips, seconds ─► Rollouts ─┬─► store   first
+//!                                          engine   ├─► splits, trip wires ─► the owner's next snapshot
+//!                                          judge    └─► errands ─► outside: hooks, providers, alerts
+//! ```
+//!
+//! The owner holds this, so a decision, its record and its snapshot are one step. The split of a service whose versions
+//! are rolled out is a function of the engine's state: stable has everything that the canary has not, whatever version
+//! the file names. So the publish that takes in a new `release` leaves the traffic where it is.
+//!
+//! Where the disk refuses, what would give a canary more is decided anew with that known, and the engine holds or
+//! refuses; what takes weight away is done all the same, and written as soon as the disk takes it.
+//!
+//! Invariant: a canary's weight that is in effect, if it was raised, was on the disk before.
+
+mod driven;
+mod errand;
+mod keep;
+pub(in crate::control) mod outside;
+mod ring;
+#[cfg(test)]
+mod tests;
+mod view;
+pub mod words;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+pub use self::driven::Roles;
+pub(in crate::control) use self::driven::raised;
+pub(in crate::control) use self::errand::{Ask, Call, Errand};
+pub(in crate::control) use self::keep::Shelf;
+pub use self::keep::Stamped;
+pub(in crate::control) use self::view::View;
+
+use self::driven::Driven;
+use self::keep::Record;
+use crate::model::{Name, Split};
+use crate::outbound::alert::Pending;
+use crate::rollout::engine::{Event, Phase, Refused, State, Verb};
+use crate::rollout::judge::External;
+use crate::rollout::plan::Plan;
+use crate::rollout::verdict::Verdict;
+use crate::snapshot::live::TripWire;
+use crate::telemetry::RolloutFact;
+
+/// A person's word about a service's rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// What is to be done.
+    pub verb: Verb,
+    /// What [`Verb::Start`] rolls out.
+    pub version: Option<Name>,
+}
+
+/// Where a service's rollout is, for people.
+#[derive(Clone, Debug)]
+pub struct RolloutStatus {
+    /// How it is rolled out.
+    pub plan: Arc<Plan>,
+    /// Where it is.
+    pub state: State,
+    /// The last lines of its history, oldest first.
+    pub entries: Vec<Arc<Stamped>>,
+    /// Why decisions cannot be written down, if so.
+    pub unwritable: Option<String>,
+    /// How old [`Self::state`]'s times are, as of the board.
+    pub age: Duration,
+}
+
+/// Lines of the history that people see with the status.
+const SHOWN: usize = 10;
+
+/// All rollouts.
+#[derive(Clone, Default)]
+pub(in crate::control) struct Rollouts {
+    services: BTreeMap<Name, Driven>,
+    /// Why the last write failed, if it did.
+    unwritable: Option<String>,
+    /// Told by requests that trip a wire.
+    told: Arc<Notify>,
+    errands: Vec<Errand>,
+}
+
+impl Rollouts {
+    /// Takes up what was kept, for the services of the file; forgets the rest.
+    pub(in crate::control) fn restore(view: &View<'_>) -> Self {
+        let mut rollouts = Self::default();
+        for (service, file) in view.config.services.iter() {
+            let Some(plan) = &file.rollout else { continue };
+            let kept = Record::read(service, view.shelf);
+            let (record, damage) = kept.unwrap_or_default();
+            if let Some(why) = damage {
+                let stable = record.state.stable.as_ref().map(|stable| stable.version.clone());
+                let stable = stable.as_deref().unwrap_or("what the file names");
+                tracing::error!(%service, "the rollout's state is not used, it is set aside ({why}): {stable} has all traffic");
+            }
+            let was = record.state.stable.is_some();
+            let driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
+            rollouts.services.insert(service.clone(), driven);
+            let events = if was { vec![Event::Restored] } else { Vec::new() };
+            rollouts.file(service, events, view);
+        }
+        rollouts.forget_others(view);
+        rollouts.save_or_say(view);
+        rollouts
+    }
+
+    /// Takes in the file of `view`, in memory: nothing is written, so that the whole can be dropped again. Call
+    /// [`Self::save`] before it takes effect. What ended is said in lines.
+    pub(in crate::control) fn take_in(&mut self, view: &View<'_>) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.services.retain(|service, _| {
+            let kept = view.config.services.get(service).is_some_and(|file| file.rollout.is_some());
+            if !kept {
+                lines.push(format!("{service}: the file has no rollout any more; its split applies"));
+            }
+            kept
+        });
+        for (service, file) in view.config.services.iter() {
+            let Some(plan) = &file.rollout else { continue };
+            if !self.services.contains_key(service) {
+                let record = Record::default();
+                let driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
+                self.services.insert(service.clone(), driven);
+            }
+            let before = self.services.get(service).map(|driven| driven.record.story.next());
+            self.file(service, Vec::new(), view);
+            let Some(driven) = self.services.get(service) else { continue };
+            if before != Some(driven.record.story.next()) {
+                lines.push(format!("{service}: {}", driven.state().reason));
+            }
+        }
+        lines
+    }
+
+    /// What the file says of one service, after `events`.
+    fn file(&mut self, service: &Name, mut events: Vec<Event>, view: &View<'_>) {
+        let (unwritable, told) = (self.unwritable.is_some(), Arc::clone(&self.told));
+        let (Some(driven), Some(file)) = (self.services.get_mut(service), view.config.services.get(service)) else {
+            return;
+        };
+        events.extend(driven.take_file(file));
+        events.push(Event::Tick);
+        match driven.apply(events, None, unwritable, view, &told) {
+            Ok(errands) => self.errands.extend(errands),
+            Err(refused) => tracing::error!(%service, "{refused}"),
+        }
+    }
+
+    /// Forgets what is kept of services that are not rolled out.
+    pub(in crate::control) fn forget_others(&self, view: &View<'_>) {
+        for service in Record::services(view.shelf).iter().filter(|name| !self.services.contains_key(name.as_str())) {
+            if let Err(error) = Record::forget(service, view.shelf) {
+                tracing::warn!(%service, %error, "the rollout of a service that has none any more could not be forgotten");
+            }
+        }
+    }
+
+    /// Whether any canary has more than in `before`.
+    pub(in crate::control) fn raises(&self, before: &Self) -> bool {
+        self.services.iter().any(|(service, driven)| {
+            before.services.get(service).is_some_and(|old| raised(old.state(), driven.state()))
+        })
+    }
+
+    /// Writes what is new.
+    ///
+    /// # Errors
+    /// Why it could not be written. What was not is tried again with the next.
+    pub(in crate::control) fn save(&mut self, view: &View<'_>) -> Result<(), String> {
+        let count = self.services.len();
+        for (service, driven) in self.services.iter_mut().filter(|(_, driven)| driven.dirty) {
+            driven.record.save(service, count, view.shelf)?;
+            driven.dirty = false;
+        }
+        self.unwritable = None;
+        Ok(())
+    }
+
+    /// The disk refuses: what is decided from now on knows that.
+    pub(in crate::control) fn set_unwritable(&mut self, why: String) {
+        if self.unwritable.is_none() {
+            tracing::error!("the rollouts' decisions cannot be written, so nothing moves forward: {why}");
+        }
+        self.unwritable = Some(why);
+    }
+
+    fn save_or_say(&mut self, view: &View<'_>) {
+        if let Err(why) = self.save(view) {
+            self.set_unwritable(why);
+        }
+    }
+
+    /// One service's events: applied, written down, and only then in effect.
+    fn decide(
+        &mut self,
+        service: &Name,
+        events: &[Event],
+        verdicts: Option<&[Verdict]>,
+        view: &View<'_>,
+    ) -> Result<(), Refused> {
+        let Some(before) = self.services.get(service).cloned() else { return Ok(()) };
+        let mut errands = self.apply(service, events, verdicts, view)?;
+        if let Err(why) = self.save(view) {
+            self.set_unwritable(why);
+            let after = self.services.get(service).map(Driven::state);
+            if after.is_some_and(|after| raised(before.state(), after)) {
+                self.services.insert(service.clone(), before);
+                errands = self.apply(service, events, verdicts, view)?;
+            }
+        }
+        self.errands.extend(errands);
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        service: &Name,
+        events: &[Event],
+        verdicts: Option<&[Verdict]>,
+        view: &View<'_>,
+    ) -> Result<Vec<Errand>, Refused> {
+        let (unwritable, told) = (self.unwritable.is_some(), Arc::clone(&self.told));
+        let Some(driven) = self.services.get_mut(service) else { return Ok(Vec::new()) };
+        driven.apply(events.to_vec(), verdicts, unwritable, view, &told)
+    }
+
+    /// Events that nobody said, so that none can be refused.
+    fn happen(&mut self, service: &Name, events: &[Event], verdicts: Option<&[Verdict]>, view: &View<'_>) {
+        if let Err(refused) = self.decide(service, events, verdicts, view) {
+            tracing::error!(%service, "{refused}");
+        }
+    }
+
+    /// A second has passed: conditions, ramps, looks, questions; and what could not be written is tried again.
+    pub(in crate::control) fn second(&mut self, view: &View<'_>) {
+        self.trips(view);
+        let under_way = |driven: &&Driven| driven.state().phase.is_under_way();
+        let services: Vec<Name> =
+            self.services.values().filter(under_way).map(|driven| driven.service.clone()).collect();
+        for service in services {
+            let Some(driven) = self.services.get_mut(&service) else { continue };
+            let sustained = driven.watch(view.now);
+            if let Some(sentence) = sustained {
+                self.happen(&service, &[Event::Sustained { sentence }, Event::Tick], None, view);
+            } else if self.phase(&service) == Some(Phase::RollingBack) {
+                self.happen(&service, &[Event::Tick], None, view);
+            }
+            let look = self.services.get_mut(&service).and_then(|driven| driven.look(view));
+            if let Some((verdicts, errands)) = look {
+                self.errands.extend(errands);
+                self.happen(&service, &[Event::Tick], Some(&verdicts), view);
+            }
+            let questions = self.services.get_mut(&service).map(|driven| driven.questions(view.now));
+            self.errands.extend(questions.unwrap_or_default());
+        }
+        if self.unwritable.is_some() || self.services.values().any(|driven| driven.dirty) {
+            self.save_or_say(view);
+        }
+    }
+
+    fn phase(&self, service: &Name) -> Option<Phase> {
+        self.services.get(service).map(|driven| driven.state().phase)
+    }
+
+    /// Wires that requests tripped are made lasting.
+    pub(in crate::control) fn trips(&mut self, view: &View<'_>) {
+        let tripped = |driven: &Driven| Some((driven.service.clone(), driven.tripped()?));
+        let tripped: Vec<(Name, String)> = self.services.values().filter_map(tripped).collect();
+        for (service, why) in tripped {
+            self.happen(&service, &[Event::Tripped { why }, Event::Tick], None, view);
+        }
+    }
+
+    /// Told when a request tripped a wire.
+    pub(in crate::control) fn told(&self) -> Arc<Notify> {
+        Arc::clone(&self.told)
+    }
+
+    /// A person's word; none where the service has no rollout.
+    ///
+    /// # Errors
+    /// [`Refused`] if it makes no sense now; then nothing changed.
+    pub(in crate::control) fn say(
+        &mut self,
+        service: &Name,
+        word: &Word,
+        (by, reason): (String, String),
+        view: &View<'_>,
+    ) -> Option<Result<String, Refused>> {
+        let driven = self.services.get(service)?;
+        let event = match &word.version {
+            Some(version) if word.verb == Verb::Start => {
+                Event::Start { target: driven.target(version.clone()), by, reason }
+            }
+            _ => Event::Verb { verb: word.verb, by, reason },
+        };
+        Some(self.decide(service, &[event, Event::Tick], None, view).map(|()| {
+            self.services.get(service).map(|driven| driven.state().reason.clone()).unwrap_or_default()
+        }))
+    }
+
+    /// A hook answered, or was given up.
+    pub(in crate::control) fn answered(&mut self, service: &Name, answer: (u64, bool, String), view: &View<'_>) {
+        let (id, accepted, text) = answer;
+        self.happen(service, &[Event::HookAnswered { id, accepted, text }, Event::Tick], None, view);
+    }
+
+    /// A provider answered.
+    pub(in crate::control) fn read(&mut self, service: &Name, check: &Name, roles: &Roles, external: External) {
+        if let Some(driven) = self.services.get_mut(service) {
+            driven.read(check, roles, external);
+        }
+    }
+
+    /// What is to be done outside, in order; each once.
+    pub(in crate::control) fn take_errands(&mut self) -> Vec<Errand> {
+        std::mem::take(&mut self.errands)
+    }
+
+    /// Whether the service's versions are rolled out.
+    pub(in crate::control) fn has(&self, service: &str) -> bool {
+        self.services.contains_key(service)
+    }
+
+    /// The rollout that is under way for the service, if one is.
+    pub(in crate::control) fn under_way(&self, service: &str) -> Option<&State> {
+        self.services.get(service).map(Driven::state).filter(|state| state.phase.is_under_way())
+    }
+
+    /// The version in a role: `stable` or `canary`.
+    pub(in crate::control) fn role(&self, service: &str, role: &str) -> Option<Name> {
+        let state = self.services.get(service)?.state();
+        let target = match role {
+            "stable" => state.stable.as_ref(),
+            "canary" => state.canary.as_ref().filter(|_| state.phase.is_under_way()),
+            _ => None,
+        };
+        target.map(|target| target.version.clone())
+    }
+
+    /// The splits in effect, why, and since when (milliseconds since the Unix epoch).
+    pub(in crate::control) fn splits(&self) -> impl Iterator<Item = (&Name, Split, &str, u64)> {
+        self.services.iter().filter_map(|(service, driven)| {
+            Some((service, driven.split()?, driven.state().reason.as_str(), driven.since_ms))
+        })
+    }
+
+    /// The trip wires of canaries.
+    pub(in crate::control) fn guards(&self) -> BTreeMap<(Name, Name), Arc<TripWire>> {
+        let guard = |driven: &Driven| {
+            let canary = driven.state().canary.as_ref()?.version.clone();
+            Some(((driven.service.clone(), canary), Arc::clone(driven.wire.as_ref()?)))
+        };
+        self.services.values().filter_map(guard).collect()
+    }
+
+    /// What metrics say.
+    pub(in crate::control) fn facts(&self) -> Vec<RolloutFact> {
+        let fact = |driven: &Driven| RolloutFact {
+            service: driven.service.clone(),
+            phase: driven.state().phase.as_str(),
+            step: u64::try_from(driven.state().taken).unwrap_or(u64::MAX),
+            checks: driven.tallies.checks.iter().map(|((name, word), count)| (name.clone(), *word, *count)).collect(),
+            transitions: driven.tallies.transitions.iter().map(|((to, by), count)| (*to, *by, *count)).collect(),
+        };
+        self.services.values().map(fact).collect()
+    }
+
+    /// Where each one is.
+    pub(in crate::control) fn statuses(&self, now: Duration) -> BTreeMap<Name, Arc<RolloutStatus>> {
+        let status = |driven: &Driven| RolloutStatus {
+            plan: Arc::clone(&driven.plan),
+            state: driven.state().clone(),
+            entries: driven.record.story.last(SHOWN),
+            unwritable: self.unwritable.clone(),
+            age: driven.state().times.clock.map_or(Duration::ZERO, |clock| now.saturating_sub(clock)),
+        };
+        self.services.iter().map(|(service, driven)| (service.clone(), Arc::new(status(driven)))).collect()
+    }
+
+    /// The newest `limit` entries of the service's history, oldest first; none where it has no rollout.
+    pub(in crate::control) fn history(&self, service: &str, limit: usize) -> Option<Vec<Arc<Stamped>>> {
+        self.services.get(service).map(|driven| driven.record.story.last(limit))
+    }
+}
+
+/// Keeps alerts that are still to be delivered.
+///
+/// # Errors
+/// Why they could not be written.
+pub(in crate::control) fn save_pending(pending: &[Pending], shelf: &dyn Shelf) -> Result<(), String> {
+    keep::save_pending(pending, shelf)
+}
+
+/// Alerts that were still to be delivered.
+pub(in crate::control) fn read_pending(shelf: &dyn Shelf) -> Vec<Pending> {
+    keep::read_pending(shelf)
+}

@@ -1,0 +1,243 @@
+//! What happened to the two versions of a rollout, as far back as its checks look: up to an hour.
+//!
+//! The recorder's own window remembers a minute, for every version. A rollout may look back further, and must not see
+//! what was before it began, so it keeps its own copies of the totals while it is under way:
+//!
+//! ```text
+//! begin ······ one copy per 30 s, the last hour ······ one copy per second, the last two minutes ── now
+//! ```
+//!
+//! So a window up to two minutes is exact to a second, a longer one to 30 s; it is then longer than was asked, and
+//! [`Sample::covered`] says so. Copies are totals, not differences: a late or missed tick makes a window longer, never
+//! wrong.
+//!
+//! Invariants: no window reaches back before the rollout's begin; at most [`FINE`] + [`COARSE`] copies.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::rollout::judge::{Pair, Sample};
+use crate::telemetry::{Class, RetryReason, Totals, UpstreamError, VersionSeries};
+
+/// Copies a second apart.
+const FINE: usize = 122;
+/// Copies [`COARSE_GAP`] apart: an hour, and one to reach back to.
+const COARSE: usize = 122;
+const COARSE_GAP: Duration = Duration::from_secs(30);
+/// A tick sooner than this after another is left out, so that a burst of late ones cannot push two minutes out.
+const FINE_GAP: Duration = Duration::from_millis(900);
+
+/// The counters of one version at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    totals: Totals,
+    /// Failed attempts that were not repeated, by kind, in the order of [`UpstreamError::ALL`].
+    own: [u64; UpstreamError::ALL.len()],
+}
+
+impl Counts {
+    /// The counters of `series` now.
+    pub(super) fn of(series: &VersionSeries) -> Self {
+        let mut counts = Self { totals: series.totals(), ..Self::default() };
+        for (slot, kind) in counts.own.iter_mut().zip(UpstreamError::ALL) {
+            // An attempt that was repeated was not answered by Weir.
+            let repeated = match kind {
+                UpstreamError::Connect => series.retries(RetryReason::Connect),
+                UpstreamError::Reset => series.retries(RetryReason::Reused),
+                UpstreamError::Timeout
+                | UpstreamError::Protocol
+                | UpstreamError::Tls
+                | UpstreamError::NoEndpoint => 0,
+            };
+            *slot = series.upstream_errors(*kind).saturating_sub(repeated);
+        }
+        counts
+    }
+
+    fn class(&self, class: Class) -> u64 {
+        Class::ALL.iter().zip(&self.totals.by_class).find(|(known, _)| **known == class).map_or(0, |(_, count)| *count)
+    }
+
+    /// What was added since `earlier`, as the judge sees it. The recorder does not count gRPC statuses, so no request
+    /// is a gRPC failure here.
+    fn since(&self, earlier: &Self, covered: Duration, edges: &Arc<[Duration]>) -> Sample {
+        let added = |class| self.class(class).saturating_sub(earlier.class(class));
+        let server_errors = added(Class::ServerError);
+        // A response that broke off half-way counts as a failed attempt and keeps its status: never more than errors.
+        let mut left = server_errors;
+        let own = UpstreamError::ALL.iter().zip(self.own.iter().zip(&earlier.own)).map(|(kind, (now, then))| {
+            let count = now.saturating_sub(*then).min(left);
+            left -= count;
+            (kind.as_str(), count)
+        });
+        let own = own.filter(|(_, count)| *count > 0).collect();
+        let then = |at: usize| earlier.totals.buckets.get(at).copied().unwrap_or_default();
+        let buckets = self.totals.buckets.iter().enumerate().map(|(at, now)| now.saturating_sub(then(at))).collect();
+        Sample {
+            covered,
+            successes: added(Class::Informational) + added(Class::Success) + added(Class::Redirection),
+            client_errors: added(Class::ClientError),
+            server_errors,
+            grpc_failures: 0,
+            client_closed: added(Class::ClientClosed),
+            own,
+            buckets,
+            edges: Arc::clone(edges),
+        }
+    }
+}
+
+/// Counters of both versions at one moment.
+#[derive(Clone, Debug)]
+struct Copied {
+    at: Duration,
+    canary: Counts,
+    stable: Counts,
+}
+
+/// Both versions' counters, and their past since the rollout began.
+#[derive(Clone, Debug)]
+pub(super) struct Ring {
+    canary: Arc<VersionSeries>,
+    stable: Arc<VersionSeries>,
+    canary_edges: Arc<[Duration]>,
+    stable_edges: Arc<[Duration]>,
+    fine: VecDeque<Copied>,
+    coarse: VecDeque<Copied>,
+}
+
+impl Ring {
+    /// A rollout of `canary` over `stable` begins at `now`.
+    pub(super) fn new(canary: Arc<VersionSeries>, stable: Arc<VersionSeries>, now: Duration) -> Self {
+        let edges = |series: &VersionSeries| series.edges().durations().collect();
+        let mut ring = Self {
+            canary_edges: edges(&canary),
+            stable_edges: edges(&stable),
+            canary,
+            stable,
+            fine: VecDeque::new(),
+            coarse: VecDeque::new(),
+        };
+        ring.keep(now);
+        ring
+    }
+
+    /// Remembers the counters as of `now`; to be called about once a second.
+    pub(super) fn keep(&mut self, now: Duration) {
+        let due = |copies: &VecDeque<Copied>, gap| copies.back().is_none_or(|last| now.saturating_sub(last.at) >= gap);
+        let coarse = due(&self.coarse, COARSE_GAP);
+        if !coarse && !due(&self.fine, FINE_GAP) {
+            return;
+        }
+        let copy = self.copy(now);
+        if coarse {
+            push(&mut self.coarse, COARSE, copy.clone());
+        }
+        push(&mut self.fine, FINE, copy);
+    }
+
+    /// What happened in the last `span` before `now`, or since the rollout began.
+    pub(super) fn window(&self, span: Duration, now: Duration) -> Pair {
+        let begin = now.saturating_sub(span);
+        let before = |copies: &VecDeque<Copied>| copies.partition_point(|copy| copy.at <= begin).checked_sub(1);
+        let base = before(&self.fine)
+            .and_then(|at| self.fine.get(at))
+            .or_else(|| before(&self.coarse).and_then(|at| self.coarse.get(at)))
+            .or_else(|| self.coarse.front());
+        let current = self.copy(now);
+        let Some(base) = base else { return Pair::default() };
+        let covered = now.saturating_sub(base.at);
+        Pair {
+            canary: current.canary.since(&base.canary, covered, &self.canary_edges),
+            stable: current.stable.since(&base.stable, covered, &self.stable_edges),
+        }
+    }
+
+    /// All requests since the recorder began to count.
+    pub(super) fn totals(&self, now: Duration) -> Pair {
+        let (current, none) = (self.copy(now), Counts::default());
+        Pair {
+            canary: current.canary.since(&none, now, &self.canary_edges),
+            stable: current.stable.since(&none, now, &self.stable_edges),
+        }
+    }
+
+    fn copy(&self, at: Duration) -> Copied {
+        Copied { at, canary: Counts::of(&self.canary), stable: Counts::of(&self.stable) }
+    }
+}
+
+fn push(copies: &mut VecDeque<Copied>, kept: usize, copy: Copied) {
+    if copies.len() >= kept {
+        copies.pop_front();
+    }
+    copies.push_back(copy);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::model::Name;
+    use crate::telemetry::{Options, Outcome, Recorder};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn recorder() -> Arc<Recorder> {
+        Recorder::new(Options { threads: 1, version: "0", revision: "unknown", started: Instant::now() })
+    }
+
+    #[test]
+    fn a_window_counts_what_it_covers_and_never_what_was_before_the_rollout() {
+        let recorder = recorder();
+        let [shop, v1, v2, route]: [Name; 4] = ["shop", "v1", "v2", "r"].map(Name::from);
+        let (canary, stable) = (recorder.version(&shop, &v2), recorder.version(&shop, &v1));
+        let (on_canary, on_stable) = (canary.route(&route), stable.route(&route));
+        for _ in 0..50 {
+            on_canary.finish(Outcome::Status(500), SECOND);
+        }
+        let begin = 1_000 * SECOND;
+        let mut ring = Ring::new(Arc::clone(&canary), stable, begin);
+        // Each second one success and one error of the canary, two answers of stable; for 50 minutes.
+        for second in 1..=3_000_u32 {
+            on_canary.finish(Outcome::Status(204), SECOND / 100);
+            on_canary.finish(Outcome::Status(502), SECOND);
+            canary.upstream_error(UpstreamError::Timeout);
+            on_stable.finish(Outcome::Status(200), SECOND / 100);
+            on_stable.finish(Outcome::ClientClosed, SECOND / 100);
+            ring.keep(begin + second * SECOND);
+            if [1, 2, 60, 119, 600, 3_000].contains(&second) {
+                for span in [1_u32, 2, 60, 120, 300, 3_600] {
+                    let pair = ring.window(span * SECOND, begin + second * SECOND);
+                    let covered = u32::try_from(pair.canary.covered.as_secs()).unwrap();
+                    let exact = span.min(second);
+                    let coarse = if span > 120 { 30 } else { 0 };
+                    assert!((exact..=exact + coarse).contains(&covered), "{span} s at {second} s covers {covered} s");
+                    let count = u64::from(covered);
+                    assert_eq!((pair.canary.successes, pair.canary.server_errors), (count, count));
+                    assert_eq!((pair.stable.successes, pair.stable.client_closed), (count, count));
+                    assert_eq!(pair.canary.own, [("timeout", count)]);
+                    assert_eq!(pair.canary.buckets.iter().sum::<u64>(), 2 * count);
+                }
+            }
+        }
+        assert_eq!(ring.totals(begin).canary.server_errors, 3_050);
+        assert!(ring.fine.len() <= FINE && ring.coarse.len() <= COARSE);
+    }
+
+    #[test]
+    fn late_and_early_ticks_lose_nothing() {
+        let recorder = recorder();
+        let [shop, v1, v2, route]: [Name; 4] = ["shop", "v1", "v2", "r"].map(Name::from);
+        let (canary, stable) = (recorder.version(&shop, &v2), recorder.version(&shop, &v1));
+        let mut ring = Ring::new(Arc::clone(&canary), stable, Duration::ZERO);
+        canary.route(&route).finish(Outcome::Status(200), SECOND);
+        (0..10_000).for_each(|tick| ring.keep(Duration::from_millis(tick)));
+        assert!(ring.fine.len() < 20, "a burst is no memory");
+        assert_eq!(ring.window(60 * SECOND, 10 * SECOND).canary.successes, 1);
+        assert_eq!(ring.window(60 * SECOND, 500 * SECOND).canary.covered, 490 * SECOND, "nothing was kept in between");
+        assert_eq!(ring.window(500 * SECOND, 500 * SECOND).canary.successes, 1);
+    }
+}

@@ -1,0 +1,71 @@
+//! What rollouts see of the rest: the file, states over it, resolved names, the recorder, the disk and the clocks.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::keep::Shelf;
+use crate::config::{self, Config, EndpointAddress};
+use crate::model::{EndpointState, Name, Weight};
+use crate::snapshot::compile::States;
+use crate::telemetry::Recorder;
+
+/// The moment in which something is decided.
+pub(in crate::control) struct View<'a> {
+    /// The file as it is, or as it would be.
+    pub(in crate::control) config: &'a Config,
+    /// States that operators put over it.
+    pub(in crate::control) states: &'a States,
+    /// The addresses behind DNS names, by `name:port`.
+    pub(in crate::control) resolved: &'a HashMap<String, Vec<SocketAddr>>,
+    /// What was counted.
+    pub(in crate::control) recorder: &'a Recorder,
+    /// Where decisions are kept.
+    pub(in crate::control) shelf: &'a dyn Shelf,
+    /// Since a fixed moment of this process's monotonic clock.
+    pub(in crate::control) now: Duration,
+    /// Since the Unix epoch, for people; nothing is decided by it.
+    pub(in crate::control) at_ms: u64,
+}
+
+impl View<'_> {
+    /// Endpoints of a version that can take traffic now. What is known of an endpoint's health is its state.
+    pub(super) fn usable(&self, service: &Name, version: &Name) -> u32 {
+        let spec = self.config.services.get(service).and_then(|file| file.versions.get(version));
+        let Some(spec) = spec else { return 0 };
+        let over = |endpoint: Option<Name>| self.states.get(&(service.clone(), version.clone(), endpoint)).copied();
+        if over(None).unwrap_or(spec.state) != EndpointState::Ready {
+            return 0;
+        }
+        let count = |endpoint: &config::Endpoint| {
+            let state = over(Some(endpoint.address.to_string().into())).unwrap_or(endpoint.state);
+            match &endpoint.address {
+                _ if state != EndpointState::Ready => 0,
+                EndpointAddress::Inet(_) | EndpointAddress::Unix(_) => 1,
+                EndpointAddress::Dns { host, port } => self.resolved.get(&format!("{host}:{port}")).map_or(0, Vec::len),
+            }
+        };
+        u32::try_from(spec.endpoints.iter().map(count).sum::<usize>()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The version that the file wants to serve: its release, or what has everything by its split.
+pub(super) fn wanted(file: &config::Service) -> Option<Name> {
+    let whole = || file.split.iter().find(|(_, weight)| *weight == Weight::FULL).map(|(name, _)| name.clone());
+    file.release.clone().or_else(whole)
+}
+
+/// What makes a version another one to roll out: its endpoints, and how they are spoken to.
+pub(super) fn describe(version: &config::Version) -> String {
+    let mut endpoints: Vec<String> = version.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    endpoints.sort();
+    fingerprint(&format!("{} {:?} {:?}", endpoints.join(" "), version.protocol, version.tls))
+}
+
+/// A short text that is the same for the same text, also in another process: FNV-1a, 64 bits. Not against forgery.
+pub(super) fn fingerprint(text: &str) -> String {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let hash = text.bytes().fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    format!("{hash:016x}")
+}

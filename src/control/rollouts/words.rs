@@ -1,0 +1,48 @@
+//! The engine's words as they are read in metrics and in the API.
+
+use crate::rollout::engine::{By, Waiting, What};
+
+/// Who decided, and the person's name if it was one. The word is of a closed set; the name is not.
+#[must_use]
+pub fn by(by: &By) -> (&'static str, Option<&str>) {
+    match by {
+        By::Judge => ("judge", None),
+        By::TripWire => ("trip_wire", None),
+        By::Hook => ("hook", None),
+        By::File => ("file", None),
+        By::Restart => ("restart", None),
+        By::Person(name) => ("person", Some(name)),
+    }
+}
+
+/// What kind of thing happened.
+#[must_use]
+pub const fn what(what: What) -> &'static str {
+    match what {
+        What::Served => "served",
+        What::Started => "started",
+        What::NotTried => "not_tried",
+        What::Looked => "looked",
+        What::Stepped => "stepped",
+        What::Held => "held",
+        What::Waited => "waited",
+        What::Answered => "answered",
+        What::Commanded => "commanded",
+        What::Moved => "moved",
+        What::Promoted => "promoted",
+        What::WentBack => "went_back",
+        What::Paused => "paused",
+        What::Changed => "changed",
+        What::Restored => "restored",
+    }
+}
+
+/// What is waited for.
+#[must_use]
+pub const fn waiting(waiting: Waiting) -> &'static str {
+    match waiting {
+        Waiting::Health => "health",
+        Waiting::Gate => "gate",
+        Waiting::Hook(_) => "hook",
+    }
+}
