@@ -35,7 +35,6 @@ const ONE_IN: usize = 100;
 
 // One test for all cases: a second one at the same time would be counted with it.
 #[test]
-#[ignore = "needs the express lane"]
 fn a_request_on_the_express_lane_allocates_nothing() {
     let folder = tempfile::tempdir().expect("a directory");
     let web = start(folder.path());

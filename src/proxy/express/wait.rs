@@ -3,12 +3,14 @@
 //! A connection has one timer for all of its deadlines. A deadline that moves away leaves the timer where it is; when
 //! it fires, it is set to the deadline of that moment. So a request that follows another sets no timer at all.
 //!
+//! A connection is one task, so whom the timer wakes never changes.
+//!
 //! Invariant: whoever registered is woken after every [`wake_all`] of its worker.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 use tokio::time::{Instant, Sleep};
@@ -20,17 +22,19 @@ pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
 impl Alarm {
     /// Ready when `at` has come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if sleep.deadline() > at {
-            sleep.as_mut().reset(at);
-        }
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            if at <= Instant::now() {
-                return Poll::Ready(());
+        let sleep = match &mut self.0 {
+            // It is set already, and fires in time to be set again.
+            Some(sleep) if sleep.deadline() <= at && !sleep.is_elapsed() => return Poll::Pending,
+            Some(sleep) => {
+                if at <= Instant::now() {
+                    return Poll::Ready(());
+                }
+                sleep.as_mut().reset(at);
+                sleep
             }
-            sleep.as_mut().reset(at);
-        }
+            none => none.insert(Box::pin(tokio::time::sleep_until(at))),
+        };
+        sleep.as_mut().poll(cx)
     }
 }
 
