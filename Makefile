@@ -7,10 +7,10 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench release check ci
+.PHONY: help setup demo test bench bench-peers release check ci
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 18
 
 setup: ## install what the build needs and this machine lacks
 	@.ci/setup
@@ -24,6 +24,10 @@ test: setup ## the whole test-suite: units, doctests and the real binary on real
 
 bench: setup ## the benchmarks, with figures
 	cargo bench --locked
+
+bench-peers: setup ## Weir beside HAProxy, nginx and Envoy; ARGS="--rounds 1 --only h1" for less
+	@.ci/peers
+	cargo bench --locked --bench peers -- run $(ARGS)
 
 release: setup ## the optimised binary, target/release/weir
 	cargo build --release --locked
