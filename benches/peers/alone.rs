@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::Failure;
 use crate::bars::Bars;
 use crate::client::Client;
 use crate::configs;
 use crate::contender::{Kind, Stage};
 use crate::load;
 use crate::run::{WARM, closed, median, target};
-use crate::Failure;
 
 /// So many routes are many.
 const MANY: usize = 10_000;

@@ -184,7 +184,6 @@ fn print(scenario: &str, rate: f64, kinds: &[Kind], all: &[Vec<Measured>]) {
     }
 }
 
-
 /// The memory of connections that have made one request each.
 async fn idle(stage: &Stage, kinds: &[Kind], bars: &mut Bars) -> Result<(), Failure> {
     println!("\nidle   ({IDLE} connections, KiB each)\n  contender      plain      TLS");

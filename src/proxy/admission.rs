@@ -119,7 +119,9 @@ pub(crate) fn forwarded_client(view: &impl Request) -> Option<IpAddr> {
 /// The request id that a trusted peer gave, if it is one.
 pub(crate) fn given_request_id(view: &impl Request, trusted: bool) -> Option<&str> {
     let given = view.header("x-request-id").filter(|_| trusted).and_then(|value| str::from_utf8(value).ok());
-    given.filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '))
+    given.filter(|id| {
+        !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+    })
 }
 
 /// What the access log says of a request's head.

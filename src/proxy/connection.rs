@@ -138,16 +138,7 @@ impl Connection {
         let h2 = transport.alpn_h2().then(HeadTracker::default);
         // A client that chose HTTP/2 in its handshake owes the preface, and the engine waits for it without limit.
         handle.head_begun.store(h2.is_some() || !ahead.is_empty(), Ordering::Release);
-        Self {
-            transport,
-            handle,
-            patience,
-            ahead,
-            pending: BytesMut::new(),
-            waiting_since: None,
-            alarm: None,
-            h2,
-        }
+        Self { transport, handle, patience, ahead, pending: BytesMut::new(), waiting_since: None, alarm: None, h2 }
     }
 
     /// The transport, and what was read from it ahead; none if something was not sent yet.

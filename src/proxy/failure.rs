@@ -27,7 +27,8 @@ const TLS: Failure = failure(UpstreamError::Tls, 502, "tls", "no trusted TLS con
 pub(crate) const TIMEOUT: Failure =
     failure(UpstreamError::Timeout, 504, "timeout", "the endpoint did not answer in time");
 pub(super) const RESET: Failure = failure(UpstreamError::Reset, 502, "reset", "the endpoint closed the connection");
-pub(super) const PROTOCOL: Failure = failure(UpstreamError::Protocol, 502, "protocol", "the endpoint's answer is not valid HTTP");
+pub(super) const PROTOCOL: Failure =
+    failure(UpstreamError::Protocol, 502, "protocol", "the endpoint's answer is not valid HTTP");
 
 /// Nothing matches the request.
 pub(crate) const NO_ROUTE: Refusal =

@@ -111,9 +111,8 @@ impl Lease {
     }
 
     fn held_by(digest: Option<&ProxyDigest>, reused: bool) -> Result<Option<Self>> {
-        let Some(link) = digest
-            .and_then(|proxy| proxy.user_data.as_ref())
-            .and_then(|data| data.downcast_ref::<Arc<Link>>())
+        let Some(link) =
+            digest.and_then(|proxy| proxy.user_data.as_ref()).and_then(|data| data.downcast_ref::<Arc<Link>>())
         else {
             return Ok(None);
         };
@@ -265,7 +264,8 @@ impl L4Connect for Dialler {
 pub(crate) async fn connect(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<(Line, Lease)> {
     if endpoint.upstream.tls.is_some() {
         let peer = peer(endpoint, timeouts)?;
-        let connector = CONNECTOR.with(|connector| Arc::clone(connector.get_or_init(|| Arc::new(TransportConnector::new(None)))));
+        let connector =
+            CONNECTOR.with(|connector| Arc::clone(connector.get_or_init(|| Arc::new(TransportConnector::new(None)))));
         let stream = connector.new_stream(&peer).await?;
         let lease = Lease::held_by(stream.get_proxy_digest().as_deref(), false)?;
         let lease = lease.or_err(ErrorType::InternalError, "the connection has no link")?;

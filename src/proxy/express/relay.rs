@@ -426,9 +426,7 @@ impl Body {
     /// How much is worth reading at once.
     fn ahead(self) -> usize {
         match self {
-            Self::Length(left) | Self::Chunked(Chunk::Data(left)) => {
-                usize::try_from(left).unwrap_or(LARGE).min(LARGE)
-            }
+            Self::Length(left) | Self::Chunked(Chunk::Data(left)) => usize::try_from(left).unwrap_or(LARGE).min(LARGE),
             Self::Done | Self::Chunked(_) | Self::UntilClose => 0,
         }
     }

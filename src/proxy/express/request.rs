@@ -175,9 +175,7 @@ fn fate(name: &str) -> Fate {
 
 /// Appends the head that the endpoint gets to `out`.
 pub(super) fn write(head: &Head<'_, '_>, outward: &Outward<'_>, out: &mut Buffer) {
-    for part in [head.method, " ", outward.target, " HTTP/1.1\r\n"] {
-        out.push(part.as_bytes());
-    }
+    out.push_all([head.method, " ", outward.target, " HTTP/1.1\r\n"].map(str::as_bytes));
     let (mut proto, mut host) = (false, false);
     let mut forwarded_for = false;
     for field in head.fields {
@@ -234,10 +232,7 @@ fn write_forwarded_for(head: &Head<'_, '_>, outward: &Outward<'_>, there: bool, 
 
 /// Appends a field.
 pub(super) fn push(out: &mut Buffer, name: &str, value: &[u8]) {
-    out.push(name.as_bytes());
-    out.push(b": ");
-    out.push(value);
-    out.push(b"\r\n");
+    out.push_all([name.as_bytes(), b": ", value, b"\r\n"]);
 }
 
 #[cfg(test)]

@@ -109,10 +109,8 @@ pub(super) fn pass(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Bu
 
 fn write_status(status: u16, reason: &str, out: &mut Buffer) {
     let digit = |value: u16| b'0' + u8::try_from(value % 10).unwrap_or_default();
-    out.push(b"HTTP/1.1 ");
-    out.push(&[digit(status / 100), digit(status / 10), digit(status), b' ']);
-    out.push(reason.as_bytes());
-    out.push(b"\r\n");
+    let code = [digit(status / 100), digit(status / 10), digit(status), b' '];
+    out.push_all([b"HTTP/1.1 ", &code, reason.as_bytes(), b"\r\n"]);
 }
 
 /// The end of a final head: what we add.

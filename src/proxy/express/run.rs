@@ -120,8 +120,7 @@ impl<'s> Request<'s> {
 
     /// Counts a failed attempt; whether another one follows. `stale`: the connection was reused and said nothing.
     fn tries_again(&mut self, tries: &mut Tries, failure: Failure, stale: bool) -> bool {
-        let again =
-            stale && self.idempotent && failure.is_broken_connection() && !tries.reused && self.upload.replay();
+        let again = stale && self.idempotent && failure.is_broken_connection() && !tries.reused && self.upload.replay();
         let series = &self.passage.version.series;
         series.upstream_error(failure.kind);
         tries.failed = Some(failure.refusal);
