@@ -34,7 +34,8 @@ impl Alarm {
             }
             none => none.insert(Box::pin(tokio::time::sleep_until(at))),
         };
-        sleep.as_mut().poll(cx)
+        // Without the runtime's budget: with it spent, the timer would not be set, and it is looked at only once.
+        Pin::new(&mut tokio::task::unconstrained(sleep.as_mut())).poll(cx)
     }
 }
 
@@ -89,6 +90,23 @@ mod tests {
         // It fired; the next deadline is another.
         poll_fn(|cx| alarm.poll(cx, at(31))).await;
         assert_eq!(Instant::now(), at(31));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spent_budget_does_not_cost_the_timer() {
+        let mut alarm = Alarm::default();
+        let at = Instant::now() + Duration::from_secs(5);
+        poll_fn(|cx| {
+            while tokio::task::coop::has_budget_remaining() {
+                let _ = std::pin::pin!(tokio::task::consume_budget()).poll(cx);
+            }
+            assert!(alarm.poll(cx, at).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        let woken = tokio::time::timeout(Duration::from_secs(60), poll_fn(|cx| alarm.poll(cx, at))).await;
+        assert!(woken.is_ok(), "nothing woke it");
+        assert_eq!(Instant::now(), at);
     }
 
     #[tokio::test]
