@@ -7,7 +7,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench bench-instructions release check ci
+.PHONY: help setup demo test bench bench-instructions bench-peers release check ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 26
@@ -24,6 +24,10 @@ test: setup ## the whole test-suite: units, doctests and the real binary on real
 
 bench: setup ## the benchmarks, with figures
 	cargo bench --locked
+
+bench-peers: setup ## Weir beside HAProxy, nginx and Envoy under the same load; installs them; 25 minutes
+	@.ci/peers
+	cargo bench --locked --bench peers -- run
 
 bench-instructions: setup ## instructions per request, beside the kept figures; fails where one is 3 % above
 	@.ci/valgrind

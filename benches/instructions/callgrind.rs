@@ -47,12 +47,14 @@ pub(crate) struct Weir {
 /// What was executed between two dumps.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Count {
-    /// Instructions of all threads.
+    /// Instructions of the workers.
     pub(crate) instructions: u64,
-    /// Calls that ask an allocator for memory.
+    /// Calls of the workers that ask an allocator for memory.
     pub(crate) allocations: u64,
-    /// Instructions of the busiest thread.
+    /// Instructions of the busiest worker.
     pub(crate) busiest: u64,
+    /// Instructions of all other threads.
+    pub(crate) others: u64,
 }
 
 impl Weir {
@@ -82,8 +84,11 @@ impl Weir {
         self.valgrind.id()
     }
 
-    /// What was executed since the last call, or since the start.
-    pub(crate) fn count(&mut self) -> Count {
+    /// What was executed since the last call, or since the start, by the `workers` busiest threads and beside them.
+    ///
+    /// The others work by the clock (timers, the look at the configuration file, windows), so what they did in a
+    /// phase depends on how long it took, and a busy machine would show as dearer requests.
+    pub(crate) fn count(&mut self, workers: usize) -> Count {
         self.dumps += 1;
         let told = Command::new("vgdb")
             .arg(format!("--vgdb-prefix={}", self.folder.join("vgdb").display()))
@@ -93,20 +98,24 @@ impl Weir {
             .expect("vgdb comes with valgrind");
         let error = String::from_utf8_lossy(&told.stderr);
         assert!(told.status.success(), "no dump: {error}\n{}", self.log());
-        let mut count = Count::default();
+        let mut threads = Vec::new();
         let prefix = format!("out.{}-", self.dumps);
         for entry in fs::read_dir(&self.folder).expect("the folder is there") {
             let path = entry.expect("the folder is there").path();
             if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)) {
-                let thread = read(&fs::read_to_string(&path).expect("a dump"));
-                count.instructions += thread.instructions;
-                count.allocations += thread.allocations;
-                count.busiest = count.busiest.max(thread.instructions);
+                threads.push(read(&fs::read_to_string(&path).expect("a dump")));
                 fs::remove_file(&path).expect("a dump is removed");
             }
         }
-        assert!(count.instructions > 0, "no dump was written: {error}\n{}", self.log());
-        count
+        threads.sort_by_key(|(instructions, _)| std::cmp::Reverse(*instructions));
+        assert!(threads.len() >= workers, "no dump was written: {error}\n{}", self.log());
+        let (busy, others) = threads.split_at(workers);
+        Count {
+            instructions: busy.iter().map(|(instructions, _)| instructions).sum(),
+            allocations: busy.iter().map(|(_, allocations)| allocations).sum(),
+            busiest: busy[0].0,
+            others: others.iter().map(|(instructions, _)| instructions).sum(),
+        }
     }
 
     /// What Weir and valgrind said.
@@ -126,12 +135,12 @@ impl Drop for Weir {
     }
 }
 
-/// The instructions of one file, and the calls of allocators from outside of them.
+/// The instructions of one thread, and its calls of allocators from outside of them.
 ///
 /// Format: <https://valgrind.org/docs/manual/cl-format.html>. Names are given once, `(7) malloc`, then by number.
-fn read(dump: &str) -> Count {
+fn read(dump: &str) -> (u64, u64) {
     let mut names: HashMap<&str, bool> = HashMap::new();
-    let mut count = Count::default();
+    let (mut instructions, mut allocations) = (0, 0);
     let (mut inside, mut called) = (false, false);
     for line in dump.lines() {
         if let Some(function) = line.strip_prefix("fn=") {
@@ -140,13 +149,13 @@ fn read(dump: &str) -> Count {
             called = is_allocator(&mut names, function);
         } else if let Some(calls) = line.strip_prefix("calls=") {
             if called && !inside {
-                count.allocations += calls.split(' ').next().and_then(|calls| calls.parse::<u64>().ok()).unwrap_or(0);
+                allocations += calls.split(' ').next().and_then(|calls| calls.parse::<u64>().ok()).unwrap_or(0);
             }
         } else if let Some(total) = line.strip_prefix("totals: ") {
-            count.instructions = total.trim().parse().expect("a number of instructions");
+            instructions = total.trim().parse().expect("a number of instructions");
         }
     }
-    count
+    (instructions, allocations)
 }
 
 /// Whether the function `(7) malloc`, or `(7)` once that was read, is an allocator's.

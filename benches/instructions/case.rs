@@ -24,7 +24,7 @@ pub(crate) struct Case {
     /// Its name in the table and the file.
     pub(crate) name: &'static str,
     /// Worker threads of Weir.
-    pub(crate) threads: u32,
+    pub(crate) threads: usize,
     /// Routes in the configuration; the last one is asked for.
     pub(crate) routes: usize,
     /// Client connections; each has one request in flight at a time.
@@ -55,8 +55,10 @@ pub(crate) struct Cost {
     pub(crate) spread: f64,
     /// Calls of the allocator.
     pub(crate) allocations: f64,
-    /// The share of the busiest thread in the instructions, 0 to 1.
+    /// The share of the busiest worker in the instructions, 0 to 1.
     pub(crate) busiest: f64,
+    /// What other threads did meanwhile, in relation to the workers' instructions: by the clock, not by requests.
+    pub(crate) others: f64,
 }
 
 impl Case {
@@ -82,11 +84,11 @@ impl Case {
         let (web, secure) = (lean::listener(&admin, "web"), lean::listener(&admin, "websecure"));
         let mut clients: Vec<_> = (0..self.connections).map(|_| self.connect(web, secure, &authority)).collect();
         ask(&turn, &mut clients, WARM_UP);
-        weir.count();
+        weir.count(self.threads);
         let mut phases: Vec<_> = (0..PHASES)
             .map(|_| {
                 let asked = ask(&turn, &mut clients, PHASE);
-                (weir.count(), asked)
+                (weir.count(self.threads), asked)
             })
             .collect();
         phases.sort_by_key(|(count, _)| count.instructions);
@@ -97,6 +99,7 @@ impl Case {
             spread: (each(PHASES - 1) - each(0)) / 2.0 / each(PHASES / 2) * 100.0,
             allocations: count.allocations as f64 / asked as f64,
             busiest: count.busiest as f64 / count.instructions as f64,
+            others: count.others as f64 / count.instructions as f64,
         }
     }
 

@@ -64,8 +64,8 @@ fn main() -> ExitCode {
     let kept = Kept::read();
     let comparable = kept.environment == kept::environment();
     println!(
-        "{:<38} {:>12} {:>12} {:>8} {:>8} {:>8} {:>8}",
-        "case", "instructions", "kept", "change", "spread", "allocs", "busiest"
+        "{:<38} {:>12} {:>12} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "case", "instructions", "kept", "change", "spread", "allocs", "busiest", "others"
     );
     let measured: Vec<(Case, Cost)> = cases()
         .into_iter()
@@ -110,7 +110,7 @@ fn change(cost: &Cost, kept: u64) -> f64 {
 fn show(case: &Case, cost: &Cost, kept: &Kept) {
     let figure = kept.figure(case.name);
     println!(
-        "{:<38} {:>12} {:>12} {:>8} {:>7.2}% {:>8.2} {:>7.0}%",
+        "{:<38} {:>12} {:>12} {:>8} {:>7.2}% {:>8.2} {:>7.0}% {:>7.1}%",
         case.name,
         cost.instructions,
         figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string()),
@@ -118,6 +118,7 @@ fn show(case: &Case, cost: &Cost, kept: &Kept) {
         cost.spread,
         cost.allocations,
         cost.busiest * 100.0,
+        cost.others * 100.0,
     );
 }
 

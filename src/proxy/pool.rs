@@ -44,7 +44,7 @@ thread_local! {
 /// An idle connection of the endpoint with this key, the most recently used one.
 pub(super) fn take(key: u64, now: Instant) -> Option<(Line, Lease)> {
     loop {
-        let idle = POOL.with_borrow_mut(|pool| pool.get_mut(&key).and_then(Vec::pop))?;
+        let mut idle = POOL.with_borrow_mut(|pool| pool.get_mut(&key).and_then(Vec::pop))?;
         if idle.until > now
             && !idle.line.has_news()
             && let Some(lease) = idle.link.take(true)
@@ -69,7 +69,7 @@ pub(super) fn sweep() {
     let now = Instant::now();
     POOL.with_borrow_mut(|pool| {
         pool.retain(|_, idle| {
-            idle.retain(|idle| idle.until > now && !idle.link.is_closing() && !idle.line.has_news());
+            idle.retain_mut(|idle| idle.until > now && !idle.link.is_closing() && !idle.line.has_news());
             !idle.is_empty()
         });
     });
@@ -78,11 +78,15 @@ pub(super) fn sweep() {
 impl Line {
     /// Whether something arrived that nobody asked for: usually the end of the stream. It costs a system call only
     /// if the runtime says that there is something.
-    fn has_news(&self) -> bool {
+    fn has_news(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
         match self {
-            Self::Plain(socket) => socket.has_news(&mut Context::from_waker(Waker::noop())),
-            // Whoever writes to it finds out.
-            Self::Engine(_) => false,
+            Self::Plain(socket) => socket.has_news(&mut cx),
+            // What TLS says for itself, a session ticket for instance, is read on the way and is no news.
+            Self::Engine(stream) => {
+                let mut byte = [0];
+                Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_ready()
+            }
         }
     }
 }

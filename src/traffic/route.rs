@@ -101,9 +101,8 @@ impl<T> Table<T> {
     #[must_use]
     pub fn find(&self, host: &str, path: &str, request: &impl Request) -> Option<&T> {
         let exact = self.index.child(EXACT, host);
-        let wildcards = host
-            .match_indices('.')
-            .filter_map(|(dot, _)| host.get(dot + 1..))
+        let wildcards = memchr::memchr_iter(b'.', if self.longest_wildcard_bytes > 0 { host.as_bytes() } else { b"" })
+            .filter_map(|dot| host.get(dot + 1..))
             .filter(|suffix| suffix.len() <= self.longest_wildcard_bytes)
             .filter_map(|suffix| self.index.child(WILDCARD, suffix));
         let roots = exact.into_iter().chain(wildcards).chain(std::iter::once(ANY));
@@ -147,7 +146,11 @@ impl<T> Table<T> {
     /// The deepest node below `root` on `path`, and whether the whole path led there.
     fn descend(&self, root: u32, path: &str) -> (u32, bool) {
         let mut node = root;
-        for segment in path.split('/').skip(1) {
+        let mut rest = path;
+        while let Some(slash) = memchr::memchr(b'/', rest.as_bytes()) {
+            rest = rest.get(slash + 1..).unwrap_or_default();
+            let end = memchr::memchr(b'/', rest.as_bytes()).unwrap_or(rest.len());
+            let segment = rest.get(..end).unwrap_or_default();
             match self.index.child(node, segment) {
                 Some(child) => node = child,
                 None => return (node, false),

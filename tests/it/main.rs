@@ -21,6 +21,7 @@ mod docs;
 mod drain;
 mod forward;
 mod hostile;
+mod lanes;
 mod large;
 mod listener;
 mod operate;

@@ -109,6 +109,22 @@ impl Buffer {
         }
     }
 
+    /// Appends four pieces at once: most lines of a head are so many.
+    #[inline]
+    pub(super) fn push_all(&mut self, pieces: [&[u8]; 4]) {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let Some(mut room) = self.memory.get_mut(self.end..self.end + length) else {
+            pieces.iter().for_each(|piece| self.push_growing(piece));
+            return;
+        };
+        for piece in pieces {
+            let Some((here, rest)) = room.split_at_mut_checked(piece.len()) else { return };
+            here.copy_from_slice(piece);
+            room = rest;
+        }
+        self.end += length;
+    }
+
     #[cold]
     fn push_growing(&mut self, bytes: &[u8]) {
         if self.start > 0 && !self.kept {
@@ -123,14 +139,19 @@ impl Buffer {
     }
 
     /// Has at least `size` bytes of memory afterwards.
+    #[inline]
     pub(super) fn grow(&mut self, size: usize) {
         if size > self.memory.len() {
-            let mut memory = take(size);
-            if let Some(room) = memory.get_mut(..self.end) {
-                room.copy_from_slice(self.memory.get(..self.end).unwrap_or_default());
-            }
-            give(std::mem::replace(&mut self.memory, memory));
+            self.change_memory(size);
         }
+    }
+
+    fn change_memory(&mut self, size: usize) {
+        let mut memory = take(size);
+        if let Some(room) = memory.get_mut(..self.end) {
+            room.copy_from_slice(self.memory.get(..self.end).unwrap_or_default());
+        }
+        give(std::mem::replace(&mut self.memory, memory));
     }
 
     fn compact(&mut self) {

@@ -58,6 +58,8 @@ pub(super) struct Client {
     input: Buffer,
     alarm: Alarm,
     peer: Option<IpAddr>,
+    /// The peer as text.
+    peer_text: Box<str>,
     tls: bool,
     listener: Name,
     _registered: Registered,
@@ -75,6 +77,7 @@ pub(super) enum Exit {
 }
 
 /// What arrived of a request.
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment; a box would be an allocation for each request")]
 enum Begun<'s> {
     /// Not all of its head.
     Part,
@@ -107,8 +110,9 @@ impl Client {
         if !bytes.is_empty() {
             input.push(bytes);
         }
+        let peer_text = peer.map(|peer| peer.to_string()).unwrap_or_default().into();
         let _registered = Registered::new().await;
-        Self { transport, input, alarm: Alarm::default(), peer, tls, listener, _registered }
+        Self { transport, input, alarm: Alarm::default(), peer, peer_text, tls, listener, _registered }
     }
 
     /// The connection, and what was read from it and belongs to the next lane.
@@ -121,9 +125,9 @@ impl Client {
     pub(super) async fn serve(&mut self, gear: &Gear) -> Exit {
         let mut part = false;
         let mut since = Instant::now();
+        let mut limits = gear.current.peek().client;
         loop {
             if part || self.input.is_empty() {
-                let limits = gear.current.peek().client;
                 match poll_fn(|cx| self.poll_head(cx, gear, &mut since, &limits)).await {
                     Waited::Bytes => {}
                     Waited::End => {
@@ -134,6 +138,7 @@ impl Client {
                 }
             }
             let local = Local::of(&gear.current);
+            limits = local.snapshot.client;
             let mut request = match self.begin(gear, &local.snapshot) {
                 Begun::Request(request) => request,
                 Begun::Part if self.input.has_room() => {
@@ -234,7 +239,7 @@ impl Client {
         let passage = Passage::enter(gear, route, (choice.version, version), choice.reason, logged);
         let mut out = Buffer::default();
         let outward = Outward {
-            peer: self.peer,
+            peer: &self.peer_text,
             trusted,
             tls: self.tls,
             target: &admitted.target,

@@ -3,7 +3,6 @@
 //! What is written is what [`message::to_origin`](crate::proxy::message::to_origin) makes of the engine's heads;
 //! the stories of the test-suite run over both lanes and compare.
 
-use std::fmt::Write;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 
@@ -122,8 +121,8 @@ impl Head<'_, '_> {
 
 /// What a request tells its endpoint beside what the client wrote.
 pub(super) struct Outward<'a> {
-    /// Where the client connected from.
-    pub(super) peer: Option<IpAddr>,
+    /// Where the client connected from; empty on a unix socket.
+    pub(super) peer: &'a str,
     /// Whether what the client says about itself is believed.
     pub(super) trusted: bool,
     pub(super) tls: bool,
@@ -176,9 +175,7 @@ fn fate(name: &str) -> Fate {
 
 /// Appends the head that the endpoint gets to `out`.
 pub(super) fn write(head: &Head<'_, '_>, outward: &Outward<'_>, out: &mut Buffer) {
-    for part in [head.method, " ", outward.target, " HTTP/1.1\r\n"] {
-        out.push(part.as_bytes());
-    }
+    out.push_all([head.method, " ", outward.target, " HTTP/1.1\r\n"].map(str::as_bytes));
     let (mut proto, mut host) = (false, false);
     let mut forwarded_for = false;
     for field in head.fields {
@@ -223,10 +220,9 @@ fn write_forwarded_for(head: &Head<'_, '_>, outward: &Outward<'_>, there: bool, 
         out.push(field.value);
         first = false;
     }
-    if let Some(peer) = outward.peer {
+    if !outward.peer.is_empty() {
         out.push(if first { b"x-forwarded-for: " } else { b", " });
-        // Writing to a buffer cannot fail.
-        let _ = write!(out, "{peer}");
+        out.push(outward.peer.as_bytes());
         first = false;
     }
     if !first {
@@ -236,10 +232,7 @@ fn write_forwarded_for(head: &Head<'_, '_>, outward: &Outward<'_>, there: bool, 
 
 /// Appends a field.
 pub(super) fn push(out: &mut Buffer, name: &str, value: &[u8]) {
-    out.push(name.as_bytes());
-    out.push(b": ");
-    out.push(value);
-    out.push(b"\r\n");
+    out.push_all([name.as_bytes(), b": ", value, b"\r\n"]);
 }
 
 #[cfg(test)]
@@ -250,7 +243,7 @@ mod tests {
         let mut room = fields();
         let Parsed::Head(head, _) = parse(head.as_bytes(), &mut room) else { panic!("{head}") };
         let outward = Outward {
-            peer: Some("10.0.0.9".parse().unwrap()),
+            peer: "10.0.0.9",
             trusted,
             tls: true,
             target: head.target,

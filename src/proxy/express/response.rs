@@ -108,8 +108,9 @@ pub(super) fn pass(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Bu
 }
 
 fn write_status(status: u16, reason: &str, out: &mut Buffer) {
-    // Writing to a buffer cannot fail.
-    let _ = write!(out, "HTTP/1.1 {status} {reason}\r\n");
+    let digit = |value: u16| b'0' + u8::try_from(value % 10).unwrap_or_default();
+    let code = [digit(status / 100), digit(status / 10), digit(status), b' '];
+    out.push_all([b"HTTP/1.1 ", &code, reason.as_bytes(), b"\r\n"]);
 }
 
 /// The end of a final head: what we add.

@@ -14,6 +14,7 @@ use super::buffer::Buffer;
 use super::passage::Passage;
 use super::relay::{Broken, Download, Relay, Upload};
 use super::response::{Asked, Inward, write_refusal};
+use crate::drain::{Ledger, Ticket};
 use crate::proxy::drill;
 use crate::proxy::exchange::End;
 use crate::proxy::failure::{DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT};
@@ -55,117 +56,115 @@ pub(super) enum Next {
 }
 
 /// A connection to an endpoint while a request uses it.
-struct Held {
+struct Held<'s> {
     line: Line,
     lease: Lease,
     reused: bool,
     /// Where it belongs in the pool.
     key: u64,
+    /// Since when it is held.
+    since: Instant,
+    ticket: Ticket<&'s Ledger>,
 }
 
 /// What was tried so far.
-#[derive(Default)]
 struct Tries {
+    /// When the attempt under way began.
+    began: Instant,
     connect: bool,
     reused: bool,
     /// Why the last attempt failed.
     failed: Option<Refusal>,
 }
 
+impl<'s> Request<'s> {
+    /// Finds an endpoint and a connection to it, trying another endpoint once.
+    ///
+    /// # Errors
+    /// What to answer.
+    async fn hold(&mut self, tries: &mut Tries) -> Result<Held<'s>, Refusal> {
+        let version = self.passage.version;
+        let timeouts = self.passage.route.service.timeouts;
+        loop {
+            let Some((at, endpoint)) = self.pick().and_then(|at| Some((at, version.endpoints.get(at)?))) else {
+                version.series.upstream_error(NO_ENDPOINT.kind);
+                return Err(tries.failed.unwrap_or(NO_ENDPOINT.refusal));
+            };
+            self.passage.endpoint = Some(endpoint);
+            let ticket = endpoint.live.ledger.enter_borrowed();
+            let failure = match connection(endpoint, &timeouts, tries.reused, tries.began).await {
+                Ok((line, lease, reused, key)) => {
+                    let since = if reused { tries.began } else { Instant::now() };
+                    self.passage.connect = (!reused).then(|| since - tries.began);
+                    return Ok(Held { line, lease, reused, key, since, ticket });
+                }
+                Err(failure) => failure,
+            };
+            version.series.upstream_error(failure.kind);
+            tries.failed = Some(failure.refusal);
+            self.passage.tried.insert(at);
+            if tries.connect || self.pick().is_none() {
+                return Err(failure.refusal);
+            }
+            tries.connect = true;
+            tries.began = Instant::now();
+            self.passage.retries += 1;
+            version.series.retried(RetryReason::Connect);
+        }
+    }
+
+    /// The next endpoint to try: of the chosen version, ready, not tried yet.
+    fn pick(&self) -> Option<usize> {
+        let version = self.passage.version;
+        let load = |at: usize| version.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight());
+        version.balancer.pick(load, &self.passage.tried, self.key)
+    }
+
+    /// Counts a failed attempt; whether another one follows. `stale`: the connection was reused and said nothing.
+    fn tries_again(&mut self, tries: &mut Tries, failure: Failure, stale: bool) -> bool {
+        let again = stale && self.idempotent && failure.is_broken_connection() && !tries.reused && self.upload.replay();
+        let series = &self.passage.version.series;
+        series.upstream_error(failure.kind);
+        tries.failed = Some(failure.refusal);
+        if again {
+            series.retried(RetryReason::Reused);
+            tries.reused = true;
+            tries.began = Instant::now();
+            self.passage.retries += 1;
+            self.passage.bytes_in = 0;
+        }
+        again
+    }
+}
+
 impl Client {
     /// Carries a request to an endpoint of its version and the response back.
     pub(super) async fn run(&mut self, snapshot: &Snapshot, request: &mut Request<'_>) -> Next {
-        let version = request.passage.version;
-        let timeouts = request.passage.route.service.timeouts;
         if !request.available {
-            version.series.upstream_error(NO_ENDPOINT.kind);
+            request.passage.version.series.upstream_error(NO_ENDPOINT.kind);
             return self.refuse(request, NO_ENDPOINT.refusal, false).await;
         }
-        let mut tries = Tries::default();
-        // When the attempt began.
-        let mut began = request.passage.began;
-        if let Some(drill) = &version.drill {
+        let mut tries = Tries { began: request.passage.began, connect: false, reused: false, failed: None };
+        if let Some(drill) = &request.passage.version.drill {
             if let Some(refusal) = self.drilled(drill, request).await {
                 return self.refuse(request, refusal, false).await;
             }
-            began = Instant::now();
+            tries.began = Instant::now();
         }
         loop {
-            let load =
-                |at: usize| version.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight());
-            let picked = version.balancer.pick(load, &request.passage.tried, request.key);
-            let Some((at, endpoint)) = picked.and_then(|at| Some((at, version.endpoints.get(at)?))) else {
-                version.series.upstream_error(NO_ENDPOINT.kind);
-                let refusal = tries.failed.unwrap_or(NO_ENDPOINT.refusal);
-                return self.refuse(request, refusal, true).await;
-            };
-            request.passage.endpoint = Some(endpoint);
-            let mut ticket = endpoint.live.ledger.enter_borrowed();
-            let mut held = match hold(endpoint, &timeouts, tries.reused, began).await {
+            let mut held = match request.hold(&mut tries).await {
                 Ok(held) => held,
-                Err(failure) => {
-                    version.series.upstream_error(failure.kind);
-                    tries.failed = Some(failure.refusal);
-                    request.passage.tried.insert(at);
-                    let again = version.balancer.pick(load, &request.passage.tried, request.key).is_some();
-                    if tries.connect || !again {
-                        return self.refuse(request, failure.refusal, true).await;
-                    }
-                    tries.connect = true;
-                    request.passage.retries += 1;
-                    version.series.retried(RetryReason::Connect);
-                    began = Instant::now();
-                    continue;
-                }
+                Err(refusal) => return self.refuse(request, refusal, true).await,
             };
-            let active = if held.reused { began } else { Instant::now() };
-            request.passage.connect = (!held.reused).then(|| active - began);
             let mut download = Download::default();
-            let service = &request.passage.route.service;
-            let cookie = service.affinity_cookie.as_ref().zip(request.new_key.as_deref());
-            let mut relay = Relay {
-                client: &mut self.transport,
-                input: &mut self.input,
-                alarm: &mut self.alarm,
-                line: &mut held.line,
-                lease: &held.lease,
-                upload: &mut request.upload,
-                download: &mut download,
-                passage: &mut request.passage,
-                ticket: &mut ticket,
-                asked: request.asked,
-                inward: Inward { close: request.closes, cookie, tls: self.tls },
-                timeouts,
-                limits: snapshot.client,
-                began,
-                now: Some(active),
-                active,
-                moved: false,
-                client_blocked: false,
-                line_blocked: false,
-            };
-            let carried = poll_fn(|cx| relay.poll(cx)).await;
-            drop(ticket);
+            let carried = self.carry(snapshot, request, &mut held, &mut download, tries.began).await;
             match carried {
-                Ok(()) => return self.finish(request, held, &download, timeouts.pool_idle),
+                Ok(()) => return self.finish(request, held, &download),
                 Err(Broken::Endpoint(failure)) => {
-                    let again = held.reused
-                        && request.idempotent
-                        && failure.is_broken_connection()
-                        && !download.begun
-                        && !tries.reused
-                        && request.upload.replay();
-                    version.series.upstream_error(failure.kind);
-                    tries.failed = Some(failure.refusal);
-                    drop(held);
-                    if !again {
+                    if !request.tries_again(&mut tries, failure, held.reused && !download.begun) {
+                        drop(held);
                         return self.broken(request, failure.refusal).await;
                     }
-                    tries.reused = true;
-                    request.passage.retries += 1;
-                    request.passage.bytes_in = 0;
-                    version.series.retried(RetryReason::Reused);
-                    began = Instant::now();
                 }
                 Err(broken) => {
                     drop(held);
@@ -188,9 +187,45 @@ impl Client {
         drill::end(fault, &passage.version.series)
     }
 
+    /// Carries a request over the connection that was found for it.
+    async fn carry<'s>(
+        &mut self,
+        snapshot: &Snapshot,
+        request: &mut Request<'s>,
+        held: &mut Held<'s>,
+        download: &mut Download,
+        began: Instant,
+    ) -> Result<(), Broken> {
+        let service = &request.passage.route.service;
+        let cookie = service.affinity_cookie.as_ref().zip(request.new_key.as_deref());
+        let mut relay = Relay {
+            client: &mut self.transport,
+            input: &mut self.input,
+            alarm: &mut self.alarm,
+            line: &mut held.line,
+            lease: &held.lease,
+            upload: &mut request.upload,
+            download,
+            passage: &mut request.passage,
+            ticket: &mut held.ticket,
+            asked: request.asked,
+            inward: Inward { close: request.closes, cookie, tls: self.tls },
+            timeouts: service.timeouts,
+            limits: snapshot.client,
+            began,
+            now: Some(held.since),
+            active: held.since,
+            moved: false,
+            client_blocked: false,
+            line_blocked: false,
+        };
+        poll_fn(|cx| relay.poll(cx)).await
+    }
+
     /// The response is with the client.
-    fn finish(&self, request: &mut Request<'_>, held: Held, download: &Download, limit: Duration) -> Next {
+    fn finish(&self, request: &mut Request<'_>, held: Held<'_>, download: &Download) -> Next {
         request.passage.complete = true;
+        let limit = request.passage.route.service.timeouts.pool_idle;
         if request.upload.is_complete() && download.ended_exactly() && !download.closes {
             let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
             pool::give(held.key, held.line, held.lease, until);
@@ -294,14 +329,19 @@ impl Client {
 /// How long an answer of our own may take to be taken.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A connection to an endpoint: a pooled one, or a new one.
-async fn hold(endpoint: &Endpoint, timeouts: &Timeouts, fresh: bool, now: Instant) -> Result<Held, Failure> {
+/// A connection to an endpoint: a pooled one, or a new one; whether it is reused, and its key in the pool.
+async fn connection(
+    endpoint: &Endpoint,
+    timeouts: &Timeouts,
+    fresh: bool,
+    now: Instant,
+) -> Result<(Line, Lease, bool, u64), Failure> {
     let failure = |error: Box<pingora_error::Error>| Failure::of(&error, None).unwrap_or(NO_ENDPOINT);
     let key = upstream::key(endpoint, timeouts).map_err(failure)?;
     if !fresh && let Some((line, lease)) = pool::take(key, now) {
-        return Ok(Held { line, lease, reused: true, key });
+        return Ok((line, lease, true, key));
     }
     // Boxed because it is large and rare.
     let (line, lease) = Box::pin(upstream::connect(endpoint, timeouts)).await.map_err(failure)?;
-    Ok(Held { line, lease, reused: false, key })
+    Ok((line, lease, false, key))
 }

@@ -3,12 +3,14 @@
 //! A connection has one timer for all of its deadlines. A deadline that moves away leaves the timer where it is; when
 //! it fires, it is set to the deadline of that moment. So a request that follows another sets no timer at all.
 //!
+//! A connection is one task, so whom the timer wakes never changes.
+//!
 //! Invariant: whoever registered is woken after every [`wake_all`] of its worker.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 use tokio::time::{Instant, Sleep};
@@ -20,17 +22,20 @@ pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
 impl Alarm {
     /// Ready when `at` has come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if sleep.deadline() > at {
-            sleep.as_mut().reset(at);
-        }
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            if at <= Instant::now() {
-                return Poll::Ready(());
+        let sleep = match &mut self.0 {
+            // It is set already, and fires in time to be set again.
+            Some(sleep) if sleep.deadline() <= at && !sleep.is_elapsed() => return Poll::Pending,
+            Some(sleep) => {
+                if at <= Instant::now() {
+                    return Poll::Ready(());
+                }
+                sleep.as_mut().reset(at);
+                sleep
             }
-            sleep.as_mut().reset(at);
-        }
+            none => none.insert(Box::pin(tokio::time::sleep_until(at))),
+        };
+        // Without the runtime's budget: with it spent, the timer would not be set, and it is looked at only once.
+        Pin::new(&mut tokio::task::unconstrained(sleep.as_mut())).poll(cx)
     }
 }
 
@@ -85,6 +90,23 @@ mod tests {
         // It fired; the next deadline is another.
         poll_fn(|cx| alarm.poll(cx, at(31))).await;
         assert_eq!(Instant::now(), at(31));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spent_budget_does_not_cost_the_timer() {
+        let mut alarm = Alarm::default();
+        let at = Instant::now() + Duration::from_secs(5);
+        poll_fn(|cx| {
+            while tokio::task::coop::has_budget_remaining() {
+                let _ = std::pin::pin!(tokio::task::consume_budget()).poll(cx);
+            }
+            assert!(alarm.poll(cx, at).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        let woken = tokio::time::timeout(Duration::from_secs(60), poll_fn(|cx| alarm.poll(cx, at))).await;
+        assert!(woken.is_ok(), "nothing woke it");
+        assert_eq!(Instant::now(), at);
     }
 
     #[tokio::test]

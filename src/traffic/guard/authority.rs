@@ -26,8 +26,10 @@ impl<'r> Authority<'r> {
     pub(super) fn parse(bytes: &'r [u8]) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
         // A colon inside the brackets of an IPv6 address does not start a port.
-        let end_of_host = text.rfind(']').map_or(0, |bracket| bracket + 1);
-        let (host, port) = match text.get(end_of_host..)?.find(':') {
+        let end_of_host =
+            if bytes.first() == Some(&b'[') { bytes.iter().rposition(|byte| *byte == b']')? + 1 } else { 0 };
+        // Byte by byte: a host is too short for a search to pay.
+        let (host, port) = match bytes.get(end_of_host..)?.iter().position(|byte| *byte == b':') {
             Some(colon) => {
                 let (host, port) = text.split_at_checked(end_of_host + colon)?;
                 (host, Some(parse_port(port.get(1..)?)?))
@@ -65,8 +67,8 @@ pub(in crate::traffic) fn is_host(text: &str) -> bool {
         return inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
     }
     text.len() <= NAME_BYTES
-        && text.split('.').all(|label| {
+        && text.as_bytes().split(|byte| *byte == b'.').all(|label| {
             (1..=LABEL_BYTES).contains(&label.len())
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+                && label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         })
 }

@@ -32,7 +32,7 @@ pub(in crate::traffic) fn normalise(path: &str, separators: EncodedSeparators) -
 /// `path` (in normal form) without the `;parameters` of its segments: what routes are matched on, because some
 /// servers drop them before they choose. `None` if there are none.
 pub(super) fn without_parameters(path: &str) -> Option<String> {
-    path.contains(';').then(|| {
+    memchr::memchr(b';', path.as_bytes()).is_some().then(|| {
         let mut out = String::with_capacity(path.len());
         for segment in path.split('/').skip(1) {
             out.push('/');
@@ -107,7 +107,10 @@ fn is_ambiguous(before: Option<u8>, byte: u8, separators: EncodedSeparators) -> 
 
 /// RFC 3986 §5.2.4, where an empty segment is a segment.
 fn resolve_dots(path: Cow<'_, str>) -> Cow<'_, str> {
-    if !path.split('/').any(|segment| matches!(segment, "." | "..")) {
+    // Most paths have no segment that begins with a dot.
+    if !path.as_bytes().windows(2).any(|pair| pair == b"/.")
+        || !path.split('/').any(|segment| matches!(segment, "." | ".."))
+    {
         return path;
     }
     let mut out = String::with_capacity(path.len());
@@ -144,7 +147,7 @@ fn merge_slashes(path: &str) -> String {
 
 /// Whether a segment is `.;…` or `..;…`: a name to one server, a dot segment to the next.
 fn has_dots_with_parameters(path: &str) -> bool {
-    path.contains("/.")
-        && path.contains(';')
+    memchr::memchr(b';', path.as_bytes()).is_some()
+        && path.contains("/.")
         && path.split('/').any(|segment| matches!(segment.split_once(';'), Some(("." | "..", _))))
 }

@@ -64,8 +64,9 @@ fn absolute(text: &str, options: bool) -> Result<Target<'_>, Refusal> {
 
 impl<'r> Target<'r> {
     fn origin(authority: Option<(Authority<'r>, u16)>, origin: &'r str) -> Self {
-        let (path, query) = match origin.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
+        let question = memchr::memchr(b'?', origin.as_bytes());
+        let (path, query) = match question.and_then(|at| origin.split_at_checked(at)) {
+            Some((path, query)) => (path, query.get(1..)),
             None => (origin, None),
         };
         let path = if path.starts_with('/') { path } else { "/" };

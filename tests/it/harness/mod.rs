@@ -27,4 +27,4 @@ pub(crate) use ledger::Ledger;
 pub(crate) use load::Load;
 pub(crate) use origin::Origin;
 pub(crate) use socket::{Target, Tls};
-pub(crate) use weir::{Rewrite, Signal, Weir, shop};
+pub(crate) use weir::{Rewrite, Signal, Weir, express_lane, shop};
