@@ -25,7 +25,7 @@ test: setup ## the whole test-suite: units, doctests and the real binary on real
 bench: setup ## the benchmarks, with figures
 	cargo bench --locked
 
-bench-peers: setup ## Weir beside HAProxy, nginx and Envoy under the same load; installs them; 25 minutes
+bench-peers: setup ## Weir beside HAProxy, nginx and Envoy under the same load; installs them; 50 minutes
 	@.ci/peers
 	cargo bench --locked --bench peers -- run
 

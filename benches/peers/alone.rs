@@ -1,6 +1,7 @@
 //! What only Weir is asked: whether many routes or many reloads cost its requests anything.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::Failure;
 use crate::bars::Bars;
 use crate::client::Client;
 use crate::configs;
-use crate::contender::{Kind, Stage};
+use crate::contender::{Contender, Kind, Stage};
 use crate::load;
 use crate::run::{WARM, closed, median, target};
 
@@ -43,13 +44,13 @@ pub(crate) async fn reloads(stage: &Stage, bars: &mut Bars) -> Result<(), Failur
         let weir = stage.start_with(Kind::Weir, MANY).await?;
         let lasting = Duration::from_secs(stage.options.seconds);
         let quiet = load::open(Client::http1(&Rc::new(target(stage, "h1", &weir)?), 64), RATE, WARM, lasting).await?;
-        let texts = stage.texts(&weir, MANY);
+        let [one, other] = stage.prepare(&weir, MANY)?;
         let over = Cell::new(false);
         let storm = async {
             let (mut reloads, mut timer) = (0_usize, tokio::time::interval(BETWEEN));
             while !over.get() {
                 timer.tick().await;
-                weir.reload(texts.get(reloads % texts.len()).map_or("", String::as_str))?;
+                weir.reload(if reloads % 2 == 0 { &one } else { &other })?;
                 reloads += 1;
             }
             Ok::<usize, Failure>(reloads)
@@ -73,9 +74,13 @@ pub(crate) async fn reloads(stage: &Stage, bars: &mut Bars) -> Result<(), Failur
 
 impl Stage {
     /// Two files that differ in the split, for a Weir that runs.
-    fn texts(&self, weir: &crate::contender::Contender, routes: usize) -> [String; 2] {
+    fn prepare(&self, weir: &Contender, routes: usize) -> Result<[PathBuf; 2], Failure> {
         let ports = weir.ports();
         let facts = ports.facts(self, weir.folder());
-        [(90, 10), (89, 11)].map(|split| configs::weir(&facts, "", routes, split))
+        let files = ["one", "other"].map(|name| weir.folder().join(name));
+        for (file, split) in files.iter().zip([(90, 10), (89, 11)]) {
+            std::fs::write(file, configs::weir(&facts, "", routes, split)).map_err(|error| error.to_string())?;
+        }
+        Ok(files)
     }
 }

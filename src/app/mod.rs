@@ -185,8 +185,16 @@ fn report(ending: Ending, proxy: &Proxy, log_worker: telemetry::access_log::Work
 /// How long the last access log lines may take.
 const FLUSH: Duration = Duration::from_secs(1);
 
+/// How far the control thread steps back: where every CPU is busy with requests it still gets a tenth of one, and a
+/// reload of many routes does not make a request wait for its turn.
+const CONTROL_NICE: i32 = 10;
+
 /// The control thread: one task, and what it blocks on blocks nobody else.
 fn own(owner: Owner) {
+    // No process is named, which is this thread alone (setpriority(2), "C library/kernel differences").
+    if let Err(error) = rustix::process::setpriority_process(None, CONTROL_NICE) {
+        tracing::debug!(%error, "the control thread keeps the priority of the others");
+    }
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(owner.run()),
         Err(error) => tracing::error!(%error, "the control thread has no runtime; changes are not possible"),
