@@ -9,8 +9,9 @@ use rustix::fs::{Access, access};
 use super::arguments::{CheckArguments, CheckOutput};
 use super::failure::{Exit, Failure};
 use super::print;
-use crate::config::{self, Config, Diagnostic, Output, Receiver, Secret};
+use crate::config::{self, Config, Diagnostic, Output};
 use crate::model::Address;
+use crate::rollout::alerts::{Receiver, Secret};
 use crate::rollout::plan::Plan;
 use crate::tls::{Certificate, ClientRoots, Pair};
 

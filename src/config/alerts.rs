@@ -7,98 +7,31 @@ use schemars::JsonSchema;
 use super::map::Map;
 use super::problem::Problem;
 use super::read::{Fields, Read, Reader, Step};
-use super::url::{Secret, Url, read_secret};
+use super::url::{Url, read_secret};
 use super::yaml::{Node, Value};
+use crate::rollout::alerts::{Receiver, Transition};
 
 /// One receiver of alerts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
     /// Who it is.
     pub receiver: Receiver,
-    /// Of what it is told, in the order of [`AlertOn::ALL`]. Never empty.
-    pub on: Vec<AlertOn>,
-}
-
-/// Who is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Receiver {
-    /// A channel of Slack, or of what takes the same messages.
-    Slack {
-        /// The incoming webhook's address, which is a secret by itself.
-        url: Secret,
-    },
-    /// PagerDuty, Events API version 2.
-    PagerDuty {
-        /// The integration's key.
-        routing_key: Secret,
-        /// Where events are sent: [`PAGERDUTY_URL`] if the file says nothing.
-        url: Arc<str>,
-    },
-    /// Anything that takes CloudEvents.
-    Webhook {
-        /// Where to.
-        url: Secret,
-        /// The key of the HMAC that signs each event; none: it is not signed.
-        secret: Option<Secret>,
-    },
+    /// Of what it is told, in the order of [`Transition::ALL`]. Never empty.
+    pub on: Vec<Transition>,
 }
 
 /// Where PagerDuty takes events.
 pub const PAGERDUTY_URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
-/// What somebody can be told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-pub enum AlertOn {
-    /// A rollout began.
-    Started,
-    /// A step began.
-    Step,
-    /// It waits for a person or a hook.
-    Waiting,
-    /// It paused.
-    Paused,
-    /// All traffic went back, by the analysis.
-    RolledBack,
-    /// All traffic went back, by a person.
-    Aborted,
-    /// The canary is the stable version now.
-    Succeeded,
-    /// A check could not be measured.
-    Error,
-}
-
-impl AlertOn {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Started,
-        Self::Step,
-        Self::Waiting,
-        Self::Paused,
-        Self::RolledBack,
-        Self::Aborted,
-        Self::Succeeded,
-        Self::Error,
-    ];
-
-    /// What somebody is told of who did not choose: where a person has to do something, and how it ended.
-    pub const DEFAULT: [Self; 5] = [Self::Waiting, Self::Paused, Self::RolledBack, Self::Aborted, Self::Succeeded];
-
-    /// The word in the file.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Step => "step",
-            Self::Waiting => "waiting",
-            Self::Paused => "paused",
-            Self::RolledBack => "rolled_back",
-            Self::Aborted => "aborted",
-            Self::Succeeded => "succeeded",
-            Self::Error => "error",
-        }
-    }
-}
+/// What somebody is told of who did not choose: where a person has to do something, and how it ended.
+pub const ALERTS_DEFAULT: [Transition; 6] = [
+    Transition::Waiting,
+    Transition::Paused,
+    Transition::RolledBack,
+    Transition::Aborted,
+    Transition::Succeeded,
+    Transition::StoreError,
+];
 
 /// How many receivers a file may have.
 const MAX_RECEIVERS: usize = 64;
@@ -129,15 +62,15 @@ impl Read for Alert {
         }
         fields.done()?;
         let receiver = slack?.or(pagerduty?).or(webhook?)?;
-        Some(Self { receiver, on: on?.unwrap_or_else(|| AlertOn::DEFAULT.to_vec()) })
+        Some(Self { receiver, on: on?.unwrap_or_else(|| ALERTS_DEFAULT.to_vec()) })
     }
 }
 
-fn read_on<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<AlertOn>> {
-    let words = AlertOn::ALL.map(|on| (on.as_str(), on));
+fn read_on<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Transition>> {
+    let words = Transition::ALL.map(|on| (on.as_str(), on));
     let items =
         reader.items(node, "a list, such as `[rolled_back, paused]`", |reader, node| reader.choose(node, &words))?;
-    reader.count(items.total, &(1..=AlertOn::ALL.len()), node.place)?;
+    reader.count(items.total, &(1..=Transition::ALL.len()), node.place)?;
     let mut on = items.all()?;
     on.sort_unstable();
     on.dedup();
@@ -220,7 +153,7 @@ pub(super) fn check_names(fields: &mut Fields<'_, '_>) {
 pub(super) mod shape {
     use std::path::PathBuf;
 
-    use super::{AlertOn, JsonSchema, Url};
+    use super::{JsonSchema, Transition, Url};
 
     /// One receiver of alerts. Exactly one of `slack`, `pagerduty` and `webhook` is set.
     #[derive(JsonSchema)]
@@ -235,7 +168,7 @@ pub(super) mod shape {
         webhook: Option<AlertWebhook>,
         /// Of what it is told.
         #[schemars(length(min = 1), extend("default" = ["waiting", "paused", "rolled_back", "aborted", "succeeded"]))]
-        on: Option<Vec<AlertOn>>,
+        on: Option<Vec<Transition>>,
     }
 
     /// A channel of Slack. One of `url_file` and `url` is set.

@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 
 pub use self::affinity::{Affinity, AffinityKey, Override, OverrideFrom};
-pub use self::alerts::{Alert, AlertOn, PAGERDUTY_URL, Receiver};
+pub use self::alerts::{ALERTS_DEFAULT, Alert, PAGERDUTY_URL};
 pub use self::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Snippet};
 pub use self::environment::{Environment, ProcessEnvironment};
 pub use self::foreign::{Foreign, foreign};
@@ -61,7 +61,6 @@ pub use self::schema::{SCHEMA_ID, schema};
 pub use self::service::{
     Balance, Drain, Endpoint, HostHeader, Pool, Protocol, Service, Timeouts, UpstreamTls, Version,
 };
-pub use self::url::Secret;
 pub use self::values::{Bytes, Cidr, EndpointAddress, MAX_NAME, MAX_UNIX_PATH, NotAValue, Period};
 
 /// The whole configuration file, valid.

@@ -5,7 +5,6 @@
 //!
 //! Invariant: a [`Secret`] that is printed for debugging does not show its text.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use super::problem::Problem;
 use super::read::{Fields, Read, Reader};
 use super::values::NotAValue;
 use super::yaml::Node;
+use crate::rollout::alerts::Secret;
 
 /// The longest address that is called.
 const MAX_URL: usize = 2_048;
@@ -60,24 +60,6 @@ impl JsonSchema for Url {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         super::schema::text("^https?://.+", "An address to call.", &["https://hooks.example.com/weir"])
-    }
-}
-
-/// A text that nobody but its receiver may see.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// The text itself, which came from a variable or stands in the file.
-    Text(Arc<str>),
-    /// A file that holds it; white space around it does not count.
-    File(PathBuf),
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(_) => f.write_str("Text(…)"),
-            Self::File(file) => f.debug_tuple("File").field(file).finish(),
-        }
     }
 }
 

@@ -24,6 +24,7 @@ use super::backoff::Backoff;
 use super::client::{Client, Post, Url};
 use super::{secret, text};
 use crate::model::Weight;
+use crate::rollout::alerts::Secret;
 use crate::rollout::plan::{Hook, When};
 
 /// Between tries.
@@ -122,7 +123,8 @@ async fn call_at(pace: Backoff, client: &Client, hook: &Hook, payload: &Payload<
 }
 
 async fn once(client: &Client, hook: &Hook, url: &Url, body: &[u8]) -> Result<(StatusCode, String), String> {
-    let signature = secret::signature(hook.secret_file.as_deref(), body).await?;
+    let key = hook.secret_file.as_deref().map(|file| Secret::File(file.to_owned()));
+    let signature = secret::signature(key.as_ref(), body).await?;
     let (content_type, within) = ("application/json", hook.timeout);
     let post = Post { url, content_type, signature, body: body.to_vec().into(), within };
     let answer = client.post(post).await.map_err(|error| error.to_string())?;

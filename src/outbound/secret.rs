@@ -10,7 +10,7 @@
 //!                   somebody recorded cannot be played again
 //! ```
 //!
-//! Invariant: a [`Secret`] has no `Debug`, and no error has its text.
+//! Invariant: a [`Known`] secret has no `Debug`, and no error has its text.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,19 +21,28 @@ use ring::hmac;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
+use crate::rollout::alerts::Secret;
+
 /// Where the signature of a body is.
 pub(super) const HEADER: &str = "weir-signature";
 /// The largest file, in bytes. A secret is a line.
 const LARGEST: u64 = 64 * 1024;
 
-/// What a secret file has in it, without white space around.
-pub(super) struct Secret(String);
+/// A secret that was read, without white space around.
+pub(super) struct Known(String);
 
 /// Reads a secret.
 ///
 /// # Errors
 /// A sentence, if the file cannot be read, is empty, too large or no text.
-pub(super) async fn read(path: &Path) -> Result<Secret, String> {
+pub(super) async fn read(secret: &Secret) -> Result<Known, String> {
+    match secret {
+        Secret::Text(text) => Ok(Known(text.to_string())),
+        Secret::File(path) => read_file(path).await,
+    }
+}
+
+async fn read_file(path: &Path) -> Result<Known, String> {
     let shown = path.display();
     let unreadable = |error: std::io::Error| format!("the secret file `{shown}` cannot be read: {error}");
     let mut text = String::new();
@@ -44,11 +53,11 @@ pub(super) async fn read(path: &Path) -> Result<Secret, String> {
     }
     match text.trim() {
         "" => Err(format!("the secret file `{shown}` is empty")),
-        secret => Ok(Secret(secret.to_owned())),
+        secret => Ok(Known(secret.to_owned())),
     }
 }
 
-impl Secret {
+impl Known {
     /// The secret itself, for where it must be sent.
     pub(super) fn expose(&self) -> &str {
         &self.0
@@ -76,13 +85,13 @@ impl Secret {
     }
 }
 
-/// The signature of this body under the secret in this file, or none if no file is named.
+/// The signature of this body under this secret, or none if there is none.
 ///
 /// # Errors
 /// As [`read`].
-pub(super) async fn signature(file: Option<&Path>, body: &[u8]) -> Result<Option<HeaderValue>, String> {
-    match file {
-        Some(file) => read(file).await?.sign(body).map(Some),
+pub(super) async fn signature(secret: Option<&Secret>, body: &[u8]) -> Result<Option<HeaderValue>, String> {
+    match secret {
+        Some(secret) => read(secret).await?.sign(body).map(Some),
         None => Ok(None),
     }
 }
@@ -95,7 +104,7 @@ mod tests {
     fn the_signature_is_the_one_that_others_compute() {
         // python3 -c 'import hmac; print(hmac.new(b"key", b"1700000000.{}", "sha256").hexdigest())'
         let expected = "t=1700000000,v1=9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae";
-        assert_eq!(Secret("key".to_owned()).sign_at(1_700_000_000, b"{}").unwrap(), expected);
+        assert_eq!(Known("key".to_owned()).sign_at(1_700_000_000, b"{}").unwrap(), expected);
     }
 
     #[tokio::test]
@@ -105,12 +114,12 @@ mod tests {
         let mut refused = Vec::new();
         for content in ["".into(), " \n".into(), "x".repeat(70_000)] {
             std::fs::write(&path, content).unwrap();
-            refused.extend(read(&path).await.err());
+            refused.extend(read_file(&path).await.err());
         }
         assert_eq!(refused.len(), 3, "{refused:?}");
         std::fs::write(&path, "  s3cret\r\n").unwrap();
-        assert_eq!(read(&path).await.ok().unwrap().expose(), "s3cret");
+        assert_eq!(read_file(&path).await.ok().unwrap().expose(), "s3cret");
         std::fs::remove_file(&path).unwrap();
-        assert!(read(&path).await.err().unwrap().contains("cannot be read"));
+        assert!(read_file(&path).await.err().unwrap().contains("cannot be read"));
     }
 }

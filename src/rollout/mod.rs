@@ -9,6 +9,7 @@
 //! counters ─► judge ─► verdicts ──┘
 //! ```
 
+pub mod alerts;
 pub mod engine;
 pub mod judge;
 pub mod plan;

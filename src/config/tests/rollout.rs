@@ -5,8 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{parse, with};
-use crate::config::{AlertOn, Config, PAGERDUTY_URL, Receiver, Secret, Service, schema};
+use crate::config::{ALERTS_DEFAULT, Config, PAGERDUTY_URL, Service, schema};
 use crate::model::Weight;
+use crate::rollout::alerts::{Receiver, Secret, Transition};
 use crate::rollout::plan::{
     Check, Compared, Condition, Errors, Failures, Gate, GateDefault, Hook, Measure, NoData, Plan, Provider, Rollback,
     Step, When,
@@ -238,7 +239,7 @@ fn receivers_are_read_in_every_form_and_their_secrets_are_not_shown() {
     let config = valid(&with(
         "alerts:\n\
          \x20 a: { slack: { url: 'https://hooks.example.com/hunter2' } }\n\
-         \x20 b: { pagerduty: { routing_key_file: key }, on: [rolled_back, paused, paused, error] }\n\
+         \x20 b: { pagerduty: { routing_key_file: key }, on: [rolled_back, paused, paused, provider_error] }\n\
          \x20 c: { webhook: { url_file: url, secret: hunter2 }, on: [step] }\n\
          \x20 d: { pagerduty: { routing_key: R0, url: 'https://events.eu.pagerduty.com/v2/enqueue' } }",
     ));
@@ -246,9 +247,9 @@ fn receivers_are_read_in_every_form_and_their_secrets_are_not_shown() {
     let text = |text: &str| Secret::Text(text.into());
     let file = |name: &str| Secret::File(format!("/etc/weir/{name}").into());
     assert_eq!(alert("a").receiver, Receiver::Slack { url: text("https://hooks.example.com/hunter2") });
-    assert_eq!(alert("a").on, AlertOn::DEFAULT);
+    assert_eq!(alert("a").on, ALERTS_DEFAULT);
     assert_eq!(alert("b").receiver, Receiver::PagerDuty { routing_key: file("key"), url: PAGERDUTY_URL.into() });
-    assert_eq!(alert("b").on, [AlertOn::Paused, AlertOn::RolledBack, AlertOn::Error]);
+    assert_eq!(alert("b").on, [Transition::Paused, Transition::RolledBack, Transition::ProviderError]);
     assert_eq!(alert("c").receiver, Receiver::Webhook { url: file("url"), secret: Some(text("hunter2")) });
     let europe = "https://events.eu.pagerduty.com/v2/enqueue".into();
     assert_eq!(alert("d").receiver, Receiver::PagerDuty { routing_key: text("R0"), url: europe });

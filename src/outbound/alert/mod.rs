@@ -18,100 +18,17 @@ mod queue;
 mod send;
 mod slack;
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::Name;
+use crate::rollout::alerts::{Receiver as Kind, Transition};
 use crate::rollout::verdict::Verdict;
 
 pub use courier::{Alerts, Courier, Fate, Loss, OnReport, Report};
 pub use queue::{CAPACITY, Pending};
 pub use send::TRY;
-
-/// What happened to a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Transition {
-    /// It began.
-    Started,
-    /// The canary's weight rose.
-    Step,
-    /// It waits for a person or a hook.
-    Waiting,
-    /// It goes on after it had waited or paused.
-    Resumed,
-    /// It stands still until a person decides.
-    Paused,
-    /// The canary has everything; the old version is kept warm.
-    Baking,
-    /// The analysis sent all traffic back to stable.
-    RolledBack,
-    /// A person sent all traffic back to stable.
-    Aborted,
-    /// The canary is the stable version now.
-    Succeeded,
-    /// A check could not be measured.
-    ProviderError,
-    /// Decisions cannot be written down, so none is taken.
-    StoreError,
-}
-
-impl Transition {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
-        Self::Started,
-        Self::Step,
-        Self::Waiting,
-        Self::Resumed,
-        Self::Paused,
-        Self::Baking,
-        Self::RolledBack,
-        Self::Aborted,
-        Self::Succeeded,
-        Self::ProviderError,
-        Self::StoreError,
-    ];
-
-    /// The word in the configuration and in alerts.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Step => "step",
-            Self::Waiting => "waiting",
-            Self::Resumed => "resumed",
-            Self::Paused => "paused",
-            Self::Baking => "baking",
-            Self::RolledBack => "rolled_back",
-            Self::Aborted => "aborted",
-            Self::Succeeded => "succeeded",
-            Self::ProviderError => "provider_error",
-            Self::StoreError => "store_error",
-        }
-    }
-
-    /// The transition of a word.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|transition| transition.as_str() == word)
-    }
-
-    /// How bad it is, unless whoever raises the alert knows better.
-    #[must_use]
-    pub const fn severity(self) -> Severity {
-        match self {
-            Self::Started | Self::Step | Self::Waiting | Self::Resumed | Self::Baking | Self::Succeeded => {
-                Severity::Info
-            }
-            Self::Aborted | Self::ProviderError => Severity::Warning,
-            Self::Paused | Self::RolledBack => Severity::Error,
-            Self::StoreError => Severity::Critical,
-        }
-    }
-}
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -128,6 +45,22 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// How bad a transition is, unless whoever raises the alert knows better.
+    #[must_use]
+    pub const fn of(transition: Transition) -> Self {
+        match transition {
+            Transition::Started
+            | Transition::Step
+            | Transition::Waiting
+            | Transition::Resumed
+            | Transition::Baking
+            | Transition::Succeeded => Self::Info,
+            Transition::Aborted | Transition::ProviderError => Self::Warning,
+            Transition::Paused | Transition::RolledBack => Self::Error,
+            Transition::StoreError => Self::Critical,
+        }
+    }
+
     /// The word in alerts; PagerDuty has the same ones.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -222,30 +155,6 @@ pub struct Receiver {
     pub kind: Kind,
     /// What it is told of.
     pub on: Vec<Transition>,
-}
-
-/// Where a receiver is, and how it is spoken to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// An incoming webhook of Slack, or of whatever understands the same.
-    Slack {
-        /// The file with the webhook's URL, which is a secret.
-        url_file: Arc<Path>,
-    },
-    /// PagerDuty's Events API v2.
-    PagerDuty {
-        /// The file with the routing key.
-        routing_key_file: Arc<Path>,
-        /// Another address than PagerDuty's own one in the United States.
-        url: Option<Arc<str>>,
-    },
-    /// CloudEvents 1.0 as structured JSON.
-    Webhook {
-        /// Where to.
-        url: Arc<str>,
-        /// The file with the key that signs the calls, if they are signed.
-        secret_file: Option<Arc<Path>>,
-    },
 }
 
 impl Receiver {

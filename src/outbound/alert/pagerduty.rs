@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Alert, Transition};
+use super::Alert;
 use crate::outbound::text::clip;
+use crate::rollout::alerts::Transition;
 
-/// PagerDuty's own address.
-pub(super) const URL: &str = "https://events.pagerduty.com/v2/enqueue";
 /// Characters of a summary, and of a key, that PagerDuty takes.
 const SUMMARY: usize = 1_024;
 const KEY: usize = 255;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{Alert, Kind, Receiver, cloudevents, pagerduty, slack};
+use super::{Alert, Receiver, cloudevents, pagerduty, slack};
 use crate::outbound::client::{Client, Post, Url};
 use crate::outbound::hook::may_pass;
 use crate::outbound::{secret, text};
+use crate::rollout::alerts::Receiver as Kind;
 
 /// How long one try may take.
 pub const TRY: Duration = Duration::from_secs(10);
@@ -38,20 +39,20 @@ pub(super) async fn send(client: &Client, receiver: &Receiver, alert: &Alert) ->
 async fn post(client: &Client, kind: &Kind, alert: &Alert) -> Result<Sent, String> {
     let (mut content_type, mut signature) = ("application/json", None);
     let (url, body) = match kind {
-        Kind::Slack { url_file } => {
-            let url = secret::read(url_file).await?;
+        Kind::Slack { url } => {
+            let url = secret::read(url).await?;
             (parse(url.expose())?, bytes(&slack::message(alert)))
         }
-        Kind::PagerDuty { routing_key_file, url } => {
-            let key = secret::read(routing_key_file).await?;
-            let url = parse(url.as_deref().unwrap_or(pagerduty::URL))?;
-            (url, bytes(&pagerduty::event(alert, key.expose())))
+        Kind::PagerDuty { routing_key, url } => {
+            let key = secret::read(routing_key).await?;
+            (parse(url)?, bytes(&pagerduty::event(alert, key.expose())))
         }
-        Kind::Webhook { url, secret_file } => {
+        Kind::Webhook { url, secret: key } => {
+            let url = secret::read(url).await?;
             let body = bytes(&cloudevents::event(alert));
             content_type = cloudevents::CONTENT_TYPE;
-            signature = secret::signature(secret_file.as_deref(), &body).await?;
-            (parse(url)?, body)
+            signature = secret::signature(key.as_ref(), &body).await?;
+            (parse(url.expose())?, body)
         }
     };
     let post = Post { url: &url, content_type, signature, body: body.into(), within: TRY };

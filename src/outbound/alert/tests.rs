@@ -1,6 +1,7 @@
 //! What receivers are told, and by whom: each kind on the wire, with its secret from a file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustls::RootCertStore;
 use serde_json::json;
@@ -10,6 +11,7 @@ use super::send::{Sent, send};
 use super::*;
 use crate::outbound::client::Client;
 use crate::outbound::stub::{Received, Reply, Stub, refusing};
+use crate::rollout::alerts::Secret;
 use crate::rollout::verdict::Outcome;
 
 /// A rollback with one figure.
@@ -31,7 +33,7 @@ pub(super) fn alert(id: &str, transition: Transition) -> Alert {
         stable: "v1".to_owned(),
         canary: "v2".to_owned(),
         transition,
-        severity: transition.severity(),
+        severity: Severity::of(transition),
         sentence: "errors <5 % & rising".to_owned(),
         done: "v1 100 %, v2 0 %".to_owned(),
         window_seconds: 60.0,
@@ -43,10 +45,14 @@ pub(super) fn receiver(name: &str, kind: Kind, on: &[Transition]) -> Receiver {
     Receiver { name: name.into(), kind, on: on.to_vec() }
 }
 
-fn secret(directory: &TempDir, text: &str) -> Arc<Path> {
+fn text(text: impl Into<Arc<str>>) -> Secret {
+    Secret::Text(text.into())
+}
+
+fn secret(directory: &TempDir, text: &str) -> Secret {
     let path: PathBuf = directory.path().join("secret");
     std::fs::write(&path, text).unwrap();
-    path.into()
+    Secret::File(path)
 }
 
 async fn tell(kind: Kind, alert: &Alert) -> Sent {
@@ -70,8 +76,8 @@ fn figures() -> serde_json::Value {
 #[tokio::test]
 async fn pagerduty_gets_an_incident_and_its_end() {
     let directory = tempfile::tempdir().unwrap();
-    let routing_key_file = secret(&directory, "R0UT1NG\n");
-    let kind = |stub: &Stub| Kind::PagerDuty { routing_key_file, url: Some(stub.url("/v2/enqueue").into()) };
+    let routing_key = secret(&directory, "R0UT1NG\n");
+    let kind = |stub: &Stub| Kind::PagerDuty { routing_key, url: stub.url("/v2/enqueue").into() };
     let request = told(kind.clone(), &alert("shop-7", Transition::RolledBack)).await;
     assert!(request.head.starts_with("POST /v2/enqueue "), "{}", request.head);
     let expected = json!({
@@ -93,8 +99,8 @@ async fn pagerduty_gets_an_incident_and_its_end() {
 #[tokio::test]
 async fn a_webhook_gets_a_signed_cloudevent() {
     let directory = tempfile::tempdir().unwrap();
-    let secret_file = Some(secret(&directory, "s3cret"));
-    let kind = |stub: &Stub| Kind::Webhook { url: stub.url("/events").into(), secret_file };
+    let key = Some(secret(&directory, "s3cret"));
+    let kind = |stub: &Stub| Kind::Webhook { url: text(stub.url("/events")), secret: key };
     let request = told(kind, &alert("shop-7", Transition::RolledBack)).await;
     assert_eq!(request.field("content-type"), Some("application/cloudevents+json"));
     assert!(request.is_signed_with("s3cret"), "{}", request.head);
@@ -113,7 +119,7 @@ async fn a_webhook_gets_a_signed_cloudevent() {
 #[tokio::test]
 async fn slack_gets_a_message_that_mentions_nobody() {
     let directory = tempfile::tempdir().unwrap();
-    let kind = |stub: &Stub| Kind::Slack { url_file: secret(&directory, &stub.url("/services/T0/B0/x")) };
+    let kind = |stub: &Stub| Kind::Slack { url: secret(&directory, &stub.url("/services/T0/B0/x")) };
     let request = told(kind, &alert("shop-7", Transition::RolledBack)).await;
     assert!(request.head.starts_with("POST /services/T0/B0/x "), "{}", request.head);
     let message = request.json();
@@ -149,25 +155,25 @@ async fn what_receivers_answer_and_what_follows() {
         [(400, false), (403, false), (404, false), (410, false), (408, true), (429, true), (500, true)]
     {
         let stub = Stub::start([Reply::Answer(status, "because".to_owned())]).await;
-        let url: Arc<str> = stub.url("/secret/path").into();
+        let url = text(stub.url("/secret/path"));
         let why = format!("{} answered {status}: because", stub.url(""));
-        let sent = tell(Kind::Webhook { url, secret_file: None }, &alert("a", Transition::Paused)).await;
+        let sent = tell(Kind::Webhook { url, secret: None }, &alert("a", Transition::Paused)).await;
         assert_eq!(sent, if again { Sent::Again(why) } else { Sent::Refused(why) });
     }
-    let gone = Kind::Webhook { url: refusing().await.into(), secret_file: None };
+    let gone = Kind::Webhook { url: text(refusing().await), secret: None };
     assert!(matches!(tell(gone, &alert("a", Transition::Paused)).await, Sent::Again(_)));
 }
 
 #[tokio::test]
 async fn a_secret_that_is_missing_or_wrong_may_be_mended() {
     let directory = tempfile::tempdir().unwrap();
-    let missing: Arc<Path> = directory.path().join("none").into();
+    let missing = Secret::File(directory.path().join("none"));
     let wrong = secret(&directory, "hooks.example/services/s3cret");
     for kind in [
-        Kind::Slack { url_file: Arc::clone(&missing) },
-        Kind::Slack { url_file: wrong },
-        Kind::PagerDuty { routing_key_file: Arc::clone(&missing), url: None },
-        Kind::Webhook { url: "http://127.0.0.1:1/".into(), secret_file: Some(missing) },
+        Kind::Slack { url: missing.clone() },
+        Kind::Slack { url: wrong },
+        Kind::PagerDuty { routing_key: missing.clone(), url: "http://127.0.0.1:1/".into() },
+        Kind::Webhook { url: text("http://127.0.0.1:1/"), secret: Some(missing) },
     ] {
         let sent = tell(kind.clone(), &alert("a", Transition::Paused)).await;
         assert!(matches!(&sent, Sent::Again(why) if !why.contains("s3cret")), "{kind:?}: {sent:?}");
@@ -185,8 +191,8 @@ fn the_words_of_transitions() {
 
 #[test]
 fn a_receiver_is_told_what_it_asked_for() {
-    let webhook = Kind::Webhook { url: "http://a".into(), secret_file: None };
-    let pagerduty = Kind::PagerDuty { routing_key_file: Path::new("key").into(), url: None };
+    let webhook = Kind::Webhook { url: text("http://a"), secret: None };
+    let pagerduty = Kind::PagerDuty { routing_key: Secret::File("key".into()), url: "http://a".into() };
     let wanted = |kind: &Kind, on: &[Transition]| -> Vec<_> {
         Transition::ALL.into_iter().filter(|it| receiver("a", kind.clone(), on).wants(*it)).collect()
     };

@@ -85,8 +85,7 @@ fn collect_webhook(
     let url = text(webhook, "url")?.ok_or_else(|| Wrong::at(webhook, "a webhook has no `url`"))?;
     if kind == "event" {
         let called = text(webhook, "name")?.unwrap_or("event");
-        let value =
-            "{ webhook: { url: URL }, on: [started, step, waiting, paused, rolled_back, aborted, succeeded, error] }";
+        let value = "{ webhook: { url: URL }, on: [started, step, waiting, paused, rolled_back, aborted, succeeded, provider_error] }";
         let value = value.replace("URL", &quoted(url));
         let comment = "Was a webhook of type `event`. The body is a CloudEvent, not Flagger's.".to_owned();
         calls.alerts.push(add(receivers, service, called, comment, value));

@@ -1,6 +1,7 @@
 //! Delivery over time: order, repetition, loss and restart. The clock is simulated and the receivers are functions;
 //! one test at the end is on real sockets.
 
+use crate::rollout::alerts::Secret;
 use std::collections::BTreeMap;
 
 use rustls::RootCertStore;
@@ -24,7 +25,7 @@ struct Scene {
 
 impl Scene {
     fn new(names: &[&str]) -> Self {
-        let webhook = Kind::Webhook { url: "http://nowhere".into(), secret_file: None };
+        let webhook = Kind::Webhook { url: Secret::Text("http://nowhere".into()), secret: None };
         Self::with(names.iter().map(|name| receiver(name, webhook.clone(), &ON)).collect())
     }
 
@@ -296,7 +297,7 @@ async fn every_alert_is_delivered_or_reported_or_pending() {
 #[tokio::test]
 async fn on_real_sockets() {
     let stub = Stub::start([Reply::Answer(503, String::new()), Reply::Answer(200, String::new())]).await;
-    let kind = Kind::Webhook { url: stub.url("/").into(), secret_file: None };
+    let kind = Kind::Webhook { url: Secret::Text(stub.url("/").into()), secret: None };
     let (arrived, delivered) = oneshot::channel();
     let arrived = Mutex::new(Some(arrived));
     let report = move |report: Report| {

@@ -1,0 +1,119 @@
+//! Who can be told of a rollout, and of what: the words that the file and the couriers share.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Who is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// A channel of Slack, or of what takes the same messages.
+    Slack {
+        /// The incoming webhook's address, which is a secret by itself.
+        url: Secret,
+    },
+    /// PagerDuty, Events API version 2.
+    PagerDuty {
+        /// The integration's key.
+        routing_key: Secret,
+        /// Where events are sent: [`PAGERDUTY_URL`] if the file says nothing.
+        url: Arc<str>,
+    },
+    /// Anything that takes CloudEvents.
+    Webhook {
+        /// Where to.
+        url: Secret,
+        /// The key of the HMAC that signs each event; none: it is not signed.
+        secret: Option<Secret>,
+    },
+}
+
+/// A text that nobody but its receiver may see.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// The text itself, which came from a variable or stands in the file.
+    Text(Arc<str>),
+    /// A file that holds it; white space around it does not count.
+    File(PathBuf),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(…)"),
+            Self::File(file) => f.debug_tuple("File").field(file).finish(),
+        }
+    }
+}
+
+/// What happened to a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Transition {
+    /// It began.
+    Started,
+    /// The canary's weight rose.
+    Step,
+    /// It waits for a person or a hook.
+    Waiting,
+    /// It goes on after it had waited or paused.
+    Resumed,
+    /// It stands still until a person decides.
+    Paused,
+    /// The canary has everything; the old version is kept warm.
+    Baking,
+    /// The analysis sent all traffic back to stable.
+    RolledBack,
+    /// A person sent all traffic back to stable.
+    Aborted,
+    /// The canary is the stable version now.
+    Succeeded,
+    /// A check could not be measured.
+    ProviderError,
+    /// Decisions cannot be written down, so none is taken.
+    StoreError,
+}
+
+impl Transition {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Started,
+        Self::Step,
+        Self::Waiting,
+        Self::Resumed,
+        Self::Paused,
+        Self::Baking,
+        Self::RolledBack,
+        Self::Aborted,
+        Self::Succeeded,
+        Self::ProviderError,
+        Self::StoreError,
+    ];
+
+    /// The word in the configuration and in alerts.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Step => "step",
+            Self::Waiting => "waiting",
+            Self::Resumed => "resumed",
+            Self::Paused => "paused",
+            Self::Baking => "baking",
+            Self::RolledBack => "rolled_back",
+            Self::Aborted => "aborted",
+            Self::Succeeded => "succeeded",
+            Self::ProviderError => "provider_error",
+            Self::StoreError => "store_error",
+        }
+    }
+
+    /// The transition of a word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|transition| transition.as_str() == word)
+    }
+}
