@@ -263,6 +263,8 @@ impl ProxyHttp for General {
         pass.status = Some(head.status.as_u16());
         pass.answered_after = pass.began.map(|began| began.elapsed());
         pass.exchange.responded(pass.kind, Instant::now());
+        // A call that fails at once has its status here instead of in the trailers.
+        pass.grpc_failed = message::is_grpc(session.req_header()) && message::grpc_failed(&head.headers);
         if self.gear.is_leaving() {
             session.set_keepalive(None);
         }
@@ -285,6 +287,16 @@ impl ProxyHttp for General {
             head.append_header(header::SET_COOKIE, value)?;
         }
         pass.stream_opened();
+        Ok(())
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        session: &mut Session,
+        trailers: &mut http::HeaderMap,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        pass.grpc_failed |= message::is_grpc(session.req_header()) && message::grpc_failed(trailers);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | how it ended | it is |
 //! |---|---|
-//! | 5xx from the endpoint, from a drill, or from Weir because of the version | an error |
+//! | 5xx or a gRPC status that blames the server, from the endpoint, from a drill, or from Weir because of the version | an error |
 //! | a response that the endpoint broke off | an error, unless it is a stream: those end in many ways |
 //! | any other response of the endpoint, 4xx too | a success |
 //! | the client left; Weir refused it; a drain cut it | nothing |
@@ -26,7 +26,7 @@ fn evidence(finished: &Finished<'_>) -> Option<bool> {
     if finished.cut || finished.outcome == Outcome::ClientClosed {
         return None;
     }
-    let is_5xx = finished.outcome.class() == Class::ServerError;
+    let is_5xx = finished.grpc_failed || finished.outcome.class() == Class::ServerError;
     match finished.cause {
         None => Some(is_5xx),
         Some(cause) if cause == DRILL.cause => Some(is_5xx),

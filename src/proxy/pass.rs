@@ -42,6 +42,8 @@ pub(crate) struct Pass {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) kind: Kind,
+    /// The gRPC status of the response blames the server.
+    pub(crate) grpc_failed: bool,
     pub(crate) open: Counted,
     /// From the request's head to the response's.
     pub(crate) answered_after: Option<Duration>,
@@ -154,6 +156,7 @@ impl Pass {
             bytes_in: 0,
             bytes_out: 0,
             kind: Kind::Request,
+            grpc_failed: false,
             open: Counted::default(),
             answered_after: None,
             head: None,

@@ -13,7 +13,7 @@ use super::pass::{Pass, Routed};
 use crate::drain::{Bell, Kind};
 use crate::snapshot::{Current, Route};
 use crate::telemetry::access_log::{Line, Text};
-use crate::telemetry::{AccessLog, CutKind, DecisionReason, Lane, Open, Outcome, Recorder, StreamKind};
+use crate::telemetry::{AccessLog, Class, CutKind, DecisionReason, Lane, Open, Outcome, Recorder, StreamKind};
 use crate::traffic::split::Reason;
 
 /// What all requests of the process share.
@@ -124,6 +124,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) answered_after: Option<Duration>,
     /// How its client saw it end.
     pub(crate) outcome: Outcome,
+    /// Its gRPC status blames the server.
+    pub(crate) grpc_failed: bool,
     /// It was cut at a drain's deadline.
     pub(crate) cut: bool,
     /// Why Weir answered itself, or ended the response.
@@ -143,6 +145,9 @@ pub(crate) fn record(gear: &Gear, finished: &Finished<'_>, line: impl FnOnce() -
             let seen = if long { finished.answered_after.unwrap_or(duration) } else { duration };
             if let Some(series) = route.series.get(version) {
                 series.finish(outcome, seen);
+                if finished.grpc_failed && outcome.class() != Class::ServerError {
+                    series.version().grpc_failed();
+                }
                 if let Some(wire) = route.service.versions.get(version).and_then(|version| version.guard.as_deref()) {
                     guard::tell(wire, finished);
                 }
@@ -171,6 +176,7 @@ impl Pass {
             duration,
             answered_after: self.answered_after,
             outcome,
+            grpc_failed: self.grpc_failed,
             cut,
             cause: self.cause,
         };

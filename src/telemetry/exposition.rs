@@ -120,7 +120,9 @@ fn walk(recorder: &Recorder, portion: usize, out: &mut dyn FnMut(MetricFamily)) 
     by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);
     endpoints(family, recorder);
     by_word(family.of(&metric::DRAIN_CUT), &busy, VersionSeries::cuts, &CUT_KINDS);
+    grpc_failures(family.of(&metric::GRPC_FAILURES), &busy);
     by_word(family.of(&metric::DRILL_FAULTS), &busy, VersionSeries::drill_faults, &DRILL_FAULTS);
+    rollouts(family, recorder);
     lanes(family.of(&metric::LANE_REQUESTS), recorder);
     config(family, recorder);
     listeners(family, &recorder.live_listeners());
@@ -158,6 +160,12 @@ fn by_word<W: Copy>(
 fn lanes(mut samples: Samples<'_, '_>, recorder: &Recorder) {
     for lane in Lane::ALL {
         samples.push(&[lane.as_str()], recorder.lanes().carried(*lane) as f64);
+    }
+}
+
+fn grpc_failures(mut samples: Samples<'_, '_>, versions: &[&VersionSeries]) {
+    for version in versions {
+        samples.push(&[version.service(), version.version()], version.grpc_failures() as f64);
     }
 }
 
@@ -217,6 +225,27 @@ fn endpoints(family: &mut Portions<'_>, recorder: &Recorder) {
             let labels = [&fact.service, &fact.version, &fact.endpoint, state.as_str()];
             samples.push(&labels, one_if(fact.state == state));
         }
+    }
+}
+
+fn rollouts(family: &mut Portions<'_>, recorder: &Recorder) {
+    let facts = recorder.facts();
+    let mut samples = family.of(&metric::ROLLOUT_PHASE);
+    for fact in &facts.rollouts {
+        fact.phases.iter().for_each(|phase| samples.push(&[&fact.service, phase], one_if(*phase == fact.phase)));
+    }
+    drop(samples);
+    let mut samples = family.of(&metric::ROLLOUT_STEP);
+    facts.rollouts.iter().for_each(|fact| samples.push(&[&fact.service], fact.step as f64));
+    drop(samples);
+    let mut samples = family.of(&metric::ROLLOUT_CHECKS);
+    for fact in &facts.rollouts {
+        fact.checks.iter().for_each(|(check, word, count)| samples.push(&[&fact.service, check, word], *count as f64));
+    }
+    drop(samples);
+    let mut samples = family.of(&metric::ROLLOUT_TRANSITIONS);
+    for fact in &facts.rollouts {
+        fact.transitions.iter().for_each(|(to, by, count)| samples.push(&[&fact.service, to, by], *count as f64));
     }
 }
 

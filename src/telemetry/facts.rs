@@ -14,6 +14,8 @@ pub struct Facts {
     pub weights: Vec<WeightFact>,
     /// The endpoints, those that drain after leaving the file included.
     pub endpoints: Vec<EndpointFact>,
+    /// The services whose versions are rolled out.
+    pub rollouts: Vec<RolloutFact>,
 }
 
 /// A version's share of its service's traffic.
@@ -44,6 +46,23 @@ pub struct EndpointFact {
     pub state: EndpointState,
 }
 
+/// Where a service's rollout is, and how often things happened in it since the process started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutFact {
+    /// The service's name.
+    pub service: Name,
+    /// The word for its phase; one of `phases`.
+    pub phase: &'static str,
+    /// All words for phases.
+    pub phases: &'static [&'static str],
+    /// Steps taken.
+    pub step: u64,
+    /// Verdicts: the check, what it found, how often.
+    pub checks: Vec<(Name, &'static str, u64)>,
+    /// Transitions: to which phase, who decided, how often.
+    pub transitions: Vec<(&'static str, &'static str, u64)>,
+}
+
 impl Facts {
     /// In order of identity, each identity once: two samples of one series would spoil the whole scrape.
     pub(super) fn in_order(mut self) -> Self {
@@ -52,6 +71,8 @@ impl Facts {
         let identity = |fact: &EndpointFact| (fact.service.clone(), fact.version.clone(), fact.endpoint.clone());
         self.endpoints.sort_by_cached_key(identity);
         self.endpoints.dedup_by(|b, a| identity(a) == identity(b));
+        self.rollouts.sort_by(|a, b| a.service.cmp(&b.service));
+        self.rollouts.dedup_by(|b, a| a.service == b.service);
         self
     }
 }

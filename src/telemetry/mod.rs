@@ -35,7 +35,7 @@ mod window;
 
 pub use access_log::AccessLog;
 pub use exposition::{CONTENT_TYPE, Families, exposition};
-pub use facts::{EndpointFact, Facts, WeightFact};
+pub use facts::{EndpointFact, Facts, RolloutFact, WeightFact};
 pub use histogram::Edges;
 pub use label::{
     Class, ConnectionRefusal, CutKind, DecisionReason, DrillFault, Lane, Outcome, RetryReason, StreamKind,

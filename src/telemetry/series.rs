@@ -13,9 +13,9 @@
 //!   0        sum of durations, µs             13   upstream errors by kind
 //!   1        sum of upstream durations, µs    19   drain cuts by kind
 //!   2        in flight                        24   faults of drills by kind
-//!   3        streams open by kind             26   upstream duration by bucket
-//!   7        decisions by reason              26 + n      duration by bucket, class 1xx
-//!   11       retries by reason                26 + 2 n    duration by bucket, class 2xx …
+//!   3        streams open by kind             26   gRPC failures
+//!   7        decisions by reason              27   upstream duration by bucket
+//!   11       retries by reason                27 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
 //! ```
 //!
 //! Sums are whole microseconds, rounded to the nearest: nanoseconds would overflow after three weeks of
@@ -44,7 +44,8 @@ const RETRIES: usize = DECISIONS + DecisionReason::ALL.len();
 const ERRORS: usize = RETRIES + RetryReason::ALL.len();
 const CUTS: usize = ERRORS + UpstreamError::ALL.len();
 const FAULTS: usize = CUTS + CutKind::ALL.len();
-const BUCKETS: usize = FAULTS + DrillFault::ALL.len();
+const GRPC: usize = FAULTS + DrillFault::ALL.len();
+const BUCKETS: usize = GRPC + 1;
 
 /// What one version of a service did. Obtained from [`Recorder::version`](super::Recorder::version).
 #[derive(Debug)]
@@ -151,7 +152,13 @@ impl VersionSeries {
         self.counters().add(CUTS + kind.index(), 1);
     }
 
-    /// A drill did this to a request of this version.
+    /// A finished request, whose HTTP status is no error, has a gRPC status that blames the server.
+    #[inline]
+    pub fn grpc_failed(&self) {
+        self.counters().add(GRPC, 1);
+    }
+
+    /// A drill put this fault into a request.
     #[inline]
     pub fn drilled(&self, fault: DrillFault) {
         self.counters().add(FAULTS + fault.index(), 1);
@@ -205,6 +212,12 @@ impl VersionSeries {
     #[must_use]
     pub fn cuts(&self, kind: CutKind) -> u64 {
         self.sum(CUTS + kind.index())
+    }
+
+    /// Finished requests whose HTTP status is no error and whose gRPC status blames the server.
+    #[must_use]
+    pub fn grpc_failures(&self) -> u64 {
+        self.sum(GRPC)
     }
 
     /// Faults of this kind that drills made.

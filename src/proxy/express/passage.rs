@@ -169,6 +169,8 @@ impl Drop for Passage<'_> {
             duration,
             answered_after: self.answered_after,
             outcome,
+            // gRPC needs HTTP/2, which this lane does not carry.
+            grpc_failed: false,
             cut: ended == Some(End::Cut),
             cause: self.cause,
         };

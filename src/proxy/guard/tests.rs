@@ -97,6 +97,7 @@ impl Stage {
             duration: Duration::from_millis(1),
             answered_after: None,
             outcome,
+            grpc_failed: false,
             cut: cause == Some(DRAINED.cause),
             cause,
         };

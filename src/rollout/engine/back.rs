@@ -140,14 +140,14 @@ impl Turn<'_> {
     }
 
     /// The trip wire has taken the canary's traffic away: it is made lasting.
-    pub(super) fn tripped(&mut self, why: &str) {
+    pub(super) fn tripped(&mut self, why: &str, stable_fails_too: bool) {
         if !self.state.phase.is_under_way() || self.state.weight == Weight::ZERO {
             return;
         }
         if self.state.phase == Phase::RollingBack {
             return self.finish(By::TripWire, Phase::RolledBack, &format!("{why} → at once"), Some(Severity::Critical));
         }
-        if self.seen.stable_usable > 0 {
+        if self.seen.stable_usable > 0 && !stable_fails_too {
             return self.back_at_once(By::TripWire, Phase::RolledBack, &format!("{why} → roll back"));
         }
         // Raising the weight again would be the canary's blame of stable: it stays at 0, and begins anew from there.
@@ -159,7 +159,12 @@ impl Turn<'_> {
         self.state.paused_from = Some(Phase::Waiting);
         self.state.waiting = Some(Waiting::Health);
         self.state.frozen = true;
-        let sentence = format!("{why}; and {} has no usable endpoint → freeze at 0 %", self.stable());
+        let stable = self.stable();
+        let sentence = if stable_fails_too {
+            format!("{why}; and {stable} fails as well → freeze at 0 %, it is not the canary")
+        } else {
+            format!("{why}; and {stable} has no usable endpoint → freeze at 0 %")
+        };
         self.write(By::TripWire, What::Paused, before, &sentence);
         self.alert(Severity::Critical, &sentence);
     }

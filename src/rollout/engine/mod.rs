@@ -99,6 +99,8 @@ pub enum Event {
     Tripped {
         /// Why.
         why: String,
+        /// The stable version fails as well: not the canary is to blame.
+        stable_fails_too: bool,
     },
     /// A condition of the plan's `rollback_when` held all its time.
     Sustained {
@@ -149,7 +151,7 @@ impl State {
             Event::Tick => turn.tick(),
             Event::Verb { verb, by, reason } => turn.verb(verb, by, &reason)?,
             Event::HookAnswered { id, accepted, text } => turn.answered(id, accepted, &text),
-            Event::Tripped { why } => turn.tripped(&why),
+            Event::Tripped { why, stable_fails_too } => turn.tripped(&why, stable_fails_too),
             Event::Sustained { sentence } => turn.sustained(&sentence),
             Event::PlanChanged => turn.plan_changed(),
             Event::Restored => turn.restored(),

@@ -60,6 +60,20 @@ impl Phase {
         Self::Aborted,
     ];
 
+    /// The words of [`Self::ALL`], in its order.
+    pub const WORDS: &'static [&'static str] = &[
+        Self::Idle.as_str(),
+        Self::Waiting.as_str(),
+        Self::Progressing.as_str(),
+        Self::Baking.as_str(),
+        Self::Promoting.as_str(),
+        Self::Succeeded.as_str(),
+        Self::RollingBack.as_str(),
+        Self::RolledBack.as_str(),
+        Self::Paused.as_str(),
+        Self::Aborted.as_str(),
+    ];
+
     /// The word in metrics, the API and the history.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -76,9 +76,7 @@ pub(super) fn success_rate(seen: &Pair, min: f64, errors: Errors, min_requests: 
 
 /// The quantile of the durations is at most `max`: no more than the share that the quantile leaves is slower.
 pub(super) fn duration(seen: &Pair, quantile: f64, max: Duration, min_requests: u64) -> Finding {
-    let (Some(canary), Some(stable)) = (seen.canary.slower(max), seen.stable.slower(max)) else {
-        return no_edge(max, Some(max.as_secs_f64()));
-    };
+    let (canary, stable) = (seen.canary.slower(max), seen.stable.slower(max));
     let (outcome, stable_fails_too) = judged(canary, stable, Limit::ratio(quantile).rest(), min_requests);
     let after = conclusion(outcome, stable_fails_too, "too slow", min_requests.saturating_sub(canary.requests));
     let (name, limit) = (words::quantile(quantile), words::duration(max));
@@ -94,7 +92,7 @@ pub(super) fn duration(seen: &Pair, quantile: f64, max: Duration, min_requests: 
         stable_fails_too,
         text: format!(
             "canary {} over {}, stable {}, limit {name} {limit}: {after}",
-            side(&seen.canary, canary, &format!(" slower than {limit}")),
+            side(&seen.canary, canary, &format!(" slower than {limit}{}", estimated(seen, max))),
             words::duration(seen.canary.covered),
             side(&seen.stable, stable, ""),
         ),
@@ -124,14 +122,10 @@ pub(super) fn requests(canary: &Sample, min: Option<f64>, max: Option<f64>, min_
 /// together, and a canary does not become as good as stable by waiting.
 pub(super) fn compare(totals: &Pair, asked: &Asked, test: &mut Compare, min_requests: u64) -> Finding {
     let of = |sample: &Sample| match asked.metric {
-        Compared::ErrorRate => Some(sample.errors(asked.errors)),
+        Compared::ErrorRate => sample.errors(asked.errors),
         Compared::Slower(limit) => sample.slower(limit),
     };
-    if let (Some(canary), Some(stable)) = (of(&totals.canary), of(&totals.stable)) {
-        test.look(Totals { canary, stable });
-    } else if let Compared::Slower(limit) = asked.metric {
-        return no_edge(limit, Some(asked.margin));
-    }
+    test.look(Totals { canary: of(&totals.canary), stable: of(&totals.stable) });
     let Totals { canary, stable } = test.judged();
     let (p, limit) = (test.p(), (100.0 - asked.confidence) / 100.0);
     let worse = p <= limit;
@@ -144,7 +138,7 @@ pub(super) fn compare(totals: &Pair, asked: &Asked, test: &mut Compare, min_requ
     };
     let what = match asked.metric {
         Compared::ErrorRate => "errors".to_owned(),
-        Compared::Slower(limit) => format!("slower than {}", words::duration(limit)),
+        Compared::Slower(limit) => format!("slower than {}{}", words::duration(limit), estimated(totals, limit)),
     };
     Finding {
         outcome,
@@ -214,17 +208,8 @@ pub(super) fn bounds(min: Option<f64>, max: Option<f64>, unit: &str) -> String {
     }
 }
 
-fn no_edge(at: Duration, limit: Option<f64>) -> Finding {
-    let at = words::duration(at);
-    Finding {
-        outcome: Outcome::Error,
-        value: None,
-        limit,
-        samples: 0,
-        stable_fails_too: false,
-        text: format!(
-            "nobody counted how many requests took longer than {at}: a version's histogram began before this limit was \
-             configured; restart Weir, or take a limit that has an edge on /metrics"
-        ),
-    }
+/// Said where the counts are not exact at `limit`: it is newer than the histograms, which a restart makes anew.
+fn estimated(seen: &Pair, limit: Duration) -> &'static str {
+    let exact = seen.canary.is_exact(limit) && seen.stable.is_exact(limit);
+    if exact { "" } else { " (estimated; exact after a restart, because the limit is new)" }
 }

@@ -6,26 +6,8 @@
 use super::checks::{Finding, between, bounds, needed};
 use super::words;
 use crate::rollout::plan::Provider;
+use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Outcome;
-
-/// What came of asking somebody else.
-#[derive(Clone, Debug, PartialEq)]
-pub enum External {
-    /// One number.
-    Value(f64),
-    /// A decision, true for good, and its reason.
-    Verdict(bool, String),
-    /// The query has no result.
-    Empty,
-    /// The query has more than one series, so that nobody can say which one counts.
-    Many,
-    /// The result is not a number.
-    NaN,
-    /// No answer in time.
-    Timeout,
-    /// No answer that can be understood, and why.
-    Failed(String),
-}
 
 /// The word for a provider.
 pub(super) const fn word(provider: &Provider) -> &'static str {
@@ -37,14 +19,14 @@ pub(super) const fn word(provider: &Provider) -> &'static str {
 
 /// The finding of an external check, `requests` of the canary having come in its window.
 pub(super) fn judge(
-    external: Option<External>,
+    external: Option<Reading>,
     min: Option<f64>,
     max: Option<f64>,
     requests: u64,
     min_requests: u64,
 ) -> Finding {
     let value = match external {
-        Some(External::Value(value)) if value.is_finite() => Some(value),
+        Some(Reading::Value(value)) if value.is_finite() => Some(value),
         _ => None,
     };
     let limits = bounds(min, max, "");
@@ -54,27 +36,27 @@ pub(super) fn judge(
             (Outcome::NoData, format!("canary {}: {}", words::requests(requests), needed(min_requests - requests)))
         }
         None => (Outcome::NoData, "no answer yet".to_owned()),
-        Some(External::Value(value)) if value.is_nan() => not_a_number(),
-        Some(External::Value(value)) if value.is_infinite() => {
+        Some(Reading::Value(value)) if value.is_nan() => not_a_number(),
+        Some(Reading::Value(value)) if value.is_infinite() => {
             (Outcome::Error, format!("{value} is no number to compare, {limits}"))
         }
-        Some(External::Value(value)) => {
+        Some(Reading::Value(value)) => {
             let (outcome, about, after) = between(value, min, max, ["too low", "too high"]);
             limit = about;
             (outcome, format!("{}, {limits}: {after}", words::number(value)))
         }
-        Some(External::Verdict(good, reason)) => {
+        Some(Reading::Verdict { pass: good, text: reason }) => {
             let (outcome, word) = if good { (Outcome::Pass, "ok") } else { (Outcome::Fail, "refused") };
             let reason = words::line(&reason);
             (outcome, if reason.is_empty() { word.to_owned() } else { format!("{word}: {reason}") })
         }
-        Some(External::Empty) => (Outcome::NoData, "the query has no result, probably for want of traffic".to_owned()),
-        Some(External::Many) => {
+        Some(Reading::Empty) => (Outcome::NoData, "the query has no result, probably for want of traffic".to_owned()),
+        Some(Reading::Many(_)) => {
             (Outcome::Error, "the query has more than one series: aggregate it to one, with sum() say".to_owned())
         }
-        Some(External::NaN) => not_a_number(),
-        Some(External::Timeout) => (Outcome::Error, "no answer in time".to_owned()),
-        Some(External::Failed(reason)) => (Outcome::Error, format!("no answer: {}", words::line(&reason))),
+        Some(Reading::NotANumber) => not_a_number(),
+        Some(Reading::Timeout) => (Outcome::Error, "no answer in time".to_owned()),
+        Some(Reading::Failed(reason)) => (Outcome::Error, format!("no answer: {}", words::line(&reason))),
     };
     Finding { outcome, value, limit, samples: requests, stable_fails_too: false, text }
 }

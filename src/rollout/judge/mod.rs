@@ -31,12 +31,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::external::External;
 pub use self::sample::Sample;
 
 use self::checks::Finding;
 use self::compare::Compare;
 use super::plan::{Check, Measure, Plan};
+use super::reading::Reading;
 use super::verdict::{Outcome, Verdict};
 
 /// Samples of both versions, about the same time.
@@ -92,7 +92,7 @@ pub fn look(
     plan: &Plan,
     totals: &Pair,
     mut window: impl FnMut(Duration) -> Pair,
-    mut external: impl FnMut(&Check) -> Option<External>,
+    mut external: impl FnMut(&Check) -> Option<Reading>,
     memory: &mut Memory,
 ) -> Vec<Verdict> {
     memory.compares.retain(|name, _| plan.checks.iter().any(|check| *check.name == **name));

@@ -99,6 +99,11 @@ impl Limit {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a count, so not negative")]
+fn rounded(count: f64) -> u64 {
+    count.round() as u64
+}
+
 impl Sample {
     /// The requests that say something about the version, and how many of them were errors. A request whose client
     /// went away says nothing unless `errors` asks for it.
@@ -114,6 +119,12 @@ impl Sample {
             tally += Tally { requests: self.client_closed, bad: self.client_closed };
         }
         tally
+    }
+
+    /// The percentage of errors, as most checks count them; 0 without requests.
+    #[must_use]
+    pub fn error_rate(&self) -> f64 {
+        self.errors(Errors::default()).percent().unwrap_or(0.0)
     }
 
     /// Errors as a sentence tells them: `14 of 820 (1.71 %, of which 3 connect, 1 timeout)`.
@@ -143,11 +154,28 @@ impl Sample {
         self.errors(Errors { client_errors: false, client_closed: true }).requests
     }
 
-    /// How many requests took longer than `limit`. None if no bucket ends there: then nobody knows.
-    pub(super) fn slower(&self, limit: Duration) -> Option<Tally> {
-        let edge = self.edges.binary_search(&limit).ok()?;
-        let bad = self.buckets.iter().skip(edge + 1).sum();
-        Some(Tally { requests: self.buckets.iter().sum(), bad })
+    /// Whether [`Self::slower`] counts exactly: a bucket ends at `limit`, or nothing was counted at all.
+    pub(super) fn is_exact(&self, limit: Duration) -> bool {
+        self.buckets.is_empty() || self.edges.binary_search(&limit).is_ok()
+    }
+
+    /// How many requests took longer than `limit`: exact where a bucket ends there. Elsewhere those of the bucket around
+    /// it are taken to lie evenly in it, as Prometheus' `histogram_quantile` does; beyond the last edge all are slower.
+    pub(super) fn slower(&self, limit: Duration) -> Tally {
+        let requests = self.buckets.iter().sum();
+        let above = |bucket: usize| self.buckets.iter().skip(bucket).sum::<u64>();
+        let bad = match self.edges.binary_search(&limit) {
+            Ok(edge) => above(edge + 1),
+            Err(around) => {
+                let lower = around.checked_sub(1).and_then(|below| self.edges.get(below)).copied().unwrap_or_default();
+                let share = self.edges.get(around).map_or(1.0, |upper| {
+                    upper.saturating_sub(limit).as_secs_f64() / upper.saturating_sub(lower).as_secs_f64()
+                });
+                let inside = self.buckets.get(around).copied().unwrap_or_default();
+                above(around + 1) + rounded(inside as f64 * share)
+            }
+        };
+        Tally { requests, bad }
     }
 
     /// The duration below which a share `quantile` (0 to 1) of the requests lay: interpolated evenly inside its
@@ -210,12 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn slower_is_exact_at_an_edge_and_unknown_between() {
+    fn slower_is_exact_at_an_edge_and_estimated_between() {
         let edges = [ms(100), ms(500)];
         let sample = Sample { buckets: vec![90, 8, 2], edges: edges.into(), ..Sample::default() };
-        assert_eq!(sample.slower(ms(500)), Some(Tally { requests: 100, bad: 2 }));
-        assert_eq!(sample.slower(ms(100)), Some(Tally { requests: 100, bad: 10 }));
-        assert_eq!(sample.slower(ms(250)), None);
+        assert_eq!(sample.slower(ms(500)), Tally { requests: 100, bad: 2 });
+        assert_eq!(sample.slower(ms(100)), Tally { requests: 100, bad: 10 });
+        assert_eq!(sample.slower(ms(200)), Tally { requests: 100, bad: 8 }, "three quarters of eight, and two");
+        assert_eq!(sample.slower(ms(700)), Tally { requests: 100, bad: 2 }, "beyond the last edge all are slower");
+        assert!(sample.is_exact(ms(500)) && !sample.is_exact(ms(200)));
         assert_eq!(sample.quantile(0.45), Some(ms(50)));
         assert_eq!(sample.quantile(0.94), Some(ms(300)));
         assert_eq!(sample.quantile(0.999), Some(ms(500)), "what is above the last edge is told as the last edge");

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{External, Memory, Pair, Sample, look};
+use super::{Memory, Pair, Sample, look};
 use crate::rollout::plan::{Check, Compared, Errors, Failures, Measure, NoData, Plan, Provider, Rollback, Step};
 use crate::rollout::verdict::{Outcome, Verdict};
 

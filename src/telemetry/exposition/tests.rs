@@ -3,7 +3,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::model::{Name, Weight};
-use crate::telemetry::facts::{EndpointFact, Facts, WeightFact};
+use crate::telemetry::facts::{EndpointFact, Facts, RolloutFact, WeightFact};
 use crate::telemetry::label::{Lane, Outcome};
 use crate::telemetry::recorder::Options;
 
@@ -48,6 +48,14 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
             up: true,
             state: EndpointState::Drain,
         }],
+        rollouts: vec![RolloutFact {
+            service: "shop".into(),
+            phase: "baking",
+            phases: &["idle", "baking"],
+            step: 3,
+            checks: vec![("errors".into(), "pass", 7)],
+            transitions: vec![("baking", "judge", 1)],
+        }],
     });
     recorder.lanes().entered();
     recorder.lanes().left(Lane::Express);
@@ -60,6 +68,11 @@ fn every_fact_has_its_sample() {
     let (recorder, _held) = lively();
     let text = exposition(&recorder);
     for sample in [
+        r#"weir_rollout_phase{service="shop",phase="idle"} 0"#,
+        r#"weir_rollout_phase{service="shop",phase="baking"} 1"#,
+        r#"weir_rollout_step{service="shop"} 3"#,
+        r#"weir_rollout_checks_total{service="shop",check="errors",verdict="pass"} 7"#,
+        r#"weir_rollout_transitions_total{service="shop",to="baking",reason="judge"} 1"#,
         r#"weir_requests_total{service="",version="",route="",code="404"} 1"#,
         r#"weir_requests_total{service="shop",version="v1",route="checkout",code="200"} 1"#,
         r#"weir_requests_total{service="shop",version="v1",route="checkout",code="client_closed"} 1"#,
@@ -86,6 +99,7 @@ fn every_fact_has_its_sample() {
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="maint"} 0"#,
         r#"weir_drain_cut_total{service="shop",version="v1",kind="request"} 1"#,
         r#"weir_drill_faults_total{service="shop",version="v1",kind="error"} 0"#,
+        r#"weir_grpc_failures_total{service="shop",version="v1"} 0"#,
         r#"weir_lane_requests_total{lane="express"} 1"#,
         r#"weir_lane_requests_total{lane="general"} 0"#,
         r#"weir_config_reloads_total{result="success"} 0"#,

@@ -22,8 +22,8 @@ fn a_series_without_traffic_is_small() {
 
 #[test]
 fn slots_do_not_overlap() {
-    let slots = (DECISIONS, RETRIES, ERRORS, CUTS, FAULTS, BUCKETS);
-    assert_eq!(slots, (7, 11, 13, 19, 24, 26), "as the header draws them");
+    let slots = (DECISIONS, RETRIES, ERRORS, CUTS, FAULTS, GRPC, BUCKETS);
+    assert_eq!(slots, (7, 11, 13, 19, 24, 26, 27), "as the header draws them");
     let version = version(1);
     let mut all = Vec::new();
     let mut expect = |what: &dyn Fn() -> u64| all.push(what());
@@ -33,6 +33,7 @@ fn slots_do_not_overlap() {
     UpstreamError::ALL.iter().for_each(|kind| version.upstream_error(*kind));
     CutKind::ALL.iter().for_each(|kind| version.cut(*kind));
     DrillFault::ALL.iter().for_each(|fault| version.drilled(*fault));
+    version.grpc_failed();
     std::mem::forget(version.enter());
     StreamKind::ALL.iter().for_each(|kind| expect(&|| version.streams_open(*kind)));
     DecisionReason::ALL.iter().for_each(|reason| expect(&|| version.decisions(*reason)));
@@ -40,8 +41,9 @@ fn slots_do_not_overlap() {
     UpstreamError::ALL.iter().for_each(|kind| expect(&|| version.upstream_errors(*kind)));
     CutKind::ALL.iter().for_each(|kind| expect(&|| version.cuts(*kind)));
     DrillFault::ALL.iter().for_each(|fault| expect(&|| version.drill_faults(*fault)));
+    expect(&|| version.grpc_failures());
     expect(&|| version.in_flight());
-    assert_eq!(all, vec![1; 24]);
+    assert_eq!(all, vec![1; 25]);
     assert_eq!(version.requests_total(), 0);
     assert_eq!((version.durations().1, version.upstream_durations()), (0, (vec![0; 20], 0)));
 }

@@ -75,7 +75,7 @@ fn both_without_endpoints_freezes() {
 fn the_trip_wire_with_a_dead_stable_version_freezes_at_nothing_and_begins_anew() {
     let mut rig = Rig::started(plan());
     rig.seen.stable_usable = 0;
-    rig.event(Event::Tripped { why: "10 errors in a row".into() });
+    rig.event(Event::Tripped { why: "10 errors in a row".into(), stable_fails_too: false });
     frozen(&rig, Weight::ZERO);
     assert_eq!(rig.published(), [Weight::ZERO]);
     rig.seen.stable_usable = 1;
@@ -83,6 +83,14 @@ fn the_trip_wire_with_a_dead_stable_version_freezes_at_nothing_and_begins_anew()
     assert_eq!((rig.phase(), rig.weight()), (Phase::Waiting, Weight::ZERO));
     rig.wait(0);
     assert_eq!(rig.weight(), percent(10));
+}
+
+#[test]
+fn the_trip_wire_with_a_stable_version_that_fails_as_well_blames_nobody() {
+    let mut rig = Rig::started(plan());
+    rig.event(Event::Tripped { why: "10 errors in a row".into(), stable_fails_too: true });
+    frozen(&rig, Weight::ZERO);
+    assert!(rig.state.given_up.is_empty());
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn the_trip_wire_and_an_abort_go_back_at_once_even_where_the_plan_ramps() {
     for phase in PHASES {
         let mut rig = Rig::at(phase);
         rig.plan.rollback = Rollback::Ramp(Duration::from_secs(30));
-        rig.event(Event::Tripped { why: "10 errors in a row".into() });
+        rig.event(Event::Tripped { why: "10 errors in a row".into(), stable_fails_too: false });
         rig.went_back(Phase::RolledBack);
         let mut rig = Rig::at(phase);
         rig.plan.rollback = Rollback::Ramp(Duration::from_secs(30));
@@ -56,7 +56,7 @@ fn a_ramp_is_hurried_by_abort_the_trip_wire_and_another_plan() {
     rig.say(Verb::Abort).unwrap();
     rig.went_back(Phase::RolledBack);
     let mut rig = Rig::at(Phase::RollingBack);
-    rig.event(Event::Tripped { why: "20 errors within 1s".into() });
+    rig.event(Event::Tripped { why: "20 errors within 1s".into(), stable_fails_too: false });
     rig.went_back(Phase::RolledBack);
     let mut rig = Rig::at(Phase::RollingBack);
     rig.plan.rollback = Rollback::Immediate;
@@ -123,7 +123,7 @@ fn the_trip_wire_without_weight_means_nothing() {
     for phase in [Phase::Idle, Phase::Succeeded, Phase::RolledBack, Phase::Aborted] {
         let mut rig = Rig::at(phase);
         let state = rig.state.clone();
-        rig.event(Event::Tripped { why: "late".into() });
+        rig.event(Event::Tripped { why: "late".into(), stable_fails_too: false });
         rig.event(Event::Sustained { sentence: "late".into() });
         assert_eq!((&rig.state, rig.effects.len()), (&state, 0));
     }

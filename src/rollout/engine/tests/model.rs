@@ -184,7 +184,7 @@ impl Observer {
                 let Some(call) = self.state.calls.get(at) else { return };
                 Event::HookAnswered { id: call.id, accepted, text: "said so".into() }
             }
-            Do::Tripped => Event::Tripped { why: "10 errors in a row".into() },
+            Do::Tripped => Event::Tripped { why: "10 errors in a row".into(), stable_fails_too: false },
             Do::Sustained => Event::Sustained { sentence: "errors above 1 % for 2m".into() },
             Do::Plan(plan) => {
                 self.plan = plan;
@@ -370,7 +370,7 @@ fn every_event_in_every_phase_with_every_health_is_total() {
         Event::Release(target(3, 0)),
         Event::Tick,
         Event::HookAnswered { id: 1, accepted: true, text: String::new() },
-        Event::Tripped { why: "bad".into() },
+        Event::Tripped { why: "bad".into(), stable_fails_too: false },
         Event::Sustained { sentence: "bad".into() },
         Event::PlanChanged,
         Event::Restored,

@@ -25,7 +25,7 @@ fn a_third_version_supersedes_and_the_way_back_is_to_stable() {
         assert_eq!(rig.effects[0], Effect::SetWeight { stable, canary, weight: Weight::ZERO });
         assert_eq!((rig.phase(), rig.weight(), rig.state.taken), (Phase::Waiting, Weight::ZERO, 0));
         rig.pass(1);
-        rig.event(Event::Tripped { why: "bad".into() });
+        rig.event(Event::Tripped { why: "bad".into(), stable_fails_too: false });
         rig.went_back(Phase::RolledBack);
     }
 }

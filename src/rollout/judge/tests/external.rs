@@ -1,8 +1,9 @@
 //! Checks on what others measured.
 
 use super::*;
+use crate::rollout::reading::Reading;
 
-fn found(external: Option<&External>, min_requests: Option<u64>) -> Verdict {
+fn found(external: Option<&Reading>, min_requests: Option<u64>) -> Verdict {
     let measure = Measure::External { provider: provider(), min: Some(0.97), max: Some(2.0) };
     let check = Check { min_requests, ..check("orders", measure) };
     let few = pair(sample(20, 0, 0), sample(0, 0, 0));
@@ -12,49 +13,49 @@ fn found(external: Option<&External>, min_requests: Option<u64>) -> Verdict {
 
 #[test]
 fn each_answer_has_its_outcome_and_its_words() {
-    let failed = || External::Failed("connection\nrefused".to_owned());
+    let failed = || Reading::Failed("connection\nrefused".to_owned());
     let table = [
-        (Some(External::Value(0.98)), Outcome::Pass, "0.98, at least 0.97 and at most 2: ok"),
-        (Some(External::Value(0.97)), Outcome::Pass, "0.97, at least 0.97 and at most 2: ok"),
-        (Some(External::Value(0.95)), Outcome::Fail, "0.95, at least 0.97 and at most 2: too low"),
-        (Some(External::Value(2.5)), Outcome::Fail, "2.5, at least 0.97 and at most 2: too high"),
-        (Some(External::Value(f64::NAN)), Outcome::NoData, "the result is not a number, probably for want of traffic"),
+        (Some(Reading::Value(0.98)), Outcome::Pass, "0.98, at least 0.97 and at most 2: ok"),
+        (Some(Reading::Value(0.97)), Outcome::Pass, "0.97, at least 0.97 and at most 2: ok"),
+        (Some(Reading::Value(0.95)), Outcome::Fail, "0.95, at least 0.97 and at most 2: too low"),
+        (Some(Reading::Value(2.5)), Outcome::Fail, "2.5, at least 0.97 and at most 2: too high"),
+        (Some(Reading::Value(f64::NAN)), Outcome::NoData, "the result is not a number, probably for want of traffic"),
         (
-            Some(External::Value(f64::INFINITY)),
+            Some(Reading::Value(f64::INFINITY)),
             Outcome::Error,
             "inf is no number to compare, at least 0.97 and at most 2",
         ),
-        (Some(External::Verdict(true, String::new())), Outcome::Pass, "ok"),
-        (Some(External::Verdict(false, "carts\nleft".to_owned())), Outcome::Fail, "refused: carts left"),
-        (Some(External::Empty), Outcome::NoData, "the query has no result, probably for want of traffic"),
-        (Some(External::NaN), Outcome::NoData, "the result is not a number, probably for want of traffic"),
+        (Some(Reading::Verdict { pass: true, text: String::new() }), Outcome::Pass, "ok"),
+        (Some(Reading::Verdict { pass: false, text: "carts\nleft".to_owned() }), Outcome::Fail, "refused: carts left"),
+        (Some(Reading::Empty), Outcome::NoData, "the query has no result, probably for want of traffic"),
+        (Some(Reading::NotANumber), Outcome::NoData, "the result is not a number, probably for want of traffic"),
         (
-            Some(External::Many),
+            Some(Reading::Many(2)),
             Outcome::Error,
             "the query has more than one series: aggregate it to one, with sum() say",
         ),
-        (Some(External::Timeout), Outcome::Error, "no answer in time"),
+        (Some(Reading::Timeout), Outcome::Error, "no answer in time"),
         (Some(failed()), Outcome::Error, "no answer: connection refused"),
         (None, Outcome::NoData, "no answer yet"),
     ];
     for (external, outcome, words) in table {
         let verdict = found(external.as_ref(), None);
         assert_eq!((verdict.outcome, &*verdict.sentence), (outcome, &*format!("orders (prometheus): {words}")));
-        let measured = matches!(external, Some(External::Value(value)) if value.is_finite());
+        let measured = matches!(external, Some(Reading::Value(value)) if value.is_finite());
         assert_eq!(verdict.value.is_some(), measured, "{external:?}");
     }
 }
 
 #[test]
 fn the_limit_is_the_one_that_was_broken() {
-    assert_eq!(found(Some(&External::Value(0.5)), None).limit, Some(0.97));
-    assert_eq!(found(Some(&External::Value(5.0)), None).limit, Some(2.0));
+    assert_eq!(found(Some(&Reading::Value(0.5)), None).limit, Some(0.97));
+    assert_eq!(found(Some(&Reading::Value(5.0)), None).limit, Some(2.0));
 }
 
 #[test]
 fn a_minimum_of_requests_counts_if_the_check_itself_states_one() {
-    let verdict = found(Some(&External::Value(0.5)), Some(100));
+    let verdict = found(Some(&Reading::Value(0.5)), Some(100));
     assert_eq!(verdict.outcome, Outcome::NoData);
     assert_eq!(verdict.sentence, "orders (prometheus): canary 20 requests: 80 more requests needed");
-    assert_eq!(found(Some(&External::Value(0.5)), Some(20)).outcome, Outcome::Fail);
+    assert_eq!(found(Some(&Reading::Value(0.5)), Some(20)).outcome, Outcome::Fail);
 }

@@ -118,9 +118,9 @@ fn latency_is_judged_by_counts_and_told_by_the_quantile() {
     );
     let both = judge(latency(ms(100)), &example());
     assert!(both.stable_fails_too);
-    let unknown = judge(latency(ms(250)), &example());
-    assert_eq!((unknown.outcome, unknown.value), (Outcome::Error, None));
-    assert!(unknown.sentence.contains("longer than 250 ms"), "{}", unknown.sentence);
+    let newer = judge(latency(ms(250)), &example());
+    assert_eq!((newer.outcome, newer.limit), (Outcome::Fail, Some(0.25)));
+    assert!(newer.sentence.contains("slower than 250 ms (estimated"), "{}", newer.sentence);
     let few = judge(latency(ms(500)), &pair(sample(20, 0, 20), sample(16_410, 0, 0)));
     assert_eq!(few.outcome, Outcome::NoData);
     assert!(few.sentence.ends_with(": 80 more requests needed"), "{}", few.sentence);
