@@ -48,7 +48,9 @@ impl Fuse {
         let out =
             |version: &Share| Share { available: version.available && version.guard.is_none(), ..version.clone() };
         let mut rest: Vec<Share> = versions.iter().map(out).collect();
-        if !rest.iter().any(|version| version.available && version.weight > Weight::ZERO) {
+        // What a guarded version had goes on to somebody; what nobody had, nobody gets.
+        let had = versions.iter().any(|version| version.guard.is_some() && version.weight > Weight::ZERO);
+        if had && !rest.iter().any(|version| version.available && version.weight > Weight::ZERO) {
             for version in &mut rest {
                 version.weight = if version.name == guard.stable { Weight::FULL } else { Weight::ZERO };
             }
