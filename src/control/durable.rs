@@ -1,10 +1,12 @@
 //! What operators put over the file, kept across restarts: shifts of weights and states.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::rollouts::Shelf;
 use super::{By, Shift};
 use crate::model::{EndpointState, Name, Split, Weight};
 use crate::snapshot::compile::States;
@@ -67,7 +69,7 @@ impl Durable {
             reason: shift.by.reason.clone(),
             at,
         };
-        self.put(&format!("{SHIFT}{service}"), &stored)
+        self.keep(&format!("{SHIFT}{service}"), &stored)
     }
 
     pub(super) fn forget_shift(&self, service: &Name) -> Result<(), String> {
@@ -85,26 +87,43 @@ impl Durable {
             endpoint: endpoint.as_deref().map(str::to_owned),
             state,
         };
-        self.put(&state_key(service, version, endpoint.as_ref()), &stored)
+        self.keep(&state_key(service, version, endpoint.as_ref()), &stored)
     }
 
     pub(super) fn forget_state(&self, (service, version, endpoint): &(Name, Name, Option<Name>)) -> Result<(), String> {
         self.delete(&state_key(service, version, endpoint.as_ref()))
     }
 
-    fn put(&self, key: &str, value: &impl Serialize) -> Result<(), String> {
-        let bytes = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+    fn keep(&self, key: &str, value: &impl Serialize) -> Result<(), String> {
+        self.put(key, &serde_json::to_vec(value).map_err(|error| error.to_string())?)
+    }
+}
+
+impl Shelf for Durable {
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), String> {
         match self {
-            Self::Kept(store) => store.put(key, &bytes).map(drop).map_err(|error| error.to_string()),
+            Self::Kept(store) => store.put(key, value).map(drop).map_err(|error| error.to_string()),
             Self::Missing(why) => Err(why.clone()),
         }
     }
 
     fn delete(&self, key: &str) -> Result<(), String> {
         match self {
-            Self::Kept(store) => store.delete(key).map(drop).map_err(|error| error.to_string()),
+            // A fact that is not there needs no write.
+            Self::Kept(store) if store.get(key).is_some() => {
+                store.delete(key).map(drop).map_err(|error| error.to_string())
+            }
             // What was never kept needs no forgetting.
-            Self::Missing(_) => Ok(()),
+            Self::Kept(_) | Self::Missing(_) => Ok(()),
+        }
+    }
+
+    fn list(&self, prefix: &str) -> Vec<(String, Arc<[u8]>)> {
+        match self {
+            Self::Kept(store) => {
+                store.list(prefix).into_iter().map(|(key, fact)| (key.to_string(), fact.value)).collect()
+            }
+            Self::Missing(_) => Vec::new(),
         }
     }
 }

@@ -16,6 +16,8 @@ mod facts;
 mod files;
 mod owner;
 mod resolve;
+pub mod rollouts;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +25,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use self::owner::{Owner, Parts};
+pub use self::owner::{DrillOrder, Owner, Parts};
+use self::rollouts::{RolloutStatus, Stamped, Word};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +34,7 @@ use tokio::time::Instant;
 
 use crate::config::{Diagnostic, Diagnostics};
 use crate::model::{EndpointState, Name, NotASplit, Split, Weight};
+use crate::rollout::engine::Refused;
 use crate::snapshot::DrainTimes;
 use crate::snapshot::live::EndpointLive;
 use crate::telemetry::VersionSeries;
@@ -50,6 +54,9 @@ enum Proposal {
     SetWeights { service: String, weights: Vec<(String, Weight)>, by: By, answer: oneshot::Sender<Outcome> },
     ResetWeights { service: String, by: By, answer: oneshot::Sender<Outcome> },
     SetState { target: Target, state: EndpointState, by: By, answer: oneshot::Sender<Outcome> },
+    Say { service: String, word: Word, by: By, answer: oneshot::Sender<Outcome> },
+    Drill { order: DrillOrder, by: By, answer: oneshot::Sender<Outcome> },
+    History { service: String, limit: usize, answer: oneshot::Sender<Result<Vec<Arc<Stamped>>, Rejection>> },
 }
 
 /// What became of a proposal.
@@ -97,6 +104,17 @@ pub enum Rejection {
         /// The nearest name that exists.
         nearest: Option<String>,
     },
+    /// A person's word that makes no sense in the phase of the rollout.
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    /// The service has no rollout.
+    #[error("service `{0}` has no rollout: give it `rollout:` and `release:` in the configuration file")]
+    NoRollout(String),
+    /// The service's weights are moved by its rollout.
+    #[error(
+        "the weights of service `{0}` are its rollout's: `weir rollout promote`, `pause`, `abort` or `undo` move them"
+    )]
+    RolledOut(String),
     /// The weights are not a split.
     #[error("{0}")]
     Split(#[from] NotASplit),
@@ -130,6 +148,10 @@ pub struct Board {
     pub shifts: BTreeMap<Name, Shift>,
     /// Endpoints that drain.
     pub departures: Vec<Departure>,
+    /// Where rollouts are, by service.
+    pub rollouts: BTreeMap<Name, Arc<RolloutStatus>>,
+    /// Since when the uses of versions are known, by `SERVICE/VERSION`.
+    pub uses_since: BTreeMap<String, SystemTime>,
 }
 
 /// Weights over the file's split.
@@ -238,7 +260,40 @@ impl Control {
         self.propose(|answer| Proposal::SetState { target, state, by, answer }).await
     }
 
-    async fn propose(&self, proposal: impl FnOnce(oneshot::Sender<Outcome>) -> Proposal) -> Outcome {
+    /// Says a word about a service's rollout.
+    ///
+    /// # Errors
+    /// [`Rejection::Unknown`], [`Rejection::NoRollout`], [`Rejection::Refused`], [`Rejection::Busy`].
+    pub async fn say(&self, service: String, word: Word, by: By) -> Outcome {
+        self.propose(|answer| Proposal::Say { service, word, by, answer }).await
+    }
+
+    /// Puts faults into a version's responses for a time, or ends that.
+    ///
+    /// # Errors
+    /// [`Rejection::Unknown`], [`Rejection::Busy`].
+    pub async fn drill(&self, order: DrillOrder, by: By) -> Outcome {
+        self.propose(|answer| Proposal::Drill { order, by, answer }).await
+    }
+
+    /// The newest `limit` decisions of a service's rollout, oldest first.
+    ///
+    /// # Errors
+    /// [`Rejection::Unknown`], [`Rejection::NoRollout`], [`Rejection::Busy`].
+    pub async fn history(&self, service: String, limit: usize) -> Result<Vec<Arc<Stamped>>, Rejection> {
+        self.propose(|answer| Proposal::History { service, limit, answer }).await
+    }
+
+    /// When a version was in use last can be told since this moment.
+    #[must_use]
+    pub fn uses_since(&self, service: &Name, version: &Name) -> Option<SystemTime> {
+        self.board().uses_since.get(&uses::key(service, version)).copied()
+    }
+
+    async fn propose<T>(
+        &self,
+        proposal: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Proposal,
+    ) -> Result<T, Rejection> {
         let (answer, outcome) = oneshot::channel();
         self.proposals.try_send(proposal(answer)).map_err(|_| Rejection::Busy)?;
         outcome.await.unwrap_or(Err(Rejection::Busy))

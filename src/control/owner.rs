@@ -1,10 +1,15 @@
 //! The task that owns what requests read: one proposal at a time, whole or not at all.
 
+mod operators;
+mod rollouts;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+pub use self::rollouts::DrillOrder;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
@@ -12,17 +17,18 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::departures::Departures;
 use super::durable::Durable;
-use super::{
-    Ack, Board, By, Control, Outcome, Proposal, QUEUE, Rejection, Shift, Target, changes, facts, files, resolve,
-};
+use super::rollouts::Rollouts;
+use super::rollouts::outside::Outside;
+use super::uses::Uses;
+use super::{Ack, Board, By, Control, Outcome, Proposal, QUEUE, Rejection, Shift, changes, facts, files, resolve};
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Environment};
 use crate::drain::Bell;
-use crate::model::{EndpointState, Name, Split, Weight};
+use crate::model::{Name, Split};
 use crate::snapshot::compile::{Compiler, Inputs, States};
 use crate::snapshot::{Current, Publisher, Snapshot};
 use crate::store::Store;
-use crate::telemetry::Recorder;
+use crate::telemetry::{Facts, Recorder};
 
 /// What the owner is built from.
 pub struct Parts {
@@ -53,11 +59,20 @@ pub struct Owner {
     publisher: Publisher,
     current: Current,
     departures: Departures,
+    rollouts: Rollouts,
+    /// None until [`Owner::run`]: it needs the runtime of that.
+    outside: Option<Outside>,
+    uses: Uses,
+    /// The moment that rollouts count time from.
+    born: std::time::Instant,
     recorder: Arc<Recorder>,
     board: Arc<ArcSwap<Board>>,
     errors: Option<String>,
     proposals: mpsc::Receiver<Proposal>,
 }
+
+/// The addresses behind DNS names, by `name:port`.
+type Resolved = HashMap<String, Vec<SocketAddr>>;
 
 /// What a reload was asked for by.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,18 +108,23 @@ impl Owner {
             tracing::info!("{ended}");
         }
         forget_outdated(&durable, (&kept.0, &kept.1), (&shifts, &states));
+        let resolved = resolve::all(&config, &HashMap::new()).await;
+        let born = std::time::Instant::now();
+        let rollouts = Rollouts::restore(&rollouts::view((&config, &states, &resolved), (&recorder, &durable), born));
         let inputs = Inputs {
-            shifts: splits(&shifts),
+            shifts: rollouts::splits(&shifts, &rollouts),
             states: states.clone(),
             certificates: loaded.certificates,
             upstream_tls: loaded.upstream_tls,
-            resolved: resolve::all(&config, &HashMap::new()).await,
+            resolved,
+            guards: rollouts.guards(),
             ..Inputs::default()
         };
         let mut compiler = Compiler::new(Arc::clone(&recorder));
         let first = compiler.compile(&config, &inputs, None)?;
         let mut departures = Departures::new(bell);
         departures.published(None, &first, Instant::now());
+        let uses = Uses::read(&first, &durable, std::time::Instant::now());
         let (publisher, current) = Publisher::new(first);
         let board = Arc::new(ArcSwap::from_pointee(Board::default()));
         let (sender, proposals) = mpsc::channel(QUEUE);
@@ -121,6 +141,10 @@ impl Owner {
             publisher,
             current: current.clone(),
             departures,
+            rollouts,
+            outside: None,
+            uses,
+            born,
             recorder,
             board,
             errors: None,
@@ -141,6 +165,8 @@ impl Owner {
                 (None, mpsc::channel(1).1)
             }
         };
+        let mut news = self.open_outside();
+        let (told, moved) = (self.rollouts.told(), self.outside.as_ref().map(Outside::moved).unwrap_or_default());
         // What changed between the first reading and the watch is not missed.
         drop(self.reload(Trigger::Change).await);
         let mut tick = interval(TICK);
@@ -157,7 +183,10 @@ impl Owner {
                     None => return,
                 },
                 Some(_) = changed.recv() => drop(self.reload(Trigger::Change).await),
-                _ = second.tick() => self.recorder.tick(Instant::now().into_std()),
+                () = told.notified() => self.tripped(),
+                Some(news) = news.recv() => self.heard(news),
+                () = moved.notified() => self.keep_pending(),
+                _ = second.tick() => self.second(),
                 _ = tick.tick(), if self.departures.is_busy() => {
                     if self.departures.tick(Instant::now()) {
                         self.tell();
@@ -181,6 +210,9 @@ impl Owner {
             }
             Proposal::ResetWeights { service, by, answer } => drop(answer.send(self.reset_weights(&service, &by))),
             Proposal::SetState { target, state, by, answer } => drop(answer.send(self.set_state(&target, state, &by))),
+            Proposal::Say { service, word, by, answer } => drop(answer.send(self.say(&service, &word, by))),
+            Proposal::Drill { order, by, answer } => drop(answer.send(self.drill(&order, &by))),
+            Proposal::History { service, limit, answer } => drop(answer.send(self.history(&service, limit))),
         }
     }
 
@@ -223,14 +255,23 @@ impl Owner {
         let resolved = resolve::all(&config, &self.inputs.resolved).await;
         let (mut shifts, mut states) = (self.shifts.clone(), self.states.clone());
         let ended = drop_outdated(&config, &mut shifts, &mut states);
+        let mut rollouts = self.rollouts.clone();
+        let decided = rollouts.take_in(
+            &self.config,
+            &rollouts::view((&config, &states, &resolved), (&self.recorder, &self.durable), self.born),
+        );
+        let mut drills = self.inputs.drills.clone();
+        drills.retain(|(service, version), _| {
+            config.services.get(service).is_some_and(|file| file.versions.get(version).is_some())
+        });
         let inputs = Inputs {
-            shifts: splits(&shifts),
+            shifts: rollouts::splits(&shifts, &rollouts),
             states: states.clone(),
             certificates: loaded.certificates,
             upstream_tls: loaded.upstream_tls,
             resolved,
-            guards: self.inputs.guards.clone(),
-            drills: self.inputs.drills.clone(),
+            guards: rollouts.guards(),
+            drills,
         };
         let mut changes = changes::between(&self.config, &config);
         changes.extend(changes::certificates(&self.inputs.certificates, &inputs.certificates));
@@ -241,106 +282,48 @@ impl Owner {
             changes.push("certificates towards endpoints".to_owned());
         }
         changes.extend(ended);
+        changes.extend(decided);
         if changes.is_empty() && config.hash() == self.config.hash() {
             return Ok(Ack { revision: before.revision, changes, warnings: loaded.kept });
         }
         let next = self.compiler.compile(&config, &inputs, Some(&before)).map_err(Rejection::Unusable)?;
+        let seen = rollouts::view((&config, &states, &inputs.resolved), (&self.recorder, &self.durable), self.born);
+        if let Err(why) = rollouts.save(&seen) {
+            if rollouts.raises(&self.rollouts) {
+                self.rollouts.write_anew();
+                return Err(Rejection::Store(why));
+            }
+            rollouts.set_unwritable(why);
+        }
+        rollouts.forget_others(&seen);
         forget_outdated(&self.durable, (&self.shifts, &self.states), (&shifts, &states));
         (self.config, self.shifts, self.states, self.inputs) = (config, shifts, states, inputs);
+        self.rollouts = rollouts;
         let revision = self.publish(next);
+        if let Some(outside) = &mut self.outside {
+            outside.take_in(&self.config);
+        }
+        self.send_out();
         Ok(Ack { revision, changes, warnings: loaded.kept })
     }
 
-    fn set_weights(&mut self, service: &str, weights: &[(String, Weight)], by: By) -> Outcome {
-        let (name, file) = self.find_service(service)?;
-        let base = file.split.clone();
-        for (version, _) in weights {
-            known("version", version, file.versions.names())?;
-        }
-        let all = file.versions.names().map(|version| {
-            let named = weights.iter().find(|(given, _)| given == &**version);
-            (version.clone(), named.map_or(Weight::ZERO, |(_, weight)| *weight))
-        });
-        let split = Split::new(all.collect())?;
-        let shift = Shift { split, base, by, at: SystemTime::now() };
-        self.durable.keep_shift(&name, &shift).map_err(Rejection::Store)?;
-        let line = format!("{name}: {} by {}{}", describe(&shift.split), shift.by.author, reason(&shift.by));
-        self.shifts.insert(name, shift);
-        self.recompile(line)
-    }
-
-    fn reset_weights(&mut self, service: &str, by: &By) -> Outcome {
-        let (name, file) = self.find_service(service)?;
-        let base = describe(&file.split);
-        if !self.shifts.contains_key(&name) {
-            return Ok(Ack { revision: self.current.peek().revision, changes: Vec::new(), warnings: Vec::new() });
-        }
-        self.durable.forget_shift(&name).map_err(Rejection::Store)?;
-        self.shifts.remove(&name);
-        self.recompile(format!("{name}: back to the file's {base} by {}{}", by.author, reason(by)))
-    }
-
-    fn set_state(&mut self, target: &Target, state: EndpointState, by: &By) -> Outcome {
-        let (service, file) = self.find_service(&target.service)?;
-        let versions: Vec<Name> = match &target.version {
-            Some(version) => vec![known("version", version, file.versions.names())?],
-            None => file.versions.names().cloned().collect(),
-        };
-        let mut wanted = Vec::new();
-        for version in versions {
-            let Some(spec) = file.versions.get(&version) else { continue };
-            let (endpoint, own) = match &target.endpoint {
-                None => (None, spec.state),
-                Some(found) => {
-                    let names: Vec<Name> = spec.endpoints.iter().map(|e| e.address.to_string().into()).collect();
-                    let name = known("endpoint", found, names.iter())?;
-                    let at = names.iter().position(|known| *known == name);
-                    let own = at.and_then(|at| spec.endpoints.get(at)).map_or(EndpointState::Ready, |e| e.state);
-                    (Some(name), own)
-                }
-            };
-            wanted.push(((service.clone(), version, endpoint), own));
-        }
-        let mut states = self.states.clone();
-        for (key, own) in wanted {
-            let kept = if state == own {
-                states.remove(&key);
-                self.durable.forget_state(&key)
-            } else {
-                states.insert(key.clone(), state);
-                self.durable.keep_state(&key, state)
-            };
-            if let Err(error) = kept {
-                // Nothing of it is in effect, so nothing of it may come back with a restart.
-                self.restore_states(&states);
-                return Err(Rejection::Store(error));
-            }
-        }
-        self.states = states;
-        self.recompile(format!("{target}: {state} by {}{}", by.author, reason(by)))
-    }
-
-    /// Makes durable again what is in effect where `tried` differs from it, as far as the disk lets it.
-    fn restore_states(&self, tried: &States) {
-        for key in self.states.keys().chain(tried.keys()).filter(|key| self.states.get(*key) != tried.get(*key)) {
-            let restored = match self.states.get(key) {
-                Some(state) => self.durable.keep_state(key, *state),
-                None => self.durable.forget_state(key),
-            };
-            if let Err(error) = restored {
-                tracing::error!(%error, "a state that was refused may come into effect with a restart");
-            }
-        }
-    }
-
     fn recompile(&mut self, line: String) -> Outcome {
-        self.inputs.shifts = splits(&self.shifts);
+        self.inputs.shifts = rollouts::splits(&self.shifts, &self.rollouts);
         self.inputs.states = self.states.clone();
         let before = self.current.load();
         let next = self.compiler.compile(&self.config, &self.inputs, Some(&before)).map_err(Rejection::Unusable)?;
         let revision = self.publish(next);
         tracing::info!(revision, "{line}");
         Ok(Ack { revision, changes: vec![line], warnings: Vec::new() })
+    }
+
+    /// Publishes the inputs over the file that is in effect: it was compiled before, so that it can be again.
+    fn publish_inputs(&mut self) {
+        let before = self.current.load();
+        match self.compiler.compile(&self.config, &self.inputs, Some(&before)) {
+            Ok(next) => drop(self.publish(next)),
+            Err(lines) => tracing::error!("what is in effect stays as it is: {}", lines.join("; ")),
+        }
     }
 
     async fn resolve_again(&mut self) {
@@ -365,12 +348,14 @@ impl Owner {
 
     /// Lets people and metrics see how it is now.
     fn tell(&self) {
-        self.recorder.publish(facts::of(&self.current.peek()));
+        self.recorder.publish(Facts { rollouts: self.rollouts.facts(), ..facts::of(&self.current.peek()) });
         self.board.store(Arc::new(Board {
             path: self.path.clone(),
             errors: self.errors.clone(),
-            shifts: self.shifts.clone(),
+            shifts: self.shown_shifts(),
             departures: self.departures.list().to_vec(),
+            rollouts: self.rollouts.statuses(self.born.elapsed()),
+            uses_since: self.uses.since(),
         }));
     }
 
@@ -400,9 +385,15 @@ fn known<'a>(what: &'static str, found: &str, names: impl Iterator<Item = &'a Na
 fn drop_outdated(config: &Config, shifts: &mut BTreeMap<Name, Shift>, states: &mut States) -> Vec<String> {
     let mut ended = Vec::new();
     shifts.retain(|service, shift| {
-        let kept = config.services.get(service).is_some_and(|file| file.split == shift.base);
+        let file = config.services.get(service);
+        let kept = file.is_some_and(|file| file.split == shift.base && file.rollout.is_none());
         if !kept {
-            ended.push(format!("{service}: the shift ended, because the file's split changed"));
+            let why = if file.is_some_and(|file| file.rollout.is_some()) {
+                "it is rolled out"
+            } else {
+                "the file's split changed"
+            };
+            ended.push(format!("{service}: the shift ended, because {why}"));
         }
         kept
     });
@@ -434,10 +425,6 @@ fn forget_outdated(
             tracing::warn!(service = %key.0, version = %key.1, %error, "a state of what is gone could not be forgotten");
         }
     }
-}
-
-fn splits(shifts: &BTreeMap<Name, Shift>) -> BTreeMap<Name, Split> {
-    shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect()
 }
 
 fn describe(split: &Split) -> String {

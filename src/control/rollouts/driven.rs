@@ -21,10 +21,11 @@ use super::ring::Ring;
 use super::view::{self, View};
 use crate::config;
 use crate::model::{Name, Split, Weight};
-use crate::rollout::engine::{Effect, Entry, Event, Observation, Phase, Refused, State, Target, What};
+use crate::rollout::engine::{By, Effect, Entry, Event, Observation, Phase, Refused, State, Target, What};
+use crate::rollout::judge;
 use crate::rollout::judge::sustained::ErrorWatch;
-use crate::rollout::judge::{self, External};
 use crate::rollout::plan::{Condition, Measure, Plan, Provider};
+use crate::rollout::reading::Reading;
 use crate::rollout::trip::Trip;
 use crate::rollout::verdict::{Outcome, Verdict};
 use crate::snapshot::live::TripWire;
@@ -69,7 +70,7 @@ pub(super) struct Driven {
     pub(super) wire: Option<Arc<TripWire>>,
     ring: Option<Arc<Ring>>,
     watches: Vec<ErrorWatch>,
-    readings: BTreeMap<Name, External>,
+    readings: BTreeMap<Name, Reading>,
     /// The questions for the next look were asked.
     asked: bool,
     next_look: Duration,
@@ -82,6 +83,17 @@ struct Turned {
     state: State,
     effects: Vec<Effect>,
     entries: Vec<Entry>,
+}
+
+/// What a trip looks back on, to see whether stable fails as well.
+const JUST_NOW: Duration = Duration::from_secs(2);
+
+/// What of some events matters for what a rollout is equipped with.
+struct Happened {
+    began: bool,
+    restored: bool,
+    replanned: bool,
+    weight_before: Weight,
 }
 
 /// A look or a tick may come this early: timers are not exact.
@@ -106,6 +118,43 @@ impl Driven {
         }
     }
 
+    /// What was kept of it could not be read. Nothing begins by itself: whether the version that the file names failed
+    /// before is not known any more.
+    pub(super) fn damaged(&mut self, why: &str, file: &config::Service, at_ms: u64) {
+        self.look_at_versions(file);
+        let stable = self.record.state.stable.clone().filter(|stable| file.versions.get(&stable.version).is_some());
+        let stable = stable.or_else(|| view::wanted(file).map(|version| self.target(version)));
+        let name = stable.as_ref().map_or("no version", |stable| &stable.version).to_owned();
+        let sentence =
+            format!("what was kept of the rollout cannot be used and is set aside ({why}): {name} has all traffic");
+        tracing::error!(service = %self.service, "{sentence}");
+        let mut state = State { stable: stable.clone(), reason: sentence.clone(), ..State::default() };
+        state.declared = view::wanted(file).map(|version| self.target(version));
+        let entry = Entry {
+            by: By::Restart,
+            what: What::Restored,
+            why: sentence,
+            from: Phase::Idle,
+            to: Phase::Idle,
+            weight_before: Weight::ZERO,
+            weight_after: Weight::ZERO,
+            stable,
+            canary: None,
+            taken: 0,
+            evidence: Vec::new(),
+        };
+        self.record.state = state;
+        self.record.story.add(entry, at_ms);
+        self.dirty = true;
+    }
+
+    /// What was served before the service had a rollout, where the file still has it.
+    pub(super) fn served(&mut self, before: &config::Service, file: &config::Service) -> Option<Event> {
+        let version = view::wanted(before).filter(|version| file.versions.get(version).is_some())?;
+        self.look_at_versions(file);
+        Some(Event::Release(self.target(version)))
+    }
+
     pub(super) const fn state(&self) -> &State {
         &self.record.state
     }
@@ -127,10 +176,8 @@ impl Driven {
         let mut events = Vec::new();
         let state = &self.record.state;
         let named = [&state.stable, &state.canary, &state.previous].into_iter().flatten();
-        let gone: Vec<Name> = named
-            .map(|target| target.version.clone())
-            .filter(|version| file.versions.get(version).is_none())
-            .collect();
+        let gone: Vec<Name> =
+            named.map(|target| target.version.clone()).filter(|version| file.versions.get(version).is_none()).collect();
         if !gone.is_empty() {
             events.push(Event::VersionsGone(gone));
         }
@@ -195,7 +242,7 @@ impl Driven {
         self.record.state = turned.state;
         self.dirty |= !turned.entries.is_empty();
         let began = turned.entries.iter().any(|entry| entry.what == What::Started);
-        self.equip(began, restored, replanned, before.weight, view, told);
+        self.equip(&Happened { began, restored, replanned, weight_before: before.weight }, view, told);
         if self.split() != split {
             self.since_ms = view.at_ms;
         }
@@ -205,7 +252,12 @@ impl Driven {
                 let by = super::words::by(&entry.by).0;
                 *self.tallies.transitions.entry((entry.to.as_str(), by)).or_default() += 1;
             }
-            tracing::info!(service = %self.service, phase = %entry.to, "rollout: {}", entry.why);
+            // What only looked is in the history, and would fill the log.
+            if entry.what == What::Looked {
+                tracing::debug!(service = %self.service, phase = %entry.to, "rollout: {}", entry.why);
+            } else {
+                tracing::info!(service = %self.service, phase = %entry.to, "rollout: {}", entry.why);
+            }
             self.record.story.add(entry, view.at_ms);
         }
         Ok(errands)
@@ -242,15 +294,8 @@ impl Driven {
     }
 
     /// Gives a rollout that is under way what it needs, and takes it from one that is over.
-    fn equip(
-        &mut self,
-        began: bool,
-        restored: bool,
-        replanned: bool,
-        weight_before: Weight,
-        view: &View<'_>,
-        told: &Arc<Notify>,
-    ) {
+    fn equip(&mut self, happened: &Happened, view: &View<'_>, told: &Arc<Notify>) {
+        let Happened { began, restored, replanned, weight_before } = *happened;
         let roles = Roles::of(&self.record.state).filter(|_| self.record.state.phase.is_under_way());
         let Some(roles) = roles else {
             (self.ring, self.wire, self.asked) = (None, None, false);
@@ -259,10 +304,11 @@ impl Driven {
             return;
         };
         let from_nothing = weight_before == Weight::ZERO && self.record.state.weight > Weight::ZERO;
-        if began || replanned || from_nothing || self.wire.is_none() {
-            self.wire = trip(&self.plan).map(|trip| {
-                Arc::new(TripWire::new(trip, roles.stable.clone(), Arc::clone(told), Instant::now()))
-            });
+        // One that has tripped and was not taken note of yet is still to be: another plan does not undo it.
+        let unheard = self.wire.as_ref().is_some_and(|wire| wire.is_tripped()) && !began && !from_nothing;
+        if began || from_nothing || (replanned && !unheard) || self.wire.is_none() {
+            self.wire = trip(&self.plan)
+                .map(|trip| Arc::new(TripWire::new(trip, roles.stable.clone(), Arc::clone(told), Instant::now())));
         }
         if began || replanned || self.ring.is_none() {
             self.watches = self.plan.rollback_when.iter().filter_map(ErrorWatch::new).collect();
@@ -300,9 +346,8 @@ impl Driven {
             return None;
         }
         let pair = ring.window(self.plan.window, now);
-        let looks = self.watches.iter_mut().map(|watch| {
-            watch.look(&pair.canary, &pair.stable, self.plan.min_requests, now)
-        });
+        let looks =
+            self.watches.iter_mut().map(|watch| watch.look(&pair.canary, &pair.stable, self.plan.min_requests, now));
         // Where stable is as bad, the canary is not to blame; what to do about that the checks decide.
         let breached: Vec<String> =
             looks.filter(|look| look.breached && !look.stable_fails_too).map(|look| look.sentence).collect();
@@ -361,9 +406,9 @@ impl Driven {
     }
 
     /// A provider answered. An answer about other versions than today's says nothing.
-    pub(super) fn read(&mut self, check: &Name, roles: &Roles, external: External) {
+    pub(super) fn read(&mut self, check: &Name, roles: &Roles, reading: Reading) {
         if self.ring.is_some() && Roles::of(&self.record.state).as_ref() == Some(roles) {
-            self.readings.insert(check.clone(), external);
+            self.readings.insert(check.clone(), reading);
         }
     }
 
@@ -402,8 +447,8 @@ impl Driven {
         About { service, roles, plan, state, number, at_ms: view.at_ms }
     }
 
-    /// The trip wire's sentence, if it tripped and the canary still has weight.
-    pub(super) fn tripped(&self) -> Option<String> {
+    /// That the trip wire tripped, if it did and the canary still has weight.
+    pub(super) fn tripped(&self, now: Duration) -> Option<Event> {
         let tripped = self.wire.as_ref().is_some_and(|wire| wire.is_tripped());
         (tripped && self.record.state.weight > Weight::ZERO).then(|| {
             let words = self.plan.rollback_when.iter().filter_map(|condition| match condition {
@@ -412,8 +457,18 @@ impl Driven {
                 Condition::ErrorRate { .. } => None,
             });
             let canary = self.record.state.canary.as_ref().map_or("the canary", |target| &*target.version);
-            format!("trip wire: {canary} had {}", words.collect::<Vec<_>>().join(" or "))
+            let why = format!("trip wire: {canary} had {}", words.collect::<Vec<_>>().join(" or "));
+            Event::Tripped { why, stable_fails_too: self.stable_fails_too(now) }
         })
+    }
+
+    /// Whether the stable version's share of errors in the last seconds is at least half of the canary's: then what both
+    /// depend on is broken. A stable version without requests does not fail.
+    fn stable_fails_too(&self, now: Duration) -> bool {
+        let Some(ring) = &self.ring else { return false };
+        let pair = ring.window(JUST_NOW, now);
+        let (canary, stable) = (pair.canary.error_rate(), pair.stable.error_rate());
+        stable > 0.0 && stable * 2.0 >= canary
     }
 }
 

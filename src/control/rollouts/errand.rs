@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::driven::Roles;
 use crate::model::{Name, Weight};
-use crate::outbound::alert::{Alert, Figure, Severity, Transition};
+use crate::outbound::alert::{Alert, Figure, Severity};
+use crate::rollout::alerts::Transition;
 use crate::rollout::engine::{self, Phase, State};
 use crate::rollout::plan::{Hook, Plan, Provider, When};
 use crate::rollout::verdict::Verdict;
@@ -78,7 +79,7 @@ impl About<'_> {
     /// A check that could not be measured.
     pub(super) fn tell_provider(&self, verdict: &Verdict) -> Option<Errand> {
         let transition = Transition::ProviderError;
-        self.raise(transition, transition.severity(), verdict.sentence.clone(), vec![Figure::from(verdict)])
+        self.raise(transition, Severity::of(transition), verdict.sentence.clone(), vec![Figure::from(verdict)])
     }
 
     fn raise(

@@ -205,8 +205,9 @@ impl Record {
                 if let Err(error) = shelf.put(&format!("{PREFIX}{service}/damaged"), &bytes) {
                     tracing::warn!(%service, %error, "a rollout state that cannot be read could not be set aside");
                 }
-                record.state.stable = stable_in(&bytes);
-                record.state.declared = record.state.stable.clone();
+                // The history says it too: its last line is as old as the state.
+                let last = record.story.last(1).pop().and_then(|line| line.entry.stable.clone());
+                record.state.stable = stable_in(&bytes).or(last);
                 Some((record, Some(why)))
             }
         }

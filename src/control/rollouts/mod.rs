@@ -8,7 +8,7 @@
 //!
 //! The owner holds this, so a decision, its record and its snapshot are one step. The split of a service whose versions
 //! are rolled out is a function of the engine's state: stable has everything that the canary has not, whatever version
-//! the file names. So the publish that takes in a new `release` leaves the traffic where it is.
+//! the file names. So the publish that takes in a new `release` gives it no more than its first step.
 //!
 //! Where the disk refuses, what would give a canary more is decided anew with that known, and the engine holds or
 //! refuses; what takes weight away is done all the same, and written as soon as the disk takes it.
@@ -31,20 +31,20 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-pub use self::driven::Roles;
-pub(in crate::control) use self::driven::raised;
+pub(in crate::control) use self::driven::Roles;
 pub(in crate::control) use self::errand::{Ask, Call, Errand};
 pub(in crate::control) use self::keep::Shelf;
 pub use self::keep::Stamped;
 pub(in crate::control) use self::view::View;
 
-use self::driven::Driven;
+use self::driven::{Driven, raised};
 use self::keep::Record;
+use crate::config::Config;
 use crate::model::{Name, Split};
 use crate::outbound::alert::Pending;
 use crate::rollout::engine::{Event, Phase, Refused, State, Verb};
-use crate::rollout::judge::External;
 use crate::rollout::plan::Plan;
+use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Verdict;
 use crate::snapshot::live::TripWire;
 use crate::telemetry::RolloutFact;
@@ -95,13 +95,11 @@ impl Rollouts {
             let Some(plan) = &file.rollout else { continue };
             let kept = Record::read(service, view.shelf);
             let (record, damage) = kept.unwrap_or_default();
-            if let Some(why) = damage {
-                let stable = record.state.stable.as_ref().map(|stable| stable.version.clone());
-                let stable = stable.as_deref().unwrap_or("what the file names");
-                tracing::error!(%service, "the rollout's state is not used, it is set aside ({why}): {stable} has all traffic");
-            }
             let was = record.state.stable.is_some();
-            let driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
+            let mut driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
+            if let Some(why) = damage {
+                driven.damaged(&why, file, view.at_ms);
+            }
             rollouts.services.insert(service.clone(), driven);
             let events = if was { vec![Event::Restored] } else { Vec::new() };
             rollouts.file(service, events, view);
@@ -113,7 +111,9 @@ impl Rollouts {
 
     /// Takes in the file of `view`, in memory: nothing is written, so that the whole can be dropped again. Call
     /// [`Self::save`] before it takes effect. What ended is said in lines.
-    pub(in crate::control) fn take_in(&mut self, view: &View<'_>) -> Vec<String> {
+    ///
+    /// What a service served by the file `before` is stable where it gets a rollout with this one.
+    pub(in crate::control) fn take_in(&mut self, before: &Config, view: &View<'_>) -> Vec<String> {
         let mut lines = Vec::new();
         self.services.retain(|service, _| {
             let kept = view.config.services.get(service).is_some_and(|file| file.rollout.is_some());
@@ -124,15 +124,17 @@ impl Rollouts {
         });
         for (service, file) in view.config.services.iter() {
             let Some(plan) = &file.rollout else { continue };
+            let mut events = Vec::new();
             if !self.services.contains_key(service) {
                 let record = Record::default();
-                let driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
+                let mut driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
+                events.extend(before.services.get(service).and_then(|served| driven.served(served, file)));
                 self.services.insert(service.clone(), driven);
             }
-            let before = self.services.get(service).map(|driven| driven.record.story.next());
-            self.file(service, Vec::new(), view);
+            let told = self.services.get(service).map(|driven| driven.record.story.next());
+            self.file(service, events, view);
             let Some(driven) = self.services.get(service) else { continue };
-            if before != Some(driven.record.story.next()) {
+            if told != Some(driven.record.story.next()) {
                 lines.push(format!("{service}: {}", driven.state().reason));
             }
         }
@@ -183,6 +185,11 @@ impl Rollouts {
         Ok(())
     }
 
+    /// What a reload wrote was dropped again: what is in effect is to be written anew.
+    pub(in crate::control) fn write_anew(&mut self) {
+        self.services.values_mut().for_each(|driven| driven.dirty = true);
+    }
+
     /// The disk refuses: what is decided from now on knows that.
     pub(in crate::control) fn set_unwritable(&mut self, why: String) {
         if self.unwritable.is_none() {
@@ -205,12 +212,14 @@ impl Rollouts {
         verdicts: Option<&[Verdict]>,
         view: &View<'_>,
     ) -> Result<(), Refused> {
-        let Some(before) = self.services.get(service).cloned() else { return Ok(()) };
+        let Some(mut before) = self.services.get(service).cloned() else { return Ok(()) };
         let mut errands = self.apply(service, events, verdicts, view)?;
         if let Err(why) = self.save(view) {
             self.set_unwritable(why);
             let after = self.services.get(service).map(Driven::state);
             if after.is_some_and(|after| raised(before.state(), after)) {
+                // A part of it may be on the disk.
+                before.dirty = true;
                 self.services.insert(service.clone(), before);
                 errands = self.apply(service, events, verdicts, view)?;
             }
@@ -271,10 +280,10 @@ impl Rollouts {
 
     /// Wires that requests tripped are made lasting.
     pub(in crate::control) fn trips(&mut self, view: &View<'_>) {
-        let tripped = |driven: &Driven| Some((driven.service.clone(), driven.tripped()?));
-        let tripped: Vec<(Name, String)> = self.services.values().filter_map(tripped).collect();
-        for (service, why) in tripped {
-            self.happen(&service, &[Event::Tripped { why }, Event::Tick], None, view);
+        let tripped = |driven: &Driven| Some((driven.service.clone(), driven.tripped(view.now)?));
+        let tripped: Vec<(Name, Event)> = self.services.values().filter_map(tripped).collect();
+        for (service, event) in tripped {
+            self.happen(&service, &[event, Event::Tick], None, view);
         }
     }
 
@@ -283,7 +292,7 @@ impl Rollouts {
         Arc::clone(&self.told)
     }
 
-    /// A person's word; none where the service has no rollout.
+    /// A person's word, and what was decided by it, in lines; none where the service has no rollout.
     ///
     /// # Errors
     /// [`Refused`] if it makes no sense now; then nothing changed.
@@ -293,8 +302,9 @@ impl Rollouts {
         word: &Word,
         (by, reason): (String, String),
         view: &View<'_>,
-    ) -> Option<Result<String, Refused>> {
+    ) -> Option<Result<Vec<String>, Refused>> {
         let driven = self.services.get(service)?;
+        let first = driven.record.story.next();
         let event = match &word.version {
             Some(version) if word.verb == Verb::Start => {
                 Event::Start { target: driven.target(version.clone()), by, reason }
@@ -302,7 +312,8 @@ impl Rollouts {
             _ => Event::Verb { verb: word.verb, by, reason },
         };
         Some(self.decide(service, &[event, Event::Tick], None, view).map(|()| {
-            self.services.get(service).map(|driven| driven.state().reason.clone()).unwrap_or_default()
+            let lines = self.history(service, SHOWN).unwrap_or_default();
+            lines.iter().filter(|line| line.number >= first).map(|line| line.entry.why.clone()).collect()
         }))
     }
 
@@ -313,9 +324,9 @@ impl Rollouts {
     }
 
     /// A provider answered.
-    pub(in crate::control) fn read(&mut self, service: &Name, check: &Name, roles: &Roles, external: External) {
+    pub(in crate::control) fn read(&mut self, service: &Name, check: &Name, roles: &Roles, reading: Reading) {
         if let Some(driven) = self.services.get_mut(service) {
-            driven.read(check, roles, external);
+            driven.read(check, roles, reading);
         }
     }
 
@@ -324,14 +335,14 @@ impl Rollouts {
         std::mem::take(&mut self.errands)
     }
 
+    /// Whether no service's versions are rolled out.
+    pub(in crate::control) fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
     /// Whether the service's versions are rolled out.
     pub(in crate::control) fn has(&self, service: &str) -> bool {
         self.services.contains_key(service)
-    }
-
-    /// The rollout that is under way for the service, if one is.
-    pub(in crate::control) fn under_way(&self, service: &str) -> Option<&State> {
-        self.services.get(service).map(Driven::state).filter(|state| state.phase.is_under_way())
     }
 
     /// The version in a role: `stable` or `canary`.
@@ -366,6 +377,7 @@ impl Rollouts {
         let fact = |driven: &Driven| RolloutFact {
             service: driven.service.clone(),
             phase: driven.state().phase.as_str(),
+            phases: Phase::WORDS,
             step: u64::try_from(driven.state().taken).unwrap_or(u64::MAX),
             checks: driven.tallies.checks.iter().map(|((name, word), count)| (name.clone(), *word, *count)).collect(),
             transitions: driven.tallies.transitions.iter().map(|((to, by), count)| (*to, *by, *count)).collect(),

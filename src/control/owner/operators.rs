@@ -1,0 +1,95 @@
+//! The owner's part in what operators say: weights over the file's split, and states of versions and endpoints.
+
+use std::time::SystemTime;
+
+use super::{Owner, describe, known, reason};
+use crate::control::{Ack, By, Outcome, Rejection, Shift, Target};
+use crate::model::{EndpointState, Name, Split, Weight};
+use crate::snapshot::compile::States;
+
+impl Owner {
+    pub(super) fn set_weights(&mut self, service: &str, weights: &[(String, Weight)], by: By) -> Outcome {
+        let (name, file) = self.find_service(service)?;
+        if self.rollouts.has(&name) {
+            return Err(Rejection::RolledOut(name.to_string()));
+        }
+        let base = file.split.clone();
+        for (version, _) in weights {
+            known("version", version, file.versions.names())?;
+        }
+        let all = file.versions.names().map(|version| {
+            let named = weights.iter().find(|(given, _)| given == &**version);
+            (version.clone(), named.map_or(Weight::ZERO, |(_, weight)| *weight))
+        });
+        let split = Split::new(all.collect())?;
+        let shift = Shift { split, base, by, at: SystemTime::now() };
+        self.durable.keep_shift(&name, &shift).map_err(Rejection::Store)?;
+        let line = format!("{name}: {} by {}{}", describe(&shift.split), shift.by.author, reason(&shift.by));
+        self.shifts.insert(name, shift);
+        self.recompile(line)
+    }
+
+    pub(super) fn reset_weights(&mut self, service: &str, by: &By) -> Outcome {
+        let (name, file) = self.find_service(service)?;
+        let base = describe(&file.split);
+        if !self.shifts.contains_key(&name) {
+            return Ok(Ack { revision: self.current.peek().revision, changes: Vec::new(), warnings: Vec::new() });
+        }
+        self.durable.forget_shift(&name).map_err(Rejection::Store)?;
+        self.shifts.remove(&name);
+        self.recompile(format!("{name}: back to the file's {base} by {}{}", by.author, reason(by)))
+    }
+
+    pub(super) fn set_state(&mut self, target: &Target, state: EndpointState, by: &By) -> Outcome {
+        let (service, file) = self.find_service(&target.service)?;
+        let versions: Vec<Name> = match &target.version {
+            Some(version) => vec![known("version", version, file.versions.names())?],
+            None => file.versions.names().cloned().collect(),
+        };
+        let mut wanted = Vec::new();
+        for version in versions {
+            let Some(spec) = file.versions.get(&version) else { continue };
+            let (endpoint, own) = match &target.endpoint {
+                None => (None, spec.state),
+                Some(found) => {
+                    let names: Vec<Name> = spec.endpoints.iter().map(|e| e.address.to_string().into()).collect();
+                    let name = known("endpoint", found, names.iter())?;
+                    let at = names.iter().position(|known| *known == name);
+                    let own = at.and_then(|at| spec.endpoints.get(at)).map_or(EndpointState::Ready, |e| e.state);
+                    (Some(name), own)
+                }
+            };
+            wanted.push(((service.clone(), version, endpoint), own));
+        }
+        let mut states = self.states.clone();
+        for (key, own) in wanted {
+            let kept = if state == own {
+                states.remove(&key);
+                self.durable.forget_state(&key)
+            } else {
+                states.insert(key.clone(), state);
+                self.durable.keep_state(&key, state)
+            };
+            if let Err(error) = kept {
+                // Nothing of it is in effect, so nothing of it may come back with a restart.
+                self.restore_states(&states);
+                return Err(Rejection::Store(error));
+            }
+        }
+        self.states = states;
+        self.recompile(format!("{target}: {state} by {}{}", by.author, reason(by)))
+    }
+
+    /// Makes durable again what is in effect where `tried` differs from it, as far as the disk lets it.
+    fn restore_states(&self, tried: &States) {
+        for key in self.states.keys().chain(tried.keys()).filter(|key| self.states.get(*key) != tried.get(*key)) {
+            let restored = match self.states.get(key) {
+                Some(state) => self.durable.keep_state(key, *state),
+                None => self.durable.forget_state(key),
+            };
+            if let Err(error) = restored {
+                tracing::error!(%error, "a state that was refused may come into effect with a restart");
+            }
+        }
+    }
+}

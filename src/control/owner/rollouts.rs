@@ -1,0 +1,208 @@
+//! The owner's part in rollouts: what happens to them, and that each decision is in effect before the next.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+
+use super::{Owner, describe, known, reason};
+use crate::config::Config;
+use crate::control::durable::Durable;
+use crate::control::rollouts::outside::{News, Outside};
+use crate::control::rollouts::{self, Rollouts, Stamped, View, Word};
+use crate::control::{Ack, By, Outcome, Rejection, Shift};
+use crate::model::{Name, Split, Weight};
+use crate::snapshot::compile::States;
+use crate::snapshot::live::{Drill, TripWire};
+use crate::telemetry::Recorder;
+
+/// A drill as it is asked for.
+#[derive(Clone, Debug)]
+pub struct DrillOrder {
+    /// The service.
+    pub service: String,
+    /// The version, or `canary` or `stable` for the one in that role.
+    pub version: String,
+    /// The share of requests that fail.
+    pub errors: Weight,
+    /// How long every request waits.
+    pub delay: Duration,
+    /// How long it goes on. Without errors and without a delay, a drill that goes on ends.
+    pub lasting: Duration,
+}
+
+/// The moment as rollouts see it, over a file that is in effect or may be.
+pub(super) fn view<'a>(
+    (config, states, resolved): (&'a Config, &'a States, &'a super::Resolved),
+    (recorder, durable): (&'a Recorder, &'a Durable),
+    born: Instant,
+) -> View<'a> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    View { config, states, resolved, recorder, shelf: durable, now: born.elapsed(), at_ms }
+}
+
+/// The splits over the file's: an operator's, and of what is rolled out.
+pub(super) fn splits(shifts: &BTreeMap<Name, Shift>, rollouts: &Rollouts) -> BTreeMap<Name, Split> {
+    let manual = shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone()));
+    let moved = rollouts.splits().map(|(service, split, ..)| (service.clone(), split));
+    manual.chain(moved).collect()
+}
+
+impl Owner {
+    /// Lets rollouts decide something over the file in effect.
+    fn decide<T>(&mut self, decide: impl FnOnce(&mut Rollouts, &View<'_>) -> T) -> T {
+        let mut rollouts = std::mem::take(&mut self.rollouts);
+        let file = (&self.config, &self.states, &self.inputs.resolved);
+        let decided = decide(&mut rollouts, &view(file, (&self.recorder, &self.durable), self.born));
+        self.rollouts = rollouts;
+        decided
+    }
+
+    /// What rollouts decided takes effect: the splits at once, then what concerns the outside.
+    pub(super) fn carry_out(&mut self) {
+        let (shifts, guards) = (splits(&self.shifts, &self.rollouts), self.rollouts.guards());
+        if shifts != self.inputs.shifts || !same(&guards, &self.inputs.guards) {
+            (self.inputs.shifts, self.inputs.guards) = (shifts, guards);
+            self.publish_inputs();
+        }
+        self.send_out();
+        self.tell();
+    }
+
+    /// Hooks, questions and alerts go on their way. Before there is a way out they wait.
+    pub(super) fn send_out(&mut self) {
+        if let Some(outside) = &mut self.outside {
+            outside.run(self.rollouts.take_errands());
+        }
+    }
+
+    /// Opens the way out, on the runtime that this task is on.
+    pub(super) fn open_outside(&mut self) -> mpsc::Receiver<News> {
+        let (outside, news) = Outside::new(&self.config, rollouts::read_pending(&self.durable));
+        self.outside = Some(outside);
+        self.send_out();
+        news
+    }
+
+    /// Alerts were raised or delivered: what is left of them survives a restart.
+    pub(super) fn keep_pending(&self) {
+        let Some(outside) = &self.outside else { return };
+        if let Err(error) = rollouts::save_pending(&outside.pending(), &self.durable) {
+            tracing::warn!(%error, "alerts that are still to be delivered would not survive a restart");
+        }
+    }
+
+    /// A second has passed.
+    pub(super) fn second(&mut self) {
+        let now = Instant::now();
+        self.recorder.tick(now);
+        self.uses.second(&self.current.peek(), &self.durable, now);
+        let before = self.inputs.drills.len();
+        self.inputs.drills.retain(|(service, version), drill| {
+            let goes_on = drill.until() > now;
+            if !goes_on {
+                tracing::info!(%service, %version, "the drill is over");
+            }
+            goes_on
+        });
+        if self.inputs.drills.len() != before {
+            self.publish_inputs();
+        }
+        if !self.rollouts.is_empty() {
+            self.decide(Rollouts::second);
+            self.carry_out();
+        }
+    }
+
+    /// Requests tripped a wire: the canary is at 0 already, and this makes it lasting.
+    pub(super) fn tripped(&mut self) {
+        self.decide(Rollouts::trips);
+        self.carry_out();
+    }
+
+    /// Something came back from outside.
+    pub(super) fn heard(&mut self, news: News) {
+        match news {
+            News::Answered { service, id, accepted, text } => {
+                self.decide(|rollouts, view| rollouts.answered(&service, (id, accepted, text), view));
+            }
+            News::Read { service, check, roles, reading } => self.rollouts.read(&service, &check, &roles, reading),
+        }
+        self.carry_out();
+    }
+
+    /// A person's word.
+    pub(super) fn say(&mut self, service: &str, word: &Word, by: By) -> Outcome {
+        let (name, file) = self.find_service(service)?;
+        if !self.rollouts.has(&name) {
+            return Err(Rejection::NoRollout(name.to_string()));
+        }
+        let version = match &word.version {
+            Some(version) => Some(known("version", version, file.versions.names())?),
+            None => file.release.clone(),
+        };
+        let word = Word { verb: word.verb, version };
+        let said = self.decide(|rollouts, view| rollouts.say(&name, &word, (by.author, by.reason), view));
+        let lines = said.unwrap_or_else(|| Ok(Vec::new()))?;
+        self.carry_out();
+        let revision = self.current.peek().revision;
+        Ok(Ack {
+            revision,
+            changes: lines.into_iter().map(|line| format!("{name}: {line}")).collect(),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// The newest `limit` entries of a service's history, oldest first.
+    pub(super) fn history(&self, service: &str, limit: usize) -> Result<Vec<Arc<Stamped>>, Rejection> {
+        let (name, _) = self.find_service(service)?;
+        self.rollouts.history(&name, limit).ok_or_else(|| Rejection::NoRollout(name.to_string()))
+    }
+
+    /// Begins a drill, or ends one.
+    pub(super) fn drill(&mut self, order: &DrillOrder, by: &By) -> Outcome {
+        let (service, file) = self.find_service(&order.service)?;
+        let version = match self.rollouts.role(&service, &order.version) {
+            Some(version) => version,
+            None => known("version", &order.version, file.versions.names())?,
+        };
+        let key = (service, version);
+        let what = format!("drill on {}/{}", key.0, key.1);
+        let line = if order.errors == Weight::ZERO && order.delay.is_zero() {
+            if self.inputs.drills.remove(&key).is_none() {
+                return Ok(Ack { revision: self.current.peek().revision, changes: Vec::new(), warnings: Vec::new() });
+            }
+            format!("{what} ended by {}{}", by.author, reason(by))
+        } else {
+            let until = Instant::now() + order.lasting;
+            self.inputs.drills.insert(key, Arc::new(Drill::new(order.errors, order.delay, until)));
+            let errors = (order.errors > Weight::ZERO).then(|| format!("{} % errors", order.errors));
+            let delay = (!order.delay.is_zero()).then(|| format!("{:?} delay", order.delay));
+            let faults = errors.into_iter().chain(delay).collect::<Vec<_>>().join(" and ");
+            format!("{what}: {faults} for {:?}, by {}{}", order.lasting, by.author, reason(by))
+        };
+        self.recompile(line)
+    }
+
+    /// Everything that lies over the file's splits, for people.
+    pub(super) fn shown_shifts(&self) -> BTreeMap<Name, Shift> {
+        let mut shown = self.shifts.clone();
+        for (service, split, reason, since_ms) in self.rollouts.splits() {
+            let Some(base) = self.config.services.get(service).map(|file| file.split.clone()) else { continue };
+            if describe(&base) != describe(&split) {
+                let by = By { author: "rollout".to_owned(), reason: reason.to_owned() };
+                let at = SystemTime::UNIX_EPOCH + Duration::from_millis(since_ms);
+                shown.insert(service.clone(), Shift { split, base, by, at });
+            }
+        }
+        shown
+    }
+}
+
+type Guards = BTreeMap<(Name, Name), Arc<TripWire>>;
+
+fn same(a: &Guards, b: &Guards) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+}

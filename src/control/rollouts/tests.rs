@@ -1,0 +1,320 @@
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::*;
+use crate::config::{self, Config};
+use crate::model::Weight;
+use crate::snapshot::compile::States;
+use crate::telemetry::{Options, Outcome, Recorder, RouteSeries};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A disk in memory that can refuse.
+#[derive(Default)]
+struct Memory {
+    facts: RefCell<BTreeMap<String, Arc<[u8]>>>,
+    full: Cell<bool>,
+    writes: Cell<u64>,
+}
+
+impl Shelf for Memory {
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), String> {
+        if self.full.get() {
+            return Err("no space left".to_owned());
+        }
+        self.writes.set(self.writes.get() + 1);
+        self.facts.borrow_mut().insert(key.to_owned(), value.into());
+        Ok(())
+    }
+
+    fn delete(&self, key: &str) -> Result<(), String> {
+        if self.full.get() {
+            return Err("no space left".to_owned());
+        }
+        self.facts.borrow_mut().remove(key);
+        Ok(())
+    }
+
+    fn list(&self, prefix: &str) -> Vec<(String, Arc<[u8]>)> {
+        let facts = self.facts.borrow();
+        facts
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.clone(), Arc::clone(value)))
+            .collect()
+    }
+}
+
+/// A service `shop` that is rolled out, a recorder, a disk and a clock.
+struct Rig {
+    config: Config,
+    states: States,
+    resolved: HashMap<String, Vec<std::net::SocketAddr>>,
+    recorder: Arc<Recorder>,
+    disk: Memory,
+    now: Cell<Duration>,
+    routes: BTreeMap<String, Arc<RouteSeries>>,
+}
+
+const PLAN: &str = "interval: 1s, window: 5s, min_requests: 10, bake: 2s, \
+    steps: [{ weight: 10, hold: 2s }, { weight: 50, hold: 2s }, { weight: 100 }], \
+    checks: [{ name: success, success_rate: { min: 99 } }], failures: { total: 3 }, rollback_when: [{ errors: 5, in_a_row: true }]";
+
+impl Rig {
+    fn new() -> Self {
+        let options = Options { threads: 1, version: "0", revision: "x", started: std::time::Instant::now() };
+        let recorder = Recorder::new(options);
+        let shop: Name = "shop".into();
+        let route = |version: &str| recorder.version(&shop, &version.into()).route(&"r".into());
+        let routes = ["v1", "v2", "v3"].map(|version| (version.to_owned(), route(version))).into();
+        Self {
+            config: file("v1", PLAN),
+            states: States::new(),
+            resolved: HashMap::new(),
+            recorder,
+            disk: Memory::default(),
+            now: Cell::new(Duration::from_secs(100)),
+            routes,
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            config: &self.config,
+            states: &self.states,
+            resolved: &self.resolved,
+            recorder: &self.recorder,
+            shelf: &self.disk,
+            now: self.now.get(),
+            at_ms: u64::try_from(self.now.get().as_millis()).unwrap(),
+        }
+    }
+
+    /// A second with so many answers and errors of each version that has weight.
+    fn second(&self, rollouts: &mut Rollouts, errors: u32) {
+        for (version, weight) in shares(rollouts) {
+            let status = |request: u32| if version != "v1" && request < errors { 500 } else { 200 };
+            if weight > Weight::ZERO {
+                (0..20)
+                    .for_each(|request| self.routes[&version].finish(Outcome::Status(status(request)), SECOND / 100));
+            }
+        }
+        self.now.set(self.now.get() + SECOND);
+        rollouts.second(&self.view());
+    }
+
+    fn take_in(&mut self, rollouts: &mut Rollouts, release: &str) {
+        let before = std::mem::replace(&mut self.config, file(release, PLAN));
+        rollouts.take_in(&before, &self.view());
+        rollouts.save(&self.view()).unwrap();
+    }
+
+    /// With v1 in service and v2 under way.
+    fn begun() -> (Self, Rollouts) {
+        let mut rig = Self::new();
+        let mut rollouts = Rollouts::restore(&rig.view());
+        assert_eq!(phase(&rollouts), Phase::Idle);
+        rig.take_in(&mut rollouts, "v2");
+        (rig, rollouts)
+    }
+}
+
+fn file(release: &str, plan: &str) -> Config {
+    let text = format!(
+        "version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\nservices:\n  shop:\n    versions:\n      \
+         v1: {{ endpoints: [\"127.0.0.1:1\"] }}\n      v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n      \
+         v3: {{ endpoints: [\"127.0.0.1:3\"] }}\n    release: {release}\n    rollout: {{ {plan} }}\n\
+         routes: [{{ match: {{ path: / }}, service: shop }}]\n"
+    );
+    config::parse(Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None).unwrap_or_else(|wrong| panic!("{wrong}"))
+}
+
+fn phase(rollouts: &Rollouts) -> Phase {
+    rollouts.phase(&"shop".into()).unwrap()
+}
+
+fn shares(rollouts: &Rollouts) -> Vec<(String, Weight)> {
+    let split = rollouts.splits().next().unwrap().1;
+    split.iter().map(|(name, weight)| (name.to_string(), weight)).collect()
+}
+
+fn share(rollouts: &Rollouts, version: &str) -> u16 {
+    shares(rollouts).iter().find(|(name, _)| name == version).map_or(0, |(_, weight)| weight.basis_points())
+}
+
+#[test]
+fn a_release_in_the_file_is_rolled_out_by_steps_and_promoted() {
+    let (rig, mut rollouts) = Rig::begun();
+    let mut seen = vec![share(&rollouts, "v2")];
+    for _ in 0..30 {
+        rig.second(&mut rollouts, 0);
+        let now = share(&rollouts, "v2");
+        assert_eq!(u32::from(share(&rollouts, "v1")) + u32::from(now), 10_000);
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+    }
+    assert_eq!(seen, [1_000, 5_000, 10_000]);
+    assert_eq!(phase(&rollouts), Phase::Succeeded);
+    let words: Vec<_> = rollouts.history("shop", 500).unwrap().iter().map(|line| line.entry.what).collect();
+    assert!(words.contains(&crate::rollout::engine::What::Promoted));
+    let fact = rollouts.facts().remove(0);
+    assert_eq!((fact.phase, fact.step), ("succeeded", 0), "steps of a rollout that is over do not count");
+    assert!(fact.checks.iter().any(|(check, word, count)| (&**check, *word) == ("success", "pass") && *count > 5));
+}
+
+#[test]
+fn errors_send_it_back_and_the_same_version_is_not_tried_again() {
+    let (mut rig, mut rollouts) = Rig::begun();
+    rig.second(&mut rollouts, 0);
+    assert_eq!(share(&rollouts, "v2"), 1_000);
+    (0..4).for_each(|_| rig.second(&mut rollouts, 4));
+    assert_eq!((phase(&rollouts), share(&rollouts, "v1")), (Phase::RolledBack, 10_000));
+    assert!(rollouts.guards().is_empty() && rollouts.services["shop"].wire.is_none());
+    rig.take_in(&mut rollouts, "v2");
+    (0..3).for_each(|_| rig.second(&mut rollouts, 0));
+    assert_eq!(phase(&rollouts), Phase::RolledBack);
+    let word = |verb| Word { verb, version: None };
+    let by = || ("ann".to_owned(), String::new());
+    rollouts.say(&"shop".into(), &word(Verb::Retry), by(), &rig.view()).unwrap().unwrap();
+    assert!(phase(&rollouts).is_under_way());
+    let refused = rollouts.say(&"shop".into(), &word(Verb::Resume), by(), &rig.view()).unwrap().unwrap_err();
+    assert_eq!(refused.verb, Verb::Resume);
+}
+
+#[test]
+fn a_restart_goes_on_where_it_was_and_never_higher() {
+    let (rig, mut rollouts) = Rig::begun();
+    for second in 0..20 {
+        rig.second(&mut rollouts, 0);
+        let before = share(&rollouts, "v2");
+        let after = Rollouts::restore(&rig.view());
+        assert!(share(&after, "v2") <= before, "second {second}");
+        if phase(&rollouts) != Phase::Succeeded {
+            assert_eq!(share(&after, "v2"), before, "second {second}");
+        }
+        assert_eq!(
+            after.history("shop", 500).unwrap().iter().filter(|line| line.number < 3).count(),
+            rollouts.history("shop", 500).unwrap().iter().filter(|line| line.number < 3).count()
+        );
+    }
+    let mut after = Rollouts::restore(&rig.view());
+    assert_eq!((phase(&after), share(&after, "v2")), (Phase::Succeeded, 10_000));
+    rig.second(&mut after, 0);
+}
+
+#[test]
+fn a_full_disk_holds_what_goes_up_and_lets_down_what_must() {
+    let (rig, mut rollouts) = Rig::begun();
+    rig.second(&mut rollouts, 0);
+    assert_eq!(share(&rollouts, "v2"), 1_000);
+    rig.disk.full.set(true);
+    (0..10).for_each(|_| rig.second(&mut rollouts, 0));
+    assert_eq!(share(&rollouts, "v2"), 1_000, "no step that is not written");
+    let word = Word { verb: Verb::Promote, version: None };
+    let refused = rollouts.say(&"shop".into(), &word, ("ann".to_owned(), String::new()), &rig.view()).unwrap();
+    assert!(refused.unwrap_err().reason.contains("cannot be written"));
+    assert!(rollouts.statuses(rig.now.get())["shop"].unwritable.is_some());
+    let abort = Word { verb: Verb::Abort, version: None };
+    rollouts.say(&"shop".into(), &abort, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Aborted, 0));
+    rig.disk.full.set(false);
+    rig.second(&mut rollouts, 0);
+    assert_eq!(phase(&Rollouts::restore(&rig.view())), Phase::Aborted, "it is written as soon as it can be");
+}
+
+#[test]
+fn a_state_that_cannot_be_read_leaves_stable_and_is_set_aside() {
+    for newer in [false, true] {
+        let (rig, mut rollouts) = Rig::begun();
+        (0..3).for_each(|_| rig.second(&mut rollouts, 0));
+        let state = rig.disk.facts.borrow()["rollout/shop/state"].clone();
+        let text = String::from_utf8(state.to_vec()).unwrap();
+        let text = if newer {
+            text.replace("\"state_version\":1", "\"state_version\":99")
+        } else {
+            text.replace("\"phase\":\"progressing\"", "\"phase\":\"flying\"")
+        };
+        rig.disk.put("rollout/shop/state", text.as_bytes()).unwrap();
+        let after = Rollouts::restore(&rig.view());
+        assert_eq!((share(&after, "v1"), share(&after, "v2")), (10_000, 0));
+        assert_eq!(&*rig.disk.facts.borrow()["rollout/shop/damaged"], text.as_bytes());
+        assert_eq!(phase(&after), Phase::Idle, "nothing begins by itself");
+        assert!(after.statuses(rig.now.get())["shop"].state.reason.contains("set aside"));
+    }
+}
+
+#[test]
+fn a_canary_that_cannot_take_traffic_gets_none() {
+    let mut rig = Rig::new();
+    let mut rollouts = Rollouts::restore(&rig.view());
+    rig.states.insert(("shop".into(), "v2".into(), None), crate::model::EndpointState::Drain);
+    rig.take_in(&mut rollouts, "v2");
+    (0..10).for_each(|_| rig.second(&mut rollouts, 0));
+    assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Waiting, 0));
+    rig.states.clear();
+    rig.second(&mut rollouts, 0);
+    assert_eq!(share(&rollouts, "v2"), 1_000);
+}
+
+#[test]
+fn a_third_version_supersedes_and_stable_stays() {
+    let (mut rig, mut rollouts) = Rig::begun();
+    (0..3).for_each(|_| rig.second(&mut rollouts, 0));
+    rig.take_in(&mut rollouts, "v3");
+    assert_eq!((share(&rollouts, "v1"), share(&rollouts, "v2")), (9_000, 0), "v3 has its first step");
+    assert_eq!(share(&rollouts, "v3"), 1_000);
+    rig.take_in(&mut rollouts, "v1");
+    assert_eq!(share(&rollouts, "v1"), 10_000, "the file took it back");
+}
+
+#[test]
+fn what_was_served_before_it_had_a_rollout_is_stable() {
+    let mut rig = Rig::new();
+    let text = "version: 1\nlisteners: [{ name: web, address: 127.0.0.1:0 }]\nservices:\n  shop:\n    versions: \
+                { v1: { endpoints: [\"127.0.0.1:1\"] } }\n    split: { v1: 100 }\n\
+                routes: [{ match: { path: / }, service: shop }]\n";
+    let before = config::parse(Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None).unwrap();
+    rig.config = file("v2", PLAN);
+    let mut rollouts = Rollouts::default();
+    rollouts.take_in(&before, &rig.view());
+    assert_eq!((share(&rollouts, "v1"), share(&rollouts, "v2")), (9_000, 1_000));
+}
+
+#[test]
+fn a_history_is_bounded_and_survives() {
+    let (rig, mut rollouts) = Rig::begun();
+    let pause = |verb| Word { verb, version: None };
+    for turn in 0..700 {
+        let verb = if turn % 2 == 0 { Verb::Pause } else { Verb::Resume };
+        rollouts.say(&"shop".into(), &pause(verb), ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    }
+    let lines = rollouts.history("shop", 10_000).unwrap();
+    assert!(lines.len() <= 520 && lines.len() > 400, "{}", lines.len());
+    let after = Rollouts::restore(&rig.view()).history("shop", 10_000).unwrap();
+    assert!(
+        after.iter().map(|line| line.number).eq(lines.iter().map(|line| line.number).chain([lines
+            .last()
+            .unwrap()
+            .number
+            + 1]))
+    );
+    let chunks = rig.disk.list("rollout/shop/history/").len();
+    assert!(chunks <= 27, "{chunks}");
+}
+
+#[test]
+fn a_service_without_a_rollout_is_forgotten() {
+    let (mut rig, mut rollouts) = Rig::begun();
+    rig.second(&mut rollouts, 0);
+    let text = "version: 1\nlisteners: [{ name: web, address: 127.0.0.1:0 }]\nservices:\n  shop:\n    versions: \
+                { v1: { endpoints: [\"127.0.0.1:1\"] } }\n    split: { v1: 100 }\n\
+                routes: [{ match: { path: / }, service: shop }]\n";
+    rig.config = config::parse(Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None).unwrap();
+    let lines = rollouts.take_in(&rig.config, &rig.view());
+    rollouts.save(&rig.view()).unwrap();
+    rollouts.forget_others(&rig.view());
+    assert!(lines[0].contains("its split applies"), "{lines:?}");
+    assert!(rollouts.is_empty() && rig.disk.facts.borrow().is_empty());
+}

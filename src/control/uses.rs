@@ -1,0 +1,111 @@
+//! When versions were in use last, across restarts: what `weir removable` is answered from.
+//!
+//! The recorder knows it while the process runs. Once a minute, where something changed, all of it is written as one
+//! fact, in wall-clock seconds, because nothing else means the same to the next process.
+//!
+//! Invariant: what is read back never makes a version look idle for longer than it was: a use in the minute that was
+//! not written counts as one.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::durable::Durable;
+use super::rollouts::Shelf;
+use crate::model::Name;
+use crate::snapshot::Snapshot;
+
+const KEY: &str = "uses";
+/// How often it is written, at most.
+const WRITE: Duration = Duration::from_secs(60);
+
+/// Of one version, in seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Use {
+    /// Since when its uses are known.
+    since: u64,
+    /// The last one that is known.
+    last: Option<u64>,
+}
+
+/// The uses of all versions.
+#[derive(Debug)]
+pub(super) struct Uses {
+    /// By `SERVICE/VERSION`; names hold no `/`.
+    known: BTreeMap<String, Use>,
+    written: BTreeMap<String, Use>,
+    next: Instant,
+}
+
+impl Uses {
+    /// Reads what was kept and tells the counters of the first snapshot. Versions that are not in it are forgotten.
+    pub(super) fn read(first: &Snapshot, durable: &Durable, now: Instant) -> Self {
+        let kept = durable.list(KEY).into_iter().find(|(key, _)| key == KEY);
+        let mut known: BTreeMap<String, Use> =
+            kept.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let wall = seconds(SystemTime::now());
+        let mut present = BTreeMap::new();
+        for service in &first.services {
+            for version in &service.versions {
+                let key = key(&service.name, &version.name);
+                let Some(known) = known.remove(&key) else { continue };
+                if let Some(last) = known.last {
+                    let idle = wall.saturating_sub(last.saturating_add(WRITE.as_secs()));
+                    version.series.remember_use(Duration::from_secs(idle), now);
+                }
+                present.insert(key, Use { since: known.since.min(wall), last: known.last });
+            }
+        }
+        Self { written: present.clone(), known: present, next: now }
+    }
+
+    /// A second has passed. Writes what changed, once a minute.
+    pub(super) fn second(&mut self, snapshot: &Snapshot, durable: &Durable, now: Instant) {
+        if now < self.next {
+            return;
+        }
+        self.next = now + WRITE;
+        self.look(snapshot, now, SystemTime::now());
+        if self.known != self.written && write(durable, &self.known) {
+            self.written = self.known.clone();
+        }
+    }
+
+    fn look(&mut self, snapshot: &Snapshot, now: Instant, wall: SystemTime) {
+        let wall = seconds(wall);
+        let mut known = BTreeMap::new();
+        for service in &snapshot.services {
+            for version in &service.versions {
+                let key = key(&service.name, &version.name);
+                let before = self.known.get(&key).copied();
+                let last = version.series.last_use(now).idle.map(|idle| wall.saturating_sub(idle.as_secs()));
+                // A clock that was set back moves no use into the past.
+                let last = last.max(before.and_then(|before| before.last));
+                known.insert(key, Use { since: before.map_or(wall, |before| before.since), last });
+            }
+        }
+        self.known = known;
+    }
+
+    /// Since when the uses of versions are known.
+    pub(super) fn since(&self) -> BTreeMap<String, SystemTime> {
+        let since = |known: &Use| SystemTime::UNIX_EPOCH + Duration::from_secs(known.since);
+        self.known.iter().map(|(key, known)| (key.clone(), since(known))).collect()
+    }
+}
+
+/// What a version is called here.
+pub(super) fn key(service: &Name, version: &Name) -> String {
+    format!("{service}/{version}")
+}
+
+fn write(durable: &Durable, known: &BTreeMap<String, Use>) -> bool {
+    let bytes = serde_json::to_vec(known).unwrap_or_default();
+    // Nothing depends on it but the answer after the next restart, which is then more careful.
+    durable.put(KEY, &bytes).inspect_err(|error| tracing::debug!(%error, "uses were not written")).is_ok()
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
