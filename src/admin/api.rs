@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use super::body::{Json, Nothing};
 use super::wire::{Changed, Problem, SetState, SetWeights, Status, kind};
-use super::{Auth, Faces, status};
+use super::{Auth, Faces, rollouts, status};
 use crate::control::{By, Control, Outcome, Rejection, Target};
 use crate::model::{Process, Weight};
 
@@ -32,6 +32,7 @@ pub(super) fn router(faces: Arc<Faces>, auth: Auth) -> Router {
         .route("/api/v1/services/{service}/state", put(set_service_state))
         .route("/api/v1/services/{service}/versions/{version}/state", put(set_version_state))
         .route("/api/v1/services/{service}/versions/{version}/endpoints/{endpoint}/state", put(set_endpoint_state))
+        .merge(rollouts::routes())
         .with_state(faces);
     guarded(routes, auth)
 }
@@ -150,23 +151,23 @@ async fn set_state(faces: &Faces, target: Target, Json(body): Json<SetState>) ->
 }
 
 /// Where to propose a change, while the process takes any.
-fn control(faces: &Faces) -> Result<&Control, Problem> {
+pub(super) fn control(faces: &Faces) -> Result<&Control, Problem> {
     match *faces.process.borrow() {
         Process::Starting | Process::Ready => Ok(&faces.control),
         Process::Draining => Err(Problem::stopping(Process::Draining)),
     }
 }
 
-fn changed(outcome: Outcome) -> Result<Answer<Changed>, Problem> {
+pub(super) fn changed(outcome: Outcome) -> Result<Answer<Changed>, Problem> {
     let ack = outcome?;
     Ok(Answer(Changed { revision: ack.revision, changes: ack.changes, warnings: ack.warnings }))
 }
 
-fn named<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
+pub(super) fn named<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
     path.map(|Path(names)| names).map_err(|error| bad(&error.body_text()))
 }
 
-fn bad(detail: &str) -> Problem {
+pub(super) fn bad(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
@@ -191,7 +192,7 @@ fn weights(body: &SetWeights) -> Result<Vec<(String, Weight)>, Problem> {
 const AUTHOR: usize = 200;
 const REASON: usize = 1_000;
 
-fn by(author: Option<String>, reason: Option<String>) -> Result<By, Problem> {
+pub(super) fn by(author: Option<String>, reason: Option<String>) -> Result<By, Problem> {
     let author = author.filter(|author| !author.trim().is_empty()).unwrap_or_else(|| "unknown".to_owned());
     let reason = reason.unwrap_or_default();
     for (what, text, limit) in [("author", &author, AUTHOR), ("reason", &reason, REASON)] {

@@ -17,6 +17,7 @@ mod access;
 mod api;
 mod body;
 mod problem;
+mod rollouts;
 mod serve;
 mod status;
 mod telemetry;

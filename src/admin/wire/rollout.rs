@@ -214,7 +214,7 @@ pub struct Drill {
     pub service: String,
     /// The version, or `canary` or `stable` for the one in that role.
     pub version: String,
-    /// Percentage of requests that are answered with 503 instead of being forwarded.
+    /// Percentage of requests that are answered with 500 instead of being forwarded.
     #[serde(default)]
     pub errors: f64,
     /// Milliseconds that every request waits before it is forwarded.

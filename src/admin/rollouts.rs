@@ -1,0 +1,311 @@
+//! Rollouts, drills and removable versions, as the control API shows and changes them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json as Answer, Router};
+use serde::Deserialize;
+
+use super::api::{bad, by, changed, control, named};
+use super::body::Json;
+use super::wire::{
+    Changed, CheckResult, Drill, GivenUp, History, HistoryEntry, Problem, Removable, Rollout, RolloutFailures,
+    RolloutGate, RolloutLeft, RolloutStep, RolloutWeights, Rollouts, Say,
+};
+use super::{Faces, status};
+use crate::control::rollouts::{RolloutStatus, Stamped, Word, words};
+use crate::control::{DrillOrder, Rejection};
+use crate::model::{Name, Weight};
+use crate::rollout::engine::{Evidence, Phase, Target, Verb, Waiting};
+use crate::rollout::plan::{GateDefault, Rollback};
+
+/// What may be asked about rollouts.
+pub(super) fn routes() -> Router<Arc<Faces>> {
+    Router::new()
+        .route("/api/v1/rollouts", get(show_all))
+        .route("/api/v1/rollouts/{service}", get(show).post(say))
+        .route("/api/v1/rollouts/{service}/history", get(history))
+        .route("/api/v1/drills", post(drill))
+        .route("/api/v1/removable/{service}/{version}", get(removable))
+}
+
+async fn show_all(State(faces): State<Arc<Faces>>) -> Answer<Rollouts> {
+    let board = faces.control.board();
+    let rollouts = board.rollouts.iter().map(|(service, status)| rollout(&faces, service, status));
+    Answer(Rollouts { rollouts: rollouts.collect() })
+}
+
+async fn show(
+    State(faces): State<Arc<Faces>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Answer<Rollouts>, Problem> {
+    let service = named(path)?;
+    let board = faces.control.board();
+    match board.rollouts.get_key_value(&*service) {
+        Some((name, status)) => Ok(Answer(Rollouts { rollouts: vec![rollout(&faces, name, status)] })),
+        None => Err(none(&faces, service)),
+    }
+}
+
+/// Why there is nothing to be said of the rollout of `service`.
+fn none(faces: &Faces, service: String) -> Problem {
+    match status::of(faces, Some(&service)) {
+        Ok(_) => Rejection::NoRollout(service).into(),
+        Err(missing) => missing.into(),
+    }
+}
+
+async fn say(
+    State(faces): State<Arc<Faces>>,
+    path: Result<Path<String>, PathRejection>,
+    Json(body): Json<Say>,
+) -> Result<Answer<Changed>, Problem> {
+    let service = named(path)?;
+    let Some(verb) = Verb::ALL.into_iter().find(|verb| verb.as_str() == body.verb) else {
+        let known: Vec<_> = Verb::ALL.iter().map(|verb| format!("`{}`", verb.as_str())).collect();
+        let detail = format!("`verb` is one of {}", known.join(", "));
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    };
+    if body.version.is_some() && verb != Verb::Start {
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "only `start` takes a `version`"));
+    }
+    let word = Word { verb, version: body.version.map(Name::from) };
+    let by = by(body.author, body.reason)?;
+    changed(control(&faces)?.say(service, word, by).await)
+}
+
+/// Decisions that are shown where nobody says how many.
+const SHOWN: usize = 100;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryQuery {
+    limit: Option<usize>,
+}
+
+async fn history(
+    State(faces): State<Arc<Faces>>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Result<Answer<History>, Problem> {
+    let service = named(path)?;
+    let limit = query.map_err(|error| bad(&error.body_text()))?.0.limit.unwrap_or(SHOWN);
+    let entries = faces.control.history(service.clone(), limit).await?;
+    Ok(Answer(History { service, entries: entries.iter().map(|stamped| entry(stamped)).collect() }))
+}
+
+/// The longest drill, and the longest delay of one.
+const DRILL: u64 = 24 * 60 * 60;
+const DELAY: Duration = crate::snapshot::live::MAX_DELAY;
+
+async fn drill(State(faces): State<Arc<Faces>>, Json(body): Json<Drill>) -> Result<Answer<Changed>, Problem> {
+    let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+    let errors: Weight =
+        body.errors.to_string().parse().map_err(|error| wrong(format!("`errors` is a percentage: {error}")))?;
+    let delay = Duration::from_millis(body.delay_ms);
+    if delay > DELAY {
+        return Err(wrong(format!("`delay_ms` is at most {}", DELAY.as_millis())));
+    }
+    let ends = errors == Weight::ZERO && delay.is_zero();
+    if !ends && !(1..=DRILL).contains(&body.seconds) {
+        return Err(wrong(format!("`seconds` is 1 to {DRILL}: a drill ends by itself")));
+    }
+    let lasting = Duration::from_secs(body.seconds);
+    let order = DrillOrder { service: body.service, version: body.version, errors, delay, lasting };
+    let by = by(body.author, body.reason)?;
+    changed(control(&faces)?.drill(order, by).await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemovableQuery {
+    idle: u64,
+}
+
+async fn removable(
+    State(faces): State<Arc<Faces>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    query: Result<Query<RemovableQuery>, QueryRejection>,
+) -> Result<Answer<Removable>, Problem> {
+    let (service, version) = named(path)?;
+    let wanted = Duration::from_secs(query.map_err(|error| bad(&error.body_text()))?.0.idle);
+    let snapshot = faces.current.load();
+    let Some(found) = snapshot.service(&service) else {
+        return Err(status::of(&faces, Some(&service)).map_or_else(Problem::from, |_| gone("service", service)));
+    };
+    let Some(found) = found.versions.iter().find(|known| *known.name == *version) else {
+        return Err(gone("version", version));
+    };
+    let last_use = found.series.last_use(Instant::now());
+    let wall = SystemTime::now();
+    let since = faces.control.uses_since(&service.into(), &version.into()).unwrap_or(wall);
+    let known = wall.duration_since(since).unwrap_or_default().max(last_use.watched);
+    let idle = last_use.idle.unwrap_or(known);
+    let removable = last_use.open == 0 && idle >= wanted;
+    let span = |span: Duration| humantime::format_duration(Duration::from_secs(span.as_secs())).to_string();
+    let (name, wanted) = (&found.name, span(wanted));
+    let sentence = match last_use.idle {
+        _ if last_use.open > 0 => format!("{name} has {} requests and streams in flight", last_use.open),
+        Some(idle) if removable => format!("{name} was last used {} ago, longer than {wanted}: it can go", span(idle)),
+        Some(idle) => format!("{name} was last used {} ago, not yet {wanted}", span(idle)),
+        None if removable => format!("{name} was not used in the {} that are known: it can go", span(known)),
+        None => format!("{name} was not used in the {} that are known, which is not yet {wanted}", span(known)),
+    };
+    let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let ago = |span: Duration| seconds(wall.checked_sub(span).unwrap_or(UNIX_EPOCH));
+    Ok(Answer(Removable {
+        removable,
+        last_used: last_use.idle.map(ago),
+        known_since: ago(known),
+        in_flight: last_use.open,
+        sentence,
+    }))
+}
+
+fn gone(what: &'static str, found: String) -> Problem {
+    Rejection::Unknown { what, found, nearest: None }.into()
+}
+
+/// Where a rollout is.
+fn rollout(faces: &Faces, service: &Name, status: &RolloutStatus) -> Rollout {
+    let (state, plan) = (&status.state, &status.plan);
+    let version = |target: &Option<Target>| target.as_ref().map(|target| target.version.to_string());
+    let under_way = state.phase.is_under_way();
+    let gate = (state.phase == Phase::Waiting && state.waiting == Some(Waiting::Gate))
+        .then(|| plan.steps.get(state.taken.wrapping_sub(1)).and_then(|step| step.gate))
+        .flatten();
+    Rollout {
+        service: service.to_string(),
+        phase: state.phase.as_str().to_owned(),
+        reason: state.reason.clone(),
+        stable: version(&state.stable),
+        canary: version(&state.canary),
+        previous: version(&state.previous),
+        step: state.taken,
+        steps: plan
+            .steps
+            .iter()
+            .map(|step| RolloutStep {
+                weight: percentage(step.weight),
+                hold_seconds: step.hold.as_secs_f64(),
+                gate: step.gate.is_some(),
+            })
+            .collect(),
+        weights: weights(faces, service, status),
+        checks: state.verdicts.iter().map(check).collect(),
+        failures: RolloutFailures {
+            total: state.failures.total,
+            consecutive: state.failures.consecutive,
+            total_limit: plan.failures.total,
+            consecutive_limit: plan.failures.consecutive,
+        },
+        waiting_for: state.waiting.filter(|_| under_way).map(|waiting| words::waiting(waiting).to_owned()),
+        gate: gate.map(|gate| RolloutGate {
+            left_seconds: gate.timeout.map(|limit| left(limit, state.times.gate, status.age)),
+            default: match gate.default {
+                GateDefault::Abort => "abort",
+                GateDefault::Approve => "approve",
+                GateDefault::Pause => "pause",
+            }
+            .to_owned(),
+        }),
+        paused_from: state.paused_from.map(|from| from.as_str().to_owned()),
+        left: time_left(status),
+        holding_seconds: state
+            .times
+            .holding
+            .filter(|_| under_way)
+            .map(|holding| holding.saturating_add(status.age).as_secs_f64()),
+        unwritable: status.unwritable.clone(),
+        given_up: state
+            .given_up
+            .iter()
+            .map(|given| GivenUp {
+                version: given.target.version.to_string(),
+                phase: given.phase.as_str().to_owned(),
+                why: given.why.clone(),
+            })
+            .collect(),
+        entries: status.entries.iter().map(|stamped| entry(stamped)).collect(),
+        interval_seconds: plan.interval.as_secs_f64(),
+    }
+}
+
+fn weights(faces: &Faces, service: &Name, status: &RolloutStatus) -> RolloutWeights {
+    let configured = percentage(status.state.weight);
+    let canary = status.state.canary.as_ref().filter(|_| status.state.phase.is_under_way());
+    let seen = canary.and_then(|canary| {
+        let services = status::of(faces, Some(service)).ok()?.services;
+        services.into_iter().flat_map(|service| service.versions).find(|version| *version.name == *canary.version)
+    });
+    RolloutWeights {
+        configured,
+        effective: seen.as_ref().map_or(configured, |version| version.effective),
+        observed: seen.and_then(|version| version.observed),
+    }
+}
+
+/// How long the phase still lasts, at least.
+fn time_left(status: &RolloutStatus) -> Option<RolloutLeft> {
+    let (state, plan) = (&status.state, &status.plan);
+    let (what, limit, passed) = match state.phase {
+        Phase::Progressing => {
+            ("step", plan.steps.get(state.taken.checked_sub(1)?)?.hold.max(plan.interval), state.times.step)
+        }
+        Phase::Baking => ("bake", plan.bake, state.times.step),
+        Phase::Promoting => ("promotion", plan.interval, state.times.step),
+        Phase::RollingBack => match plan.rollback {
+            Rollback::Ramp(over) => ("ramp", over, state.times.ramp),
+            Rollback::Immediate => return None,
+        },
+        _ => return None,
+    };
+    Some(RolloutLeft { what: what.to_owned(), seconds: left(limit, passed, status.age) })
+}
+
+fn left(limit: Duration, passed: Duration, age: Duration) -> f64 {
+    limit.saturating_sub(passed).saturating_sub(age).as_secs_f64()
+}
+
+fn entry(stamped: &Stamped) -> HistoryEntry {
+    let entry = &stamped.entry;
+    let (by, author) = words::by(&entry.by);
+    let version = |target: &Option<Target>| target.as_ref().map(|target| target.version.to_string());
+    HistoryEntry {
+        number: stamped.number,
+        at_ms: stamped.at_ms,
+        by: by.to_owned(),
+        author: author.map(str::to_owned),
+        what: words::what(entry.what).to_owned(),
+        why: entry.why.clone(),
+        from: entry.from.as_str().to_owned(),
+        to: entry.to.as_str().to_owned(),
+        weight_before: percentage(entry.weight_before),
+        weight_after: percentage(entry.weight_after),
+        stable: version(&entry.stable),
+        canary: version(&entry.canary),
+        step: entry.taken,
+        checks: entry.evidence.iter().map(check).collect(),
+    }
+}
+
+fn check(evidence: &Evidence) -> CheckResult {
+    CheckResult {
+        check: evidence.check.clone(),
+        outcome: evidence.outcome.as_str().to_owned(),
+        dry_run: evidence.dry_run,
+        value: evidence.value,
+        limit: evidence.limit,
+        samples: evidence.samples,
+        stable_fails_too: evidence.stable_fails_too,
+        sentence: evidence.sentence.clone(),
+    }
+}
+
+fn percentage(weight: Weight) -> f64 {
+    f64::from(weight.basis_points()) / 100.0
+}
