@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::client::Server;
+use super::rollout::arguments::{DrillArguments, RemovableArguments, RolloutCommand};
 use crate::model::Weight;
 
 /// Weir carries a service's traffic and shifts it between versions of that service.
@@ -21,7 +22,7 @@ pub(super) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 configuration invalid, 4 admin not reachable, \
-                          6 timed out, 7 refused in this state";
+                          5 rolled back, 6 timed out, 7 refused in this state";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -45,6 +46,15 @@ pub(super) enum Command {
     Maint(DrainArguments),
     /// Exit 0 if a running Weir is ready, for a container's health check
     Healthcheck(HealthcheckArguments),
+    /// Start a rollout, watch it, and say what it shall do
+    Rollout {
+        #[command(subcommand)]
+        what: RolloutCommand,
+    },
+    /// Exit 0 if a version was not used for so long that it can be removed
+    Removable(RemovableArguments),
+    /// Put faults into a version's responses for a while, to see its rollback work
+    Drill(DrillArguments),
     /// Turn another program's configuration into Weir's, on stdout
     Import {
         #[command(subcommand)]
@@ -254,7 +264,7 @@ impl FromStr for Target {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write 30s, 5m or 1h30m"))
 }
 

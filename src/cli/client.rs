@@ -252,7 +252,7 @@ fn refused(problem: &Problem) -> Failure {
             let list: Vec<String> = problem.diagnostics.iter().map(draw).collect();
             Failure::new(Exit::CONFIGURATION, format!("{}\n\n{}", problem.detail, list.join("\n\n")))
         }
-        kind::STOPPING => Failure::new(Exit::REFUSED, &problem.detail),
+        kind::STOPPING | kind::REFUSED => Failure::new(Exit::REFUSED, &problem.detail),
         _ => Failure::new(Exit::FAILURE, &problem.detail),
     }
 }

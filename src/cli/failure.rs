@@ -18,6 +18,8 @@ impl Exit {
     pub(super) const CONFIGURATION: Self = Self(3);
     /// The control API cannot be reached.
     pub(super) const UNREACHABLE: Self = Self(4);
+    /// The rollout went back to the stable version.
+    pub(super) const ROLLED_BACK: Self = Self(5);
     /// It did not happen in the time that was given.
     pub(super) const TIMED_OUT: Self = Self(6);
     /// Not possible in the state that Weir is in.

@@ -1,7 +1,7 @@
 //! The command line: what was asked, and the one place where that ends as text and an exit code.
 //!
 //! ```text
-//! arguments ─ clap ─► Command ─► run · check · operate · status · import · demo ─► () or Failure ─► exit code
+//! arguments ─ clap ─► Command ─► run · check · operate · status · rollout · import · demo ─► () or Failure ─► exit code
 //! ```
 //!
 //! Data goes to stdout, everything else to stderr; colours only where a person looks at it. Commands that talk
@@ -16,6 +16,7 @@ mod demo;
 mod failure;
 mod import;
 mod operate;
+mod rollout;
 mod screen;
 mod status;
 mod table;
@@ -66,6 +67,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Maint(arguments) => block_on(operate::drain(&arguments, EndpointState::Maint)),
         Command::Ready(arguments) => block_on(operate::ready(&arguments)),
         Command::Healthcheck(arguments) => block_on(operate::healthcheck(&arguments)),
+        Command::Rollout { what } => block_on(rollout::run(&what)),
+        Command::Removable(arguments) => block_on(rollout::removable(&arguments)),
+        Command::Drill(arguments) => block_on(rollout::drill(&arguments)),
         Command::Import { from: ImportFrom::Flagger(arguments) } => import::flagger(&arguments),
         Command::Demo(arguments) => block_on(demo::run(&arguments)),
     }

@@ -188,7 +188,7 @@ fn telemetry_server(file: &std::path::Path) -> Server {
     }
 }
 
-fn report(changed: &Changed, nothing: &str) -> Result<(), Failure> {
+pub(super) fn report(changed: &Changed, nothing: &str) -> Result<(), Failure> {
     for warning in &changed.warnings {
         tell(&format!("warning: {}", table::clean(warning)));
     }
@@ -204,7 +204,7 @@ fn report(changed: &Changed, nothing: &str) -> Result<(), Failure> {
 }
 
 /// Author and reason of a change.
-fn who(by: &ByArguments) -> (String, Option<String>) {
+pub(super) fn who(by: &ByArguments) -> (String, Option<String>) {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let uid = || format!("uid{}", rustix::process::getuid().as_raw());
     let author = by.author.clone().unwrap_or_else(|| {

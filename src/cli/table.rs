@@ -11,12 +11,12 @@ use anstyle::{AnsiColor, Style};
 
 use crate::admin::wire::{DrainStatus, EndpointStatus, ServiceStatus, Shift, Status, VersionStatus};
 
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const GOOD: Style = AnsiColor::Green.on_default();
-const CAUTION: Style = AnsiColor::Yellow.on_default();
-const BAD: Style = AnsiColor::Red.on_default();
-const PLAIN: Style = Style::new();
+pub(super) const BOLD: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+pub(super) const CAUTION: Style = AnsiColor::Yellow.on_default();
+pub(super) const BAD: Style = AnsiColor::Red.on_default();
+pub(super) const PLAIN: Style = Style::new();
 
 /// The whole status. `now` is in seconds since the Unix epoch.
 pub(super) fn render(status: &Status, now: u64) -> String {
@@ -209,7 +209,7 @@ fn state_style(state: &str) -> Style {
     }
 }
 
-fn paint(style: Style, text: &str) -> String {
+pub(super) fn paint(style: Style, text: &str) -> String {
     if style == PLAIN { text.to_owned() } else { format!("{style}{text}{style:#}") }
 }
 
@@ -218,7 +218,7 @@ fn none() -> String {
 }
 
 /// At most two decimals, none that say nothing.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     let text = format!("{share:.2}");
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
@@ -232,7 +232,7 @@ fn milliseconds(ms: f64) -> String {
 }
 
 /// A stretch of time, as short as it is still useful.
-fn span(seconds: f64) -> String {
+pub(super) fn span(seconds: f64) -> String {
     let seconds = whole(seconds);
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match seconds {
@@ -258,7 +258,7 @@ fn ago(seconds: u64) -> String {
 }
 
 /// Cells on the screen; every character is taken for one cell, which names of the configuration are.
-fn width(text: &str) -> usize {
+pub(super) fn width(text: &str) -> usize {
     text.chars().count()
 }
 

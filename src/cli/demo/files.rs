@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::broken;
-use crate::admin::wire::Status;
 use crate::cli::failure::{Exit, Failure};
 
 /// The first line of a file that the demo wrote and may write again.
@@ -65,17 +64,31 @@ impl Files {
         self.named.display().to_string()
     }
 
+    /// Asks for another version, as whoever deploys would: the rest of the file stays as it is.
+    pub(super) fn release(&self, version: &str) -> Result<(), Failure> {
+        let (file, next) = (self.config(), self.absolute.join("weir-demo.yaml.next"));
+        let replaced = fs::read_to_string(&file).and_then(|text| {
+            let line = |line: &str| match line.split_once("release:") {
+                Some((before, _)) if before.trim().is_empty() => format!("{before}release: {version}"),
+                _ => line.to_owned(),
+            };
+            let text = text.lines().map(line).collect::<Vec<_>>().join("\n") + "\n";
+            fs::write(&next, text).and_then(|()| fs::rename(&next, &file))
+        });
+        replaced.map_err(|error| broken(&file.display().to_string(), &error))
+    }
+
     /// Writes the configuration with these ports.
-    pub(super) fn write_config(&self, ports: Ports, origins: [u16; 2]) -> Result<(), Failure> {
+    pub(super) fn write_config(&self, ports: Ports, origins: [u16; 4]) -> Result<(), Failure> {
         let file = self.config();
         fs::write(&file, config_text(ports, origins)).map_err(|error| broken(&file.display().to_string(), &error))
     }
 }
 
-fn config_text(ports: Ports, [v1, v2]: [u16; 2]) -> String {
+fn config_text(ports: Ports, [v1, v2, v3, v4]: [u16; 4]) -> String {
     let Ports { web, admin, telemetry } = ports;
     format!(
-        "{MARK}. Change the split and save: it is in effect within two seconds, and no request is lost.\n\
+        "{MARK}. Change the release and save: its rollout begins within two seconds, and no request is lost.\n\
          version: 1\n\
          listeners:\n\
          \x20 - {{ name: web, address: 127.0.0.1:{web} }}\n\
@@ -87,21 +100,24 @@ fn config_text(ports: Ports, [v1, v2]: [u16; 2]) -> String {
          \x20 shop:\n\
          \x20   versions:\n\
          \x20     v1: {{ endpoints: [\"127.0.0.1:{v1}\"] }}\n\
-         \x20     v2: {{ endpoints: [\"127.0.0.1:{v2}\"] }}\n\
-         \x20   split: {{ v1: 90, v2: 10 }}\n\
+         \x20     v2: {{ endpoints: [\"127.0.0.1:{v2}\"] }} # well\n\
+         \x20     v3: {{ endpoints: [\"127.0.0.1:{v3}\"] }} # every fourth answer is an error\n\
+         \x20     v4: {{ endpoints: [\"127.0.0.1:{v4}\"] }} # slow\n\
+         \x20   release: v1\n\
+         \x20   rollout:\n\
+         \x20     interval: 1s # short, to be watched; 10s and a window of 1m suit production\n\
+         \x20     window: 3s\n\
+         \x20     min_requests: 10\n\
+         \x20     steps: [{{ weight: 10, hold: 4s }}, {{ weight: 50, hold: 4s }}]\n\
+         \x20     bake: 3s\n\
+         \x20     checks:\n\
+         \x20       - {{ name: success, success_rate: {{ min: 99 }} }}\n\
+         \x20       - {{ name: latency, duration: {{ quantile: 0.99, max: 100ms }} }}\n\
+         \x20     failures: {{ consecutive: 2 }}\n\
          routes:\n\
          \x20 - match: {{ path: / }}\n\
          \x20   service: shop\n"
     )
-}
-
-/// The shares that are configured now, as the file would write them.
-pub(super) fn split_of(status: &Status) -> String {
-    let shop = status.services.iter().find(|service| service.name == "shop");
-    let versions = shop.map_or(&[][..], |shop| &shop.versions);
-    let shares: Vec<String> =
-        versions.iter().map(|version| format!("{}: {}", version.name, version.configured)).collect();
-    shares.join(", ")
 }
 
 /// The ports of the proxy.
@@ -153,28 +169,28 @@ mod tests {
     use crate::config;
 
     #[test]
-    fn the_file_is_valid_and_can_be_edited_as_the_screen_says() {
-        let text = config_text(Ports::from_base(20_000), [1, 2]);
-        let parse = |text: &str| config::parse(Path::new("weir-demo.yaml"), text.as_bytes(), &|_: &str| None);
-        let config = parse(&text).unwrap_or_else(|wrong| panic!("{wrong}"));
-        assert_eq!(config.services.get("shop").unwrap().split.weight("v1").basis_points(), 9_000);
-        let line = text.lines().find(|line| line.contains("split:") && !line.starts_with('#')).unwrap();
-        let edited = text.replace(line.trim(), "split: { v1: 50, v2: 50 }");
-        let config = parse(&edited).unwrap_or_else(|wrong| panic!("{wrong}"));
-        assert_eq!(config.services.get("shop").unwrap().split.weight("v2").basis_points(), 5_000);
-    }
-
-    #[test]
-    fn sed_finds_one_line_to_edit() {
-        let text = config_text(Ports::from_base(20_000), [1, 2]);
-        assert_eq!(text.matches("split:").count(), 1);
+    fn the_file_is_valid_and_its_release_can_be_edited() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::prepare(directory.path()).unwrap();
+        files.write_config(Ports::from_base(20_000), [1, 2, 3, 4]).unwrap();
+        let release = || {
+            let text = fs::read(files.config()).unwrap();
+            let config =
+                config::parse(&files.config(), &text, &|_: &str| None).unwrap_or_else(|wrong| panic!("{wrong}"));
+            config.services.get("shop").unwrap().release.clone().unwrap()
+        };
+        assert_eq!(&*release(), "v1");
+        files.release("v3").unwrap();
+        assert_eq!(&*release(), "v3");
+        let text = fs::read_to_string(files.config()).unwrap();
+        assert_eq!(text.lines().filter(|line| line.trim().starts_with("release:")).count(), 1, "sed finds one line");
     }
 
     #[test]
     fn only_a_file_of_an_earlier_demo_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let files = Files::prepare(directory.path()).unwrap();
-        files.write_config(Ports::from_base(20_000), [1, 2]).unwrap();
+        files.write_config(Ports::from_base(20_000), [1, 2, 3, 4]).unwrap();
         fs::create_dir(directory.path().join("state")).unwrap();
         assert!(Files::prepare(directory.path()).is_ok());
         assert!(!directory.path().join("state").exists(), "shifts of the demo before are forgotten");

@@ -1,6 +1,6 @@
 //! A modest load: a few kept connections, each asking once in a while, and every answer counted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,9 +40,10 @@ pub(super) struct Load {
 #[derive(Debug, Default)]
 struct Counts {
     answered: u64,
+    errors: u64,
     failed: u64,
-    /// When an answer came, and whether from v1.
-    recent: VecDeque<(Instant, bool)>,
+    /// When an answer came, and from which version.
+    recent: VecDeque<(Instant, String)>,
 }
 
 impl Load {
@@ -57,20 +58,21 @@ impl Load {
         workers
     }
 
-    /// Answered and failed requests so far.
-    pub(super) fn totals(&self) -> (u64, u64) {
-        self.with(|counts| (counts.answered, counts.failed))
+    /// Requests that were answered, those of them that were answered with an error, and those that were not.
+    pub(super) fn totals(&self) -> (u64, u64, u64) {
+        self.with(|counts| (counts.answered, counts.errors, counts.failed))
     }
 
-    /// The percentages of v1 and v2 among the answers of the last seconds.
-    pub(super) fn recent(&self) -> Option<(f64, f64)> {
+    /// The percentages of the versions among the answers of the last seconds.
+    pub(super) fn recent(&self) -> BTreeMap<String, f64> {
         let now = Instant::now();
-        let (v1, all) = self.with(|counts| {
+        let mut found: BTreeMap<String, u32> = BTreeMap::new();
+        self.with(|counts| {
             let recent = counts.recent.iter().filter(|(at, _)| now.saturating_duration_since(*at) <= RECENT);
-            recent.fold((0_u32, 0_u32), |(v1, all), (_, is_v1)| (v1 + u32::from(*is_v1), all + 1))
+            recent.for_each(|(_, version)| *found.entry(version.clone()).or_default() += 1);
         });
-        let share = f64::from(v1) * 100.0 / f64::from(all);
-        (all > 0).then_some((share, 100.0 - share))
+        let all: u32 = found.values().sum();
+        found.into_iter().map(|(version, count)| (version, f64::from(count) * 100.0 / f64::from(all))).collect()
     }
 
     async fn work(self: Arc<Self>, authority: String, offset: Duration, every: Duration) {
@@ -97,16 +99,17 @@ impl Load {
         }
     }
 
-    /// Counts one answer, from v1 or not, or the lack of one.
-    fn count(&self, answer: Option<bool>) {
+    /// Counts one answer, with its version and whether it was good, or the lack of one.
+    fn count(&self, answer: Option<(String, bool)>) {
         self.with(|counts| match answer {
             None => counts.failed += 1,
-            Some(from_v1) => {
+            Some((version, good)) => {
                 counts.answered += 1;
+                counts.errors += u64::from(!good);
                 if counts.recent.len() == REMEMBERED {
                     counts.recent.pop_front();
                 }
-                counts.recent.push_back((Instant::now(), from_v1));
+                counts.recent.push_back((Instant::now(), version));
             }
         });
     }
@@ -123,15 +126,15 @@ async fn connect(authority: &str) -> Option<SendRequest<Empty<Bytes>>> {
     Some(sender)
 }
 
-/// Whether v1 answered, if anybody did properly.
-async fn ask(connection: &mut SendRequest<Empty<Bytes>>, authority: &str) -> Option<bool> {
+/// Which version answered, and whether well, if one did properly.
+async fn ask(connection: &mut SendRequest<Empty<Bytes>>, authority: &str) -> Option<(String, bool)> {
     connection.ready().await.ok()?;
     let request = Request::get("/").header(header::HOST, authority).body(Empty::new()).ok()?;
     let response = connection.send_request(request).await.ok()?;
     let (head, body) = response.into_parts();
     Limited::new(body, ANSWER).collect().await.ok()?;
-    let version = head.headers.get(origin::VERSION)?;
-    head.status.is_success().then(|| version == "v1")
+    let version = head.headers.get(origin::VERSION)?.to_str().ok()?;
+    Some((version.to_owned(), head.status.is_success()))
 }
 
 #[cfg(test)]
@@ -140,24 +143,27 @@ mod tests {
 
     #[tokio::test]
     async fn every_request_is_counted_by_its_version() {
-        let port = origin::start("v1", Duration::ZERO).await.unwrap();
+        let character = origin::Character { version: "v1", delay: Duration::ZERO, fails: 10 };
+        let port = origin::start(character).await.unwrap();
         let load = Arc::new(Load::default());
         let workers = load.start(&format!("127.0.0.1:{port}"));
         while load.totals().0 < 20 {
             tokio::task::yield_now().await;
         }
         drop(workers);
-        assert_eq!((load.totals().1, load.recent()), (0, Some((100.0, 0.0))));
+        let (answered, errors, failed) = load.totals();
+        assert!(errors >= answered / 10 && errors <= answered / 10 + 1, "{errors} of {answered}");
+        assert_eq!((failed, load.recent()), (0, BTreeMap::from([("v1".to_owned(), 100.0)])));
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let load = Load::default();
         for _ in 0..REMEMBERED * 3 {
-            load.count(Some(false));
+            load.count(Some(("v2".to_owned(), true)));
         }
         load.count(None);
         assert_eq!(load.with(|counts| counts.recent.len()), REMEMBERED);
-        assert_eq!(load.totals(), (1_500, 1));
+        assert_eq!(load.totals(), (1_500, 0, 1));
     }
 }

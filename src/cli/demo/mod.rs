@@ -1,9 +1,10 @@
-//! `weir demo`: everything that is needed to see a split move, on one machine and with one command.
+//! `weir demo`: everything that is needed to see rollouts go forward and back, on one machine and with one command.
 //!
 //! ```text
-//! load ─ 50 requests a second ─► weir run (a child process) ─► origin v1
-//!                                        ▲ weir-demo.yaml   └─► origin v2, a little slower
-//! screen ◄─ status, counts               └ edited by whoever watches
+//! load ─ 50 requests a second ─► weir run (a child process) ─┬─► origins v1, v2: well
+//!                                        ▲ weir-demo.yaml    ├─► origin v3: errors
+//! screen ◄─ rollout, status, counts      │                   └─► origin v4: slow
+//!                                        └ `release` is edited by the play, then by whoever watches
 //! ```
 //!
 //! The proxy is this same program as a child, so what is shown is what will run elsewhere: its file, its
@@ -15,6 +16,7 @@ mod child;
 mod files;
 mod load;
 mod origin;
+mod play;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,12 +27,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use self::child::Child;
 use self::files::{Files, Ports};
 use self::load::Load;
+use self::play::Stage;
 use super::arguments::DemoArguments;
 use super::client::{Client, Server};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{print, status, table, told_to_stop};
-use crate::admin::wire::Status;
+use super::{print, rollout, status, table, told_to_stop};
+use crate::admin::wire::{Rollout, Rollouts, Status};
 
 /// How long the child may take until it answers.
 const START: Duration = Duration::from_secs(10);
@@ -45,10 +48,12 @@ const ATTEMPTS: u32 = 3;
 /// `weir demo`.
 pub(super) async fn run(arguments: &DemoArguments) -> Result<(), Failure> {
     let files = Files::prepare(&arguments.dir)?;
-    let v1 = origin::start("v1", Duration::from_millis(2)).await?;
-    let v2 = origin::start("v2", Duration::from_millis(8)).await?;
+    let mut origins = [0; 4];
+    for (port, character) in origins.iter_mut().zip(play::CAST) {
+        *port = origin::start(character).await?;
+    }
     let mut demo = tokio::select! {
-        started = start(&files, arguments.port_base, [v1, v2]) => started?,
+        started = start(&files, arguments.port_base, origins) => started?,
         () = told_to_stop() => return Ok(()),
     };
     let load = Arc::new(Load::default());
@@ -59,17 +64,20 @@ pub(super) async fn run(arguments: &DemoArguments) -> Result<(), Failure> {
             None => std::future::pending().await,
         }
     };
+    let stage = Stage::default();
+    let player = Client::plain(demo.admin.clone());
     let shown = tokio::select! {
-        shown = demo.show(&files, &load) => shown,
+        shown = demo.show(&files, &load, &stage) => shown,
+        failure = stage.play(&files, &player) => Err(failure),
         () = told_to_stop() => Ok(()),
         () = over => Ok(()),
     };
     drop(workers);
     demo.child.stop().await;
     shown?;
-    let (answered, failed) = load.totals();
+    let (answered, errors, lost) = load.totals();
     print(&format!(
-        "\n{answered} requests answered, {failed} failed; the file and the log stay in {}\n",
+        "\n{answered} requests answered, {errors} of them with an error of v3, {lost} lost; the file and the log stay in {}\n",
         files.directory()
     ))
 }
@@ -83,7 +91,7 @@ struct Demo {
     web: String,
 }
 
-async fn start(files: &Files, port_base: Option<u16>, origins: [u16; 2]) -> Result<Demo, Failure> {
+async fn start(files: &Files, port_base: Option<u16>, origins: [u16; 4]) -> Result<Demo, Failure> {
     let mut attempt = 1;
     loop {
         let ports = match (port_base, attempt) {
@@ -124,15 +132,16 @@ impl Demo {
     }
 
     /// Shows the status until something breaks or nobody looks any more.
-    async fn show(&mut self, files: &Files, load: &Load) -> Result<(), Failure> {
+    async fn show(&mut self, files: &Files, load: &Load, stage: &Stage) -> Result<(), Failure> {
         let mut screen = Screen::open()?;
         let mut every = interval(if screen.is_terminal() { REDRAW } else { REPRINT });
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             every.tick().await;
             self.child.alive()?;
-            let looks = match self.client.get::<Status>(STATUS).await {
-                Ok(status) => screen.show(&self.page(&status, files, load))?,
+            let seen = async { Ok((self.client.get(STATUS).await?, self.client.get(ROLLOUTS).await?)) };
+            let looks = match seen.await {
+                Ok((status, rollouts)) => screen.show(&self.page(&status, &rollouts, files, load, stage))?,
                 Err(failure) => screen.complain(&failure)?,
             };
             if !looks {
@@ -141,30 +150,33 @@ impl Demo {
         }
     }
 
-    fn page(&self, status: &Status, files: &Files, load: &Load) -> String {
-        let split = files::split_of(status);
-        let (answered, failed) = load.totals();
-        let shares =
-            load.recent().map_or_else(String::new, |(v1, v2)| format!("; of the last 5 s: v1 {v1:.0}%, v2 {v2:.0}%"));
+    fn page(&self, status: &Status, rollouts: &Rollouts, files: &Files, load: &Load, stage: &Stage) -> String {
+        let (answered, errors, lost) = load.totals();
+        let shares = load.recent().into_iter().map(|(version, share)| format!("{version} {share:.0}%"));
+        let shares = shares.collect::<Vec<_>>().join(", ");
+        let shop = rollouts.rollouts.first().map_or_else(String::new, |shop| {
+            let newest = shop.entries.len().saturating_sub(EVENTS);
+            rollout::render(&Rollout {
+                entries: shop.entries.get(newest..).unwrap_or_default().to_vec(),
+                ..shop.clone()
+            })
+        });
         format!(
-            "Weir splits the traffic of `shop` between two versions. Ctrl-C ends it.\n\n\
-             \x20 edit {file}: change the split (now {split}) and watch the share move\n\
-             \x20      sed -i 's/split:.*/split: {{ v1: 50, v2: 50 }}/' {file}\n\
-             \x20 or shift it at run time, and back with --reset:\n\
-             \x20      {weir} weight shop v1=50 v2=50 --admin {admin}\n\
-             \x20 ask it yourself: curl http://{web}/\n\n\
-             load: {rate} requests a second, {answered} answered, {failed} failed{shares}\n\n{table}",
-            file = files.shown_config(),
-            weir = program(),
-            admin = self.admin,
-            web = self.web,
+            "Weir rolls `shop` out from version to version. Ctrl-C ends it.\n\n{act}\n\
+             load: {rate} requests a second, {answered} answered, {errors} of them errors, {lost} lost; \
+             of the last 5 s: {shares}\n\n{shop}\n{table}",
+            act = stage.text(&files.shown_config(), &program(), &self.admin.to_string(), &self.web),
             rate = load::RATE,
             table = table::render(status, status::now()),
         )
     }
 }
 
+/// Events of the rollout that are shown.
+const EVENTS: usize = 4;
+
 const STATUS: &str = "/api/v1/status";
+const ROLLOUTS: &str = "/api/v1/rollouts";
 
 /// How this program is called from here.
 fn program() -> String {

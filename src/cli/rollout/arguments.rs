@@ -1,0 +1,179 @@
+//! What can be asked of rollouts, exactly as it is typed.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::arguments::{AdminArguments, ByArguments, ConfigFile, Output, duration};
+use crate::model::Weight;
+
+/// What is done with a rollout.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum RolloutCommand {
+    /// Roll a version out, or, without one, the `release` of the file
+    Start(StartArguments),
+    /// Show where rollouts are; with --wait, wait until one is over
+    Status(RolloutStatusArguments),
+    /// Stay at the weight that the canary has; failed checks still go back
+    Pause(WordArguments),
+    /// Go on where it was paused
+    Resume(WordArguments),
+    /// Skip the steps, gates and hooks that are left; while baking, end the bake
+    Promote(WordArguments),
+    /// Everything back to stable, at once
+    Abort(WordArguments),
+    /// Open the gate, or pass the hook, that is waited for
+    Approve(WordArguments),
+    /// Refuse at the gate: everything goes back to stable
+    Reject(WordArguments),
+    /// Try again what failed or was aborted
+    Retry(WordArguments),
+    /// Everything to the version that was stable before, at once, also after the promotion
+    Undo(WordArguments),
+    /// Show every decision, who made it and why
+    History(HistoryArguments),
+    /// Show what the rollout of a configuration file would have done with a recorded history
+    Replay(ReplayArguments),
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct WordArguments {
+    /// The service
+    pub(in crate::cli) service: String,
+    #[command(flatten)]
+    pub(in crate::cli) by: ByArguments,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArguments,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct StartArguments {
+    /// The service
+    pub(in crate::cli) service: String,
+    /// The version
+    pub(in crate::cli) version: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) by: ByArguments,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArguments,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct RolloutStatusArguments {
+    /// Only this service; with --wait, of which version's rollout the end is waited for
+    #[arg(value_name = "SERVICE[/VERSION]", required_if_eq("wait", "true"))]
+    pub(in crate::cli) target: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArguments,
+    /// How the result is written
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(in crate::cli) output: Output,
+    /// Show it again each second, until Ctrl-C
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(in crate::cli) watch: bool,
+    /// Wait until the rollout is over: exit code 0 if it succeeded, 5 if it was rolled back or aborted
+    #[arg(long)]
+    pub(in crate::cli) wait: bool,
+    /// With --wait: give up after so long, with exit code 6
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration, requires = "wait")]
+    pub(in crate::cli) timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct HistoryArguments {
+    /// The service
+    pub(in crate::cli) service: String,
+    /// The newest so many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub(in crate::cli) limit: usize,
+    /// How the result is written
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(in crate::cli) output: Output,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArguments,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct ReplayArguments {
+    /// The service
+    pub(in crate::cli) service: String,
+    #[command(flatten)]
+    pub(in crate::cli) file: ConfigFile,
+    /// What `weir rollout history -o json` wrote; else a running Weir is asked
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) history: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArguments,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct RemovableArguments {
+    /// The version
+    #[arg(value_name = "SERVICE/VERSION")]
+    pub(in crate::cli) target: OneVersion,
+    /// How long it must have had no request and no open stream
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(in crate::cli) idle: Duration,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArguments,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct DrillArguments {
+    /// The service
+    pub(in crate::cli) service: String,
+    /// The version, or `canary` or `stable` for the one in that role
+    #[arg(long, value_name = "VERSION")]
+    pub(in crate::cli) version: String,
+    /// The percentage of requests that are answered with 500 instead of being forwarded
+    #[arg(long, value_name = "PERCENT", required_unless_present_any = ["delay", "end"])]
+    pub(in crate::cli) errors: Option<Percent>,
+    /// How long every request waits before it is forwarded
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(in crate::cli) delay: Option<Duration>,
+    /// How long the drill goes on; it ends by itself
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, required_unless_present = "end")]
+    pub(in crate::cli) lasting: Option<Duration>,
+    /// End a drill that goes on
+    #[arg(long, conflicts_with_all = ["errors", "delay", "lasting"])]
+    pub(in crate::cli) end: bool,
+    #[command(flatten)]
+    pub(in crate::cli) by: ByArguments,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArguments,
+}
+
+/// One `SERVICE/VERSION`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct OneVersion {
+    pub(in crate::cli) service: String,
+    pub(in crate::cli) version: String,
+}
+
+impl FromStr for OneVersion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((service, version)) if !service.is_empty() && !version.is_empty() && !version.contains('/') => {
+                Ok(Self { service: service.to_owned(), version: version.to_owned() })
+            }
+            _ => Err("write SERVICE/VERSION, such as shop/v1".to_owned()),
+        }
+    }
+}
+
+/// A percentage with or without its sign.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::cli) struct Percent(pub(in crate::cli) Weight);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').unwrap_or(text);
+        number.parse().map(Self).map_err(|wrong: crate::model::NotAWeight| wrong.to_string())
+    }
+}

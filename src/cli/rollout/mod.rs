@@ -1,0 +1,246 @@
+//! Commands about rollouts, and about what surrounds them: `weir rollout …`, `weir removable`, `weir drill`.
+
+pub(super) mod arguments;
+mod replay;
+mod view;
+
+use std::time::Duration;
+
+use hyper::Method;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use self::arguments::{
+    DrillArguments, HistoryArguments, RemovableArguments, RolloutCommand, RolloutStatusArguments, StartArguments,
+    WordArguments,
+};
+use super::arguments::{AdminArguments, ByArguments, Output};
+use super::client::{Client, segment};
+use super::failure::{Exit, Failure};
+use super::operate::{report, who};
+use super::screen::Screen;
+use super::{print, tell, told_to_stop};
+use crate::admin::wire::{Changed, Drill, History, Removable, Rollout, Rollouts, Say};
+
+pub(super) use self::view::render;
+
+/// How often a watch looks again.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often a wait looks again.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// `weir rollout …`.
+pub(super) async fn run(command: &RolloutCommand) -> Result<(), Failure> {
+    match command {
+        RolloutCommand::Start(arguments) => start(arguments).await,
+        RolloutCommand::Status(arguments) if arguments.wait => wait(arguments).await,
+        RolloutCommand::Status(arguments) => status(arguments).await,
+        RolloutCommand::Pause(arguments) => say(arguments, "pause").await,
+        RolloutCommand::Resume(arguments) => say(arguments, "resume").await,
+        RolloutCommand::Promote(arguments) => say(arguments, "promote").await,
+        RolloutCommand::Abort(arguments) => say(arguments, "abort").await,
+        RolloutCommand::Approve(arguments) => say(arguments, "approve").await,
+        RolloutCommand::Reject(arguments) => say(arguments, "reject").await,
+        RolloutCommand::Retry(arguments) => say(arguments, "retry").await,
+        RolloutCommand::Undo(arguments) => say(arguments, "undo").await,
+        RolloutCommand::History(arguments) => history(arguments).await,
+        RolloutCommand::Replay(arguments) => replay::run(arguments).await,
+    }
+}
+
+async fn start(arguments: &StartArguments) -> Result<(), Failure> {
+    let StartArguments { service, version, by, admin } = arguments;
+    propose(admin, service, "start", version.clone(), by).await
+}
+
+async fn say(arguments: &WordArguments, verb: &str) -> Result<(), Failure> {
+    propose(&arguments.admin, &arguments.service, verb, None, &arguments.by).await
+}
+
+async fn propose(
+    admin: &AdminArguments,
+    service: &str,
+    verb: &str,
+    version: Option<String>,
+    by: &ByArguments,
+) -> Result<(), Failure> {
+    let (author, reason) = who(by);
+    let body = Say { verb: verb.to_owned(), version, author: Some(author), reason };
+    let changed: Changed = Client::new(admin)?.call(Method::POST, &path(service), Some(&body)).await?;
+    report(&changed, "nothing changed")
+}
+
+fn path(service: &str) -> String {
+    format!("/api/v1/rollouts/{}", segment(service))
+}
+
+/// A target's service and version.
+fn parts(target: &str) -> (&str, Option<&str>) {
+    target.split_once('/').map_or((target, None), |(service, version)| (service, Some(version)))
+}
+
+async fn status(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
+    let client = Client::new(&arguments.admin)?;
+    let path = arguments.target.as_deref().map_or("/api/v1/rollouts".to_owned(), |target| path(parts(target).0));
+    let first = shown(&client.get(&path).await?, arguments.output)?;
+    if !arguments.watch {
+        return print(&first);
+    }
+    tokio::select! {
+        ended = watch(&client, &path, &first, arguments.output) => ended,
+        () = told_to_stop() => Ok(()),
+    }
+}
+
+async fn watch(client: &Client, path: &str, first: &str, output: Output) -> Result<(), Failure> {
+    let mut screen = Screen::open()?;
+    let mut every = interval(EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    every.tick().await;
+    let mut looks = screen.show(first)?;
+    while looks {
+        every.tick().await;
+        looks = match client.get(path).await {
+            Ok(rollouts) => screen.show(&shown(&rollouts, output)?)?,
+            Err(failure) => screen.complain(&failure)?,
+        };
+    }
+    Ok(())
+}
+
+fn shown(rollouts: &Rollouts, output: Output) -> Result<String, Failure> {
+    match output {
+        Output::Table if rollouts.rollouts.is_empty() => Ok("no service has a rollout\n".to_owned()),
+        Output::Table => Ok(rollouts.rollouts.iter().map(render).collect::<Vec<_>>().join("\n")),
+        Output::Json => json(rollouts),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n").map_err(|error| Failure::new(Exit::FAILURE, error.to_string()))
+}
+
+/// Waits until a rollout is over. What happens meanwhile goes to stderr, the end to stdout.
+async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
+    let client = Client::new(&arguments.admin)?;
+    let (service, version) = parts(arguments.target.as_deref().unwrap_or_default());
+    let (path, deadline) = (path(service), Instant::now() + arguments.timeout);
+    let mut told = String::new();
+    loop {
+        // A Weir that is being replaced is away for a moment.
+        let found = match client.get::<Rollouts>(&path).await {
+            Ok(found) => found.rollouts.into_iter().next(),
+            Err(failure) if failure.exit == Exit::UNREACHABLE && !told.is_empty() => None,
+            Err(failure) => return Err(failure),
+        };
+        if let Some(rollout) = found {
+            let line = view::line(&rollout);
+            match end(&rollout, version) {
+                Some(true) => return print(&format!("{line}\n")),
+                Some(false) => return Err(Failure::new(Exit::ROLLED_BACK, line)),
+                None if line != told => {
+                    tell(&line);
+                    told = line;
+                }
+                None => {}
+            }
+        }
+        if Instant::now() >= deadline {
+            let what = format!("not over after {}: {told}", humantime::format_duration(arguments.timeout));
+            return Err(Failure::new(Exit::TIMED_OUT, what).help("it goes on; `weir rollout status` shows it"));
+        }
+        sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+/// Whether the rollout is over, and if so, whether it succeeded. Where a version is named, its rollout counts: one of
+/// another version is not its end.
+fn end(rollout: &Rollout, version: Option<&str>) -> Option<bool> {
+    let is = |found: &Option<String>| version.is_none_or(|version| found.as_deref() == Some(version));
+    match &*rollout.phase {
+        "succeeded" | "idle" if is(&rollout.stable) => Some(true),
+        "rolled_back" | "aborted" if is(&rollout.canary) => Some(false),
+        // It failed before, and something else was rolled out since.
+        _ if version.is_some_and(|version| rollout.given_up.iter().any(|given| given.version == version))
+            && !is(&rollout.canary) =>
+        {
+            Some(false)
+        }
+        _ => None,
+    }
+}
+
+async fn history(arguments: &HistoryArguments) -> Result<(), Failure> {
+    let path = format!("{}/history?limit={}", path(&arguments.service), arguments.limit);
+    let history: History = Client::new(&arguments.admin)?.get(&path).await?;
+    match arguments.output {
+        Output::Table => print(&view::history(&history)),
+        Output::Json => print(&json(&history)?),
+    }
+}
+
+/// `weir removable`.
+pub(super) async fn removable(arguments: &RemovableArguments) -> Result<(), Failure> {
+    let target = &arguments.target;
+    let (service, version) = (segment(&target.service), segment(&target.version));
+    let path = format!("/api/v1/removable/{service}/{version}?idle={}", arguments.idle.as_secs());
+    let found: Removable = Client::new(&arguments.admin)?.get(&path).await?;
+    let sentence = super::table::clean(&found.sentence);
+    if found.removable { print(&format!("{sentence}\n")) } else { Err(Failure::new(Exit::REFUSED, sentence)) }
+}
+
+/// `weir drill`.
+pub(super) async fn drill(arguments: &DrillArguments) -> Result<(), Failure> {
+    let (author, reason) = who(&arguments.by);
+    let errors = arguments.errors.map_or(0.0, |errors| f64::from(errors.0.basis_points()) / 100.0);
+    let delay = arguments.delay.unwrap_or_default();
+    let body = Drill {
+        service: arguments.service.clone(),
+        version: arguments.version.clone(),
+        errors,
+        delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+        seconds: arguments.lasting.map_or(0, |lasting| lasting.as_secs()),
+        author: Some(author),
+        reason,
+    };
+    let changed: Changed = Client::new(&arguments.admin)?.call(Method::POST, "/api/v1/drills", Some(&body)).await?;
+    report(&changed, "nothing changed: no drill goes on there")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rollout(phase: &str, stable: &str, canary: Option<&str>) -> Rollout {
+        Rollout {
+            phase: phase.to_owned(),
+            stable: Some(stable.to_owned()),
+            canary: canary.map(str::to_owned),
+            ..Rollout::default()
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_with_the_rollout_that_it_is_about() {
+        let succeeded = rollout("succeeded", "v2", None);
+        assert_eq!((end(&succeeded, None), end(&succeeded, Some("v2"))), (Some(true), Some(true)));
+        assert_eq!(end(&succeeded, Some("v3")), None, "v3 has not begun yet");
+        let back = rollout("rolled_back", "v1", Some("v2"));
+        assert_eq!(
+            (end(&back, None), end(&back, Some("v2")), end(&back, Some("v3"))),
+            (Some(false), Some(false), None)
+        );
+        for phase in ["waiting", "progressing", "baking", "promoting", "rolling_back", "paused"] {
+            assert_eq!(end(&rollout(phase, "v1", Some("v2")), None), None, "{phase}");
+        }
+        let mut later = rollout("progressing", "v1", Some("v3"));
+        later.given_up.push(crate::admin::wire::GivenUp { version: "v2".to_owned(), ..Default::default() });
+        assert_eq!((end(&later, Some("v2")), end(&later, Some("v3"))), (Some(false), None));
+    }
+
+    #[test]
+    fn a_target_is_a_service_and_maybe_a_version() {
+        assert_eq!(parts("shop"), ("shop", None));
+        assert_eq!(parts("shop/v2"), ("shop", Some("v2")));
+    }
+}
