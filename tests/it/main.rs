@@ -29,6 +29,7 @@ mod packaging;
 mod provider;
 mod reload;
 mod retry;
+mod rollout;
 mod shutdown;
 mod split;
 mod streams;

@@ -17,14 +17,14 @@ use crate::harness::eventually;
 /// Where Debian's package puts it.
 const PROGRAM: &str = "/usr/bin/prometheus";
 
-struct Prometheus {
+pub(crate) struct Prometheus {
     child: Child,
     directory: TempDir,
     client: Client,
 }
 
 impl Prometheus {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         if !Path::new(PROGRAM).exists() {
             eprintln!("skipped: there is no {PROGRAM}; install the package `prometheus`");
             return None;
@@ -46,7 +46,7 @@ impl Prometheus {
     }
 
     /// Its address, once it takes queries.
-    async fn url(&self) -> String {
+    pub(crate) async fn url(&self) -> String {
         eventually("Prometheus is ready", || async {
             let log = read_to_string(self.directory.path().join("log")).unwrap();
             let ready = log.contains("ready to receive web requests");
@@ -57,6 +57,12 @@ impl Prometheus {
             address.filter(|_| ready).map(|address| format!("http://{address}")).ok_or(log)
         })
         .await
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     async fn ask(&self, url: &str, query: &str, within: Duration) -> Reading {
@@ -107,8 +113,7 @@ async fn a_real_prometheus_answers_as_it_should() {
     let slow = "count_over_time(vector(1)[10000h:1s])";
     assert_eq!(prometheus.ask(&url, slow, Duration::from_millis(50)).await, Reading::Timeout);
 
-    prometheus.child.kill().unwrap();
-    prometheus.child.wait().unwrap();
+    prometheus.stop();
     let reading = prometheus.ask(&url, "1", long).await;
     assert!(matches!(&reading, Reading::Failed(text) if text.contains("cannot be reached")), "{reading:?}");
 }

@@ -2,7 +2,7 @@
 //!
 //! | path | what it does |
 //! |---|---|
-//! | `/`, and every path not named here | 200 with a small body: the origin's name |
+//! | `/`, and every path not named here | 200 with a small body: the origin's name; or as its [`Mood`](super::Mood) is |
 //! | `/status/NNN` | this status |
 //! | `/bytes/N`, `/chunked/N` | N bytes of [`pattern`], with and without a length |
 //! | `/drip/N/MS` | N chunks, one every MS milliseconds |
@@ -103,8 +103,16 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>, shared: &Shared) -> io::
         ["stale"] => exchange.respond(200, &none, small(shared)).await.map(|_| End::Stale),
         ["grpc.Test", method] => grpc::answer(exchange, shared, method).await,
         [name] if BROKEN.contains(&name) => broken(exchange, name).await,
-        _ => exchange.respond(200, &content_type("text/plain"), small(shared)).await,
+        _ => ordinary(exchange, shared).await,
     }
+}
+
+/// As the story's mood is.
+async fn ordinary(exchange: &mut Exchange<'_>, shared: &Shared) -> io::Result<End> {
+    let (fails, slow) = shared.mood.lock().unwrap().turn();
+    tokio::time::sleep(slow).await;
+    let status = if fails { 500 } else { 200 };
+    exchange.respond(status, &content_type("text/plain"), small(shared)).await
 }
 
 /// Names of [`broken`].

@@ -23,7 +23,10 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>, shared: &Shared, method:
             while let Some(message) = decode(&mut received) {
                 exchange.write(encode(&message)).await?;
             }
-            exchange.end(&status(0, "")).await?;
+            let (fails, slow) = shared.mood.lock().unwrap().turn();
+            tokio::time::sleep(slow).await;
+            let end = if fails { status(14, "not now") } else { status(0, "") };
+            exchange.end(&end).await?;
         }
         "Bidi" => {
             let _open = Counted::new(&shared.streams);

@@ -61,6 +61,27 @@ struct Shared {
     connections: AtomicUsize,
     accepted: AtomicUsize,
     streams: AtomicUsize,
+    mood: Mutex<Mood>,
+}
+
+/// How an origin answers where no path says otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mood {
+    /// Percentage of answers that are 500, evenly.
+    errors: u32,
+    /// How long each takes.
+    delay: std::time::Duration,
+    turns: u64,
+}
+
+impl Mood {
+    /// Whether the next answer is an error, and how long it takes.
+    fn turn(&mut self) -> (bool, std::time::Duration) {
+        let errors = |turns: u64| turns * u64::from(self.errors) / 100;
+        let fails = errors(self.turns + 1) > errors(self.turns);
+        self.turns += 1;
+        (fails, self.delay)
+    }
 }
 
 /// What the story says to open streams.
@@ -135,12 +156,24 @@ impl Plan {
             connections: AtomicUsize::new(0),
             accepted: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
+            mood: Mutex::default(),
         };
         Origin { shared: Arc::new(shared), plan: self, address, _reservation: reservation, serving: Mutex::new(None) }
     }
 }
 
 impl Origin {
+    /// From now on, this percentage of ordinary answers are 500.
+    pub(crate) fn fail(&self, percent: u32) {
+        let mut mood = self.shared.mood.lock().unwrap();
+        *mood = Mood { errors: percent, turns: 0, ..*mood };
+    }
+
+    /// From now on, ordinary answers take so long.
+    pub(crate) fn slow(&self, delay: std::time::Duration) {
+        self.shared.mood.lock().unwrap().delay = delay;
+    }
+
     /// Starts an origin on a free port of 127.0.0.1.
     pub(crate) async fn start(name: &str) -> Self {
         Self::plan(name).start().await

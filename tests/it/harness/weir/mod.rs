@@ -18,7 +18,7 @@ use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use weir::admin::wire::Status;
+use weir::admin::wire::{Rollout, Rollouts, Status};
 use weir::model::Address;
 
 pub(crate) use metrics::Metrics;
@@ -308,6 +308,38 @@ impl Weir {
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    /// Starts the program again after it ended, over the same files.
+    pub(crate) async fn start_again(&mut self) {
+        self.wait_exit().await;
+        let mut command = clean(Command::new(&self.program), self.dir());
+        command.args(["run", "-c"]).arg(self.config());
+        assert!(!self.stderr().contains("panicked at"), "{}", self.stderr());
+        self.process = Process::spawn(command, self.dir());
+        self.wait_ready().await;
+    }
+
+    /// Where the rollout of a service is.
+    pub(crate) async fn rollout(&self, service: &str) -> Rollout {
+        let (status, body) = self.api("GET", &format!("/api/v1/rollouts/{service}"), None).await;
+        assert_eq!(status, 200, "{body}");
+        let rollouts: Rollouts = serde_json::from_value(body).unwrap();
+        rollouts.rollouts.into_iter().next().unwrap()
+    }
+
+    /// Waits until the rollout is as `holds` says.
+    pub(crate) async fn rolls(&self, service: &str, what: &str, holds: impl Fn(&Rollout) -> bool) -> Rollout {
+        let probe = async || {
+            let rollout = self.rollout(service).await;
+            if holds(&rollout) { Ok(rollout) } else { Err(rollout) }
+        };
+        eventually(what, probe).await
+    }
+
+    /// Waits until the rollout is in this phase.
+    pub(crate) async fn until_phase(&self, service: &str, phase: &str) -> Rollout {
+        self.rolls(service, &format!("{service} is {phase}"), |rollout| rollout.phase == phase).await
     }
 
     /// Waits for the process to end.

@@ -1,0 +1,78 @@
+//! Rollouts, with the real binary and origins whose behaviour the story controls. Intervals are a second.
+
+mod durable;
+mod judged;
+mod operated;
+mod outside;
+
+use std::time::Duration;
+
+use crate::harness::ledger::Outcome;
+use crate::harness::{Ledger, Load, Origin, Weir, load};
+
+/// A plan that takes a second for each step, with one check; more goes in by `replace`.
+const PLAN: &str = "interval: 1s
+      window: 2s
+      min_requests: 10
+      max_hold: 1m
+      bake: 1s
+      steps: [{ weight: 10, hold: 1s }, { weight: 50, hold: 1s }, { weight: 100, hold: 1s }]
+      checks: [{ name: errors, error_rate: { max: 1 } }]
+      failures: { consecutive: 1 }";
+
+/// The configuration of one service `shop` that is rolled out by this plan.
+fn rolled(versions: &[&Origin], release: &str, plan: &str) -> String {
+    let endpoints: Vec<String> = versions
+        .iter()
+        .map(|origin| format!("{}: {{ endpoints: [\"{}\"] }}", origin.name(), origin.address()))
+        .collect();
+    format!(
+        "version: 1
+listeners:
+  - {{ name: web, address: \"127.0.0.1:0\" }}
+telemetry: {{ address: \"127.0.0.1:0\" }}
+admin: {{ address: \"{{admin}}\" }}
+shutdown: {{ deadline: 5s }}
+state: {{ directory: \"{{dir}}/state\" }}
+services:
+  shop:
+    versions: {{ {} }}
+    release: {release}
+    rollout:
+      {plan}
+routes:
+  - match: {{ path: / }}
+    service: shop
+",
+        endpoints.join(", ")
+    )
+}
+
+/// Two versions, a Weir that serves v1, and a load that is answered about 200 times a second.
+async fn served(plan: &str) -> (Origin, Origin, Weir, load::Running) {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let weir = Weir::start(&rolled(&[&v1, &v2], "v1", plan)).await;
+    let load = steady(&weir).await;
+    (v1, v2, weir, load)
+}
+
+async fn steady(weir: &Weir) -> load::Running {
+    let load = Load::at(weir.address("web").await).keep_alive(4).think(Duration::from_millis(40)).start();
+    load.wait_more(20).await;
+    load
+}
+
+/// Every request was answered, be it with an error of its origin's, and executed once.
+fn whole(ledger: &Ledger, origins: &[&Origin]) {
+    let counts = ledger.counts();
+    let answered = [Outcome::Ok, Outcome::ServerError].iter().filter_map(|kind| counts.outcomes.get(kind)).sum::<u64>();
+    assert_eq!(answered, counts.sent, "{counts:?}");
+    assert!(ledger.audit(origins).twice.is_empty(), "{:?}", ledger.audit(origins).twice);
+}
+
+/// What `weir …` printed, and its exit code.
+async fn command(weir: &Weir, arguments: &[&str]) -> (i32, String) {
+    let output = weir.cli(arguments).await;
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+}

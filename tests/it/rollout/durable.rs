@@ -1,0 +1,125 @@
+//! What survives: restarts in every phase, kills at any moment, state that cannot be read.
+
+use std::time::Duration;
+
+use super::{PLAN, command, rolled, served, steady, whole};
+use crate::harness::{Load, Origin, Signal, Weir};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_in_every_phase_and_the_successor_goes_on() {
+    let plan = PLAN.replace("hold: 1s }, { weight: 100", "hold: 1s, gate: manual }, { weight: 100");
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let mut weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
+    weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
+    let mut phases = Vec::new();
+    for _ in 0..60 {
+        let before = weir.rollout("shop").await;
+        phases.push(before.phase.clone());
+        phases.dedup();
+        if before.phase == "succeeded" {
+            break;
+        }
+        weir.signal(Signal::Term);
+        weir.start_again().await;
+        let after = weir.rollout("shop").await;
+        // Between the look and the end of the process one step may have been taken.
+        let next = [10.0, 50.0, 100.0].into_iter().find(|step| *step > before.weights.configured).unwrap_or(100.0);
+        let range = before.weights.configured..=next;
+        assert!(after.phase == "succeeded" || range.contains(&after.weights.configured), "{before:#?} {after:#?}");
+        if after.waiting_for.as_deref() == Some("gate") {
+            assert_eq!(command(&weir, &["rollout", "approve", "shop"]).await.0, 0);
+        }
+        // A hold begins anew with a restart: let one step pass.
+        let load = steady(&weir).await;
+        let (phase, weight) = (after.phase.clone(), after.weights.configured);
+        weir.rolls("shop", "it goes on", |r| {
+            r.phase != phase || r.weights.configured != weight || r.waiting_for.as_deref() == Some("gate")
+        })
+        .await;
+        whole(&load.stop().await, &[&v1, &v2]);
+    }
+    assert_eq!(phases.last().map(String::as_str), Some("succeeded"), "{phases:?}");
+    assert!(phases.len() >= 3, "{phases:?}");
+}
+
+/// Kills of the hundred in which a rollout moves.
+const KILLS: usize = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_kills_lose_no_decision_and_raise_nothing() {
+    // Steps that come as fast as looks do, and a canary that nobody asks: `no_data: pass` moves it on.
+    let steps: Vec<String> = (1..=90).map(|weight| format!("{{ weight: {weight} }}")).collect();
+    let plan = format!(
+        "interval: 1s\n      window: 1s\n      no_data: pass\n      steps: [{}]\n      checks: [{{ name: errors, error_rate: {{ max: 1 }} }}]",
+        steps.join(", ")
+    );
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let mut weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
+    weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let (mut weight, mut number) = (1.0, 0);
+    for kill in 0..KILLS {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        // The moment of the kill is the fault that is injected; nothing is right because of it.
+        tokio::time::sleep(Duration::from_millis(random % 150)).await;
+        // A word now and then, so that kills meet writes of every kind.
+        match kill % 10 {
+            3 => drop(command(&weir, &["rollout", "pause", "shop"]).await),
+            5 => drop(command(&weir, &["rollout", "resume", "shop"]).await),
+            _ => {}
+        }
+        let before = weir.rollout("shop").await;
+        weir.signal(Signal::Kill);
+        weir.start_again().await;
+        let after = weir.rollout("shop").await;
+        // Between the look before the kill and the kill at most one step can have been taken.
+        assert!(after.weights.configured <= before.weights.configured + 1.0, "kill {kill}: {before:#?} {after:#?}");
+        assert!(after.weights.configured >= before.weights.configured, "kill {kill}: nothing sent it back: {after:#?}");
+        assert!(after.weights.configured >= weight, "kill {kill}");
+        assert!(
+            after.phase == before.phase || after.phase == "progressing",
+            "kill {kill}: {} {}",
+            before.phase,
+            after.phase
+        );
+        let last = after.entries.last().unwrap().number;
+        assert!(last > number, "kill {kill}: no decision is lost");
+        assert!(after.entries.windows(2).all(|pair| pair[1].number == pair[0].number + 1), "kill {kill}: {after:#?}");
+        assert!(after.entries.iter().any(|entry| entry.number == before.entries.last().unwrap().number), "kill {kill}");
+        (weight, number) = (after.weights.configured, last);
+    }
+    assert_eq!(command(&weir, &["rollout", "abort", "shop"]).await.0, 0);
+    weir.signal(Signal::Kill);
+    weir.start_again().await;
+    let rollout = weir.rollout("shop").await;
+    assert_eq!((&*rollout.phase, rollout.weights.configured), ("aborted", 0.0));
+    let ledger = Load::at(weir.address("web").await).keep_alive(2).count(50).run().await;
+    ledger.assert_clean();
+    assert_eq!(ledger.counts().versions["v1"], 50);
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_state_is_set_aside_and_nothing_begins_by_itself() {
+    let slowly = PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }");
+    let (v1, v2, mut weir, load) = served(&slowly).await;
+    weir.reconfigure(&rolled(&[&v1, &v2], "v2", &slowly)).await;
+    weir.rolls("shop", "10 %", |r| r.weights.configured == 10.0).await;
+    load.stop().await.assert_clean();
+    weir.stop().await;
+    let database = std::fs::read_dir(weir.dir().join("state")).unwrap();
+    for file in database {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "redb") {
+            std::fs::write(&path, b"this is no database").unwrap();
+        }
+    }
+    weir.start_again().await;
+    let rollout = weir.rollout("shop").await;
+    // Nothing at all is left, so what the file names is the first version seen.
+    assert_eq!((&*rollout.phase, rollout.weights.configured), ("idle", 0.0));
+    assert!(weir.stderr().contains("damaged"), "{}", weir.stderr());
+    weir.stop().await;
+}
