@@ -23,6 +23,10 @@ pub struct Route {
     /// The service that gets the request.
     #[schemars(with = "values::Name")]
     pub service: Name,
+    /// Its requests are health probes: counted by status, but no part of what the versions are judged by, of their rates
+    /// and durations, and of their use. Default: false.
+    #[schemars(with = "Option<bool>")]
+    pub probe: bool,
 }
 
 /// What a request must meet: all that is set.
@@ -74,12 +78,13 @@ pub enum HeaderMatch {
 
 impl Read for Route {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let mut fields = reader.fields(node, &["name", "match", "service"])?;
+        let mut fields = reader.fields(node, &["name", "match", "service", "probe"])?;
         let name = fields.optional("name");
         let matches = fields.or("match", Match::default());
         let service = fields.required("service");
+        let probe = fields.or("probe", false);
         fields.done()?;
-        Some(Self { name: name?, matches: matches?, service: service? })
+        Some(Self { name: name?, matches: matches?, service: service?, probe: probe? })
     }
 }
 

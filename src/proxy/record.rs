@@ -62,11 +62,12 @@ impl Gear {
 impl Pass {
     /// The request has its version: it is in flight there.
     pub(crate) fn request_entered(&mut self) {
-        let entered = self.routed().and_then(|routed| Some((&routed.version()?.series, routed.reason)));
-        if let Some((series, reason)) = entered {
-            series.decided(decision(reason));
-            self.open.request = Some(series.enter());
-        }
+        let entered = self.routed().and_then(|routed| {
+            let series = &routed.version()?.series;
+            series.decided(decision(routed.reason));
+            (!routed.route.probe).then(|| series.enter())
+        });
+        self.open.request = entered;
     }
 
     /// The response is a stream, if it is one.
@@ -144,12 +145,17 @@ pub(crate) fn record(gear: &Gear, finished: &Finished<'_>, line: impl FnOnce() -
             let long = matches!(kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
             let seen = if long { finished.answered_after.unwrap_or(duration) } else { duration };
             if let Some(series) = route.series.get(version) {
-                series.finish(outcome, seen);
-                if finished.grpc_failed && outcome.class() != Class::ServerError {
-                    series.version().grpc_failed();
-                }
-                if let Some(wire) = route.service.versions.get(version).and_then(|version| version.guard.as_deref()) {
-                    guard::tell(wire, finished);
+                if route.probe {
+                    series.count(outcome);
+                } else {
+                    series.finish(outcome, seen);
+                    if finished.grpc_failed && outcome.class() != Class::ServerError {
+                        series.version().grpc_failed();
+                    }
+                    if let Some(wire) = route.service.versions.get(version).and_then(|version| version.guard.as_deref())
+                    {
+                        guard::tell(wire, finished);
+                    }
                 }
                 if cut {
                     series.version().cut(stream(kind).map_or(CutKind::Request, CutKind::from));

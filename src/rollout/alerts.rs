@@ -19,7 +19,7 @@ pub enum Receiver {
     PagerDuty {
         /// The integration's key.
         routing_key: Secret,
-        /// Where events are sent: [`PAGERDUTY_URL`] if the file says nothing.
+        /// Where events are sent; PagerDuty itself if the file says nothing.
         url: Arc<str>,
     },
     /// Anything that takes CloudEvents.

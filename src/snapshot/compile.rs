@@ -230,7 +230,8 @@ impl Compiler {
             let Some(service) = by_name.get(&*route.service) else { continue };
             let name = route.name.clone().unwrap_or_else(|| route_name(&route.matches));
             let series = service.versions.iter().map(|v| self.recorder.route(&service.name, &v.name, &name)).collect();
-            rules.push(rule(&route.matches, Arc::new(Route { name, service: Arc::clone(service), series })));
+            let route_of = Route { name, service: Arc::clone(service), series, probe: route.probe };
+            rules.push(rule(&route.matches, Arc::new(route_of)));
         }
         Table::build(rules).map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }

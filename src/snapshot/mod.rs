@@ -86,6 +86,8 @@ pub struct Route {
     pub service: Arc<Service>,
     /// Counters by version index of the service.
     pub series: Vec<Arc<RouteSeries>>,
+    /// Its requests are health probes, which say nothing about a version.
+    pub probe: bool,
 }
 
 /// One compiled service.

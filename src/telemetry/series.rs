@@ -365,8 +365,14 @@ impl RouteSeries {
     /// and for upgraded connections and event streams to the first byte of the response.
     #[inline]
     pub fn finish(&self, outcome: Outcome, duration: Duration) {
-        get_or_make(&self.codes, || Box::new(Codes::new(self.version.shards))).count(outcome);
+        self.count(outcome);
         self.version.finish(outcome.class(), duration);
+    }
+
+    /// A request finished that says nothing about the version: it is counted by its code and not otherwise.
+    #[inline]
+    pub fn count(&self, outcome: Outcome) {
+        get_or_make(&self.codes, || Box::new(Codes::new(self.version.shards))).count(outcome);
     }
 
     /// How often each code was answered: the label and the count.

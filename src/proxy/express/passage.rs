@@ -54,7 +54,8 @@ pub(super) struct Passage<'s> {
     pub(super) connect: Option<Duration>,
     pub(super) retries: u8,
     pub(super) logged: Option<Box<Logged>>,
-    _request: Open<&'s VersionSeries>,
+    /// None for a health probe.
+    _request: Option<Open<&'s VersionSeries>>,
     stream: Option<Open<&'s VersionSeries>>,
 }
 
@@ -92,7 +93,7 @@ impl<'s> Passage<'s> {
             connect: None,
             retries: 0,
             logged,
-            _request: version.series.enter_borrowed(),
+            _request: (!route.probe).then(|| version.series.enter_borrowed()),
             stream: None,
         }
     }

@@ -1,7 +1,10 @@
 //! What operators, the file and signals do to rollouts.
 
 use super::{PLAN, command, rolled, served, steady, whole};
-use crate::harness::{Origin, Weir};
+use crate::harness::{Load, Origin, Request, Weir, eventually};
+
+/// Between two health probes, at most.
+const PROBE: std::time::Duration = std::time::Duration::from_millis(20);
 
 fn slowly() -> String {
     PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }")
@@ -186,6 +189,30 @@ async fn a_drill_makes_the_canary_fail_and_the_rollback_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn health_probes_are_neither_judged_nor_use() {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let file = |release: &str| {
+        rolled(&[&v1, &v2], release, PLAN)
+            + "  - { name: probes, match: { exact: /status/500 }, service: shop, probe: true }\n"
+    };
+    let weir = Weir::start(&file("v1")).await;
+    let at = weir.address("web").await;
+    let probes = Load::at(at).keep_alive(1).request(Request::get("/status/500")).think(PROBE).start();
+    probes.wait_more(10).await;
+    let idle = async || command(&weir, &["removable", "shop/v1", "--idle", "1s"]).await.0 == 0;
+    eventually("v1 has only probes", idle).await;
+    let load = steady(&weir).await;
+    weir.reconfigure(&file("v2")).await;
+    let rollout = weir.until_phase("shop", "succeeded").await;
+    assert_eq!(rollout.stable.as_deref(), Some("v2"));
+    load.stop().await.assert_clean();
+    let sent = probes.stop().await.counts().sent;
+    let metrics = weir.metrics().await;
+    assert_eq!(metrics.value("weir_requests_total", &[("route", "probes"), ("code", "500")]), sent as f64);
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_is_removable_once_it_was_idle_for_long_enough() {
     let (v1, v2, weir, load) = served(PLAN).await;
     let ask = async |target: &str, idle: &str| command(&weir, &["removable", target, "--idle", idle]).await;
@@ -194,9 +221,9 @@ async fn a_version_is_removable_once_it_was_idle_for_long_enough() {
     let (code, text) = ask("shop/v2", "7d").await;
     assert_eq!(code, 7, "nobody knows the last week: {text}");
     assert!(text.contains("not yet 7days"), "{text}");
-    crate::harness::eventually("v2 was idle for two seconds", async || ask("shop/v2", "2s").await.0 == 0).await;
+    eventually("v2 was idle for two seconds", async || ask("shop/v2", "2s").await.0 == 0).await;
     load.stop().await;
-    crate::harness::eventually("so is v1 once the load is gone", async || ask("shop/v1", "2s").await.0 == 0).await;
+    eventually("so is v1 once the load is gone", async || ask("shop/v1", "2s").await.0 == 0).await;
     assert_eq!(ask("shop/v9", "1s").await.0, 1);
     drop((v1, v2));
     weir.stop().await;
