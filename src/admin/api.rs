@@ -17,11 +17,12 @@ use axum::routing::{get, post, put};
 use axum::{Json as Answer, Router};
 use serde::Deserialize;
 
+use super::asked::{bad, by, changed, control, named};
 use super::body::{Json, Nothing};
 use super::wire::{Changed, Problem, SetState, SetWeights, Status, kind};
 use super::{Auth, Faces, rollouts, status};
-use crate::control::{By, Control, Outcome, Rejection, Target};
-use crate::model::{Process, Weight};
+use crate::control::{Rejection, Target};
+use crate::model::Weight;
 
 /// The control API over `faces`, for those whom `auth` admits.
 pub(super) fn router(faces: Arc<Faces>, auth: Auth) -> Router {
@@ -150,27 +151,6 @@ async fn set_state(faces: &Faces, target: Target, Json(body): Json<SetState>) ->
     changed(control(faces)?.set_state(target, body.state, by).await)
 }
 
-/// Where to propose a change, while the process takes any.
-pub(super) fn control(faces: &Faces) -> Result<&Control, Problem> {
-    match *faces.process.borrow() {
-        Process::Starting | Process::Ready => Ok(&faces.control),
-        Process::Draining => Err(Problem::stopping(Process::Draining)),
-    }
-}
-
-pub(super) fn changed(outcome: Outcome) -> Result<Answer<Changed>, Problem> {
-    let ack = outcome?;
-    Ok(Answer(Changed { revision: ack.revision, changes: ack.changes, warnings: ack.warnings }))
-}
-
-pub(super) fn named<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
-    path.map(|Path(names)| names).map_err(|error| bad(&error.body_text()))
-}
-
-pub(super) fn bad(detail: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, detail)
-}
-
 /// The weights of a body: numbers or text, percentages with at most two decimals.
 fn weights(body: &SetWeights) -> Result<Vec<(String, Weight)>, Problem> {
     let mut weights = Vec::with_capacity(body.weights.len());
@@ -186,22 +166,6 @@ fn weights(body: &SetWeights) -> Result<Vec<(String, Weight)>, Problem> {
         weights.push((version.clone(), weight));
     }
     Ok(weights)
-}
-
-/// The longest author and reason, in characters: both are kept and shown.
-const AUTHOR: usize = 200;
-const REASON: usize = 1_000;
-
-pub(super) fn by(author: Option<String>, reason: Option<String>) -> Result<By, Problem> {
-    let author = author.filter(|author| !author.trim().is_empty()).unwrap_or_else(|| "unknown".to_owned());
-    let reason = reason.unwrap_or_default();
-    for (what, text, limit) in [("author", &author, AUTHOR), ("reason", &reason, REASON)] {
-        if text.chars().count() > limit || text.chars().any(char::is_control) {
-            let detail = format!("`{what}` is one line of at most {limit} characters");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
-        }
-    }
-    Ok(By { author, reason })
 }
 
 impl From<status::NoService> for Problem {
@@ -238,14 +202,6 @@ mod tests {
             assert_eq!((problem.status, &*problem.kind), (422, kind::NOT_A_SPLIT), "{wrong}");
             assert!(problem.detail.contains("`v1`"), "{}", problem.detail);
         }
-    }
-
-    #[test]
-    fn an_author_and_a_reason_are_short_lines() {
-        assert_eq!(by(None, None).unwrap(), By { author: "unknown".to_owned(), reason: String::new() });
-        assert_eq!(by(Some("alice".to_owned()), Some("too slow".to_owned())).unwrap().reason, "too slow");
-        assert_eq!(by(Some("a\x1b[2J".to_owned()), None).unwrap_err().status, 422);
-        assert_eq!(by(None, Some("x".repeat(REASON + 1))).unwrap_err().status, 422);
     }
 
     async fn ask(request: Builder) -> (u16, HeaderMap, Problem) {

@@ -15,6 +15,7 @@
 
 mod access;
 mod api;
+mod asked;
 mod body;
 mod problem;
 mod rollouts;

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json as Answer, Router};
 use serde::Deserialize;
 
-use super::api::{bad, by, changed, control, named};
+use super::asked::{bad, by, changed, control, named};
 use super::body::Json;
 use super::wire::{
     Changed, CheckResult, Drill, GivenUp, History, HistoryEntry, Problem, Removable, Rollout, RolloutFailures,
