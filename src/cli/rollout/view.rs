@@ -224,9 +224,12 @@ fn event(entry: &HistoryEntry) -> String {
     )
 }
 
+/// The last second of the year 9999, after which RFC 3339 has no words.
+const LAST_SECOND: u64 = 253_402_300_799;
+
 /// The moment in UTC, to the second.
 pub(in crate::cli) fn moment(at_ms: u64) -> String {
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at_ms / 1_000);
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs((at_ms / 1_000).min(LAST_SECOND));
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
@@ -322,6 +325,7 @@ shop progressing  v1 → v2
         let text = plain(&render(&waiting));
         assert!(text.contains("  waits for gate, in 1m00s: abort\n"), "{text}");
         assert!(text.contains("  v0 is not tried again (aborted): abort by ann\n"), "{text}");
+        assert_eq!(moment(u64::MAX), "9999-12-31T23:59:59Z");
         let hostile = Rollout { reason: "\x1b[2J".to_owned(), ..waiting };
         assert!(!line(&hostile).contains('\x1b'));
     }
