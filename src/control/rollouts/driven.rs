@@ -96,6 +96,8 @@ struct Happened {
     weight_before: Weight,
 }
 
+/// How often it is seen whether it is time for something.
+const SECOND: Duration = Duration::from_secs(1);
 /// A look or a tick may come this early: timers are not exact.
 const EARLY: Duration = Duration::from_millis(100);
 
@@ -382,7 +384,7 @@ impl Driven {
         self.about(&roles, 0, view).tell_provider(failed).into_iter().collect()
     }
 
-    /// Questions that must be asked now to be answered by the next look.
+    /// Questions that must be asked now to be answered by the next look: a second later would be too late.
     pub(super) fn questions(&mut self, now: Duration) -> Vec<Errand> {
         let Some(roles) = Roles::of(&self.record.state).filter(|_| self.ring.is_some() && !self.asked) else {
             return Vec::new();
@@ -393,7 +395,7 @@ impl Driven {
         };
         let asked: Vec<_> = self.plan.checks.iter().filter_map(external).collect();
         let longest = asked.iter().map(|(_, provider)| timeout(provider)).max().unwrap_or_default();
-        if now.saturating_add(longest).saturating_add(EARLY) < self.next_look {
+        if now.saturating_add(SECOND).saturating_add(longest).saturating_add(EARLY) < self.next_look {
             return Vec::new();
         }
         self.asked = true;

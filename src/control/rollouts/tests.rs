@@ -282,6 +282,43 @@ fn what_was_served_before_it_had_a_rollout_is_stable() {
     assert_eq!((share(&rollouts, "v1"), share(&rollouts, "v2")), (9_000, 1_000));
 }
 
+/// Whatever moment of a second a rollout begins at, and however long answers take within their time: each look but the
+/// first has one.
+#[test]
+fn a_provider_that_answers_in_time_is_heard_by_every_look() {
+    for (interval, timeout) in [(1, 100), (1, 899), (1, 900), (1, 999), (2, 1_900), (3, 2_999), (5, 3_000)] {
+        for begins in (0..1_000).step_by(90).map(Duration::from_millis) {
+            let provider = format!("webhook: {{ url: \"http://127.0.0.1:1/\", timeout: {timeout}ms }}, min: 1");
+            let plan = PLAN
+                .replace("interval: 1s", &format!("interval: {interval}s"))
+                .replace("success_rate: { min: 99 }", &provider)
+                .replace("hold: 2s", "hold: 1h");
+            let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
+            let mut rollouts = Rollouts::restore(&rig.view());
+            let (before, second) = (std::mem::replace(&mut rig.config, file("v2", &plan)), rig.now.get());
+            rig.now.set(second + begins);
+            rollouts.take_in(&before, &rig.view());
+            rig.now.set(second);
+            let mut asked: Vec<(Duration, Box<Ask>)> = Vec::new();
+            for _ in 0..30 {
+                let next = rig.now.get() + SECOND;
+                for (_, ask) in asked.extract_if(.., |(answered, _)| *answered < next) {
+                    rollouts.read(&ask.service, &ask.check, &ask.roles, Reading::Value(1.0));
+                }
+                rig.second(&mut rollouts, 0);
+                asked.extend(rollouts.take_errands().into_iter().filter_map(|errand| match errand {
+                    Errand::Ask(ask) => Some((rig.now.get() + Duration::from_millis(timeout), ask)),
+                    _ => None,
+                }));
+            }
+            let checks = &rollouts.services.values().next().unwrap().tallies.checks;
+            let (looks, heard) = (checks.values().sum::<u64>(), checks.get(&("success".into(), "pass")));
+            let case = format!("each {interval} s, answers after {timeout} ms, begun at {begins:?}: {checks:?}");
+            assert!(looks >= 5 && heard.is_some_and(|heard| heard + 1 >= looks), "{case}");
+        }
+    }
+}
+
 #[test]
 fn a_history_is_bounded_and_survives() {
     let (rig, mut rollouts) = Rig::begun();
