@@ -3,8 +3,7 @@
 mod operators;
 mod rollouts;
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,10 +12,12 @@ pub use self::rollouts::DrillOrder;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::departures::Departures;
 use super::durable::Durable;
+use super::resolve::Resolved;
 use super::rollouts::Rollouts;
 use super::rollouts::outside::Outside;
 use super::uses::Uses;
@@ -71,9 +72,6 @@ pub struct Owner {
     proposals: mpsc::Receiver<Proposal>,
 }
 
-/// The addresses behind DNS names, by `name:port`.
-type Resolved = HashMap<String, Vec<SocketAddr>>;
-
 /// What a reload was asked for by.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trigger {
@@ -108,7 +106,7 @@ impl Owner {
             tracing::info!("{ended}");
         }
         forget_outdated(&durable, (&kept.0, &kept.1), (&shifts, &states));
-        let resolved = resolve::all(&config, &HashMap::new()).await;
+        let resolved = resolve::new_names(&config, &Resolved::new()).await;
         let born = std::time::Instant::now();
         let rollouts = Rollouts::restore(&rollouts::view((&config, &states, &resolved), (&recorder, &durable), born));
         let inputs = Inputs {
@@ -172,6 +170,7 @@ impl Owner {
         let mut tick = interval(TICK);
         let mut second = interval(SECOND);
         let mut resolve = interval(RESOLVE);
+        let mut resolving = JoinSet::new();
         for timer in [&mut tick, &mut second, &mut resolve] {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
@@ -193,7 +192,11 @@ impl Owner {
                     }
                     continue;
                 }
-                _ = resolve.tick(), if resolve::has_names(&self.config) => self.resolve_again().await,
+                _ = resolve.tick(), if resolving.is_empty() && resolve::has_names(&self.config) => {
+                    resolving.spawn(resolve::again(&self.config, &self.inputs.resolved));
+                    continue;
+                }
+                Some(found) = resolving.join_next() => self.resolved(found.unwrap_or_default()),
             }
             if let Some(watch) = &watch {
                 watch.set_paths(files::watched(&self.config));
@@ -252,7 +255,7 @@ impl Owner {
         let before = self.current.load();
         let loaded =
             files::load(&config, Some(&before.certificates), SystemTime::now()).map_err(Rejection::Unusable)?;
-        let resolved = resolve::all(&config, &self.inputs.resolved).await;
+        let resolved = resolve::new_names(&config, &self.inputs.resolved).await;
         let (mut shifts, mut states) = (self.shifts.clone(), self.states.clone());
         let ended = drop_outdated(&config, &mut shifts, &mut states);
         let mut rollouts = self.rollouts.clone();
@@ -326,8 +329,10 @@ impl Owner {
         }
     }
 
-    async fn resolve_again(&mut self) {
-        let resolved: HashMap<String, Vec<SocketAddr>> = resolve::all(&self.config, &self.inputs.resolved).await;
+    /// Names were looked up again. The file may be another by now: only its names count.
+    fn resolved(&mut self, found: Resolved) {
+        let mut resolved = self.inputs.resolved.clone();
+        resolved.extend(found.into_iter().filter(|(name, _)| self.inputs.resolved.contains_key(name)));
         if resolved != self.inputs.resolved {
             self.inputs.resolved = resolved;
             if let Err(rejection) = self.recompile("addresses of DNS names changed".to_owned()) {

@@ -1,4 +1,7 @@
 //! DNS names of endpoints → addresses. The last good answer stays while a resolver fails.
+//!
+//! Names that are known are looked up again beside the owner, which decides every second and must not wait for a
+//! resolver; only for a new name does a reload wait.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,17 +30,41 @@ pub(super) fn has_names(config: &Config) -> bool {
     names(config).next().is_some()
 }
 
-/// Resolves every name; one that does not resolve now keeps its addresses of `before`.
-pub(super) async fn all(
-    config: &Config,
-    before: &HashMap<String, Vec<SocketAddr>>,
-) -> HashMap<String, Vec<SocketAddr>> {
+/// The addresses behind DNS names, by `name:port`.
+pub(super) type Resolved = HashMap<String, Vec<SocketAddr>>;
+
+/// The addresses of every name of `config`: those of `before` where there are any, those of a resolver for the rest.
+pub(super) async fn new_names(config: &Config, before: &Resolved) -> Resolved {
+    let (known, new): (Vec<_>, Vec<_>) =
+        wanted(config).into_iter().partition(|name| before.get(&key(name)).is_some_and(|known| !known.is_empty()));
+    let known = known.iter().map(key).filter_map(|key| Some((key.clone(), before.get(&key)?.clone())));
+    let known: Resolved = known.collect();
+    known.into_iter().chain(look_up(new, &Resolved::new()).await).collect()
+}
+
+/// Looks every name of `config` up again; one that does not resolve now keeps its addresses of `before`. It needs
+/// neither of them any more.
+pub(super) fn again(config: &Config, before: &Resolved) -> impl Future<Output = Resolved> + use<> {
+    let (wanted, before) = (wanted(config), before.clone());
+    async move { look_up(wanted, &before).await }
+}
+
+fn wanted(config: &Config) -> Vec<(String, u16)> {
     let mut wanted: Vec<(String, u16)> = names(config).map(|(host, port)| (host.to_owned(), port)).collect();
     wanted.sort();
     wanted.dedup();
+    wanted
+}
+
+fn key((host, port): &(String, u16)) -> String {
+    format!("{host}:{port}")
+}
+
+async fn look_up(wanted: Vec<(String, u16)>, before: &Resolved) -> Resolved {
     let mut resolved = HashMap::with_capacity(wanted.len());
     for batch in wanted.chunks(AT_ONCE) {
-        let lookups = batch.iter().map(|(host, port)| async move {
+        let lookups = batch.iter().map(|wanted| async move {
+            let (host, port) = wanted;
             let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host.as_str(), *port))).await;
             let mut addresses: Vec<SocketAddr> = match found {
                 Ok(Ok(addresses)) => addresses.take(MAX_ADDRESSES).collect(),
@@ -45,7 +72,7 @@ pub(super) async fn all(
             };
             addresses.sort();
             addresses.dedup();
-            (format!("{host}:{port}"), addresses)
+            (key(wanted), addresses)
         });
         for (name, addresses) in futures_util::future::join_all(lookups).await {
             let known = before.get(&name);
@@ -57,4 +84,33 @@ pub(super) async fn all(
         }
     }
     resolved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(hosts: &[&str]) -> Config {
+        let endpoints = hosts.iter().map(|host| format!("\"{host}:80\"")).collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\nservices:\n  shop:\n    versions:\n      \
+             v1: {{ endpoints: [{endpoints}] }}\n    split: {{ v1: 100 }}\n\
+             routes: [{{ match: {{ path: / }}, service: shop }}]\n"
+        );
+        crate::config::parse(std::path::Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reload_asks_for_new_names_only_and_a_failure_keeps_what_was_known() {
+        let known: Vec<SocketAddr> = vec!["192.0.2.1:80".parse().unwrap()];
+        // Nobody can resolve it (RFC 6761 §6.4): asking would lose it.
+        let before =
+            Resolved::from([("known.invalid:80".to_owned(), known.clone()), ("gone.invalid:80".to_owned(), known)]);
+        let config = config(&["known.invalid", "localhost"]);
+        let resolved = new_names(&config, &before).await;
+        assert_eq!(resolved["known.invalid:80"], before["known.invalid:80"]);
+        assert!(resolved["localhost:80"].iter().all(|address| address.ip().is_loopback()));
+        assert!(!resolved["localhost:80"].is_empty() && !resolved.contains_key("gone.invalid:80"));
+        assert_eq!(again(&config, &resolved).await, resolved);
+    }
 }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::{Owner, describe, known, reason};
 use crate::config::Config;
 use crate::control::durable::Durable;
+use crate::control::resolve::Resolved;
 use crate::control::rollouts::outside::{News, Outside};
 use crate::control::rollouts::{self, Rollouts, Stamped, View, Word};
 use crate::control::{Ack, By, Outcome, Rejection, Shift};
@@ -34,7 +35,7 @@ pub struct DrillOrder {
 
 /// The moment as rollouts see it, over a file that is in effect or may be.
 pub(super) fn view<'a>(
-    (config, states, resolved): (&'a Config, &'a States, &'a super::Resolved),
+    (config, states, resolved): (&'a Config, &'a States, &'a Resolved),
     (recorder, durable): (&'a Recorder, &'a Durable),
     born: Instant,
 ) -> View<'a> {
