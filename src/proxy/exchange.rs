@@ -62,6 +62,8 @@ struct State {
     end: Option<(End, Instant)>,
     /// The request waits in the kernel; see [`Exchange::cork`].
     corked: bool,
+    /// What the endpoint had sent before it got a request with a body.
+    received: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,14 +103,25 @@ impl Exchange {
         state.corked = false;
     }
 
-    /// The engine has a connection to the endpoint.
-    pub(crate) fn connected(&self, lease: Option<Lease>, now: Instant) {
+    /// The engine has a connection to the endpoint. `settled`: whatever arrives on it from now on is an answer, and not
+    /// the end of a TLS handshake.
+    pub(crate) fn connected(&self, lease: Option<Lease>, settled: bool, now: Instant) {
         let mut state = self.state();
+        let bodied = settled && !state.request_sent;
+        state.received = lease.as_ref().filter(|_| bodied).and_then(Lease::received);
         state.lease = lease;
         state.phase = Phase::Waiting;
         state.active = Some(now);
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// The endpoint sent an informational answer: what comes before the request is complete is early from here on.
+    pub(crate) fn informed(&self) {
+        let mut state = self.state();
+        if state.received.is_some() {
+            state.received = state.lease.as_ref().and_then(Lease::received);
+        }
     }
 
     /// Bytes of a body moved.
@@ -158,7 +171,11 @@ impl Exchange {
 
     /// Whether the endpoint sent something before it had the whole request.
     pub(crate) fn answered_early(&self) -> bool {
-        self.state().lease.as_ref().is_some_and(Lease::has_unread)
+        let state = self.state();
+        let Some(lease) = &state.lease else { return false };
+        // The engine may have read the beginning of an answer and wait for the rest.
+        let came = |before| lease.received().is_some_and(|now| now > before);
+        lease.has_unread() || state.received.is_some_and(came)
     }
 
     /// The attempt is over: its endpoint has one less in flight, its connection is free.

@@ -148,7 +148,8 @@ impl ProxyHttp for General {
     ) -> Result<()> {
         let lease = Lease::of(digest, reused)?;
         let now = Instant::now();
-        pass.exchange.connected(lease, now);
+        let plain = digest.is_none_or(|digest| digest.ssl_digest.is_none());
+        pass.exchange.connected(lease, reused || plain, now);
         if pass.routed().is_some_and(|routed| routed.upgrade.is_some()) {
             pass.exchange.cork();
         }
@@ -233,6 +234,7 @@ impl ProxyHttp for General {
             if routed.informational > MAX_INFORMATIONAL {
                 return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many 1xx responses").into_up());
             }
+            exchange.informed();
             return Ok(());
         }
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS && routed.upgrade.is_none() {

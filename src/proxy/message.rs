@@ -241,11 +241,15 @@ pub(crate) fn kind_of(request: &RequestHeader, response: &ResponseHeader) -> Kin
     }
 }
 
-/// Whether fields hold a gRPC status that blames the server: those that OpenTelemetry's conventions for RPC servers call
-/// errors (unknown, deadline exceeded, unimplemented, internal, unavailable, data loss).
+/// Whether fields hold a gRPC status that blames the server.
 pub(crate) fn grpc_failed(fields: &http::HeaderMap) -> bool {
-    let status = fields.get("grpc-status").map(HeaderValue::as_bytes);
-    matches!(status, Some(b"2" | b"4" | b"12" | b"13" | b"14" | b"15"))
+    fields.get("grpc-status").is_some_and(|status| grpc_blames(status.as_bytes()))
+}
+
+/// Whether a gRPC status blames the server: those that OpenTelemetry's conventions for RPC servers call errors (unknown,
+/// deadline exceeded, unimplemented, internal, unavailable, data loss).
+pub(crate) fn grpc_blames(status: &[u8]) -> bool {
+    matches!(status, b"2" | b"4" | b"12" | b"13" | b"14" | b"15")
 }
 
 /// Whether a request is a gRPC call.

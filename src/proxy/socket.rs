@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -25,6 +26,12 @@ use crate::model::Address;
 
 /// Connections the kernel may keep waiting for us, per socket.
 const BACKLOG: i32 = 4096;
+
+/// A client that vanished without a word is noticed after two minutes, also where nothing is sent to it.
+const KEEPALIVE: socket2::TcpKeepalive = socket2::TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 
 /// A bound socket that no runtime knows yet.
 pub(super) enum Bound {
@@ -62,6 +69,8 @@ fn listen_tcp(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpList
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    // Whoever is accepted inherits it.
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -144,6 +153,18 @@ impl AsFd for Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_accepted_connection_is_asked_whether_it_lives() {
+        let queue = Queue::Tcp(listen_tcp(([127, 0, 0, 1], 0).into(), false).unwrap());
+        let Queue::Tcp(listener) = &queue else { return };
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let asked = |stream| socket2::SockRef::from(stream).keepalive().unwrap();
+        assert!(asked(&accepted) && !asked(&client));
+        assert_eq!(socket2::SockRef::from(&accepted).tcp_keepalive_time().unwrap().as_secs(), 60);
+    }
 
     #[test]
     fn workers_share_an_address_that_nobody_else_may_take() {

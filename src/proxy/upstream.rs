@@ -11,17 +11,18 @@
 use std::cell::OnceCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::connectors::{L4Connect, TransportConnector};
+use pingora_core::protocols::l4::ext::get_tcp_info;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::{Digest, GetProxyDigest, TcpKeepalive};
+use pingora_core::protocols::{Digest, GetProxyDigest};
 use pingora_core::upstreams::peer::{HttpPeer, Peer, PeerOptions};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
@@ -142,6 +143,13 @@ impl Lease {
         rustix::net::recv(&self.0.socket, &mut byte, flags).is_ok_and(|(_, read)| read > 0)
     }
 
+    /// How many bytes the endpoint sent since the connection was made, read or not; none where the kernel does not tell.
+    pub(crate) fn received(&self) -> Option<u64> {
+        // Frames keep requests apart on a shared connection: nobody needs to know.
+        let told = !self.0.shared;
+        told.then(|| get_tcp_info(self.0.socket.as_raw_fd()).ok()).flatten().map(|info| info.tcpi_bytes_received)
+    }
+
     /// Ends the connection now if this request is the only one on it; whether it did.
     pub(crate) fn end(&self) -> bool {
         self.0.closing.store(true, Ordering::SeqCst);
@@ -205,8 +213,11 @@ impl Dialler {
                 SocketAddr::Inet(address) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    // A peer that vanished without a word is noticed while its request waits.
-                    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+                    // A peer that vanished without a word is noticed: while something is on its way to it by the one,
+                    // while its answer is waited for, in a stream for ever, by the other.
+                    let socket = socket2::SockRef::from(&stream);
+                    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+                    socket.set_tcp_keepalive(&KEEPALIVE)?;
                     let socket = stream.as_fd().try_clone_to_owned()?;
                     Ok((Dialled::Tcp(stream), socket))
                 }
@@ -306,6 +317,12 @@ pub(crate) fn key(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<u64> {
 /// Data sent and not acknowledged for this long ends the connection (`TCP_USER_TIMEOUT`, RFC 5482).
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A connection on which nothing comes is asked after 15 s, then each 5 s, and is over after 3 of those without answer.
+const KEEPALIVE: socket2::TcpKeepalive = socket2::TcpKeepalive::new()
+    .with_time(Duration::from_secs(15))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(3);
+
 fn connect_error(error: &io::Error) -> ErrorType {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
@@ -367,13 +384,6 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     options.idle_timeout = Some(timeouts.pool_idle);
     options.max_h2_streams = H2_STREAMS;
     options.h2_ping_interval = Some(H2_PING);
-    options.tcp_keepalive = Some(TcpKeepalive {
-        idle: Duration::from_secs(15),
-        interval: Duration::from_secs(5),
-        count: 3,
-        #[cfg(target_os = "linux")]
-        user_timeout: USER_TIMEOUT,
-    });
     options.custom_l4 = Some(Arc::new(Dialler::new(endpoint, timeouts)));
     if upstream.http2 {
         options.set_http_version(2, 2);

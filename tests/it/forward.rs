@@ -1,6 +1,6 @@
 //! Forwarding: what reaches the origin, what comes back, and what goes wrong on the way.
 
-use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, eventually, shop};
+use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, eventually, express_lane, shop};
 
 async fn one(origin: &Origin) -> (Weir, Target) {
     let weir = Weir::start(&shop(&[(origin, 100.0)])).await;
@@ -104,6 +104,29 @@ async fn broken_origins_become_typed_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_cannot_be_read_is_never_an_empty_success() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    let mut h1 = H1::connect(&web).await;
+    // The head may be with the client before its body turns out to be none; then the end says so.
+    if let Ok(response) = h1.try_send(&Request::get("/bad-chunk")).await {
+        assert_eq!((response.status, response.header("weir-error")), (502, "protocol"));
+    } else {
+        assert!(!express_lane(), "this lane reads both at once");
+    }
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_head_is_forgiven() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    let response = H1::connect(&web).await.get("/odd-head").await.expect(200);
+    assert_eq!((response.header("server"), &*response.body), ("IIS", &b"ok"[..]));
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_response_is_visible_to_the_client() {
     let v1 = Origin::start("v1").await;
     let (weir, web) = one(&v1).await;
@@ -167,9 +190,12 @@ async fn a_silent_origin_is_504_in_time() {
     let web = Target::from(weir.address("web").await);
     let mut h1 = H1::connect(&web).await;
     assert_eq!(h1.get("/no-answer").await.expect(504).header("weir-error"), "timeout");
+    // Informational answers are none.
+    let mut h1 = H1::connect(&web).await;
+    assert_eq!(h1.get("/informs/30/100").await.expect(504).header("weir-error"), "timeout");
     let h2 = H2::connect(&web).await;
     assert_eq!(h2.get("/no-answer").await.expect(504).header("weir-error"), "timeout");
-    assert_eq!(weir.metrics().await.value("weir_upstream_errors_total", &[("kind", "timeout")]), 2.0);
+    assert_eq!(weir.metrics().await.value("weir_upstream_errors_total", &[("kind", "timeout")]), 3.0);
     weir.stop().await;
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{H1, Load, Origin, Request, Signal, Target, WebSocket, Weir, shop};
+use crate::harness::fault::BlackHole;
+use crate::harness::{H1, Load, Origin, Request, Signal, Target, WebSocket, Weir, eventually, express_lane, shop};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_loses_nothing_and_announces_every_close() {
@@ -62,6 +63,31 @@ async fn a_stream_that_does_not_end_is_cut_at_the_deadline_and_counted() {
     assert_eq!(socket.text().await, "hello");
     weir.signal(Signal::Term);
     assert!(weir.wait_exit().await.success());
+    assert!(weir.stderr().contains("cut=1"), "{}", weir.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_waits_for_its_connection_is_answered_at_the_deadline() {
+    let hole = BlackHole::open();
+    let v1 = Origin::plan("v1").down();
+    let yaml = shop(&[(&v1, 100.0)])
+        .replace(&v1.address().to_string(), &hole.address().to_string())
+        .replace("deadline: 5s", "deadline: 2s")
+        .replace("    split:", "    timeouts: { connect: 1m }\n    split:");
+    let weir = Weir::start(&yaml).await;
+    let web = Target::from(weir.address("web").await);
+    let mut h1 = H1::connect(&web).await;
+    let request = Request::post("/sink", "x");
+    let (response, ()) = tokio::join!(h1.try_send(&request), async {
+        let in_flight = async || weir.metrics().await.value("weir_requests_in_flight", &[]) == 1.0;
+        eventually("it is in flight", in_flight).await;
+        weir.signal(Signal::Term);
+    });
+    assert!(weir.wait_exit().await.success());
+    if express_lane() {
+        let response = response.expect("an answer");
+        assert_eq!((response.status, response.header("weir-error")), (503, "drain_deadline"));
+    }
     assert!(weir.stderr().contains("cut=1"), "{}", weir.stderr());
 }
 

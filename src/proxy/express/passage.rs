@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::response::Answer;
 use crate::drain::Kind;
 use crate::model::Name;
 use crate::proxy::exchange::End;
@@ -47,6 +48,8 @@ pub(super) struct Passage<'s> {
     pub(super) complete: bool,
     pub(super) ended: Option<End>,
     pub(super) kind: Kind,
+    /// The answer's head says that the gRPC call failed.
+    grpc_failed: bool,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) answered_after: Option<Duration>,
@@ -86,6 +89,7 @@ impl<'s> Passage<'s> {
             complete: false,
             ended: None,
             kind: Kind::Request,
+            grpc_failed: false,
             bytes_in: 0,
             bytes_out: 0,
             answered_after: None,
@@ -99,16 +103,24 @@ impl<'s> Passage<'s> {
     }
 
     /// The endpoint's final head is here, now; the attempt began at `attempt`.
-    pub(super) fn answered(&mut self, status: u16, kind: Kind, attempt: Instant, now: Instant) {
+    pub(super) fn answered(&mut self, answer: &Answer, attempt: Instant, now: Instant) {
+        let &Answer { status, kind, grpc_failed, .. } = answer;
         let first_byte = now - attempt;
         self.version.series.upstream_answered(first_byte);
         self.first_byte = Some(first_byte);
         self.answered_after = Some(now - self.began);
         self.status = Some(status);
         self.kind = kind;
+        self.grpc_failed = grpc_failed;
         if let Some(kind) = stream(kind) {
             self.stream = Some(self.version.series.stream_borrowed(kind));
         }
+    }
+
+    /// The final head turned out to be of no use before anything of it was sent on: the client gets another.
+    pub(super) fn unanswered(&mut self) {
+        (self.status, self.kind, self.answered_after, self.stream) = (None, Kind::Request, None, None);
+        self.grpc_failed = false;
     }
 
     /// Notes an answer of our own.
@@ -170,8 +182,7 @@ impl Drop for Passage<'_> {
             duration,
             answered_after: self.answered_after,
             outcome,
-            // gRPC needs HTTP/2, which this lane does not carry.
-            grpc_failed: false,
+            grpc_failed: self.grpc_failed,
             cut: ended == Some(End::Cut),
             cause: self.cause,
         };

@@ -105,6 +105,8 @@ pub(super) struct Download {
     pub(super) closes: bool,
     /// The client's connection ends with this response: it was told so.
     pub(super) closes_client: bool,
+    /// The client has something of the final head.
+    pub(super) told: bool,
 }
 
 impl Download {
@@ -224,7 +226,10 @@ impl Relay<'_, '_> {
                     }
                     if upload.body.is_done() {
                         upload.complete = true;
-                        self.download.closes |= upload.split && self.lease.has_unread();
+                        // What came before the endpoint had all may be of an answer that was early, also where only
+                        // its beginning is here.
+                        let came = !self.download.input.is_empty() || self.lease.has_unread();
+                        self.download.closes |= upload.split && came;
                         self.moved = true;
                         return Poll::Ready(Ok(()));
                     }
@@ -271,6 +276,7 @@ impl Relay<'_, '_> {
                 let written = Pin::new(&mut *self.client).poll_write(cx, download.out.data());
                 if let Poll::Ready(Ok(n)) = written {
                     download.out.consume(n);
+                    download.told |= download.body.is_some();
                 }
                 Some(written)
             } else if let Some(body) = &mut download.body
@@ -295,7 +301,8 @@ impl Relay<'_, '_> {
             };
             match written {
                 Some(Poll::Ready(Ok(n))) if n > 0 => {
-                    self.moved = true;
+                    // An informational answer is not the one that is waited for.
+                    self.moved |= download.told;
                     continue;
                 }
                 Some(Poll::Ready(_)) => return Poll::Ready(Err(Broken::ClientGone)),
@@ -327,7 +334,8 @@ impl Relay<'_, '_> {
         match ready!(download.input.poll_fill(cx, Pin::new(&mut *self.line))) {
             Ok(n) if n > 0 => {
                 download.begun = true;
-                self.moved = true;
+                // A head that comes in drops is late all the same.
+                self.moved |= download.body.is_some();
                 Poll::Ready(Ok(()))
             }
             Ok(_) if download.body == Some(Body::UntilClose) => {
@@ -364,8 +372,9 @@ impl Relay<'_, '_> {
                     download.closes |= answer.closes || early;
                     download.closes_client = close;
                     self.ticket.becomes(answer.kind);
+                    self.moved = true;
                     let now = self.now();
-                    self.passage.answered(answer.status, answer.kind, self.began, now);
+                    self.passage.answered(&answer, self.began, now);
                 }
             }
         }
@@ -386,12 +395,13 @@ impl Relay<'_, '_> {
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
         while self.input.has_room() {
             match self.input.poll_fill(cx, Pin::new(&mut *self.client)) {
-                Poll::Pending => break,
+                Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(n)) if n > 0 => {}
                 Poll::Ready(_) => return Err(Broken::ClientGone),
             }
         }
-        Ok(())
+        // Who sends so much during a stream wants no stream; and that it left could not be seen any more.
+        if self.passage.kind.is_stream() { Err(Broken::ClientGone) } else { Ok(()) }
     }
 
     /// Why the exchange must end now, if it must.

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Write;
+use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime};
 
 use httparse::ParserConfig;
@@ -35,6 +36,8 @@ pub(super) struct Answer {
     pub(super) kind: Kind,
     /// The endpoint ends its connection after it, or might.
     pub(super) closes: bool,
+    /// It says that the gRPC call failed.
+    pub(super) grpc_failed: bool,
 }
 
 /// What the client is told beside what the endpoint wrote.
@@ -64,24 +67,67 @@ pub(super) enum Parsed {
 pub(super) fn pass(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Buffer) -> Parsed {
     let mut room = request::fields();
     let mut response = httparse::Response::new(&mut []);
-    let length = match ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut room) {
-        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Parsed::Partial,
-        _ => return Parsed::Invalid,
-    };
+    match ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut room) {
+        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => write(&response, length, asked, inward, out),
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => Parsed::Partial,
+        Err(_) if bytes.len() <= MAX_HEAD => pass_odd(bytes, asked, inward, out),
+        _ => Parsed::Invalid,
+    }
+}
+
+/// Fields of an odd head that are read, as many as the engine reads.
+const MAX_ODD_FIELDS: usize = 256;
+
+/// As [`pass`], for heads that no server should write and the engine forgives: a space after a field's name, a value
+/// that goes on in the next line (RFC 9112 §5.2), very many fields.
+#[cold]
+fn pass_odd(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Buffer) -> Parsed {
+    let mut room = [const { MaybeUninit::uninit() }; MAX_ODD_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let mut parser = ParserConfig::default();
+    parser.allow_spaces_after_header_name_in_responses(true);
+    parser.allow_obsolete_multiline_headers_in_responses(true);
+    match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut room) {
+        Ok(httparse::Status::Complete(length)) => {
+            let unfolded: Vec<Vec<u8>> = response.headers.iter().map(|field| unfold(field.value)).collect();
+            for (field, value) in response.headers.iter_mut().zip(&unfolded) {
+                field.value = value;
+            }
+            write(&response, length, asked, inward, out)
+        }
+        Ok(httparse::Status::Partial) => Parsed::Partial,
+        Err(_) => Parsed::Invalid,
+    }
+}
+
+/// A value in one line.
+fn unfold(value: &[u8]) -> Vec<u8> {
+    value.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect()
+}
+
+/// Writes what the client gets of a head of `length` bytes.
+fn write(
+    response: &httparse::Response<'_, '_>,
+    length: usize,
+    asked: Asked,
+    inward: &Inward<'_>,
+    out: &mut Buffer,
+) -> Parsed {
     let (Some(status), Some(version)) = (response.code, response.version) else { return Parsed::Invalid };
     let reason = response.reason.unwrap_or_default();
     let fields = &*response.headers;
     if status == 101 || status < 100 {
         return Parsed::Invalid;
     }
+    let Some(found) = Found::among(fields) else { return Parsed::Invalid };
     if status < 200 {
         write_status(status, reason, out);
-        fields.iter().for_each(|field| push(out, field.name, field.value));
+        let frames = |field: &httparse::Header<'_>| field.name.eq_ignore_ascii_case("content-length");
+        let passed = fields.iter().filter(|field| !found.ends_here(field) && !frames(field));
+        passed.for_each(|field| push(out, field.name, field.value));
         out.push(b"\r\n");
         return Parsed::Informational(length);
     }
-    let Some(found) = Found::among(fields) else { return Parsed::Invalid };
     let bodiless = asked.head_only || matches!(status, 204 | 304);
     let body = if bodiless {
         Body::Done
@@ -97,6 +143,7 @@ pub(super) fn pass(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Bu
         }
     }
     finish(&found, body, inward, out);
+    let grpc_failed = asked.grpc && found.grpc_failed;
     let kind = match found.event_stream {
         true => Kind::Sse,
         false if asked.grpc => Kind::Grpc,
@@ -104,7 +151,7 @@ pub(super) fn pass(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Bu
     };
     let unsure = found.chunked && found.length.is_some();
     let closes = version != 1 || found.close || unsure || body == Body::UntilClose;
-    Parsed::Final(Answer { status, body, kind, closes }, length)
+    Parsed::Final(Answer { status, body, kind, closes, grpc_failed }, length)
 }
 
 fn write_status(status: u16, reason: &str, out: &mut Buffer) {
@@ -117,6 +164,9 @@ fn write_status(status: u16, reason: &str, out: &mut Buffer) {
 fn finish(found: &Found<'_>, body: Body, inward: &Inward<'_>, out: &mut Buffer) {
     if matches!(body, Body::Chunked(_) | Body::UntilClose) {
         out.push(b"transfer-encoding: chunked\r\n");
+    }
+    if let Some(length) = found.length.filter(|_| found.odd_length && !found.chunked) {
+        let _ = write!(out, "content-length: {length}\r\n");
     }
     if !found.date {
         write_date(out);
@@ -132,7 +182,10 @@ fn finish(found: &Found<'_>, body: Body, inward: &Inward<'_>, out: &mut Buffer) 
 #[derive(Default)]
 struct Found<'b> {
     length: Option<u64>,
+    /// The length is said more than once: it is written anew.
+    odd_length: bool,
     chunked: bool,
+    grpc_failed: bool,
     close: bool,
     date: bool,
     event_stream: bool,
@@ -160,12 +213,14 @@ impl<'b> Found<'b> {
                         }
                     }
                 }
+                11 if is("grpc-status") => found.grpc_failed = message::grpc_blames(field.value),
                 12 if is("content-type") => {
                     let start = field.value.get(.."text/event-stream".len());
                     found.event_stream = start.is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
                 }
                 14 if is("content-length") => {
                     let length = length(field.value)?;
+                    found.odd_length |= found.length.is_some() || field.value.contains(&b',');
                     if found.length.replace(length).is_some_and(|other| other != length) {
                         return None;
                     }
@@ -188,7 +243,7 @@ impl<'b> Found<'b> {
         let hop_by_hop = match field.name.len() {
             7 => is("upgrade"),
             10 => is("connection") || is("keep-alive"),
-            14 => self.chunked && is("content-length"),
+            14 => (self.chunked || self.odd_length) && is("content-length"),
             16 => is("proxy-connection"),
             17 => is("transfer-encoding"),
             _ => false,
@@ -294,6 +349,41 @@ mod tests {
     }
 
     #[test]
+    fn a_length_that_is_said_more_than_once_is_written_once() {
+        let (_, written) =
+            passed("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\ncontent-length: 5\r\nA: b\r\n\r\n", ASKED);
+        assert_eq!(written.to_ascii_lowercase().matches("content-length").count(), 1, "{written}");
+        assert!(written.contains("content-length: 5\r\n"), "{written}");
+    }
+
+    #[test]
+    fn what_the_engine_forgives_is_forgiven() {
+        let (parsed, written) =
+            passed("HTTP/1.1 200 OK\r\nServer : IIS\r\nX-A: 1\r\n 2\r\nContent-Length: 0\r\n\r\n", ASKED);
+        assert!(matches!(parsed, Parsed::Final(Answer { body: Body::Done, .. }, _)), "{parsed:?}");
+        assert!(written.contains("Server: IIS\r\n") && written.contains("X-A: 1   2\r\n"), "{written}");
+        let many: String = (0..200).map(|n| format!("x-{n}: {n}\r\n")).collect();
+        let (parsed, written) = passed(&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), ASKED);
+        assert!(matches!(parsed, Parsed::Final(..)) && written.contains("x-199: 199\r\n"), "{parsed:?}");
+        // An odd head that is not complete waits; one with too many fields does not.
+        assert!(matches!(passed("HTTP/1.1 200 OK\r\nServer : IIS\r\nX-A", ASKED).0, Parsed::Partial));
+        let many: String = (0..300).map(|n| format!("x-{n}: {n}\r\n")).collect();
+        assert!(matches!(passed(&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), ASKED).0, Parsed::Invalid));
+    }
+
+    #[test]
+    fn a_failed_grpc_call_is_seen_in_the_head() {
+        let asked = Asked { grpc: true, ..ASKED };
+        let failed = |head: &str, asked| match passed(head, asked).0 {
+            Parsed::Final(answer, _) => answer.grpc_failed,
+            other => panic!("{other:?}"),
+        };
+        let head = |status: &str| format!("HTTP/1.1 200 OK\r\nGrpc-Status: {status}\r\nContent-Length: 0\r\n\r\n");
+        assert!(failed(&head("14"), asked) && !failed(&head("0"), asked) && !failed(&head("5"), asked));
+        assert!(!failed(&head("14"), ASKED), "it was no gRPC call");
+    }
+
+    #[test]
     fn a_connection_that_might_end_is_known() {
         let closes = |head: &str| answer(head).closes;
         assert!(!closes("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"));
@@ -329,6 +419,9 @@ mod tests {
         let (parsed, written) = passed("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200", ASKED);
         assert!(matches!(parsed, Parsed::Informational(40)), "{parsed:?}");
         assert_eq!(written, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+        let (_, written) =
+            passed("HTTP/1.1 100 Continue\r\nConnection: close, a\r\nA: b\r\nContent-Length: 0\r\n\r\n", ASKED);
+        assert_eq!(written, "HTTP/1.1 100 Continue\r\n\r\n", "framing and the endpoint's connection end here");
         assert!(matches!(passed("HTTP/1.1 101 Switching\r\n\r\n", ASKED).0, Parsed::Invalid));
         assert!(matches!(passed("SSH-2.0-x\r\n\r\n", ASKED).0, Parsed::Invalid));
         assert!(matches!(passed("HTTP/1.1 200 OK\r\nA:", ASKED).0, Parsed::Partial));

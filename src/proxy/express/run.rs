@@ -1,8 +1,8 @@
 //! One request of the express lane after its version is chosen: endpoint, connection, relay, and what to do when
 //! that fails. The rules for trying again are those of the general lane.
 
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -92,13 +92,23 @@ impl<'s> Request<'s> {
             };
             self.passage.endpoint = Some(endpoint);
             let ticket = endpoint.live.ledger.enter_borrowed();
-            let failure = match connection(endpoint, &timeouts, tries.reused, tries.began).await {
-                Ok((line, lease, reused, key)) => {
+            let mut connecting = pin!(connection(endpoint, &timeouts, tries.reused, tries.began));
+            let passage = &self.passage;
+            let is_cut = || passage.is_cut() || ticket.is_due();
+            let connected =
+                poll_fn(|cx| if is_cut() { Poll::Ready(None) } else { connecting.as_mut().poll(cx).map(Some) }).await;
+            let failure = match connected {
+                None => {
+                    ticket.count_cut();
+                    self.passage.ended = Some(End::Cut);
+                    return Err(DRAINED);
+                }
+                Some(Ok((line, lease, reused, key))) => {
                     let since = if reused { tries.began } else { Instant::now() };
                     self.passage.connect = (!reused).then(|| since - tries.began);
                     return Ok(Held { line, lease, reused, key, since, ticket });
                 }
-                Err(failure) => failure,
+                Some(Err(failure)) => failure,
             };
             version.series.upstream_error(failure.kind);
             tries.failed = Some(failure.refusal);
@@ -131,7 +141,6 @@ impl<'s> Request<'s> {
             tries.reused = true;
             tries.began = Instant::now();
             self.passage.retries += 1;
-            self.passage.bytes_in = 0;
         }
         again
     }
@@ -161,6 +170,9 @@ impl Client {
             match carried {
                 Ok(()) => return self.finish(request, held, &download),
                 Err(Broken::Endpoint(failure)) => {
+                    if !download.told {
+                        request.passage.unanswered();
+                    }
                     if !request.tries_again(&mut tries, failure, held.reused && !download.begun) {
                         drop(held);
                         return self.broken(request, failure.refusal).await;

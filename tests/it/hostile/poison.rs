@@ -10,30 +10,38 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::raw;
-use crate::harness::{H1, H2, Origin, Request, Target, Weir, shop};
+use crate::harness::{H1, H2, Origin, Request, Target, Weir, eventually, shop};
 
-/// An origin that knows no bodies: every head is answered at once, and what follows is the next head.
+/// An origin that knows no bodies: every head is answered at once, and what follows is the next head. Of each answer it
+/// may send the status line first, and the rest `apart` later.
 struct Bodyless {
     address: std::net::SocketAddr,
-    /// Requests that were a body.
-    smuggled: Arc<AtomicUsize>,
+    counted: Arc<Counted>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
+#[derive(Default)]
+struct Counted {
+    /// Requests that were a body.
+    smuggled: AtomicUsize,
+    /// Answers to attackers that were begun, in pieces.
+    begun: AtomicUsize,
+}
+
 impl Bodyless {
-    async fn start() -> Self {
+    async fn start(apart: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let smuggled = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&smuggled);
+        let counted = Arc::<Counted>::default();
+        let counter = Arc::clone(&counted);
         let accepting = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 socket.set_nodelay(true).unwrap();
                 // It ends with the connection.
-                tokio::spawn(serve(socket, Arc::clone(&counter)));
+                tokio::spawn(serve(socket, Arc::clone(&counter), apart));
             }
         });
-        Self { address, smuggled, accepting }
+        Self { address, counted, accepting }
     }
 }
 
@@ -43,7 +51,7 @@ impl Drop for Bodyless {
     }
 }
 
-async fn serve(mut socket: TcpStream, smuggled: Arc<AtomicUsize>) -> Option<()> {
+async fn serve(mut socket: TcpStream, counted: Arc<Counted>, apart: Duration) -> Option<()> {
     let mut read = Vec::new();
     loop {
         let end = loop {
@@ -57,10 +65,21 @@ async fn serve(mut socket: TcpStream, smuggled: Arc<AtomicUsize>) -> Option<()> 
         let head = String::from_utf8_lossy(&read.drain(..end).collect::<Vec<u8>>()).into_owned();
         let nonce = head.lines().find_map(|line| line.strip_prefix("x-nonce: ")).unwrap_or("none").to_owned();
         if head.contains("/poison") {
-            smuggled.fetch_add(1, Ordering::SeqCst);
+            counted.smuggled.fetch_add(1, Ordering::SeqCst);
+            if !apart.is_zero() {
+                // Late enough that the connection looks idle when the next client's request takes it.
+                tokio::time::sleep(apart).await;
+            }
         }
-        let answer = format!("HTTP/1.1 200 OK\r\nx-nonce: {nonce}\r\ncontent-length: 2\r\n\r\nok");
-        socket.write_all(answer.as_bytes()).await.ok()?;
+        let rest = format!("x-nonce: {nonce}\r\ncontent-length: 2\r\n\r\nok");
+        if apart.is_zero() {
+            socket.write_all(format!("HTTP/1.1 200 OK\r\n{rest}").as_bytes()).await.ok()?;
+        } else {
+            socket.write_all(b"HTTP/1.1 200 OK\r\n").await.ok()?;
+            counted.begun.fetch_add(usize::from(head.contains("/attack")), Ordering::SeqCst);
+            tokio::time::sleep(apart).await;
+            socket.write_all(rest.as_bytes()).await.ok()?;
+        }
     }
 }
 
@@ -69,13 +88,13 @@ const POISON: &str = "GET /poison HTTP/1.1\r\nhost: shop.test\r\nx-nonce: poison
 /// Between the attacker's head and its body: from one packet to far after the origin's answer.
 const DELAYS: [u64; 10] = [0, 0, 1, 1, 2, 3, 5, 10, 25, 60];
 
-async fn attack_h1(web: &Target, delay: Duration, chunked: bool) {
+async fn attack_h1(web: &Target, pause: impl Future<Output = ()>, chunked: bool, patience: Duration) {
     let framing =
         if chunked { "transfer-encoding: chunked".to_owned() } else { format!("content-length: {}", POISON.len()) };
     let head = format!("POST /attack HTTP/1.1\r\nhost: shop.test\r\nx-nonce: attacker\r\n{framing}\r\n\r\n");
     let mut socket = raw::connect(web).await;
     socket.write_all(head.as_bytes()).await.unwrap();
-    tokio::time::sleep(delay).await;
+    pause.await;
     // It may be closed by now, which is one right answer.
     if chunked {
         socket.write_all(format!("{:x}\r\n{POISON}\r\n0\r\n\r\n", POISON.len()).as_bytes()).await.ok();
@@ -83,14 +102,15 @@ async fn attack_h1(web: &Target, delay: Duration, chunked: bool) {
         socket.write_all(POISON.as_bytes()).await.ok();
     }
     let mut answer = [0; 4096];
-    tokio::time::timeout(Duration::from_millis(2), socket.read(&mut answer)).await.ok();
+    tokio::time::timeout(patience, socket.read(&mut answer)).await.ok();
 }
 
-async fn attack_h2(h2: &H2, delay: Duration) {
+async fn attack_h2(h2: &H2, pause: impl Future<Output = ()>, patience: Duration) {
     let mut stream = h2.open(&Request::post("/attack", "").chunked().nonce("attacker")).await;
-    tokio::time::sleep(delay).await;
+    pause.await;
     if stream.write(POISON).await.is_ok() {
         stream.finish();
+        tokio::time::timeout(patience, stream.piece()).await.ok();
     }
 }
 
@@ -104,23 +124,44 @@ async fn victim(web: &Target, h1: &mut H1, nonce: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_victim_always_gets_its_own_answer() {
-    let bodyless = Bodyless::start().await;
+    attack(400, Duration::ZERO).await;
+}
+
+/// The attacker's body may be complete when only the beginning of an early answer is here.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_answer_in_pieces_is_early_all_the_same() {
+    attack(30, Duration::from_millis(60)).await;
+}
+
+async fn attack(rounds: usize, apart: Duration) {
+    let bodyless = Bodyless::start(apart).await;
     let place = Origin::plan("v1").down();
     let yaml = shop(&[(&place, 100.0)]).replace(&place.address().to_string(), &bodyless.address.to_string());
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
     let mut victims = [H1::connect(&web).await, H1::connect(&web).await];
     let mut attacker = H2::connect(&web).await;
-    for round in 0..400_usize {
+    for round in 0..rounds {
         let delay = Duration::from_millis(DELAYS[round % DELAYS.len()]);
         if !attacker.is_open() {
             attacker = H2::connect(&web).await;
         }
+        let begun = || bodyless.counted.begun.load(Ordering::SeqCst);
+        let before = begun();
+        // An answer in pieces is waited for, so that its connection is not given up.
+        let patience = Duration::from_millis(2) + apart * 10;
+        let pause = async {
+            if apart.is_zero() {
+                tokio::time::sleep(delay).await;
+            } else {
+                eventually("an answer began", async || begun() > before).await;
+            }
+        };
         let attack = async {
             match round / DELAYS.len() % 3 {
-                0 => attack_h1(&web, delay, false).await,
-                1 => attack_h1(&web, delay, true).await,
-                _ => attack_h2(&attacker, delay).await,
+                0 => attack_h1(&web, pause, false, patience).await,
+                1 => attack_h1(&web, pause, true, patience).await,
+                _ => attack_h2(&attacker, pause, patience).await,
             }
         };
         let [first, second] = &mut victims;
@@ -140,7 +181,8 @@ async fn a_victim_always_gets_its_own_answer() {
             }
         );
     }
-    eprintln!("400 attacks, {} bodies taken for requests", bodyless.smuggled.load(Ordering::SeqCst));
-    assert!(bodyless.smuggled.load(Ordering::SeqCst) > 0, "the attack is real");
+    let smuggled = bodyless.counted.smuggled.load(Ordering::SeqCst);
+    eprintln!("{rounds} attacks, {smuggled} bodies taken for requests");
+    assert!(smuggled > 0, "the attack is real");
     weir.stop().await;
 }

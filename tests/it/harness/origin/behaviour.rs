@@ -23,7 +23,9 @@
 //! | `/no-answer` | never answers, until the client goes |
 //! | `/close-after` | answers with keep-alive, then closes the idle connection; HTTP/2: GOAWAY |
 //! | `/stale` | answers; throws the next request of the connection away with it (HTTP/1) |
-//! | `/garbage`, `/two-lengths`, `/unsolicited-101` | what no server should send (HTTP/1) |
+//! | `/garbage`, `/two-lengths`, `/unsolicited-101`, `/bad-chunk` | what no server should send (HTTP/1) |
+//! | `/odd-head` | a head that is forgiven: a space after a name, a value in two lines (HTTP/1) |
+//! | `/informs/N/MS` | N times 102, one every MS milliseconds, then 200 |
 //! | `/grpc.Test/Unary`, `/Bidi`, `/Fail` | echo, streaming echo, trailers-only status 7 |
 
 use std::io;
@@ -90,6 +92,10 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>, shared: &Shared) -> io::
             exchange.inform(103, &hints).await?;
             exchange.respond(200, &none, small(shared)).await
         }
+        ["informs", count, pause] => {
+            let count = count.parse().expect("/informs/N/MS");
+            informs(exchange, shared, count, millis(pause).expect("/informs/N/MS")).await
+        }
         ["refuse-body"] => {
             let mut fields = Fields::default();
             fields.push("connection", "close");
@@ -107,6 +113,16 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>, shared: &Shared) -> io::
     }
 }
 
+/// Promises an answer again and again before there is one.
+async fn informs(exchange: &mut Exchange<'_>, shared: &Shared, count: u32, pause: Duration) -> io::Result<End> {
+    let none = Fields::default();
+    for _ in 0..count {
+        exchange.inform(102, &none).await?;
+        tokio::time::sleep(pause).await;
+    }
+    exchange.respond(200, &none, small(shared)).await
+}
+
 /// As the story's mood is.
 async fn ordinary(exchange: &mut Exchange<'_>, shared: &Shared) -> io::Result<End> {
     let (fails, slow) = shared.mood.lock().unwrap().turn();
@@ -116,7 +132,7 @@ async fn ordinary(exchange: &mut Exchange<'_>, shared: &Shared) -> io::Result<En
 }
 
 /// Names of [`broken`].
-const BROKEN: [&str; 9] = [
+const BROKEN: [&str; 11] = [
     "reset-before",
     "reset-mid",
     "refused-stream",
@@ -126,6 +142,8 @@ const BROKEN: [&str; 9] = [
     "garbage",
     "two-lengths",
     "unsolicited-101",
+    "bad-chunk",
+    "odd-head",
 ];
 
 /// What does not end as HTTP has it.
@@ -154,6 +172,8 @@ async fn broken(exchange: &mut Exchange<'_>, name: &str) -> io::Result<End> {
     };
     let raw: &[u8] = match name {
         "garbage" => b"\x16\x03\x01 this is not HTTP at all\r\n\r\n",
+        "bad-chunk" => b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        "odd-head" => b"HTTP/1.1 200 OK\r\nserver : IIS\r\nx-lines: 1\r\n 2\r\ncontent-length: 2\r\n\r\nok",
         "two-lengths" => b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
         _ => b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
     };
