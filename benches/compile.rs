@@ -55,7 +55,7 @@ fn reload(criterion: &mut Criterion) {
     let mut compiler = Compiler::new(Arc::clone(&recorder));
     let config = parse(&file);
     let changed = parse(&file.replace("v1: 90, v2: 10", "v1: 80, v2: 20"));
-    let (publisher, current) = Publisher::new(compile(&mut compiler, &config, None));
+    let (mut publisher, current) = Publisher::new(compile(&mut compiler, &config, None));
     group.bench_function("compile_first", |bencher| {
         bencher.iter(|| compile(&mut Compiler::new(Arc::clone(&recorder)), &config, None));
     });

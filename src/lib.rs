@@ -23,7 +23,7 @@
 //! snapshot                                         the compiled configuration, replaced whole
 //! config   traffic   tls   telemetry   store   outbound    leaves; strangers to each other
 //! rollout                                          rollouts as pure logic: plan, judge, engine
-//! model    drain                                   words
+//! model    drain    pace                           words; work in pieces
 //! ```
 
 #![forbid(unsafe_code)]
@@ -36,6 +36,7 @@ pub mod control;
 pub mod drain;
 pub mod model;
 pub mod outbound;
+pub mod pace;
 pub mod proxy;
 pub mod rollout;
 pub mod snapshot;

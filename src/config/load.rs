@@ -18,6 +18,7 @@ use super::problem::{Place, Problem, Problems};
 use super::read::{Read as _, Reader};
 use super::yaml::{self, Node, Value};
 use super::{Config, restart};
+use crate::pace::paced;
 
 /// The largest file that is read: 10,000 hosts with 10 paths each take about 8 MiB.
 pub const MAX_FILE: u64 = 64 << 20;
@@ -95,6 +96,7 @@ pub fn parse(file: &Path, content: &[u8], environment: &dyn Environment) -> Resu
     config.origin.directory = directory.to_owned();
     config.origin.hash = hash(&root);
     config.origin.marks = restart::marks(&root, source);
+    root.discard();
     Ok(config)
 }
 
@@ -149,7 +151,7 @@ fn hash_node(node: &Node<'_>, state: &mut u64) {
         }
         Value::List(items) => {
             hash_bytes(&[0xf7], state);
-            items.iter().for_each(|item| hash_node(item, state));
+            paced(items).for_each(|item| hash_node(item, state));
         }
         Value::Map(entries) => {
             hash_bytes(&[0xf8], state);

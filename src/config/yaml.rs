@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{self as parser, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::problem::{Place, Problem};
+use crate::pace::{discard, paced};
 
 /// How deep values may nest. The file's own shape needs 8.
 pub(super) const MAX_DEPTH: usize = 32;
@@ -78,6 +79,18 @@ impl<'s> Node<'s> {
         }
     }
 
+    /// Drops this in pieces, where it is the whole of a large file.
+    pub(super) fn discard(self) {
+        let Value::Map(sections) = self.value else { return };
+        for (_, section) in sections {
+            match section.value {
+                Value::List(items) => discard(items),
+                Value::Map(fields) => discard(fields),
+                Value::Null | Value::Text(_) | Value::Broken(_) => {}
+            }
+        }
+    }
+
     /// How many values this is, itself included. Shallower than [`MAX_DEPTH`].
     fn size(&self) -> usize {
         1 + match &self.value {
@@ -113,7 +126,7 @@ fn build<'s>(source: &'s str, mut tree: Builder<'s>) -> Result<Builder<'s>, Box<
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    for event in Parser::<StrInput<'_>>::new_from_str_with_options(source, options) {
+    for event in paced(Parser::<StrInput<'_>>::new_from_str_with_options(source, options)) {
         let (event, span) = event.map_err(|error| Box::new(syntax(source, &error)))?;
         tree.take(event, place(span))?;
     }

@@ -26,6 +26,7 @@ use crate::config::watch::Watch;
 use crate::config::{self, Config, Environment};
 use crate::drain::Bell;
 use crate::model::{Name, Split};
+use crate::pace::discard;
 use crate::snapshot::compile::{Compiler, Inputs, States};
 use crate::snapshot::{Current, Publisher, Snapshot};
 use crate::store::Store;
@@ -300,7 +301,8 @@ impl Owner {
         }
         rollouts.forget_others(&seen);
         forget_outdated(&self.durable, (&self.shifts, &self.states), (&shifts, &states));
-        (self.config, self.shifts, self.states, self.inputs) = (config, shifts, states, inputs);
+        discard(std::mem::replace(&mut self.config, config).routes);
+        (self.shifts, self.states, self.inputs) = (shifts, states, inputs);
         self.rollouts = rollouts;
         let revision = self.publish(next);
         if let Some(outside) = &mut self.outside {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::config::{self, AffinityKey, Balance, Config, EndpointAddress, HostHeader, OverrideFrom, Protocol};
 use crate::model::{Address, EndpointState, Name, Split, Weight};
+use crate::pace::paced;
 use crate::telemetry::Recorder;
 use crate::traffic::balance::{Balancer, Rule as BalanceRule};
 use crate::traffic::guard::Limits;
@@ -226,7 +227,7 @@ impl Compiler {
     fn routes(&self, config: &Config, services: &[Arc<Service>]) -> Result<Table<Arc<Route>>, Vec<String>> {
         let by_name: HashMap<&str, &Arc<Service>> = services.iter().map(|service| (&*service.name, service)).collect();
         let mut rules = Vec::with_capacity(config.routes.len());
-        for route in &config.routes {
+        for route in paced(&config.routes) {
             let Some(service) = by_name.get(&*route.service) else { continue };
             let name = route.name.clone().unwrap_or_else(|| route_name(&route.matches));
             let series = service.versions.iter().map(|v| self.recorder.route(&service.name, &v.name, &name)).collect();

@@ -24,6 +24,7 @@ use ipnet::IpNet;
 
 use crate::drain::Cut;
 use crate::model::{Address, EndpointState, Name, Weight};
+use crate::pace::discard;
 use crate::snapshot::live::{Drill, EndpointLive, TripWire};
 use crate::telemetry::{RouteSeries, VersionSeries};
 use crate::tls::{Certificates, ClientRoots};
@@ -279,18 +280,35 @@ impl Current {
 }
 
 /// The one means to replace the snapshot.
-pub struct Publisher(Arc<ArcSwap<Snapshot>>);
+///
+/// It keeps those that were replaced until nobody else does: to free 10,000 routes takes milliseconds, which must not be
+/// a worker's.
+pub struct Publisher {
+    cell: Arc<ArcSwap<Snapshot>>,
+    /// Replaced, and still used by a request or a worker.
+    replaced: Vec<Arc<Snapshot>>,
+}
 
 impl Publisher {
     /// Publishes the first snapshot.
     #[must_use]
     pub fn new(first: Snapshot) -> (Self, Current) {
         let cell = Arc::new(ArcSwap::from_pointee(first));
-        (Self(Arc::clone(&cell)), Current(cell))
+        (Self { cell: Arc::clone(&cell), replaced: Vec::new() }, Current(cell))
     }
 
     /// Replaces the snapshot with one atomic store; requests in flight keep the one they began with.
-    pub fn publish(&self, next: Snapshot) {
-        self.0.store(Arc::new(next));
+    pub fn publish(&mut self, next: Snapshot) {
+        self.replaced.push(self.cell.swap(Arc::new(next)));
+        self.free();
+    }
+
+    /// Frees replaced snapshots that nobody uses any more.
+    pub fn free(&mut self) {
+        for snapshot in self.replaced.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1) {
+            if let Some(snapshot) = Arc::into_inner(snapshot) {
+                discard(snapshot.table.into_targets());
+            }
+        }
     }
 }

@@ -109,6 +109,12 @@ impl<T> Table<T> {
         roots.into_iter().find_map(|root| self.find_path(root, path, request))
     }
 
+    /// Where the rules lead, in their order.
+    #[must_use]
+    pub fn into_targets(self) -> Box<[T]> {
+        self.targets
+    }
+
     /// The number of rules.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -98,6 +98,7 @@ impl Owner {
     /// A second has passed.
     pub(super) fn second(&mut self) {
         let now = Instant::now();
+        self.publisher.free();
         self.recorder.tick(now);
         self.uses.second(&self.current.peek(), &self.durable, now);
         let before = self.inputs.drills.len();

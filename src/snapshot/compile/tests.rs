@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::*;
+use crate::snapshot::Publisher;
 use crate::telemetry::Options;
 use crate::traffic::balance::Tried;
 use crate::traffic::split::Reason;
@@ -176,6 +177,21 @@ fn a_reload_continues_the_split() {
         snapshot = compiler.compile(&config, &Inputs::default(), Some(&snapshot)).unwrap();
     }
     assert_eq!(canary, 30);
+}
+
+#[test]
+fn a_replaced_snapshot_is_freed_by_who_replaced_it() {
+    let config = config("versions: { v1: { endpoints: [\"127.0.0.1:1\"] } }, split: { v1: 100 }");
+    let (mut publisher, current) = Publisher::new(compile(&config, &Inputs::default()));
+    let held = current.load();
+    let weak = Arc::downgrade(&held);
+    publisher.publish(compile(&config, &Inputs::default()));
+    drop(held);
+    assert!(weak.upgrade().is_some(), "whoever used it last would have freed it");
+    publisher.free();
+    assert!(weak.upgrade().is_none());
+    publisher.publish(compile(&config, &Inputs::default()));
+    assert!(publisher.replaced.is_empty(), "nobody used it");
 }
 
 #[test]

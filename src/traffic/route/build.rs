@@ -5,6 +5,7 @@
 
 use ahash::AHashSet;
 
+use crate::pace::paced;
 use crate::traffic::guard::EncodedSeparators;
 use crate::traffic::guard::path::normalise;
 
@@ -123,7 +124,7 @@ pub(super) fn build<T>(rules: Vec<Rule<T>>) -> Result<Table<T>, Vec<RouteError>>
         errors: vec![],
         longest_wildcard_bytes: 0,
     };
-    for (rule, given) in rules.iter().enumerate() {
+    for (rule, given) in paced(rules.iter().enumerate()) {
         build.add(rule, given);
     }
     // Mostly in order already, since nodes are numbered as the rules come: a sort that sees runs is linear then.
@@ -141,7 +142,7 @@ pub(super) fn build<T>(rules: Vec<Rule<T>>) -> Result<Table<T>, Vec<RouteError>>
         index: build.index,
         entries: build.placed.iter().map(|own| Entry { rule: own.rule, condition: own.condition }).collect(),
         conditions: build.conditions.all.into_boxed_slice(),
-        targets: rules.into_iter().map(|rule| rule.target).collect(),
+        targets: paced(rules).map(|rule| rule.target).collect(),
         longest_wildcard_bytes: build.longest_wildcard_bytes,
     })
 }
@@ -240,7 +241,7 @@ impl Build {
     /// Finds rules that match the same requests, and hosts with too many regexes.
     fn find_clashes<T>(&mut self, rules: &[Rule<T>]) {
         let mut told = AHashSet::new();
-        for group in self.placed.chunk_by(|one, next| (one.node, one.kind) == (next.node, next.kind)) {
+        for group in paced(self.placed.chunk_by(|one, next| (one.node, one.kind) == (next.node, next.kind))) {
             let mut same: Vec<_> = match group {
                 [_] => continue,
                 _ => group.iter().map(|placed| (placed.condition, placed.rule)).collect(),
