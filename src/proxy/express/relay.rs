@@ -228,8 +228,9 @@ impl Relay<'_, '_> {
                         upload.complete = true;
                         // What came before the endpoint had all may be of an answer that was early, also where only
                         // its beginning is here.
-                        let came = !self.download.input.is_empty() || self.lease.has_unread();
-                        self.download.closes |= upload.split && came;
+                        if upload.split && (!self.download.input.is_empty() || self.lease.has_unread()) {
+                            self.download.closes = true;
+                        }
                         self.moved = true;
                         return Poll::Ready(Ok(()));
                     }
