@@ -121,9 +121,14 @@ impl Rig {
 }
 
 fn file(release: &str, plan: &str) -> Config {
+    file_with(release, plan, "\"127.0.0.1:1\"")
+}
+
+/// With other endpoints of v1.
+fn file_with(release: &str, plan: &str, v1: &str) -> Config {
     let text = format!(
         "version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\nservices:\n  shop:\n    versions:\n      \
-         v1: {{ endpoints: [\"127.0.0.1:1\"] }}\n      v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n      \
+         v1: {{ endpoints: [{v1}] }}\n      v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n      \
          v3: {{ endpoints: [\"127.0.0.1:3\"] }}\n    release: {release}\n    rollout: {{ {plan} }}\n\
          routes: [{{ match: {{ path: / }}, service: shop }}]\n"
     );
@@ -317,6 +322,21 @@ fn a_provider_that_answers_in_time_is_heard_by_every_look() {
             assert!(looks >= 5 && heard.is_some_and(|heard| heard + 1 >= looks), "{case}");
         }
     }
+}
+
+#[test]
+fn a_version_that_is_scaled_begins_no_rollout() {
+    let mut rig = Rig::new();
+    let mut rollouts = Rollouts::restore(&rig.view());
+    let word = Word { verb: Verb::Start, version: Some("v2".into()) };
+    rollouts.say(&"shop".into(), &word, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    (0..30).for_each(|_| rig.second(&mut rollouts, 0));
+    assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Succeeded, 10_000));
+    let scaled = file_with("v1", PLAN, "\"127.0.0.1:1\", \"127.0.0.1:11\"");
+    let before = std::mem::replace(&mut rig.config, scaled);
+    rollouts.take_in(&before, &rig.view());
+    rig.second(&mut rollouts, 0);
+    assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Succeeded, 10_000));
 }
 
 #[test]

@@ -15,12 +15,19 @@ impl Turn<'_> {
         if self.state.declared.as_ref() == Some(&target) {
             return;
         }
-        self.state.declared = Some(target.clone());
+        let declared = self.state.declared.replace(target.clone()).filter(|old| old.version == target.version);
         if target.version == stable.version {
             self.state.stable = Some(target);
-            return self.named_stable();
+            return if declared.is_some() { self.still_named() } else { self.named_stable() };
         }
         let under_way = self.state.phase.is_under_way();
+        // The file asks for nothing new: its version became another, and only what failed, or is being tried, is begun.
+        if let Some(old) = declared
+            && !(under_way && self.state.canary.as_ref() == Some(&old))
+            && !self.state.given_up.iter().any(|given| given.target == old)
+        {
+            return self.still_named();
+        }
         if under_way && self.state.canary.as_ref() == Some(&target) {
             let why = format!("the file asks for {} too", target.version);
             return self.note(By::File, What::Changed, self.before(), &why);
@@ -40,6 +47,13 @@ impl Turn<'_> {
         self.enter(failed.phase);
         self.write(By::File, What::NotTried, before, &why);
         self.alert(Severity::Warning, &why);
+    }
+
+    /// The version that the file named before became another, and that is no reason to do anything.
+    fn still_named(&mut self) {
+        let name = self.state.declared.as_ref().map_or("the release", |declared| &*declared.version);
+        let why = format!("{name} changed, and the file asks for it as before");
+        self.note(By::File, What::Changed, self.before(), &why);
     }
 
     /// The first sighting: there is nothing to come from.

@@ -49,6 +49,34 @@ fn a_target_that_changes_under_way_begins_anew() {
     assert_eq!((rig.phase(), rig.published()), (Phase::Waiting, vec![Weight::ZERO]));
 }
 
+fn changed(version: &str) -> Event {
+    let mut target = target(version);
+    target.fingerprint = format!("{version}-2");
+    Event::Release(target)
+}
+
+#[test]
+fn a_declared_version_that_changes_is_begun_only_where_it_failed() {
+    let start = |version| Event::Start { target: target(version), by: "ada".into(), reason: String::new() };
+    let mut rig = Rig::new(plan());
+    rig.event(start("v2"));
+    rig.until(Phase::Succeeded);
+    rig.event(changed("v1"));
+    assert_eq!((rig.phase(), rig.stable()), (Phase::Succeeded, "v2"), "{}", rig.state.reason);
+    rig.event(start("v3"));
+    rig.event(changed("v1"));
+    assert_eq!(rig.phase(), Phase::Waiting, "{}", rig.state.reason);
+
+    let mut rig = Rig::new(plan());
+    rig.event(start("v2"));
+    rig.event(changed("v1"));
+    assert_eq!((rig.phase(), rig.stable()), (Phase::Waiting, "v1"), "stable was scaled: that takes nothing back");
+
+    let mut rig = Rig::at(Phase::RolledBack);
+    rig.event(changed("v2"));
+    assert_eq!(rig.phase(), Phase::Waiting, "what failed and changed is tried again");
+}
+
 #[test]
 fn another_plan_keeps_the_weight_and_stands_at_the_last_step_not_above_it() {
     let mut rig = Rig::started(plan());
