@@ -1,3 +1,5 @@
+mod looks;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
@@ -308,7 +310,7 @@ fn a_provider_that_answers_in_time_is_heard_by_every_look() {
             for _ in 0..30 {
                 let next = rig.now.get() + SECOND;
                 for (_, ask) in asked.extract_if(.., |(answered, _)| *answered < next) {
-                    rollouts.read(&ask.service, &ask.check, &ask.roles, Reading::Value(1.0));
+                    rollouts.read(*ask, Reading::Value(1.0));
                 }
                 rig.second(&mut rollouts, 0);
                 asked.extend(rollouts.take_errands().into_iter().filter_map(|errand| match errand {
