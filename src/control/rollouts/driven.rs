@@ -320,6 +320,8 @@ impl Driven {
             self.readings.clear();
             self.asked = false;
             self.next_look = view.now.saturating_add(self.plan.interval);
+        } else if replanned {
+            self.look_by_another_plan(view.now);
         }
         if fresh {
             if restored {

@@ -108,6 +108,14 @@ impl Driven {
             self.readings.insert(ask.check.clone(), (ask, reading));
         }
     }
+
+    /// Another plan looks as often as it says from now on, and has its own questions.
+    pub(super) fn look_by_another_plan(&mut self, now: Duration) {
+        let asks = self.asks();
+        self.readings.retain(|_, (ask, _)| asks.contains(ask));
+        self.asked = false;
+        self.next_look = self.next_look.min(now.saturating_add(self.plan.interval));
+    }
 }
 
 fn timeout(provider: &Provider) -> Duration {

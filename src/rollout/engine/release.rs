@@ -150,6 +150,8 @@ impl Turn<'_> {
         }
         self.cancel_hooks();
         self.state.times.step = Duration::ZERO;
+        // A timeout that is new must not have run out before anybody could know of it.
+        self.state.times.gate = Duration::ZERO;
         if matches!(self.state.waiting, Some(Waiting::Hook(_))) && self.state.phase == Phase::Waiting {
             self.rest();
         } else if self.state.waiting == Some(Waiting::Gate) && self.state.phase == Phase::Waiting {

@@ -60,3 +60,80 @@ fn what_froze_at_nothing_is_not_judged_by_the_old_errors() {
     (0..4).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Progressing, 1_000));
 }
+
+/// A plan with one question to a provider, each `interval`.
+fn asking(interval: &str, query: &str) -> String {
+    format!(
+        "interval: {interval}, steps: [{{ weight: 10, hold: 9h }}, {{ weight: 100 }}], failures: {{ total: 1 }}, \
+         checks: [{{ name: orders, prometheus: {{ url: \"http://127.0.0.1:1\", query: {query}, timeout: 5s }}, min: 50 }}]"
+    )
+}
+
+fn asked(rollouts: &mut Rollouts) -> Option<Ask> {
+    let ask = |errand| if let Errand::Ask(ask) = errand { Some(*ask) } else { None };
+    rollouts.take_errands().into_iter().find_map(ask)
+}
+
+fn replan(rig: &mut Rig, rollouts: &mut Rollouts, plan: &str) {
+    let before = std::mem::replace(&mut rig.config, file("v2", plan));
+    rollouts.take_in(&before, &rig.view());
+}
+
+#[test]
+fn another_query_is_not_judged_by_the_answers_to_the_one_before() {
+    // An answer that has come, and one that is on its way.
+    for early in [true, false] {
+        let (mut rig, mut rollouts) = begun(&asking("10s", "ratio"));
+        let old = loop {
+            rig.second(&mut rollouts, 0);
+            if let Some(ask) = asked(&mut rollouts) {
+                break ask;
+            }
+        };
+        if early {
+            rollouts.read(old.clone(), Reading::Value(0.98));
+        }
+        replan(&mut rig, &mut rollouts, &asking("10s", "percent"));
+        if !early {
+            rollouts.read(old, Reading::Value(0.98));
+        }
+        (0..10).for_each(|_| rig.second(&mut rollouts, 0));
+        assert_eq!(phase(&rollouts), Phase::Progressing, "{}", rollouts.services["shop"].state().reason);
+        let new = asked(&mut rollouts).unwrap();
+        rollouts.read(new, Reading::Value(98.0));
+        (0..10).for_each(|_| rig.second(&mut rollouts, 0));
+        assert!(rollouts.services["shop"].tallies.checks.contains_key(&("orders".into(), "pass")));
+    }
+}
+
+#[test]
+fn an_answer_to_a_question_that_another_plan_asks_too_is_kept() {
+    let (mut rig, mut rollouts) = begun(&asking("10s", "percent"));
+    let ask = loop {
+        rig.second(&mut rollouts, 0);
+        if let Some(ask) = asked(&mut rollouts) {
+            break ask;
+        }
+    };
+    rollouts.read(ask, Reading::Value(98.0));
+    replan(&mut rig, &mut rollouts, &asking("10s", "percent").replace("9h", "8h"));
+    (0..10).for_each(|_| rig.second(&mut rollouts, 0));
+    assert!(rollouts.services["shop"].tallies.checks.contains_key(&("orders".into(), "pass")));
+}
+
+#[test]
+fn a_shorter_interval_is_in_effect_at_once() {
+    let plan = |interval: &str| PLAN.replace("interval: 1s", &format!("interval: {interval}")).replace("2s", "9h");
+    let (mut rig, mut rollouts) = begun(&plan("1h"));
+    (0..5).for_each(|_| rig.second(&mut rollouts, 0));
+    replan(&mut rig, &mut rollouts, &plan("10s"));
+    (0..10).for_each(|_| rig.second(&mut rollouts, 0));
+    assert!(rollouts.services["shop"].tallies.checks.contains_key(&("success".into(), "pass")));
+    // Files that come faster than looks do not put them off.
+    let before = rollouts.services["shop"].tallies.checks.clone();
+    for turn in 0..15 {
+        replan(&mut rig, &mut rollouts, &plan(if turn % 2 == 0 { "10s" } else { "11s" }));
+        rig.second(&mut rollouts, 0);
+    }
+    assert_ne!(before, rollouts.services["shop"].tallies.checks);
+}

@@ -89,6 +89,19 @@ fn another_plan_keeps_the_weight_and_stands_at_the_last_step_not_above_it() {
 }
 
 #[test]
+fn a_gate_that_gets_a_timeout_has_all_of_it() {
+    let mut rig = Rig::at(Phase::Waiting);
+    rig.plan.steps[0].gate = Some(gate(None, GateDefault::Abort));
+    rig.wait(3 * 3_600);
+    rig.plan.steps[0].gate = Some(gate(Some(3_600), GateDefault::Abort));
+    rig.event(Event::PlanChanged);
+    rig.wait(3_599);
+    assert_eq!((rig.phase(), rig.state.waiting), (Phase::Waiting, Some(Waiting::Gate)));
+    rig.wait(1);
+    assert_eq!(rig.phase(), Phase::Aborted);
+}
+
+#[test]
 fn another_plan_without_the_hook_or_the_gate_goes_on() {
     let mut plan = plan();
     plan.hooks = vec![hook(When::BeforeStart)];
