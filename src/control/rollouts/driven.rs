@@ -336,11 +336,10 @@ impl Driven {
     }
 
     /// What the effects ask of the outside.
-    fn errands(&self, before: &State, effects: &[Effect], view: &View<'_>) -> Vec<Errand> {
-        let state = &self.record.state;
-        let Some(roles) = Roles::of(state).or_else(|| Roles::of(before)) else { return Vec::new() };
+    fn errands(&mut self, before: &State, effects: &[Effect], view: &View<'_>) -> Vec<Errand> {
+        let Some(roles) = Roles::of(&self.record.state).or_else(|| Roles::of(before)) else { return Vec::new() };
         let mut errands = Vec::new();
-        for (at, effect) in effects.iter().enumerate() {
+        for effect in effects {
             match effect {
                 // The split in effect is a function of the state.
                 Effect::SetWeight { .. } | Effect::Settle { .. } => {}
@@ -353,19 +352,22 @@ impl Driven {
                         hook,
                         when: *when,
                         roles: roles.clone(),
-                        phase: state.phase,
-                        step: state.taken,
-                        weight: state.weight,
+                        phase: self.record.state.phase,
+                        step: self.record.state.taken,
+                        weight: self.record.state.weight,
                     })));
                 }
-                Effect::Alert(alert) => errands.extend(self.about(&roles, at, view).tell(alert)),
+                Effect::Alert(alert) => errands.extend(self.about(&roles, view).tell(alert)),
             }
         }
         errands
     }
 
-    pub(super) fn about<'a>(&'a self, roles: &'a Roles, at: usize, view: &View<'_>) -> About<'a> {
-        let number = self.record.story.next().saturating_add(u64::try_from(at).unwrap_or_default());
+    /// For one alert, whose number is no other's.
+    pub(super) fn about<'a>(&'a mut self, roles: &'a Roles, view: &View<'_>) -> About<'a> {
+        let number = self.record.alerts;
+        self.record.alerts = number.wrapping_add(1);
+        self.dirty = true;
         let (service, plan, state) = (&self.service, &*self.plan, &self.record.state);
         About { service, roles, plan, state, number, at_ms: view.at_ms }
     }

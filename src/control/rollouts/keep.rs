@@ -157,6 +157,8 @@ struct Kept {
     plan: String,
     #[serde(default)]
     seen: BTreeMap<String, Seen>,
+    #[serde(default)]
+    alerts: u64,
 }
 
 /// Everything of one service that is kept.
@@ -168,6 +170,8 @@ pub(super) struct Record {
     pub(super) plan: String,
     /// Versions as they were seen last.
     pub(super) seen: BTreeMap<String, Seen>,
+    /// Alerts that were raised: each has its number, so that no two are taken for one.
+    pub(super) alerts: u64,
     pub(super) story: Story,
 }
 
@@ -181,6 +185,7 @@ impl Record {
             memory: self.memory.clone(),
             plan: self.plan.clone(),
             seen: self.seen.clone(),
+            alerts: self.alerts,
         };
         put(shelf, &state_key(service), &kept)
     }
@@ -199,6 +204,7 @@ impl Record {
         match understood {
             Ok((state, kept)) => {
                 (record.state, record.memory, record.plan, record.seen) = (state, kept.memory, kept.plan, kept.seen);
+                record.alerts = kept.alerts;
                 Some((record, None))
             }
             Err(why) => {

@@ -1,3 +1,4 @@
+mod alerts;
 mod looks;
 
 use std::cell::{Cell, RefCell};
@@ -132,6 +133,7 @@ fn file_with(release: &str, plan: &str, v1: &str) -> Config {
         "version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\nservices:\n  shop:\n    versions:\n      \
          v1: {{ endpoints: [{v1}] }}\n      v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n      \
          v3: {{ endpoints: [\"127.0.0.1:3\"] }}\n    release: {release}\n    rollout: {{ {plan} }}\n\
+         alerts: {{ team: {{ slack: {{ url: \"http://127.0.0.1:1/\" }} }} }}\n\
          routes: [{{ match: {{ path: / }}, service: shop }}]\n"
     );
     config::parse(Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None).unwrap_or_else(|wrong| panic!("{wrong}"))

@@ -1,0 +1,49 @@
+//! Who is told what, and that each is told apart.
+
+use super::*;
+use crate::outbound::alert::Alert;
+use crate::rollout::alerts::Transition;
+
+/// Every look asks a provider.
+const ASKING: &str = "interval: 10s, min_requests: 10, steps: [{ weight: 10, hold: 1h }, { weight: 100 }], \
+    failures: { total: 1 }, alerts: [team], checks: [{ name: success, success_rate: { min: 99 } }, \
+    { name: orders, prometheus: { url: \"http://127.0.0.1:1\", query: up, timeout: 5s }, min: 1 }]";
+
+fn begun(plan: &str) -> (Rig, Rollouts) {
+    let mut rig = Rig { config: file("v1", plan), ..Rig::new() };
+    let mut rollouts = Rollouts::restore(&rig.view());
+    let before = std::mem::replace(&mut rig.config, file("v2", plan));
+    rollouts.take_in(&before, &rig.view());
+    (rig, rollouts)
+}
+
+/// A look's time, in which the provider cannot be asked. What was told.
+fn look(rig: &Rig, rollouts: &mut Rollouts, errors: u32) -> Vec<Alert> {
+    let mut told = Vec::new();
+    for _ in 0..10 {
+        rig.second(rollouts, errors);
+        for errand in rollouts.take_errands() {
+            match errand {
+                Errand::Ask(ask) => rollouts.read(*ask, Reading::Timeout),
+                Errand::Tell { alert, .. } => told.push(*alert),
+                _ => {}
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn alerts_of_one_moment_are_told_apart() {
+    let (rig, mut rollouts) = begun(ASKING);
+    rollouts.take_errands();
+    // Stable fails as well, so that the look that misses an answer is also the one that freezes.
+    (0..200).for_each(|_| rig.routes["v1"].finish(Outcome::Status(500), SECOND / 100));
+    let told = look(&rig, &mut rollouts, 10);
+    let words: Vec<Transition> = told.iter().map(|alert| alert.transition).collect();
+    assert_eq!(words, [Transition::ProviderError, Transition::Paused]);
+    assert_ne!(told[0].id, told[1].id);
+    // The number goes on after a restart.
+    let alerts = rollouts.services["shop"].record.alerts;
+    assert_eq!(Rollouts::restore(&rig.view()).services["shop"].record.alerts, alerts);
+}
