@@ -1,6 +1,6 @@
 //! Hooks: calling them at their points, and what their answers open.
 //!
-//! A hook that refuses is waited for: it is called again after an interval. So is one whose answer is overdue, because
+//! A hook that refuses is waited for: it is called again an interval after the call, which is at the next look. So is one whose answer is overdue, because
 //! an answer can be lost (a restart, a full queue) and a rollout must not hang for it.
 //!
 //! Invariant: at most one call for each of the plan's hooks is kept.
@@ -43,7 +43,7 @@ impl Turn<'_> {
     pub(super) fn call_due(&mut self, when: When) {
         for (index, hook) in self.plan.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when) {
             let due = self.state.calls.iter().find(|call| call.hook == index).is_none_or(|call| match call.accepted {
-                Some(accepted) => call.when != when || (!accepted && call.age >= self.plan.interval),
+                Some(accepted) => call.when != when || (!accepted && self.over(call.age, self.plan.interval)),
                 None => call.age >= patience(hook),
             });
             if due {
@@ -86,7 +86,6 @@ impl Turn<'_> {
             return;
         };
         call.accepted = Some(accepted);
-        call.age = Duration::ZERO;
         let when = call.when;
         match when {
             When::DemandRollback | When::During => {

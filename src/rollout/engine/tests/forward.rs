@@ -199,6 +199,25 @@ fn hooks_are_asked_in_order_and_a_refusal_is_waited_upon() {
 }
 
 #[test]
+fn a_hook_that_refuses_is_asked_at_each_look() {
+    let mut plan = plan();
+    plan.hooks = vec![hook(When::BeforeStart)];
+    let mut rig = Rig::new(plan);
+    rig.event(Event::Release(target("v2")));
+    rig.event(Event::Tick);
+    for _ in 0..10 {
+        // The answer takes a while, and the look comes a little early.
+        rig.now += Duration::from_secs(3);
+        rig.answer(false);
+        rig.event(Event::Tick);
+        assert_eq!(rig.called(), []);
+        rig.now += Duration::from_millis(6_990);
+        rig.event(Event::Tick);
+        assert_eq!(rig.called(), [When::BeforeStart]);
+    }
+}
+
+#[test]
 fn a_hook_that_never_answers_is_asked_again_and_a_late_answer_is_dropped() {
     let mut plan = plan();
     plan.hooks = vec![hook(When::BeforeStart)];
