@@ -299,6 +299,7 @@ impl Driven {
             (self.ring, self.wire, self.asked) = (None, None, false);
             self.watches.clear();
             self.readings.clear();
+            self.told_provider = false;
             return;
         };
         let from_nothing = weight_before == Weight::ZERO && self.record.state.weight > Weight::ZERO;
@@ -329,6 +330,7 @@ impl Driven {
             }
             if began {
                 self.record.memory = judge::Memory::default();
+                self.told_provider = false;
             }
             // The first look is where the sequential tests begin to count.
             self.judge(view.now);

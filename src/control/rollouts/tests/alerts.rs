@@ -17,6 +17,11 @@ fn begun(plan: &str) -> (Rig, Rollouts) {
     (rig, rollouts)
 }
 
+fn say(rig: &Rig, rollouts: &mut Rollouts, verb: Verb) {
+    let by = ("ann".to_owned(), String::new());
+    rollouts.say(&"shop".into(), &Word { verb, version: None }, by, &rig.view()).unwrap().unwrap();
+}
+
 /// A look's time, in which the provider cannot be asked. What was told.
 fn look(rig: &Rig, rollouts: &mut Rollouts, errors: u32) -> Vec<Alert> {
     let mut told = Vec::new();
@@ -46,4 +51,14 @@ fn alerts_of_one_moment_are_told_apart() {
     // The number goes on after a restart.
     let alerts = rollouts.services["shop"].record.alerts;
     assert_eq!(Rollouts::restore(&rig.view()).services["shop"].record.alerts, alerts);
+}
+
+#[test]
+fn each_rollout_tells_that_a_provider_cannot_be_asked() {
+    let (rig, mut rollouts) = begun(ASKING);
+    let trouble = |told: Vec<Alert>| told.iter().filter(|alert| alert.transition == Transition::ProviderError).count();
+    assert_eq!((trouble(look(&rig, &mut rollouts, 0)), trouble(look(&rig, &mut rollouts, 0))), (1, 0));
+    say(&rig, &mut rollouts, Verb::Abort);
+    say(&rig, &mut rollouts, Verb::Retry);
+    assert_eq!(trouble(look(&rig, &mut rollouts, 0)), 1);
 }
