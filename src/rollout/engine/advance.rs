@@ -59,22 +59,28 @@ impl Turn<'_> {
             return false;
         }
         self.state.times.holding = None;
+        self.state.times.stable_down = None;
         self.state.taken == 0 || self.seen.verdicts.is_some()
     }
 
     /// With weight: health first, then the hooks that watch, then the checks.
     fn may_go_on(&mut self) -> bool {
         let seen = self.seen;
-        if seen.stable_usable == 0 && self.state.phase != Phase::Promoting {
-            let why = format!("{} has no usable endpoint", self.stable());
-            self.freeze(By::Judge, &why);
+        let stable_needed = self.state.phase != Phase::Promoting;
+        if seen.canary_usable > 0 {
+            self.state.times.canary_down = None;
+        }
+        if seen.stable_usable > 0 || !stable_needed {
+            self.state.times.stable_down = None;
+        }
+        if seen.stable_usable == 0 && stable_needed {
+            self.stable_is_down();
             return false;
         }
         if seen.canary_usable == 0 {
             self.canary_is_down();
             return false;
         }
-        self.state.times.canary_down = None;
         let Some(verdicts) = &seen.verdicts else { return false };
         self.call_due(When::DemandRollback);
         self.call_due(When::During);

@@ -171,7 +171,8 @@ impl Turn<'_> {
             return self.settle();
         }
         self.state.times.step = Duration::ZERO;
-        self.state.times.canary_down = None;
+        // What is usable may not be known yet: both have their interval anew.
+        (self.state.times.canary_down, self.state.times.stable_down) = (None, None);
         self.state.calls.retain(|call| call.accepted == Some(true));
         self.publish_weight();
         let why = format!("restarted; it goes on from {} %", self.state.weight);
