@@ -21,7 +21,7 @@ use super::ring::Ring;
 use super::view::{self, View};
 use crate::config;
 use crate::model::{Name, Split, Weight};
-use crate::rollout::engine::{By, Effect, Entry, Event, Observation, Phase, Refused, State, Target, What};
+use crate::rollout::engine::{By, Effect, Entry, Event, Observation, Phase, Refused, Standing, State, Target, What};
 use crate::rollout::judge;
 use crate::rollout::judge::sustained::ErrorWatch;
 use crate::rollout::plan::{Condition, Plan};
@@ -44,6 +44,11 @@ impl Roles {
     pub(super) fn of(state: &State) -> Option<Self> {
         let (stable, canary) = (state.stable.as_ref()?, state.canary.as_ref()?);
         Some(Self { stable: stable.version.clone(), canary: canary.version.clone() })
+    }
+
+    /// The roles where something was said, if it had both.
+    fn at(standing: &Standing) -> Option<Self> {
+        Some(Self { stable: standing.stable.clone()?, canary: standing.canary.clone()? })
     }
 }
 
@@ -236,15 +241,15 @@ impl Driven {
         let restored = events.contains(&Event::Restored);
         let replanned = events.contains(&Event::PlanChanged);
         let turned = self.turn(events, verdicts, unwritable, view)?;
-        let (before, split) = (self.record.state.clone(), self.split());
+        let (weight_before, split) = (self.record.state.weight, self.split());
         self.record.state = turned.state;
         self.dirty |= !turned.entries.is_empty();
         let began = turned.entries.iter().any(|entry| entry.what == What::Started);
-        self.equip(&Happened { began, restored, replanned, weight_before: before.weight }, view, told);
+        self.equip(&Happened { began, restored, replanned, weight_before }, view, told);
         if self.split() != split {
             self.since_ms = view.at_ms;
         }
-        let errands = self.errands(&before, &turned.effects, view);
+        let errands = self.errands(&turned.effects, view);
         for entry in turned.entries {
             if entry.from != entry.to {
                 let by = super::words::by(&entry.by).0;
@@ -338,40 +343,42 @@ impl Driven {
     }
 
     /// What the effects ask of the outside.
-    fn errands(&mut self, before: &State, effects: &[Effect], view: &View<'_>) -> Vec<Errand> {
-        let Some(roles) = Roles::of(&self.record.state).or_else(|| Roles::of(before)) else { return Vec::new() };
+    fn errands(&mut self, effects: &[Effect], view: &View<'_>) -> Vec<Errand> {
         let mut errands = Vec::new();
         for effect in effects {
             match effect {
                 // The split in effect is a function of the state.
                 Effect::SetWeight { .. } | Effect::Settle { .. } => {}
                 Effect::CancelHooks => errands.push(Errand::Cancel { service: self.service.clone() }),
-                Effect::CallHook { id, hook, when } => {
-                    let Some(hook) = self.plan.hooks.get(*hook).cloned() else { continue };
+                Effect::CallHook { id, hook, when, at } => {
+                    let hook = self.plan.hooks.get(*hook).cloned();
+                    let Some((hook, roles)) = hook.zip(Roles::at(at)) else { continue };
                     errands.push(Errand::Call(Box::new(Call {
                         service: self.service.clone(),
                         id: *id,
                         hook,
                         when: *when,
-                        roles: roles.clone(),
-                        phase: self.record.state.phase,
-                        step: self.record.state.taken,
-                        weight: self.record.state.weight,
+                        roles,
+                        phase: at.phase,
+                        step: at.step,
+                        weight: at.weight,
                     })));
                 }
-                Effect::Alert(alert) => errands.extend(self.about(&roles, view).tell(alert)),
+                Effect::Alert(alert) => {
+                    let Some(roles) = Roles::at(&alert.at) else { continue };
+                    errands.extend(self.about(&roles, alert.at.weight, view).tell(alert));
+                }
             }
         }
         errands
     }
 
     /// For one alert, whose number is no other's.
-    pub(super) fn about<'a>(&'a mut self, roles: &'a Roles, view: &View<'_>) -> About<'a> {
+    pub(super) fn about<'a>(&'a mut self, roles: &'a Roles, weight: Weight, view: &View<'_>) -> About<'a> {
         let number = self.record.alerts;
         self.record.alerts = number.wrapping_add(1);
         self.dirty = true;
-        let (service, plan, state) = (&self.service, &*self.plan, &self.record.state);
-        About { service, roles, plan, state, number, at_ms: view.at_ms }
+        About { service: &self.service, roles, plan: &self.plan, weight, number, at_ms: view.at_ms }
     }
 
     /// That the trip wire tripped, if it did and the canary still has weight.

@@ -69,7 +69,7 @@ impl Driven {
         let Some((failed, roles)) = failed.filter(|_| !told).zip(Roles::of(&self.record.state)) else {
             return Vec::new();
         };
-        self.about(&roles, view).tell_provider(failed).into_iter().collect()
+        self.about(&roles, self.record.state.weight, view).tell_provider(failed).into_iter().collect()
     }
 
     /// Questions that must be asked now to be answered by the next look: a second later would be too late.

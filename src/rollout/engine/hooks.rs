@@ -8,9 +8,10 @@
 use std::time::Duration;
 
 use super::Turn;
-use super::history::{By, Effect, What};
+use super::history::{By, Effect, Severity, Standing, What};
 use super::state::{Call, Phase, Waiting};
 use crate::model::Weight;
+use crate::rollout::alerts::Transition;
 use crate::rollout::plan::{Hook, When};
 
 /// What an answer may take beyond the hook's own timeouts: back-off between tries, and a queue.
@@ -48,23 +49,23 @@ impl Turn<'_> {
             });
             if due {
                 self.state.calls.retain(|call| call.hook != index);
-                let id = self.call(index, when);
+                let id = self.call(index, when, self.standing());
                 self.state.calls.push(Call { id, hook: index, when, age: Duration::ZERO, accepted: None });
             }
         }
     }
 
     /// Calls every hook of `when` without waiting for an answer.
-    pub(super) fn call_all(&mut self, when: When) {
+    pub(super) fn call_all(&mut self, when: When, at: &Standing) {
         for (index, _) in self.plan.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when) {
-            self.call(index, when);
+            self.call(index, when, at.clone());
         }
     }
 
-    fn call(&mut self, hook: usize, when: When) -> u64 {
+    fn call(&mut self, hook: usize, when: When, at: Standing) -> u64 {
         let id = self.state.next_call;
         self.state.next_call = id.wrapping_add(1);
-        self.effects.push(Effect::CallHook { id, hook, when });
+        self.effects.push(Effect::CallHook { id, hook, when, at });
         id
     }
 
@@ -72,6 +73,7 @@ impl Turn<'_> {
     fn clear(&mut self, when: When) {
         self.state.calls.retain(|call| call.when != when);
         self.state.cleared.push(when);
+        self.state.told_refused = false;
     }
 
     /// A person passes the hooks of `when`.
@@ -99,6 +101,11 @@ impl Turn<'_> {
                 let before = self.before();
                 let answer = if accepted { "a hook accepts" } else { "a hook refuses, it is asked again" };
                 let why = if text.is_empty() { answer.to_owned() } else { format!("{answer}: {text}") };
+                let waits = self.state.phase == Phase::Waiting && self.state.waiting == Some(Waiting::Hook(when));
+                if waits && !accepted && !self.state.told_refused {
+                    self.state.told_refused = true;
+                    self.alert(Transition::Waiting, Severity::Warning, &why);
+                }
                 self.write(By::Hook, What::Answered, before, &why);
             }
         }

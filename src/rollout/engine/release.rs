@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::Turn;
-use super::history::{By, Severity, What};
+use super::back::ended;
+use super::history::{By, Severity, Standing, What};
 use super::state::{Failed, Phase, Target, Times, Waiting};
 use super::verbs::{Refused, Verb, said};
 use crate::model::{Name, Weight};
+use crate::rollout::alerts::Transition;
 
 impl Turn<'_> {
     /// The file asks for `target`.
@@ -46,7 +48,7 @@ impl Turn<'_> {
         self.state.canary = Some(target);
         self.enter(failed.phase);
         self.write(By::File, What::NotTried, before, &why);
-        self.alert(Severity::Warning, &why);
+        self.alert(ended(failed.phase), Severity::Warning, &why);
     }
 
     /// The version that the file named before became another, and that is no reason to do anything.
@@ -128,7 +130,7 @@ impl Turn<'_> {
         self.enter(Phase::Waiting);
         self.state.waiting = Some(Waiting::Health);
         self.write(by, What::Started, before, &why);
-        self.alert(Severity::Info, &why);
+        self.alert(Transition::Started, Severity::Info, &why);
     }
 
     /// Another plan: the canary keeps its weight, and stands at the last step that is not above it.
@@ -218,6 +220,7 @@ impl Turn<'_> {
     /// There is no way back any more: the canary is all that is left.
     fn only_canary_left(&mut self) {
         let before = self.before();
+        let at = Standing { phase: Phase::Aborted, weight: Weight::FULL, ..self.standing() };
         let old = self.stable();
         self.state.stable = self.state.canary.take();
         self.state.previous = None;
@@ -227,6 +230,6 @@ impl Turn<'_> {
         let why =
             format!("{old} is no longer in the file → {} is all that is left and serves everything", self.stable());
         self.write(By::File, What::Changed, before, &why);
-        self.alert(Severity::Critical, &why);
+        self.alert_at(at, Transition::Aborted, Severity::Critical, &why);
     }
 }

@@ -236,6 +236,9 @@ pub struct State {
     pub frozen: bool,
     /// It was told that the state cannot be written.
     pub told_unwritable: bool,
+    /// It was told that a hook refuses the next move.
+    #[serde(default)]
+    pub told_refused: bool,
     /// What is waited for.
     pub waiting: Option<Waiting>,
     /// Where a pause returns to.
@@ -296,6 +299,7 @@ impl Default for State {
             approved: false,
             frozen: false,
             told_unwritable: false,
+            told_refused: false,
             waiting: None,
             paused_from: None,
             times: Times::default(),

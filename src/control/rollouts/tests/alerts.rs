@@ -62,3 +62,23 @@ fn each_rollout_tells_that_a_provider_cannot_be_asked() {
     say(&rig, &mut rollouts, Verb::Retry);
     assert_eq!(trouble(look(&rig, &mut rollouts, 0)), 1);
 }
+
+#[test]
+fn a_success_is_told_with_everything_at_the_new_version() {
+    let plan = format!("{PLAN}, alerts: [team], hooks: [{{ when: after, url: \"http://127.0.0.1:1/\" }}]");
+    let (rig, mut rollouts) = begun(&plan);
+    (0..30).for_each(|_| rig.second(&mut rollouts, 0));
+    assert_eq!(phase(&rollouts), Phase::Succeeded);
+    let (mut told, mut called) = (Vec::new(), Vec::new());
+    for errand in rollouts.take_errands() {
+        match errand {
+            Errand::Tell { alert, .. } => told.push(*alert),
+            Errand::Call(call) => called.push(*call),
+            _ => {}
+        }
+    }
+    let success = told.pop().unwrap();
+    assert_eq!((success.transition, &*success.done), (Transition::Succeeded, "v2 has 100 % of the traffic"));
+    assert_eq!((&*success.stable, &*success.canary), ("v1", "v2"));
+    assert_eq!((called[0].weight, called[0].step, called[0].phase), (Weight::FULL, 3, Phase::Succeeded));
+}

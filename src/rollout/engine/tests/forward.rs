@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::rig::{Rig, gate, hook, percent, plan, step, target};
 use crate::model::Weight;
+use crate::rollout::alerts::Transition;
 use crate::rollout::engine::{Effect, Event, Phase, Severity, Verb, Waiting, What};
 use crate::rollout::plan::{GateDefault, When};
 use crate::rollout::verdict::Outcome;
@@ -61,7 +62,10 @@ fn a_canary_that_never_becomes_healthy_pauses_the_rollout_and_tells() {
     rig.wait(299);
     assert_eq!(rig.phase(), Phase::Waiting);
     rig.wait(1);
-    assert_eq!((rig.phase(), rig.alerts.last().map(|alert| alert.transition)), (Phase::Paused, Some(Phase::Paused)));
+    assert_eq!(
+        (rig.phase(), rig.alerts.last().map(|alert| alert.transition)),
+        (Phase::Paused, Some(Transition::Paused))
+    );
 }
 
 #[test]

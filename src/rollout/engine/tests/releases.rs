@@ -191,6 +191,15 @@ fn a_restart_does_not_prolong_a_gate() {
 }
 
 #[test]
+fn a_state_of_before_is_read() {
+    let state = Rig::started(plan()).state;
+    let text = state.to_json().unwrap();
+    let older = text.replace("\"told_refused\":false,", "").replace("\"stable_down\":null,", "");
+    assert_eq!(older.len() + "\"told_refused\":false,\"stable_down\":null,".len(), text.len(), "{text}");
+    assert_eq!(State::from_json(&older).unwrap(), State::from_json(&text).unwrap());
+}
+
+#[test]
 fn a_state_that_is_newer_or_damaged_is_refused_by_name() {
     let good = Rig::started(plan()).state.to_json().unwrap();
     assert!(State::from_json(&good).is_ok());
