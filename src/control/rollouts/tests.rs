@@ -8,6 +8,7 @@ use std::path::Path;
 use super::*;
 use crate::config::{self, Config};
 use crate::model::Weight;
+use crate::rollout::engine::What;
 use crate::snapshot::compile::States;
 use crate::telemetry::{Options, Outcome, Recorder, RouteSeries};
 
@@ -167,7 +168,7 @@ fn a_release_in_the_file_is_rolled_out_by_steps_and_promoted() {
     assert_eq!(seen, [1_000, 5_000, 10_000]);
     assert_eq!(phase(&rollouts), Phase::Succeeded);
     let words: Vec<_> = rollouts.history("shop", 500).unwrap().iter().map(|line| line.entry.what).collect();
-    assert!(words.contains(&crate::rollout::engine::What::Promoted));
+    assert!(words.contains(&What::Promoted));
     let fact = rollouts.facts().remove(0);
     assert_eq!((fact.phase, fact.step), ("succeeded", 0), "steps of a rollout that is over do not count");
     assert!(fact.checks.iter().any(|(check, word, count)| (&**check, *word) == ("success", "pass") && *count > 5));
@@ -352,7 +353,7 @@ fn a_history_is_bounded_and_survives() {
         rollouts.say(&"shop".into(), &pause(verb), ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
     }
     let lines = rollouts.history("shop", 10_000).unwrap();
-    assert!(lines.len() <= 520 && lines.len() > 400, "{}", lines.len());
+    assert!(lines.len() <= 220 && lines.len() > 180, "{}", lines.len());
     let after = Rollouts::restore(&rig.view()).history("shop", 10_000).unwrap();
     assert!(
         after.iter().map(|line| line.number).eq(lines.iter().map(|line| line.number).chain([lines
@@ -362,7 +363,54 @@ fn a_history_is_bounded_and_survives() {
             + 1]))
     );
     let chunks = rig.disk.list("rollout/shop/history/").len();
-    assert!(chunks <= 27, "{chunks}");
+    assert!(chunks <= 12, "{chunks}");
+}
+
+#[test]
+fn looks_push_no_decision_out_of_the_history() {
+    let plan = PLAN.replace("weight: 10, hold: 2s", "weight: 10, hold: 2s, gate: manual");
+    let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
+    let mut rollouts = Rollouts::restore(&rig.view());
+    let before = std::mem::replace(&mut rig.config, file("v2", &plan));
+    rollouts.take_in(&before, &rig.view());
+    (0..1_500).for_each(|_| rig.second(&mut rollouts, 0));
+    let approve = Word { verb: Verb::Approve, version: None };
+    rollouts.say(&"shop".into(), &approve, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    (0..30).for_each(|_| rig.second(&mut rollouts, 0));
+    assert_eq!(phase(&rollouts), Phase::Succeeded);
+    let lines = rollouts.history("shop", 10_000).unwrap();
+    let words: Vec<What> = lines.iter().map(|line| line.entry.what).collect();
+    for what in [What::Served, What::Started, What::Waited, What::Commanded, What::Promoted] {
+        assert!(words.contains(&what), "{what:?}");
+    }
+    let looks = words.iter().filter(|what| **what == What::Looked).count();
+    assert!((380..=420).contains(&looks), "{looks}");
+    assert!(lines.is_sorted_by_key(|line| line.number));
+    let numbers =
+        |rollouts: &Rollouts| rollouts.history("shop", 10_000).unwrap().iter().map(|l| l.number).collect::<Vec<_>>();
+    assert_eq!(numbers(&Rollouts::restore(&rig.view())), numbers(&rollouts), "the disk has the same");
+    assert!(rig.disk.list("rollout/shop/history/").len() < 40);
+}
+
+#[test]
+fn a_history_that_cannot_be_written_is_bounded_too() {
+    let plan = PLAN.replace("hold: 2s", "hold: 9h");
+    let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
+    let mut rollouts = Rollouts::restore(&rig.view());
+    let before = std::mem::replace(&mut rig.config, file("v2", &plan));
+    rollouts.take_in(&before, &rig.view());
+    rig.second(&mut rollouts, 0);
+    rig.disk.full.set(true);
+    (0..3_000).for_each(|_| rig.second(&mut rollouts, 0));
+    let story = &rollouts.services["shop"].record.story;
+    assert!(story.last(usize::MAX).len() <= 620 && story.waiting() <= 40, "{}", story.waiting());
+    rig.disk.full.set(false);
+    rig.second(&mut rollouts, 0);
+    let numbers =
+        |rollouts: &Rollouts| rollouts.history("shop", 10_000).unwrap().iter().map(|l| l.number).collect::<Vec<_>>();
+    let (there, mut here) = (numbers(&Rollouts::restore(&rig.view())), numbers(&rollouts));
+    here.push(here.last().unwrap() + 1);
+    assert_eq!(there, here, "and that it was restarted");
 }
 
 #[test]
