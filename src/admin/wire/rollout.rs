@@ -156,7 +156,7 @@ pub struct History {
 /// One decision, or one look.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// Its place in the service's history; grows, with gaps at most at the old end.
+    /// Its place in the service's history; grows, with gaps where looks were forgotten before decisions.
     pub number: u64,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,

@@ -20,7 +20,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::table::{clean, percent};
 use crate::cli::{print, tell};
 use crate::config;
-use crate::rollout::engine::{Event, Observation, Recorded, State, Target, Verb, What, replay};
+use crate::rollout::engine::{Event, Observation, Phase, Recorded, State, Target, Verb, What, replay};
 use crate::rollout::plan::{Check, Condition, Measure, NoData, Plan};
 use crate::rollout::verdict::{Outcome, Verdict};
 
@@ -76,8 +76,9 @@ fn unknown(plan: &Plan, history: &History) -> Vec<String> {
 /// What would have happened, and how that compares with what did.
 fn story(mut plan: Plan, history: &History) -> String {
     plan.hooks.clear();
-    let begin = history.entries.first().map_or(0, |entry| entry.at_ms);
-    let recorded = events(&plan, history, begin);
+    let entries = whole(&history.entries);
+    let begin = entries.first().map_or(0, |entry| entry.at_ms);
+    let recorded = events(&plan, entries, begin);
     let (state, replayed) = replay(&plan, State::default(), &recorded);
     let mut out = String::new();
     for step in &replayed {
@@ -107,13 +108,25 @@ fn story(mut plan: Plan, history: &History) -> String {
     out
 }
 
+/// What there is to replay. Looks are forgotten before decisions: of rollouts that are older than the looks nothing can
+/// be said, and of the one that was under way then the rest.
+fn whole(entries: &[HistoryEntry]) -> &[HistoryEntry] {
+    let apart = |pair: &[HistoryEntry]| matches!(pair, [a, b] if a.number.saturating_add(1) < b.number);
+    let Some(gap) = entries.windows(2).rposition(apart) else { return entries };
+    let before = entries.get(..=gap).unwrap_or_default();
+    let under_way = |entry: &HistoryEntry| Phase::ALL.iter().any(|p| p.is_under_way() && p.as_str() == entry.to);
+    let begun = before.iter().rposition(|entry| entry.what == "started");
+    let begun = begun.filter(|_| before.last().is_some_and(under_way));
+    entries.get(begun.unwrap_or(gap.saturating_add(1))..).unwrap_or_default()
+}
+
 /// The history as what happened to the engine.
-fn events(plan: &Plan, history: &History, begin: u64) -> Vec<Recorded> {
+fn events(plan: &Plan, entries: &[HistoryEntry], begin: u64) -> Vec<Recorded> {
     let sustained = plan.rollback_when.iter().any(|condition| matches!(condition, Condition::ErrorRate { .. }));
     let mut recorded = Vec::new();
     let mut last_look = None;
     let mut stable: Option<String> = None;
-    for entry in &history.entries {
+    for entry in entries {
         let at = Duration::from_millis(entry.at_ms.saturating_sub(begin));
         if stable.is_none()
             && let Some(first) = &entry.stable
@@ -280,6 +293,26 @@ mod tests {
         let strict = story(plan(99.9), &recorded());
         assert!(strict.contains("replayed: rolled_back"), "{strict}");
         assert!(!strict.contains("→ 50%"), "{strict}");
+    }
+
+    #[test]
+    fn decisions_without_their_looks_are_no_rollout() {
+        let mut history = recorded();
+        let numbered = |(number, entry): (u64, HistoryEntry)| HistoryEntry { number, ..entry };
+        history.entries = (1_000..).zip(history.entries).map(numbered).collect();
+        let alone = story(plan(99.0), &history);
+        let old = ["started", "stepped", "went_back"].map(|what| entry(0, what, "judge", None));
+        let old =
+            (0..).step_by(20).zip(old).map(numbered).map(|entry| HistoryEntry { to: "aborted".to_owned(), ..entry });
+        history.entries.splice(0..0, old);
+        assert_eq!(story(plan(99.0), &history), alone);
+        // Of one that was under way, what is left is replayed.
+        let mut cut = recorded();
+        cut.entries = (0..).zip(cut.entries).map(numbered).collect();
+        cut.entries[0].to = "waiting".to_owned();
+        cut.entries.remove(1);
+        assert!(story(plan(99.0), &cut).contains("0% → 10%"));
+        assert!(alone.contains("replayed: succeeded"), "{alone}");
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Owner {
             News::Answered { service, id, accepted, text } => {
                 self.decide(|rollouts, view| rollouts.answered(&service, (id, accepted, text), view));
             }
-            News::Read { service, check, roles, reading } => self.rollouts.read(&service, &check, &roles, reading),
+            News::Read { ask, reading } => self.rollouts.read(*ask, reading),
         }
         self.carry_out();
     }

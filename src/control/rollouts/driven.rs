@@ -21,13 +21,13 @@ use super::ring::Ring;
 use super::view::{self, View};
 use crate::config;
 use crate::model::{Name, Split, Weight};
-use crate::rollout::engine::{By, Effect, Entry, Event, Observation, Phase, Refused, State, Target, What};
+use crate::rollout::engine::{By, Effect, Entry, Event, Observation, Phase, Refused, Standing, State, Target, What};
 use crate::rollout::judge;
 use crate::rollout::judge::sustained::ErrorWatch;
-use crate::rollout::plan::{Condition, Measure, Plan, Provider};
+use crate::rollout::plan::{Condition, Plan};
 use crate::rollout::reading::Reading;
 use crate::rollout::trip::Trip;
-use crate::rollout::verdict::{Outcome, Verdict};
+use crate::rollout::verdict::Verdict;
 use crate::snapshot::live::TripWire;
 
 /// The two versions of a rollout.
@@ -44,6 +44,11 @@ impl Roles {
     pub(super) fn of(state: &State) -> Option<Self> {
         let (stable, canary) = (state.stable.as_ref()?, state.canary.as_ref()?);
         Some(Self { stable: stable.version.clone(), canary: canary.version.clone() })
+    }
+
+    /// The roles where something was said, if it had both.
+    fn at(standing: &Standing) -> Option<Self> {
+        Some(Self { stable: standing.stable.clone()?, canary: standing.canary.clone()? })
     }
 }
 
@@ -68,14 +73,15 @@ pub(super) struct Driven {
     pub(super) since_ms: u64,
     pub(super) tallies: Tallies,
     pub(super) wire: Option<Arc<TripWire>>,
-    ring: Option<Arc<Ring>>,
-    watches: Vec<ErrorWatch>,
-    readings: BTreeMap<Name, Reading>,
+    pub(super) ring: Option<Arc<Ring>>,
+    pub(super) watches: Vec<ErrorWatch>,
+    /// What providers answered since the last look, each with its question.
+    pub(super) readings: BTreeMap<Name, (Ask, Reading)>,
     /// The questions for the next look were asked.
-    asked: bool,
-    next_look: Duration,
+    pub(super) asked: bool,
+    pub(super) next_look: Duration,
     /// It was told that a provider cannot be asked.
-    told_provider: bool,
+    pub(super) told_provider: bool,
 }
 
 /// What events led to, before anybody knows of it.
@@ -95,11 +101,6 @@ struct Happened {
     replanned: bool,
     weight_before: Weight,
 }
-
-/// How often it is seen whether it is time for something.
-const SECOND: Duration = Duration::from_secs(1);
-/// A look or a tick may come this early: timers are not exact.
-const EARLY: Duration = Duration::from_millis(100);
 
 impl Driven {
     pub(super) fn new(service: Name, plan: Arc<Plan>, record: Record, at_ms: u64) -> Self {
@@ -240,15 +241,15 @@ impl Driven {
         let restored = events.contains(&Event::Restored);
         let replanned = events.contains(&Event::PlanChanged);
         let turned = self.turn(events, verdicts, unwritable, view)?;
-        let (before, split) = (self.record.state.clone(), self.split());
+        let (weight_before, split) = (self.record.state.weight, self.split());
         self.record.state = turned.state;
         self.dirty |= !turned.entries.is_empty();
         let began = turned.entries.iter().any(|entry| entry.what == What::Started);
-        self.equip(&Happened { began, restored, replanned, weight_before: before.weight }, view, told);
+        self.equip(&Happened { began, restored, replanned, weight_before }, view, told);
         if self.split() != split {
             self.since_ms = view.at_ms;
         }
-        let errands = self.errands(&before, &turned.effects, view);
+        let errands = self.errands(&turned.effects, view);
         for entry in turned.entries {
             if entry.from != entry.to {
                 let by = super::words::by(&entry.by).0;
@@ -303,6 +304,7 @@ impl Driven {
             (self.ring, self.wire, self.asked) = (None, None, false);
             self.watches.clear();
             self.readings.clear();
+            self.told_provider = false;
             return;
         };
         let from_nothing = weight_before == Weight::ZERO && self.record.state.weight > Weight::ZERO;
@@ -312,141 +314,71 @@ impl Driven {
             self.wire = trip(&self.plan)
                 .map(|trip| Arc::new(TripWire::new(trip, roles.stable.clone(), Arc::clone(told), Instant::now())));
         }
-        if began || replanned || self.ring.is_none() {
+        let fresh = began || self.ring.is_none();
+        if fresh || from_nothing || replanned {
             self.watches = self.plan.rollback_when.iter().filter_map(ErrorWatch::new).collect();
         }
-        if began || self.ring.is_none() {
+        // What was while the canary had no weight is not what its traffic is judged by.
+        if fresh || from_nothing {
             let limits = view.config.services.get(&self.service).map(config::Service::duration_limits);
             let series = |version| view.recorder.version_with(&self.service, version, limits.as_deref().unwrap_or(&[]));
             self.ring = Some(Arc::new(Ring::new(series(&roles.canary), series(&roles.stable), view.now)));
             self.readings.clear();
             self.asked = false;
             self.next_look = view.now.saturating_add(self.plan.interval);
+        } else if replanned {
+            self.look_by_another_plan(view.now);
+        }
+        if fresh {
             if restored {
                 self.record.memory.resume();
             }
             if began {
                 self.record.memory = judge::Memory::default();
+                self.told_provider = false;
             }
             // The first look is where the sequential tests begin to count.
             self.judge(view.now);
         }
     }
 
-    /// What the checks find now.
-    fn judge(&mut self, now: Duration) -> Vec<Verdict> {
-        let Some(ring) = self.ring.clone() else { return Vec::new() };
-        let external = |check: &crate::rollout::plan::Check| self.readings.remove(&check.name);
-        judge::look(&self.plan, &ring.totals(now), |span| ring.window(span, now), external, &mut self.record.memory)
-    }
-
-    /// A second has passed: remembers the counters. What has held for its whole time, if something has.
-    pub(super) fn watch(&mut self, now: Duration) -> Option<String> {
-        let ring = Arc::make_mut(self.ring.as_mut()?);
-        ring.keep(now);
-        if self.watches.is_empty() {
-            return None;
-        }
-        let pair = ring.window(self.plan.window, now);
-        let looks =
-            self.watches.iter_mut().map(|watch| watch.look(&pair.canary, &pair.stable, self.plan.min_requests, now));
-        // Where stable is as bad, the canary is not to blame; what to do about that the checks decide.
-        let breached: Vec<String> =
-            looks.filter(|look| look.breached && !look.stable_fails_too).map(|look| look.sentence).collect();
-        breached.into_iter().next()
-    }
-
-    /// The verdicts of a look, if it is time for one, and what else is to be said of them.
-    pub(super) fn look(&mut self, view: &View<'_>) -> Option<(Vec<Verdict>, Vec<Errand>)> {
-        if self.ring.is_none() || view.now + EARLY < self.next_look {
-            return None;
-        }
-        // Late looks do not pile up.
-        let behind = view.now.saturating_sub(self.next_look) >= self.plan.interval;
-        self.next_look = if behind { view.now } else { self.next_look }.saturating_add(self.plan.interval);
-        self.asked = false;
-        let verdicts = self.judge(view.now);
-        for verdict in &verdicts {
-            *self.tallies.checks.entry((verdict.check.clone(), verdict.outcome.as_str())).or_default() += 1;
-        }
-        Some((verdicts.clone(), self.provider_trouble(&verdicts, view)))
-    }
-
-    fn provider_trouble(&mut self, verdicts: &[Verdict], view: &View<'_>) -> Vec<Errand> {
-        let external = |name: &Name| {
-            self.plan.checks.iter().any(|c| c.name == *name && matches!(c.measure, Measure::External { .. }))
-        };
-        let failed = verdicts.iter().find(|v| v.outcome == Outcome::Error && external(&v.check));
-        let told = std::mem::replace(&mut self.told_provider, failed.is_some());
-        let Some((failed, roles)) = failed.filter(|_| !told).zip(Roles::of(&self.record.state)) else {
-            return Vec::new();
-        };
-        self.about(&roles, 0, view).tell_provider(failed).into_iter().collect()
-    }
-
-    /// Questions that must be asked now to be answered by the next look: a second later would be too late.
-    pub(super) fn questions(&mut self, now: Duration) -> Vec<Errand> {
-        let Some(roles) = Roles::of(&self.record.state).filter(|_| self.ring.is_some() && !self.asked) else {
-            return Vec::new();
-        };
-        let external = |check: &crate::rollout::plan::Check| match &check.measure {
-            Measure::External { provider, .. } => Some((check.clone(), provider.clone())),
-            _ => None,
-        };
-        let asked: Vec<_> = self.plan.checks.iter().filter_map(external).collect();
-        let longest = asked.iter().map(|(_, provider)| timeout(provider)).max().unwrap_or_default();
-        if now.saturating_add(SECOND).saturating_add(longest).saturating_add(EARLY) < self.next_look {
-            return Vec::new();
-        }
-        self.asked = true;
-        let window = |check: &crate::rollout::plan::Check| check.window.unwrap_or(self.plan.window);
-        let ask = |(check, provider): (crate::rollout::plan::Check, Provider)| {
-            let (service, roles, window) = (self.service.clone(), roles.clone(), window(&check));
-            Errand::Ask(Box::new(Ask { service, check: check.name, provider, roles, window }))
-        };
-        asked.into_iter().map(ask).collect()
-    }
-
-    /// A provider answered. An answer about other versions than today's says nothing.
-    pub(super) fn read(&mut self, check: &Name, roles: &Roles, reading: Reading) {
-        if self.ring.is_some() && Roles::of(&self.record.state).as_ref() == Some(roles) {
-            self.readings.insert(check.clone(), reading);
-        }
-    }
-
     /// What the effects ask of the outside.
-    fn errands(&self, before: &State, effects: &[Effect], view: &View<'_>) -> Vec<Errand> {
-        let state = &self.record.state;
-        let Some(roles) = Roles::of(state).or_else(|| Roles::of(before)) else { return Vec::new() };
+    fn errands(&mut self, effects: &[Effect], view: &View<'_>) -> Vec<Errand> {
         let mut errands = Vec::new();
-        for (at, effect) in effects.iter().enumerate() {
+        for effect in effects {
             match effect {
                 // The split in effect is a function of the state.
                 Effect::SetWeight { .. } | Effect::Settle { .. } => {}
                 Effect::CancelHooks => errands.push(Errand::Cancel { service: self.service.clone() }),
-                Effect::CallHook { id, hook, when } => {
-                    let Some(hook) = self.plan.hooks.get(*hook).cloned() else { continue };
+                Effect::CallHook { id, hook, when, at } => {
+                    let hook = self.plan.hooks.get(*hook).cloned();
+                    let Some((hook, roles)) = hook.zip(Roles::at(at)) else { continue };
                     errands.push(Errand::Call(Box::new(Call {
                         service: self.service.clone(),
                         id: *id,
                         hook,
                         when: *when,
-                        roles: roles.clone(),
-                        phase: state.phase,
-                        step: state.taken,
-                        weight: state.weight,
+                        roles,
+                        phase: at.phase,
+                        step: at.step,
+                        weight: at.weight,
                     })));
                 }
-                Effect::Alert(alert) => errands.extend(self.about(&roles, at, view).tell(alert)),
+                Effect::Alert(alert) => {
+                    let Some(roles) = Roles::at(&alert.at) else { continue };
+                    errands.extend(self.about(&roles, alert.at.weight, view).tell(alert));
+                }
             }
         }
         errands
     }
 
-    fn about<'a>(&'a self, roles: &'a Roles, at: usize, view: &View<'_>) -> About<'a> {
-        let number = self.record.story.next().saturating_add(u64::try_from(at).unwrap_or_default());
-        let (service, plan, state) = (&self.service, &*self.plan, &self.record.state);
-        About { service, roles, plan, state, number, at_ms: view.at_ms }
+    /// For one alert, whose number is no other's.
+    pub(super) fn about<'a>(&'a mut self, roles: &'a Roles, weight: Weight, view: &View<'_>) -> About<'a> {
+        let number = self.record.alerts;
+        self.record.alerts = number.wrapping_add(1);
+        self.dirty = true;
+        About { service: &self.service, roles, plan: &self.plan, weight, number, at_ms: view.at_ms }
     }
 
     /// That the trip wire tripped, if it did and the canary still has weight.
@@ -471,12 +403,6 @@ impl Driven {
         let pair = ring.window(JUST_NOW, now);
         let (canary, stable) = (pair.canary.error_rate(), pair.stable.error_rate());
         stable > 0.0 && stable * 2.0 >= canary
-    }
-}
-
-fn timeout(provider: &Provider) -> Duration {
-    match provider {
-        Provider::Prometheus { timeout, .. } | Provider::Webhook { timeout, .. } => *timeout,
     }
 }
 

@@ -8,7 +8,7 @@ use super::driven::Roles;
 use crate::model::{Name, Weight};
 use crate::outbound::alert::{Alert, Figure, Severity};
 use crate::rollout::alerts::Transition;
-use crate::rollout::engine::{self, Phase, State};
+use crate::rollout::engine::{self, Phase};
 use crate::rollout::plan::{Hook, Plan, Provider, When};
 use crate::rollout::verdict::Verdict;
 
@@ -61,7 +61,8 @@ pub(super) struct About<'a> {
     pub(super) service: &'a Name,
     pub(super) roles: &'a Roles,
     pub(super) plan: &'a Plan,
-    pub(super) state: &'a State,
+    /// The canary's.
+    pub(super) weight: Weight,
     /// Unique over all alerts of the service.
     pub(super) number: u64,
     /// In milliseconds since the Unix epoch.
@@ -71,9 +72,9 @@ pub(super) struct About<'a> {
 impl About<'_> {
     /// What the engine wants told, for the plan's receivers.
     pub(super) fn tell(&self, alert: &engine::Alert) -> Option<Errand> {
-        let (transition, severity) = transition(alert)?;
+        let severity = severity(alert);
         let figures = alert.evidence.iter().map(|kept| Figure::from(&Verdict::from(kept))).collect();
-        self.raise(transition, severity, alert.sentence.clone(), figures)
+        self.raise(alert.transition, severity, alert.sentence.clone(), figures)
     }
 
     /// A check that could not be measured.
@@ -92,7 +93,7 @@ impl About<'_> {
         if self.plan.alerts.is_empty() {
             return None;
         }
-        let (canary, weight) = (&self.roles.canary, self.state.weight);
+        let (canary, weight) = (&self.roles.canary, self.weight);
         let alert = Alert {
             id: format!("weir-{}-{}-{}", self.service, self.at_ms, self.number),
             time: self.at_ms / 1_000,
@@ -110,25 +111,12 @@ impl About<'_> {
     }
 }
 
-/// What receivers call it. The engine names the phase; why it is told shows in how bad it is.
-fn transition(alert: &engine::Alert) -> Option<(Transition, Severity)> {
-    let transition = match (alert.transition, alert.severity) {
-        (Phase::Idle, _) => return None,
-        (Phase::Waiting, engine::Severity::Info) => Transition::Started,
-        (Phase::Progressing | Phase::Waiting, engine::Severity::Critical) => Transition::StoreError,
-        (Phase::Waiting, engine::Severity::Warning) => Transition::Waiting,
-        (Phase::Progressing | Phase::Promoting, _) => Transition::Step,
-        (Phase::Baking, _) => Transition::Baking,
-        (Phase::Succeeded, _) => Transition::Succeeded,
-        (Phase::RollingBack | Phase::RolledBack, _) => Transition::RolledBack,
-        (Phase::Paused, _) => Transition::Paused,
-        (Phase::Aborted, _) => Transition::Aborted,
-    };
-    let severity = match alert.severity {
-        engine::Severity::Info => Severity::Info,
-        engine::Severity::Warning => Severity::Warning,
-        engine::Severity::Critical if transition == Transition::RolledBack => Severity::Error,
-        engine::Severity::Critical => Severity::Critical,
-    };
-    Some((transition, severity))
+/// What receivers call how bad it is: a rollback that worked is no emergency any more.
+const fn severity(alert: &engine::Alert) -> Severity {
+    match (alert.severity, alert.transition) {
+        (engine::Severity::Info, _) => Severity::Info,
+        (engine::Severity::Warning, _) => Severity::Warning,
+        (engine::Severity::Critical, Transition::RolledBack) => Severity::Error,
+        (engine::Severity::Critical, _) => Severity::Critical,
+    }
 }

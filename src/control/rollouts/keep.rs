@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! rollout/SERVICE/state              the engine's state, the judge's memory, what versions and the plan were
-//! rollout/SERVICE/history/00000012   up to 20 entries; written again until it is full, deleted when it is old
+//! rollout/SERVICE/history/00000012   up to 20 entries; written again until it is full, and when its looks are forgotten
 //! rollout/SERVICE/damaged            a state that could not be read, for a person to look at
 //! alerts/pending                     alerts that receivers do not have yet
 //! ```
 //!
 //! Invariant: the history comes before the state, so a state that is read back has its reasons with it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,11 +17,13 @@ use serde_json::Value;
 
 use crate::model::Name;
 use crate::outbound::alert::Pending;
-use crate::rollout::engine::{Entry, State, Target};
+use crate::rollout::engine::{Entry, State, Target, What};
 use crate::rollout::judge::Memory;
 
-/// Entries of one service's history that are kept.
-pub(super) const HISTORY: usize = 500;
+/// Looks of one service that are kept, and other decisions. Each has its bound: there is a look each interval, and a day
+/// of them must not push out who began or approved.
+const LOOKS: usize = 400;
+const DECISIONS: usize = 200;
 /// Entries in one fact.
 const CHUNK: u64 = 20;
 /// Bytes of one service's history, and of all together, as they are stored. The store holds 8 MiB in all.
@@ -55,29 +57,48 @@ pub struct Stamped {
     pub entry: Entry,
 }
 
+/// What is bounded by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// What a look found.
+    Look,
+    /// Everything else.
+    Decision,
+}
+
+impl Stamped {
+    fn kind(&self) -> Kind {
+        if self.entry.what == What::Looked { Kind::Look } else { Kind::Decision }
+    }
+
+    const fn chunk(&self) -> u64 {
+        self.number / CHUNK
+    }
+}
+
 /// The last entries of a service, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Story {
     lines: VecDeque<(Arc<Stamped>, usize)>,
-    bytes: usize,
     next: u64,
-    /// The first entry that is not on the disk.
-    unsaved: Option<u64>,
-    /// The first chunk that is on the disk.
-    oldest_chunk: u64,
+    /// Chunks that are not on the disk as they are here.
+    unsaved: BTreeSet<u64>,
+    /// Chunks from this one on never were on the disk.
+    fresh: u64,
+    /// Chunks that could not be read. They stay until what is left is newer.
+    unread: Vec<u64>,
 }
 
 impl Story {
     pub(super) fn add(&mut self, entry: Entry, at_ms: u64) {
         let stamped = Stamped { number: self.next, at_ms, entry };
-        self.unsaved.get_or_insert(self.next);
+        self.unsaved.insert(stamped.chunk());
         self.next += 1;
         self.push(stamped);
     }
 
     fn push(&mut self, stamped: Stamped) {
         let size = serde_json::to_vec(&stamped).map_or(0, |bytes| bytes.len());
-        self.bytes += size;
         self.lines.push_back((Arc::new(stamped), size));
     }
 
@@ -92,39 +113,56 @@ impl Story {
         self.lines.iter().skip(skip).map(|(stamped, _)| Arc::clone(stamped)).collect()
     }
 
-    /// Forgets whole chunks until what is left is within the bounds.
-    fn trim(&mut self, bytes: usize) {
-        while self.lines.len() > HISTORY || self.bytes > bytes {
-            let Some(chunk) = self.lines.front().map(|(first, _)| first.number / CHUNK) else { return };
-            // The chunk that is still written stays, whatever its size.
-            if chunk == self.next.saturating_sub(1) / CHUNK {
-                return;
-            }
-            while let Some((first, size)) = self.lines.front()
-                && first.number / CHUNK == chunk
-            {
-                self.bytes = self.bytes.saturating_sub(*size);
-                self.lines.pop_front();
-            }
+    /// Chunks that are to be written.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.unsaved.len()
+    }
+
+    /// How many lines of a kind there are, and their bytes.
+    fn measure(&self, kind: Kind) -> (usize, usize) {
+        let sizes = self.lines.iter().filter(|(line, _)| line.kind() == kind).map(|(_, size)| *size);
+        sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
+    }
+
+    /// Forgets what is beyond the bounds. Decisions may have half of the bytes, and looks what they leave.
+    fn trim(&mut self, most: usize) {
+        let beyond = |(count, bytes): (usize, usize), counts: usize, most: usize| count > counts || bytes > most;
+        while beyond(self.measure(Kind::Decision), DECISIONS, most / 2) && self.drop_oldest(Kind::Decision) {}
+        let left = most.saturating_sub(self.measure(Kind::Decision).1);
+        while beyond(self.measure(Kind::Look), LOOKS, left) && self.drop_oldest(Kind::Look) {}
+        let first = self.lines.front().map_or(0, |(line, _)| line.chunk());
+        self.unsaved.extend(self.unread.extract_if(.., |chunk| *chunk < first));
+    }
+
+    /// Forgets the lines of a kind in the oldest chunk that has any. The chunk that is still written stays, whatever
+    /// its size: false if it is that one.
+    fn drop_oldest(&mut self, kind: Kind) -> bool {
+        let last = self.next.saturating_sub(1) / CHUNK;
+        let oldest = self.lines.iter().find(|(line, _)| line.kind() == kind).map(|(line, _)| line.chunk());
+        let Some(chunk) = oldest.filter(|chunk| *chunk != last) else { return false };
+        self.lines.retain(|(line, _)| line.chunk() != chunk || line.kind() != kind);
+        // What never was on the disk need not be deleted there: a disk that refuses for long is no list without end.
+        if chunk < self.fresh || self.lines.iter().any(|(line, _)| line.chunk() == chunk) {
+            self.unsaved.insert(chunk);
+        } else {
+            self.unsaved.remove(&chunk);
         }
+        true
     }
 
     fn save(&mut self, service: &Name, services: usize, shelf: &dyn Shelf) -> Result<(), String> {
         self.trim(HISTORY_BYTES.min(ALL_HISTORY_BYTES / services.max(1)));
-        if let Some(first) = self.unsaved {
-            for chunk in first / CHUNK..=self.next.saturating_sub(1) / CHUNK {
-                let lines = self.lines.iter().map(|(stamped, _)| stamped).filter(|line| line.number / CHUNK == chunk);
-                let lines: Vec<&Stamped> = lines.map(Arc::as_ref).collect();
-                if !lines.is_empty() {
-                    put(shelf, &chunk_key(service, chunk), &lines)?;
-                }
+        while let Some(chunk) = self.unsaved.first().copied() {
+            let lines = self.lines.iter().map(|(stamped, _)| &**stamped).filter(|line| line.chunk() == chunk);
+            let lines: Vec<&Stamped> = lines.collect();
+            if lines.is_empty() {
+                shelf.delete(&chunk_key(service, chunk))?;
+            } else {
+                self.fresh = self.fresh.max(chunk.saturating_add(1));
+                put(shelf, &chunk_key(service, chunk), &lines)?;
             }
-            self.unsaved = None;
-        }
-        let keep = self.lines.front().map_or(self.oldest_chunk, |(first, _)| first.number / CHUNK);
-        while self.oldest_chunk < keep {
-            shelf.delete(&chunk_key(service, self.oldest_chunk))?;
-            self.oldest_chunk += 1;
+            self.unsaved.remove(&chunk);
         }
         Ok(())
     }
@@ -157,6 +195,8 @@ struct Kept {
     plan: String,
     #[serde(default)]
     seen: BTreeMap<String, Seen>,
+    #[serde(default)]
+    alerts: u64,
 }
 
 /// Everything of one service that is kept.
@@ -168,6 +208,8 @@ pub(super) struct Record {
     pub(super) plan: String,
     /// Versions as they were seen last.
     pub(super) seen: BTreeMap<String, Seen>,
+    /// Alerts that were raised: each has its number, so that no two are taken for one.
+    pub(super) alerts: u64,
     pub(super) story: Story,
 }
 
@@ -181,6 +223,7 @@ impl Record {
             memory: self.memory.clone(),
             plan: self.plan.clone(),
             seen: self.seen.clone(),
+            alerts: self.alerts,
         };
         put(shelf, &state_key(service), &kept)
     }
@@ -199,6 +242,7 @@ impl Record {
         match understood {
             Ok((state, kept)) => {
                 (record.state, record.memory, record.plan, record.seen) = (state, kept.memory, kept.plan, kept.seen);
+                record.alerts = kept.alerts;
                 Some((record, None))
             }
             Err(why) => {
@@ -237,11 +281,9 @@ fn stable_in(bytes: &[u8]) -> Option<Target> {
 fn read_story(service: &Name, shelf: &dyn Shelf) -> Story {
     let mut story = Story::default();
     let prefix = format!("{PREFIX}{service}/history/");
-    for (at, (key, bytes)) in shelf.list(&prefix).into_iter().enumerate() {
+    for (key, bytes) in shelf.list(&prefix) {
         let chunk: Option<u64> = key.strip_prefix(&prefix).and_then(|number| number.parse().ok());
-        if at == 0 {
-            story.oldest_chunk = chunk.unwrap_or_default();
-        }
+        story.fresh = story.fresh.max(chunk.map_or(0, |chunk| chunk.saturating_add(1)));
         match serde_json::from_slice::<Vec<Stamped>>(&bytes) {
             Ok(lines) => lines.into_iter().for_each(|line| {
                 story.next = story.next.max(line.number + 1);
@@ -249,6 +291,7 @@ fn read_story(service: &Name, shelf: &dyn Shelf) -> Story {
             }),
             Err(error) => {
                 tracing::warn!(%service, %key, %error, "a part of the rollout's history cannot be read and is left out");
+                story.unread.extend(chunk);
                 story.next = story.next.max((chunk.unwrap_or_default() + 1) * CHUNK);
             }
         }

@@ -18,6 +18,7 @@
 mod driven;
 mod errand;
 mod keep;
+mod looks;
 pub(in crate::control) mod outside;
 mod ring;
 #[cfg(test)]
@@ -31,7 +32,6 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-pub(in crate::control) use self::driven::Roles;
 pub(in crate::control) use self::errand::{Ask, Call, Errand};
 pub(in crate::control) use self::keep::Shelf;
 pub use self::keep::Stamped;
@@ -324,9 +324,9 @@ impl Rollouts {
     }
 
     /// A provider answered.
-    pub(in crate::control) fn read(&mut self, service: &Name, check: &Name, roles: &Roles, reading: Reading) {
-        if let Some(driven) = self.services.get_mut(service) {
-            driven.read(check, roles, reading);
+    pub(in crate::control) fn read(&mut self, ask: Ask, reading: Reading) {
+        if let Some(driven) = self.services.get_mut(&ask.service) {
+            driven.read(ask, reading);
         }
     }
 

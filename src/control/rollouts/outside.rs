@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
-use super::{Ask, Call, Errand, Roles};
+use super::{Ask, Call, Errand};
 use crate::config::Config;
 use crate::model::Name;
 use crate::outbound::Client;
@@ -44,12 +44,8 @@ pub(in crate::control) enum News {
     },
     /// A provider was asked.
     Read {
-        /// The service.
-        service: Name,
-        /// For which check.
-        check: Name,
-        /// About which versions.
-        roles: Roles,
+        /// What.
+        ask: Box<Ask>,
         /// What was read.
         reading: Reading,
     },
@@ -128,7 +124,7 @@ impl Outside {
         for errand in errands {
             match errand {
                 Errand::Call(call) => self.call(*call),
-                Errand::Ask(ask) => self.ask(*ask),
+                Errand::Ask(ask) => self.ask(ask),
                 Errand::Cancel { service } => {
                     self.calls.remove(&service).into_iter().flatten().for_each(|call| call.abort());
                 }
@@ -158,21 +154,21 @@ impl Outside {
         calls.push(task.abort_handle());
     }
 
-    fn ask(&self, ask: Ask) {
+    fn ask(&self, ask: Box<Ask>) {
         let (client, room) = (self.client.clone(), Arc::clone(&self.room).try_acquire_owned());
         let news = self.news.clone();
         tokio::spawn(async move {
-            let Ask { service, check, provider, roles, window } = ask;
             let reading = match (&client, &room) {
                 (Some(client), Ok(_)) => {
-                    let (stable, canary) = (&roles.stable, &roles.canary);
-                    let question = Question { check: &check, service: &service, stable, canary, window };
-                    provider::read(client, &provider, &question).await
+                    let (stable, canary) = (&ask.roles.stable, &ask.roles.canary);
+                    let (check, service, window) = (&ask.check, &ask.service, ask.window);
+                    let question = Question { check, service, stable, canary, window };
+                    provider::read(client, &ask.provider, &question).await
                 }
                 (None, _) => Reading::Failed("no TLS".to_owned()),
                 (_, Err(_)) => Reading::Failed(format!("it was not asked: {ROOM} other calls are under way")),
             };
-            drop(news.send(News::Read { service, check, roles, reading }).await);
+            drop(news.send(News::Read { ask, reading }).await);
         });
     }
 }

@@ -1,3 +1,6 @@
+mod alerts;
+mod looks;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
@@ -5,6 +8,7 @@ use std::path::Path;
 use super::*;
 use crate::config::{self, Config};
 use crate::model::Weight;
+use crate::rollout::engine::What;
 use crate::snapshot::compile::States;
 use crate::telemetry::{Options, Outcome, Recorder, RouteSeries};
 
@@ -121,10 +125,16 @@ impl Rig {
 }
 
 fn file(release: &str, plan: &str) -> Config {
+    file_with(release, plan, "\"127.0.0.1:1\"")
+}
+
+/// With other endpoints of v1.
+fn file_with(release: &str, plan: &str, v1: &str) -> Config {
     let text = format!(
         "version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\nservices:\n  shop:\n    versions:\n      \
-         v1: {{ endpoints: [\"127.0.0.1:1\"] }}\n      v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n      \
+         v1: {{ endpoints: [{v1}] }}\n      v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n      \
          v3: {{ endpoints: [\"127.0.0.1:3\"] }}\n    release: {release}\n    rollout: {{ {plan} }}\n\
+         alerts: {{ team: {{ slack: {{ url: \"http://127.0.0.1:1/\" }} }} }}\n\
          routes: [{{ match: {{ path: / }}, service: shop }}]\n"
     );
     config::parse(Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None).unwrap_or_else(|wrong| panic!("{wrong}"))
@@ -158,7 +168,7 @@ fn a_release_in_the_file_is_rolled_out_by_steps_and_promoted() {
     assert_eq!(seen, [1_000, 5_000, 10_000]);
     assert_eq!(phase(&rollouts), Phase::Succeeded);
     let words: Vec<_> = rollouts.history("shop", 500).unwrap().iter().map(|line| line.entry.what).collect();
-    assert!(words.contains(&crate::rollout::engine::What::Promoted));
+    assert!(words.contains(&What::Promoted));
     let fact = rollouts.facts().remove(0);
     assert_eq!((fact.phase, fact.step), ("succeeded", 0), "steps of a rollout that is over do not count");
     assert!(fact.checks.iter().any(|(check, word, count)| (&**check, *word) == ("success", "pass") && *count > 5));
@@ -303,7 +313,7 @@ fn a_provider_that_answers_in_time_is_heard_by_every_look() {
             for _ in 0..30 {
                 let next = rig.now.get() + SECOND;
                 for (_, ask) in asked.extract_if(.., |(answered, _)| *answered < next) {
-                    rollouts.read(&ask.service, &ask.check, &ask.roles, Reading::Value(1.0));
+                    rollouts.read(*ask, Reading::Value(1.0));
                 }
                 rig.second(&mut rollouts, 0);
                 asked.extend(rollouts.take_errands().into_iter().filter_map(|errand| match errand {
@@ -320,6 +330,21 @@ fn a_provider_that_answers_in_time_is_heard_by_every_look() {
 }
 
 #[test]
+fn a_version_that_is_scaled_begins_no_rollout() {
+    let mut rig = Rig::new();
+    let mut rollouts = Rollouts::restore(&rig.view());
+    let word = Word { verb: Verb::Start, version: Some("v2".into()) };
+    rollouts.say(&"shop".into(), &word, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    (0..30).for_each(|_| rig.second(&mut rollouts, 0));
+    assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Succeeded, 10_000));
+    let scaled = file_with("v1", PLAN, "\"127.0.0.1:1\", \"127.0.0.1:11\"");
+    let before = std::mem::replace(&mut rig.config, scaled);
+    rollouts.take_in(&before, &rig.view());
+    rig.second(&mut rollouts, 0);
+    assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Succeeded, 10_000));
+}
+
+#[test]
 fn a_history_is_bounded_and_survives() {
     let (rig, mut rollouts) = Rig::begun();
     let pause = |verb| Word { verb, version: None };
@@ -328,7 +353,7 @@ fn a_history_is_bounded_and_survives() {
         rollouts.say(&"shop".into(), &pause(verb), ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
     }
     let lines = rollouts.history("shop", 10_000).unwrap();
-    assert!(lines.len() <= 520 && lines.len() > 400, "{}", lines.len());
+    assert!(lines.len() <= 220 && lines.len() > 180, "{}", lines.len());
     let after = Rollouts::restore(&rig.view()).history("shop", 10_000).unwrap();
     assert!(
         after.iter().map(|line| line.number).eq(lines.iter().map(|line| line.number).chain([lines
@@ -338,7 +363,54 @@ fn a_history_is_bounded_and_survives() {
             + 1]))
     );
     let chunks = rig.disk.list("rollout/shop/history/").len();
-    assert!(chunks <= 27, "{chunks}");
+    assert!(chunks <= 12, "{chunks}");
+}
+
+#[test]
+fn looks_push_no_decision_out_of_the_history() {
+    let plan = PLAN.replace("weight: 10, hold: 2s", "weight: 10, hold: 2s, gate: manual");
+    let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
+    let mut rollouts = Rollouts::restore(&rig.view());
+    let before = std::mem::replace(&mut rig.config, file("v2", &plan));
+    rollouts.take_in(&before, &rig.view());
+    (0..1_500).for_each(|_| rig.second(&mut rollouts, 0));
+    let approve = Word { verb: Verb::Approve, version: None };
+    rollouts.say(&"shop".into(), &approve, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    (0..30).for_each(|_| rig.second(&mut rollouts, 0));
+    assert_eq!(phase(&rollouts), Phase::Succeeded);
+    let lines = rollouts.history("shop", 10_000).unwrap();
+    let words: Vec<What> = lines.iter().map(|line| line.entry.what).collect();
+    for what in [What::Served, What::Started, What::Waited, What::Commanded, What::Promoted] {
+        assert!(words.contains(&what), "{what:?}");
+    }
+    let looks = words.iter().filter(|what| **what == What::Looked).count();
+    assert!((380..=420).contains(&looks), "{looks}");
+    assert!(lines.is_sorted_by_key(|line| line.number));
+    let numbers =
+        |rollouts: &Rollouts| rollouts.history("shop", 10_000).unwrap().iter().map(|l| l.number).collect::<Vec<_>>();
+    assert_eq!(numbers(&Rollouts::restore(&rig.view())), numbers(&rollouts), "the disk has the same");
+    assert!(rig.disk.list("rollout/shop/history/").len() < 40);
+}
+
+#[test]
+fn a_history_that_cannot_be_written_is_bounded_too() {
+    let plan = PLAN.replace("hold: 2s", "hold: 9h");
+    let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
+    let mut rollouts = Rollouts::restore(&rig.view());
+    let before = std::mem::replace(&mut rig.config, file("v2", &plan));
+    rollouts.take_in(&before, &rig.view());
+    rig.second(&mut rollouts, 0);
+    rig.disk.full.set(true);
+    (0..3_000).for_each(|_| rig.second(&mut rollouts, 0));
+    let story = &rollouts.services["shop"].record.story;
+    assert!(story.last(usize::MAX).len() <= 620 && story.waiting() <= 40, "{}", story.waiting());
+    rig.disk.full.set(false);
+    rig.second(&mut rollouts, 0);
+    let numbers =
+        |rollouts: &Rollouts| rollouts.history("shop", 10_000).unwrap().iter().map(|l| l.number).collect::<Vec<_>>();
+    let (there, mut here) = (numbers(&Rollouts::restore(&rig.view())), numbers(&rollouts));
+    here.push(here.last().unwrap() + 1);
+    assert_eq!(there, here, "and that it was restarted");
 }
 
 #[test]

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use super::Turn;
-use super::history::{By, Severity, What};
+use super::history::{By, Severity, Standing, What};
 use super::state::{Phase, Waiting};
 use crate::model::Weight;
+use crate::rollout::alerts::Transition;
 use crate::rollout::plan::{Gate, GateDefault, When};
 
 /// What comes next.
@@ -59,22 +60,28 @@ impl Turn<'_> {
             return false;
         }
         self.state.times.holding = None;
+        self.state.times.stable_down = None;
         self.state.taken == 0 || self.seen.verdicts.is_some()
     }
 
     /// With weight: health first, then the hooks that watch, then the checks.
     fn may_go_on(&mut self) -> bool {
         let seen = self.seen;
-        if seen.stable_usable == 0 && self.state.phase != Phase::Promoting {
-            let why = format!("{} has no usable endpoint", self.stable());
-            self.freeze(By::Judge, &why);
+        let stable_needed = self.state.phase != Phase::Promoting;
+        if seen.canary_usable > 0 {
+            self.state.times.canary_down = None;
+        }
+        if seen.stable_usable > 0 || !stable_needed {
+            self.state.times.stable_down = None;
+        }
+        if seen.stable_usable == 0 && stable_needed {
+            self.stable_is_down();
             return false;
         }
         if seen.canary_usable == 0 {
             self.canary_is_down();
             return false;
         }
-        self.state.times.canary_down = None;
         let Some(verdicts) = &seen.verdicts else { return false };
         self.call_due(When::DemandRollback);
         self.call_due(When::During);
@@ -208,9 +215,7 @@ impl Turn<'_> {
         self.set_weight(weight);
         let why = format!("step {} of {} → {weight} %", self.state.taken, self.plan.steps.len());
         self.write(By::Judge, What::Stepped, before, &why);
-        if before.phase != Phase::Progressing {
-            self.alert(Severity::Info, &why);
-        }
+        self.alert(Transition::Step, Severity::Info, &why);
     }
 
     /// The canary has everything, in `phase`.
@@ -222,12 +227,14 @@ impl Turn<'_> {
             self.set_weight(Weight::FULL);
         }
         self.write(By::Judge, What::Moved, before, why);
-        self.alert(Severity::Info, why);
+        let transition = if phase == Phase::Baking { Transition::Baking } else { Transition::Step };
+        self.alert(transition, Severity::Info, why);
     }
 
     /// The canary is the stable version.
     fn succeed(&mut self) {
         let before = self.before();
+        let at = Standing { phase: Phase::Succeeded, ..self.standing() };
         let Some(target) = self.state.canary.take() else { return };
         self.state.given_up.retain(|given| given.target.version != target.version);
         self.state.previous = self.state.stable.replace(target);
@@ -236,8 +243,8 @@ impl Turn<'_> {
         self.settle();
         let why = format!("{} is stable now and has everything", self.stable());
         self.write(By::Judge, What::Promoted, before, &why);
-        self.alert(Severity::Info, &why);
-        self.call_all(When::After);
+        self.alert_at(at.clone(), Transition::Succeeded, Severity::Info, &why);
+        self.call_all(When::After, &at);
     }
 
     /// Waits; says so once.
@@ -251,7 +258,7 @@ impl Turn<'_> {
         self.state.times.gate = Duration::ZERO;
         self.write(By::Judge, What::Waited, before, why);
         if what == Waiting::Gate {
-            self.alert(Severity::Warning, why);
+            self.alert(Transition::Waiting, Severity::Warning, why);
         }
     }
 
@@ -262,7 +269,7 @@ impl Turn<'_> {
             let before = self.before();
             let why = format!("the state cannot be written → hold at {} %: free the disk", self.state.weight);
             self.write(By::Judge, What::Held, before, &why);
-            self.alert(Severity::Critical, &why);
+            self.alert(Transition::StoreError, Severity::Critical, &why);
         }
     }
 
@@ -286,6 +293,7 @@ impl Turn<'_> {
         state.times.step = Duration::ZERO;
         state.times.gate = Duration::ZERO;
         state.times.canary_down = None;
+        state.told_refused = false;
         state.cleared.retain(|when| *when == When::BeforePromote);
         state.calls.retain(|call| matches!(call.when, When::During | When::DemandRollback));
     }

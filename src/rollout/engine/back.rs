@@ -8,6 +8,7 @@ use super::Turn;
 use super::history::{By, Effect, Severity, What};
 use super::state::{GIVEN_UP_MAX, Given, Phase, Waiting};
 use crate::model::Weight;
+use crate::rollout::alerts::Transition;
 use crate::rollout::plan::{Rollback, When};
 
 impl Turn<'_> {
@@ -26,7 +27,7 @@ impl Turn<'_> {
                 self.cancel_hooks();
                 self.enter(Phase::RollingBack);
                 self.write(by, What::WentBack, before, &sentence);
-                self.alert(Severity::Critical, &sentence);
+                self.alert(Transition::RolledBack, Severity::Critical, &sentence);
             }
             _ => self.back_at_once(by, Phase::RolledBack, &format!("{why} → roll back")),
         }
@@ -84,8 +85,8 @@ impl Turn<'_> {
         self.over_with(phase);
         self.write(by, What::WentBack, before, sentence);
         // A ramp's alert was sent when it began; its end is told too, but hurts nobody.
-        self.alert(severity.unwrap_or(Severity::Info), sentence);
-        self.call_all(When::After);
+        self.alert(ended(phase), severity.unwrap_or(Severity::Info), sentence);
+        self.call_all(When::After, &self.standing());
     }
 
     /// Enters a phase in which no rollout is under way.
@@ -117,7 +118,7 @@ impl Turn<'_> {
             let before = self.before();
             self.state.frozen = true;
             self.write(by, What::Paused, before, &sentence);
-            self.alert(Severity::Critical, &sentence);
+            self.alert(Transition::Paused, Severity::Critical, &sentence);
             return;
         }
         self.pause(by, Severity::Critical, &sentence);
@@ -136,7 +137,7 @@ impl Turn<'_> {
         self.state.paused_from = Some(from);
         self.state.waiting = waiting;
         self.write(by, What::Paused, before, why);
-        self.alert(severity, why);
+        self.alert(Transition::Paused, severity, why);
     }
 
     /// The trip wire has taken the canary's traffic away: it is made lasting.
@@ -166,7 +167,7 @@ impl Turn<'_> {
             format!("{why}; and {stable} has no usable endpoint → freeze at 0 %")
         };
         self.write(By::TripWire, What::Paused, before, &sentence);
-        self.alert(Severity::Critical, &sentence);
+        self.alert(Transition::Paused, Severity::Critical, &sentence);
     }
 
     /// A condition held all its time.
@@ -190,9 +191,15 @@ impl Turn<'_> {
     /// Calls that were made no longer matter.
     pub(super) fn cancel_hooks(&mut self) {
         self.state.cleared.clear();
+        self.state.told_refused = false;
         if !self.state.calls.is_empty() {
             self.state.calls.clear();
             self.effects.push(Effect::CancelHooks);
         }
     }
+}
+
+/// What people are told of a rollout that ended in `phase`.
+pub(super) const fn ended(phase: Phase) -> Transition {
+    if matches!(phase, Phase::RolledBack) { Transition::RolledBack } else { Transition::Aborted }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{Phase, State, Target, weight};
 use crate::model::{Name, Weight};
+use crate::rollout::alerts::Transition;
 use crate::rollout::plan::When;
 use crate::rollout::verdict::{Outcome, Verdict};
 
@@ -36,6 +37,8 @@ pub enum Effect {
         hook: usize,
         /// At which point.
         when: When,
+        /// Where the rollout stands.
+        at: Standing,
     },
     /// Calls made before this one no longer matter.
     CancelHooks,
@@ -43,11 +46,29 @@ pub enum Effect {
     Alert(Alert),
 }
 
+/// Where a rollout stands at the moment in which something is said of it. What follows in the same turn may leave
+/// nothing of it in the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What traffic goes back to.
+    pub stable: Option<Name>,
+    /// What is rolled out.
+    pub canary: Option<Name>,
+    /// The phase.
+    pub phase: Phase,
+    /// Steps taken.
+    pub step: usize,
+    /// The canary's weight.
+    pub weight: Weight,
+}
+
 /// What people are told.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
-    /// The phase that was entered, or that something is told about.
-    pub transition: Phase,
+    /// What happened.
+    pub transition: Transition,
+    /// Where the rollout stands.
+    pub at: Standing,
     /// How bad it is.
     pub severity: Severity,
     /// What happened and what was done, in one sentence.

@@ -1,6 +1,6 @@
 //! Hooks: calling them at their points, and what their answers open.
 //!
-//! A hook that refuses is waited for: it is called again after an interval. So is one whose answer is overdue, because
+//! A hook that refuses is waited for: it is called again an interval after the call, which is at the next look. So is one whose answer is overdue, because
 //! an answer can be lost (a restart, a full queue) and a rollout must not hang for it.
 //!
 //! Invariant: at most one call for each of the plan's hooks is kept.
@@ -8,9 +8,10 @@
 use std::time::Duration;
 
 use super::Turn;
-use super::history::{By, Effect, What};
+use super::history::{By, Effect, Severity, Standing, What};
 use super::state::{Call, Phase, Waiting};
 use crate::model::Weight;
+use crate::rollout::alerts::Transition;
 use crate::rollout::plan::{Hook, When};
 
 /// What an answer may take beyond the hook's own timeouts: back-off between tries, and a queue.
@@ -43,28 +44,28 @@ impl Turn<'_> {
     pub(super) fn call_due(&mut self, when: When) {
         for (index, hook) in self.plan.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when) {
             let due = self.state.calls.iter().find(|call| call.hook == index).is_none_or(|call| match call.accepted {
-                Some(accepted) => call.when != when || (!accepted && call.age >= self.plan.interval),
+                Some(accepted) => call.when != when || (!accepted && self.over(call.age, self.plan.interval)),
                 None => call.age >= patience(hook),
             });
             if due {
                 self.state.calls.retain(|call| call.hook != index);
-                let id = self.call(index, when);
+                let id = self.call(index, when, self.standing());
                 self.state.calls.push(Call { id, hook: index, when, age: Duration::ZERO, accepted: None });
             }
         }
     }
 
     /// Calls every hook of `when` without waiting for an answer.
-    pub(super) fn call_all(&mut self, when: When) {
+    pub(super) fn call_all(&mut self, when: When, at: &Standing) {
         for (index, _) in self.plan.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when) {
-            self.call(index, when);
+            self.call(index, when, at.clone());
         }
     }
 
-    fn call(&mut self, hook: usize, when: When) -> u64 {
+    fn call(&mut self, hook: usize, when: When, at: Standing) -> u64 {
         let id = self.state.next_call;
         self.state.next_call = id.wrapping_add(1);
-        self.effects.push(Effect::CallHook { id, hook, when });
+        self.effects.push(Effect::CallHook { id, hook, when, at });
         id
     }
 
@@ -72,6 +73,7 @@ impl Turn<'_> {
     fn clear(&mut self, when: When) {
         self.state.calls.retain(|call| call.when != when);
         self.state.cleared.push(when);
+        self.state.told_refused = false;
     }
 
     /// A person passes the hooks of `when`.
@@ -86,7 +88,6 @@ impl Turn<'_> {
             return;
         };
         call.accepted = Some(accepted);
-        call.age = Duration::ZERO;
         let when = call.when;
         match when {
             When::DemandRollback | When::During => {
@@ -100,6 +101,11 @@ impl Turn<'_> {
                 let before = self.before();
                 let answer = if accepted { "a hook accepts" } else { "a hook refuses, it is asked again" };
                 let why = if text.is_empty() { answer.to_owned() } else { format!("{answer}: {text}") };
+                let waits = self.state.phase == Phase::Waiting && self.state.waiting == Some(Waiting::Hook(when));
+                if waits && !accepted && !self.state.told_refused {
+                    self.state.told_refused = true;
+                    self.alert(Transition::Waiting, Severity::Warning, &why);
+                }
                 self.write(By::Hook, What::Answered, before, &why);
             }
         }

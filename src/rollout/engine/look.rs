@@ -146,6 +146,23 @@ impl Turn<'_> {
         }
     }
 
+    /// A tick at which the canary has weight and stable no usable endpoint: one interval's patience, then nothing moves
+    /// until a person says so.
+    pub(super) fn stable_is_down(&mut self) {
+        let why = format!("{} has no usable endpoint", self.stable());
+        match self.state.times.stable_down {
+            None => {
+                self.state.times.stable_down = Some(std::time::Duration::ZERO);
+                let before = self.before();
+                self.write(By::Judge, What::Held, before, &format!("{why} → hold at {} %", self.state.weight));
+            }
+            Some(lasted) if self.over(lasted, self.plan.interval) => {
+                self.freeze(By::Judge, &format!("{why} for an interval"));
+            }
+            Some(_) => {}
+        }
+    }
+
     /// A tick at which the canary has weight and no usable endpoint: one interval's patience, then back.
     pub(super) fn canary_is_down(&mut self) {
         let why = format!("{} has no usable endpoint", self.canary());

@@ -50,12 +50,13 @@ mod tests;
 
 use std::time::Duration;
 
-pub use history::{Alert, Applied, By, Effect, Entry, Evidence, Severity, What};
+pub use history::{Alert, Applied, By, Effect, Entry, Evidence, Severity, Standing, What};
 pub use replay::{Recorded, Replayed, replay};
 pub use state::{Call, Failed, GIVEN_UP_MAX, Given, Phase, STATE_VERSION, State, Target, Times, Unreadable, Waiting};
 pub use verbs::{Refused, Ruling, Verb, ruling};
 
 use crate::model::{Name, Weight};
+use crate::rollout::alerts::Transition;
 use crate::rollout::plan::Plan;
 use crate::rollout::verdict::Verdict;
 
@@ -216,14 +217,23 @@ impl Turn<'_> {
         });
     }
 
+    /// Where the rollout stands now.
+    fn standing(&self) -> Standing {
+        let version = |target: &Option<Target>| target.as_ref().map(|target| target.version.clone());
+        let state = &self.state;
+        let (stable, canary) = (version(&state.stable), version(&state.canary));
+        Standing { stable, canary, phase: state.phase, step: state.taken, weight: state.weight }
+    }
+
     /// Tells people.
-    fn alert(&mut self, severity: Severity, sentence: &str) {
-        let alert = Alert {
-            transition: self.state.phase,
-            severity,
-            sentence: short(sentence),
-            evidence: self.state.verdicts.clone(),
-        };
+    fn alert(&mut self, transition: Transition, severity: Severity, sentence: &str) {
+        self.alert_at(self.standing(), transition, severity, sentence);
+    }
+
+    /// Tells people what was where it stood so.
+    fn alert_at(&mut self, at: Standing, transition: Transition, severity: Severity, sentence: &str) {
+        let alert =
+            Alert { transition, at, severity, sentence: short(sentence), evidence: self.state.verdicts.clone() };
         self.effects.push(Effect::Alert(alert));
     }
 

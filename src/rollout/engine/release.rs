@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::Turn;
-use super::history::{By, Severity, What};
+use super::back::ended;
+use super::history::{By, Severity, Standing, What};
 use super::state::{Failed, Phase, Target, Times, Waiting};
 use super::verbs::{Refused, Verb, said};
 use crate::model::{Name, Weight};
+use crate::rollout::alerts::Transition;
 
 impl Turn<'_> {
     /// The file asks for `target`.
@@ -15,12 +17,19 @@ impl Turn<'_> {
         if self.state.declared.as_ref() == Some(&target) {
             return;
         }
-        self.state.declared = Some(target.clone());
+        let declared = self.state.declared.replace(target.clone()).filter(|old| old.version == target.version);
         if target.version == stable.version {
             self.state.stable = Some(target);
-            return self.named_stable();
+            return if declared.is_some() { self.still_named() } else { self.named_stable() };
         }
         let under_way = self.state.phase.is_under_way();
+        // The file asks for nothing new: its version became another, and only what failed, or is being tried, is begun.
+        if let Some(old) = declared
+            && !(under_way && self.state.canary.as_ref() == Some(&old))
+            && !self.state.given_up.iter().any(|given| given.target == old)
+        {
+            return self.still_named();
+        }
         if under_way && self.state.canary.as_ref() == Some(&target) {
             let why = format!("the file asks for {} too", target.version);
             return self.note(By::File, What::Changed, self.before(), &why);
@@ -39,7 +48,14 @@ impl Turn<'_> {
         self.state.canary = Some(target);
         self.enter(failed.phase);
         self.write(By::File, What::NotTried, before, &why);
-        self.alert(Severity::Warning, &why);
+        self.alert(ended(failed.phase), Severity::Warning, &why);
+    }
+
+    /// The version that the file named before became another, and that is no reason to do anything.
+    fn still_named(&mut self) {
+        let name = self.state.declared.as_ref().map_or("the release", |declared| &*declared.version);
+        let why = format!("{name} changed, and the file asks for it as before");
+        self.note(By::File, What::Changed, self.before(), &why);
     }
 
     /// The first sighting: there is nothing to come from.
@@ -114,7 +130,7 @@ impl Turn<'_> {
         self.enter(Phase::Waiting);
         self.state.waiting = Some(Waiting::Health);
         self.write(by, What::Started, before, &why);
-        self.alert(Severity::Info, &why);
+        self.alert(Transition::Started, Severity::Info, &why);
     }
 
     /// Another plan: the canary keeps its weight, and stands at the last step that is not above it.
@@ -136,6 +152,8 @@ impl Turn<'_> {
         }
         self.cancel_hooks();
         self.state.times.step = Duration::ZERO;
+        // A timeout that is new must not have run out before anybody could know of it.
+        self.state.times.gate = Duration::ZERO;
         if matches!(self.state.waiting, Some(Waiting::Hook(_))) && self.state.phase == Phase::Waiting {
             self.rest();
         } else if self.state.waiting == Some(Waiting::Gate) && self.state.phase == Phase::Waiting {
@@ -155,7 +173,8 @@ impl Turn<'_> {
             return self.settle();
         }
         self.state.times.step = Duration::ZERO;
-        self.state.times.canary_down = None;
+        // What is usable may not be known yet: both have their interval anew.
+        (self.state.times.canary_down, self.state.times.stable_down) = (None, None);
         self.state.calls.retain(|call| call.accepted == Some(true));
         self.publish_weight();
         let why = format!("restarted; it goes on from {} %", self.state.weight);
@@ -201,6 +220,7 @@ impl Turn<'_> {
     /// There is no way back any more: the canary is all that is left.
     fn only_canary_left(&mut self) {
         let before = self.before();
+        let at = Standing { phase: Phase::Aborted, weight: Weight::FULL, ..self.standing() };
         let old = self.stable();
         self.state.stable = self.state.canary.take();
         self.state.previous = None;
@@ -210,6 +230,6 @@ impl Turn<'_> {
         let why =
             format!("{old} is no longer in the file → {} is all that is left and serves everything", self.stable());
         self.write(By::File, What::Changed, before, &why);
-        self.alert(Severity::Critical, &why);
+        self.alert_at(at, Transition::Aborted, Severity::Critical, &why);
     }
 }

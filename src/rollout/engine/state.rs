@@ -144,6 +144,9 @@ pub struct Times {
     pub holding: Option<Duration>,
     /// The canary without a usable endpoint, if it is.
     pub canary_down: Option<Duration>,
+    /// The stable version without a usable endpoint, if it is.
+    #[serde(default)]
+    pub stable_down: Option<Duration>,
     /// The way back.
     pub ramp: Duration,
 }
@@ -163,6 +166,7 @@ impl Times {
         }
         self.holding.iter_mut().for_each(add);
         self.canary_down.iter_mut().for_each(add);
+        self.stable_down.iter_mut().for_each(add);
         passed
     }
 }
@@ -185,7 +189,7 @@ pub struct Call {
     pub hook: usize,
     /// At which point.
     pub when: When,
-    /// Since it was called, or since it answered.
+    /// Since it was called.
     pub age: Duration,
     /// Whether it accepted; none while it has not answered.
     pub accepted: Option<bool>,
@@ -232,6 +236,9 @@ pub struct State {
     pub frozen: bool,
     /// It was told that the state cannot be written.
     pub told_unwritable: bool,
+    /// It was told that a hook refuses the next move.
+    #[serde(default)]
+    pub told_refused: bool,
     /// What is waited for.
     pub waiting: Option<Waiting>,
     /// Where a pause returns to.
@@ -292,6 +299,7 @@ impl Default for State {
             approved: false,
             frozen: false,
             told_unwritable: false,
+            told_refused: false,
             waiting: None,
             paused_from: None,
             times: Times::default(),

@@ -11,3 +11,4 @@ mod model;
 mod persons;
 mod releases;
 mod table;
+mod told;

@@ -19,6 +19,7 @@ use super::history::{By, Severity, What};
 use super::state::{Phase, Waiting};
 use super::{Before, Turn};
 use crate::model::Weight;
+use crate::rollout::alerts::Transition;
 use crate::rollout::plan::When;
 
 /// An operator's word.
@@ -200,7 +201,8 @@ impl Turn<'_> {
             self.set_weight(Weight::FULL);
         }
         self.write(by, What::Commanded, before, why);
-        self.alert(Severity::Info, why);
+        let transition = if bakes { Transition::Baking } else { Transition::Step };
+        self.alert(transition, Severity::Info, why);
         Ok(())
     }
 
@@ -215,6 +217,7 @@ impl Turn<'_> {
         }
         self.state.times.gate = std::time::Duration::ZERO;
         self.write(by, What::Commanded, before, why);
+        self.alert(Transition::Resumed, Severity::Info, why);
     }
 
     /// Opens the gate, or passes the hook.
@@ -228,6 +231,7 @@ impl Turn<'_> {
             }
         }
         self.write(by, What::Commanded, before, why);
+        self.alert(Transition::Resumed, Severity::Info, why);
         Ok(())
     }
 
@@ -262,7 +266,7 @@ impl Turn<'_> {
         self.settle();
         self.write(by, What::WentBack, before, &format!("{why} → {} has everything again", self.stable()));
         let sentence = self.state.reason.clone();
-        self.alert(Severity::Warning, &sentence);
+        self.alert(Transition::Aborted, Severity::Warning, &sentence);
         Ok(())
     }
 }

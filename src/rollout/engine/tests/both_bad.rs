@@ -46,7 +46,6 @@ fn what_only_the_canary_fails_counts_whatever_else_both_fail() {
 #[test]
 fn a_stable_version_without_endpoints_freezes_every_way_back_of_the_analysis() {
     let events = [
-        Event::Tick,
         Event::Sustained { sentence: "errors above 1 % for 2m".into() },
         Event::HookAnswered { id: 1, accepted: true, text: String::new() },
     ];
@@ -62,10 +61,42 @@ fn a_stable_version_without_endpoints_freezes_every_way_back_of_the_analysis() {
 }
 
 #[test]
+fn a_stable_version_that_is_away_for_a_moment_stops_nothing() {
+    let mut rig = Rig::started(plan());
+    rig.pass(1);
+    for _ in 0..5 {
+        rig.seen.stable_usable = 0;
+        rig.pass(1);
+        assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, percent(10)), "nothing rises meanwhile");
+        rig.seen.stable_usable = 2;
+        rig.wait(1);
+    }
+    rig.pass(1);
+    assert_eq!(rig.weight(), percent(50));
+}
+
+#[test]
+fn a_stable_version_that_stays_away_freezes_and_a_restart_does_not_hurry_that() {
+    let mut rig = Rig::started(plan());
+    rig.seen.stable_usable = 0;
+    rig.wait(1);
+    rig.wait(9);
+    assert_eq!(rig.phase(), Phase::Progressing);
+    rig.restart();
+    rig.event(Event::Tick);
+    rig.wait(8);
+    assert_eq!(rig.phase(), Phase::Progressing, "{}", rig.state.reason);
+    rig.wait(2);
+    frozen(&rig, percent(10));
+}
+
+#[test]
 fn both_without_endpoints_freezes() {
     let mut rig = Rig::started(plan());
     (rig.seen.canary_usable, rig.seen.stable_usable) = (0, 0);
     rig.wait(1);
+    assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, percent(10)), "one interval's patience");
+    rig.wait(10);
     frozen(&rig, percent(10));
     rig.wait(100);
     frozen(&rig, percent(10));
@@ -104,7 +135,7 @@ fn a_pause_by_a_person_still_pages_when_both_are_bad() {
 fn a_person_may_leave_a_dead_stable_version_behind() {
     let mut rig = Rig::at(Phase::Baking);
     rig.seen.stable_usable = 0;
-    rig.pass(1);
+    rig.pass(2);
     frozen(&rig, percent(100));
     rig.say(Verb::Promote).unwrap();
     rig.pass(1);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::rig::{Rig, gate, hook, percent, plan, step, target};
 use crate::model::Weight;
+use crate::rollout::alerts::Transition;
 use crate::rollout::engine::{Effect, Event, Phase, Severity, Verb, Waiting, What};
 use crate::rollout::plan::{GateDefault, When};
 use crate::rollout::verdict::Outcome;
@@ -61,7 +62,10 @@ fn a_canary_that_never_becomes_healthy_pauses_the_rollout_and_tells() {
     rig.wait(299);
     assert_eq!(rig.phase(), Phase::Waiting);
     rig.wait(1);
-    assert_eq!((rig.phase(), rig.alerts.last().map(|alert| alert.transition)), (Phase::Paused, Some(Phase::Paused)));
+    assert_eq!(
+        (rig.phase(), rig.alerts.last().map(|alert| alert.transition)),
+        (Phase::Paused, Some(Transition::Paused))
+    );
 }
 
 #[test]
@@ -196,6 +200,25 @@ fn hooks_are_asked_in_order_and_a_refusal_is_waited_upon() {
     rig.pass(1);
     assert_eq!((rig.phase(), rig.called()), (Phase::Succeeded, vec![When::After]));
     assert_eq!(rig.state.failures.total, 0, "refusing is not failing");
+}
+
+#[test]
+fn a_hook_that_refuses_is_asked_at_each_look() {
+    let mut plan = plan();
+    plan.hooks = vec![hook(When::BeforeStart)];
+    let mut rig = Rig::new(plan);
+    rig.event(Event::Release(target("v2")));
+    rig.event(Event::Tick);
+    for _ in 0..10 {
+        // The answer takes a while, and the look comes a little early.
+        rig.now += Duration::from_secs(3);
+        rig.answer(false);
+        rig.event(Event::Tick);
+        assert_eq!(rig.called(), []);
+        rig.now += Duration::from_millis(6_990);
+        rig.event(Event::Tick);
+        assert_eq!(rig.called(), [When::BeforeStart]);
+    }
 }
 
 #[test]

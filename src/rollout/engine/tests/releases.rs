@@ -49,6 +49,34 @@ fn a_target_that_changes_under_way_begins_anew() {
     assert_eq!((rig.phase(), rig.published()), (Phase::Waiting, vec![Weight::ZERO]));
 }
 
+fn changed(version: &str) -> Event {
+    let mut target = target(version);
+    target.fingerprint = format!("{version}-2");
+    Event::Release(target)
+}
+
+#[test]
+fn a_declared_version_that_changes_is_begun_only_where_it_failed() {
+    let start = |version| Event::Start { target: target(version), by: "ada".into(), reason: String::new() };
+    let mut rig = Rig::new(plan());
+    rig.event(start("v2"));
+    rig.until(Phase::Succeeded);
+    rig.event(changed("v1"));
+    assert_eq!((rig.phase(), rig.stable()), (Phase::Succeeded, "v2"), "{}", rig.state.reason);
+    rig.event(start("v3"));
+    rig.event(changed("v1"));
+    assert_eq!(rig.phase(), Phase::Waiting, "{}", rig.state.reason);
+
+    let mut rig = Rig::new(plan());
+    rig.event(start("v2"));
+    rig.event(changed("v1"));
+    assert_eq!((rig.phase(), rig.stable()), (Phase::Waiting, "v1"), "stable was scaled: that takes nothing back");
+
+    let mut rig = Rig::at(Phase::RolledBack);
+    rig.event(changed("v2"));
+    assert_eq!(rig.phase(), Phase::Waiting, "what failed and changed is tried again");
+}
+
 #[test]
 fn another_plan_keeps_the_weight_and_stands_at_the_last_step_not_above_it() {
     let mut rig = Rig::started(plan());
@@ -58,6 +86,19 @@ fn another_plan_keeps_the_weight_and_stands_at_the_last_step_not_above_it() {
     assert_eq!((rig.weight(), rig.state.taken, rig.published().len()), (percent(50), 2, 0));
     rig.pass(1);
     assert_eq!(rig.weight(), percent(60));
+}
+
+#[test]
+fn a_gate_that_gets_a_timeout_has_all_of_it() {
+    let mut rig = Rig::at(Phase::Waiting);
+    rig.plan.steps[0].gate = Some(gate(None, GateDefault::Abort));
+    rig.wait(3 * 3_600);
+    rig.plan.steps[0].gate = Some(gate(Some(3_600), GateDefault::Abort));
+    rig.event(Event::PlanChanged);
+    rig.wait(3_599);
+    assert_eq!((rig.phase(), rig.state.waiting), (Phase::Waiting, Some(Waiting::Gate)));
+    rig.wait(1);
+    assert_eq!(rig.phase(), Phase::Aborted);
 }
 
 #[test]
@@ -147,6 +188,15 @@ fn a_restart_does_not_prolong_a_gate() {
     rig.restart();
     rig.wait(10);
     assert_eq!(rig.phase(), Phase::Aborted);
+}
+
+#[test]
+fn a_state_of_before_is_read() {
+    let state = Rig::started(plan()).state;
+    let text = state.to_json().unwrap();
+    let older = text.replace("\"told_refused\":false,", "").replace("\"stable_down\":null,", "");
+    assert_eq!(older.len() + "\"told_refused\":false,\"stable_down\":null,".len(), text.len(), "{text}");
+    assert_eq!(State::from_json(&older).unwrap(), State::from_json(&text).unwrap());
 }
 
 #[test]

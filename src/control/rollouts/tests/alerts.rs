@@ -1,0 +1,84 @@
+//! Who is told what, and that each is told apart.
+
+use super::*;
+use crate::outbound::alert::Alert;
+use crate::rollout::alerts::Transition;
+
+/// Every look asks a provider.
+const ASKING: &str = "interval: 10s, min_requests: 10, steps: [{ weight: 10, hold: 1h }, { weight: 100 }], \
+    failures: { total: 1 }, alerts: [team], checks: [{ name: success, success_rate: { min: 99 } }, \
+    { name: orders, prometheus: { url: \"http://127.0.0.1:1\", query: up, timeout: 5s }, min: 1 }]";
+
+fn begun(plan: &str) -> (Rig, Rollouts) {
+    let mut rig = Rig { config: file("v1", plan), ..Rig::new() };
+    let mut rollouts = Rollouts::restore(&rig.view());
+    let before = std::mem::replace(&mut rig.config, file("v2", plan));
+    rollouts.take_in(&before, &rig.view());
+    (rig, rollouts)
+}
+
+fn say(rig: &Rig, rollouts: &mut Rollouts, verb: Verb) {
+    let by = ("ann".to_owned(), String::new());
+    rollouts.say(&"shop".into(), &Word { verb, version: None }, by, &rig.view()).unwrap().unwrap();
+}
+
+/// A look's time, in which the provider cannot be asked. What was told.
+fn look(rig: &Rig, rollouts: &mut Rollouts, errors: u32) -> Vec<Alert> {
+    let mut told = Vec::new();
+    for _ in 0..10 {
+        rig.second(rollouts, errors);
+        for errand in rollouts.take_errands() {
+            match errand {
+                Errand::Ask(ask) => rollouts.read(*ask, Reading::Timeout),
+                Errand::Tell { alert, .. } => told.push(*alert),
+                _ => {}
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn alerts_of_one_moment_are_told_apart() {
+    let (rig, mut rollouts) = begun(ASKING);
+    rollouts.take_errands();
+    // Stable fails as well, so that the look that misses an answer is also the one that freezes.
+    (0..200).for_each(|_| rig.routes["v1"].finish(Outcome::Status(500), SECOND / 100));
+    let told = look(&rig, &mut rollouts, 10);
+    let words: Vec<Transition> = told.iter().map(|alert| alert.transition).collect();
+    assert_eq!(words, [Transition::ProviderError, Transition::Paused]);
+    assert_ne!(told[0].id, told[1].id);
+    // The number goes on after a restart.
+    let alerts = rollouts.services["shop"].record.alerts;
+    assert_eq!(Rollouts::restore(&rig.view()).services["shop"].record.alerts, alerts);
+}
+
+#[test]
+fn each_rollout_tells_that_a_provider_cannot_be_asked() {
+    let (rig, mut rollouts) = begun(ASKING);
+    let trouble = |told: Vec<Alert>| told.iter().filter(|alert| alert.transition == Transition::ProviderError).count();
+    assert_eq!((trouble(look(&rig, &mut rollouts, 0)), trouble(look(&rig, &mut rollouts, 0))), (1, 0));
+    say(&rig, &mut rollouts, Verb::Abort);
+    say(&rig, &mut rollouts, Verb::Retry);
+    assert_eq!(trouble(look(&rig, &mut rollouts, 0)), 1);
+}
+
+#[test]
+fn a_success_is_told_with_everything_at_the_new_version() {
+    let plan = format!("{PLAN}, alerts: [team], hooks: [{{ when: after, url: \"http://127.0.0.1:1/\" }}]");
+    let (rig, mut rollouts) = begun(&plan);
+    (0..30).for_each(|_| rig.second(&mut rollouts, 0));
+    assert_eq!(phase(&rollouts), Phase::Succeeded);
+    let (mut told, mut called) = (Vec::new(), Vec::new());
+    for errand in rollouts.take_errands() {
+        match errand {
+            Errand::Tell { alert, .. } => told.push(*alert),
+            Errand::Call(call) => called.push(*call),
+            _ => {}
+        }
+    }
+    let success = told.pop().unwrap();
+    assert_eq!((success.transition, &*success.done), (Transition::Succeeded, "v2 has 100 % of the traffic"));
+    assert_eq!((&*success.stable, &*success.canary), ("v1", "v2"));
+    assert_eq!((called[0].weight, called[0].step, called[0].phase), (Weight::FULL, 3, Phase::Succeeded));
+}
