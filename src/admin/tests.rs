@@ -48,7 +48,7 @@ impl World {
             path,
             environment: Box::new(ProcessEnvironment),
             recorder: Arc::clone(&recorder),
-            store: Store::open(&directory.path().join("state")).map_err(|error| error.to_string()),
+            store: Ok(Store::open(&directory.path().join("state")).unwrap()),
             bell: Bell::default(),
         };
         let (owner, control, current) = Owner::new(parts).await.unwrap();

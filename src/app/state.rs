@@ -4,19 +4,22 @@ use std::path::PathBuf;
 
 use super::Failure;
 use crate::config::Config;
-use crate::store::{Store, StoreError};
+use crate::control::NoStore;
+use crate::store::{Store, StoreError, read_copy};
 
 /// Opens the store: the configured directory, or systemd's, or the user's.
 ///
 /// A damaged file is set aside. Without a usable directory Weir runs, and refuses what would have to be durable.
 ///
 /// # Errors
-/// If a configured directory is held by another process.
-pub(super) fn open(config: &Config) -> Result<Result<Store, String>, Failure> {
+/// If a configured directory is held by another process, or is needed for rollouts and cannot be used.
+pub(super) fn open(config: &Config) -> Result<Result<Store, NoStore>, Failure> {
     let configured = config.state.directory.clone();
     let Some(directory) = configured.clone().or_else(default_directory) else {
-        return Ok(Err("there is no state directory; set `state.directory`".to_owned()));
+        let why = "there is no state directory; set `state.directory`".to_owned();
+        return Ok(Err(NoStore { why, copy: None }));
     };
+    let none = |error: &StoreError| NoStore { why: error.to_string(), copy: read_copy(&directory) };
     match Store::open(&directory) {
         Ok(store) => {
             if let Some(trouble) = store.trouble() {
@@ -26,16 +29,25 @@ pub(super) fn open(config: &Config) -> Result<Result<Store, String>, Failure> {
         }
         Err(error @ (StoreError::Corrupt { .. } | StoreError::Newer { .. })) => {
             tracing::error!("{error}; it is set aside and Weir goes on with the file's splits");
-            Ok(Store::set_aside(&directory).map(|(store, _)| store).map_err(|error| error.to_string()))
+            Ok(Store::set_aside(&directory).map(|(store, _)| store).map_err(|error| none(&error)))
         }
         Err(error) if configured.is_some() && matches!(error, StoreError::Locked { .. }) => {
             Err(Failure::Unusable(vec![error.to_string()]))
         }
+        // What is stable would be guessed, and a version that failed could get all traffic.
+        Err(error) if configured.is_some() && rolls_out(config) && read_copy(&directory).is_none() => {
+            let help = "a service has a `rollout`, whose decisions are there; make `state.directory` usable";
+            Err(Failure::Unusable(vec![format!("{error}; {help}")]))
+        }
         Err(error) => {
             tracing::warn!("{error}; shifts of weights and states of endpoints are refused until it can be opened");
-            Ok(Err(error.to_string()))
+            Ok(Err(none(&error)))
         }
     }
+}
+
+fn rolls_out(config: &Config) -> bool {
+    config.services.iter().any(|(_, service)| service.rollout.is_some())
 }
 
 fn default_directory() -> Option<PathBuf> {

@@ -30,10 +30,19 @@ struct StoredState {
     state: EndpointState,
 }
 
+/// Why there is no store, and the copy that is left of it.
+#[derive(Clone, Debug)]
+pub struct NoStore {
+    /// Why.
+    pub why: String,
+    /// What [`read_copy`](crate::store::read_copy) found.
+    pub copy: Option<Vec<u8>>,
+}
+
 /// The store, or why there is none.
 pub(super) enum Durable {
     Kept(Store),
-    Missing(String),
+    Missing(NoStore),
 }
 
 impl Durable {
@@ -103,7 +112,7 @@ impl Shelf for Durable {
     fn put(&self, key: &str, value: &[u8]) -> Result<(), String> {
         match self {
             Self::Kept(store) => store.put(key, value).map(drop).map_err(|error| error.to_string()),
-            Self::Missing(why) => Err(why.clone()),
+            Self::Missing(none) => Err(none.why.clone()),
         }
     }
 
@@ -124,6 +133,20 @@ impl Shelf for Durable {
                 store.list(prefix).into_iter().map(|(key, fact)| (key.to_string(), fact.value)).collect()
             }
             Self::Missing(_) => Vec::new(),
+        }
+    }
+
+    fn copy(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Kept(store) => store.copy(),
+            Self::Missing(none) => none.copy.clone(),
+        }
+    }
+
+    fn put_copy(&self, bytes: &[u8]) -> Result<(), String> {
+        match self {
+            Self::Kept(store) => store.put_copy(bytes).map_err(|error| error.to_string()),
+            Self::Missing(none) => Err(none.why.clone()),
         }
     }
 }

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use self::durable::NoStore;
 pub use self::owner::{DrillOrder, Owner, Parts};
 use self::rollouts::{RolloutStatus, Stamped, Word};
 

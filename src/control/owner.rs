@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::departures::Departures;
-use super::durable::Durable;
+use super::durable::{Durable, NoStore};
 use super::resolve::Resolved;
 use super::rollouts::Rollouts;
 use super::rollouts::outside::Outside;
@@ -43,7 +43,7 @@ pub struct Parts {
     /// Where counters are resolved.
     pub recorder: Arc<Recorder>,
     /// Durable facts, or why there are none.
-    pub store: Result<Store, String>,
+    pub store: Result<Store, NoStore>,
     /// Rings when drains pass deadlines.
     pub bell: Bell,
 }

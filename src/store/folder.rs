@@ -28,6 +28,10 @@ impl Folder {
         Ok(folder)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(super) fn database(&self) -> PathBuf {
         self.0.join(DATABASE)
     }

@@ -8,6 +8,7 @@
 //! get, list ─► memory ◄─ load at open ─┐
 //!                 ▲                    ▼
 //! put, delete ────┴──── commit ─► weir.redb   (weir.lock: one process; weir.redb.damaged-<n>: set aside)
+//! put_copy ───────────────────► weir.copy   (what must be known when the rest is lost)
 //! ```
 //!
 //! All facts are also held in memory, bounded by [`MAX_TOTAL_BYTES`]. So reading cannot fail or wait: with a
@@ -29,12 +30,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::Database;
 
+mod copy;
 mod disk;
 mod error;
 mod folder;
 #[cfg(test)]
 mod tests;
 
+pub use copy::{MAX_COPY_BYTES, read_copy};
 use disk::{Change, Disk};
 pub use error::StoreError;
 use folder::{Folder, Lock};

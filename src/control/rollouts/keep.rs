@@ -5,6 +5,7 @@
 //! rollout/SERVICE/history/00000012   up to 20 entries; written again until it is full, and when its looks are forgotten
 //! rollout/SERVICE/damaged            a state that could not be read, for a person to look at
 //! alerts/pending                     alerts that receivers do not have yet
+//! (the copy beside the store)        the stable version of each service
 //! ```
 //!
 //! Invariant: the history comes before the state, so a state that is read back has its reasons with it.
@@ -43,6 +44,24 @@ pub(in crate::control) trait Shelf {
     fn delete(&self, key: &str) -> Result<(), String>;
     /// The facts whose keys begin so.
     fn list(&self, prefix: &str) -> Vec<(String, Arc<[u8]>)>;
+    /// What is left where all facts are lost, if anything is.
+    fn copy(&self) -> Option<Vec<u8>>;
+    /// Keeps a copy for that.
+    fn put_copy(&self, bytes: &[u8]) -> Result<(), String>;
+}
+
+/// The stable version of each service, as the copy has it: without it, a store that is lost would make the version that
+/// the file names look like the first one ever seen, though it may be the one that failed.
+pub(super) type Stable = BTreeMap<String, String>;
+
+/// What the copy says.
+pub(super) fn read_stable(shelf: &dyn Shelf) -> Stable {
+    shelf.copy().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// Replaces what the copy says.
+pub(super) fn save_stable(stable: &Stable, shelf: &dyn Shelf) -> Result<(), String> {
+    shelf.put_copy(&serde_json::to_vec(stable).map_err(|error| error.to_string())?)
 }
 
 /// An entry of the history, with its place and its moment.
@@ -255,6 +274,12 @@ impl Record {
                 Some((record, Some(why)))
             }
         }
+    }
+
+    /// What is left of a record if only its stable version is known.
+    pub(super) fn lost(stable: &str) -> Self {
+        let target = Target { version: stable.into(), fingerprint: String::new() };
+        Self { state: State { stable: Some(target), ..State::default() }, ..Self::default() }
     }
 
     /// Forgets everything of `service`.

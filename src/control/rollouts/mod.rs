@@ -85,15 +85,21 @@ pub(in crate::control) struct Rollouts {
     /// Told by requests that trip a wire.
     told: Arc<Notify>,
     errands: Vec<Errand>,
+    /// What the copy beside the store says.
+    copied: keep::Stable,
 }
 
 impl Rollouts {
     /// Takes up what was kept, for the services of the file; forgets the rest.
     pub(in crate::control) fn restore(view: &View<'_>) -> Self {
-        let mut rollouts = Self::default();
+        let mut rollouts = Self { copied: keep::read_stable(view.shelf), ..Self::default() };
         for (service, file) in view.config.services.iter() {
             let Some(plan) = &file.rollout else { continue };
-            let kept = Record::read(service, view.shelf);
+            let kept = Record::read(service, view.shelf).or_else(|| {
+                let stable = rollouts.copied.get(&**service)?;
+                tracing::error!(%service, %stable, "the store of the rollout is lost; of its copy the stable version is known");
+                Some((Record::lost(stable), Some("it is lost".to_owned())))
+            });
             let (record, damage) = kept.unwrap_or_default();
             let was = record.state.stable.is_some();
             let mut driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
@@ -180,6 +186,16 @@ impl Rollouts {
         for (service, driven) in self.services.iter_mut().filter(|(_, driven)| driven.dirty) {
             driven.record.save(service, count, view.shelf)?;
             driven.dirty = false;
+        }
+        let stable =
+            |driven: &Driven| Some((driven.service.to_string(), driven.state().stable.as_ref()?.version.to_string()));
+        let stable: keep::Stable = self.services.values().filter_map(stable).collect();
+        if stable != self.copied {
+            // The store has it: only if that is lost is the copy wanted.
+            if let Err(error) = keep::save_stable(&stable, view.shelf) {
+                tracing::warn!(%error, "the copy of which versions are stable could not be written");
+            }
+            self.copied = stable;
         }
         self.unwritable = None;
         Ok(())

@@ -20,6 +20,7 @@ struct Memory {
     facts: RefCell<BTreeMap<String, Arc<[u8]>>>,
     full: Cell<bool>,
     writes: Cell<u64>,
+    copy: RefCell<Option<Vec<u8>>>,
 }
 
 impl Shelf for Memory {
@@ -37,6 +38,15 @@ impl Shelf for Memory {
             return Err("no space left".to_owned());
         }
         self.facts.borrow_mut().remove(key);
+        Ok(())
+    }
+
+    fn copy(&self) -> Option<Vec<u8>> {
+        self.copy.borrow().clone()
+    }
+
+    fn put_copy(&self, bytes: &[u8]) -> Result<(), String> {
+        self.copy.replace(Some(bytes.to_vec()));
         Ok(())
     }
 
@@ -253,6 +263,23 @@ fn a_state_that_cannot_be_read_leaves_stable_and_is_set_aside() {
         assert_eq!(phase(&after), Phase::Idle, "nothing begins by itself");
         assert!(after.statuses(rig.now.get())["shop"].state.reason.contains("set aside"));
     }
+}
+
+#[test]
+fn a_store_that_is_lost_leaves_stable_and_begins_nothing() {
+    let (rig, mut rollouts) = Rig::begun();
+    (0..3).for_each(|_| rig.second(&mut rollouts, 0));
+    assert!(share(&rollouts, "v2") > 0);
+    rig.disk.facts.borrow_mut().clear();
+    let mut after = Rollouts::restore(&rig.view());
+    (0..5).for_each(|_| rig.second(&mut after, 0));
+    assert_eq!((share(&after, "v1"), share(&after, "v2")), (10_000, 0), "v2 was never judged to its end");
+    assert_eq!(phase(&after), Phase::Idle);
+    assert!(after.statuses(rig.now.get())["shop"].state.reason.contains("it is lost"));
+    // Without a copy the file's version is the first one ever seen.
+    rig.disk.facts.borrow_mut().clear();
+    rig.disk.copy.replace(None);
+    assert_eq!(share(&Rollouts::restore(&rig.view()), "v2"), 10_000);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{PLAN, command, rolled, served, steady, whole};
-use crate::harness::{Load, Origin, Signal, Weir};
+use crate::harness::{Load, Origin, Signal, Weir, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_in_every_phase_and_the_successor_goes_on() {
@@ -122,4 +122,34 @@ async fn a_damaged_state_is_set_aside_and_nothing_begins_by_itself() {
     assert_eq!((&*rollout.phase, rollout.weights.configured), ("idle", 0.0));
     assert!(weir.stderr().contains("damaged"), "{}", weir.stderr());
     weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_damaged_gives_the_canary_nothing() {
+    let plan = PLAN.replace("hold: 1s", "hold: 1h");
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let mut weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
+    weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
+    weir.rolls("shop", "10 %", |r| r.weights.configured == 10.0).await;
+    weir.signal(Signal::Kill);
+    weir.wait_exit().await;
+    std::fs::write(weir.dir().join("state/weir.redb"), "no database").unwrap();
+    weir.start_again().await;
+    let rollout = weir.rollout("shop").await;
+    assert_eq!((rollout.stable.as_deref(), rollout.weights.configured), (Some("v1"), 0.0), "{rollout:#?}");
+    assert_eq!(rollout.phase, "idle", "nothing begins by itself");
+    let load = Load::at(weir.address("web").await).keep_alive(2).count(100).run().await;
+    load.assert_clean();
+    assert_eq!(load.counts().versions["v1"], 100);
+    weir.stop().await;
+    // Nor is there anything to go by where the directory cannot be used at all.
+    std::fs::remove_dir_all(weir.dir().join("state")).unwrap();
+    std::fs::write(weir.dir().join("state"), "no directory").unwrap();
+    let log = weir.dir().join("refused.log");
+    let mut refused = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+    refused.args(["run", "-c"]).arg(weir.config()).stderr(std::fs::File::create(&log).unwrap());
+    let refused = std::sync::Mutex::new(refused.spawn().unwrap());
+    eventually("it ends", async || refused.lock().unwrap().try_wait().unwrap().is_some()).await;
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(!refused.into_inner().unwrap().wait().unwrap().success() && said.contains("state.directory"), "{said}");
 }
