@@ -168,8 +168,9 @@ async fn both_die(plan: &str, weight: f64) {
     let rollout = weir.until_phase("shop", "paused").await;
     assert_eq!(rollout.weights.configured, weight, "{rollout:#?}");
     assert!(rollout.given_up.is_empty(), "{rollout:#?}");
-    // The canary first: one that fails a moment longer than stable is to blame.
+    // The canary first, and its last failure counted: one that fails a moment longer than stable is to blame.
     v2.fail(0);
+    load.wait_more(200).await;
     v1.fail(0);
     load.wait_more(400).await;
     let (code, text) = command(&weir, &["rollout", "resume", "shop", "--reason", "both are well again"]).await;
