@@ -12,6 +12,7 @@
 //! Invariant: nothing here changes what requests read; it reads [`Current`] and writes atomics.
 
 mod admission;
+mod body;
 mod connection;
 mod drill;
 mod exchange;

@@ -28,6 +28,7 @@ pub mod refusal;
 mod target;
 
 use authority::Authority;
+pub(crate) use fields::is_token;
 use refusal::{
     HOST_INVALID, HOST_MISMATCH, HOST_MISSING, METHOD_INVALID, METHOD_TOO_LONG, METHOD_UNSUPPORTED, UPGRADE_INVALID,
 };
@@ -179,7 +180,7 @@ fn check_method(method: &str, limits: &Limits) -> Result<(), Refusal> {
     if method.len() > limits.method_bytes {
         return Err(METHOD_TOO_LONG);
     }
-    if !fields::is_token(method.as_bytes()) {
+    if !is_token(method.as_bytes()) {
         return Err(METHOD_INVALID);
     }
     if matches!(method, "CONNECT" | "TRACE") { Err(METHOD_UNSUPPORTED) } else { Ok(()) }
@@ -221,7 +222,7 @@ fn offered(request: &impl Request) -> Result<Option<Upgrade<'_>>, Refusal> {
     let Some(value) = request.header("upgrade") else { return Ok(None) };
     let upgrade = Upgrade(str::from_utf8(value).map_err(|_| UPGRADE_INVALID)?);
     // `name[/version]`, both tokens (RFC 9110 §7.8).
-    let is_protocol = |protocol: &str| protocol.splitn(2, '/').all(|part| fields::is_token(part.as_bytes()));
+    let is_protocol = |protocol: &str| protocol.splitn(2, '/').all(|part| is_token(part.as_bytes()));
     if upgrade.protocols().next().is_none() || !upgrade.protocols().all(is_protocol) {
         return Err(UPGRADE_INVALID);
     }

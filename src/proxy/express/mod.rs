@@ -12,7 +12,6 @@
 //!
 //! Invariant: a request is handed over before anything of it was counted or sent.
 
-mod body;
 mod buffer;
 mod passage;
 mod relay;
@@ -33,7 +32,6 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use self::body::{Body, Chunk};
 use self::buffer::Buffer;
 use self::passage::{Logged, Passage};
 use self::relay::Upload;
@@ -42,13 +40,13 @@ use self::response::Asked;
 use self::run::{Next, Request};
 use self::wait::{Alarm, Registered};
 use super::admission::{self, Decision};
+use super::body::Body;
 use super::message;
 use super::record::Gear;
 use super::transport::Transport;
 use crate::model::Name;
 use crate::snapshot::{ClientLimits, Current, Snapshot};
 use crate::telemetry::access_log::Text;
-use crate::traffic::guard::Framing;
 
 pub(super) use self::wait::wake_all;
 
@@ -249,14 +247,9 @@ impl Client {
             framing: admitted.framing,
         };
         request::write(&head, &outward, &mut out);
-        let body = match admitted.framing {
-            Framing::Length(length) => Body::of_length(length),
-            Framing::Chunked => Body::Chunked(Chunk::Size),
-            Framing::None | Framing::Frames { .. } => Body::Done,
-        };
         let request = Request {
             passage,
-            upload: Upload::new(out, body, head.is_idempotent(), service.body_limit(snapshot)),
+            upload: Upload::new(out, Body::of(admitted.framing), head.is_idempotent(), service.body_limit(snapshot)),
             asked: Asked { head_only: head.method == "HEAD", grpc: head.is_grpc() },
             closes: head.closes(),
             available: choice.available,

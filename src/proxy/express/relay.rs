@@ -17,12 +17,12 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::body::{Body, Chunk, Malformed, Piece};
 use super::buffer::{Buffer, LARGE, SIZE};
 use super::passage::Passage;
 use super::response::{self, Asked, Inward, MAX_HEAD, Parsed};
 use super::wait::Alarm;
 use crate::drain::{Ledger, Ticket};
+use crate::proxy::body::{Body, Chunk, Malformed, Piece};
 use crate::proxy::exchange::{End, GRACE};
 use crate::proxy::failure::{BAD_REQUEST, BODY_TOO_LARGE, Failure, PROTOCOL, RESET};
 use crate::proxy::general::MAX_INFORMATIONAL;

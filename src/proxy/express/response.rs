@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use httparse::ParserConfig;
 
-use super::body::{Body, Chunk};
 use super::buffer::Buffer;
 use super::request::{self, push};
 use crate::drain::Kind;
+use crate::proxy::body::{Body, Chunk};
 use crate::proxy::message;
 use crate::snapshot::AffinityCookie;
 use crate::traffic::Refusal;

@@ -44,7 +44,7 @@ pub(super) fn read(request: &impl Request, limits: &Limits) -> Result<Fields, Re
 }
 
 /// Whether `text` is a token (RFC 9110 §5.6.2).
-pub(in crate::traffic) fn is_token(text: &[u8]) -> bool {
+pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && classes(text) & NOT_TOKEN == 0
 }
 

@@ -68,6 +68,11 @@ async fn bad_chunks_end_the_connection_and_smuggle_nothing() {
         "-1\r\n\r\n",
         "0x4\r\nabcd\r\n0\r\n\r\n",
         "fffffffffffffffff\r\n",
+        "4;\r\nabcd\r\n0\r\n\r\n",
+        "4;a\nabcd\r\n0\r\n\r\n",
+        "\r\n4\r\nabcd\r\n0\r\n\r\n",
+        "4\r\nabcd\r\n\r\n0\r\n\r\n",
+        "4;a=\x01\r\nabcd\r\n0\r\n\r\n",
     ] {
         let attack = format!(
             "POST /sink HTTP/1.1\r\nhost: shop.test\r\ntransfer-encoding: chunked\r\n\r\n{body}GET /smuggled HTTP/1.1\r\nhost: shop.test\r\n\r\n"
