@@ -92,7 +92,7 @@ pub struct Config {
     /// What a client may ask of Weir before it is refused.
     #[schemars(default)]
     pub limits: Limits,
-    /// Proxies whose `X-Forwarded-*`, `Via` and request id headers are believed; default: none.
+    /// Proxies whose `X-Forwarded-*` and request id headers are believed; default: none.
     #[schemars(default, length(max = 1024))]
     pub trusted_proxies: Vec<Cidr>,
     /// The services, 100000 at most, in the order of the file.

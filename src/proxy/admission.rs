@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::failure::{BODY_TOO_LARGE, NO_ENDPOINT, NO_ROUTE};
 use super::message::{self, View};
 use super::pass::{Attempt, Head, Pass, Retries, Routed, Stage};
+use super::provenance;
 use crate::snapshot::{Route, Service, Snapshot};
 use crate::telemetry::access_log::Text;
 use crate::traffic::balance::Tried;
@@ -110,7 +111,7 @@ pub(crate) fn forwarded_client(view: &impl Request) -> Option<IpAddr> {
     view.for_each_header(&mut |name, value| {
         if name.eq_ignore_ascii_case(b"x-forwarded-for") {
             let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
-            client = str::from_utf8(last).ok().and_then(|text| text.trim().parse().ok());
+            client = str::from_utf8(last).ok().and_then(provenance::address);
         }
     });
     client

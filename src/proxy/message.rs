@@ -1,7 +1,7 @@
 //! What Weir changes in a message: forwarded headers towards the endpoint, hop-by-hop ones towards the client.
 //!
-//! The engine strips hop-by-hop fields from requests; responses are ours to clean. What a client says about
-//! itself (`X-Forwarded-*`, `Forwarded`, `X-Real-IP`, `X-Request-Id`) is kept only from trusted proxies.
+//! The engine strips hop-by-hop fields from requests; responses are ours to clean. What becomes of the fields in which
+//! a client says where it comes from is [`provenance`]'s to say.
 
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
@@ -16,6 +16,7 @@ use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::provenance;
 use crate::drain::Kind;
 use crate::traffic::{HttpVersion, Refusal, Request};
 
@@ -99,7 +100,6 @@ pub(crate) struct Provenance<'a> {
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// The header that carries a request's id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header that names the cause of an answer that is Weir's own.
@@ -107,39 +107,38 @@ const WEIR_ERROR: HeaderName = HeaderName::from_static("weir-error");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Sets `X-Forwarded-*`, `Via` and the request id on a request to an endpoint.
+/// Takes out what a stranger says about itself, and sets `X-Forwarded-For`, `-Proto` and `-Host`, the request id and
+/// `Via`.
 ///
 /// # Errors
 /// Only if a value is no header value, which what the guard admitted always is.
 pub(crate) fn to_origin(head: &mut RequestHeader, from: &Provenance<'_>) -> Result<()> {
-    if !from.trusted {
-        head.remove_header(&header::FORWARDED);
-        head.remove_header(&REAL_IP);
+    let is_replaced = |name: &&HeaderName| provenance::fate(name.as_str()).is_replaced(from.trusted);
+    let replaced: Vec<HeaderName> = head.headers.keys().filter(is_replaced).cloned().collect();
+    for name in replaced {
+        head.remove_header(&name);
     }
     if let Some(peer) = from.peer {
-        let chain = match joined(head, &FORWARDED_FOR).filter(|_| from.trusted) {
-            Some(before) => format!("{before}, {peer}"),
-            None => peer.to_string(),
-        };
+        let chain = continued(head, &FORWARDED_FOR, &peer.to_string());
         head.insert_header(FORWARDED_FOR, chain)?;
-    } else if !from.trusted {
-        head.remove_header(&FORWARDED_FOR);
     }
-    if !(from.trusted && head.headers.contains_key(FORWARDED_PROTO)) {
+    if !head.headers.contains_key(FORWARDED_PROTO) {
         head.insert_header(FORWARDED_PROTO, if from.tls { "https" } else { "http" })?;
     }
-    if !(from.trusted && head.headers.contains_key(FORWARDED_HOST)) {
+    if !head.headers.contains_key(FORWARDED_HOST) {
         head.insert_header(FORWARDED_HOST, from.authority)?;
     }
     head.insert_header(REQUEST_ID, from.request_id)?;
-    head.append_header(header::VIA, via(from.version))?;
+    let trace = continued(head, &header::VIA, via(from.version));
+    head.insert_header(header::VIA, trace)?;
     Ok(())
 }
 
-/// All values of a list header as one, if it has any that are text.
-fn joined(head: &RequestHeader, name: &HeaderName) -> Option<String> {
-    let values: Vec<&str> = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!values.is_empty()).then(|| values.join(", "))
+/// All members of a list header, as far as they are text, and `own` behind them.
+fn continued(head: &RequestHeader, name: &HeaderName, own: &str) -> String {
+    let came = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let members: Vec<&str> = came.chain([own]).filter(|member| !member.is_empty()).collect();
+    members.join(", ")
 }
 
 fn via(version: http::Version) -> &'static str {
@@ -344,12 +343,16 @@ mod tests {
         for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-real-ip"] {
             head.insert_header(name, "6.6.6.6").unwrap();
         }
+        head.insert_header("x-forwarded-port", "6").unwrap();
+        head.append_header("x-forwarded-client-cert", "Subject=root").unwrap();
+        head.append_header("x-forwarded-client-cert", "Subject=root").unwrap();
         to_origin(&mut head, &provenance(false)).unwrap();
         let value = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(value("x-forwarded-for").as_deref(), Some("10.0.0.9"));
         assert_eq!(value("x-forwarded-proto").as_deref(), Some("https"));
         assert_eq!(value("x-forwarded-host").as_deref(), Some("shop.example.com"));
         assert_eq!((value("forwarded"), value("x-real-ip")), (None, None));
+        assert_eq!((value("x-forwarded-port"), value("x-forwarded-client-cert")), (None, None));
         assert_eq!(value("via").as_deref(), Some("1.1 weir"));
     }
 
@@ -359,9 +362,23 @@ mod tests {
         head.append_header("x-forwarded-for", "1.1.1.1").unwrap();
         head.append_header("x-forwarded-for", "2.2.2.2").unwrap();
         head.insert_header("x-forwarded-proto", "http").unwrap();
+        head.insert_header("x-forwarded-port", "8443").unwrap();
         to_origin(&mut head, &provenance(true)).unwrap();
+        assert_eq!(head.headers.get("x-forwarded-port").unwrap(), "8443");
         assert_eq!(head.headers.get("x-forwarded-for").unwrap(), "1.1.1.1, 2.2.2.2, 10.0.0.9");
         assert_eq!(head.headers.get("x-forwarded-proto").unwrap(), "http");
+    }
+
+    #[test]
+    fn via_is_continued_from_everybody_in_one_line() {
+        for trusted in [false, true] {
+            let mut head = request();
+            head.append_header("via", "1.0 fred, 1.1 p.example").unwrap();
+            head.append_header("via", "1.1 other").unwrap();
+            to_origin(&mut head, &provenance(trusted)).unwrap();
+            let lines: Vec<_> = head.headers.get_all("via").iter().collect();
+            assert_eq!(lines, ["1.0 fred, 1.1 p.example, 1.1 other, 1.1 weir"]);
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod listener;
 mod message;
 mod pass;
 mod pool;
+mod provenance;
 pub mod proxy_protocol;
 mod record;
 mod socket;

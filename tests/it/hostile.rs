@@ -2,6 +2,7 @@
 
 mod corpus;
 mod flood;
+mod forged;
 mod limits;
 mod poison;
 mod raw;

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::net::IpAddr;
 
 use super::buffer::Buffer;
+use crate::proxy::provenance::{self, Fate};
 use crate::traffic::guard::Framing;
 use crate::traffic::{HttpVersion, Request};
 
@@ -136,66 +137,32 @@ pub(super) struct Outward<'a> {
     pub(super) framing: Framing,
 }
 
-/// What becomes of a field on its way to the endpoint.
-enum Fate {
-    Pass,
-    /// It concerns this connection only, or Weir writes it.
-    Drop,
-    /// It is passed from trusted peers only.
-    Trusted,
-    /// It is continued from trusted peers.
-    ForwardedFor,
-    /// It stands if a trusted peer wrote it.
-    ForwardedProto,
-    ForwardedHost,
-    Host,
-}
-
-fn fate(name: &str) -> Fate {
-    let is = |word: &str| name.eq_ignore_ascii_case(word);
-    // By length first: most fields are none of these.
-    match name.len() {
-        2 if is("te") => Fate::Drop,
-        4 if is("host") => Fate::Host,
-        7 if is("upgrade") || is("trailer") => Fate::Drop,
-        9 if is("forwarded") || is("x-real-ip") => Fate::Trusted,
-        10 if is("connection") || is("keep-alive") => Fate::Drop,
-        12 if is("x-request-id") => Fate::Drop,
-        14 if is("http2-settings") => Fate::Drop,
-        15 if is("x-forwarded-for") => Fate::ForwardedFor,
-        16 if is("proxy-connection") => Fate::Drop,
-        16 if is("x-forwarded-host") => Fate::ForwardedHost,
-        17 if is("transfer-encoding") => Fate::Drop,
-        17 if is("x-forwarded-proto") => Fate::ForwardedProto,
-        18 if is("proxy-authenticate") => Fate::Drop,
-        19 if is("proxy-authorization") => Fate::Drop,
-        _ => Fate::Pass,
-    }
-}
-
 /// Appends the head that the endpoint gets to `out`.
 pub(super) fn write(head: &Head<'_, '_>, outward: &Outward<'_>, out: &mut Buffer) {
     out.push_all([head.method, " ", outward.target, " HTTP/1.1\r\n"].map(str::as_bytes));
     let (mut proto, mut host) = (false, false);
-    let mut forwarded_for = false;
+    let (mut forwarded_for, mut via) = (false, false);
     for field in head.fields {
-        match fate(field.name) {
+        let fate = provenance::fate(field.name);
+        match fate {
             Fate::Pass => push(out, field.name, field.value),
             Fate::Host => push(out, field.name, outward.host.map_or(field.value, str::as_bytes)),
-            Fate::Trusted if outward.trusted => push(out, field.name, field.value),
-            Fate::ForwardedProto if outward.trusted => {
-                proto = true;
-                push(out, field.name, field.value);
-            }
-            Fate::ForwardedHost if outward.trusted => {
-                host = true;
-                push(out, field.name, field.value);
-            }
+            Fate::Via => via = true,
+            Fate::Hop => {}
+            _ if fate.is_replaced(outward.trusted) => {}
             Fate::ForwardedFor => forwarded_for = true,
-            Fate::Drop | Fate::Trusted | Fate::ForwardedProto | Fate::ForwardedHost => {}
+            _ => {
+                proto |= fate == Fate::ForwardedProto;
+                host |= fate == Fate::ForwardedHost;
+                push(out, field.name, field.value);
+            }
         }
     }
-    write_forwarded_for(head, outward, forwarded_for, out);
+    if forwarded_for {
+        write_list(head, "x-forwarded-for", outward.peer, out);
+    } else if !outward.peer.is_empty() {
+        push(out, "x-forwarded-for", outward.peer.as_bytes());
+    }
     if !proto {
         push(out, "x-forwarded-proto", if outward.tls { b"https" } else { b"http" });
     }
@@ -203,26 +170,28 @@ pub(super) fn write(head: &Head<'_, '_>, outward: &Outward<'_>, out: &mut Buffer
         push(out, "x-forwarded-host", outward.authority.as_bytes());
     }
     push(out, "x-request-id", outward.request_id.as_bytes());
-    out.push(b"via: 1.1 weir\r\n");
+    if via {
+        write_list(head, "via", "1.1 weir", out);
+    } else {
+        out.push(b"via: 1.1 weir\r\n");
+    }
     if outward.framing == Framing::Chunked {
         out.push(b"transfer-encoding: chunked\r\n");
     }
     out.push(b"\r\n");
 }
 
-fn write_forwarded_for(head: &Head<'_, '_>, outward: &Outward<'_>, there: bool, out: &mut Buffer) {
-    let chain = head.fields.iter().filter(|field| {
-        there && outward.trusted && field.name.eq_ignore_ascii_case("x-forwarded-for") && field.value.is_ascii()
-    });
+/// Appends the list field `name`: what came, then `own`.
+fn write_list(head: &Head<'_, '_>, name: &str, own: &str, out: &mut Buffer) {
+    let came = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name) && field.value.is_ascii());
+    let members = came.map(|field| field.value).chain([own.as_bytes()]).filter(|member| !member.is_empty());
     let mut first = true;
-    for field in chain {
-        out.push(if first { b"x-forwarded-for: " } else { b", " });
-        out.push(field.value);
-        first = false;
-    }
-    if !outward.peer.is_empty() {
-        out.push(if first { b"x-forwarded-for: " } else { b", " });
-        out.push(outward.peer.as_bytes());
+    for member in members {
+        if first {
+            out.push_all([name.as_bytes(), b": ", member, b""]);
+        } else {
+            out.push_all([b", ", member, b"", b""]);
+        }
         first = false;
     }
     if !first {
@@ -261,6 +230,7 @@ mod tests {
     fn a_strangers_forwarded_fields_are_replaced_and_hop_by_hop_ones_end_here() {
         let head = "GET /a?b HTTP/1.1\r\nHost: Shop.example.com\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6\r\n\
             X-Forwarded-Proto: gopher\r\nX-Forwarded-Host: evil\r\nX-Real-IP: 6\r\nX-Request-Id: 6\r\nTE: trailers\r\n\
+            X-Forwarded-Port: 6\r\nx-forwarded-user: root\r\nTrue-Client-IP: 6\r\n\
             Keep-Alive: 5\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\nAccept: */*\r\n\r\n";
         assert_eq!(
             written(head, false),
@@ -273,11 +243,21 @@ mod tests {
     #[test]
     fn a_trusted_proxys_chain_is_continued() {
         let head = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nx-forwarded-for: 2.2.2.2\r\n\
-            X-Forwarded-Proto: http\r\nForwarded: for=1\r\n\r\n";
+            X-Forwarded-Proto: http\r\nForwarded: for=1\r\nX-Forwarded-Port: 8443\r\n\r\n";
         let written = written(head, true);
         assert!(written.contains("\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.9\r\n"), "{written}");
         assert!(written.contains("\r\nX-Forwarded-Proto: http\r\n") && written.contains("\r\nForwarded: for=1\r\n"));
-        assert!(!written.contains("https"), "{written}");
+        assert!(written.contains("\r\nX-Forwarded-Port: 8443\r\n") && !written.contains("https"), "{written}");
+    }
+
+    #[test]
+    fn via_is_continued_from_everybody_in_one_line() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 fred, 1.1 p.example\r\nVIA: 1.1 other\r\nvia:\r\n\r\n";
+        for trusted in [false, true] {
+            let written = written(head, trusted);
+            assert!(written.contains("\r\nvia: 1.0 fred, 1.1 p.example, 1.1 other, 1.1 weir\r\n"), "{written}");
+            assert_eq!(written.to_lowercase().matches("via:").count(), 1, "{written}");
+        }
     }
 
     #[test]
