@@ -8,10 +8,14 @@
 //!   ├ exit 0                                    or, shortly before the deadline, what is left is cut and counted
 //! ```
 //!
-//! A second SIGTERM or SIGINT ends the process at once. One number, the deadline, governs all of it.
+//! SIGINT and SIGQUIT are the same. A second one of them ends the process at once. One number, the deadline, governs all
+//! of it.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
+use rustix::process::Signal as ProcessSignal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -22,52 +26,105 @@ use crate::model::Process;
 use crate::proxy::Proxy;
 use crate::telemetry::AccessLog;
 
-/// The signals of the process.
-pub(super) struct Signals {
-    term: Signal,
-    int: Signal,
-    hup: Signal,
+/// The signals of the process: every one that would end it by the system's default and can be taken over.
+pub(super) struct Signals(Vec<(Signal, &'static str, Meaning)>);
+
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// Stop in good order.
+    Stop,
+    /// Read the configuration again.
+    Reload,
+    /// Open log files anew.
+    Reopen,
+    /// Nothing that Weir knows. It must not end the process all the same: a script that was written for another
+    /// program would cut every request.
+    Nothing,
 }
 
+/// Those to stop come first, so that nothing keeps them waiting.
+const MEANINGS: [(ProcessSignal, &str, Meaning); 13] = [
+    (ProcessSignal::TERM, "SIGTERM", Meaning::Stop),
+    (ProcessSignal::INT, "SIGINT", Meaning::Stop),
+    (ProcessSignal::QUIT, "SIGQUIT", Meaning::Stop),
+    (ProcessSignal::HUP, "SIGHUP", Meaning::Reload),
+    (ProcessSignal::USR1, "SIGUSR1", Meaning::Reopen),
+    (ProcessSignal::USR2, "SIGUSR2", Meaning::Nothing),
+    (ProcessSignal::ALARM, "SIGALRM", Meaning::Nothing),
+    (ProcessSignal::VTALARM, "SIGVTALRM", Meaning::Nothing),
+    (ProcessSignal::PROF, "SIGPROF", Meaning::Nothing),
+    (ProcessSignal::IO, "SIGIO", Meaning::Nothing),
+    (ProcessSignal::POWER, "SIGPWR", Meaning::Nothing),
+    (ProcessSignal::XCPU, "SIGXCPU", Meaning::Nothing),
+    // A write beyond the limit of a file's size fails instead, and is counted where it happened.
+    (ProcessSignal::XFSZ, "SIGXFSZ", Meaning::Nothing),
+];
+
 impl Signals {
-    /// Takes the signals over from the system's defaults.
+    /// Takes the signals over from the system's defaults, for good.
     pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            hup: signal(SignalKind::hangup())?,
-        })
+        let take = |(what, name, meaning): (ProcessSignal, _, _)| {
+            Ok((signal(SignalKind::from_raw(what.as_raw()))?, name, meaning))
+        };
+        MEANINGS.into_iter().map(take).collect::<std::io::Result<_>>().map(Self)
     }
 
-    /// Waits until the process is told to stop; reloads on SIGHUP meanwhile.
+    /// The next signal of those `wanted`; others stay until they are.
+    async fn next(&mut self, wanted: impl Fn(Meaning) -> bool) -> (&'static str, Meaning) {
+        poll_fn(|cx| {
+            for (signal, name, meaning) in &mut self.0 {
+                if wanted(*meaning) && signal.poll_recv(cx).is_ready() {
+                    return Poll::Ready((*name, *meaning));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits until the process is told to stop, and by what.
+    pub(super) async fn told_to_stop(&mut self) -> &'static str {
+        self.next(|meaning| meaning == Meaning::Stop).await.0
+    }
+
+    /// Waits until the process is told to stop; reloads and opens logs anew meanwhile.
     pub(super) async fn serve(&mut self, control: &Control, access_log: &AccessLog) -> &'static str {
         loop {
-            tokio::select! {
-                _ = self.term.recv() => return "SIGTERM",
-                _ = self.int.recv() => return "SIGINT",
-                _ = self.hup.recv() => {
+            match self.next(|_| true).await {
+                (name, Meaning::Stop) => return name,
+                (_, Meaning::Reload) => {
                     notify("RELOADING=1");
                     access_log.reopen();
                     tokio::select! {
                         // The outcome is logged, counted and shown by the status.
                         _ = control.reload() => {}
                         // A resolver that does not answer must not hold the stop up.
-                        _ = self.term.recv() => return "SIGTERM",
-                        _ = self.int.recv() => return "SIGINT",
+                        name = self.told_to_stop() => return name,
                     }
                     notify("READY=1");
                 }
+                (name, Meaning::Reopen) => reopen(name, access_log),
+                (name, Meaning::Nothing) => tracing::info!("{name} means nothing to weir and is ignored"),
             }
         }
     }
 
     /// Waits for another order to stop.
-    async fn again(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+    async fn again(&mut self, access_log: &AccessLog) -> &'static str {
+        loop {
+            match self.next(|_| true).await {
+                (name, Meaning::Stop) => return name,
+                (name, Meaning::Reopen) => reopen(name, access_log),
+                (name, _) => tracing::info!("{name} is ignored: the process stops"),
+            }
         }
     }
+}
+
+fn reopen(name: &str, access_log: &AccessLog) {
+    tracing::info!("{name}: the access log is opened anew if it is a file");
+    access_log.reopen();
 }
 
 /// How a process stops.
@@ -84,8 +141,8 @@ pub(super) struct Plan {
 pub(super) enum Ending {
     /// Everything in flight finished or was cut at the deadline.
     Orderly,
-    /// A second signal ended it.
-    AtOnce,
+    /// A second signal, this one, ended it.
+    AtOnce(&'static str),
 }
 
 /// Nothing arriving for this long is a quiet moment.
@@ -106,13 +163,19 @@ impl Plan {
 }
 
 /// Brings the process down in order; a second signal ends it at once.
-pub(super) async fn stop(proxy: &Proxy, process: &watch::Sender<Process>, plan: Plan, signals: &mut Signals) -> Ending {
+pub(super) async fn stop(
+    proxy: &Proxy,
+    process: &watch::Sender<Process>,
+    access_log: &AccessLog,
+    plan: Plan,
+    signals: &mut Signals,
+) -> Ending {
     process.send_replace(Process::Draining);
     notify("STOPPING=1");
     proxy.announce_close();
     tokio::select! {
         () = wind_down(proxy, plan) => Ending::Orderly,
-        () = signals.again() => Ending::AtOnce,
+        name = signals.again(access_log) => Ending::AtOnce(name),
     }
 }
 

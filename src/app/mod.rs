@@ -5,6 +5,7 @@
 //! main thread            signals, shutdown sequence; admin and telemetry are served beside it
 //! weir-control thread    the owner of what requests read, file watch, windows
 //! weir-traffic threads   one runtime each: listeners and requests; nothing else runs there
+//! weir-log, access-log   write what the others say, so that nobody waits for whoever reads it
 //! ```
 //!
 //! Admin and telemetry are on a runtime of their own so that an attack on them cannot slow the traffic, and so
@@ -12,29 +13,30 @@
 
 mod lifecycle;
 mod listeners;
+mod log;
 mod notify;
 mod state;
 mod workers;
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 use self::lifecycle::{Ending, Plan, Signals};
+use self::log::Log;
 use crate::admin::{self, Faces};
 use crate::config::{self, Config, Diagnostics, ProcessEnvironment};
-use crate::control::{Owner, Parts};
+use crate::control::{Control, Owner, Parts};
 use crate::drain::Bell;
 use crate::model::Process;
 use crate::proxy::listener::Listener;
 use crate::proxy::{Bound, Lanes, Proxy};
-use crate::telemetry::{self, Recorder};
+use crate::telemetry::{self, AccessLog, Recorder};
 
 /// What `weir run` was asked for.
 #[derive(Clone, Debug)]
@@ -91,25 +93,54 @@ fn wanted(what: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
 /// # Errors
 /// Why it could not start. Once it serves, it ends with `Ok` however it was told to stop.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let config = config::load(&options.config, &ProcessEnvironment).map_err(Failure::Invalid)?;
-    start_log();
-    raise_file_limit();
-    let threads = config
-        .runtime
-        .threads
-        .map_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get), usize::from);
     let faces = runtime(1, "weir-admin")?;
-    let ending = faces.block_on(serve(options, config, threads));
+    // Before anything that takes time: from here on no signal ends the process without its leave.
+    let mut signals = faces.block_on(async { Signals::new() }).map_err(wanted("cannot take over signals"))?;
+    let config = config::load(&options.config, &ProcessEnvironment).map_err(Failure::Invalid)?;
+    let log = Log::start().map_err(wanted("cannot start the log"))?;
+    raise_file_limit();
+    let ending = faces.block_on(serve(options, config, &log, &mut signals));
     // Tasks that did not end by themselves are not waited for: what they had was cut and counted.
     faces.shutdown_background();
     ending
 }
 
-async fn serve(options: &Options, config: Config, threads: usize) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(wanted("cannot take over signals"))?;
+/// A process that serves.
+struct Serving {
+    control: Control,
+    proxy: Proxy,
+    process: watch::Sender<Process>,
+    plan: Plan,
+    access_log: AccessLog,
+    log_worker: telemetry::access_log::Worker,
+    _workers: workers::Workers,
+}
+
+async fn serve(options: &Options, config: Config, log: &Log, signals: &mut Signals) -> Result<(), Failure> {
+    let serving = tokio::select! {
+        started = start(options, config, log) => started?,
+        signal = signals.told_to_stop() => {
+            tracing::info!(signal, "stopped before it was ready");
+            return Ok(());
+        }
+    };
+    let Serving { control, proxy, process, plan, access_log, log_worker, _workers } = serving;
+    let signal = signals.serve(&control, &access_log).await;
+    tracing::info!(signal, deadline = ?plan.deadline, in_flight = proxy.in_flight(), "stopping");
+    let ending = lifecycle::stop(&proxy, &process, &access_log, plan, signals).await;
+    drop(access_log);
+    report(ending, &proxy, log_worker);
+    Ok(())
+}
+
+/// From the configuration to a process that is ready.
+async fn start(options: &Options, config: Config, log: &Log) -> Result<Serving, Failure> {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = config.runtime.threads.map_or_else(cores, usize::from);
     let started = std::time::Instant::now();
     let (version, revision) = build();
     let recorder = Recorder::new(telemetry::Options { threads: threads + 1, version, revision, started });
+    recorder.count_log_drops(log.dropped());
     let (access_log, log_worker) = listeners::access_log(&config, &recorder)?;
     let bell = Bell::default();
     let plan = Plan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
@@ -155,19 +186,14 @@ async fn serve(options: &Options, config: Config, threads: usize) -> Result<(), 
         .name("weir-control".to_owned())
         .spawn(move || own(owner))
         .map_err(wanted("cannot start the control thread"))?;
-    let _workers = workers::start(ready, sockets)?;
+    let workers = workers::start(ready, sockets)?;
     process.send_replace(Process::Ready);
     for listener in &bound {
         tracing::info!(listener = %listener.name, address = %listener.address, "listening");
     }
     tracing::info!(admin = %admin_address, config = %options.config.display(), "ready");
     notify::notify("READY=1");
-    let signal = signals.serve(&control, &access_log).await;
-    tracing::info!(signal, deadline = ?plan.deadline, in_flight = proxy.in_flight(), "stopping");
-    let ending = lifecycle::stop(&proxy, &process, plan, &mut signals).await;
-    drop(access_log);
-    report(ending, &proxy, log_worker);
-    Ok(())
+    Ok(Serving { control, proxy, process, plan, access_log, log_worker, _workers: workers })
 }
 
 /// Says how it ended, and lets the last access log lines out.
@@ -175,7 +201,7 @@ fn report(ending: Ending, proxy: &Proxy, log_worker: telemetry::access_log::Work
     let (left, cut) = (proxy.in_flight(), proxy.cut());
     match ending {
         Ending::Orderly => tracing::info!(cut, left, "stopped"),
-        Ending::AtOnce => tracing::warn!(cut, left, "stopped at once by a second signal"),
+        Ending::AtOnce(signal) => tracing::warn!(signal, cut, left, "stopped at once by a second signal"),
     }
     if log_worker.finish(FLUSH) == telemetry::access_log::Flushed::TimedOut {
         tracing::warn!("the last access log lines were not taken in time");
@@ -216,16 +242,6 @@ fn runtime(threads: usize, name: &str) -> Result<Runtime, Failure> {
 #[must_use]
 pub fn build() -> (&'static str, &'static str) {
     (env!("CARGO_PKG_VERSION"), option_env!("WEIR_REVISION").unwrap_or("unknown"))
-}
-
-/// Logs go to standard error. The engine's own are off: it logs each failed request, which ours counts.
-fn start_log() {
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| {
-        EnvFilter::new("info,pingora=off,pingora_core=off,pingora_proxy=off,pingora_pool=off,pingora_http=off,h2=off")
-    });
-    // A second start in one process (tests) keeps the first log.
-    let colours = io::stderr().is_terminal();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).try_init();
 }
 
 /// Each client connection and each upstream connection needs a descriptor (upstream ones two).

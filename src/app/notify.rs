@@ -2,6 +2,7 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// Sends `state`, such as `READY=1`. Without a supervisor that listens nothing happens.
 pub(super) fn notify(state: &str) {
@@ -17,8 +18,15 @@ pub(super) fn notify(state: &str) {
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
         message.push_str(&format!("MONOTONIC_USEC={micros}\n"));
     }
-    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address));
+    let sent = address.and_then(|address| {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.send_to_addr(message.as_bytes(), &address)
+    });
     if let Err(error) = sent {
         tracing::warn!(%error, "the supervisor could not be told `{state}`");
     }
 }
+
+/// How long a supervisor may leave its queue full. Who waits here takes signals.
+const PATIENCE: Duration = Duration::from_millis(100);

@@ -24,6 +24,7 @@ mod table;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,13 +46,31 @@ pub fn run() -> ExitCode {
             return if error.use_stderr() { Exit::USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
+    let serves = matches!(cli.command, Command::Run(_));
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            drop(write!(anstream::stderr(), "{failure}"));
+            let text = failure.to_string();
+            let write = move || drop(write!(anstream::stderr(), "{text}"));
+            if serves {
+                in_time(write)
+            } else {
+                write()
+            }
             failure.exit.into()
         }
     }
+}
+
+/// Writes, but waits for a reader only so long: whoever supervises a server waits for it to end, and may not read.
+fn in_time(write: impl FnOnce() + Send + 'static) {
+    let (writing, written) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        write();
+        drop(writing);
+    });
+    // What comes of it is known by the exit code.
+    let _ = written.recv_timeout(Duration::from_secs(1));
 }
 
 fn dispatch(command: Command) -> Result<(), Failure> {

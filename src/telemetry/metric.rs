@@ -108,6 +108,8 @@ metrics! {
         "Client connections closed before they carried a request, by the reason for it.";
     ACCESS_LOG_DROPPED = Counter "weir_access_log_dropped_total" []
         "Access log lines that were not written because the log could not keep up or failed.";
+    LOG_DROPPED = Counter "weir_log_dropped_total" []
+        "Messages of the log that were not written because standard error was not read in time or failed.";
     BUILD_INFO = Gauge "weir_build_info" ["version", "revision"]
         "1, with what was built.";
 }
@@ -169,6 +171,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 6, "six that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 7, "seven that the contract does not list");
     }
 }

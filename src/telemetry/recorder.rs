@@ -11,7 +11,7 @@
 //! words of a closed set; what nobody holds any more is not exposed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -51,6 +51,8 @@ pub struct Recorder {
     facts: ArcSwap<Facts>,
     reloads: Reloads,
     lines_dropped: Arc<AtomicU64>,
+    /// The log is there before the recorder, so that it counts itself.
+    log_dropped: OnceLock<Arc<AtomicU64>>,
     /// Only tick and the resolving of new versions come here.
     last_tick: Mutex<Instant>,
     process: ProcessCollector,
@@ -86,6 +88,7 @@ impl Recorder {
             facts: ArcSwap::default(),
             reloads: Reloads::default(),
             lines_dropped: Arc::default(),
+            log_dropped: OnceLock::new(),
             last_tick: Mutex::new(started),
             process: ProcessCollector::for_self(),
             options,
@@ -172,6 +175,16 @@ impl Recorder {
     pub fn reload_failed(&self) {
         self.reloads.last_succeeded.store(false, Ordering::Relaxed);
         self.reloads.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Shows this count of log messages that were dropped; the first one that is given stays.
+    pub fn count_log_drops(&self, dropped: Arc<AtomicU64>) {
+        let _ = self.log_dropped.set(dropped);
+    }
+
+    /// Log messages that were dropped.
+    pub(super) fn log_drops(&self) -> u64 {
+        self.log_dropped.get().map_or(0, |dropped| dropped.load(Ordering::Relaxed))
     }
 
     /// The counter of access log lines that were dropped, to be given to the log.

@@ -2,10 +2,10 @@
 //!
 //! Written without a buffer of the standard library, so that a failed write says how much of it arrived.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Where lines go.
@@ -54,7 +54,8 @@ impl Sink for Output {
 }
 
 /// Appending, so that rotation by copy and truncate works as well. Not readable by others: addresses of
-/// clients are personal data.
+/// clients are personal data. A named pipe is opened for reading too, for else opening waits until it has a reader.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    let pipe = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    OpenOptions::new().read(pipe).append(true).create(!pipe).mode(0o640).open(path)
 }

@@ -14,7 +14,7 @@ mod process;
 mod rewrite;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -45,6 +45,7 @@ pub(crate) struct Plan {
     environment: Vec<(String, String)>,
     layout: Layout,
     template: String,
+    output: (Option<Stdio>, Option<Stdio>),
 }
 
 /// How the configuration lies in its directory.
@@ -103,6 +104,18 @@ impl Plan {
         Self { arguments: Some(arguments.iter().map(|argument| (*argument).to_owned()).collect()), ..self }
     }
 
+    /// With its standard output there, instead of in a file that [`Weir::stdout`] reads.
+    pub(crate) fn stdout_to(mut self, output: impl Into<Stdio>) -> Self {
+        self.output.0 = Some(output.into());
+        self
+    }
+
+    /// With its standard error there, instead of in a file that [`Weir::stderr`] reads.
+    pub(crate) fn stderr_to(mut self, output: impl Into<Stdio>) -> Self {
+        self.output.1 = Some(output.into());
+        self
+    }
+
     /// With another program in the place of `weir`.
     pub(crate) fn program(self, program: impl Into<PathBuf>) -> Self {
         Self { program: program.into(), ..self }
@@ -139,7 +152,7 @@ impl Plan {
         });
         let mut command = clean(Command::new(&self.program), self.dir());
         command.args(arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let process = Process::spawn(command, self.dir());
+        let process = Process::spawn_into(command, self.dir.path(), self.output);
         Weir { dir: self.dir, program: self.program, process }
     }
 }
@@ -161,6 +174,7 @@ impl Weir {
             environment: Vec::new(),
             layout: Layout::File,
             template: template.to_owned(),
+            output: (None, None),
         }
     }
 
@@ -406,7 +420,7 @@ async fn run(mut command: Command) -> Output {
 
 /// A command that inherits nothing of the test's environment but what instruments it.
 fn clean(mut command: Command, dir: &Path) -> Command {
-    command.env_clear().current_dir(dir).env("HOME", dir).env("RUST_BACKTRACE", "1").stdin(std::process::Stdio::null());
+    command.env_clear().current_dir(dir).env("HOME", dir).env("RUST_BACKTRACE", "1").stdin(Stdio::null());
     for kept in ["LLVM_PROFILE_FILE", "PATH"] {
         if let Some(value) = std::env::var_os(kept) {
             command.env(kept, value);

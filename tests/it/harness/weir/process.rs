@@ -21,6 +21,12 @@ pub(crate) enum Signal {
     Int,
     /// Hand over to a successor.
     Quit,
+    /// Open log files anew.
+    Usr1,
+    /// Nothing that Weir knows.
+    Usr2,
+    /// Nothing that Weir knows, either.
+    Alarm,
     /// End now: nothing can be done about it.
     Kill,
 }
@@ -37,10 +43,15 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts the command with its output in files in `dir`.
-    pub(super) fn spawn(mut command: Command, dir: &Path) -> Self {
+    pub(super) fn spawn(command: Command, dir: &Path) -> Self {
+        Self::spawn_into(command, dir, (None, None))
+    }
+
+    /// Starts the command with its standard output and standard error there, or else in files in `dir`.
+    pub(super) fn spawn_into(mut command: Command, dir: &Path, output: (Option<Stdio>, Option<Stdio>)) -> Self {
         let (stdout, stderr) = (dir.join("stdout"), dir.join("stderr"));
-        command.stdout(Stdio::from(File::create(&stdout).unwrap()));
-        command.stderr(Stdio::from(File::create(&stderr).unwrap()));
+        command.stdout(output.0.unwrap_or_else(|| File::create(&stdout).unwrap().into()));
+        command.stderr(output.1.unwrap_or_else(|| File::create(&stderr).unwrap().into()));
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let pid = Pid::from_child(&child);
         let exit = Exit::default();
@@ -125,6 +136,9 @@ impl From<Signal> for rustix::process::Signal {
             Signal::Hup => Self::HUP,
             Signal::Int => Self::INT,
             Signal::Quit => Self::QUIT,
+            Signal::Usr1 => Self::USR1,
+            Signal::Usr2 => Self::USR2,
+            Signal::Alarm => Self::ALARM,
             Signal::Kill => Self::KILL,
         }
     }
