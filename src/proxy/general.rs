@@ -199,6 +199,11 @@ impl ProxyHttp for General {
         pass: &mut Pass,
     ) -> Result<()> {
         let bytes = body.as_ref().map_or(0, Bytes::len) as u64;
+        if end_of_stream && bytes == 0 {
+            // The engine writes every piece as a chunk and then the end. An empty chunk is an end already, and the
+            // second one would be the start of the next request (RFC 9112 §7.1).
+            *body = None;
+        }
         let exchange = Arc::clone(&pass.exchange);
         if bytes > 0 {
             exchange.moved(Instant::now());

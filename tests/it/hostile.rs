@@ -4,6 +4,8 @@ mod corpus;
 mod flood;
 mod forged;
 mod limits;
+mod pieces;
 mod poison;
 mod raw;
+mod recorder;
 mod smuggle;
