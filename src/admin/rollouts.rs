@@ -221,6 +221,7 @@ fn rollout(faces: &Faces, service: &Name, status: &RolloutStatus) -> Rollout {
             .filter(|_| under_way)
             .map(|holding| holding.saturating_add(status.age).as_secs_f64()),
         unwritable: status.unwritable.clone(),
+        behind: status.behind.clone(),
         given_up: state
             .given_up
             .iter()

@@ -137,12 +137,13 @@ fn services(
         .map(|service| {
             let versions = versions(&service.name, Some(service), &leaving, measure, now);
             let shift = board.shifts.get(&service.name).map(shift);
-            ServiceStatus { name: service.name.to_string(), shift, versions }
+            let behind = board.rollouts.get(&service.name).and_then(|rollout| rollout.behind.clone());
+            ServiceStatus { name: service.name.to_string(), shift, behind, versions }
         })
         .collect();
     shown.extend(gone.into_iter().map(|name| {
         let versions = versions(name, None, &leaving, measure, now);
-        ServiceStatus { name: name.to_owned(), shift: None, versions }
+        ServiceStatus { name: name.to_owned(), shift: None, behind: None, versions }
     }));
     shown
 }

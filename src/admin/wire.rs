@@ -79,6 +79,9 @@ pub struct ServiceStatus {
     pub name: String,
     /// The shift over the file's split, if one is in effect.
     pub shift: Option<Shift>,
+    /// What the file should say of the stable version, where it does not: the line to write, in a sentence.
+    #[serde(default)]
+    pub behind: Option<String>,
     /// Its versions, in the file's order, then those that only drain.
     pub versions: Vec<VersionStatus>,
 }

@@ -8,7 +8,7 @@ use rustix::fs::{Access, access};
 
 use super::arguments::{CheckArguments, CheckOutput};
 use super::failure::{Exit, Failure};
-use super::print;
+use super::{print, tell};
 use crate::config::{self, Config, Diagnostic, Output};
 use crate::model::Address;
 use crate::rollout::alerts::{Receiver, Secret};
@@ -26,10 +26,18 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<(), Failure> {
             (Some(config), Faults::of(&found))
         }
     };
+    let (warnings, more) = config.as_ref().map(|config| config.stable_unsaid(MAX_WARNINGS)).unwrap_or_default();
     match arguments.output {
-        CheckOutput::Json => print(&json(&file, config.as_ref(), &faults))?,
-        CheckOutput::Text if faults.json.is_empty() => print(&summary(&file, config.as_ref()))?,
-        CheckOutput::Text => {}
+        CheckOutput::Json => print(&json(&file, config.as_ref(), &faults, &warnings))?,
+        CheckOutput::Text => {
+            if faults.json.is_empty() {
+                print(&summary(&file, config.as_ref()))?;
+            }
+            warnings.iter().for_each(|warning| tell(&format!("\n{}", warning.to_warning())));
+            if more > 0 {
+                tell(&format!("\nand {more} more warnings"));
+            }
+        }
     }
     match (arguments.output, faults.json.is_empty()) {
         (_, true) => Ok(()),
@@ -54,12 +62,16 @@ impl Faults {
     }
 }
 
-fn json(file: &Path, config: Option<&Config>, faults: &Faults) -> String {
+/// How many warnings are shown; a file may have as many as services.
+const MAX_WARNINGS: usize = 20;
+
+fn json(file: &Path, config: Option<&Config>, faults: &Faults, warnings: &[Diagnostic]) -> String {
     let report = serde_json::json!({
         "file": file.display().to_string(),
         "valid": faults.json.is_empty(),
         "hash": config.map(Config::hash),
         "diagnostics": faults.json,
+        "warnings": warnings,
     });
     format!("{report:#}\n")
 }

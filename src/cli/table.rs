@@ -88,6 +88,9 @@ fn render_service(service: &ServiceStatus, now: u64) -> String {
     if let Some(shift) = &service.shift {
         out.push_str(&format!("  {}\n", paint(CAUTION, &shift_line(shift, service, now))));
     }
+    if let Some(behind) = &service.behind {
+        out.push_str(&format!("  {}\n", paint(CAUTION, &clean(behind))));
+    }
     let rows: Vec<[Cell; 12]> = service.versions.iter().map(row).collect();
     let header = COLUMNS.map(|title| (DIM, title.to_owned()));
     let mut widths = COLUMNS.map(width);

@@ -110,6 +110,12 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 impl Diagnostic {
+    /// As text, for what is no fault but should be known.
+    #[must_use]
+    pub fn to_warning(&self) -> String {
+        self.to_string().replacen("error:", "warning:", 1)
+    }
+
     /// A fault of the file as a whole.
     pub(super) fn of_file(file: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { file: file.to_owned(), message: message.into(), help: Some(help.into()), ..Self::default() }

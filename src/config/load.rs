@@ -17,7 +17,7 @@ use super::environment::{self, Environment};
 use super::problem::{Place, Problem, Problems};
 use super::read::{Read as _, Reader};
 use super::yaml::{self, Node, Value};
-use super::{Config, restart};
+use super::{Config, restart, stable};
 use crate::pace::paced;
 
 /// The largest file that is read: 10,000 hosts with 10 paths each take about 8 MiB.
@@ -96,6 +96,7 @@ pub fn parse(file: &Path, content: &[u8], environment: &dyn Environment) -> Resu
     config.origin.directory = directory.to_owned();
     config.origin.hash = hash(&root);
     config.origin.marks = restart::marks(&root, source);
+    config.origin.unsaid = stable::unsaid(&config.services, &root, source);
     root.discard();
     Ok(config)
 }

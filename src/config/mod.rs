@@ -32,6 +32,7 @@ mod scalar;
 mod schema;
 mod service;
 mod split;
+mod stable;
 mod url;
 mod values;
 pub mod watch;
@@ -133,6 +134,7 @@ struct Origin {
     directory: PathBuf,
     hash: u64,
     marks: Vec<restart::Mark>,
+    unsaid: Vec<stable::Unsaid>,
 }
 
 impl Config {

@@ -3,6 +3,8 @@
 //! Sockets, threads and stores are made once, at the start. A new file that changes them is refused with that
 //! reason, rather than applied in part.
 
+use std::path::Path;
+
 use super::diagnostic::{Diagnostic, Snippet, quoted};
 use super::problem::Place;
 use super::yaml::{Node, Value};
@@ -29,6 +31,11 @@ pub(super) fn marks(root: &Node<'_>, source: &str) -> Vec<Mark> {
             places.extend(items.iter().enumerate().map(|(at, item)| (format!("listeners[{at}]"), item.place)));
         }
     }
+    marked(places, source)
+}
+
+/// These fields, in the order of their lines, each with its line.
+pub(super) fn marked(mut places: Vec<(String, Place)>, source: &str) -> Vec<Mark> {
     places.sort_by_key(|(_, place)| place.line);
     let mut lines = (1..).zip(source.lines()).peekable();
     let snippets = places.into_iter().map(|(path, place)| {
@@ -37,6 +44,19 @@ pub(super) fn marks(root: &Node<'_>, source: &str) -> Vec<Mark> {
         Mark { path, place, snippet: Snippet::of(text, place.column, place.width) }
     });
     snippets.collect()
+}
+
+impl Mark {
+    /// What is wrong here.
+    pub(super) fn diagnostic(&self, file: &Path, message: &str, help: &str) -> Diagnostic {
+        Diagnostic {
+            line: self.place.line,
+            column: self.place.column,
+            path: self.path.clone(),
+            snippet: Some(self.snippet.clone()),
+            ..Diagnostic::of_file(&file.display().to_string(), message, help)
+        }
+    }
 }
 
 impl Config {
@@ -77,17 +97,14 @@ impl Config {
     }
 
     fn change(&self, path: &str, message: &str) -> Diagnostic {
-        let mark = self.origin.marks.iter().find(|mark| mark.path == path);
-        Diagnostic {
-            line: mark.map_or(0, |mark| mark.place.line),
-            column: mark.map_or(0, |mark| mark.place.column),
-            path: path.to_owned(),
-            snippet: mark.map(|mark| mark.snippet.clone()),
-            ..Diagnostic::of_file(
-                &self.origin.file.display().to_string(),
-                format!("{message}, which needs a restart"),
-                "restart Weir to apply the file, or take this change back; nothing of the file was applied",
-            )
+        let message = format!("{message}, which needs a restart");
+        let help = "restart Weir to apply the file, or take this change back; nothing of the file was applied";
+        match self.origin.marks.iter().find(|mark| mark.path == path) {
+            Some(mark) => mark.diagnostic(&self.origin.file, &message, help),
+            None => Diagnostic {
+                path: path.to_owned(),
+                ..Diagnostic::of_file(&self.origin.file.display().to_string(), message, help)
+            },
         }
     }
 }

@@ -14,6 +14,7 @@ use super::read::{Read, Reader, Step};
 use super::rollout::{self, default_plan};
 use super::scalar;
 use super::split::{check_rollout, read_release, read_split};
+use super::stable::read_stable;
 use super::values::{self, Bytes, EndpointAddress, Period};
 use super::yaml::{Node, Value};
 use crate::model::{EndpointState, Name, Split};
@@ -30,10 +31,14 @@ pub struct Service {
     #[schemars(with = "Option<Map<values::Weight>>")]
     pub split: Split,
     /// The version that should serve; instead of `split`. A change of it starts a rollout of that version, which
-    /// shifts the traffic over the split: as long as nothing else is known of the service (Weir sees it for the
-    /// first time), the base split is all to this version, and it just serves.
+    /// shifts the traffic from the stable version to it. A service's only version just serves.
     #[schemars(with = "Option<values::Name>")]
     pub release: Option<Name>,
+    /// The version that serves where no state is known: a new replica, an empty volume, a lost directory. `release` is
+    /// then rolled out from the first step, unless it is the same. With a known state, the state decides. Name it as
+    /// soon as there are several versions: without it, a Weir that knows no state does not start.
+    #[schemars(with = "Option<values::Name>")]
+    pub stable: Option<Name>,
     /// How a version is rolled out. With `release` the default is `{}`, which is careful; without, no rollout.
     #[schemars(with = "Option<super::rollout::Rollout>")]
     pub rollout: Option<Plan>,
@@ -227,8 +232,8 @@ impl Default for Pool {
 impl Read for Service {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
         let known = &[
-            "versions", "split", "release", "rollout", "timeouts", "drain", "affinity", "override", "balance",
-            "protocol", "tls", "host", "pool", "upgrades", "max_body",
+            "versions", "split", "release", "stable", "rollout", "timeouts", "drain", "affinity", "override",
+            "balance", "protocol", "tls", "host", "pool", "upgrades", "max_body",
         ];
         let mut fields = reader.fields(node, known)?;
         let versions = fields.required_with("versions", |reader, node| {
@@ -240,6 +245,7 @@ impl Read for Service {
         if let Some(split) = &split {
             check_rollout(&mut fields, split);
         }
+        let stable = read_stable(&mut fields, versions.as_ref(), split.as_ref());
         let timeouts = fields.or("timeouts", Timeouts::default());
         let drain = fields.or("drain", Drain::default());
         let affinity = fields.optional("affinity");
@@ -257,6 +263,7 @@ impl Read for Service {
             split: split?,
             rollout: rollout?.or_else(|| release.as_ref()?.as_ref().map(|_| default_plan())),
             release: release?,
+            stable: stable?,
             timeouts: timeouts?,
             drain: drain?,
             affinity: affinity?,

@@ -10,7 +10,7 @@ use super::yaml::{Node, Value};
 use crate::model::{Name, NotASplit, Split, Weight};
 
 /// The names of the versions, those with faults of their own included.
-fn declared<'n>(fields: &Fields<'_, 'n>) -> Vec<&'n str> {
+pub(super) fn declared<'n>(fields: &Fields<'_, 'n>) -> Vec<&'n str> {
     match fields.get("versions").map(|(_, node)| &node.value) {
         Some(Value::Map(entries)) => entries.iter().map(|(key, _)| &*key.text).collect(),
         _ => Vec::new(),

@@ -69,6 +69,9 @@ fn service_changes(name: &Name, before: &Service, after: &Service) -> Vec<String
         let weights: Vec<String> = after.split.iter().map(|(version, weight)| format!("{version}={weight}")).collect();
         lines.push(format!("{name}: split {}", weights.join(" ")));
     }
+    if let Some(stable) = after.stable.as_ref().filter(|_| before.stable != after.stable) {
+        lines.push(format!("{name}: stable {stable}, where no state is known"));
+    }
     if lines.is_empty() {
         lines.push(format!("{name}: settings"));
     }

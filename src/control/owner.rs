@@ -106,10 +106,11 @@ impl Owner {
         for ended in drop_outdated(&config, &mut shifts, &mut states) {
             tracing::info!("{ended}");
         }
-        forget_outdated(&durable, (&kept.0, &kept.1), (&shifts, &states));
         let resolved = resolve::new_names(&config, &Resolved::new()).await;
         let born = std::time::Instant::now();
         let rollouts = Rollouts::restore(&rollouts::view((&config, &states, &resolved), (&recorder, &durable), born));
+        let rollouts = rollouts.map_err(|unknown| vec![config.stable_unknown(&unknown).to_string()])?;
+        forget_outdated(&durable, (&kept.0, &kept.1), (&shifts, &states));
         let inputs = Inputs {
             shifts: rollouts::splits(&shifts, &rollouts),
             states: states.clone(),
@@ -260,10 +261,9 @@ impl Owner {
         let (mut shifts, mut states) = (self.shifts.clone(), self.states.clone());
         let ended = drop_outdated(&config, &mut shifts, &mut states);
         let mut rollouts = self.rollouts.clone();
-        let decided = rollouts.take_in(
-            &self.config,
-            &rollouts::view((&config, &states, &resolved), (&self.recorder, &self.durable), self.born),
-        );
+        let seen = rollouts::view((&config, &states, &resolved), (&self.recorder, &self.durable), self.born);
+        let decided = rollouts.take_in(&self.config, &self.shifts, &seen);
+        let decided = decided.map_err(|unknown| Rejection::Invalid(config.stable_unknown(&unknown)))?;
         let mut drills = self.inputs.drills.clone();
         drills.retain(|(service, version), _| {
             config.services.get(service).is_some_and(|file| file.versions.get(version).is_some())

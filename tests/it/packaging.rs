@@ -22,7 +22,8 @@ mod kubernetes {
             let file = root().join(format!("conf/kubernetes/{overlay}/weir.yaml"));
             let mut check = Command::new(env!("CARGO_BIN_EXE_weir"));
             let result = check.args(["check", "--offline", "-c"]).arg(&file).output().unwrap();
-            assert!(result.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&result.stderr));
+            let remarks = String::from_utf8_lossy(&result.stderr);
+            assert!(result.status.success() && remarks.is_empty(), "{}: {remarks}", file.display());
         }
     }
 
@@ -49,7 +50,7 @@ mod kubernetes {
             assert!(["/livez", "/readyz"].contains(&&*probe("startupProbe")));
             assert_eq!(container_port(&container, "telemetry"), Some(port), "{overlay}");
         }
-        for file in ["base/deployment.yaml", "sidecar/deployment.yaml"] {
+        for file in ["base/statefulset.yaml", "sidecar/statefulset.yaml"] {
             let annotations = manifest(file)["spec"]["template"]["metadata"]["annotations"].clone();
             assert_eq!(annotations["prometheus.io/port"], "9902", "{file}");
             assert_eq!(annotations["prometheus.io/path"], "/metrics", "{file}");
@@ -101,9 +102,37 @@ mod kubernetes {
     }
 
     #[test]
+    fn what_was_decided_outlives_the_pod_and_the_configuration_says_what_is_stable_without_it() {
+        for (overlay, file, container) in [
+            ("edge", "base/statefulset.yaml", edge()["containers"][0].clone()),
+            ("sidecar", "sidecar/statefulset.yaml", weir_of(&sidecar())),
+        ] {
+            let set = manifest(file);
+            assert_eq!(set["kind"], "StatefulSet", "{overlay}: a pod finds the volume of the one before");
+            let directory = text(&configuration(overlay)["state"]["directory"]).to_owned();
+            let mounts = list(&container["volumeMounts"]);
+            let mount = mounts.iter().find(|mount| mount["mountPath"] == *directory).unwrap();
+            let claims = list(&set["spec"]["volumeClaimTemplates"]);
+            let claim = claims.iter().find(|claim| claim["metadata"]["name"] == mount["name"]).unwrap();
+            assert!(claim["spec"]["resources"]["requests"]["storage"].is_string(), "{overlay}");
+            assert!(
+                list(&set["spec"]["template"]["spec"]["volumes"]).iter().all(|v| v["emptyDir"].is_null()),
+                "{overlay}"
+            );
+            let pods = manifest(&format!("{}/pods.yaml", if overlay == "edge" { "base" } else { overlay }));
+            assert_eq!(set["spec"]["serviceName"], pods["metadata"]["name"], "{overlay}");
+            for (name, service) in configuration(overlay)["services"].as_object().unwrap() {
+                assert!(service["stable"].is_string() && service["rollout"].is_object(), "{overlay}: {name}");
+            }
+        }
+    }
+
+    #[test]
     fn traffic_never_lacks_a_ready_pod() {
-        let rolling = manifest("base/deployment.yaml")["spec"]["strategy"]["rollingUpdate"].clone();
-        assert_eq!(rolling["maxUnavailable"], 0);
+        // A StatefulSet replaces one pod at a time, and the next only when that one is ready.
+        let spec = manifest("base/statefulset.yaml")["spec"].clone();
+        assert_eq!(spec["updateStrategy"]["type"], "RollingUpdate");
+        assert!(spec["updateStrategy"]["rollingUpdate"].is_null(), "no partition, and one at a time");
         assert_eq!(manifest("base/poddisruptionbudget.yaml")["spec"]["maxUnavailable"], 1);
         let replicas = manifest("edge/kustomization.yaml")["replicas"][0]["count"].as_u64().unwrap();
         assert!(replicas >= 2, "one replica cannot be disrupted without an outage");
@@ -129,9 +158,9 @@ mod kubernetes {
             let embedded = text(&of_kind("ConfigMap")["data"]["weir.yaml"]);
             assert_eq!(embedded, fs::read_to_string(configuration_file(overlay)).unwrap());
 
-            let deployment = of_kind("Deployment");
-            let pod = &deployment["spec"]["template"];
-            assert_eq!(deployment["spec"]["selector"]["matchLabels"], pod["metadata"]["labels"], "selects its pods");
+            let set = of_kind("StatefulSet");
+            let pod = &set["spec"]["template"];
+            assert_eq!(set["spec"]["selector"]["matchLabels"], pod["metadata"]["labels"], "selects its pods");
             let volumes = list(&pod["spec"]["volumes"]);
             assert!(volumes.iter().any(|volume| volume["configMap"]["name"] == config_map), "{volumes:?}");
             for container in list(&pod["spec"]["containers"]).iter().chain(list(&pod["spec"]["initContainers"])) {
@@ -142,11 +171,11 @@ mod kubernetes {
     }
 
     fn edge() -> Value {
-        manifest("base/deployment.yaml")["spec"]["template"]["spec"].clone()
+        manifest("base/statefulset.yaml")["spec"]["template"]["spec"].clone()
     }
 
     fn sidecar() -> Value {
-        manifest("sidecar/deployment.yaml")["spec"]["template"]["spec"].clone()
+        manifest("sidecar/statefulset.yaml")["spec"]["template"]["spec"].clone()
     }
 
     fn weir_of(pod: &Value) -> Value {

@@ -4,6 +4,7 @@ mod durable;
 mod judged;
 mod operated;
 mod outside;
+mod stable;
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const PLAN: &str = "interval: 1s
       checks: [{ name: errors, error_rate: { max: 1 } }]
       failures: { consecutive: 1 }";
 
-/// The configuration of one service `shop` that is rolled out by this plan.
+/// The configuration of one service `shop` that is rolled out by this plan. The first version is named as stable.
 fn rolled(versions: &[&Origin], release: &str, plan: &str) -> String {
     let endpoints: Vec<String> = versions
         .iter()
@@ -38,13 +39,15 @@ services:
   shop:
     versions: {{ {} }}
     release: {release}
+    stable: {}
     rollout:
       {plan}
 routes:
   - match: {{ path: / }}
     service: shop
 ",
-        endpoints.join(", ")
+        endpoints.join(", "),
+        versions[0].name(),
     )
 }
 

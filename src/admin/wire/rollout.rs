@@ -50,6 +50,9 @@ pub struct Rollout {
     pub holding_seconds: Option<f64>,
     /// The decisions cannot be written down, so nothing moves forward: why.
     pub unwritable: Option<String>,
+    /// What the file should say of the stable version, where it does not: the line to write, in a sentence.
+    #[serde(default)]
+    pub behind: Option<String>,
     /// Versions that are not tried again by themselves.
     pub given_up: Vec<GivenUp>,
     /// The last lines of the history, oldest first.

@@ -104,6 +104,7 @@ fn config_text(ports: Ports, [v1, v2, v3, v4]: [u16; 4]) -> String {
          \x20     v3: {{ endpoints: [\"127.0.0.1:{v3}\"] }} # every fourth answer is an error\n\
          \x20     v4: {{ endpoints: [\"127.0.0.1:{v4}\"] }} # slow\n\
          \x20   release: v1\n\
+         \x20   stable: v1 # what serves where no state is known\n\
          \x20   rollout:\n\
          \x20     interval: 1s # short, to be watched; 10s and a window of 1m suit production\n\
          \x20     window: 3s\n\

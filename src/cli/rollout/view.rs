@@ -34,6 +34,9 @@ pub(in crate::cli) fn render(rollout: &Rollout) -> String {
     if let Some(why) = &rollout.unwritable {
         out.push_str(&format!("  {}\n", paint(BAD, &format!("decisions cannot be written: {}", clean(why)))));
     }
+    if let Some(behind) = &rollout.behind {
+        out.push_str(&format!("  {}\n", paint(CAUTION, &clean(behind))));
+    }
     out.push_str(&checks(rollout));
     for given in &rollout.given_up {
         let line = format!("{} is not tried again ({}): {}", given.version, given.phase, given.why);
@@ -51,7 +54,9 @@ pub(in crate::cli) fn line(rollout: &Rollout) -> String {
     let weight =
         if is_under_way(rollout) { format!(" at {}", percent(rollout.weights.configured)) } else { String::new() };
     let reason = if rollout.reason.is_empty() { String::new() } else { format!(": {}", rollout.reason) };
-    clean(&format!("{} {}{weight}{reason}", rollout.service, rollout.phase))
+    let behind = rollout.behind.as_ref().filter(|_| !is_under_way(rollout));
+    let behind = behind.map_or_else(String::new, |behind| format!("; {behind}"));
+    clean(&format!("{} {}{weight}{reason}{behind}", rollout.service, rollout.phase))
 }
 
 /// Every decision, oldest first.
@@ -326,6 +331,9 @@ shop progressing  v1 → v2
         assert!(text.contains("  waits for gate, in 1m00s: abort\n"), "{text}");
         assert!(text.contains("  v0 is not tried again (aborted): abort by ann\n"), "{text}");
         assert_eq!(moment(u64::MAX), "9999-12-31T23:59:59Z");
+        let behind = Rollout { phase: "succeeded".into(), behind: Some("write `stable: v2`".to_owned()), ..shop() };
+        assert!(plain(&render(&behind)).contains("\n  write `stable: v2`\n"), "{}", plain(&render(&behind)));
+        assert!(line(&behind).ends_with("; write `stable: v2`"), "{}", line(&behind));
         let hostile = Rollout { reason: "\x1b[2J".to_owned(), ..waiting };
         assert!(!line(&hostile).contains('\x1b'));
     }

@@ -81,7 +81,12 @@ fn a_busy_service_in_a_drain_under_a_shift() {
         at: 1_000,
         base: BTreeMap::from([("v1".to_owned(), 99.5), ("v2".to_owned(), 0.5)]),
     };
-    let shop = ServiceStatus { name: "shop".to_owned(), shift: Some(shift), versions: vec![v1, v2] };
+    let shop = ServiceStatus {
+        name: "shop".to_owned(),
+        shift: Some(shift),
+        behind: Some("write `stable: v2`".to_owned()),
+        versions: vec![v1, v2],
+    };
     let expected = "\
 weir 0.1.0 ready, pid 42, up 3m12s, revision 7
 file /etc/weir/weir.yaml
@@ -90,6 +95,7 @@ telemetry on 127.0.0.1:9902
 
 shop
   shifted by alice: checkout is slow, 3 min ago; the file says v1 99.5%, v2 0.5%
+  write `stable: v2`
   VERSION  STATE  CONFIGURED  EFFECTIVE  OBSERVED  REQ/S  ERRORS     P50    P95     P99  IN FLIGHT  STREAMS
   v1       ready         90%        90%    89.98%   45.0   0.00%  1.2 ms  12 ms  12.4 s         12        0
     10.0.1.10:8080  ready  12 in flight
@@ -127,6 +133,7 @@ fn nothing_from_outside_drives_the_terminal() {
     let mut shop = ServiceStatus {
         name: "sh\x1b[2Jop".to_owned(),
         shift: None,
+        behind: Some("\u{7}".to_owned()),
         versions: vec![version("v\u{202e}1", "ready", 100.0)],
     };
     shop.shift = Some(Shift {

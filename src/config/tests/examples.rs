@@ -18,7 +18,7 @@ fn every_example_loads_and_says_what_it_shows_and_how_to_try_it() {
         }
         examples += 1;
         let name = path.file_name().unwrap().to_str().unwrap();
-        example(name);
+        assert!(example(name).stable_unsaid(1).0.is_empty(), "{name} says what is stable");
         let text = std::fs::read_to_string(&path).unwrap();
         let mut lines = text.lines();
         assert!(lines.next().is_some_and(|line| line.starts_with("# ") && line.ends_with('.')), "{name}: line 1");

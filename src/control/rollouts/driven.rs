@@ -21,6 +21,7 @@ use super::ring::Ring;
 use super::view::{self, View};
 use crate::config;
 use crate::model::{Name, Split, Weight};
+use crate::rollout::alerts::Transition;
 use crate::rollout::engine::{By, Effect, Entry, Event, Observation, Phase, Refused, Standing, State, Target, What};
 use crate::rollout::judge;
 use crate::rollout::judge::sustained::ErrorWatch;
@@ -82,6 +83,20 @@ pub(super) struct Driven {
     pub(super) next_look: Duration,
     /// It was told that a provider cannot be asked.
     pub(super) told_provider: bool,
+    /// What the file says of the stable version.
+    named: Named,
+}
+
+/// What the file says of the stable version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Named {
+    /// There is no other: nothing has to be said.
+    #[default]
+    Only,
+    /// This one.
+    Version(Name),
+    /// Nothing, of several versions.
+    Nothing,
 }
 
 /// What events led to, before anybody knows of it.
@@ -118,20 +133,27 @@ impl Driven {
             asked: false,
             next_look: Duration::ZERO,
             told_provider: false,
+            named: Named::default(),
         }
     }
 
     /// What was kept of it could not be read. Nothing begins by itself: whether the version that the file names failed
-    /// before is not known any more.
+    /// before is not known any more. Where not even the stable version can be told, no state is known.
     pub(super) fn damaged(&mut self, why: &str, file: &config::Service, at_ms: u64) {
         self.look_at_versions(file);
         let stable = self.record.state.stable.clone().filter(|stable| file.versions.get(&stable.version).is_some());
-        let stable = stable.or_else(|| view::wanted(file).map(|version| self.target(version)));
-        let name = stable.as_ref().map_or("no version", |stable| &stable.version).to_owned();
+        let only = || view::wanted(file).filter(|_| file.versions.len() == 1).map(|version| self.target(version));
+        let Some(stable) = stable.or_else(only) else {
+            tracing::error!(service = %self.service, "what was kept of the rollout cannot be used and is set aside ({why})");
+            self.record.state = State::default();
+            self.dirty = true;
+            return;
+        };
+        let name = &stable.version;
         let sentence =
             format!("what was kept of the rollout cannot be used and is set aside ({why}): {name} has all traffic");
         tracing::error!(service = %self.service, "{sentence}");
-        let mut state = State { stable: stable.clone(), reason: sentence.clone(), ..State::default() };
+        let mut state = State { stable: Some(stable.clone()), reason: sentence.clone(), ..State::default() };
         state.declared = view::wanted(file).map(|version| self.target(version));
         let entry = Entry {
             by: By::Restart,
@@ -141,7 +163,7 @@ impl Driven {
             to: Phase::Idle,
             weight_before: Weight::ZERO,
             weight_after: Weight::ZERO,
-            stable,
+            stable: Some(stable),
             canary: None,
             taken: 0,
             evidence: Vec::new(),
@@ -151,11 +173,59 @@ impl Driven {
         self.dirty = true;
     }
 
-    /// What was served before the service had a rollout, where the file still has it.
-    pub(super) fn served(&mut self, before: &config::Service, file: &config::Service) -> Option<Event> {
-        let version = view::wanted(before).filter(|version| file.versions.get(version).is_some())?;
+    /// What served everything before the service had a rollout, where the file still has it: `shift` over the file's
+    /// split, if there was one.
+    pub(super) fn served(
+        &mut self,
+        before: &config::Service,
+        shift: Option<&Split>,
+        file: &config::Service,
+    ) -> Option<Event> {
+        let version = match shift {
+            Some(split) => view::whole(split),
+            None => view::wanted(before),
+        };
+        let version = version.filter(|version| file.versions.get(version).is_some())?;
         self.look_at_versions(file);
         Some(Event::Release(self.target(version)))
+    }
+
+    /// What everything rests on where the state does not tell which version is stable, or names one that is no longer in
+    /// the file: what the file names. None: the state tells, or there is no other.
+    ///
+    /// # Errors
+    /// Why nobody can tell. The version to be released may be one that failed, so it is not guessed.
+    pub(super) fn rest_on(&mut self, file: &config::Service) -> Result<Option<Event>, String> {
+        let state = &self.record.state;
+        let stable = state.stable.as_ref().map(|stable| &stable.version);
+        if stable.is_some_and(|stable| file.versions.get(stable).is_some()) || file.versions.len() == 1 {
+            return Ok(None);
+        }
+        let Some(named) = &file.stable else {
+            return Err(match stable {
+                Some(gone) => format!("the state knows {gone}, which is no longer in the file"),
+                None => "no state is known of this service".to_owned(),
+            });
+        };
+        let canary = state.canary.as_ref().filter(|_| state.phase.is_under_way());
+        if canary.is_some_and(|canary| canary.version == *named) {
+            // It takes over from the version that is gone.
+            return Ok(None);
+        }
+        self.look_at_versions(file);
+        Ok(Some(Event::Stable(self.target(named.clone()))))
+    }
+
+    /// What the file should say, where it does not name the stable version: whoever does not know the state goes by it.
+    pub(super) fn behind(&self) -> Option<String> {
+        let stable = &self.record.state.stable.as_ref()?.version;
+        match &self.named {
+            Named::Version(named) if named != stable => {
+                Some(format!("the file still says `stable: {named}`; write `stable: {stable}`, which is so now"))
+            }
+            Named::Nothing => Some(format!("the file does not say which version is stable; add `stable: {stable}`")),
+            Named::Only | Named::Version(_) => None,
+        }
     }
 
     pub(super) const fn state(&self) -> &State {
@@ -177,6 +247,11 @@ impl Driven {
     /// What the file as it is now has to say: versions that are gone, another plan, the version that should serve.
     pub(super) fn take_file(&mut self, file: &config::Service) -> Vec<Event> {
         let mut events = Vec::new();
+        self.named = match &file.stable {
+            _ if file.versions.len() == 1 => Named::Only,
+            Some(stable) => Named::Version(stable.clone()),
+            None => Named::Nothing,
+        };
         let state = &self.record.state;
         let named = [&state.stable, &state.canary, &state.previous].into_iter().flatten();
         let gone: Vec<Name> =
@@ -366,7 +441,11 @@ impl Driven {
                 }
                 Effect::Alert(alert) => {
                     let Some(roles) = Roles::at(&alert.at) else { continue };
-                    errands.extend(self.about(&roles, alert.at.weight, view).tell(alert));
+                    let mut alert = alert.clone();
+                    if let (Transition::Succeeded, Some(behind)) = (alert.transition, self.behind()) {
+                        alert.sentence = format!("{}; {behind}", alert.sentence);
+                    }
+                    errands.extend(self.about(&roles, alert.at.weight, view).tell(&alert));
                 }
             }
         }

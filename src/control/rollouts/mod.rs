@@ -39,6 +39,7 @@ pub(in crate::control) use self::view::View;
 
 use self::driven::{Driven, raised};
 use self::keep::Record;
+use super::Shift;
 use crate::config::Config;
 use crate::model::{Name, Split};
 use crate::outbound::alert::Pending;
@@ -71,6 +72,8 @@ pub struct RolloutStatus {
     pub unwritable: Option<String>,
     /// How old [`Self::state`]'s times are, as of the board.
     pub age: Duration,
+    /// What the file should say of the stable version, where it does not.
+    pub behind: Option<String>,
 }
 
 /// Lines of the history that people see with the status.
@@ -91,16 +94,15 @@ pub(in crate::control) struct Rollouts {
 
 impl Rollouts {
     /// Takes up what was kept, for the services of the file; forgets the rest.
-    pub(in crate::control) fn restore(view: &View<'_>) -> Self {
+    ///
+    /// # Errors
+    /// The services of which nothing tells which version is stable, each with why.
+    pub(in crate::control) fn restore(view: &View<'_>) -> Result<Self, Vec<(Name, String)>> {
         let mut rollouts = Self { copied: keep::read_stable(view.shelf), ..Self::default() };
+        let mut unknown = Vec::new();
         for (service, file) in view.config.services.iter() {
             let Some(plan) = &file.rollout else { continue };
-            let kept = Record::read(service, view.shelf).or_else(|| {
-                let stable = rollouts.copied.get(&**service)?;
-                tracing::error!(%service, %stable, "the store of the rollout is lost; of its copy the stable version is known");
-                Some((Record::lost(stable), Some("it is lost".to_owned())))
-            });
-            let (record, damage) = kept.unwrap_or_default();
+            let (record, damage) = rollouts.kept(service, view).unwrap_or_default();
             let was = record.state.stable.is_some();
             let mut driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
             if let Some(why) = damage {
@@ -108,19 +110,48 @@ impl Rollouts {
             }
             rollouts.services.insert(service.clone(), driven);
             let events = if was { vec![Event::Restored] } else { Vec::new() };
-            rollouts.file(service, events, view);
+            if let Err(why) = rollouts.file(service, events, view) {
+                unknown.push((service.clone(), why));
+            }
+        }
+        if !unknown.is_empty() {
+            return Err(unknown);
         }
         rollouts.forget_others(view);
         rollouts.save_or_say(view);
-        rollouts
+        Ok(rollouts)
+    }
+
+    /// What was kept of a service, or what the copy says of it; and what is wrong with it, if anything is.
+    fn kept(&self, service: &Name, view: &View<'_>) -> Option<(Record, Option<String>)> {
+        let copied = self.copied.get(&**service);
+        match (Record::read(service, view.shelf), copied) {
+            (Some((record, Some(why))), Some(stable)) if record.state.stable.is_none() => {
+                Some((Record { state: Record::lost(stable).state, ..record }, Some(why)))
+            }
+            (None, Some(stable)) => {
+                tracing::error!(%service, %stable, "the store of the rollout is lost; of its copy the stable version is known");
+                Some((Record::lost(stable), Some("it is lost".to_owned())))
+            }
+            (kept, _) => kept,
+        }
     }
 
     /// Takes in the file of `view`, in memory: nothing is written, so that the whole can be dropped again. Call
     /// [`Self::save`] before it takes effect. What ended is said in lines.
     ///
-    /// What a service served by the file `before` is stable where it gets a rollout with this one.
-    pub(in crate::control) fn take_in(&mut self, before: &Config, view: &View<'_>) -> Vec<String> {
-        let mut lines = Vec::new();
+    /// Where a service gets a rollout with this file, what it names as stable is, or what served everything by the file
+    /// `before` and the `shifts` over it.
+    ///
+    /// # Errors
+    /// The services of which nothing tells which version is stable, each with why. Drop this then.
+    pub(in crate::control) fn take_in(
+        &mut self,
+        before: &Config,
+        shifts: &BTreeMap<Name, Shift>,
+        view: &View<'_>,
+    ) -> Result<Vec<String>, Vec<(Name, String)>> {
+        let (mut lines, mut unknown) = (Vec::new(), Vec::new());
         self.services.retain(|service, _| {
             let kept = view.config.services.get(service).is_some_and(|file| file.rollout.is_some());
             if !kept {
@@ -134,31 +165,43 @@ impl Rollouts {
             if !self.services.contains_key(service) {
                 let record = Record::default();
                 let mut driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
-                events.extend(before.services.get(service).and_then(|served| driven.served(served, file)));
+                let served = before.services.get(service).filter(|_| file.stable.is_none());
+                let shift = shifts.get(service).map(|shift| &shift.split);
+                events.extend(served.and_then(|served| driven.served(served, shift, file)));
                 self.services.insert(service.clone(), driven);
             }
             let told = self.services.get(service).map(|driven| driven.record.story.next());
-            self.file(service, events, view);
+            if let Err(why) = self.file(service, events, view) {
+                unknown.push((service.clone(), why));
+                continue;
+            }
             let Some(driven) = self.services.get(service) else { continue };
             if told != Some(driven.record.story.next()) {
                 lines.push(format!("{service}: {}", driven.state().reason));
             }
         }
-        lines
+        if unknown.is_empty() { Ok(lines) } else { Err(unknown) }
     }
 
     /// What the file says of one service, after `events`.
-    fn file(&mut self, service: &Name, mut events: Vec<Event>, view: &View<'_>) {
+    ///
+    /// # Errors
+    /// Why nothing tells which version is stable.
+    fn file(&mut self, service: &Name, mut events: Vec<Event>, view: &View<'_>) -> Result<(), String> {
         let (unwritable, told) = (self.unwritable.is_some(), Arc::clone(&self.told));
         let (Some(driven), Some(file)) = (self.services.get_mut(service), view.config.services.get(service)) else {
-            return;
+            return Ok(());
         };
+        if !events.iter().any(|event| matches!(event, Event::Release(_))) {
+            events.extend(driven.rest_on(file)?);
+        }
         events.extend(driven.take_file(file));
         events.push(Event::Tick);
         match driven.apply(events, None, unwritable, view, &told) {
             Ok(errands) => self.errands.extend(errands),
             Err(refused) => tracing::error!(%service, "{refused}"),
         }
+        Ok(())
     }
 
     /// Forgets what is kept of services that are not rolled out.
@@ -408,6 +451,7 @@ impl Rollouts {
             state: driven.state().clone(),
             entries: driven.record.story.last(SHOWN),
             unwritable: self.unwritable.clone(),
+            behind: driven.behind(),
             age: driven.state().times.clock.map_or(Duration::ZERO, |clock| now.saturating_sub(clock)),
         };
         self.services.iter().map(|(service, driven)| (service.clone(), Arc::new(status(driven)))).collect()

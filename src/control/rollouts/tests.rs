@@ -1,5 +1,6 @@
 mod alerts;
 mod looks;
+mod stable;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -120,14 +121,14 @@ impl Rig {
 
     fn take_in(&mut self, rollouts: &mut Rollouts, release: &str) {
         let before = std::mem::replace(&mut self.config, file(release, PLAN));
-        rollouts.take_in(&before, &self.view());
+        rollouts.take_in(&before, &BTreeMap::new(), &self.view()).unwrap();
         rollouts.save(&self.view()).unwrap();
     }
 
     /// With v1 in service and v2 under way.
     fn begun() -> (Self, Rollouts) {
         let mut rig = Self::new();
-        let mut rollouts = Rollouts::restore(&rig.view());
+        let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
         assert_eq!(phase(&rollouts), Phase::Idle);
         rig.take_in(&mut rollouts, "v2");
         (rig, rollouts)
@@ -135,18 +136,25 @@ impl Rig {
 }
 
 fn file(release: &str, plan: &str) -> Config {
-    file_with(release, plan, "\"127.0.0.1:1\"")
+    parsed(&text_of(release, plan))
 }
 
 /// With other endpoints of v1.
 fn file_with(release: &str, plan: &str, v1: &str) -> Config {
-    let text = format!(
+    parsed(&text_of(release, plan).replace("\"127.0.0.1:1\"", v1))
+}
+
+fn text_of(release: &str, plan: &str) -> String {
+    format!(
         "version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\nservices:\n  shop:\n    versions:\n      \
-         v1: {{ endpoints: [{v1}] }}\n      v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n      \
-         v3: {{ endpoints: [\"127.0.0.1:3\"] }}\n    release: {release}\n    rollout: {{ {plan} }}\n\
+         v1: {{ endpoints: [\"127.0.0.1:1\"] }}\n      v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n      \
+         v3: {{ endpoints: [\"127.0.0.1:3\"] }}\n    release: {release}\n    stable: v1\n    rollout: {{ {plan} }}\n\
          alerts: {{ team: {{ slack: {{ url: \"http://127.0.0.1:1/\" }} }} }}\n\
          routes: [{{ match: {{ path: / }}, service: shop }}]\n"
-    );
+    )
+}
+
+fn parsed(text: &str) -> Config {
     config::parse(Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None).unwrap_or_else(|wrong| panic!("{wrong}"))
 }
 
@@ -209,7 +217,7 @@ fn a_restart_goes_on_where_it_was_and_never_higher() {
     for second in 0..20 {
         rig.second(&mut rollouts, 0);
         let before = share(&rollouts, "v2");
-        let after = Rollouts::restore(&rig.view());
+        let after = Rollouts::restore(&rig.view()).unwrap();
         assert!(share(&after, "v2") <= before, "second {second}");
         if phase(&rollouts) != Phase::Succeeded {
             assert_eq!(share(&after, "v2"), before, "second {second}");
@@ -219,7 +227,7 @@ fn a_restart_goes_on_where_it_was_and_never_higher() {
             rollouts.history("shop", 500).unwrap().iter().filter(|line| line.number < 3).count()
         );
     }
-    let mut after = Rollouts::restore(&rig.view());
+    let mut after = Rollouts::restore(&rig.view()).unwrap();
     assert_eq!((phase(&after), share(&after, "v2")), (Phase::Succeeded, 10_000));
     rig.second(&mut after, 0);
 }
@@ -241,7 +249,7 @@ fn a_full_disk_holds_what_goes_up_and_lets_down_what_must() {
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Aborted, 0));
     rig.disk.full.set(false);
     rig.second(&mut rollouts, 0);
-    assert_eq!(phase(&Rollouts::restore(&rig.view())), Phase::Aborted, "it is written as soon as it can be");
+    assert_eq!(phase(&Rollouts::restore(&rig.view()).unwrap()), Phase::Aborted, "it is written as soon as it can be");
 }
 
 #[test]
@@ -257,7 +265,7 @@ fn a_state_that_cannot_be_read_leaves_stable_and_is_set_aside() {
             text.replace("\"phase\":\"progressing\"", "\"phase\":\"flying\"")
         };
         rig.disk.put("rollout/shop/state", text.as_bytes()).unwrap();
-        let after = Rollouts::restore(&rig.view());
+        let after = Rollouts::restore(&rig.view()).unwrap();
         assert_eq!((share(&after, "v1"), share(&after, "v2")), (10_000, 0));
         assert_eq!(&*rig.disk.facts.borrow()["rollout/shop/damaged"], text.as_bytes());
         assert_eq!(phase(&after), Phase::Idle, "nothing begins by itself");
@@ -271,21 +279,22 @@ fn a_store_that_is_lost_leaves_stable_and_begins_nothing() {
     (0..3).for_each(|_| rig.second(&mut rollouts, 0));
     assert!(share(&rollouts, "v2") > 0);
     rig.disk.facts.borrow_mut().clear();
-    let mut after = Rollouts::restore(&rig.view());
+    let mut after = Rollouts::restore(&rig.view()).unwrap();
     (0..5).for_each(|_| rig.second(&mut after, 0));
     assert_eq!((share(&after, "v1"), share(&after, "v2")), (10_000, 0), "v2 was never judged to its end");
     assert_eq!(phase(&after), Phase::Idle);
     assert!(after.statuses(rig.now.get())["shop"].state.reason.contains("it is lost"));
-    // Without a copy the file's version is the first one ever seen.
+    // Without a copy what the file names as stable serves, and its release begins at the first step.
     rig.disk.facts.borrow_mut().clear();
     rig.disk.copy.replace(None);
-    assert_eq!(share(&Rollouts::restore(&rig.view()), "v2"), 10_000);
+    let after = Rollouts::restore(&rig.view()).unwrap();
+    assert_eq!((share(&after, "v1"), share(&after, "v2")), (9_000, 1_000));
 }
 
 #[test]
 fn a_canary_that_cannot_take_traffic_gets_none() {
     let mut rig = Rig::new();
-    let mut rollouts = Rollouts::restore(&rig.view());
+    let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
     rig.states.insert(("shop".into(), "v2".into(), None), crate::model::EndpointState::Drain);
     rig.take_in(&mut rollouts, "v2");
     (0..10).for_each(|_| rig.second(&mut rollouts, 0));
@@ -313,9 +322,9 @@ fn what_was_served_before_it_had_a_rollout_is_stable() {
                 { v1: { endpoints: [\"127.0.0.1:1\"] } }\n    split: { v1: 100 }\n\
                 routes: [{ match: { path: / }, service: shop }]\n";
     let before = config::parse(Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None).unwrap();
-    rig.config = file("v2", PLAN);
+    rig.config = parsed(&text_of("v2", PLAN).replace("stable: v1", ""));
     let mut rollouts = Rollouts::default();
-    rollouts.take_in(&before, &rig.view());
+    rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
     assert_eq!((share(&rollouts, "v1"), share(&rollouts, "v2")), (9_000, 1_000));
 }
 
@@ -331,10 +340,10 @@ fn a_provider_that_answers_in_time_is_heard_by_every_look() {
                 .replace("success_rate: { min: 99 }", &provider)
                 .replace("hold: 2s", "hold: 1h");
             let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
-            let mut rollouts = Rollouts::restore(&rig.view());
+            let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
             let (before, second) = (std::mem::replace(&mut rig.config, file("v2", &plan)), rig.now.get());
             rig.now.set(second + begins);
-            rollouts.take_in(&before, &rig.view());
+            rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
             rig.now.set(second);
             let mut asked: Vec<(Duration, Box<Ask>)> = Vec::new();
             for _ in 0..30 {
@@ -359,14 +368,14 @@ fn a_provider_that_answers_in_time_is_heard_by_every_look() {
 #[test]
 fn a_version_that_is_scaled_begins_no_rollout() {
     let mut rig = Rig::new();
-    let mut rollouts = Rollouts::restore(&rig.view());
+    let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
     let word = Word { verb: Verb::Start, version: Some("v2".into()) };
     rollouts.say(&"shop".into(), &word, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
     (0..30).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Succeeded, 10_000));
     let scaled = file_with("v1", PLAN, "\"127.0.0.1:1\", \"127.0.0.1:11\"");
     let before = std::mem::replace(&mut rig.config, scaled);
-    rollouts.take_in(&before, &rig.view());
+    rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
     rig.second(&mut rollouts, 0);
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Succeeded, 10_000));
 }
@@ -381,7 +390,7 @@ fn a_history_is_bounded_and_survives() {
     }
     let lines = rollouts.history("shop", 10_000).unwrap();
     assert!(lines.len() <= 220 && lines.len() > 180, "{}", lines.len());
-    let after = Rollouts::restore(&rig.view()).history("shop", 10_000).unwrap();
+    let after = Rollouts::restore(&rig.view()).unwrap().history("shop", 10_000).unwrap();
     assert!(
         after.iter().map(|line| line.number).eq(lines.iter().map(|line| line.number).chain([lines
             .last()
@@ -397,9 +406,9 @@ fn a_history_is_bounded_and_survives() {
 fn looks_push_no_decision_out_of_the_history() {
     let plan = PLAN.replace("weight: 10, hold: 2s", "weight: 10, hold: 2s, gate: manual");
     let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
-    let mut rollouts = Rollouts::restore(&rig.view());
+    let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
     let before = std::mem::replace(&mut rig.config, file("v2", &plan));
-    rollouts.take_in(&before, &rig.view());
+    rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
     (0..1_500).for_each(|_| rig.second(&mut rollouts, 0));
     let approve = Word { verb: Verb::Approve, version: None };
     rollouts.say(&"shop".into(), &approve, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
@@ -415,7 +424,7 @@ fn looks_push_no_decision_out_of_the_history() {
     assert!(lines.is_sorted_by_key(|line| line.number));
     let numbers =
         |rollouts: &Rollouts| rollouts.history("shop", 10_000).unwrap().iter().map(|l| l.number).collect::<Vec<_>>();
-    assert_eq!(numbers(&Rollouts::restore(&rig.view())), numbers(&rollouts), "the disk has the same");
+    assert_eq!(numbers(&Rollouts::restore(&rig.view()).unwrap()), numbers(&rollouts), "the disk has the same");
     assert!(rig.disk.list("rollout/shop/history/").len() < 40);
 }
 
@@ -423,9 +432,9 @@ fn looks_push_no_decision_out_of_the_history() {
 fn a_history_that_cannot_be_written_is_bounded_too() {
     let plan = PLAN.replace("hold: 2s", "hold: 9h");
     let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
-    let mut rollouts = Rollouts::restore(&rig.view());
+    let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
     let before = std::mem::replace(&mut rig.config, file("v2", &plan));
-    rollouts.take_in(&before, &rig.view());
+    rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
     rig.second(&mut rollouts, 0);
     rig.disk.full.set(true);
     (0..3_000).for_each(|_| rig.second(&mut rollouts, 0));
@@ -435,7 +444,7 @@ fn a_history_that_cannot_be_written_is_bounded_too() {
     rig.second(&mut rollouts, 0);
     let numbers =
         |rollouts: &Rollouts| rollouts.history("shop", 10_000).unwrap().iter().map(|l| l.number).collect::<Vec<_>>();
-    let (there, mut here) = (numbers(&Rollouts::restore(&rig.view())), numbers(&rollouts));
+    let (there, mut here) = (numbers(&Rollouts::restore(&rig.view()).unwrap()), numbers(&rollouts));
     here.push(here.last().unwrap() + 1);
     assert_eq!(there, here, "and that it was restarted");
 }
@@ -448,7 +457,7 @@ fn a_service_without_a_rollout_is_forgotten() {
                 { v1: { endpoints: [\"127.0.0.1:1\"] } }\n    split: { v1: 100 }\n\
                 routes: [{ match: { path: / }, service: shop }]\n";
     rig.config = config::parse(Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None).unwrap();
-    let lines = rollouts.take_in(&rig.config, &rig.view());
+    let lines = rollouts.take_in(&rig.config, &BTreeMap::new(), &rig.view()).unwrap();
     rollouts.save(&rig.view()).unwrap();
     rollouts.forget_others(&rig.view());
     assert!(lines[0].contains("its split applies"), "{lines:?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::keep::Shelf;
 use crate::config::{self, Config, EndpointAddress};
-use crate::model::{EndpointState, Name, Weight};
+use crate::model::{EndpointState, Name, Split, Weight};
 use crate::snapshot::compile::States;
 use crate::telemetry::Recorder;
 
@@ -51,8 +51,12 @@ impl View<'_> {
 
 /// The version that the file wants to serve: its release, or what has everything by its split.
 pub(super) fn wanted(file: &config::Service) -> Option<Name> {
-    let whole = || file.split.iter().find(|(_, weight)| *weight == Weight::FULL).map(|(name, _)| name.clone());
-    file.release.clone().or_else(whole)
+    file.release.clone().or_else(|| whole(&file.split))
+}
+
+/// The version that has everything, if one has.
+pub(super) fn whole(split: &Split) -> Option<Name> {
+    split.iter().find(|(_, weight)| *weight == Weight::FULL).map(|(name, _)| name.clone())
 }
 
 /// What makes a version another one to roll out: its endpoints, and how they are spoken to.

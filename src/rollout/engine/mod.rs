@@ -63,6 +63,9 @@ use crate::rollout::verdict::Verdict;
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// The file names this version as stable, and nothing else tells: no state is known, or the version that was stable
+    /// is no longer in the file. Send it before the [`VersionsGone`](Self::VersionsGone) of the same file.
+    Stable(Target),
     /// The file asks for this version. Send it whenever the file was read: only a change of it does something.
     Release(Target),
     /// A person asks for this version.
@@ -147,6 +150,7 @@ impl State {
         }
         turn.pass(now);
         match event {
+            Event::Stable(target) => turn.named(target),
             Event::Release(target) => turn.release(target),
             Event::Start { target, by, reason } => turn.start(target, by, &reason)?,
             Event::Tick => turn.tick(),

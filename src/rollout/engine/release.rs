@@ -13,7 +13,10 @@ use crate::rollout::alerts::Transition;
 impl Turn<'_> {
     /// The file asks for `target`.
     pub(super) fn release(&mut self, target: Target) {
-        let Some(stable) = self.state.stable.clone() else { return self.serve(target) };
+        let Some(stable) = self.state.stable.clone() else {
+            let why = format!("{} is the first version seen → it serves", target.version);
+            return self.serve(target, &why);
+        };
         if self.state.declared.as_ref() == Some(&target) {
             return;
         }
@@ -58,15 +61,31 @@ impl Turn<'_> {
         self.note(By::File, What::Changed, self.before(), &why);
     }
 
-    /// The first sighting: there is nothing to come from.
-    fn serve(&mut self, target: Target) {
+    /// There is nothing to come from: `target` serves everything.
+    fn serve(&mut self, target: Target, why: &str) {
         let before = self.before();
-        let why = format!("{} is the first version seen → it serves", target.version);
+        self.cancel_hooks();
         self.state.stable = Some(target.clone());
         self.state.declared = Some(target);
-        self.enter(Phase::Idle);
+        self.state.canary = None;
+        self.over_with(Phase::Idle);
         self.settle();
-        self.write(By::File, What::Served, before, &why);
+        self.write(By::File, What::Served, before, why);
+    }
+
+    /// The file names `target` as stable, and nothing else tells. What was under way went from a version that is no
+    /// longer there, and has not failed.
+    pub(super) fn named(&mut self, target: Target) {
+        let version = target.version.clone();
+        let why = match &self.state.stable {
+            None => format!("no state is known, and the file says `stable: {version}` → it serves"),
+            Some(old) if old.version == version => return,
+            Some(old) => {
+                format!("{} is no longer in the file, which says `stable: {version}` → it serves", old.version)
+            }
+        };
+        self.state.previous = None;
+        self.serve(target, &why);
     }
 
     /// The file asks for what is stable: whatever is under way ends, and has not failed.

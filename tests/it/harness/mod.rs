@@ -29,4 +29,4 @@ pub(crate) use load::Load;
 pub(crate) use origin::Origin;
 pub(crate) use receiver::Receiver;
 pub(crate) use socket::{Target, Tls};
-pub(crate) use weir::{Rewrite, Signal, Weir, express_lane, shop};
+pub(crate) use weir::{Rewrite, Signal, Weir, express_lane, run_weir, shop};

@@ -118,7 +118,7 @@ async fn a_damaged_state_is_set_aside_and_nothing_begins_by_itself() {
     }
     weir.start_again().await;
     let rollout = weir.rollout("shop").await;
-    // Nothing at all is left, so what the file names is the first version seen.
+    // The copy beside the store says which version is stable.
     assert_eq!((&*rollout.phase, rollout.weights.configured), ("idle", 0.0));
     assert!(weir.stderr().contains("damaged"), "{}", weir.stderr());
     weir.stop().await;

@@ -223,6 +223,11 @@ fn write_service<'f>(
     );
     page.comment(2, "canary is the stable version from then on, and the next release goes into the other one.");
     page.line(2, "release: primary");
+    page.comment(
+        2,
+        "What serves where no state is known: a new replica, an empty volume. After a rollout, name the other one.",
+    );
+    page.line(2, "stable: primary");
     let hook_alerts = calls::collect(service, receivers)?;
     analysis::write(page, service, templates, &hook_alerts)?;
     if let Some(limit) = service.service.map(|service| duration(service, "timeout")).transpose()?.flatten() {

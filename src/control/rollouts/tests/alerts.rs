@@ -11,9 +11,9 @@ const ASKING: &str = "interval: 10s, min_requests: 10, steps: [{ weight: 10, hol
 
 fn begun(plan: &str) -> (Rig, Rollouts) {
     let mut rig = Rig { config: file("v1", plan), ..Rig::new() };
-    let mut rollouts = Rollouts::restore(&rig.view());
+    let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
     let before = std::mem::replace(&mut rig.config, file("v2", plan));
-    rollouts.take_in(&before, &rig.view());
+    rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
     (rig, rollouts)
 }
 
@@ -50,7 +50,7 @@ fn alerts_of_one_moment_are_told_apart() {
     assert_ne!(told[0].id, told[1].id);
     // The number goes on after a restart.
     let alerts = rollouts.services["shop"].record.alerts;
-    assert_eq!(Rollouts::restore(&rig.view()).services["shop"].record.alerts, alerts);
+    assert_eq!(Rollouts::restore(&rig.view()).unwrap().services["shop"].record.alerts, alerts);
 }
 
 #[test]

@@ -16,9 +16,9 @@ fn called(errand: Errand) -> Option<u64> {
 /// A rig whose file has this plan, with v2 being rolled out.
 fn begun(plan: &str) -> (Rig, Rollouts) {
     let mut rig = Rig { config: file("v1", plan), ..Rig::new() };
-    let mut rollouts = Rollouts::restore(&rig.view());
+    let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
     let before = std::mem::replace(&mut rig.config, file("v2", plan));
-    rollouts.take_in(&before, &rig.view());
+    rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
     (rig, rollouts)
 }
 
@@ -76,7 +76,7 @@ fn asked(rollouts: &mut Rollouts) -> Option<Ask> {
 
 fn replan(rig: &mut Rig, rollouts: &mut Rollouts, plan: &str) {
     let before = std::mem::replace(&mut rig.config, file("v2", plan));
-    rollouts.take_in(&before, &rig.view());
+    rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
 }
 
 #[test]

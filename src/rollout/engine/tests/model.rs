@@ -316,7 +316,10 @@ impl Observer {
         }
         let promoted = old.phase == Phase::Promoting && *event == Event::Tick && self.seen.canary_usable > 0;
         let undone = old.phase == Phase::Succeeded && verb == Some(Verb::Undo) && self.seen.previous_usable > 0;
-        assert!(promoted || undone || matches!(event, Event::VersionsGone(_)), "{event:?} of {old:?}");
+        assert!(
+            promoted || undone || matches!(event, Event::VersionsGone(_) | Event::Stable(_)),
+            "{event:?} of {old:?}"
+        );
     }
 
     /// A kill and a restart: nothing rises, nothing that was decided is lost.
@@ -365,6 +368,8 @@ fn no_sequence_breaks_a_rule() {
 fn every_event_in_every_phase_with_every_health_is_total() {
     let verbs = Verb::ALL.map(|verb| Event::Verb { verb, by: "ada".into(), reason: String::new() });
     let others = [
+        Event::Stable(target(1, 0)),
+        Event::Stable(target(3, 0)),
         Event::Release(target(1, 0)),
         Event::Release(target(2, 1)),
         Event::Release(target(3, 0)),

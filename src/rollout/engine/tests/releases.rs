@@ -15,6 +15,41 @@ fn the_first_sighting_just_serves() {
 }
 
 #[test]
+fn what_the_file_names_as_stable_serves_and_the_release_begins_at_the_first_step() {
+    let mut rig = Rig::new(plan());
+    rig.state = State::default();
+    rig.event(Event::Stable(target("v1")));
+    assert_eq!((rig.phase(), rig.stable(), rig.settled()), (Phase::Idle, "v1", Some("v1")));
+    rig.event(Event::Release(target("v2")));
+    assert_eq!((rig.phase(), rig.weight()), (Phase::Waiting, Weight::ZERO));
+    rig.event(Event::Tick);
+    assert_eq!(rig.weight(), percent(10));
+    rig.event(Event::Stable(target("v1")));
+    assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, percent(10)), "it is known by now");
+
+    let mut rig = Rig::new(plan());
+    rig.state = State::default();
+    rig.event(Event::Stable(target("v1")));
+    rig.event(Event::Release(target("v1")));
+    assert_eq!((rig.phase(), rig.stable()), (Phase::Idle, "v1"), "both the same: that one serves");
+}
+
+#[test]
+fn another_stable_in_the_place_of_one_that_is_gone_takes_everything_and_the_release_begins_anew() {
+    for phase in Phase::ALL {
+        let mut rig = Rig::at(phase);
+        let canary_failed = !rig.state.given_up.is_empty();
+        rig.event(Event::Stable(target("v3")));
+        assert_eq!((rig.phase(), rig.stable(), rig.settled()), (Phase::Idle, "v3", Some("v3")), "{phase}");
+        rig.event(Event::VersionsGone(vec!["v1".into()]));
+        rig.event(Event::Release(target("v2")));
+        assert_eq!((rig.stable(), rig.weight()), ("v3", Weight::ZERO), "{phase}");
+        let tried = rig.phase() == Phase::Waiting;
+        assert_eq!(tried, !canary_failed, "{phase}: what failed is not tried again");
+    }
+}
+
+#[test]
 fn a_third_version_supersedes_and_the_way_back_is_to_stable() {
     for phase in
         [Phase::Waiting, Phase::Progressing, Phase::Baking, Phase::Promoting, Phase::Paused, Phase::RollingBack]

@@ -327,11 +327,16 @@ impl Weir {
     /// Starts the program again after it ended, over the same files.
     pub(crate) async fn start_again(&mut self) {
         self.wait_exit().await;
+        self.spawn_again();
+        self.wait_ready().await;
+    }
+
+    /// Starts the program again after it ended, and does not wait: for what shall refuse to start.
+    pub(crate) fn spawn_again(&mut self) {
         let mut command = clean(Command::new(&self.program), self.dir());
         command.args(["run", "-c"]).arg(self.config());
         assert!(!self.stderr().contains("panicked at"), "{}", self.stderr());
         self.process = Process::spawn(command, self.dir());
-        self.wait_ready().await;
     }
 
     /// Where the rollout of a service is.
