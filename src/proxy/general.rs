@@ -84,6 +84,7 @@ impl ProxyHttp for General {
     }
 
     async fn request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
+        message::join_cookies(session.req_header_mut())?;
         let admitted = match admission::admit(session.as_downstream(), pass) {
             Ok(()) => drill::request(pass).await,
             Err(refusal) => Some(refusal),
@@ -187,6 +188,10 @@ impl ProxyHttp for General {
         }
         if let Some(token) = &routed.upgrade {
             message::offer_upgrade(head, token)?;
+        }
+        let to_http1 = routed.endpoint().is_some_and(|endpoint| !endpoint.upstream.http2);
+        if to_http1 && session.req_header().version == http::Version::HTTP_2 && session.is_body_empty() {
+            message::declare_no_body(head)?;
         }
         Ok(())
     }

@@ -87,6 +87,34 @@ impl Request for View<'_> {
     }
 }
 
+/// Joins the cookies that an HTTP/2 client sent as several fields, to compress them better, into the one field that
+/// HTTP/1.1 has (RFC 9113 §8.2.3): done before the fields are counted, so that limits are those of HTTP/1.1.
+///
+/// # Errors
+/// None: what is joined of header values is one.
+pub(crate) fn join_cookies(head: &mut RequestHeader) -> Result<()> {
+    if head.version != http::Version::HTTP_2 || head.headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return Ok(());
+    }
+    let crumbs = head.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let crumbs: Vec<&[u8]> = crumbs.filter(|crumb| !crumb.is_empty()).collect();
+    let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    head.insert_header(header::COOKIE, joined.or_err(ErrorType::InvalidHTTPHeader, "the cookies are no value")?)
+}
+
+/// Says that there is no body where a method makes one expected (RFC 9110 §8.6). HTTP/2 says it by the end of the
+/// stream; HTTP/1.1 has a field for it, and some endpoints answer 411 without.
+///
+/// # Errors
+/// None.
+pub(crate) fn declare_no_body(head: &mut RequestHeader) -> Result<()> {
+    let expected = [http::Method::POST, http::Method::PUT, http::Method::PATCH].contains(&head.method);
+    if expected && !head.headers.contains_key(header::CONTENT_LENGTH) {
+        head.insert_header(header::CONTENT_LENGTH, "0")?;
+    }
+    Ok(())
+}
+
 /// What a request tells its endpoint about where it comes from.
 pub(crate) struct Provenance<'a> {
     pub(crate) peer: Option<IpAddr>,
@@ -378,6 +406,43 @@ mod tests {
             to_origin(&mut head, &provenance(trusted)).unwrap();
             let lines: Vec<_> = head.headers.get_all("via").iter().collect();
             assert_eq!(lines, ["1.0 fred, 1.1 p.example, 1.1 other, 1.1 weir"]);
+        }
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let join = |crumbs: &[&[u8]], version| {
+            let mut head = request();
+            head.set_version(version);
+            for crumb in crumbs {
+                head.append_header("cookie", HeaderValue::from_bytes(crumb).unwrap()).unwrap();
+            }
+            join_cookies(&mut head).unwrap();
+            head.headers.get_all("cookie").iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>()
+        };
+        let two = http::Version::HTTP_2;
+        assert_eq!(join(&[b"a=1", b"b=2; c=3", b"", b"d=\xe9"], two), [b"a=1; b=2; c=3; d=\xe9"]);
+        assert_eq!(join(&[b"a=1"], two), [b"a=1"]);
+        assert!(join(&[], two).is_empty());
+        assert_eq!(join(&[b"a=1", b"b=2"], http::Version::HTTP_11).len(), 2);
+    }
+
+    #[test]
+    fn only_methods_with_a_body_say_that_there_is_none() {
+        let declared = |method: &str, length: Option<&str>| {
+            let mut head = RequestHeader::build(method, b"/", None).unwrap();
+            if let Some(length) = length {
+                head.insert_header("content-length", length).unwrap();
+            }
+            declare_no_body(&mut head).unwrap();
+            head.headers.get("content-length").map(|value| value.to_str().unwrap().to_owned())
+        };
+        for method in ["POST", "PUT", "PATCH"] {
+            assert_eq!(declared(method, None).as_deref(), Some("0"), "{method}");
+        }
+        assert_eq!(declared("POST", Some("0")).as_deref(), Some("0"));
+        for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
+            assert_eq!(declared(method, None), None, "{method}");
         }
     }
 

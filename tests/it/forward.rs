@@ -231,3 +231,40 @@ async fn a_client_that_stops_in_its_upload_is_not_the_endpoints_fault() {
     assert_eq!(weir.metrics().await.value("weir_upstream_errors_total", &[]), 0.0, "and no endpoint is blamed");
     weir.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cookies_of_an_http2_client_are_one_field() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    let h2 = H2::connect(&web).await;
+    let crumbs = |count: usize| {
+        let request = (0..count).fold(Request::get("/"), |request, at| request.header("cookie", format!("c{at}=v")));
+        (0..8).fold(request, |request, at| request.header(&format!("x-{at}"), "v"))
+    };
+    // As many fields as over HTTP/1.1, where they are one: below the limit of 100.
+    h2.send(&crumbs(95)).await.expect(200);
+    let entry = v1.journal().pop().unwrap();
+    let whole: Vec<String> = (0..95).map(|at| format!("c{at}=v")).collect();
+    assert_eq!(entry.headers.all("cookie"), [whole.join("; ")]);
+    // And as many bytes.
+    let request = (0..9).fold(Request::get("/"), |request, _| request.header("cookie", "c".repeat(4_000)));
+    h2.send(&request).await.expect(431);
+    assert_eq!(v1.journal().len(), 1);
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_ends_with_its_http2_head_has_a_length_where_one_is_expected() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = one(&v1).await;
+    let h2 = H2::connect(&web).await;
+    for (method, length) in
+        [("POST", Some("0")), ("PUT", Some("0")), ("PATCH", Some("0")), ("GET", None), ("DELETE", None)]
+    {
+        h2.send(&Request::new(method, "/")).await.expect(200);
+        let entry = v1.journal().pop().unwrap();
+        assert_eq!(entry.headers.get("content-length"), length, "{method}");
+        assert_eq!(entry.headers.get("transfer-encoding"), None, "{method}");
+    }
+    weir.stop().await;
+}
