@@ -129,6 +129,15 @@ impl Exchange {
         self.state().active = Some(now);
     }
 
+    /// A piece of the answer goes to the client, who has taken those before it.
+    pub(crate) fn answering(&self, now: Instant) {
+        let mut state = self.state();
+        state.active = Some(now);
+        if let Some(lease) = &state.lease {
+            lease.taken();
+        }
+    }
+
     /// The last byte of the request's body was handed on.
     pub(crate) fn request_sent(&self, now: Instant) {
         let mut state = self.state();

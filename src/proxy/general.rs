@@ -321,7 +321,7 @@ impl ProxyHttp for General {
     ) -> Result<Option<Duration>> {
         if let Some(body) = body {
             pass.bytes_out += body.len() as u64;
-            pass.exchange.moved(Instant::now());
+            pass.exchange.answering(Instant::now());
         }
         Ok(None)
     }

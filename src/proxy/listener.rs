@@ -16,23 +16,23 @@ use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::H2Options;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
-use pingora_proxy::HttpProxy;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Handle, PREFACE, Patience};
+use super::engine::Engine;
 use super::exchange::{EXCHANGE, Exchange};
 use super::express::{self, Exit};
-use super::general::General;
 use super::proxy_protocol::{self, Parsed};
 use super::socket::{self, Queue};
 use super::transport::{Socket, Transport};
 use super::{Bound, Order, Proxy, Worker};
 use crate::model::{Address, Name};
+use crate::snapshot::ClientLimits;
 use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection, Outcome};
 
 /// One listener, as the composition root wants it.
@@ -303,7 +303,10 @@ impl Lanes<'_> {
         let handle = Arc::clone(self.handle.get_or_insert_with(made));
         let connection = Connection::new(transport, bytes, Arc::clone(&handle), patience);
         let engine = Arc::clone(&self.door.worker.engine);
-        (connection, Arc::new(Lane { engine, door: Arc::clone(self.door), handle }))
+        let mut options = HttpServerOptions::default();
+        options.h2c = true;
+        options.h2_idle_timeout = Some(client.keepalive);
+        (connection, Arc::new(Lane { engine, door: Arc::clone(self.door), handle, options }))
     }
 
     /// The general lane until the connection ends.
@@ -331,9 +334,10 @@ fn http2_begins(bytes: &[u8]) -> bool {
 
 /// The general lane for one connection.
 struct Lane {
-    engine: Arc<HttpProxy<General>>,
+    engine: Arc<Engine>,
     door: Arc<Door>,
     handle: Arc<Handle>,
+    options: HttpServerOptions,
 }
 
 impl Lane {
@@ -382,10 +386,31 @@ impl HttpServerApp for Lane {
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        self.engine.h2_options()
+        Some(h2_options(&self.door.proxy().gear.current.peek().client))
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.engine.server_options()
+        Some(&self.options)
     }
 }
+
+/// How the engine speaks HTTP/2 with a client, from the file as it is when the connection begins.
+fn h2_options(client: &ClientLimits) -> H2Options {
+    let mut options = default_h2_options();
+    options
+        .max_header_list_size(client.header_bytes)
+        .max_concurrent_streams(client.h2_streams)
+        .initial_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_send_buffer_size(H2_SEND_BUFFER);
+    options
+}
+
+/// Request body bytes a client may send ahead on one HTTP/2 stream.
+const H2_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Request body bytes a client may send ahead on one HTTP/2 connection.
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes of one stream's answer that wait for the client to take them. What a fast path needs is in the kernel's buffer.
+const H2_SEND_BUFFER: usize = 64 * 1024;

@@ -15,6 +15,7 @@ mod admission;
 mod body;
 mod connection;
 mod drill;
+mod engine;
 mod exchange;
 mod express;
 mod failure;
@@ -23,6 +24,7 @@ mod guard;
 mod h2_frames;
 pub mod listener;
 mod message;
+mod metered;
 mod pass;
 mod pool;
 mod provenance;
@@ -32,17 +34,16 @@ mod socket;
 mod transport;
 mod upstream;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use pingora_core::apps::HttpServerOptions;
-use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::ServerConf;
-use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::engine::Engine;
 use self::general::General;
 use self::record::Gear;
 use crate::drain::Bell;
@@ -95,7 +96,7 @@ pub struct Lanes {
 /// the upstream connections that it may use stay on one processor.
 pub struct Worker {
     proxy: Proxy,
-    engine: Arc<HttpProxy<General>>,
+    engine: Arc<Engine>,
 }
 
 impl Proxy {
@@ -126,29 +127,20 @@ impl Proxy {
 
     /// What one worker needs.
     ///
+    /// # Errors
+    /// The system's, if there is no loopback address.
+    ///
     /// # Panics
     /// If the system's certificate authorities cannot be read: the engine does.
-    #[must_use]
-    pub fn worker(&self) -> Worker {
-        let client = self.gear.current.peek().client;
+    pub fn worker(&self) -> io::Result<Worker> {
         let conf = ServerConf {
             threads: 1,
             upstream_keepalive_pool_size: POOL_PER_THREAD,
             max_retries: general::MAX_ATTEMPTS,
             ..ServerConf::default()
         };
-        let mut engine = http_proxy(&Arc::new(conf), General { gear: Arc::clone(&self.gear) });
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        options.h2_idle_timeout = Some(client.keepalive);
-        engine.server_options = Some(options);
-        let mut h2 = default_h2_options();
-        h2.max_header_list_size(client.header_bytes)
-            .max_concurrent_streams(client.h2_streams)
-            .initial_window_size(H2_STREAM_WINDOW)
-            .initial_connection_window_size(H2_CONNECTION_WINDOW);
-        engine.h2_options = Some(h2);
-        Worker { proxy: self.clone(), engine: Arc::new(engine) }
+        let engine = engine::build(General { gear: Arc::clone(&self.gear) }, conf)?;
+        Ok(Worker { proxy: self.clone(), engine })
     }
 
     /// From now on every response announces that its connection closes; connections are still accepted.
@@ -232,9 +224,3 @@ impl Worker {
 /// Idle upstream connections that the engine's pool keeps per worker thread, all endpoints together. The bound
 /// that users set is the one per endpoint; this one only has to be above it.
 const POOL_PER_THREAD: usize = 4096;
-
-/// Request body bytes a client may send ahead on one HTTP/2 stream.
-const H2_STREAM_WINDOW: u32 = 256 * 1024;
-
-/// Request body bytes a client may send ahead on one HTTP/2 connection.
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;

@@ -29,6 +29,7 @@ use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_http::ResponseHeader;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::metered;
 use super::pool::Line;
 use crate::model::Address;
 use crate::snapshot::live::{EndpointLive, UpstreamConnection};
@@ -49,9 +50,21 @@ pub(crate) struct Link {
     closing: AtomicBool,
     /// Whether it counts among the endpoint's idle connections.
     counted_idle: AtomicBool,
+    /// Bytes that were read since the client took some.
+    ahead: AtomicUsize,
 }
 
 impl Link {
+    /// Bytes that were read since the client took some.
+    pub(super) fn ahead(&self) -> usize {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// The engine read bytes of an answer.
+    pub(super) fn read(&self, bytes: usize) {
+        self.ahead.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn shut(&self) {
         // The peer may have closed it first; there is nobody to tell.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
@@ -92,6 +105,11 @@ impl Drop for Link {
     }
 }
 
+/// The link of a connection, as the engine carries it.
+pub(super) fn link_of(digest: Option<&ProxyDigest>) -> Option<&Arc<Link>> {
+    digest?.user_data.as_ref()?.downcast_ref()
+}
+
 /// A request's hold on an upstream connection.
 #[derive(Debug)]
 #[must_use = "the connection is busy only while its lease lives"]
@@ -112,11 +130,7 @@ impl Lease {
     }
 
     fn held_by(digest: Option<&ProxyDigest>, reused: bool) -> Result<Option<Self>> {
-        let Some(link) =
-            digest.and_then(|proxy| proxy.user_data.as_ref()).and_then(|data| data.downcast_ref::<Arc<Link>>())
-        else {
-            return Ok(None);
-        };
+        let Some(link) = link_of(digest) else { return Ok(None) };
         match link.take(reused) {
             Some(lease) => Ok(Some(lease)),
             None => Error::e_explain(NOT_REUSABLE, "the pooled connection was to be closed"),
@@ -129,6 +143,11 @@ impl Lease {
         if !self.0.shared {
             self.0.closing.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// The client takes what was read so far.
+    pub(crate) fn taken(&self) {
+        self.0.ahead.store(0, Ordering::Relaxed);
     }
 
     /// Holds what is written back in the kernel, or lets it go; whether it is held. Unix sockets hold nothing.
@@ -247,6 +266,7 @@ impl Dialler {
             busy: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             counted_idle: AtomicBool::new(false),
+            ahead: AtomicUsize::new(0),
         });
         let weak: std::sync::Weak<dyn UpstreamConnection> = Arc::<Link>::downgrade(&link);
         self.live.opened(weak);
@@ -387,6 +407,8 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     options.custom_l4 = Some(Arc::new(Dialler::new(endpoint, timeouts)));
     if upstream.http2 {
         options.set_http_version(2, 2);
+    } else if !tls {
+        options.alpn = metered::alpn();
     }
     if let Some(tls) = &upstream.tls {
         options.verify_cert = tls.verify;
@@ -436,6 +458,7 @@ mod tests {
             busy: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             counted_idle: AtomicBool::new(false),
+            ahead: AtomicUsize::new(0),
         })
     }
 

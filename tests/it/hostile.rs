@@ -9,3 +9,4 @@ mod poison;
 mod raw;
 mod recorder;
 mod smuggle;
+mod unread;

@@ -8,13 +8,13 @@ use tokio::time::timeout;
 use super::raw;
 use crate::harness::{H1, Load, Origin, Target, Weir, eventually, shop};
 
-const HEADERS: u8 = 1;
+pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = length[1..].to_vec();
     bytes.extend([kind, flags]);
@@ -24,16 +24,16 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The preface and empty SETTINGS.
-fn preface() -> Vec<u8> {
+pub(super) fn preface() -> Vec<u8> {
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, &[])].concat()
 }
 
 /// `method /` for `shop.test`, by HPACK's static table and without its dynamic one (RFC 7541 appendix A).
-fn head(method: u8) -> Vec<u8> {
+pub(super) fn head(method: u8) -> Vec<u8> {
     [&[method, 0x86, 0x84, 0x01, 9], b"shop.test".as_slice()].concat()
 }
 
-const GET: u8 = 0x82;
+pub(super) const GET: u8 = 0x82;
 const POST: u8 = 0x83;
 
 /// What a flood of bytes came to.

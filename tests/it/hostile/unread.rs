@@ -1,0 +1,112 @@
+//! Clients that ask for much and take nothing.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::flood::{END_HEADERS, END_STREAM, HEADERS, frame, preface};
+use super::raw;
+use crate::harness::{H1, H2, Origin, Target, Weir, eventually, shop};
+
+/// What one connection may hold, however it is done.
+const CONNECTION: u64 = 32 << 20;
+/// Requests of one connection, as many as are allowed at once.
+const STREAMS: u32 = 100;
+const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
+const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+
+/// How a client does not read.
+#[derive(Clone, Copy, Debug)]
+enum Unread {
+    /// It allows everything and reads nothing from its socket.
+    Socket,
+    /// It allows no stream anything.
+    NoWindow,
+    /// It allows each stream one byte, and another one again and again.
+    Bytewise,
+    /// It allows each stream a lot, and the connection what it is allowed from the beginning.
+    Connection,
+}
+
+impl Unread {
+    fn window(self) -> u32 {
+        match self {
+            Self::Socket | Self::Connection => LARGEST_WINDOW,
+            Self::NoWindow => 0,
+            Self::Bytewise => 1,
+        }
+    }
+
+    /// Asks for a megabyte on each of a hundred streams.
+    async fn ask(self, web: &Target) -> TcpStream {
+        let mut bytes = preface();
+        let setting = [&[0, 4], self.window().to_be_bytes().as_slice()].concat();
+        bytes.extend(frame(SETTINGS, 0, 0, &setting));
+        if !matches!(self, Self::Connection) {
+            bytes.extend(frame(WINDOW_UPDATE, 0, 0, &(LARGEST_WINDOW - 65_535).to_be_bytes()));
+        }
+        let path = b"/bytes/1000000";
+        let head = [&[0x82, 0x86, 0x04, 14], path.as_slice(), &[0x01, 9], b"shop.test"].concat();
+        for at in 0..STREAMS {
+            bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, 2 * at + 1, &head));
+        }
+        let mut socket = raw::connect(web).await;
+        socket.write_all(&bytes).await.unwrap();
+        socket
+    }
+
+    /// What it goes on with.
+    async fn goes_on(self, mut socket: TcpStream) {
+        let (mut reader, mut writer) = socket.split();
+        let mut sink = vec![0; 64 * 1024];
+        let take = async { while matches!(reader.read(&mut sink).await, Ok(1..)) {} };
+        let allow = async {
+            let update = |at| frame(WINDOW_UPDATE, 0, 2 * at + 1, &1_u32.to_be_bytes());
+            let round: Vec<u8> = (0..STREAMS).flat_map(update).collect();
+            while matches!(self, Self::Bytewise) && writer.write_all(&round).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        match self {
+            Self::Socket => std::future::pending().await,
+            _ => tokio::select! {
+                () = take => {}
+                () = allow => {}
+            },
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_nobody_reads_hold_little() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
+    let web = Target::from(weir.address("web").await);
+    H2::connect(&web).await.get("/").await.expect(200);
+    for unread in [Unread::Socket, Unread::NoWindow, Unread::Bytewise, Unread::Connection] {
+        let idle = weir.rss_bytes();
+        let socket = unread.ask(&web).await;
+        let reader = tokio::spawn(unread.goes_on(socket));
+        eventually("all requests are under way", async || {
+            weir.metrics().await.value("weir_requests_in_flight", &[]) >= f64::from(STREAMS)
+        })
+        .await;
+        let mut peak = idle;
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        for _ in 0..150 {
+            look.tick().await;
+            peak = peak.max(weir.rss_bytes());
+        }
+        let growth = peak - idle;
+        eprintln!("{unread:?}: {} KiB more", growth >> 10);
+        assert!(growth <= CONNECTION, "{unread:?}: one connection holds {growth} bytes");
+        H1::connect(&web).await.get("/").await.expect(200);
+        reader.abort();
+        eventually("nothing is in flight", async || weir.metrics().await.value("weir_requests_in_flight", &[]) == 0.0)
+            .await;
+    }
+    weir.stop().await;
+}
