@@ -85,7 +85,6 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
         authority: admitted.authority.into(),
         upgrade,
         has_body: admitted.framing.has_body(),
-        stream_wanted: message::wants_stream(head),
         tried: Tried::default(),
         endpoint: None,
         attempt: Attempt { began: Instant::now(), fresh: false, failed: None },

@@ -48,6 +48,7 @@ pub(crate) struct Exchange {
     pub(crate) handle: Arc<Handle>,
     state: Mutex<State>,
     changed: Notify,
+    ending: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +63,8 @@ struct State {
     end: Option<(End, Instant)>,
     /// The request waits in the kernel; see [`Exchange::cork`].
     corked: bool,
+    /// The lane ends the exchange itself when it hears of it; see [`Exchange::ending`].
+    attended: bool,
     /// What the endpoint had sent before it got a request with a body.
     received: Option<u64>,
 }
@@ -79,7 +82,7 @@ enum Phase {
 
 impl Exchange {
     pub(crate) fn new(handle: Arc<Handle>) -> Self {
-        Self { handle, state: Mutex::default(), changed: Notify::new() }
+        Self { handle, state: Mutex::default(), changed: Notify::new(), ending: Notify::new() }
     }
 
     /// An exchange that no lane started; it is never ended from outside.
@@ -101,6 +104,19 @@ impl Exchange {
         state.ticket = Some(ticket);
         state.request_sent = !has_body;
         state.corked = false;
+        state.attended = false;
+    }
+
+    /// From now on the lane waits for [`Exchange::ending`] in this attempt.
+    pub(crate) fn attend(&self) {
+        self.state().attended = true;
+    }
+
+    /// Returns when the exchange was ended from outside and the client can still be told.
+    pub(crate) async fn ending(&self) {
+        while self.ended().is_none() {
+            self.ending.notified().await;
+        }
     }
 
     /// The engine has a connection to the endpoint. `settled`: whatever arrives on it from now on is an answer, and not
@@ -251,7 +267,10 @@ impl Exchange {
         };
         state.end = Some((end, now));
         // Before the response head the client can still be told; after it, dropping is the honest signal.
-        let gentle = state.phase == Phase::Waiting && state.lease.as_ref().is_some_and(Lease::end);
+        let told = state.attended || state.lease.as_ref().is_some_and(Lease::end);
+        let gentle = state.phase == Phase::Waiting && told;
+        drop(state);
+        self.ending.notify_one();
         !gentle
     }
 

@@ -3,6 +3,7 @@
 use pingora_error::{Error, ErrorSource, ErrorType};
 
 use super::exchange::End;
+use super::h2;
 use crate::telemetry::UpstreamError;
 use crate::traffic::Refusal;
 
@@ -42,6 +43,10 @@ pub(crate) const DRAINED: Refusal =
 /// The client stopped in the middle of its request; no endpoint is to blame.
 pub(crate) const SLOW_CLIENT: Refusal =
     Refusal { status: 408, cause: "slow_client", text: "the request's body did not arrive in time", close: true };
+/// The endpoint turned the request away unread, again and again: it goes away or is full, and nobody knows how it would
+/// have answered.
+pub(crate) const UNPROCESSED: Refusal =
+    Refusal { status: 503, cause: "unprocessed", text: "the endpoint took no new request", close: false };
 /// A drill put an error in place of the endpoint's answer.
 pub(crate) const DRILL: Refusal =
     Refusal { status: 500, cause: "drill", text: "a drill of this version put an error here on purpose", close: false };
@@ -63,7 +68,7 @@ impl Failure {
             Some(End::Cut | End::Upload) => return None,
             None => {}
         }
-        if matches!(error.esource(), ErrorSource::Downstream) {
+        if matches!(error.esource(), ErrorSource::Downstream) || *error.etype() == h2::UNPROCESSED {
             return None;
         }
         Some(match error.etype() {
@@ -95,6 +100,11 @@ impl Failure {
         [NO_ENDPOINT, CONNECT, CONNECT_TIMEOUT, TLS, TIMEOUT, RESET, PROTOCOL].iter().any(|f| f.refusal.cause == cause)
     }
 
+    /// Whether `cause` is that of an answer that says nothing about the version: no endpoint of it had the request.
+    pub(crate) fn is_nobodys(cause: &str) -> bool {
+        cause == UNPROCESSED.cause
+    }
+
     /// Whether the connection broke, as an idle one does when its peer closes it at the same moment.
     pub(crate) fn is_broken_connection(self) -> bool {
         self == RESET
@@ -113,6 +123,7 @@ pub(crate) fn own_answer(error: &Error, ended: Option<End>) -> Option<Refusal> {
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Some(BAD_REQUEST),
         (ErrorSource::Downstream, kind) if INVALID_CHUNKS.contains(&kind.as_str()) => Some(BAD_REQUEST),
         (ErrorSource::Downstream, _) => None,
+        (_, kind) if *kind == h2::UNPROCESSED => Some(UNPROCESSED),
         _ => Some(INTERNAL),
     }
 }

@@ -31,7 +31,7 @@ use super::message::{self, Provenance};
 use super::pass::{Pass, Routed};
 use super::record::Gear;
 use super::upstream::{self, Lease, NOT_REUSABLE};
-use super::{admission, drill, exchange::Exchange};
+use super::{admission, drill, exchange::Exchange, h2};
 use crate::telemetry::RetryReason;
 
 /// The hooks.
@@ -41,8 +41,12 @@ pub(crate) struct General {
 
 /// Attempts that the engine makes at most: the first, one retry of each kind, and pooled connections that turn
 /// out not to be reusable before anything was sent.
-pub(crate) const MAX_ATTEMPTS: usize = 3 + MAX_PASSED_OVER as usize;
+pub(crate) const MAX_ATTEMPTS: usize = 3 + MAX_PASSED_OVER as usize + MAX_UNPROCESSED as usize;
 const MAX_PASSED_OVER: u8 = 16;
+
+/// Retries of a request that its endpoint did not process. Each is on a new connection; who is turned away there too
+/// is not wanted.
+const MAX_UNPROCESSED: u8 = 3;
 
 /// Informational responses passed on at most for one request.
 pub(super) const MAX_INFORMATIONAL: u8 = 10;
@@ -55,6 +59,15 @@ pub(super) const BODY_DRAIN: Duration = Duration::from_secs(1);
 
 fn routed(pass: &mut Pass) -> Result<&mut Routed> {
     pass.routed_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no route yet"))
+}
+
+/// An attempt has its connection; `settled` as in [`Exchange::connected`].
+pub(super) fn connected(pass: &mut Pass, lease: Option<Lease>, reused: bool, settled: bool) {
+    let now = Instant::now();
+    pass.exchange.connected(lease, settled, now);
+    if let Some(routed) = pass.routed_mut() {
+        routed.connect = (!reused).then(|| now - routed.attempt.began);
+    }
 }
 
 #[async_trait]
@@ -102,6 +115,16 @@ impl ProxyHttp for General {
         Ok(true)
     }
 
+    /// Requests to HTTP/2 endpoints take a way of ours from here on, through the hooks below.
+    async fn proxy_upstream_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
+        let version = pass.routed().and_then(Routed::version);
+        let speaks_h2 = version.and_then(|version| version.endpoints.first()).is_some_and(|first| first.upstream.http2);
+        if speaks_h2 {
+            h2::carry(self, session, pass).await?;
+        }
+        Ok(!speaks_h2)
+    }
+
     async fn upstream_peer(&self, _session: &mut Session, pass: &mut Pass) -> Result<Box<HttpPeer>> {
         let exchange = Arc::clone(&pass.exchange);
         // The engine hands the buffered body through again at each attempt.
@@ -126,10 +149,6 @@ impl ProxyHttp for General {
             peer.group_key = upstream::one_time_key();
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
-        // The engine counts this from the connection on, so an upload would have to fit into it.
-        if endpoint.upstream.http2 && !routed.stream_wanted && !routed.has_body {
-            peer.options.read_timeout = Some(timeouts.first_byte);
-        }
         peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
             None => H1UpgradePolicy::Deny,
             Some(token) if token.eq_ignore_ascii_case("websocket") => H1UpgradePolicy::WebSocketOnly,
@@ -148,14 +167,10 @@ impl ProxyHttp for General {
         pass: &mut Pass,
     ) -> Result<()> {
         let lease = Lease::of(digest, reused)?;
-        let now = Instant::now();
         let plain = digest.is_none_or(|digest| digest.ssl_digest.is_none());
-        pass.exchange.connected(lease, reused || plain, now);
+        connected(pass, lease, reused, reused || plain);
         if pass.routed().is_some_and(|routed| routed.upgrade.is_some()) {
             pass.exchange.cork();
-        }
-        if let Some(routed) = pass.routed_mut() {
-            routed.connect = (!reused).then(|| now - routed.attempt.began);
         }
         Ok(())
     }
@@ -185,6 +200,10 @@ impl ProxyHttp for General {
         }
         if let Some(host) = &service.host {
             message::set_host(head, host)?;
+        }
+        if !routed.has_body {
+            // Nobody waits (RFC 9110 §10.1.1); an endpoint that promises would promise in vain.
+            head.remove_header(&header::EXPECT);
         }
         if let Some(token) = &routed.upgrade {
             message::offer_upgrade(head, token)?;
@@ -364,7 +383,8 @@ impl ProxyHttp for General {
         reused: bool,
     ) -> Box<Error> {
         let failure = Failure::of(&error, pass.exchange.ended());
-        let untouched = session.response_written().is_none() && !session.as_ref().retry_buffer_truncated();
+        let replayable = !session.as_ref().retry_buffer_truncated();
+        let untouched = session.response_written().is_none() && replayable;
         let idempotent = session.req_header().method.is_idempotent();
         let passed_over = *error.etype() == NOT_REUSABLE;
         pass.exchange.over();
@@ -375,6 +395,19 @@ impl ProxyHttp for General {
             // After a few the pool is all stale: dial anew.
             routed.attempt.fresh = routed.retries.passed_over >= MAX_PASSED_OVER;
             error.set_retry(true);
+            return error;
+        }
+        if *error.etype() == h2::UNPROCESSED {
+            let again = replayable && routed.retries.unprocessed < MAX_UNPROCESSED;
+            if again {
+                routed.retries.unprocessed += 1;
+                // Its first stream is the last that an endpoint turns away.
+                routed.attempt.fresh = true;
+                error.set_retry(true);
+            }
+            if let Some(version) = routed.version().filter(|_| again) {
+                version.series.retried(RetryReason::Unprocessed);
+            }
             return error;
         }
         let Some(failure) = failure else { return error };

@@ -284,15 +284,6 @@ pub(crate) fn is_grpc(request: &RequestHeader) -> bool {
     request.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Whether a request says beforehand that it wants a stream, which may be silent for long.
-pub(crate) fn wants_stream(request: &RequestHeader) -> bool {
-    is_grpc(request)
-        || request
-            .headers
-            .get(header::ACCEPT)
-            .is_some_and(|value| memchr::memmem::find(value.as_bytes(), b"text/event-stream").is_some())
-}
-
 /// Writes an answer of our own: a small text body and the cause in a header.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ mod express;
 mod failure;
 mod general;
 mod guard;
+mod h2;
 mod h2_frames;
 pub mod listener;
 mod message;
@@ -215,6 +216,7 @@ impl Worker {
             loop {
                 second.tick().await;
                 pool::sweep();
+                h2::sweep();
                 express::forget_old(&current);
             }
         });

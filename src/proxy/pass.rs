@@ -84,7 +84,6 @@ pub(crate) struct Routed {
     pub(crate) authority: Box<str>,
     pub(crate) upgrade: Option<Box<str>>,
     pub(crate) has_body: bool,
-    pub(crate) stream_wanted: bool,
     pub(crate) tried: Tried,
     pub(crate) endpoint: Option<usize>,
     pub(crate) attempt: Attempt,
@@ -111,8 +110,17 @@ pub(crate) struct Attempt {
 pub(crate) struct Retries {
     pub(crate) connect: u8,
     pub(crate) reused: u8,
+    /// Attempts that the endpoint did not process, whatever became of their connection.
+    pub(crate) unprocessed: u8,
     /// Pooled connections that turned out not to be reusable before anything was sent.
     pub(crate) passed_over: u8,
+}
+
+impl Retries {
+    /// How often the request was tried again.
+    pub(crate) fn count(self) -> u32 {
+        u32::from(self.connect + self.reused + self.unprocessed)
+    }
 }
 
 impl Routed {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::exchange::End;
-use super::failure::SLOW_CLIENT;
+use super::failure::{Failure, SLOW_CLIENT};
 use super::guard;
 use super::pass::{Pass, Routed};
 use crate::drain::{Bell, Kind};
@@ -145,7 +145,7 @@ pub(crate) fn record(gear: &Gear, finished: &Finished<'_>, line: impl FnOnce() -
             let long = matches!(kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
             let seen = if long { finished.answered_after.unwrap_or(duration) } else { duration };
             if let Some(series) = route.series.get(version) {
-                if route.probe {
+                if route.probe || finished.cause.is_some_and(Failure::is_nobodys) {
                     series.count(outcome);
                 } else {
                     series.finish(outcome, seen);
@@ -236,7 +236,7 @@ fn line(pass: &Pass, duration: Duration, outcome: Outcome) -> Line {
         first_byte: pass.answered_after,
         upstream: routed.and_then(|routed| routed.first_byte),
         connect: routed.and_then(|routed| routed.connect),
-        retries: routed.map_or(0, |routed| u32::from(routed.retries.connect + routed.retries.reused)),
+        retries: routed.map_or(0, |routed| routed.retries.count()),
     }
 }
 

@@ -75,6 +75,19 @@ impl Link {
         self.closing.load(Ordering::SeqCst)
     }
 
+    /// Not to be used again: it closes with its last request.
+    pub(crate) fn retire(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether nobody uses it and the endpoint has closed it.
+    pub(crate) fn is_closed_idle(&self) -> bool {
+        let mut byte = [0u8; 1];
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        self.busy.load(Ordering::SeqCst) == 0
+            && rustix::net::recv(&self.socket, &mut byte, flags).is_ok_and(|(_, read)| read == 0)
+    }
+
     /// Takes the connection for one request. `None` if it must not be reused.
     pub(crate) fn take(self: &Arc<Self>, reused: bool) -> Option<Lease> {
         let others = self.busy.fetch_add(1, Ordering::SeqCst);
@@ -118,6 +131,11 @@ pub(crate) struct Lease(Arc<Link>);
 impl Lease {
     /// The request is over; the connection may be used for another unless the link says that it is closing.
     pub(crate) fn release(self) -> Arc<Link> {
+        Arc::clone(&self.0)
+    }
+
+    /// The connection that it holds.
+    pub(crate) fn link(&self) -> Arc<Link> {
         Arc::clone(&self.0)
     }
 
@@ -186,7 +204,9 @@ impl Drop for Lease {
         if link.busy.fetch_sub(1, Ordering::SeqCst) != 1 {
             return;
         }
-        if !link.counted_idle.swap(true, Ordering::AcqRel)
+        // What closes now is no idle connection any more.
+        if !link.is_closing()
+            && !link.counted_idle.swap(true, Ordering::AcqRel)
             && link.live.idle.fetch_add(1, Ordering::Relaxed) >= link.max_idle
         {
             link.closing.store(true, Ordering::SeqCst);
@@ -288,7 +308,7 @@ impl L4Connect for Dialler {
     }
 }
 
-/// Connects to an endpoint for the express lane.
+/// Connects to an endpoint for a lane that carries the connection itself.
 ///
 /// # Errors
 /// The engine's, so that both lanes count and answer them alike.
@@ -402,8 +422,6 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     options.total_connection_timeout = Some(timeouts.connect);
     options.write_timeout = Some(timeouts.idle);
     options.idle_timeout = Some(timeouts.pool_idle);
-    options.max_h2_streams = H2_STREAMS;
-    options.h2_ping_interval = Some(H2_PING);
     options.custom_l4 = Some(Arc::new(Dialler::new(endpoint, timeouts)));
     if upstream.http2 {
         options.set_http_version(2, 2);
@@ -423,12 +441,6 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     }
     Ok(peer)
 }
-
-/// Streams at once on one HTTP/2 upstream connection, as most servers allow.
-const H2_STREAMS: usize = 100;
-
-/// How often an HTTP/2 upstream connection is asked whether it lives.
-const H2_PING: Duration = Duration::from_secs(20);
 
 /// The name to verify: never empty, because the engine skips verification without one.
 fn server_name(endpoint: &Endpoint, tls: &UpstreamTls) -> String {

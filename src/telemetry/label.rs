@@ -84,6 +84,8 @@ words! {
         Connect = "connect",
         /// A pooled connection died before any byte came back; a fresh one was tried.
         Reused = "reused",
+        /// The endpoint provably did not process it: REFUSED_STREAM, or a GOAWAY that excludes its stream.
+        Unprocessed = "unprocessed",
     }
 }
 

@@ -20,6 +20,7 @@ mod certificates;
 mod docs;
 mod drain;
 mod forward;
+mod h2_endpoint;
 mod hostile;
 mod lanes;
 mod large;

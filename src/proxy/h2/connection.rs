@@ -1,0 +1,231 @@
+//! One HTTP/2 connection to an endpoint, on which many requests are at once.
+//!
+//! Why not the engine's: its connector pings quiet connections, which gRPC servers end them for; it leaves the `h2`
+//! crate's budgets as they are, so that one client who does not read can end the connection under all others; and it
+//! tells a request that the endpoint never saw from one that failed in no way that holds.
+//!
+//! ```text
+//! open ─► task drives it ─► requests take places ─► GOAWAY, close, drain, idle: no new ones ─► last one over: closed
+//! ```
+//!
+//! Invariant: no PING is sent. A peer that vanished is noticed by the kernel (keepalive and user timeout of the socket),
+//! a silent endpoint by the deadlines of each request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ::h2::client::{Builder, SendRequest};
+use bytes::Bytes;
+use pingora_core::protocols::ALPN;
+use pingora_error::{Error, ErrorType, OrErr, Result};
+use tokio::sync::Notify;
+
+use super::filter::Filter;
+use crate::proxy::pool::Line;
+use crate::proxy::upstream::{self, Lease, Link};
+use crate::snapshot::{Endpoint, Timeouts};
+
+/// What is known of a connection beside what the `h2` crate tells.
+#[derive(Debug)]
+pub(super) struct Signals {
+    /// The endpoint's first SETTINGS arrived: how many streams it takes is known.
+    settled: AtomicBool,
+    /// No new request may go on it.
+    over: AtomicBool,
+    /// The last stream that a GOAWAY lets live.
+    last_stream: AtomicU32,
+    changed: Arc<Notify>,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self::new(Arc::new(Notify::new()))
+    }
+}
+
+impl Signals {
+    /// Tells `changed` when more or fewer requests may go on the connection.
+    fn new(changed: Arc<Notify>) -> Self {
+        Self {
+            settled: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            last_stream: AtomicU32::new(u32::MAX),
+            changed,
+        }
+    }
+
+    pub(super) fn settled(&self) {
+        if !self.settled.swap(true, Ordering::AcqRel) {
+            self.changed.notify_waiters();
+        }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// A GOAWAY arrived: streams above `last` were not and will not be processed (RFC 9113 §6.8).
+    pub(super) fn going_away(&self, last: u32) {
+        self.last_stream.fetch_min(last, Ordering::AcqRel);
+        self.retire();
+    }
+
+    /// Whether the endpoint said that it does not process this stream.
+    pub(super) fn excludes(&self, stream: u32) -> bool {
+        stream > self.last_stream.load(Ordering::Acquire)
+    }
+
+    /// No new request goes on the connection; those under way end in their own time.
+    pub(super) fn retire(&self) {
+        if !self.over.swap(true, Ordering::AcqRel) {
+            self.changed.notify_waiters();
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+}
+
+/// A connection, shared by its requests and the pool. It closes when nobody holds it any more.
+pub(super) struct Connection {
+    send: SendRequest<Bytes>,
+    pub(super) link: Arc<Link>,
+    pub(super) signals: Arc<Signals>,
+    /// Requests on it.
+    places: AtomicUsize,
+    /// Requests that were ever on it.
+    served: AtomicU64,
+    /// It may be idle for so long.
+    pub(super) idle: Duration,
+}
+
+impl Connection {
+    /// Connects to an endpoint; tells `changed` when other requests may join or must not any more, and calls `closed` at
+    /// the end.
+    ///
+    /// # Errors
+    /// The engine's, so that all lanes count and answer them alike.
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        timeouts: &Timeouts,
+        changed: Arc<Notify>,
+        closed: impl FnOnce() + Send + 'static,
+    ) -> Result<(Arc<Self>, Lease)> {
+        let (line, lease) = upstream::connect(endpoint, timeouts).await?;
+        if let Line::Engine(stream) = &line
+            && stream.selected_alpn_proto() != Some(ALPN::H2)
+        {
+            return Error::e_explain(ErrorType::H2Error, "the endpoint does not offer HTTP/2 over TLS (ALPN)");
+        }
+        let signals = Arc::new(Signals::new(changed));
+        let filter = Filter::new(line, Arc::clone(&signals));
+        let handshake = builder().handshake(filter).await;
+        let (send, driver) = handshake.or_err(ErrorType::HandshakeError, "beginning HTTP/2")?;
+        let told = Arc::clone(&signals);
+        tokio::spawn(async move {
+            // How it ended, its streams hear.
+            let _ = driver.await;
+            told.retire();
+            closed();
+        });
+        let connection = Self {
+            send,
+            link: lease.link(),
+            signals,
+            places: AtomicUsize::new(0),
+            served: AtomicU64::new(0),
+            idle: timeouts.pool_idle,
+        };
+        Ok((Arc::new(connection), lease))
+    }
+
+    /// Whether new requests may go on it, were there a place.
+    pub(super) fn is_open(&self) -> bool {
+        !self.signals.is_over() && !self.link.is_closing()
+    }
+
+    /// A place for a request, if there is one. Until the endpoint has said how many streams it takes, there is one.
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+        let limit = if self.signals.is_settled() { self.send.current_max_send_streams().min(STREAMS) } else { 1 };
+        if self.places.load(Ordering::Acquire) >= limit {
+            return None;
+        }
+        self.places.fetch_add(1, Ordering::AcqRel);
+        self.served.fetch_add(1, Ordering::AcqRel);
+        Some(Place(Arc::clone(self)))
+    }
+
+    /// How many requests were ever on it, if none is now.
+    pub(super) fn unused(&self) -> Option<u64> {
+        (self.places.load(Ordering::Acquire) == 0).then(|| self.served.load(Ordering::Acquire))
+    }
+}
+
+/// A request's place on a connection.
+#[must_use = "the place is free when it is dropped"]
+pub(super) struct Place(Arc<Connection>);
+
+impl Place {
+    pub(super) fn connection(&self) -> &Connection {
+        &self.0
+    }
+
+    /// What sends the request; none if the connection turns out to take no more.
+    pub(super) async fn ready(&self) -> Option<SendRequest<Bytes>> {
+        let ready = self.0.send.clone().ready().await.ok();
+        if ready.is_none() {
+            self.0.signals.retire();
+        }
+        ready
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.places.fetch_sub(1, Ordering::AcqRel);
+        if self.0.signals.is_over() {
+            self.0.link.retire();
+        } else {
+            self.0.signals.changed.notify_waiters();
+        }
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_max_send_streams(STREAMS)
+        .max_concurrent_streams(1)
+        .max_frame_size(FRAME)
+        .max_header_list_size(HEADER_LIST)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(SMALL_FRAMES)
+        .max_local_error_reset_streams(None);
+    builder
+}
+
+/// Streams at once on one connection, as most servers allow.
+const STREAMS: usize = 100;
+
+/// What an endpoint may send ahead on one stream: what Weir holds of an answer whose client does not read. 256 KiB
+/// fill 1 Gbit/s over 2 ms, and keep a hundred such clients at 25 MiB.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// What an endpoint may send ahead on a connection: all streams' windows together, so that clients who do not read
+/// never keep others waiting.
+const CONNECTION_WINDOW: u32 = 100 * STREAM_WINDOW;
+
+/// The largest frame. Larger ones than the least allowed cost fewer turns for large bodies.
+const FRAME: u32 = 64 * 1024;
+
+/// The largest header block, fields with 32 bytes each on top (RFC 9113 §6.5.2): twice the largest head that is passed on.
+const HEADER_LIST: u32 = 128 * 1024;
+
+/// What the `h2` crate may hold of frames that are small, in missing bytes (256 less the frame's): beyond it the crate
+/// ends the connection under all its streams. Every stream is emptied as frames come, whether its client reads or not
+/// (see `relay`), and the reader gives way every 64 KiB, so that some 7,000 frames, 1.8 MiB, are the most that wait.
+const SMALL_FRAMES: usize = 64 * 1024 * 1024;
