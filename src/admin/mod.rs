@@ -52,18 +52,22 @@ pub struct Faces {
     pub listeners: Vec<Bound>,
     /// Where telemetry is served, if it is: the bound address.
     pub telemetry_address: Option<String>,
+    /// Connections at the same time, to each of the two.
+    pub places: usize,
     /// When the process started.
     pub started: Instant,
 }
 
 /// Serves the control API until `shutdown`, and then until open requests are answered, a few seconds at most.
 pub async fn serve_admin(listener: AdminListener, faces: Arc<Faces>, auth: Auth, shutdown: impl Future<Output = ()>) {
-    serve::serve(listener, api::router(faces, auth), shutdown).await;
+    let places = faces.places;
+    serve::serve(listener, api::router(faces, auth), places, shutdown).await;
 }
 
 /// Serves `/metrics`, `/livez` and `/readyz` until `shutdown`, as [`serve_admin`] does.
 pub async fn serve_telemetry(listener: AdminListener, faces: Arc<Faces>, shutdown: impl Future<Output = ()>) {
-    serve::serve(listener, telemetry::router(faces), shutdown).await;
+    let places = faces.places;
+    serve::serve(listener, telemetry::router(faces), places, shutdown).await;
 }
 
 #[cfg(test)]

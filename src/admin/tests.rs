@@ -63,6 +63,7 @@ impl World {
             process: process_now,
             listeners: vec![bound],
             telemetry_address: Some("127.0.0.1:9902".to_owned()),
+            places: 16,
             started: Instant::now(),
         });
         let api = api::router(Arc::clone(&faces), Auth::default());

@@ -9,11 +9,35 @@ use super::{Failure, wanted};
 use crate::admin::{AdminListener, Auth};
 use crate::config::{self, Config};
 use crate::model::{Address, Name};
-use crate::proxy::listener::{self, Listener, ProxyProtocol, Settings};
+use crate::proxy::listener::{self, Families, Listener, ProxyProtocol, Settings};
 use crate::snapshot::Current;
 use crate::telemetry::access_log::{CAPACITY, Output, Worker};
 use crate::telemetry::{AccessLog, Recorder};
 use crate::tls::{self, ClientAuth, Demand, MinVersion, Protocols, Resumption};
+
+/// The ports that the configuration takes at IPv4 addresses.
+pub(super) struct Taken(Vec<u16>);
+
+impl Taken {
+    /// Those of `config`.
+    pub(super) fn of(config: &Config) -> Self {
+        let all = config.listeners.iter().map(|listener| &listener.address);
+        let all = all.chain([&config.admin.address]).chain(config.telemetry.iter().map(|telemetry| &telemetry.address));
+        let port = |address: &Address| match address {
+            Address::Inet(address) if address.is_ipv4() => Some(address.port()),
+            _ => None,
+        };
+        Self(all.filter_map(port).collect())
+    }
+
+    /// `[::]` takes IPv4 too, unless the file has something else at that port for IPv4.
+    fn families(&self, address: &Address) -> Families {
+        match address {
+            Address::Inet(address) if address.port() == 0 || !self.0.contains(&address.port()) => Families::Both,
+            _ => Families::Own,
+        }
+    }
+}
 
 /// Binds all traffic listeners, a socket for each worker; they do not accept yet.
 ///
@@ -21,6 +45,7 @@ use crate::tls::{self, ClientAuth, Demand, MinVersion, Protocols, Resumption};
 /// Which one could not be bound, and why.
 pub(super) fn bind(
     listeners: &[config::Listener],
+    taken: &Taken,
     current: &Current,
     recorder: &Recorder,
     workers: usize,
@@ -33,18 +58,24 @@ pub(super) fn bind(
         .iter()
         .map(|listener| {
             let series = recorder.listener(&listener.name);
-            let settings = settings(listener, current, &resumption)?;
+            let settings = settings(listener, taken, current, &resumption)?;
             let what = format!("listener {} cannot listen on {}", listener.name, listener.address);
             Listener::bind(settings, series, workers).map_err(wanted(what))
         })
         .collect()
 }
 
-fn settings(listener: &config::Listener, current: &Current, resumption: &Resumption) -> Result<Settings, Failure> {
+fn settings(
+    listener: &config::Listener,
+    taken: &Taken,
+    current: &Current,
+    resumption: &Resumption,
+) -> Result<Settings, Failure> {
     let tls = listener.tls.as_ref().map(|tls| server_config(&listener.name, tls, current, resumption)).transpose()?;
     Ok(Settings {
         name: listener.name.clone(),
         address: listener.address.clone(),
+        families: taken.families(&listener.address),
         tls,
         proxy_protocol: listener.proxy_protocol.as_ref().map(|wanted| ProxyProtocol {
             from: wanted.from.iter().map(|cidr| cidr.get()).collect(),
@@ -104,14 +135,14 @@ pub(super) struct Face {
 }
 
 /// Binds the telemetry socket, if there is to be one.
-pub(super) async fn telemetry(wanted_at: Option<&config::Telemetry>) -> Result<Option<Face>, Failure> {
+pub(super) fn telemetry(wanted_at: Option<&config::Telemetry>, taken: &Taken) -> Result<Option<Face>, Failure> {
     let Some(telemetry) = wanted_at else { return Ok(None) };
-    let (listener, address) = face("telemetry", &telemetry.address).await?;
+    let (listener, address) = face("telemetry", &telemetry.address, taken)?;
     Ok(Some(Face { listener, address, auth: Auth::default() }))
 }
 
 /// Binds the admin socket and reads its token.
-pub(super) async fn admin(admin: &config::Admin) -> Result<Face, Failure> {
+pub(super) fn admin(admin: &config::Admin, taken: &Taken) -> Result<Face, Failure> {
     let token = match &admin.token_file {
         None => None,
         Some(path) => {
@@ -130,7 +161,7 @@ pub(super) async fn admin(admin: &config::Admin) -> Result<Face, Failure> {
     if token.is_none() && !loopback {
         return Err(Failure::Unusable(vec!["admin beyond loopback needs `token_file`".to_owned()]));
     }
-    let (listener, address) = face("admin", &admin.address).await?;
+    let (listener, address) = face("admin", &admin.address, taken)?;
     Ok(Face { listener, address, auth: Auth { token, allowed_hosts: admin.allowed_hosts.clone() } })
 }
 
@@ -138,11 +169,11 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-async fn face(what: &str, at: &Address) -> Result<(AdminListener, String), Failure> {
+fn face(what: &str, at: &Address, taken: &Taken) -> Result<(AdminListener, String), Failure> {
     let failed = format!("{what} cannot listen on {at}");
     match at {
         Address::Inet(address) => {
-            let socket = tokio::net::TcpListener::bind(address).await.map_err(wanted(failed.clone()))?;
+            let socket = listener::bind_tcp(*address, taken.families(at)).map_err(wanted(failed.clone()))?;
             let address = socket.local_addr().map_err(wanted(failed))?.to_string();
             Ok((AdminListener::Tcp(socket), address))
         }

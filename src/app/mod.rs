@@ -28,12 +28,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use self::lifecycle::{Ending, Plan, Signals};
+use self::listeners::Taken;
 use self::log::Log;
 use crate::admin::{self, Faces};
 use crate::config::{self, Config, Diagnostics, ProcessEnvironment};
 use crate::control::{Control, Owner, Parts};
 use crate::drain::Bell;
 use crate::model::Process;
+use crate::proxy::descriptors::Division;
 use crate::proxy::listener::Listener;
 use crate::proxy::{Bound, Lanes, Proxy};
 use crate::telemetry::{self, AccessLog, Recorder};
@@ -145,7 +147,7 @@ async fn start(options: &Options, config: Config, log: &Log) -> Result<Serving, 
     let bell = Bell::default();
     let plan = Plan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
     let (telemetry_at, admin_at) = (config.telemetry.clone(), config.admin.clone());
-    let listener_settings = config.listeners.clone();
+    let (listener_settings, taken) = (config.listeners.clone(), Taken::of(&config));
     let lanes = Lanes { workers: threads, express: config.runtime.express_lane };
     let parts = Parts {
         path: options.config.clone(),
@@ -158,15 +160,15 @@ async fn start(options: &Options, config: Config, log: &Log) -> Result<Serving, 
     let (owner, control, current) = Owner::new(parts).await.map_err(Failure::Unusable)?;
     let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, lanes);
     let ready = workers::prepare(&proxy, threads)?;
-    let sockets = listeners::bind(&listener_settings, &current, &recorder, threads)?;
+    let sockets = listeners::bind(&listener_settings, &taken, &current, &recorder, threads)?;
     let bound: Vec<Bound> = sockets
         .iter()
         .filter_map(|listener| listener.first())
         .map(Listener::bound)
         .collect::<io::Result<_>>()
         .map_err(wanted("listeners"))?;
-    let telemetry = listeners::telemetry(telemetry_at.as_ref()).await?;
-    let admin = listeners::admin(&admin_at).await?;
+    let telemetry = listeners::telemetry(telemetry_at.as_ref(), &taken)?;
+    let admin = listeners::admin(&admin_at, &taken)?;
     let (process, process_now) = watch::channel(Process::Starting);
     let faces = Arc::new(Faces {
         control: control.clone(),
@@ -175,6 +177,7 @@ async fn start(options: &Options, config: Config, log: &Log) -> Result<Serving, 
         process: process_now,
         listeners: bound.clone(),
         telemetry_address: telemetry.as_ref().map(|socket| socket.address.clone()),
+        places: Division::now().faces,
         started,
     });
     if let Some(socket) = telemetry {
@@ -254,4 +257,5 @@ fn raise_file_limit() {
             tracing::warn!(%error, "the limit of open files could not be raised");
         }
     }
+    Division::now().keep();
 }

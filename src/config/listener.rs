@@ -17,7 +17,8 @@ pub struct Listener {
     /// Its name: a metric label, unique among listeners.
     #[schemars(with = "values::Name")]
     pub name: Name,
-    /// Where it listens: `IP:PORT`, `[IPv6]:PORT` or `unix:/path`. Port 0 lets the system choose.
+    /// Where it listens: `IP:PORT`, `[IPv6]:PORT` or `unix:/path`. `[::]` takes IPv4 too, unless something
+    /// else of the file has an IPv4 address at that port. Port 0 lets the system choose.
     #[schemars(with = "values::Address")]
     pub address: Address,
     /// TLS towards clients; without it the listener speaks plain HTTP.

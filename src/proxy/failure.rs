@@ -4,18 +4,19 @@ use pingora_error::{Error, ErrorSource, ErrorType};
 
 use super::exchange::End;
 use super::h2;
-use crate::telemetry::UpstreamError;
+use crate::telemetry::{UpstreamError, VersionSeries};
 use crate::traffic::Refusal;
 
 /// A failed attempt, as it is counted and answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    pub(crate) kind: UpstreamError,
+    /// What it is counted as; none if the version is not to blame.
+    pub(crate) kind: Option<UpstreamError>,
     pub(crate) refusal: Refusal,
 }
 
 const fn failure(kind: UpstreamError, status: u16, cause: &'static str, text: &'static str) -> Failure {
-    Failure { kind, refusal: Refusal { status, cause, text, close: false } }
+    Failure { kind: Some(kind), refusal: Refusal { status, cause, text, close: false } }
 }
 
 pub(crate) const NO_ENDPOINT: Failure =
@@ -30,6 +31,20 @@ pub(crate) const TIMEOUT: Failure =
 pub(super) const RESET: Failure = failure(UpstreamError::Reset, 502, "reset", "the endpoint closed the connection");
 pub(super) const PROTOCOL: Failure =
     failure(UpstreamError::Protocol, 502, "protocol", "the endpoint's answer is not valid HTTP");
+
+/// This machine lacks what a connection needs: descriptors, ports, memory, leave. No endpoint was asked.
+pub(crate) const LOCAL: Failure = Failure {
+    kind: None,
+    refusal: Refusal {
+        status: 503,
+        cause: "local",
+        text: "the proxy's machine has nothing left to make a connection with",
+        close: false,
+    },
+};
+
+/// The error type of a connection that this machine could not make.
+pub(super) const NO_MEANS: ErrorType = ErrorType::Custom("weir: no means for a connection");
 
 /// Nothing matches the request.
 pub(crate) const NO_ROUTE: Refusal =
@@ -72,6 +87,7 @@ impl Failure {
             return None;
         }
         Some(match error.etype() {
+            kind if *kind == NO_MEANS => LOCAL,
             ErrorType::ConnectTimedout => CONNECT_TIMEOUT,
             ErrorType::ConnectRefused
             | ErrorType::ConnectNoRoute
@@ -95,14 +111,22 @@ impl Failure {
         })
     }
 
+    /// Counts it against the version, if that is to blame.
+    pub(crate) fn charge(self, version: &VersionSeries) {
+        if let Some(kind) = self.kind {
+            version.upstream_error(kind);
+        }
+    }
+
     /// Whether `cause` is that of a failure that the version brought about.
     pub(crate) fn is_named(cause: &str) -> bool {
         [NO_ENDPOINT, CONNECT, CONNECT_TIMEOUT, TLS, TIMEOUT, RESET, PROTOCOL].iter().any(|f| f.refusal.cause == cause)
     }
 
-    /// Whether `cause` is that of an answer that says nothing about the version: no endpoint of it had the request.
+    /// Whether `cause` is that of an answer that says nothing about the version: no endpoint of it had the request, or
+    /// the fault is Weir's.
     pub(crate) fn is_nobodys(cause: &str) -> bool {
-        cause == UNPROCESSED.cause
+        [UNPROCESSED, LOCAL.refusal, INTERNAL].iter().any(|refusal| refusal.cause == cause)
     }
 
     /// Whether the connection broke, as an idle one does when its peer closes it at the same moment.

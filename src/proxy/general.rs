@@ -132,7 +132,7 @@ impl ProxyHttp for General {
         let routed = routed(pass)?;
         let Some(at) = routed.pick() else {
             if let Some(version) = routed.version() {
-                version.series.upstream_error(NO_ENDPOINT.kind);
+                NO_ENDPOINT.charge(&version.series);
             }
             routed.attempt.failed.get_or_insert(NO_ENDPOINT.refusal);
             return Error::e_explain(ErrorType::HTTPStatus(NO_ENDPOINT.refusal.status), NO_ENDPOINT.refusal.text);
@@ -362,8 +362,8 @@ impl ProxyHttp for General {
         }
         let again = routed.retries.connect == 0 && routed.pick().is_some();
         if let Some(version) = routed.version() {
-            version.series.upstream_error(failure.kind);
-            if again {
+            failure.charge(&version.series);
+            if again && failure.kind.is_some() {
                 version.series.retried(RetryReason::Connect);
             }
         }
@@ -422,7 +422,7 @@ impl ProxyHttp for General {
             && routed.informational == 0
             && routed.retries.reused == 0;
         if let Some(version) = routed.version() {
-            version.series.upstream_error(failure.kind);
+            failure.charge(&version.series);
             if again {
                 version.series.retried(RetryReason::Reused);
             }

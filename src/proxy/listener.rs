@@ -5,10 +5,10 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,15 +19,17 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Handle, PREFACE, Patience};
 use super::engine::Engine;
+use super::descriptors;
 use super::exchange::{EXCHANGE, Exchange};
 use super::express::{self, Exit};
 use super::proxy_protocol::{self, Parsed};
+pub use super::socket::Families;
 use super::socket::{self, Queue};
 use super::transport::{Socket, Transport};
 use super::{Bound, Order, Proxy, Worker};
@@ -41,6 +43,8 @@ pub struct Settings {
     pub name: Name,
     /// Where to listen.
     pub address: Address,
+    /// Which families that takes.
+    pub families: Families,
     /// TLS towards clients.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// From whom a PROXY header is read.
@@ -78,7 +82,7 @@ impl Listener {
     /// # Errors
     /// The system's, for example when the address is taken.
     pub fn bind(settings: Settings, series: Arc<ListenerSeries>, workers: usize) -> io::Result<Vec<Self>> {
-        let sockets = socket::bind(&settings.address, workers)?;
+        let sockets = socket::bind(&settings.address, settings.families, workers)?;
         let slots = Arc::new(Semaphore::new(settings.max_connections));
         let shared = Arc::new(Shared { settings, series, slots });
         Ok(sockets.into_iter().map(|socket| Self { shared: Arc::clone(&shared), socket }).collect())
@@ -100,6 +104,11 @@ pub(crate) fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(socket::listen_unix(path)?)
 }
 
+/// Binds a socket for the runtime that calls.
+pub(crate) fn bind_tcp(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
+    TcpListener::from_std(socket::listen_tcp(address, families, false)?)
+}
+
 /// Accepts connections until told to stop, then empties the accept queue and closes the socket.
 pub async fn serve(listener: Listener, worker: Arc<Worker>) {
     let Listener { shared, socket } = listener;
@@ -112,6 +121,7 @@ pub async fn serve(listener: Listener, worker: Arc<Worker>) {
         }
     };
     let mut order = door.proxy().order.subscribe();
+    let mut last = 0;
     loop {
         if *order.borrow_and_update() >= Order::Refuse {
             break;
@@ -125,14 +135,21 @@ pub async fn serve(listener: Listener, worker: Arc<Worker>) {
             Ok(slot) = Arc::clone(&door.shared.slots).acquire_owned() => slot,
             _ = order.changed() => continue,
         };
+        // Whoever waits in the kernel's queue loses nothing; whoever is let in and has to go does.
+        if !descriptors::has_room(last, listening.get_ref()).unwrap_or(false) {
+            door.wait_for_descriptors(None).await;
+            continue;
+        }
         let Ok(accepted) = ready.try_io(|listening| listening.get_ref().next()) else { continue };
         match accepted {
-            Ok((stream, peer)) => door.open(stream, peer, slot),
-            Err(error) if is_about_the_client(&error) => {}
-            Err(error) => {
-                tracing::warn!(listener = %door.settings().name, %error, "cannot accept connections; trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+            Ok((stream, peer)) => {
+                last = stream.raw_fd();
+                if descriptors::may_stay(last) {
+                    door.open(stream, peer, slot);
+                }
             }
+            Err(error) if is_about_the_client(&error) => {}
+            Err(error) => door.wait_for_descriptors(Some(error)).await,
         }
     }
     if let Err(error) = door.empty(&listening.into_inner()) {
@@ -180,6 +197,17 @@ impl Door {
 
     fn proxy(&self) -> &Proxy {
         &self.worker.proxy
+    }
+
+    /// Waits a moment before the next try to accept, and says why, though not each time.
+    async fn wait_for_descriptors(&self, error: Option<io::Error>) {
+        /// When this was last told.
+        static TOLD: AtomicU64 = AtomicU64::new(0);
+        if descriptors::is_news(&TOLD) {
+            let error = error.map_or_else(|| "too many open files; the rest is reserved".to_owned(), |e| e.to_string());
+            tracing::warn!(listener = %self.settings().name, error, "clients wait: raise the limit of open files");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
     /// Serves whom the kernel let in, and waits for nobody new. The system is asked: the runtime's readiness lags.

@@ -14,6 +14,7 @@
 mod admission;
 mod body;
 mod connection;
+pub mod descriptors;
 mod drill;
 mod engine;
 mod exchange;
@@ -215,6 +216,8 @@ impl Worker {
             second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 second.tick().await;
+                // The limit can be changed from outside.
+                descriptors::Division::now().keep();
                 pool::sweep();
                 h2::sweep();
                 express::forget_old(&current);

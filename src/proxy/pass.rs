@@ -200,7 +200,7 @@ impl Pass {
         }
         self.cause = Some(TIMEOUT.refusal.cause);
         if let Some(version) = self.routed().and_then(Routed::version) {
-            version.series.upstream_error(TIMEOUT.kind);
+            TIMEOUT.charge(&version.series);
         }
     }
 

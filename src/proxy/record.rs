@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::exchange::End;
-use super::failure::{Failure, SLOW_CLIENT};
+use super::failure::{Failure, NO_ENDPOINT, SLOW_CLIENT};
 use super::guard;
 use super::pass::{Pass, Routed};
 use crate::drain::{Bell, Kind};
@@ -80,7 +80,7 @@ impl Pass {
     /// No endpoint takes the request.
     pub(crate) fn no_endpoint(&self) {
         if let Some(version) = self.routed().and_then(Routed::version) {
-            version.series.upstream_error(super::failure::NO_ENDPOINT.kind);
+            NO_ENDPOINT.charge(&version.series);
         }
     }
 }

@@ -39,10 +39,19 @@ pub(super) enum Bound {
     Unix(std::os::unix::net::UnixListener),
 }
 
+/// Which families a socket at an IPv6 address takes; whatever the system's default is (`net.ipv6.bindv6only`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// Only IPv6.
+    Own,
+    /// IPv4 as well, where the address is `[::]`.
+    Both,
+}
+
 /// Binds `workers` sockets at `address`.
-pub(super) fn bind(address: &Address, workers: usize) -> io::Result<Vec<Bound>> {
+pub(super) fn bind(address: &Address, families: Families, workers: usize) -> io::Result<Vec<Bound>> {
     match address {
-        Address::Inet(address) => Ok(bind_tcp(*address, workers)?.into_iter().map(Bound::Tcp).collect()),
+        Address::Inet(address) => Ok(bind_tcp(*address, families, workers)?.into_iter().map(Bound::Tcp).collect()),
         Address::Unix(path) => {
             let socket = listen_unix(path)?;
             (0..workers).map(|_| Ok(Bound::Unix(socket.try_clone()?))).collect()
@@ -50,21 +59,22 @@ pub(super) fn bind(address: &Address, workers: usize) -> io::Result<Vec<Bound>> 
     }
 }
 
-fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+fn bind_tcp(address: SocketAddr, families: Families, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
     if workers <= 1 {
-        return Ok(vec![listen_tcp(address, false)?]);
+        return Ok(vec![listen_tcp(address, families, false)?]);
     }
     // Alone first: shows whether anybody else listens there, and which port 0 becomes.
-    let alone = listen_tcp(address, false)?;
+    let alone = listen_tcp(address, families, false)?;
     let address = alone.local_addr()?;
     drop(alone);
-    (0..workers).map(|_| listen_tcp(address, true)).collect()
+    (0..workers).map(|_| listen_tcp(address, families, true)).collect()
 }
 
-fn listen_tcp(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+/// Binds one socket, which other sockets of this process may have to share.
+pub(super) fn listen_tcp(address: SocketAddr, families: Families, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(families == Families::Own || !address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
@@ -156,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_accepted_connection_is_asked_whether_it_lives() {
-        let queue = Queue::Tcp(listen_tcp(([127, 0, 0, 1], 0).into(), false).unwrap());
+        let queue = Queue::Tcp(listen_tcp(([127, 0, 0, 1], 0).into(), Families::Own, false).unwrap());
         let Queue::Tcp(listener) = &queue else { return };
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         listener.set_nonblocking(false).unwrap();
@@ -168,11 +178,11 @@ mod tests {
 
     #[test]
     fn workers_share_an_address_that_nobody_else_may_take() {
-        let sockets = bind_tcp(([127, 0, 0, 1], 0).into(), 3).unwrap();
+        let sockets = bind_tcp(([127, 0, 0, 1], 0).into(), Families::Own, 3).unwrap();
         let address = sockets[0].local_addr().unwrap();
         assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
         for workers in [1, 2] {
-            let refused = bind_tcp(address, workers).unwrap_err();
+            let refused = bind_tcp(address, Families::Own, workers).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{workers} workers");
         }
     }

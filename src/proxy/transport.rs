@@ -52,7 +52,7 @@ impl Socket {
         !read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    fn raw_fd(&self) -> i32 {
+    pub(crate) fn raw_fd(&self) -> i32 {
         match &self.kind {
             SocketKind::Tcp(stream) => stream.as_raw_fd(),
             SocketKind::Unix(stream) => stream.as_raw_fd(),

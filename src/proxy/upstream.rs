@@ -27,9 +27,11 @@ use pingora_core::upstreams::peer::{HttpPeer, Peer, PeerOptions};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_http::ResponseHeader;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use super::metered;
+use super::descriptors;
+use super::failure::NO_MEANS;
 use super::pool::Line;
 use crate::model::Address;
 use crate::snapshot::live::{EndpointLive, UpstreamConnection};
@@ -250,27 +252,33 @@ impl Dialler {
         let dial = async {
             match address {
                 SocketAddr::Inet(address) => {
-                    let stream = TcpStream::connect(address).await?;
+                    let socket = match address {
+                        std::net::SocketAddr::V4(_) => TcpSocket::new_v4(),
+                        std::net::SocketAddr::V6(_) => TcpSocket::new_v6(),
+                    }?;
+                    let link = socket.as_fd().try_clone_to_owned()?;
+                    descriptors::for_endpoint(&socket, &link)?;
+                    let stream = socket.connect(*address).await?;
                     stream.set_nodelay(true)?;
                     // A peer that vanished without a word is noticed: while something is on its way to it by the one,
                     // while its answer is waited for, in a stream for ever, by the other.
                     let socket = socket2::SockRef::from(&stream);
                     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
                     socket.set_tcp_keepalive(&KEEPALIVE)?;
-                    let socket = stream.as_fd().try_clone_to_owned()?;
-                    Ok((Dialled::Tcp(stream), socket))
+                    Ok((Dialled::Tcp(stream), link))
                 }
                 SocketAddr::Unix(address) => {
                     let path = address.as_pathname().ok_or(io::ErrorKind::InvalidInput)?;
                     let stream = UnixStream::connect(path).await?;
-                    let socket = stream.as_fd().try_clone_to_owned()?;
-                    Ok((Dialled::Unix(stream), socket))
+                    let link = stream.as_fd().try_clone_to_owned()?;
+                    descriptors::for_endpoint(&stream, &link)?;
+                    Ok((Dialled::Unix(stream), link))
                 }
             }
         };
         let (stream, socket) = match tokio::time::timeout(self.connect, dial).await {
             Ok(Ok(dialled)) => dialled,
-            Ok(Err(error)) => return Error::e_because(connect_error(&error), "dialling the endpoint", error),
+            Ok(Err(error)) => return Error::e_because(connect_error(address, &error), "dialling the endpoint", error),
             Err(_) => {
                 return Error::e_explain(
                     ErrorType::ConnectTimedout,
@@ -363,7 +371,25 @@ const KEEPALIVE: socket2::TcpKeepalive = socket2::TcpKeepalive::new()
     .with_interval(Duration::from_secs(5))
     .with_retries(3);
 
-fn connect_error(error: &io::Error) -> ErrorType {
+/// Whether this machine could not even ask the endpoint. What a path does not allow is the endpoint's affair.
+fn lacks_means(address: &SocketAddr, error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let lacking = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    let forbidden = [Errno::ACCESS, Errno::PERM];
+    Errno::from_io_error(error).is_some_and(|errno| {
+        lacking.contains(&errno) || (matches!(address, SocketAddr::Inet(_)) && forbidden.contains(&errno))
+    })
+}
+
+fn connect_error(address: &SocketAddr, error: &io::Error) -> ErrorType {
+    /// When this was last told.
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    if lacks_means(address, error) {
+        if descriptors::is_news(&TOLD) {
+            tracing::warn!(%error, "this machine cannot make connections to endpoints; requests are answered with 503");
+        }
+        return NO_MEANS;
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
         io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
@@ -493,5 +519,25 @@ mod tests {
         assert!(!second.end(), "another stream is on it");
         drop(first);
         assert!(second.end());
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_told_from_what_an_endpoint_does() {
+        let inet = SocketAddr::Inet("127.0.0.1:1".parse().unwrap());
+        let unix = SocketAddr::Unix(std::os::unix::net::SocketAddr::from_pathname("/run/v1.sock").unwrap());
+        let of = |errno: rustix::io::Errno, address| connect_error(address, &errno.into());
+        for errno in ["EMFILE 24", "ENFILE 23", "ENOMEM 12", "ENOBUFS 105", "EADDRNOTAVAIL 99", "EPERM 1", "EACCES 13"]
+        {
+            let number: i32 = errno.rsplit(' ').next().unwrap().parse().unwrap();
+            let errno_of = rustix::io::Errno::from_raw_os_error(number);
+            assert_eq!(of(errno_of, &inet), NO_MEANS, "{errno}");
+            // A socket in the file system that does not let Weir in is a fault of whoever made it.
+            let expected = if [1, 13].contains(&number) { ErrorType::ConnectError } else { NO_MEANS };
+            assert_eq!(of(errno_of, &unix), expected, "{errno}");
+        }
+        for errno in ["ECONNREFUSED 111", "EHOSTUNREACH 113", "ENETUNREACH 101", "ETIMEDOUT 110", "ECONNRESET 104"] {
+            let number: i32 = errno.rsplit(' ').next().unwrap().parse().unwrap();
+            assert_ne!(of(rustix::io::Errno::from_raw_os_error(number), &inet), NO_MEANS, "{errno}");
+        }
     }
 }

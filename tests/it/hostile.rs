@@ -1,6 +1,7 @@
 //! Clients that mean harm: smuggling, poisoning, forging, flooding.
 
 mod corpus;
+mod exhaust;
 mod flood;
 mod forged;
 mod limits;

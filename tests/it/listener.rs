@@ -89,3 +89,39 @@ async fn above_the_cap_connections_wait() {
     response.expect(200);
     weir.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ipv6_wildcard_takes_ipv4_too_unless_another_listener_has_it() {
+    let v1 = Origin::start("v1").await;
+    let one = shop(&[(&v1, 100.0)]).replacen("127.0.0.1:0", "[::]:0", 1);
+    let weir = Weir::start(&(one + "trusted_proxies: [127.0.0.0/8]\naccess_log: { output: stdout }\n")).await;
+    let port = port(&weir, "web").await;
+    for host in ["127.0.0.1", "[::1]"] {
+        H1::connect(format!("{host}:{port}").as_str()).await.get(&format!("/{host}")).await.expect(200);
+    }
+    weir.stop().await;
+    // IPv4 clients are IPv4 clients, for the log and for lists of networks.
+    assert!(weir.stdout().contains(r#""client":"127.0.0.1""#), "{}", weir.stdout());
+    // Both written out, as nginx users do; the port is taken from the system and used at once.
+    let both = shop(&[(&v1, 100.0)]).replacen(
+        "  - { name: web, address: \"127.0.0.1:0\" }",
+        &format!("  - {{ name: six, address: \"[::]:{port}\" }}\n  - {{ name: four, address: \"0.0.0.0:{port}\" }}"),
+        1,
+    );
+    let weir = Weir::start(&both).await;
+    for host in ["127.0.0.1", "[::1]"] {
+        H1::connect(format!("{host}:{port}").as_str()).await.get("/").await.expect(200);
+    }
+    for listener in ["six", "four"] {
+        let accepted = weir.metrics().await.value("weir_client_connections_accepted_total", &[("listener", listener)]);
+        assert_eq!(accepted, 1.0, "{listener}");
+    }
+    weir.stop().await;
+}
+
+async fn port(weir: &Weir, listener: &str) -> u16 {
+    match weir.address(listener).await {
+        weir::model::Address::Inet(address) => address.port(),
+        weir::model::Address::Unix(path) => panic!("{} is no port", path.display()),
+    }
+}

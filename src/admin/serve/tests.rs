@@ -14,9 +14,8 @@ async fn connected(buffer: usize, body: &'static str) -> (DuplexStream, JoinHand
     let router = Router::new()
         .route("/", get(move || async move { body }))
         .route("/slow", get(std::future::pending::<&'static str>));
-    let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
     let (stop, stopping) = watch::channel(());
-    let task = tokio::spawn(connection(Box::pin(server), Arrival::Unix, place, router, stopping));
+    let task = tokio::spawn(connection(Box::pin(server), Arrival::Unix, Arc::new(Seat::new()), router, stopping));
     (client, task, stop)
 }
 
@@ -44,7 +43,7 @@ async fn a_head_that_trickles_is_not_waited_for() {
             if client.write_all(&[*byte]).await.is_err() {
                 return;
             }
-            sleep(Duration::from_secs(1)).await;
+            sleep(HEAD / 10).await;
         }
     });
     task.await.unwrap();
@@ -70,7 +69,7 @@ async fn a_connection_is_used_for_several_requests_but_not_for_ever() {
     let mut buffer = [0; 1024];
     while client.write_all(GET).await.is_ok() && client.read(&mut buffer).await.is_ok_and(|read| read > 0) {
         answers += 1;
-        sleep(Duration::from_secs(5)).await;
+        sleep(HEAD / 2).await;
     }
     task.await.unwrap();
     assert!(answers > 10, "{answers}");
@@ -104,7 +103,7 @@ async fn a_served_listener_answers_and_ends_when_told() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let router = Router::new().route("/", get(|| async { "answer" }));
-    let served = tokio::spawn(serve(AdminListener::Tcp(listener), router, async { drop(stopped.await) }));
+    let served = tokio::spawn(serve(AdminListener::Tcp(listener), router, 8, async { drop(stopped.await) }));
     let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
     client.write_all(GET).await.unwrap();
     let mut buffer = [0; 1024];
@@ -116,18 +115,48 @@ async fn a_served_listener_answers_and_ends_when_told() {
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
-#[tokio::test]
-async fn more_clients_than_places_wait_in_the_queue() {
+/// A listener with this many places: `/` answers at once, `/slow` never.
+async fn served(places: usize) -> (std::net::SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let listener = AdminListener::Tcp(listener);
-    let places = Arc::new(Semaphore::new(1));
-    let _first = tokio::net::TcpStream::connect(address).await.unwrap();
-    let _second = tokio::net::TcpStream::connect(address).await.unwrap();
-    let (_, arrival, place) = accept(&listener, &places).await.unwrap();
-    assert_eq!(arrival, Arrival::Inet("127.0.0.1".parse().unwrap()));
-    let mut next = pin!(accept(&listener, &places));
-    assert!(futures_util::poll!(next.as_mut()).is_pending(), "the one place is taken");
-    drop(place);
-    assert!(next.await.is_ok());
+    let router =
+        Router::new().route("/", get(|| async { "answer" })).route("/slow", get(std::future::pending::<&'static str>));
+    let served = tokio::spawn(serve(AdminListener::Tcp(listener), router, places, std::future::pending()));
+    (address, served)
+}
+
+async fn ask(address: std::net::SocketAddr) -> String {
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn whoever_is_idle_the_longest_goes_for_whoever_comes() {
+    let (address, served) = served(4).await;
+    let mut silent = Vec::new();
+    for _ in 0..12 {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        assert!(ask(address).await.starts_with("HTTP/1.1 200 "));
+    }
+    let mut byte = [0];
+    assert_eq!(silent[0].read(&mut byte).await.unwrap(), 0, "the first to be idle is the first to go");
+    served.abort();
+}
+
+#[tokio::test]
+async fn a_request_that_is_being_answered_is_not_cut_for_another() {
+    let (address, served) = served(2).await;
+    let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        assert!(ask(address).await.starts_with("HTTP/1.1 200 "));
+    }
+    let mut byte = [0];
+    assert!(timeout(Duration::from_millis(1), slow.read(&mut byte)).await.is_err(), "it still waits for its answer");
+    served.abort();
 }

@@ -87,7 +87,7 @@ impl<'s> Request<'s> {
         let timeouts = self.passage.route.service.timeouts;
         loop {
             let Some((at, endpoint)) = self.pick().and_then(|at| Some((at, version.endpoints.get(at)?))) else {
-                version.series.upstream_error(NO_ENDPOINT.kind);
+                NO_ENDPOINT.charge(&version.series);
                 return Err(tries.failed.unwrap_or(NO_ENDPOINT.refusal));
             };
             self.passage.endpoint = Some(endpoint);
@@ -110,7 +110,7 @@ impl<'s> Request<'s> {
                 }
                 Some(Err(failure)) => failure,
             };
-            version.series.upstream_error(failure.kind);
+            failure.charge(&version.series);
             tries.failed = Some(failure.refusal);
             self.passage.tried.insert(at);
             if tries.connect || self.pick().is_none() {
@@ -119,7 +119,9 @@ impl<'s> Request<'s> {
             tries.connect = true;
             tries.began = Instant::now();
             self.passage.retries += 1;
-            version.series.retried(RetryReason::Connect);
+            if failure.kind.is_some() {
+                version.series.retried(RetryReason::Connect);
+            }
         }
     }
 
@@ -134,7 +136,7 @@ impl<'s> Request<'s> {
     fn tries_again(&mut self, tries: &mut Tries, failure: Failure, stale: bool) -> bool {
         let again = stale && self.idempotent && failure.is_broken_connection() && !tries.reused && self.upload.replay();
         let series = &self.passage.version.series;
-        series.upstream_error(failure.kind);
+        failure.charge(series);
         tries.failed = Some(failure.refusal);
         if again {
             series.retried(RetryReason::Reused);
@@ -150,7 +152,7 @@ impl Client {
     /// Carries a request to an endpoint of its version and the response back.
     pub(super) async fn run(&mut self, snapshot: &Snapshot, request: &mut Request<'_>) -> Next {
         if !request.available {
-            request.passage.version.series.upstream_error(NO_ENDPOINT.kind);
+            NO_ENDPOINT.charge(&request.passage.version.series);
             return self.refuse(request, NO_ENDPOINT.refusal, false).await;
         }
         let mut tries = Tries { began: request.passage.began, connect: false, reused: false, failed: None };
@@ -262,7 +264,7 @@ impl Client {
                 request.passage.ended = Some(end);
                 match end {
                     End::FirstByte | End::Idle => {
-                        request.passage.version.series.upstream_error(TIMEOUT.kind);
+                        TIMEOUT.charge(&request.passage.version.series);
                         TIMEOUT.refusal
                     }
                     End::Upload => SLOW_CLIENT,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::drain::{Bell, Kind};
-use crate::proxy::failure::{BODY_TOO_LARGE, DRAINED, DRILL, NO_ENDPOINT, RESET, TIMEOUT};
+use crate::proxy::failure::{BODY_TOO_LARGE, DRAINED, DRILL, LOCAL, NO_ENDPOINT, RESET, TIMEOUT};
 use crate::proxy::record::{Finished, Gear, record};
 use crate::rollout::trip::Trip;
 use crate::snapshot::compile::{Compiler, Inputs};
@@ -144,9 +144,22 @@ fn what_is_an_error_of_the_version_what_a_success_and_what_neither() {
         (status(413), Some(BODY_TOO_LARGE.cause), Kind::Request, NOTHING),
         (status(503), Some(DRAINED.cause), Kind::Request, NOTHING),
         (status(500), Some("internal"), Kind::Request, NOTHING),
+        (status(503), Some(LOCAL.refusal.cause), Kind::Request, NOTHING),
     ] {
         assert_eq!(after_an_error(outcome, cause, kind), expected, "{outcome:?} {cause:?} {kind:?}");
     }
+}
+
+#[test]
+fn what_this_machine_lacks_is_counted_by_its_code_and_no_evidence() {
+    let stage = stage();
+    stage.finish(V2, Outcome::Status(503), Some(LOCAL.refusal.cause), Kind::Request);
+    let route = stage.route();
+    let series = &route.series[V2];
+    assert_eq!(series.requests_by_code(), [("503".to_owned(), 1)]);
+    assert_eq!(series.version().totals().by_class.iter().sum::<u64>(), 0);
+    stage.finish(V2, Outcome::Status(502), Some(RESET.refusal.cause), Kind::Request);
+    assert_eq!(series.version().totals().by_class.iter().sum::<u64>(), 1);
 }
 
 #[tokio::test]

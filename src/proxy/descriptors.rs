@@ -1,0 +1,130 @@
+//! File descriptors: traffic gets most of them, and what operates the process always has some left.
+//!
+//! ```text
+//! 0 ┤ clients and endpoints │ endpoints only │ reserve: telemetry, admin, files, calls out ├ RLIMIT_NOFILE
+//! ```
+//!
+//! The system gives the lowest number that is free (POSIX, `open`), so the number alone tells how many are in use: nothing
+//! is counted, and nothing can be counted wrong. Traffic gives back what it gets from another's part.
+//!
+//! Invariant: clients alone cannot take what is needed to reach an endpoint, and traffic cannot take the reserve.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+use rustix::process::{Resource, getrlimit};
+
+/// How the numbers are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// Connections that telemetry and admin have at most, each.
+    pub faces: usize,
+    /// Clients get numbers below this.
+    clients: i32,
+    /// Connections to endpoints get numbers below this.
+    endpoints: i32,
+}
+
+/// Connections of telemetry, and of admin: people, probes and scrapers are few.
+const FACES: u64 = 256;
+/// Descriptors beside those connections: files that are read or written, calls out, look-ups of names.
+const FILES: u64 = 32;
+
+impl Division {
+    /// The division of `limit` descriptors; none is no limit.
+    fn of(limit: Option<u64>) -> Self {
+        let limit = limit.unwrap_or(u64::MAX).min(i32::MAX.unsigned_abs().into());
+        // Where there are few, the faces take a sixteenth each, and never all together more than half.
+        let faces = (limit / 16).clamp(4, FACES);
+        let reserve = (2 * faces + FILES).min(limit / 2);
+        let endpoints = limit - reserve;
+        let number = |at: u64| i32::try_from(at).unwrap_or(i32::MAX);
+        // A client needs two more to get an answer, but most are idle.
+        let faces = usize::try_from(faces).unwrap_or(usize::MAX);
+        Self { faces, clients: number(endpoints - endpoints / 4), endpoints: number(endpoints) }
+    }
+
+    /// The division that the system's limit makes now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::of(getrlimit(Resource::Nofile).current)
+    }
+
+    /// Makes it the one that traffic keeps to.
+    pub fn keep(self) {
+        CLIENTS.store(self.clients, Ordering::Relaxed);
+        ENDPOINTS.store(self.endpoints, Ordering::Relaxed);
+    }
+}
+
+static CLIENTS: AtomicI32 = AtomicI32::new(i32::MAX);
+static ENDPOINTS: AtomicI32 = AtomicI32::new(i32::MAX);
+
+/// Whether there is room for another client, where the last one got the number `last`.
+///
+/// # Errors
+/// The system's, if there is no descriptor at all.
+pub(super) fn has_room(last: i32, any: impl AsFd) -> io::Result<bool> {
+    let limit = CLIENTS.load(Ordering::Relaxed);
+    // Far from the limit it is not asked: that would be two system calls for each connection.
+    if last < limit - limit / 4 {
+        return Ok(true);
+    }
+    let lowest = rustix::io::fcntl_dupfd_cloexec(any, 0)?;
+    Ok(lowest.as_raw_fd() < limit)
+}
+
+/// Whether a new connection may stay: that of a client at the moment when another worker took the last place.
+pub(super) fn may_stay(number: i32) -> bool {
+    number < ENDPOINTS.load(Ordering::Relaxed)
+}
+
+/// Whether a connection to an endpoint may be made with these.
+///
+/// # Errors
+/// As if the system had none left.
+pub(super) fn for_endpoint(one: &impl AsRawFd, other: &impl AsRawFd) -> io::Result<()> {
+    if may_stay(one.as_raw_fd()) && may_stay(other.as_raw_fd()) {
+        return Ok(());
+    }
+    Err(rustix::io::Errno::MFILE.into())
+}
+
+/// Seconds between two lines about the same trouble: it lasts, and comes once for each connection.
+const QUIET: u64 = 10;
+
+/// Whether it is time for a line about a lack that lasts; `last` is for one kind of line.
+pub(super) fn is_news(last: &AtomicU64) -> bool {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec.unsigned_abs();
+    let before = last.load(Ordering::Relaxed);
+    (before == 0 || now >= before + QUIET)
+        && last.compare_exchange(before, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_operates_the_process_has_its_part_of_any_limit() {
+        for (limit, expected) in [
+            (64, (4, 24, 32)),
+            (256, (16, 144, 192)),
+            (1_024, (64, 648, 864)),
+            (1_048_576, (256, 786_024, 1_048_032)),
+            (u64::MAX, (256, 1_610_612_328, 2_147_483_103)),
+        ] {
+            let Division { faces, clients, endpoints } = Division::of(Some(limit));
+            assert_eq!((faces, clients, endpoints), expected, "{limit}");
+        }
+        assert_eq!(Division::of(None), Division::of(Some(u64::MAX)));
+    }
+
+    #[test]
+    fn a_lack_that_lasts_is_told_once() {
+        let last = AtomicU64::new(0);
+        assert!(is_news(&last));
+        assert!(!is_news(&last));
+    }
+}
