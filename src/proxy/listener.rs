@@ -24,8 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Handle, PREFACE, Patience};
-use super::engine::Engine;
 use super::descriptors;
+use super::engine::Engine;
 use super::exchange::{EXCHANGE, Exchange};
 use super::express::{self, Exit};
 use super::proxy_protocol::{self, Parsed};

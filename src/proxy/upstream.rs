@@ -29,9 +29,9 @@ use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_http::ResponseHeader;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
-use super::metered;
 use super::descriptors;
 use super::failure::NO_MEANS;
+use super::metered;
 use super::pool::Line;
 use crate::model::Address;
 use crate::snapshot::live::{EndpointLive, UpstreamConnection};
