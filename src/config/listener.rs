@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 
 use super::problem::Problem;
 use super::read::{Fields, Read, Reader};
+use super::spelling::{Headers, Paths};
 use super::values::{self, Cidr};
 use super::yaml::Node;
 use crate::model::{Address, Name};
@@ -29,6 +30,12 @@ pub struct Listener {
     /// Connections open at the same time, 1 to 1000000; more wait in the kernel's queue.
     #[schemars(default = "default_max_connections", range(min = 1, max = 1_000_000))]
     pub max_connections: u32,
+    /// What becomes of paths here; what is left out is as in the file's own `paths`.
+    #[schemars(default)]
+    pub paths: Paths,
+    /// What becomes of headers here; what is left out is as in the file's own `headers`.
+    #[schemars(default)]
+    pub headers: Headers,
 }
 
 /// Enough for a busy edge, small enough that idle connections cannot exhaust a small machine's memory.
@@ -107,13 +114,15 @@ const fn default_required() -> bool {
 
 impl Read for Listener {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let known = &["name", "address", "tls", "proxy_protocol", "max_connections"];
+        let known = &["name", "address", "tls", "proxy_protocol", "max_connections", "paths", "headers"];
         let mut fields = reader.fields(node, known)?;
         let name = fields.required("name");
         let address = fields.required("address");
         let tls = fields.optional("tls");
         let proxy_protocol = fields.optional("proxy_protocol");
         let max_connections = fields.bounded("max_connections", DEFAULT_MAX_CONNECTIONS, 1..=1_000_000);
+        let paths = fields.or("paths", Paths::default());
+        let headers = fields.or("headers", Headers::default());
         fields.done()?;
         Some(Self {
             name: name?,
@@ -121,6 +130,8 @@ impl Read for Listener {
             tls: tls?,
             proxy_protocol: proxy_protocol?,
             max_connections: max_connections?,
+            paths: paths?,
+            headers: headers?,
         })
     }
 }

@@ -31,6 +31,7 @@ mod route;
 mod scalar;
 mod schema;
 mod service;
+mod spelling;
 mod split;
 mod stable;
 mod url;
@@ -62,6 +63,7 @@ pub use self::schema::{SCHEMA_ID, schema};
 pub use self::service::{
     Balance, Drain, Endpoint, HostHeader, Pool, Protocol, Service, Timeouts, UpstreamTls, Version,
 };
+pub use self::spelling::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};
 pub use self::values::{Bytes, Cidr, EndpointAddress, MAX_NAME, MAX_UNIX_PATH, NotAValue, Period};
 
 /// The whole configuration file, valid.
@@ -93,6 +95,12 @@ pub struct Config {
     /// What a client may ask of Weir before it is refused.
     #[schemars(default)]
     pub limits: Limits,
+    /// What becomes of paths that servers read in different ways. A listener may say it of its own.
+    #[schemars(default)]
+    pub paths: Paths,
+    /// What becomes of headers whose names servers read in different ways. A listener may say it of its own.
+    #[schemars(default)]
+    pub headers: Headers,
     /// Proxies whose `X-Forwarded-*` and request id headers are believed; default: none.
     #[schemars(default, length(max = 1024))]
     pub trusted_proxies: Vec<Cidr>,

@@ -59,6 +59,13 @@ impl Mark {
     }
 }
 
+impl Listener {
+    /// Whether its socket can stay when it becomes `new`: how requests are read is the snapshot's to say.
+    fn needs_no_restart(&self, new: &Self) -> bool {
+        Self { paths: new.paths, headers: new.headers, ..self.clone() } == *new
+    }
+}
+
 impl Config {
     /// What of `new` needs a restart of the process that runs `self`: one diagnostic for each changed section,
     /// at its place in the new file. Empty when `new` can be applied as a whole.
@@ -83,7 +90,7 @@ impl Config {
         for (at, listener) in new.listeners.iter().enumerate() {
             let was = named(&self.listeners, &listener.name).and_then(|at| self.listeners.get(at));
             let what = match was {
-                Some(was) if was == listener => continue,
+                Some(was) if was.needs_no_restart(listener) => continue,
                 Some(_) => "changed",
                 None => "is new",
             };

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use super::problem::Problem;
 use super::read::{Read, Reader, Step};
 use super::scalar;
+use super::spelling::Headers;
 use super::values;
 use super::yaml::{Node, Value};
 use crate::model::Name;
@@ -27,6 +28,9 @@ pub struct Route {
     /// and durations, and of their use. Default: false.
     #[schemars(with = "Option<bool>")]
     pub probe: bool,
+    /// What becomes of headers on this route; what is left out is as at the listener.
+    #[schemars(default)]
+    pub headers: Headers,
 }
 
 /// What a request must meet: all that is set.
@@ -55,7 +59,7 @@ pub enum HostMatch {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PathMatch {
     /// A prefix on segment boundaries: `/shop` fits `/shop` and `/shop/cart`, not `/shopping`. It begins with
-    /// `/` and, but for `/` itself, does not end with it.
+    /// `/` and, but for `/` itself and `//`, does not end with it.
     Prefix(String),
     /// This path, byte for byte.
     Exact(String),
@@ -78,13 +82,14 @@ pub enum HeaderMatch {
 
 impl Read for Route {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let mut fields = reader.fields(node, &["name", "match", "service", "probe"])?;
+        let mut fields = reader.fields(node, &["name", "match", "service", "probe", "headers"])?;
         let name = fields.optional("name");
         let matches = fields.or("match", Match::default());
         let service = fields.required("service");
         let probe = fields.or("probe", false);
+        let headers = fields.or("headers", Headers::default());
         fields.done()?;
-        Some(Self { name: name?, matches: matches?, service: service?, probe: probe? })
+        Some(Self { name: name?, matches: matches?, service: service?, probe: probe?, headers: headers? })
     }
 }
 
@@ -166,11 +171,12 @@ impl Read for HostMatch {
 }
 
 impl PathMatch {
-    /// The prefix `path`; a slash at its end says nothing, because prefixes end on segment boundaries.
+    /// The prefix `path`; a slash at its end says nothing, because prefixes end on segment boundaries. After another
+    /// slash it does: `/a//` is the prefix of paths whose second segment is empty.
     fn prefix(path: &str) -> Self {
-        match path.trim_end_matches('/') {
-            "" => Self::Prefix("/".to_owned()),
-            trimmed => Self::Prefix(trimmed.to_owned()),
+        match path.strip_suffix('/') {
+            Some(shorter) if !shorter.is_empty() && !shorter.ends_with('/') => Self::Prefix(shorter.to_owned()),
+            _ => Self::Prefix(path.to_owned()),
         }
     }
 }

@@ -36,6 +36,8 @@ impl Read for Config {
                 "state",
                 "access_log",
                 "limits",
+                "paths",
+                "headers",
                 "trusted_proxies",
                 "services",
                 "alerts",
@@ -51,6 +53,8 @@ impl Read for Config {
         let state = fields.or("state", super::State::default());
         let access_log = fields.or("access_log", super::AccessLog::default());
         let limits = fields.or("limits", super::Limits::default());
+        let paths = fields.or("paths", super::Paths::default());
+        let headers = fields.or("headers", super::Headers::default());
         let trusted_proxies = fields.with("trusted_proxies", |reader, node| reader.list(node, 0..=MAX_NETWORKS));
         let services = fields.with("services", |reader, node| {
             reader.map(node, MAX_SERVICES, |reader, node| Service::read(node, reader))
@@ -72,6 +76,8 @@ impl Read for Config {
             state: state?,
             access_log: access_log?,
             limits: limits?,
+            paths: paths?,
+            headers: headers?,
             trusted_proxies: trusted_proxies?.unwrap_or_default(),
             services: services?.unwrap_or_default(),
             alerts: alerts?.unwrap_or_default(),

@@ -10,9 +10,11 @@ use super::failure::{BODY_TOO_LARGE, NO_ENDPOINT, NO_ROUTE};
 use super::message::{self, View};
 use super::pass::{Attempt, Head, Pass, Retries, Routed, Stage};
 use super::provenance;
-use crate::snapshot::{Route, Service, Snapshot};
+use crate::snapshot::{Route, Service, Snapshot, Version};
 use crate::telemetry::access_log::Text;
 use crate::traffic::balance::Tried;
+use crate::traffic::guard::refusal::FIELD_NAME_UNDERSCORE;
+use crate::traffic::guard::spelling::Underscore;
 use crate::traffic::guard::{self, Admitted, Framing};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
@@ -22,16 +24,38 @@ pub(crate) struct Decision<'r, 's> {
     pub(crate) admitted: Admitted<'r>,
     /// The route it takes.
     pub(crate) route: &'s Arc<Route>,
+    /// What becomes of header names with an underscore; none if no name has one.
+    pub(crate) underscore: Option<Underscore>,
 }
 
 /// Decides whether a request may pass and which route it takes; every lane asks here.
 ///
 /// # Errors
 /// The refusal to answer with.
-pub(crate) fn decide<'r, 's>(view: &'r impl Request, snapshot: &'s Snapshot) -> Result<Decision<'r, 's>, Refusal> {
-    let admitted = guard::admit(view, &snapshot.limits)?;
+pub(crate) fn decide<'r, 's>(
+    view: &'r impl Request,
+    snapshot: &'s Snapshot,
+    listener: &str,
+) -> Result<Decision<'r, 's>, Refusal> {
+    let limits = snapshot.limits_of(listener);
+    let admitted = guard::admit(view, limits)?;
     let route = snapshot.table.find(&admitted.host, &admitted.path, view).ok_or(NO_ROUTE)?;
-    Ok(Decision { admitted, route })
+    let underscore = if admitted.underscores { Some(underscore(view, route, limits.underscore)?) } else { None };
+    Ok(Decision { admitted, route, underscore })
+}
+
+/// What becomes of header names with an underscore in a request that takes `route`; `listener` is its listener's choice.
+#[cold]
+fn underscore(view: &impl Request, route: &Route, listener: Underscore) -> Result<Underscore, Refusal> {
+    // Names of gRPC's metadata may have one, and servers of gRPC do not read it as a hyphen. Whether a call is one, its
+    // client says; so the endpoints have to speak gRPC's protocol as well.
+    if guard::is_grpc(view) && route.service.versions.iter().all(Version::speaks_http2) {
+        return Ok(Underscore::Allow);
+    }
+    match route.underscore.unwrap_or(listener) {
+        Underscore::Refuse => Err(FIELD_NAME_UNDERSCORE),
+        choice => Ok(choice),
+    }
 }
 
 impl Decision<'_, '_> {
@@ -70,9 +94,9 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
     if pass.gear.access_log.enabled() {
         pass.head = Some(Box::new(logged_head(&view)));
     }
-    let decision = decide(&view, &snapshot)?;
+    let decision = decide(&view, &snapshot, &handle.listener)?;
     let too_large = decision.is_too_large(&snapshot);
-    let Decision { admitted, route } = decision;
+    let Decision { admitted, route, underscore } = decision;
     let service = &route.service;
     let choice = service.chooser.choose(&view, message::random_token);
     let upgrade = admitted.upgrade.and_then(|offer| offer.choose(&service.upgrades)).map(Box::from);
@@ -84,6 +108,7 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
         target: admitted.target_changed.then(|| admitted.target.as_bytes().into()),
         authority: admitted.authority.into(),
         upgrade,
+        underscore,
         has_body: admitted.framing.has_body(),
         tried: Tried::default(),
         endpoint: None,

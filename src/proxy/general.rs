@@ -189,6 +189,7 @@ impl ProxyHttp for General {
             &Provenance {
                 peer: handle.client,
                 trusted: routed.snapshot.trusts(handle.client),
+                underscore: routed.underscore,
                 tls: handle.tls,
                 authority: &routed.authority,
                 request_id: &pass.request_id,

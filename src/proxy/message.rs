@@ -18,6 +18,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::provenance;
 use crate::drain::Kind;
+use crate::traffic::guard::spelling::Underscore;
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 /// A request head of the engine, as the traffic stages see it.
@@ -119,6 +120,8 @@ pub(crate) fn declare_no_body(head: &mut RequestHeader) -> Result<()> {
 pub(crate) struct Provenance<'a> {
     pub(crate) peer: Option<IpAddr>,
     pub(crate) trusted: bool,
+    /// What becomes of names with an underscore, if there are any.
+    pub(crate) underscore: Option<Underscore>,
     pub(crate) tls: bool,
     pub(crate) authority: &'a str,
     pub(crate) request_id: &'a str,
@@ -141,7 +144,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// # Errors
 /// Only if a value is no header value, which what the guard admitted always is.
 pub(crate) fn to_origin(head: &mut RequestHeader, from: &Provenance<'_>) -> Result<()> {
-    let is_replaced = |name: &&HeaderName| provenance::fate(name.as_str()).is_replaced(from.trusted);
+    let fate = |name: &HeaderName| provenance::fate_of(name.as_str(), from.trusted, from.underscore);
+    let is_replaced = |name: &&HeaderName| fate(name).is_replaced(from.trusted);
     let replaced: Vec<HeaderName> = head.headers.keys().filter(is_replaced).cloned().collect();
     for name in replaced {
         head.remove_header(&name);
@@ -157,6 +161,10 @@ pub(crate) fn to_origin(head: &mut RequestHeader, from: &Provenance<'_>) -> Resu
         head.insert_header(FORWARDED_HOST, from.authority)?;
     }
     head.insert_header(REQUEST_ID, from.request_id)?;
+    if from.version == http::Version::HTTP_10 {
+        // Who speaks HTTP/1.0 waits for no 100, so nobody is asked for one (RFC 9110 §10.1.1).
+        head.remove_header(&header::EXPECT);
+    }
     let trace = continued(head, &header::VIA, via(from.version));
     head.insert_header(header::VIA, trace)?;
     Ok(())
@@ -349,6 +357,7 @@ mod tests {
         Provenance {
             peer: Some("10.0.0.9".parse().unwrap()),
             trusted,
+            underscore: None,
             tls: true,
             authority: "shop.example.com",
             request_id: "abc",

@@ -21,6 +21,7 @@ use crate::telemetry::Outcome;
 use crate::telemetry::access_log::Text;
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
+use crate::traffic::guard::spelling::Underscore;
 use crate::traffic::split::Reason;
 
 /// The engine's context of one request.
@@ -83,6 +84,8 @@ pub(crate) struct Routed {
     pub(crate) target: Option<Box<[u8]>>,
     pub(crate) authority: Box<str>,
     pub(crate) upgrade: Option<Box<str>>,
+    /// What becomes of header names with an underscore; none if no name has one.
+    pub(crate) underscore: Option<Underscore>,
     pub(crate) has_body: bool,
     pub(crate) tried: Tried,
     pub(crate) endpoint: Option<usize>,

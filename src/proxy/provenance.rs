@@ -10,6 +10,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::traffic::guard::spelling::Underscore;
+
 /// What becomes of a field on its way to the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -17,6 +19,8 @@ pub(crate) enum Fate {
     Pass,
     /// It concerns this connection only.
     Hop,
+    /// It ends here.
+    Drop,
     /// It is passed from trusted peers only.
     Trusted,
     /// It is continued from trusted peers.
@@ -31,6 +35,23 @@ pub(crate) enum Fate {
     RequestId,
     /// It is continued.
     Via,
+}
+
+/// What becomes of the field `name`; `underscore` is what is to become of names with one, if the request has any.
+#[inline]
+pub(crate) fn fate_of(name: &str, trusted: bool, underscore: Option<Underscore>) -> Fate {
+    match underscore {
+        Some(choice) if name.contains('_') => fate_of_underscored(name, trusted, choice),
+        _ => fate(name),
+    }
+}
+
+/// An endpoint may read the underscore as a hyphen, so it must not get a field that it would then believe.
+#[cold]
+fn fate_of_underscored(name: &str, trusted: bool, choice: Underscore) -> Fate {
+    let read = fate(&name.replace('_', "-"));
+    let ends = choice != Underscore::Allow || read == Fate::Hop || read.is_replaced(trusted);
+    if ends { Fate::Drop } else { Fate::Pass }
 }
 
 /// What becomes of the field `name`, in any case.
@@ -79,7 +100,7 @@ impl Fate {
     pub(crate) fn is_replaced(self, trusted: bool) -> bool {
         match self {
             Self::Trusted | Self::ForwardedFor | Self::ForwardedProto | Self::ForwardedHost => !trusted,
-            Self::RequestId => true,
+            Self::RequestId | Self::Drop => true,
             Self::Pass | Self::Hop | Self::Host | Self::Via => false,
         }
     }
@@ -140,6 +161,24 @@ mod tests {
         for name in ["", "x", "Accept", "X-Forward", "X-ForwardedFor", "XX-Forwarded-For", "Cookie", "X-Api-Key", "x-é"]
         {
             assert_eq!(fate(name), Fate::Pass, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_an_underscore_is_read_as_endpoints_may_read_it() {
+        let fate = |name, trusted, choice| fate_of(name, trusted, Some(choice));
+        for name in ["x_forwarded_for", "X_Forwarded-Port", "x-forwarded_user", "X_REAL_IP", "client_cert"] {
+            assert_eq!(fate(name, false, Underscore::Allow), Fate::Drop, "{name}");
+            assert_eq!(fate(name, true, Underscore::Allow), Fate::Pass, "{name}");
+            assert_eq!(fate(name, true, Underscore::Drop), Fate::Drop, "{name}");
+        }
+        for name in ["x_request_id", "keep_alive", "proxy_connection", "http2_settings"] {
+            assert_eq!(fate(name, true, Underscore::Allow), Fate::Drop, "{name}");
+        }
+        for trusted in [false, true] {
+            assert_eq!(fate("api_key", trusted, Underscore::Allow), Fate::Pass);
+            assert_eq!(fate("api_key", trusted, Underscore::Drop), Fate::Drop);
+            assert_eq!(fate("api-key", trusted, Underscore::Drop), Fate::Pass);
         }
     }
 

@@ -22,6 +22,7 @@ use crate::pace::paced;
 use crate::telemetry::Recorder;
 use crate::traffic::balance::{Balancer, Rule as BalanceRule};
 use crate::traffic::guard::Limits;
+use crate::traffic::guard::spelling::{Backslash, EncodedSlash, NonAscii, Paths, Underscore};
 use crate::traffic::route::{HeaderMatch, HeaderTest, HostPattern, PathPattern, Rule, Table};
 use crate::traffic::split::{self, Chooser, KeySource, Tables};
 
@@ -83,19 +84,13 @@ impl Compiler {
         let table = self.routes(config, &services)?;
         self.registry.forget_gone();
         self.revision += 1;
-        let limits = &config.limits;
+        let own = config.listeners.iter().filter(|listener| has_own_limits(listener));
         Ok(Snapshot {
             revision: self.revision,
             hash: config.hash(),
-            limits: Limits {
-                method_bytes: usize::from(limits.method_bytes),
-                target_bytes: limits.uri_bytes.as_len(),
-                fields: usize::from(limits.header_fields),
-                header_bytes: limits.header_bytes.as_len(),
-                body_bytes: limits.body_bytes.map(config::Bytes::get),
-                ..Limits::default()
-            },
-            client: client_limits(limits),
+            limits: limits(config, config.paths, config.headers),
+            listener_limits: own.map(|listener| (listener.name.clone(), limits_of(config, listener))).collect(),
+            client: client_limits(&config.limits),
             trusted_proxies: config.trusted_proxies.iter().map(|cidr| cidr.get()).collect(),
             certificates: inputs.certificates.clone(),
             table,
@@ -231,10 +226,12 @@ impl Compiler {
             let Some(service) = by_name.get(&*route.service) else { continue };
             let name = route.name.clone().unwrap_or_else(|| route_name(&route.matches));
             let series = service.versions.iter().map(|v| self.recorder.route(&service.name, &v.name, &name)).collect();
-            let route_of = Route { name, service: Arc::clone(service), series, probe: route.probe };
+            let underscore = route.headers.underscore.map(underscore);
+            let route_of = Route { name, service: Arc::clone(service), series, probe: route.probe, underscore };
             rules.push(rule(&route.matches, Arc::new(route_of)));
         }
-        Table::build(rules).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        Table::build_for(rules, every_spelling(config))
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }
 }
 
@@ -243,6 +240,72 @@ impl Version {
     #[must_use]
     pub fn is_available(&self) -> bool {
         self.state == EndpointState::Ready && self.endpoints.iter().any(|e| e.state == EndpointState::Ready)
+    }
+}
+
+fn has_own_limits(listener: &config::Listener) -> bool {
+    (listener.paths, listener.headers) != Default::default()
+}
+
+/// What the guard admits on `listener`.
+fn limits_of(config: &Config, listener: &config::Listener) -> Limits {
+    limits(config, listener.paths.over(config.paths), listener.headers.over(config.headers))
+}
+
+fn limits(config: &Config, paths: config::Paths, headers: config::Headers) -> Limits {
+    let limits = &config.limits;
+    let default = Paths::default();
+    Limits {
+        method_bytes: usize::from(limits.method_bytes),
+        target_bytes: limits.uri_bytes.as_len(),
+        fields: usize::from(limits.header_fields),
+        header_bytes: limits.header_bytes.as_len(),
+        body_bytes: limits.body_bytes.map(config::Bytes::get),
+        paths: Paths {
+            encoded_slash: paths.encoded_slash.map_or(default.encoded_slash, |choice| match choice {
+                config::EncodedSlash::Refuse => EncodedSlash::Refuse,
+                config::EncodedSlash::Keep => EncodedSlash::Keep,
+                config::EncodedSlash::Decode => EncodedSlash::Decode,
+            }),
+            backslash: paths.backslash.map_or(default.backslash, |choice| match choice {
+                config::Backslash::Refuse => Backslash::Refuse,
+                config::Backslash::Keep => Backslash::Keep,
+            }),
+            merge_slashes: paths.merge_slashes.unwrap_or(default.merge_slashes),
+            non_ascii: paths.non_ascii.map_or(default.non_ascii, |choice| match choice {
+                config::NonAscii::Refuse => NonAscii::Refuse,
+                config::NonAscii::Encode => NonAscii::Encode,
+                config::NonAscii::Keep => NonAscii::Keep,
+            }),
+        },
+        underscore: headers.underscore.map_or(Underscore::default(), underscore),
+    }
+}
+
+fn underscore(choice: config::Underscore) -> Underscore {
+    match choice {
+        config::Underscore::Refuse => Underscore::Refuse,
+        config::Underscore::Drop => Underscore::Drop,
+        config::Underscore::Allow => Underscore::Allow,
+    }
+}
+
+/// The spellings in which a path may come in by some listener, so that only routes that none can reach are refused.
+fn every_spelling(config: &Config) -> Paths {
+    let all: Vec<Paths> = config.listeners.iter().map(|listener| limits_of(config, listener).paths).collect();
+    let any = |is: fn(&Paths) -> bool| all.iter().any(is);
+    Paths {
+        encoded_slash: if any(|paths| paths.encoded_slash == EncodedSlash::Keep) {
+            EncodedSlash::Keep
+        } else if any(|paths| paths.encoded_slash == EncodedSlash::Decode) {
+            EncodedSlash::Decode
+        } else {
+            EncodedSlash::Refuse
+        },
+        backslash: if any(|paths| paths.backslash == Backslash::Keep) { Backslash::Keep } else { Backslash::Refuse },
+        merge_slashes: !any(|paths| !paths.merge_slashes),
+        // A route says it in triplets, and is matched so, whatever comes.
+        non_ascii: NonAscii::Refuse,
     }
 }
 

@@ -30,6 +30,7 @@ use crate::telemetry::{RouteSeries, VersionSeries};
 use crate::tls::{Certificates, ClientRoots};
 use crate::traffic::balance::Balancer;
 use crate::traffic::guard::Limits;
+use crate::traffic::guard::spelling::Underscore;
 use crate::traffic::route::Table;
 use crate::traffic::split::Chooser;
 
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub hash: String,
     /// What the guard admits.
     pub limits: Limits,
+    /// What it admits on listeners that say something of their own; few, if any.
+    pub listener_limits: Vec<(Name, Limits)>,
     /// How long clients may take, and how much they may have open.
     pub client: ClientLimits,
     /// Whose forwarded headers are believed.
@@ -89,6 +92,8 @@ pub struct Route {
     pub series: Vec<Arc<RouteSeries>>,
     /// Its requests are health probes, which say nothing about a version.
     pub probe: bool,
+    /// What becomes of header names with an underscore, instead of what its listener says.
+    pub underscore: Option<Underscore>,
 }
 
 /// One compiled service.
@@ -246,10 +251,26 @@ impl Snapshot {
         self.services.iter().find(|service| &*service.name == name)
     }
 
+    /// What the guard admits on `listener`.
+    #[must_use]
+    pub fn limits_of(&self, listener: &str) -> &Limits {
+        let own = self.listener_limits.iter().find(|(name, _)| &**name == listener);
+        own.map_or(&self.limits, |(_, limits)| limits)
+    }
+
     /// Whether a peer's forwarded headers are believed.
     #[must_use]
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| self.trusted_proxies.iter().any(|net| net.contains(&peer)))
+    }
+}
+
+impl Version {
+    /// Whether its endpoints speak HTTP/2.
+    #[must_use]
+    pub fn speaks_http2(&self) -> bool {
+        // How to speak to them, all of a version share.
+        self.endpoints.first().is_none_or(|endpoint| endpoint.upstream.http2)
     }
 }
 

@@ -11,7 +11,9 @@
 //! Decisions where the RFCs leave a choice:
 //! * HTTP/1.0 without `Host` is admitted; its host is empty and only routes for any host match.
 //! * `CONNECT` and `TRACE` are answered 501: nothing here tunnels, and a trace would show what other hops add.
-//! * Header names with an underscore are refused, since many origins read it as a hyphen.
+//! * What becomes of header names with an underscore, and of odd spellings of paths, the operator chooses; see
+//!   [`spelling`]. Names that frame the message once `_` is read as `-` are always refused.
+//! * An expectation of an HTTP/1.0 client is ignored (RFC 9110 §10.1.1).
 //! * `OPTIONS *` is matched like the path `/` and forwarded as `*`.
 //! * An upgrade offered with a body is not an upgrade.
 //!
@@ -25,6 +27,7 @@ pub(in crate::traffic) mod authority;
 pub(in crate::traffic) mod fields;
 pub(in crate::traffic) mod path;
 pub mod refusal;
+pub mod spelling;
 mod target;
 
 use authority::Authority;
@@ -32,9 +35,10 @@ pub(crate) use fields::is_token;
 use refusal::{
     HOST_INVALID, HOST_MISMATCH, HOST_MISSING, METHOD_INVALID, METHOD_TOO_LONG, METHOD_UNSUPPORTED, UPGRADE_INVALID,
 };
+use spelling::{NonAscii, Paths, Underscore};
 use target::Target;
 
-/// How much of a request is too much.
+/// How much of a request is too much, and how it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest method, in bytes.
@@ -48,8 +52,11 @@ pub struct Limits {
     /// The largest body whose length is declared, in bytes; `None` for any. Bodies of undeclared length are
     /// the forwarder's to count.
     pub body_bytes: Option<u64>,
-    /// What to do with `%2F` and `%5C` in the path.
-    pub encoded_separators: EncodedSeparators,
+    /// What becomes of odd spellings in the path.
+    pub paths: Paths,
+    /// What becomes of header names with an underscore. The guard only sees whether there are any: a route may say
+    /// something of its own.
+    pub underscore: Underscore,
 }
 
 impl Default for Limits {
@@ -60,20 +67,10 @@ impl Default for Limits {
             fields: 100,
             header_bytes: 32 * 1024,
             body_bytes: None,
-            encoded_separators: EncodedSeparators::Refuse,
+            paths: Paths::default(),
+            underscore: Underscore::default(),
         }
     }
-}
-
-/// What to do with an encoded slash or backslash in a path, which some servers decode before they look at its
-/// segments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EncodedSeparators {
-    /// Answer 400.
-    #[default]
-    Refuse,
-    /// Keep it encoded, as a part of its segment.
-    Keep,
 }
 
 /// How the end of a request's body is known.
@@ -108,12 +105,15 @@ pub struct Admitted<'r> {
     pub host: Cow<'r, str>,
     /// The `host[:port]` to forward, as the client wrote it. Empty only for HTTP/1.0 without one.
     pub authority: &'r str,
-    /// The path to match: in normal form, without the `;parameters` of its segments and without query.
+    /// The path to match: that of [`Self::target`], with triplets in upper case and without the `;parameters` of its
+    /// segments.
     pub path: Cow<'r, str>,
     /// What follows the first `?`, as the client wrote it.
     pub query: Option<&'r str>,
     /// The target to forward: origin form with the path in normal form and the query, or `*`.
     pub target: Cow<'r, str>,
+    /// Whether the name of a header has an underscore.
+    pub underscores: bool,
     /// Whether [`Self::target`] differs from the target that arrived.
     pub target_changed: bool,
     /// How the body is framed.
@@ -156,24 +156,31 @@ pub fn admit<'r>(request: &'r impl Request, limits: &Limits) -> Result<Admitted<
     check_method(request.method(), limits)?;
     // Framing before all else that may be refused, so that those refusals know whether the connection is sound.
     let fields = fields::read(request, limits)?;
-    let target = target::parse(request, limits.target_bytes)?;
+    let target = target::parse(request, limits)?;
     let authority = find_authority(request, &target, fields.host)?;
-    let normal = path::normalise(target.path, limits.encoded_separators)?;
+    let normal = path::normalise(target.path, limits.paths)?;
     let upgrade = if fields.upgrade && !fields.framing.has_body() { offered(request)? } else { None };
 
-    let forwarded = forwarded(&target, &normal);
-    let path = path::without_parameters(&normal).map_or(normal, Cow::Owned);
+    let forwarded = forwarded(&target, &normal.forwarded, limits.paths);
     Ok(Admitted {
         host: authority.map_or(Cow::Borrowed(""), |authority| authority.lower_host()),
         authority: authority.map_or("", |authority| authority.text),
-        path,
+        path: normal.into_matched(),
         query: target.query,
+        underscores: fields.underscores,
         target_changed: forwarded.as_bytes() != request.target(),
         target: forwarded,
         framing: fields.framing,
         expect_continue: fields.expect_continue,
         upgrade,
     })
+}
+
+/// Whether `request` is a gRPC call. There is none over HTTP/1, so there it would be only said.
+#[must_use]
+pub fn is_grpc(request: &impl Request) -> bool {
+    request.version() == HttpVersion::Http2
+        && request.header("content-type").is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 
 fn check_method(method: &str, limits: &Limits) -> Result<(), Refusal> {
@@ -207,13 +214,15 @@ fn find_authority<'r>(
 }
 
 /// The target to forward: what arrived, where that is in normal form.
-fn forwarded<'r>(target: &Target<'r>, normal: &Cow<'r, str>) -> Cow<'r, str> {
+fn forwarded<'r>(target: &Target<'r>, normal: &Cow<'r, str>, paths: Paths) -> Cow<'r, str> {
+    let encodes = paths.non_ascii == NonAscii::Encode;
+    let query = target.query.map(|query| if encodes { path::encode(query) } else { Cow::Borrowed(query) });
     // `*`, and an origin form whose path stayed as it was. `http://host?query` lacks its path.
     let unchanged = matches!(normal, Cow::Borrowed(_)) && (target.origin.starts_with('/') || target.origin == "*");
-    match (unchanged, target.query) {
-        (true, _) => Cow::Borrowed(target.origin),
-        (false, None) => normal.clone(),
-        (false, Some(query)) => Cow::Owned([normal, "?", query].concat()),
+    match query {
+        None | Some(Cow::Borrowed(_)) if unchanged => Cow::Borrowed(target.origin),
+        None => normal.clone(),
+        Some(query) => Cow::Owned([&**normal, "?", &query].concat()),
     }
 }
 

@@ -26,6 +26,7 @@
 //! Invariant: [`Table::find`] allocates nothing (but for the caches that the regex engine keeps per thread).
 
 use crate::traffic::Request;
+use crate::traffic::guard::spelling::Paths;
 
 mod build;
 mod condition;
@@ -91,7 +92,15 @@ impl<T> Table<T> {
     /// # Errors
     /// All that is wrong with the rules, in their order; see [`RouteError`].
     pub fn build(rules: Vec<Rule<T>>) -> Result<Self, Vec<RouteError>> {
-        build::build(rules)
+        build::build(rules, Paths::default())
+    }
+
+    /// Compiles `rules` for requests whose paths are read as `paths` says: a path that could not come so is an error.
+    ///
+    /// # Errors
+    /// As of [`Table::build`].
+    pub fn build_for(rules: Vec<Rule<T>>, paths: Paths) -> Result<Self, Vec<RouteError>> {
+        build::build(rules, paths)
     }
 
     /// The target of the rule that `request` takes, if one matches.

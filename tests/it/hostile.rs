@@ -11,3 +11,5 @@ mod raw;
 mod recorder;
 mod smuggle;
 mod unread;
+mod spelling;
+mod ways;

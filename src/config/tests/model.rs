@@ -149,6 +149,11 @@ fn what_is_made_once_needs_a_restart_and_the_rest_does_not() {
     let old = valid(&with("services: { a: { versions: { v: { endpoints: ['10.0.0.1:80'] } } } }"));
     let reloadable = valid(&with("limits: { keepalive: 5s }\ntrusted_proxies: [10.0.0.0/8]"));
     assert_eq!(old.restart_needed(&reloadable), []);
+    let read_anew = valid(
+        "version: 1\nlisteners: [{ name: web, address: 127.0.0.1:8080, paths: { merge_slashes: true }, \
+         headers: { underscore: allow } }]\npaths: { encoded_slash: refuse }\nheaders: { underscore: refuse }",
+    );
+    assert_eq!(old.restart_needed(&read_anew), [], "how requests are read is no matter of sockets");
     let new = valid(
         "version: 1\nlisteners:\n  - { name: web, address: 127.0.0.1:81 }\n  - { name: more, address: 127.0.0.1:82 }\n\
          runtime: { threads: 3 }\ntelemetry: { address: 127.0.0.1:9902 }",

@@ -214,9 +214,9 @@ impl Client {
         if trusted {
             head.client = admission::forwarded_client(&head).or(self.peer);
         }
-        let Ok(decision) = admission::decide(&head, snapshot) else { return Begun::Other };
+        let Ok(decision) = admission::decide(&head, snapshot, &self.listener) else { return Begun::Other };
         let too_large = decision.is_too_large(snapshot);
-        let Decision { admitted, route } = decision;
+        let Decision { admitted, route, underscore } = decision;
         let service = &*route.service;
         if !service.speaks_http1 || too_large || admitted.upgrade.is_some() || admitted.expect_continue {
             return Begun::Other;
@@ -239,6 +239,7 @@ impl Client {
         let outward = Outward {
             peer: &self.peer_text,
             trusted,
+            underscore,
             tls: self.tls,
             target: &admitted.target,
             authority: admitted.authority,

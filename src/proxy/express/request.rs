@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use super::buffer::Buffer;
 use crate::proxy::provenance::{self, Fate};
 use crate::traffic::guard::Framing;
+use crate::traffic::guard::spelling::Underscore;
 use crate::traffic::{HttpVersion, Request};
 
 /// Header fields that are read at most; a request with more is the general lane's to refuse.
@@ -126,6 +127,8 @@ pub(super) struct Outward<'a> {
     pub(super) peer: &'a str,
     /// Whether what the client says about itself is believed.
     pub(super) trusted: bool,
+    /// What becomes of names with an underscore, if there are any.
+    pub(super) underscore: Option<Underscore>,
     pub(super) tls: bool,
     /// In normal form.
     pub(super) target: &'a str,
@@ -143,7 +146,7 @@ pub(super) fn write(head: &Head<'_, '_>, outward: &Outward<'_>, out: &mut Buffer
     let (mut proto, mut host) = (false, false);
     let (mut forwarded_for, mut via) = (false, false);
     for field in head.fields {
-        let fate = provenance::fate(field.name);
+        let fate = provenance::fate_of(field.name, outward.trusted, outward.underscore);
         match fate {
             Fate::Pass => push(out, field.name, field.value),
             Fate::Host => push(out, field.name, outward.host.map_or(field.value, str::as_bytes)),
@@ -214,6 +217,7 @@ mod tests {
         let outward = Outward {
             peer: "10.0.0.9",
             trusted,
+            underscore: None,
             tls: true,
             target: head.target,
             authority: "shop.example.com",

@@ -286,3 +286,32 @@ fn limits_of_checks_are_edges_of_new_versions_and_running_ones_keep_theirs() {
     assert_eq!((edges(&second, 0).has(new[0]), edges(&second, 1).has(new[0])), (false, true));
     assert!(Arc::ptr_eq(&edges(&first, 0), &edges(&second, 0)));
 }
+
+#[test]
+fn a_listener_reads_paths_and_headers_as_it_says_and_else_as_the_file_does() {
+    let yaml = "version: 1\nlisteners:\n  - { name: web, address: '127.0.0.1:1' }\n  - { name: own, address: '127.0.0.1:2', \
+        paths: { encoded_slash: decode }, headers: { underscore: allow } }\npaths: { encoded_slash: refuse, merge_slashes: true }\n\
+        headers: { underscore: refuse }\nservices: { shop: { versions: { v1: { endpoints: ['10.0.0.1:80'] } } } }\n\
+        routes: [{ match: { path: PATH }, service: shop }]\n";
+    let compiled = |yaml: &str, path: &str| {
+        let yaml = yaml.replace("PATH", path);
+        let config = config::parse(Path::new("/etc/weir/weir.yaml"), yaml.as_bytes(), &|_: &str| None).unwrap();
+        compiler().compile(&config, &Inputs::default(), None).map_err(|faults| faults.join("\n"))
+    };
+    let snapshot = compiled(yaml, "/").unwrap();
+    let (web, own) = (snapshot.limits_of("web"), snapshot.limits_of("own"));
+    let paths = Paths { encoded_slash: EncodedSlash::Refuse, merge_slashes: true, ..Paths::default() };
+    assert_eq!((web.paths, web.underscore), (paths, Underscore::Refuse));
+    let paths = Paths { encoded_slash: EncodedSlash::Decode, ..paths };
+    assert_eq!((own.paths, own.underscore), (paths, Underscore::Allow));
+    assert_eq!((own.header_bytes, own.fields), (web.header_bytes, web.fields));
+    // A route that no listener can lead to is a mistake; one that some can is none.
+    for (path, help) in [("//a", "write `/a`"), ("/a%2Fb", "write `/a/b`"), ("/a%5Cb", "read in different ways")] {
+        let faults = compiled(yaml, path).err().unwrap_or_default();
+        assert!(faults.contains(help), "{path}: {faults}");
+    }
+    let kept = yaml.replace("encoded_slash: decode", "encoded_slash: keep, merge_slashes: false, backslash: keep");
+    for path in ["//a", "/a%2Fb", "/a%5Cb"] {
+        assert_eq!(compiled(&kept, path).err(), None, "{path}");
+    }
+}

@@ -26,6 +26,8 @@ pub(super) struct Fields {
     pub(super) expect_continue: bool,
     /// Whether the client offers to upgrade this connection: HTTP/1.1, `Upgrade`, and `Connection: upgrade`.
     pub(super) upgrade: bool,
+    /// Whether a name has an underscore.
+    pub(super) underscores: bool,
 }
 
 /// Passes once over the fields of `request`.
@@ -122,6 +124,7 @@ struct Pass {
     transfer: Transfer,
     connection_upgrade: bool,
     upgrade: bool,
+    underscores: bool,
     expect_continue: bool,
 }
 
@@ -144,6 +147,7 @@ impl Default for Pass {
             transfer: Transfer::None,
             connection_upgrade: false,
             upgrade: false,
+            underscores: false,
             expect_continue: false,
         }
     }
@@ -162,7 +166,8 @@ impl Pass {
         }
         match classes(name) {
             0 if !name.is_empty() => {}
-            UNDERSCORE => return Err(FIELD_NAME_UNDERSCORE),
+            UNDERSCORE if frames(name) => return Err(FIELD_NAME_UNDERSCORE),
+            UNDERSCORE => self.underscores = true,
             _ => return Err(FIELD_NAME_INVALID),
         }
         if !is_value(value) {
@@ -188,6 +193,7 @@ impl Pass {
             Known::TransferEncoding => self.transfer = transfer(value)?,
             Known::Connection => self.connection_upgrade |= connection(value)?,
             Known::Upgrade => self.upgrade = true,
+            Known::Expect if self.version == HttpVersion::Http10 => {}
             Known::Expect if self.expect_continue || !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(EXPECTATION_UNKNOWN);
             }
@@ -214,11 +220,20 @@ impl Pass {
         Ok(Fields {
             host: self.host,
             framing,
-            // HTTP/1.0 cannot be told to continue (RFC 9110 §10.1.1), and who sends nothing does not wait.
-            expect_continue: self.expect_continue && self.version != HttpVersion::Http10 && framing.has_body(),
+            // Who sends nothing does not wait.
+            expect_continue: self.expect_continue && framing.has_body(),
             upgrade: self.upgrade && self.connection_upgrade && http11,
+            underscores: self.underscores,
         })
     }
+}
+
+/// Whether a name frames the message for who reads `_` as `-`.
+fn frames(name: &[u8]) -> bool {
+    [b"transfer-encoding".as_slice(), b"content-length"].iter().any(|known| {
+        let read = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        known.len() == name.len() && known.iter().zip(name).all(|(known, byte)| *known == read(*byte))
+    })
 }
 
 /// One plain decimal number: no sign, blank, list, leading zero or overflow.

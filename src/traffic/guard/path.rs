@@ -1,49 +1,118 @@
-//! The normal form of a path: what routes are matched on, and what is forwarded.
+//! The normal form of a path: what is forwarded, and with it what routes are matched on.
 //!
-//! Percent-encoded unreserved characters are decoded, other triplets get upper-case digits, dot segments are
-//! resolved (RFC 3986 §6.2.2 and §5.2.4), then runs of slashes become one. In this order every two spellings
-//! with one RFC 3986 normal form give one path. What servers are known to read in different ways and no rule
-//! makes equal is refused.
+//! Percent-encoded unreserved characters are decoded and dot segments resolved (RFC 3986 §6.2.2.2 and §5.2.4); what
+//! [`Paths`] says of slashes, backslashes and bytes beyond ASCII is done. In this order every two spellings with one
+//! RFC 3986 normal form are matched as one path. What servers are known to read in different ways, and nobody chose to
+//! keep, is refused.
+//!
+//! The digits of a triplet are forwarded in the client's case, since signatures are made over them, and matched in
+//! upper case. So what is matched is a function of what is forwarded, and of nothing else.
 //!
 //! Invariant: normalising twice is normalising once, and a path in normal form is borrowed, not copied.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use crate::traffic::Refusal;
 
-use super::EncodedSeparators;
 use super::refusal::{PATH_AMBIGUOUS, PATH_ENCODING_INVALID};
+use super::spelling::{Backslash, EncodedSlash, NonAscii, Paths};
+
+/// A path in normal form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::traffic) struct Normal<'p> {
+    /// What is forwarded.
+    pub(in crate::traffic) forwarded: Cow<'p, str>,
+    /// What routes are matched on, where it is spelled in another way.
+    matched: Option<String>,
+}
+
+impl<'p> Normal<'p> {
+    /// What routes are matched on: without the `;parameters` of segments, which some servers drop before they choose,
+    /// with triplets in upper case, and with triplets in the place of what should have come as such.
+    pub(in crate::traffic) fn into_matched(self) -> Cow<'p, str> {
+        self.matched.map_or(self.forwarded, Cow::Owned)
+    }
+}
 
 /// The normal form of `path`, which starts with a slash.
-pub(in crate::traffic) fn normalise(path: &str, separators: EncodedSeparators) -> Result<Cow<'_, str>, Refusal> {
-    if path.contains('\\') {
-        return Err(PATH_AMBIGUOUS);
-    }
-    let decoded = match path.contains('%') {
-        true => decode(path, separators)?,
-        false => Cow::Borrowed(path),
-    };
+pub(in crate::traffic) fn normalise(path: &str, paths: Paths) -> Result<Normal<'_>, Refusal> {
+    let odd = has_odd_bytes(path);
+    let decoded = if odd { decode(path, paths)? } else { Cow::Borrowed(path) };
     // A dot segment needs `/.`; what has none of these is in normal form.
     let decoded = if decoded.contains("/.") { resolve_dots(decoded) } else { decoded };
-    let normal = if decoded.contains("//") { Cow::Owned(merge_slashes(&decoded)) } else { decoded };
-    if has_dots_with_parameters(&normal) { Err(PATH_AMBIGUOUS) } else { Ok(normal) }
+    let forwarded = if paths.merge_slashes { merge_slashes(decoded) } else { decoded };
+    if odd && has_dots_with_parameters(&forwarded) {
+        return Err(PATH_AMBIGUOUS);
+    }
+    let matched = if odd { matched(&forwarded, paths) } else { None };
+    Ok(Normal { forwarded, matched })
 }
 
-/// `path` (in normal form) without the `;parameters` of its segments: what routes are matched on, because some
-/// servers drop them before they choose. `None` if there are none.
-pub(super) fn without_parameters(path: &str) -> Option<String> {
-    memchr::memchr(b';', path.as_bytes()).is_some().then(|| {
-        let mut out = String::with_capacity(path.len());
-        for segment in path.split('/').skip(1) {
-            out.push('/');
-            out.push_str(segment.split_once(';').map_or(segment, |(name, _)| name));
+/// Whether there is anything that may be spelled in several ways but dots and slashes.
+fn has_odd_bytes(path: &str) -> bool {
+    // Without an early exit: paths are short, and the loop without branches is the faster one.
+    path.bytes().fold(false, |any, byte| any | matches!(byte, b'%' | b';' | b'\\') | !byte.is_ascii())
+}
+
+/// What routes are matched on for a path that is forwarded; none if it is the same.
+fn matched(forwarded: &str, paths: Paths) -> Option<String> {
+    if forwarded.is_ascii() && !forwarded.contains([';', '\\']) && !has_lower_digits(forwarded) {
+        return None;
+    }
+    let mut out = String::with_capacity(forwarded.len());
+    for segment in forwarded.split('/').skip(1) {
+        out.push('/');
+        let mut digits = 0;
+        for byte in segment.split(';').next().unwrap_or_default().bytes() {
+            match byte {
+                b'\\' | 0x80.. => push_triplet(&mut out, byte),
+                _ if digits > 0 => out.push(char::from(byte.to_ascii_uppercase())),
+                _ => out.push(char::from(byte)),
+            }
+            digits = if byte == b'%' { 2_u8 } else { digits.saturating_sub(1) };
         }
-        merge_slashes(&out)
-    })
+    }
+    Some(if paths.merge_slashes { merge_slashes(Cow::Owned(out)).into_owned() } else { out })
 }
 
-/// Decodes unreserved characters and writes other triplets in upper case.
-fn decode(path: &str, separators: EncodedSeparators) -> Result<Cow<'_, str>, Refusal> {
+fn has_lower_digits(path: &str) -> bool {
+    path.split('%').skip(1).any(|rest| rest.bytes().take(2).any(|digit| digit.is_ascii_lowercase()))
+}
+
+fn push_triplet(out: &mut String, byte: u8) {
+    // Writing to a string cannot fail.
+    let _ = write!(out, "%{byte:02X}");
+}
+
+/// `text` with triplets in the place of bytes beyond ASCII.
+pub(super) fn encode(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() * 3);
+    for byte in text.bytes() {
+        match byte {
+            0x80.. => push_triplet(&mut out, byte),
+            _ => out.push(char::from(byte)),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Decodes what is to be decoded, encodes what is to be encoded, and refuses what is to be refused.
+fn decode(path: &str, paths: Paths) -> Result<Cow<'_, str>, Refusal> {
+    if paths.backslash == Backslash::Refuse && path.contains('\\') {
+        return Err(PATH_AMBIGUOUS);
+    }
+    if paths.non_ascii == NonAscii::Encode && !path.is_ascii() {
+        return decode_triplets(&encode(path), paths).map(|decoded| Cow::Owned(decoded.into_owned()));
+    }
+    if path.contains('%') { decode_triplets(path, paths) } else { Ok(Cow::Borrowed(path)) }
+}
+
+/// Decodes the triplets of unreserved characters, and of slashes where they are to be.
+fn decode_triplets(path: &str, paths: Paths) -> Result<Cow<'_, str>, Refusal> {
     let mut out: Option<String> = None;
     let mut rest = path;
     let mut kept = 0;
@@ -53,24 +122,24 @@ fn decode(path: &str, separators: EncodedSeparators) -> Result<Cow<'_, str>, Ref
         let digits = triplet.get(1..3).ok_or(PATH_ENCODING_INVALID)?;
         let byte = parse_hex(digits).ok_or(PATH_ENCODING_INVALID)?;
         let adjacent = if plain.is_empty() { before } else { None };
-        if is_ambiguous(adjacent, byte, separators) {
+        if is_ambiguous(adjacent, byte, paths) {
             return Err(PATH_AMBIGUOUS);
         }
         before = Some(byte);
-        let unreserved = is_unreserved(byte);
+        let decoded = is_unreserved(byte) || (byte == b'/' && paths.encoded_slash == EncodedSlash::Decode);
         // Copying starts at the first triplet that has to change.
-        if out.is_none() && (unreserved || digits.bytes().any(|digit| digit.is_ascii_lowercase())) {
+        if out.is_none() && decoded {
             let mut copy = String::with_capacity(path.len());
             copy.push_str(path.get(..kept).unwrap_or_default());
             out = Some(copy);
         }
         if let Some(out) = &mut out {
             out.push_str(plain);
-            if unreserved {
+            if decoded {
                 out.push(char::from(byte));
             } else {
                 out.push('%');
-                out.extend(digits.chars().map(|digit| digit.to_ascii_uppercase()));
+                out.push_str(digits);
             }
         }
         kept += at + 3;
@@ -94,15 +163,18 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Whether servers disagree about what the encoded `byte` after the encoded byte `before` means.
-fn is_ambiguous(before: Option<u8>, byte: u8, separators: EncodedSeparators) -> bool {
-    let separator = matches!(byte, b'/' | b'\\') && separators == EncodedSeparators::Refuse;
+/// Whether servers disagree about what the encoded `byte` after the encoded byte `before` means, and nobody chose.
+fn is_ambiguous(before: Option<u8>, byte: u8, paths: Paths) -> bool {
     // The starts of UTF-8 sequences that are longer than their character needs: `%C0%AF` is a slash to some.
     let overlong = matches!(
         (before, byte),
         (Some(0xc0 | 0xc1), 0x80..=0xbf) | (Some(0xe0), 0x80..=0x9f) | (Some(0xf0), 0x80..=0x8f)
     );
-    separator || overlong || byte.is_ascii_control()
+    match byte {
+        b'/' => paths.encoded_slash == EncodedSlash::Refuse,
+        b'\\' => paths.backslash == Backslash::Refuse,
+        _ => overlong || byte.is_ascii_control(),
+    }
 }
 
 /// RFC 3986 §5.2.4, where an empty segment is a segment.
@@ -135,14 +207,17 @@ fn resolve_dots(path: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn merge_slashes(path: &str) -> String {
+fn merge_slashes(path: Cow<'_, str>) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return path;
+    }
     let mut out = String::with_capacity(path.len());
     for character in path.chars() {
         if character != '/' || !out.ends_with('/') {
             out.push(character);
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 /// Whether a segment is `.;…` or `..;…`: a name to one server, a dot segment to the next.

@@ -29,7 +29,8 @@ pub const FIELDS_TOO_MANY: Refusal = refusal(431, "fields_too_many", "the reques
 pub const FIELDS_TOO_LARGE: Refusal = refusal(431, "fields_too_large", "the request's header fields are too large");
 /// A header name is empty or has a byte that no name may have.
 pub const FIELD_NAME_INVALID: Refusal = refusal(400, "field_name_invalid", "a header name is not a token");
-/// A header name has an underscore, which many origins read as a hyphen (`Transfer_Encoding`).
+/// A header name has an underscore, which many origins read as a hyphen, and that is refused by choice or because it
+/// would frame the message (`Transfer_Encoding`).
 pub const FIELD_NAME_UNDERSCORE: Refusal =
     refusal(400, "field_name_underscore", "header names with an underscore are refused, use a hyphen");
 /// A header value has a control byte.
@@ -88,8 +89,8 @@ pub const TARGET_ASTERISK: Refusal = refusal(400, "target_asterisk", "the target
 /// A `%` in the path without two hexadecimal digits.
 pub const PATH_ENCODING_INVALID: Refusal =
     sound(400, "path_encoding_invalid", "the path has a % without two hexadecimal digits");
-/// The path is one that origins read differently: an encoded or backward slash, an encoded control byte, an
-/// overlong UTF-8 sequence, or a dot segment with parameters.
+/// The path is one that origins read differently: an encoded or backward slash that is refused by choice, an encoded
+/// control byte, an overlong UTF-8 sequence, or a dot segment with parameters.
 pub const PATH_AMBIGUOUS: Refusal =
     sound(400, "path_ambiguous", "the path has bytes that servers read in different ways");
 

@@ -2,8 +2,10 @@
 
 use crate::traffic::{HttpVersion, Refusal, Request};
 
+use super::Limits;
 use super::authority::Authority;
 use super::refusal::{HOST_INVALID, TARGET_ASTERISK, TARGET_INVALID, TARGET_TOO_LONG};
+use super::spelling::NonAscii;
 
 /// A request target, taken apart.
 pub(super) struct Target<'r> {
@@ -19,14 +21,18 @@ pub(super) struct Target<'r> {
 }
 
 /// Takes the target of `request` apart.
-pub(super) fn parse(request: &impl Request, limit_bytes: usize) -> Result<Target<'_>, Refusal> {
+pub(super) fn parse<'r>(request: &'r impl Request, limits: &Limits) -> Result<Target<'r>, Refusal> {
     let bytes = request.target();
-    if bytes.len() > limit_bytes {
+    if bytes.len() > limits.target_bytes {
         return Err(TARGET_TOO_LONG);
     }
     // Printable ASCII without `#`. Other characters that URIs must encode are let pass: browsers send them.
-    if bytes.iter().fold(false, |any, &byte| any | !(0x21..=0x7e).contains(&byte) | (byte == b'#')) {
-        return Err(TARGET_INVALID);
+    let is_target = |byte: u8| (0x21..=0x7e).contains(&byte) & (byte != b'#');
+    if bytes.iter().fold(false, |any, &byte| any | !is_target(byte)) {
+        let beyond = limits.paths.non_ascii != NonAscii::Refuse;
+        if !beyond || bytes.iter().any(|&byte| byte.is_ascii() && !is_target(byte)) {
+            return Err(TARGET_INVALID);
+        }
     }
     let text = str::from_utf8(bytes).map_err(|_| TARGET_INVALID)?;
     if text.starts_with('/') {

@@ -6,8 +6,8 @@
 use ahash::AHashSet;
 
 use crate::pace::paced;
-use crate::traffic::guard::EncodedSeparators;
-use crate::traffic::guard::path::normalise;
+use crate::traffic::guard::path::{Normal, normalise};
+use crate::traffic::guard::spelling::Paths;
 
 use super::condition::{Conditions, Rank};
 use super::index::{ANY, EXACT, Index, WILDCARD};
@@ -115,9 +115,10 @@ impl RouteError {
     }
 }
 
-/// Compiles `rules`; see [`Table::build`].
-pub(super) fn build<T>(rules: Vec<Rule<T>>) -> Result<Table<T>, Vec<RouteError>> {
+/// Compiles `rules`; see [`Table::build_for`].
+pub(super) fn build<T>(rules: Vec<Rule<T>>, paths: Paths) -> Result<Table<T>, Vec<RouteError>> {
     let mut build = Build {
+        paths,
         index: Index::new(),
         placed: Vec::with_capacity(rules.len()),
         conditions: Conditions::new(),
@@ -148,6 +149,7 @@ pub(super) fn build<T>(rules: Vec<Rule<T>>) -> Result<Table<T>, Vec<RouteError>>
 }
 
 struct Build {
+    paths: Paths,
     index: Index,
     placed: Vec<Placed>,
     conditions: Conditions,
@@ -204,7 +206,7 @@ impl Build {
 
     fn check_path(&mut self, rule: usize, path: &PathPattern) {
         let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = path else { return };
-        let help = match normalise(path, EncodedSeparators::Keep) {
+        let help = match normalise(path, self.paths).map(Normal::into_matched) {
             _ if !path.starts_with('/') => "it has to start with `/`".to_owned(),
             _ if path.contains(['?', '#', ';']) => {
                 "query, fragment and `;parameters` are not part of what is matched".to_owned()

@@ -186,7 +186,7 @@ fn methods(rule: usize, given: &[String], errors: &mut Vec<RouteError>) -> Vec<S
 
 fn headers(rule: usize, given: &[HeaderMatch], errors: &mut Vec<RouteError>) -> Vec<(String, HeaderTest)> {
     for header in given {
-        // The guard lets no header with an underscore pass.
+        // What becomes of a header with an underscore is known only once there is a route.
         if !is_token(header.name.as_bytes()) || header.name.contains('_') {
             errors.push(RouteError::Header { rule, found: header.name.clone() });
         }

@@ -3,6 +3,7 @@
 use super::{
     HeaderMatch, HeaderTest, HostPattern, MAX_REGEXES, MAX_REGEXES_PER_HOST, PathPattern, RouteError, Rule, Table,
 };
+use crate::traffic::guard::spelling::{EncodedSlash, Paths};
 use crate::traffic::guard::tests::Head;
 
 mod properties;
@@ -75,6 +76,25 @@ fn a_prefix_ends_on_segment_boundaries() {
         for path in ["/checkouts", "/check", "/", "/a/checkout", "/Checkout"] {
             assert_eq!(find(&table, "a", path), None, "{path}");
         }
+    }
+}
+
+#[test]
+fn an_empty_segment_is_a_segment() {
+    let table = table(&[rule("*", "/"), rule("*", "/admin"), rule("*", "//x"), rule("*", "=/a//b"), rule("*", "/c//")]);
+    for (path, found) in [
+        ("/admin", "* /admin"),
+        ("//admin", "* /"),
+        ("/admin//x", "* /admin"),
+        ("/x", "* /"),
+        ("//x/y", "* //x"),
+        ("///x", "* /"),
+        ("/a//b", "* =/a//b"),
+        ("/a/b", "* /"),
+        ("/c/x", "* /"),
+        ("/c//x", "* /c//"),
+    ] {
+        assert_eq!(find(&table, "h", path), Some(found), "{path}");
     }
 }
 
@@ -262,7 +282,16 @@ fn a_path_that_would_match_nothing_says_what_to_write() {
         other => panic!("{other:?}"),
     };
     assert_eq!(help("/a/../b"), "write `/b`");
-    assert_eq!(help("//a"), "write `/a`");
+    let merged = Paths { merge_slashes: true, encoded_slash: EncodedSlash::Decode, ..Paths::default() };
+    let help_for =
+        |text: &str| match Table::build_for(vec![rule("*", text)], merged).err().and_then(|mut all| all.pop()) {
+            Some(RouteError::Path { help, .. }) => help,
+            other => panic!("{other:?}"),
+        };
+    assert_eq!(help_for("//a"), "write `/a`");
+    assert_eq!(help_for("/a%2Fb"), "write `/a/b`");
+    assert_eq!(errors(&[rule("*", "//a"), rule("*", "/a%2Fb")]), [], "where they may come so");
+    assert_eq!(help("/a%2fb"), "write `/a%2Fb`");
     assert_eq!(help("/caf%c3%a9"), "write `/caf%C3%A9`");
     assert!(help("a").contains("start with `/`"));
     assert!(help("=a").contains("start with `/`"));

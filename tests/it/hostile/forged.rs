@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::harness::{H1, H2, Origin, Request, Target, Weir, shop};
+use super::ways::{WAYS, Way, all, yaml};
+use crate::harness::{H1, H2, Origin, Request, Target, Weir};
 
 /// Names under which some endpoint takes what a proxy says of the client.
 const CLAIMS: [&str; 26] = [
@@ -34,46 +35,7 @@ const CLAIMS: [&str; 26] = [
     "X-Request-Id",
 ];
 
-/// How a request gets to the origin.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Way {
-    Http11,
-    Http10,
-    Upgrade,
-    Http2,
-}
-
-const WAYS: [Way; 4] = [Way::Http11, Way::Http10, Way::Upgrade, Way::Http2];
-
-impl Way {
-    fn via(self) -> &'static str {
-        match self {
-            Self::Http10 => "1.0 weir",
-            Self::Http11 | Self::Upgrade => "1.1 weir",
-            Self::Http2 => "2.0 weir",
-        }
-    }
-
-    /// The fields that the origin got of `request`, in lower case.
-    async fn seen(self, web: &Target, request: Request) -> Vec<(String, String)> {
-        let request = match self {
-            Self::Http10 => request.http10(),
-            Self::Upgrade => request.header("connection", "upgrade").header("upgrade", "websocket"),
-            Self::Http11 | Self::Http2 => request,
-        };
-        let response = match self {
-            Self::Http2 => H2::connect(web).await.send(&request).await,
-            _ => H1::connect(web).await.send(&request).await,
-        };
-        let seen: Value = response.expect(200).json();
-        let fields: Vec<(String, String)> = serde_json::from_value(seen["headers"].clone()).unwrap();
-        fields.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
-    }
-}
-
-fn all<'f>(fields: &'f [(String, String)], name: &str) -> Vec<&'f str> {
-    fields.iter().filter(|(own, _)| own == name).map(|(_, value)| &**value).collect()
-}
+const TRUSTED: &str = "trusted_proxies: [127.0.0.0/8]";
 
 /// A request with every claim, and a trace of two lines.
 fn claiming(way: Way) -> Request {
@@ -85,18 +47,11 @@ fn claiming(way: Way) -> Request {
     request.header("via", "1.0 fred").header("via", "1.1 p.example (x)").header("x-api-key", "6")
 }
 
-/// A service whose endpoint speaks HTTP/1, or HTTP/2.
-fn yaml(origin: &Origin, http2: bool, trusted: bool) -> String {
-    let yaml = shop(&[(origin, 100.0)]);
-    let yaml = if http2 { yaml.replace("    split:", "    protocol: h2\n    split:") } else { yaml };
-    if trusted { yaml.replacen("\nservices:", "\ntrusted_proxies: [127.0.0.0/8]\nservices:", 1) } else { yaml }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_a_stranger_claims_reaches_an_endpoint_on_any_way() {
     for http2 in [false, true] {
         let v1 = Origin::start("v1").await;
-        let weir = Weir::start(&yaml(&v1, http2, false)).await;
+        let weir = Weir::start(&yaml(&v1, http2, "")).await;
         let web = Target::from(weir.address("web").await);
         for way in WAYS {
             if http2 && way == Way::Upgrade {
@@ -124,7 +79,7 @@ async fn nothing_that_a_stranger_claims_reaches_an_endpoint_on_any_way() {
 async fn what_a_trusted_proxy_says_is_passed_on_or_continued_on_every_way() {
     for http2 in [false, true] {
         let v1 = Origin::start("v1").await;
-        let weir = Weir::start(&yaml(&v1, http2, true)).await;
+        let weir = Weir::start(&yaml(&v1, http2, TRUSTED)).await;
         let web = Target::from(weir.address("web").await);
         for way in WAYS {
             if http2 && way == Way::Upgrade {
@@ -144,7 +99,7 @@ async fn what_a_trusted_proxy_says_is_passed_on_or_continued_on_every_way() {
 async fn no_claim_comes_in_by_trailers() {
     for http2 in [false, true] {
         let v1 = Origin::start("v1").await;
-        let weir = Weir::start(&yaml(&v1, http2, false)).await;
+        let weir = Weir::start(&yaml(&v1, http2, "")).await;
         let web = Target::from(weir.address("web").await);
         let upload = || {
             let claim = |request: Request, name: &&str| request.trailer(&name.to_ascii_lowercase(), "6.6.6.6");
@@ -159,10 +114,32 @@ async fn no_claim_comes_in_by_trailers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_claim_with_underscores_is_the_same_claim() {
+    let spelt = |sign: &str| {
+        let claim =
+            |request: Request, name: &&str| request.header(&name.to_ascii_lowercase().replace('-', sign), "6.6.6.6");
+        CLAIMS.iter().filter(|name| name.contains('-')).fold(Request::get("/headers"), claim).header("api_key", "7")
+    };
+    for sections in ["", "headers: { underscore: allow }"] {
+        let v1 = Origin::start("v1").await;
+        let weir = Weir::start(&yaml(&v1, false, sections)).await;
+        let web = Target::from(weir.address("web").await);
+        for way in WAYS {
+            let seen = way.seen(&web, spelt("_")).await;
+            let claims: Vec<_> = seen.iter().filter(|(_, value)| value.contains("6.6.6.6")).collect();
+            assert!(claims.is_empty(), "{way:?} {sections}: {claims:?}");
+            assert_eq!(all(&seen, "api_key").is_empty(), sections.is_empty(), "{way:?} {sections}");
+            assert_eq!(all(&seen, "x-forwarded-for"), ["127.0.0.1"], "{way:?}");
+        }
+        weir.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_client_that_a_trusted_proxy_names_may_have_a_port() {
     let v1 = Origin::start("v1").await;
-    let log = "\naccess_log: { output: \"{dir}/access.log\" }\nservices:";
-    let weir = Weir::start(&yaml(&v1, false, true).replacen("\nservices:", log, 1)).await;
+    let sections = format!("{TRUSTED}\naccess_log: {{ output: \"{{dir}}/access.log\" }}");
+    let weir = Weir::start(&yaml(&v1, false, &sections)).await;
     let web = Target::from(weir.address("web").await);
     for (said, client) in [
         ("203.0.113.7:4711", "203.0.113.7"),

@@ -131,7 +131,7 @@ async fn connection_cannot_nominate_what_must_reach_the_origin() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_provenance_is_replaced_however_it_is_spelt() {
-    let (_v1, weir, web) = start().await;
+    let (v1, weir, web) = start().await;
     let forged = [
         "X-Forwarded-For: 6.6.6.6",
         "x-forwarded-for: 6.6.6.6, 127.0.0.1",
@@ -147,7 +147,13 @@ async fn forged_provenance_is_replaced_however_it_is_spelt() {
         assert_eq!(answers.statuses, [200], "{lines:?}");
         assert!(!answers.text.contains("6.6.6.6") && answers.text.contains("127.0.0.1"), "{lines:?}: {}", answers.text);
     }
-    let answers = exchange(&web, b"GET / HTTP/1.1\r\nhost: shop.test\r\nX_Forwarded_For: 6.6.6.6\r\n\r\n", QUIET).await;
+    let spelt = b"GET /headers HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\nX_Forwarded_For: 6.6.6.6\r\n\r\n";
+    let answers = exchange(&web, spelt, QUIET).await;
+    assert_eq!(answers.statuses, [200], "{}", answers.text);
+    assert!(!answers.text.contains("6.6.6.6"), "{}", answers.text);
+    weir.reconfigure(&shop(&[(&v1, 100.0)]).replacen("\nservices:", "\nheaders: { underscore: refuse }\nservices:", 1))
+        .await;
+    let answers = exchange(&web, spelt, QUIET).await;
     assert_eq!(answers.statuses, [400], "{}", answers.text);
     weir.stop().await;
 }

@@ -4,9 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::path::without_parameters;
-use super::{Head, normal};
+use super::{Head, both, matched};
 use crate::traffic::HttpVersion;
+use crate::traffic::guard::spelling::{Backslash, EncodedSlash, NonAscii, Paths};
 use crate::traffic::guard::{Framing, Limits, admit, refusal};
 
 fn any_version() -> impl Strategy<Value = HttpVersion> {
@@ -19,11 +19,48 @@ fn bytes(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }
 
-const TARGETS: &[&str] =
-    &["/", "//", "..", ".", ";", "%", "%2e", "%2f", "%c0", "%af", "http://", "a", ":", "?", "*", "[", "]"];
+const TARGETS: &[&str] = &[
+    "/", "//", "..", ".", ";", "%", "%2e", "%2f", "%5c", "\\", "%c0", "%af", "é", "http://", "a", ":", "?", "*", "[",
+    "]",
+];
 const VALUES: &[&str] =
     &["chunked", ",", "5", "0", "close", "upgrade", "host", "[::1]", ":80", "a.b", "100-continue", "/"];
-const NAMES: &[&str] = &["Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade", "Expect", "TE", "X"];
+const NAMES: &[&str] = &[
+    "Host",
+    "Content-Length",
+    "Transfer-Encoding",
+    "Content_Length",
+    "Connection",
+    "Upgrade",
+    "Expect",
+    "TE",
+    "X",
+    "x_y",
+];
+
+fn any_paths() -> impl Strategy<Value = Paths> {
+    (
+        select(vec![EncodedSlash::Refuse, EncodedSlash::Keep, EncodedSlash::Decode]),
+        select(vec![Backslash::Refuse, Backslash::Keep]),
+        any::<bool>(),
+        select(vec![NonAscii::Refuse, NonAscii::Encode, NonAscii::Keep]),
+    )
+        .prop_map(|(encoded_slash, backslash, merge_slashes, non_ascii)| Paths {
+            encoded_slash,
+            backslash,
+            merge_slashes,
+            non_ascii,
+        })
+}
+
+fn any_limits() -> impl Strategy<Value = Limits> {
+    any_paths().prop_map(|paths| Limits { paths, ..Limits::default() })
+}
+
+/// A path of pieces that mean something.
+fn odd_path() -> impl Strategy<Value = String> {
+    "/(/|//|\\.|%2e|%2E|%41|%c3|%C3|%a9|%2f|%2F|%5c|%5C|\\\\|;|a|é|\\.\\.|%25|%7E|%3b){0,12}"
+}
 
 fn any_head() -> impl Strategy<Value = Head> {
     let name = prop_oneof![9 => select(NAMES).prop_map(|name| name.as_bytes().to_vec()), 1 => vec(any::<u8>(), 0..4)];
@@ -65,6 +102,58 @@ fn spell(segments: &[String], choices: &[u8]) -> String {
     out
 }
 
+/// What the rules on paths say, one by one and each over the whole path: what is forwarded and what is matched.
+fn naive_path(path: &str, paths: Paths) -> Option<(String, String)> {
+    let replace = |text: &str, pattern: &str, with: &dyn Fn(&str) -> String| {
+        let pattern = regex::Regex::new(pattern).unwrap();
+        pattern.replace_all(text, |found: &regex::Captures<'_>| with(&found[0])).into_owned()
+    };
+    let has = |text: &str, pattern: &str| regex::Regex::new(pattern).unwrap().is_match(text);
+    let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let mut text = path.to_owned();
+    let refused = has(&text, "%([^0-9a-fA-F]|.[^0-9a-fA-F]|.?$)")
+        || has(&text, "(?i)%(0.|1.|7f)")
+        || has(&text, "(?i)%c[01]%[89ab]|%e0%[89]|%f0%8")
+        || (paths.encoded_slash == EncodedSlash::Refuse && has(&text, "(?i)%2f"))
+        || (paths.backslash == Backslash::Refuse && has(&text, r"(?i)%5c|\\"));
+    if refused {
+        return None;
+    }
+    if paths.non_ascii == NonAscii::Encode {
+        text = replace(&text, r"[^\x00-\x7f]+", &encoded);
+    }
+    if paths.encoded_slash == EncodedSlash::Decode {
+        text = replace(&text, "(?i)%2f", &|_| "/".to_owned());
+    }
+    text = replace(&text, "%..", &|triplet| {
+        let byte = char::from(u8::from_str_radix(&triplet[1..], 16).unwrap());
+        if byte.is_ascii_alphanumeric() || "-._~".contains(byte) { byte.to_string() } else { triplet.to_owned() }
+    });
+    let mut segments: Vec<&str> = vec![];
+    let all: Vec<&str> = text.split('/').skip(1).collect();
+    for (at, segment) in all.iter().enumerate() {
+        match *segment {
+            "." | ".." => {
+                if *segment == ".." {
+                    segments.pop();
+                }
+                if at + 1 == all.len() {
+                    segments.push("");
+                }
+            }
+            other => segments.push(other),
+        }
+    }
+    let merged = |text: String| if paths.merge_slashes { replace(&text, "/+", &|_| "/".to_owned()) } else { text };
+    let forwarded = merged(format!("/{}", segments.join("/")));
+    if has(&forwarded, r"/\.\.?;") {
+        return None;
+    }
+    let bare = replace(&forwarded, ";[^/]*", &|_| String::new());
+    let upper = replace(&bare, "%..", &str::to_ascii_uppercase);
+    Some((forwarded, merged(replace(&upper, r"[^\x00-\x5b\x5d-\x7f]", &encoded))))
+}
+
 /// What the framing rules say, read off RFC 9112 §6 one by one.
 fn naive_framing(version: HttpVersion, lengths: &[&str], codings: &[&str]) -> Option<Framing> {
     let http2 = version == HttpVersion::Http2;
@@ -87,14 +176,16 @@ fn naive_framing(version: HttpVersion, lengths: &[&str], codings: &[&str]) -> Op
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_guard_panic_and_what_it_admits_is_well_formed(head in any_head()) {
-        match admit(&head, &Limits::default()) {
+    fn no_bytes_make_the_guard_panic_and_what_it_admits_is_well_formed(head in any_head(), limits in any_limits()) {
+        match admit(&head, &limits) {
             Err(refused) => prop_assert!(refusal::ALL.contains(&refused)),
             Ok(admitted) => {
                 prop_assert!(admitted.target == "*" || admitted.target.starts_with('/'));
-                prop_assert!(admitted.path.starts_with('/'));
-                prop_assert!(!admitted.path.contains("//") && !admitted.path.contains(';'));
+                prop_assert!(admitted.path.starts_with('/') && admitted.path.is_ascii());
+                prop_assert!(!admitted.path.contains([';', '\\']));
+                prop_assert!(!limits.paths.merge_slashes || !admitted.path.contains("//"));
                 prop_assert!(!admitted.path.split('/').any(|segment| segment == "." || segment == ".."));
+                prop_assert!(limits.paths.non_ascii == NonAscii::Keep || admitted.target.is_ascii());
                 prop_assert_eq!(admitted.target_changed, admitted.target.as_bytes() != head.target.as_slice());
                 prop_assert!(admitted.host.is_empty() == (head.version == HttpVersion::Http10 && admitted.authority.is_empty()));
             }
@@ -102,10 +193,10 @@ proptest! {
     }
 
     #[test]
-    fn what_was_forwarded_is_admitted_again_unchanged(head in any_head()) {
-        if let Ok(admitted) = admit(&head, &Limits::default()) {
+    fn what_was_forwarded_is_admitted_again_unchanged(head in any_head(), limits in any_limits()) {
+        if let Ok(admitted) = admit(&head, &limits) {
             let again = Head { target: admitted.target.clone().into_owned().into_bytes(), ..head.clone() };
-            let second = admit(&again, &Limits::default());
+            let second = admit(&again, &limits);
             prop_assert!(second.is_ok(), "{:?}", second);
             let second = second.unwrap();
             prop_assert!(!second.target_changed);
@@ -114,24 +205,31 @@ proptest! {
     }
 
     #[test]
-    fn normalising_twice_is_normalising_once(path in "(/|//|\\.|%2e|%2E|%41|%c3|;|a|\\.\\.|%25|%7E){0,12}") {
-        let path = format!("/{path}");
-        if let Ok(once) = normal(&path) {
-            prop_assert_eq!(normal(&once), Ok(once.clone()));
-            if let Some(stripped) = without_parameters(&once) {
-                prop_assert_eq!(normal(&stripped), Ok(stripped.clone()));
-                prop_assert_eq!(without_parameters(&stripped), None);
+    fn normalising_twice_is_normalising_once(path in odd_path(), paths in any_paths()) {
+        if let Ok((forwarded, matched)) = both(&path, paths) {
+            prop_assert_eq!(both(&forwarded, paths), Ok((forwarded.clone(), matched.clone())));
+            // What is matched is what an endpoint sees of it that drops parameters, but for the spelling of triplets.
+            if let Ok((_, again)) = both(&matched, paths) {
+                prop_assert_eq!(again, matched);
             }
         }
     }
 
     #[test]
-    fn all_spellings_of_one_normal_form_give_one_path(
-        segments in normal_path(), one in vec(any::<u8>(), 1..40), other in vec(any::<u8>(), 1..40),
+    fn a_path_is_what_a_naive_reading_of_the_rules_makes_of_it(path in odd_path(), paths in any_paths()) {
+        prop_assert_eq!(both(&path, paths).ok(), naive_path(&path, paths));
+    }
+
+    #[test]
+    fn all_spellings_of_one_normal_form_are_matched_as_one_path(
+        segments in normal_path(), one in vec(any::<u8>(), 1..40), other in vec(any::<u8>(), 1..40), paths in any_paths(),
     ) {
         let expected = format!("/{}", segments.join("/"));
-        prop_assert_eq!(normal(&spell(&segments, &one)), Ok(expected.clone()));
-        prop_assert_eq!(normal(&spell(&segments, &other)), Ok(expected));
+        prop_assert_eq!(matched(&spell(&segments, &one), paths), Ok(expected.clone()));
+        prop_assert_eq!(matched(&spell(&segments, &other), paths), Ok(expected.clone()));
+        // Raw or in triplets, a character beyond ASCII is one.
+        let raw = spell(&segments, &one).replace("%C3%A9", "é");
+        prop_assert_eq!(matched(&raw, paths), Ok(expected));
     }
 
     #[test]

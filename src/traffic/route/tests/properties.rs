@@ -14,8 +14,10 @@ use crate::traffic::Request;
 use crate::traffic::guard::tests::Head;
 
 const HOSTS: &[&str] = &["*", "*.c", "*.b.c", "b.c", "a.b.c", "c"];
-const PATHS: &[&str] =
-    &["/", "/a", "/a/b", "/a/b/", "=/", "=/a", "=/a/", "=/a/b", "~/a", "~/a/.*", "~/[ab]+", "~.*b", "/aa", "=/aa/b"];
+const PATHS: &[&str] = &[
+    "/", "/a", "/a/b", "/a/b/", "=/", "=/a", "=/a/", "=/a/b", "~/a", "~/a/.*", "~/[ab]+", "~.*b", "/aa", "=/aa/b",
+    "//a", "/a//", "=//", "=/a//b",
+];
 
 fn any_rule() -> impl Strategy<Value = Rule<usize>> {
     let headers = subsequence(
@@ -41,7 +43,10 @@ fn any_rule() -> impl Strategy<Value = Rule<usize>> {
 
 fn any_request() -> impl Strategy<Value = (String, String, Head)> {
     let host = select(vec!["a.b.c", "b.c", "c", "x.b.c", "x.y.b.c", "x.c", "other", ""]);
-    let path = select(vec!["/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/aa", "/aa/b", "/b", "/c", "/ab"]);
+    let path = select(vec![
+        "/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/aa", "/aa/b", "/b", "/c", "/ab", "//", "//a", "/a//", "/a//b",
+        "//a/b",
+    ]);
     let method = select(vec!["GET", "POST", "PUT", "DELETE"]);
     let headers = vec((select(vec!["X-A", "X-B"]), select(vec!["1", "2", "12", ""])), 0..3);
     (host, path, method, headers).prop_map(|(host, path, method, headers)| {
@@ -66,7 +71,7 @@ fn path_rank(rule: &Rule<usize>, path: &str) -> Option<(u8, usize)> {
         PathPattern::Exact(exact) => (exact == path).then_some((2, 0)),
         PathPattern::Regex(pattern) => matches_whole(pattern, path).then_some((1, pattern.len())),
         PathPattern::Prefix(prefix) => {
-            let prefix = prefix.trim_end_matches('/');
+            let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
             (path == prefix || path.starts_with(&format!("{prefix}/"))).then_some((0, prefix.len()))
         }
     }
@@ -124,7 +129,7 @@ fn build(mut rules: Vec<Rule<usize>>) -> (Table<usize>, Vec<Rule<usize>>) {
 impl Rule<usize> {
     fn path_is_like(&self, other: &Self) -> bool {
         let trim = |path: &PathPattern| match path {
-            PathPattern::Prefix(prefix) => PathPattern::Prefix(prefix.trim_end_matches('/').to_owned()),
+            PathPattern::Prefix(prefix) => PathPattern::Prefix(prefix.strip_suffix('/').unwrap_or(prefix).to_owned()),
             other => other.clone(),
         };
         trim(&self.path) == trim(&other.path)
