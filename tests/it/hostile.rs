@@ -10,6 +10,6 @@ mod poison;
 mod raw;
 mod recorder;
 mod smuggle;
-mod unread;
 mod spelling;
+mod unread;
 mod ways;
