@@ -23,7 +23,10 @@ pub(super) fn open(config: &Config) -> Result<Result<Store, NoStore>, Failure> {
     match Store::open(&directory) {
         Ok(store) => {
             if let Some(trouble) = store.trouble() {
-                tracing::warn!("{trouble}");
+                tracing::error!(
+                    "{trouble}; what was decided before is known and in effect. Nothing moves forward, and what goes back \
+                     does so only until a restart"
+                );
             }
             Ok(Ok(store))
         }
@@ -40,7 +43,9 @@ pub(super) fn open(config: &Config) -> Result<Result<Store, NoStore>, Failure> {
             Err(Failure::Unusable(vec![format!("{error}; {help}")]))
         }
         Err(error) => {
-            tracing::warn!("{error}; shifts of weights and states of endpoints are refused until it can be opened");
+            tracing::warn!(
+                "{error}; until it can be opened, shifts of weights are refused and what leads back is lost with a restart"
+            );
             Ok(Err(none(&error)))
         }
     }

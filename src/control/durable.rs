@@ -136,6 +136,13 @@ impl Shelf for Durable {
         }
     }
 
+    fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Kept(store) => store.trouble().map(|error| error.to_string()),
+            Self::Missing(none) => Some(none.why.clone()),
+        }
+    }
+
     fn copy(&self) -> Option<Vec<u8>> {
         match self {
             Self::Kept(store) => store.copy(),

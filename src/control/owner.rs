@@ -70,6 +70,8 @@ pub struct Owner {
     recorder: Arc<Recorder>,
     board: Arc<ArcSwap<Board>>,
     errors: Option<String>,
+    /// Something that leads back is in effect and not on the disk.
+    owes: bool,
     proposals: mpsc::Receiver<Proposal>,
 }
 
@@ -148,6 +150,7 @@ impl Owner {
             recorder,
             board,
             errors: None,
+            owes: false,
             proposals,
         };
         owner.recorder.config_loaded(SystemTime::now());

@@ -10,14 +10,16 @@
 //! facts  key → (revision, bytes)
 //! ```
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::backends::{FileBackend, InMemoryBackend};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+};
 
 use super::folder::{Folder, unavailable};
 use super::{Fact, Facts, Revision, StoreError};
@@ -71,10 +73,32 @@ impl Disk {
     }
 
     /// Reads a database that cannot be written, without changing it.
+    ///
+    /// redb's own way of reading refuses a file whose last process did not close it, which is every one that was killed.
+    /// So the file is copied into memory, where redb can verify and repair it as usual.
     pub(super) fn read(&self, folder: &Folder) -> Result<Facts, StoreError> {
         let path = folder.database();
-        drop(existing(&path, OpenOptions::new().read(true))?);
-        contained(|| load(&builder().open_read_only(&path)?)).map_err(|fault| fault.at(&path))
+        let file = existing(&path, OpenOptions::new().read(true))?;
+        match file.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Fault::Locked.at(&path)),
+            // Not every file system has locks, and one that cannot be written has no other writer here.
+            Err(TryLockError::Error(error)) => tracing::debug!(%error, "the store is read without a lock"),
+        }
+        let mut bytes = Vec::new();
+        let read = (&file).take(MAX_READ_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|error| unavailable(&path, &error))?;
+        if bytes.len() as u64 > MAX_READ_BYTES {
+            return Err(unavailable(&path, &io::Error::from(ErrorKind::FileTooLarge)));
+        }
+        let loaded = contained(|| {
+            let memory = InMemoryBackend::new();
+            memory.set_len(bytes.len() as u64)?;
+            memory.write(0, &bytes)?;
+            drop(bytes);
+            load(&builder().create_with_backend(memory)?)
+        });
+        loaded.map_err(|fault| fault.at(&path))
     }
 
     /// Makes an empty database under another name and renames it, so that it is there whole or not at all.
@@ -229,6 +253,10 @@ fn builder() -> Builder {
 
 /// redb's default is 1 GiB. Reads are answered from the facts in memory, so that the cache is for writes only.
 const CACHE_BYTES: usize = 1024 * 1024;
+
+/// The largest file that is read into memory where it cannot be written: the facts have 8 MiB, and a database that is
+/// written again and again has a few times that.
+const MAX_READ_BYTES: u64 = 128 * 1024 * 1024;
 
 /// The newest format that is known here. `meta` keeps its types in all formats, so that each can be told.
 const FORMAT: u64 = 1;

@@ -308,6 +308,28 @@ fn a_store_that_cannot_be_written_is_opened_for_reading_and_says_so() {
     assert_eq!(value(&store, "k"), Some(b"w".to_vec()));
 }
 
+/// Ends without closing what it had open, as a process that is killed does.
+#[test]
+fn a_store_that_nobody_closed_is_read_where_it_cannot_be_repaired() {
+    let dir = folder();
+    let store = Store::open(dir.path()).unwrap();
+    for number in 0..20_u32 {
+        store.put(&format!("k{number}"), &number.to_be_bytes()).unwrap();
+    }
+    let mode = Arc::new(AtomicU8::new(READ_ONLY));
+    let copied = folder();
+    fs::copy(dir.path().join("weir.redb"), copied.path().join("weir.redb")).unwrap();
+    let before = fs::read(copied.path().join("weir.redb")).unwrap();
+    let read = Store::open_on(copied.path(), Failing::disk(&mode)).unwrap();
+    assert_eq!(content(&read), content(&store));
+    assert_eq!(fs::read(copied.path().join("weir.redb")).unwrap(), before, "and is not changed");
+    // The file of a process that has it open is not read under its hands.
+    let folder = Folder::open(dir.path()).unwrap();
+    assert!(matches!(Disk::default().read(&folder), Err(StoreError::Locked { .. })));
+    drop(store);
+    assert_eq!(Disk::default().read(&folder).unwrap().by_key.len(), 20);
+}
+
 #[test]
 fn a_directory_without_permission_to_write_is_opened_for_reading() {
     if rustix::process::geteuid().is_root() {

@@ -35,9 +35,33 @@ impl Owner {
         if !self.shifts.contains_key(&name) {
             return Ok(Ack { revision: self.current.peek().revision, changes: Vec::new(), warnings: Vec::new() });
         }
-        self.durable.forget_shift(&name).map_err(Rejection::Store)?;
+        let kept = self.durable.forget_shift(&name);
         self.shifts.remove(&name);
-        self.recompile(format!("{name}: back to the file's {base} by {}{}", by.author, reason(by)))
+        let ack = self.recompile(format!("{name}: back to the file's {base} by {}{}", by.author, reason(by)))?;
+        Ok(self.owe(ack, kept))
+    }
+
+    /// Goes on in memory with what leads back where the disk refuses: whoever takes traffic away from what is broken must
+    /// not be stopped by it. It is said, and written as soon as the disk takes it.
+    fn owe(&mut self, mut ack: Ack, kept: Result<(), String>) -> Ack {
+        if let Err(error) = kept {
+            tracing::error!(%error, "a change that leads back is in effect, and would be lost with a restart");
+            ack.warnings.push(format!("it is in effect, and lost with a restart before the disk takes it: {error}"));
+            self.owes = true;
+        }
+        ack
+    }
+
+    /// Writes what the disk refused, if it takes it now.
+    pub(super) fn pay(&mut self) {
+        if !self.owes {
+            return;
+        }
+        let (shifts, states, _) = self.durable.read();
+        let ended = shifts.keys().filter(|service| !self.shifts.contains_key(*service));
+        let paid = ended.map(|service| self.durable.forget_shift(service)).collect::<Result<(), String>>();
+        let paid = paid.and_then(|()| self.try_restore_states(&states));
+        self.owes = paid.is_err();
     }
 
     pub(super) fn set_state(&mut self, target: &Target, state: EndpointState, by: &By) -> Outcome {
@@ -62,7 +86,9 @@ impl Owner {
             wanted.push(((service.clone(), version, endpoint), own));
         }
         let mut states = self.states.clone();
+        let mut owed = Ok(());
         for (key, own) in wanted {
+            let leads_back = state == own || state != EndpointState::Ready;
             let kept = if state == own {
                 states.remove(&key);
                 self.durable.forget_state(&key)
@@ -70,26 +96,36 @@ impl Owner {
                 states.insert(key.clone(), state);
                 self.durable.keep_state(&key, state)
             };
-            if let Err(error) = kept {
+            let Err(error) = kept else { continue };
+            if leads_back {
+                owed = Err(error);
+            } else {
                 // Nothing of it is in effect, so nothing of it may come back with a restart.
                 self.restore_states(&states);
                 return Err(Rejection::Store(error));
             }
         }
         self.states = states;
-        self.recompile(format!("{target}: {state} by {}{}", by.author, reason(by)))
+        let ack = self.recompile(format!("{target}: {state} by {}{}", by.author, reason(by)))?;
+        Ok(self.owe(ack, owed))
     }
 
     /// Makes durable again what is in effect where `tried` differs from it, as far as the disk lets it.
     fn restore_states(&self, tried: &States) {
-        for key in self.states.keys().chain(tried.keys()).filter(|key| self.states.get(*key) != tried.get(*key)) {
-            let restored = match self.states.get(key) {
+        if let Err(error) = self.try_restore_states(tried) {
+            tracing::error!(%error, "a state that was refused may come into effect with a restart");
+        }
+    }
+
+    /// All of it is tried, and the last error told.
+    fn try_restore_states(&self, kept: &States) -> Result<(), String> {
+        let mut restored = Ok(());
+        for key in self.states.keys().chain(kept.keys()).filter(|key| self.states.get(*key) != kept.get(*key)) {
+            restored = restored.and(match self.states.get(key) {
                 Some(state) => self.durable.keep_state(key, *state),
                 None => self.durable.forget_state(key),
-            };
-            if let Err(error) = restored {
-                tracing::error!(%error, "a state that was refused may come into effect with a restart");
-            }
+            });
         }
+        restored
     }
 }

@@ -100,6 +100,7 @@ impl Owner {
         let now = Instant::now();
         self.publisher.free();
         self.recorder.tick(now);
+        self.pay();
         self.uses.second(&self.current.peek(), &self.durable, now);
         let before = self.inputs.drills.len();
         self.inputs.drills.retain(|(service, version), drill| {

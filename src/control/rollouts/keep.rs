@@ -44,6 +44,8 @@ pub(in crate::control) trait Shelf {
     fn delete(&self, key: &str) -> Result<(), String>;
     /// The facts whose keys begin so.
     fn list(&self, prefix: &str) -> Vec<(String, Arc<[u8]>)>;
+    /// Why nothing can be kept, as far as is known.
+    fn trouble(&self) -> Option<String>;
     /// What is left where all facts are lost, if anything is.
     fn copy(&self) -> Option<Vec<u8>>;
     /// Keeps a copy for that.

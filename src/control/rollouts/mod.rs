@@ -226,6 +226,12 @@ impl Rollouts {
     /// Why it could not be written. What was not is tried again with the next.
     pub(in crate::control) fn save(&mut self, view: &View<'_>) -> Result<(), String> {
         let count = self.services.len();
+        // Where the disk is known to refuse, something is written to see whether it still does.
+        if view.shelf.trouble().is_some()
+            && let Some(driven) = self.services.values_mut().next()
+        {
+            driven.dirty = true;
+        }
         for (service, driven) in self.services.iter_mut().filter(|(_, driven)| driven.dirty) {
             driven.record.save(service, count, view.shelf)?;
             driven.dirty = false;

@@ -42,6 +42,10 @@ impl Shelf for Memory {
         Ok(())
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.full.get().then(|| "no space left".to_owned())
+    }
+
     fn copy(&self) -> Option<Vec<u8>> {
         self.copy.borrow().clone()
     }

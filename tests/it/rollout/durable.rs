@@ -1,5 +1,7 @@
 //! What survives: restarts in every phase, kills at any moment, state that cannot be read.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{PLAN, command, rolled, served, steady, whole};
@@ -152,4 +154,89 @@ async fn a_store_that_is_damaged_gives_the_canary_nothing() {
     eventually("it ends", async || refused.lock().unwrap().try_wait().unwrap().is_some()).await;
     let said = std::fs::read_to_string(&log).unwrap();
     assert!(!refused.into_inner().unwrap().wait().unwrap().success() && said.contains("state.directory"), "{said}");
+}
+
+/// A program that is Weir, and runs where `state` is mounted read-only; none where one may not mount.
+fn read_only(state: &Path, script: &Path) -> Option<()> {
+    let state = state.to_str().unwrap();
+    let mount = format!("mount --bind {state} {state} && mount -o remount,ro,bind {state}");
+    let may = std::process::Command::new("/usr/bin/unshare").args(["-m", "/bin/sh", "-c", &mount]).output();
+    if !may.as_ref().is_ok_and(|output| output.status.success()) {
+        eprintln!("nothing can be mounted here, so a disk that cannot be written is not tried: {may:?}");
+        return None;
+    }
+    let weir = env!("CARGO_BIN_EXE_weir");
+    let text = format!(
+        "#!/bin/sh\n[ \"$1\" = run ] || exec {weir} \"$@\"\nexec /usr/bin/unshare -m /bin/sh -c '{mount} && exec {weir} run -c '\"$3\"\n"
+    );
+    std::fs::write(script, text).unwrap();
+    std::fs::set_permissions(script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Some(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_can_only_be_read_is_known_and_nothing_goes_forward() {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let state = tempfile::tempdir().unwrap();
+    let slowly = PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 2s }");
+    let file = |release: &str| {
+        let blog = format!(
+            "services:\n  blog:\n    versions: {{ v1: {{ endpoints: [\"{}\"] }}, v2: {{ endpoints: [\"{}\"] }} }}\n    \
+             split: {{ v1: 100, v2: 0 }}\n",
+            v1.address(),
+            v2.address()
+        );
+        let text = rolled(&[&v1, &v2], release, &slowly).replace("services:\n", &blog);
+        text.replace("{dir}/state", state.path().to_str().unwrap()) + "  - { match: { path: /blog }, service: blog }\n"
+    };
+    let weir = Weir::start(&file("v1")).await;
+    assert_eq!(command(&weir, &["weight", "blog", "v1=75", "v2=25"]).await.0, 0);
+    assert_eq!(command(&weir, &["drain", "blog/v2"]).await.0, 0);
+    weir.reconfigure(&file("v2")).await;
+    weir.rolls("shop", "10 %", |r| r.weights.configured == 10.0).await;
+    weir.signal(Signal::Kill);
+    weir.wait_exit().await;
+
+    let script = state.path().with_extension("sh");
+    if read_only(state.path(), &script).is_none() {
+        return;
+    }
+    let weir = Weir::plan(&file("v2")).program(&script).start().await;
+    let blog = async |weir: &Weir| {
+        let services = weir.status().await.services;
+        let blog = services.into_iter().find(|service| service.name == "blog").unwrap();
+        (blog.versions[1].configured, blog.versions[1].state.clone())
+    };
+    assert_eq!(blog(&weir).await, (25.0, "drain".to_owned()));
+    assert!(weir.stderr().contains("Nothing moves forward"), "{}", weir.stderr());
+    let rollout = weir.rollout("shop").await;
+    assert_eq!((rollout.stable.as_deref(), rollout.weights.configured), (Some("v1"), 10.0), "{rollout:#?}");
+    assert!(rollout.unwritable.is_some(), "{rollout:#?}");
+    // The step's time passes, every look is well, and it stays.
+    let load = steady(&weir).await;
+    let held = |r: &weir::admin::wire::Rollout| r.entries.iter().any(|entry| entry.what == "held");
+    let rollout = weir.rolls("shop", "it holds", held).await;
+    assert_eq!((&*rollout.phase, rollout.weights.configured), ("progressing", 10.0), "{rollout:#?}");
+    let ours = |arguments: &'static [&'static str]| command(&weir, arguments);
+    let (code, text) = ours(&["weight", "blog", "v1=50", "v2=50"]).await;
+    assert!(code != 0 && text.contains("Read-only"), "{code}: {text}");
+    let (code, text) = ours(&["rollout", "promote", "shop"]).await;
+    assert!(code != 0 && text.contains("cannot be written"), "{code}: {text}");
+    // What leads back is in effect at once, and says what will become of it.
+    for arguments in [&["weight", "blog", "--reset"][..], &["maint", "blog/v2"]] {
+        let (code, text) = command(&weir, arguments).await;
+        assert!(code == 0 && text.contains("lost with a restart"), "{code}: {text}");
+    }
+    assert_eq!(blog(&weir).await, (0.0, "maint".to_owned()));
+    v2.fail(50);
+    let rollout = weir.until_phase("shop", "rolled_back").await;
+    assert_eq!((rollout.weights.configured, rollout.unwritable.is_some()), (0.0, true), "{rollout:#?}");
+    whole(&load.stop().await, &[&v1, &v2]);
+    weir.stop().await;
+    std::fs::remove_file(&script).unwrap();
+
+    // It was said that it would be so.
+    let weir = Weir::start(&file("v2")).await;
+    assert_eq!(blog(&weir).await, (25.0, "drain".to_owned()));
+    weir.stop().await;
 }
