@@ -58,8 +58,8 @@ impl Owner {
             return;
         }
         let (shifts, states, _) = self.durable.read();
-        let ended = shifts.keys().filter(|service| !self.shifts.contains_key(*service));
-        let paid = ended.map(|service| self.durable.forget_shift(service)).collect::<Result<(), String>>();
+        let mut ended = shifts.keys().filter(|service| !self.shifts.contains_key(*service));
+        let paid = ended.try_for_each(|service| self.durable.forget_shift(service));
         let paid = paid.and_then(|()| self.try_restore_states(&states));
         self.owes = paid.is_err();
     }
