@@ -37,7 +37,8 @@ impl<F: Fn(&str) -> Option<String>> Environment for F {
     }
 }
 
-/// How much text the variables of a file may add: a short file could name a large variable many times.
+/// How much text may be made where there are dollar signs: a short file could name a large variable many times, and
+/// repeat a long text with one in it by aliases.
 const MAX_SUBSTITUTED: usize = 16 << 20;
 
 /// Replaces the variables in every value below `root`. A value with a fault becomes [`Value::Broken`], and
@@ -66,6 +67,7 @@ fn walk(node: &mut Node<'_>, environment: &dyn Environment, left: &mut usize) {
 
 /// `text` with its variables replaced, or what is wrong and what to do.
 fn expand(text: &str, environment: &dyn Environment, left: &mut usize) -> Result<String, (String, String)> {
+    spend(text.len(), left)?;
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
@@ -79,10 +81,7 @@ fn expand(text: &str, environment: &dyn Environment, left: &mut usize) -> Result
                 ("`${` is not closed".to_owned(), help.to_owned())
             })?;
             let value = look_up(inside, environment)?;
-            *left = left.checked_sub(value.len()).ok_or_else(|| {
-                let message = format!("the variables of this file hold more than {MAX_SUBSTITUTED} bytes");
-                (message, "put large texts into files of their own".to_owned())
-            })?;
+            spend(value.len(), left)?;
             out.push_str(&value);
             rest = tail;
         } else {
@@ -92,6 +91,15 @@ fn expand(text: &str, environment: &dyn Environment, left: &mut usize) -> Result
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// Takes bytes off those that may still be made.
+fn spend(bytes: usize, left: &mut usize) -> Result<(), (String, String)> {
+    *left = left.checked_sub(bytes).ok_or_else(|| {
+        let message = format!("the variables of this file hold more than {MAX_SUBSTITUTED} bytes");
+        (message, "put large texts into files of their own".to_owned())
+    })?;
+    Ok(())
 }
 
 /// What stands for `${inside}`.

@@ -4,8 +4,8 @@
 //! that yields places and the way a scalar is written. Scalars stay text: the field that reads one decides
 //! what it is, so a version named `1.10` is not the number 1.1 and a weight never passes through a float.
 //!
-//! Invariant: work and memory are bounded before they are spent: nesting by [`MAX_DEPTH`], the tree with all
-//! its aliases expanded by [`MAX_NODES`].
+//! Invariant: work and memory are bounded before they are spent: nesting by [`MAX_DEPTH`], values by [`MAX_NODES`] and by
+//! the size of the text that they come from, and everything that anchors and aliases copy by [`MAX_COPIED`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,6 +20,15 @@ pub(super) const MAX_DEPTH: usize = 32;
 
 /// How many values a file may have, expanded aliases included; 200,000 routes have about 2,000,000.
 pub(super) const MAX_NODES: usize = 4_000_000;
+
+/// Bytes that anchors and aliases may copy. A few kilobytes with a thousand aliases of a thousand aliases would else
+/// become gigabytes; 10,000 routes or services that each repeat a dozen values take a third of this.
+pub(super) const MAX_COPIED: usize = 32 << 20;
+
+/// Bytes of the tree for each byte of the file, and how many it may always have. A route takes about 8 for each byte of its
+/// text; a file of `[a,a,a,…` would take 40, and of `{a,a,a,…` 60.
+const TREE_PER_BYTE: usize = 16;
+const TREE_ALWAYS: usize = 1 << 20;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -91,13 +100,40 @@ impl<'s> Node<'s> {
         }
     }
 
-    /// How many values this is, itself included. Shallower than [`MAX_DEPTH`].
-    fn size(&self) -> usize {
-        1 + match &self.value {
-            Value::List(items) => items.iter().map(Self::size).sum(),
-            Value::Map(entries) => entries.iter().map(|(_, node)| node.size()).sum::<usize>(),
-            Value::Null | Value::Text(_) | Value::Broken(_) => 0,
+    /// What a copy of this takes, and whatever reads the copy. Texts count in full, for what is read from them is
+    /// its own. Shallower than [`MAX_DEPTH`].
+    fn measure(&self) -> Measure {
+        let mut measure = Measure { nodes: 1, bytes: size_of::<Self>(), depth: 0 };
+        match &self.value {
+            Value::List(items) => items.iter().for_each(|item| measure.hold(&item.measure())),
+            Value::Map(entries) => {
+                for (key, node) in entries {
+                    measure.bytes += size_of::<Key<'_>>() + key.text.len();
+                    measure.hold(&node.measure());
+                }
+            }
+            Value::Text(text) => measure.bytes += text.text.len(),
+            Value::Null | Value::Broken(_) => {}
         }
+        measure.depth += 1;
+        measure
+    }
+}
+
+/// How large a value is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Measure {
+    nodes: usize,
+    bytes: usize,
+    depth: usize,
+}
+
+impl Measure {
+    /// Counts a value that is inside of this.
+    fn hold(&mut self, inner: &Self) {
+        self.nodes += inner.nodes;
+        self.bytes += inner.bytes;
+        self.depth = self.depth.max(inner.depth);
     }
 }
 
@@ -106,7 +142,8 @@ impl<'s> Node<'s> {
 /// # Errors
 /// The first fault of the syntax: what follows it cannot be understood.
 pub(super) fn parse(source: &str) -> Result<Node<'_>, Box<Problem>> {
-    let tree = build(source, Builder::default())?;
+    let mut tree = Builder::default();
+    build(source, &mut tree)?;
     Ok(tree.root.unwrap_or(Node { place: Place::START, value: Value::Null }))
 }
 
@@ -115,11 +152,13 @@ pub(super) fn parse(source: &str) -> Result<Node<'_>, Box<Problem>> {
 /// # Errors
 /// The first fault of the syntax.
 pub(super) fn parse_all(source: &str) -> Result<Vec<Node<'_>>, Box<Problem>> {
-    let tree = build(source, Builder { several: true, ..Builder::default() })?;
+    let mut tree = Builder { several: true, ..Builder::default() };
+    build(source, &mut tree)?;
     Ok(tree.finished.into_iter().chain(tree.root).collect())
 }
 
-fn build<'s>(source: &'s str, mut tree: Builder<'s>) -> Result<Builder<'s>, Box<Problem>> {
+fn build<'s>(source: &'s str, tree: &mut Builder<'s>) -> Result<(), Box<Problem>> {
+    tree.room = TREE_ALWAYS.saturating_add(source.len().saturating_mul(TREE_PER_BYTE));
     let options = parser::options! {
         emit_comments: false,
         disallow_directives: true,
@@ -130,7 +169,7 @@ fn build<'s>(source: &'s str, mut tree: Builder<'s>) -> Result<Builder<'s>, Box<
         let (event, span) = event.map_err(|error| Box::new(syntax(source, &error)))?;
         tree.take(event, place(span))?;
     }
-    Ok(tree)
+    Ok(())
 }
 
 /// Where a span of the YAML crate is. It may end on a later line; then the first line is marked to its end.
@@ -186,8 +225,12 @@ struct Builder<'s> {
     root: Option<Node<'s>>,
     open: Vec<Open<'s>>,
     /// Finished values that an alias may name.
-    anchors: HashMap<usize, Node<'s>>,
+    anchors: HashMap<usize, (Node<'s>, Measure)>,
     nodes: usize,
+    /// Bytes that the tree may still take without copies.
+    room: usize,
+    /// Bytes that were copied.
+    copied: usize,
     documents: usize,
     /// More than one document is allowed.
     several: bool,
@@ -242,8 +285,9 @@ impl<'s> Builder<'s> {
         place: Place,
     ) -> Result<(), Box<Problem>> {
         if let Some(Open { kind: Kind::Map(_, key @ None), .. }) = self.open.last_mut() {
+            let owned = if matches!(text, Cow::Owned(_)) { text.len() } else { 0 };
             *key = Some(Key { place, text });
-            return Ok(());
+            return self.fill(size_of::<Key<'_>>() + owned, place);
         }
         let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
         let value = if null { Value::Null } else { Value::Text(Text { text, written: None }) };
@@ -267,10 +311,13 @@ impl<'s> Builder<'s> {
 
     /// Puts a finished value where it belongs.
     fn finish(&mut self, node: Node<'s>, anchor: usize) -> Result<(), Box<Problem>> {
-        self.spend(1, node.place)?;
+        self.count(1, node.place)?;
+        let text = if let Value::Text(Text { text: Cow::Owned(text), .. }) = &node.value { text.len() } else { 0 };
+        self.fill(size_of::<Node<'_>>() + text, node.place)?;
         if anchor > 0 {
-            self.spend(node.size(), node.place)?;
-            self.anchors.insert(anchor, node.clone());
+            let measure = node.measure();
+            self.copy(&measure, node.place)?;
+            self.anchors.insert(anchor, (node.clone(), measure));
         }
         self.put(node);
         Ok(())
@@ -294,25 +341,47 @@ impl<'s> Builder<'s> {
                 .help("a name that begins with `*` needs quotes")
                 .into());
         }
-        let Some(node) = self.anchors.get(&anchor) else {
+        let Some((_, measure)) = self.anchors.get(&anchor) else {
             return Err(Problem::new(place, "an alias stands inside the value that it repeats")
                 .help("an anchor can be used only after its value has ended")
                 .into());
         };
-        let size = node.size();
-        let depth = self.open.len() + depth(node);
-        if depth > MAX_DEPTH {
+        let measure = *measure;
+        if self.open.len() + measure.depth > MAX_DEPTH {
             return Err(Problem::new(place, format!("values nest deeper than {MAX_DEPTH} levels"))
                 .help("an alias repeats a value that is itself deep: write out what is needed")
                 .into());
         }
-        let node = node.clone();
-        self.spend(size, place)?;
-        self.put(node);
+        self.copy(&measure, place)?;
+        if let Some((node, _)) = self.anchors.get(&anchor) {
+            self.put(node.clone());
+        }
         Ok(())
     }
 
-    fn spend(&mut self, nodes: usize, place: Place) -> Result<(), Box<Problem>> {
+    /// Counts a copy before it is made.
+    fn copy(&mut self, measure: &Measure, place: Place) -> Result<(), Box<Problem>> {
+        self.copied = self.copied.saturating_add(measure.bytes);
+        if self.copied > MAX_COPIED {
+            let message =
+                format!("the file has more than {} MiB of repeated values, aliases included", MAX_COPIED >> 20);
+            return Err(Problem::new(place, message)
+                .help("use fewer aliases, or give the anchor to a smaller value: each alias repeats all that is in it")
+                .into());
+        }
+        self.count(measure.nodes, place)
+    }
+
+    /// Counts what the tree takes besides copies.
+    fn fill(&mut self, bytes: usize, place: Place) -> Result<(), Box<Problem>> {
+        self.room = self.room.checked_sub(bytes).ok_or_else(|| {
+            Problem::new(place, "the file has more values than a file of its size can mean")
+                .help("is this the configuration file? Its values have names and more than a letter each")
+        })?;
+        Ok(())
+    }
+
+    fn count(&mut self, nodes: usize, place: Place) -> Result<(), Box<Problem>> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > MAX_NODES {
             return Err(Problem::new(place, format!("the file has more than {MAX_NODES} values, aliases included"))
@@ -332,10 +401,5 @@ fn no_tag(tagged: bool, place: Place) -> Result<(), Box<Problem>> {
     Ok(())
 }
 
-fn depth(node: &Node<'_>) -> usize {
-    1 + match &node.value {
-        Value::List(items) => items.iter().map(depth).max().unwrap_or(0),
-        Value::Map(entries) => entries.iter().map(|(_, node)| depth(node)).max().unwrap_or(0),
-        Value::Null | Value::Text(_) | Value::Broken(_) => 0,
-    }
-}
+#[cfg(test)]
+mod tests;
