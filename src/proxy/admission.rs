@@ -112,7 +112,7 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
         has_body: admitted.framing.has_body(),
         tried: Tried::default(),
         endpoint: None,
-        attempt: Attempt { began: Instant::now(), fresh: false, failed: None },
+        attempt: Attempt { began: Instant::now(), fresh: false, reused: false, failed: None },
         retries: Retries::default(),
         informational: 0,
         first_byte: None,

@@ -2,8 +2,14 @@
 //!
 //! Chunks are read strictly: hexadecimal digits, well-formed extensions that go no further, CRLF. Trailers are
 //! read and go no further. What is sent on is framed anew, so nothing of the sender's framing reaches anybody else.
+//! Of an endpoint a size may be padded, as old servers write it and everybody reads it: a response cannot smuggle a
+//! request past anybody.
+
+use std::fmt::Write;
 
 use memchr::memchr;
+
+use super::buffer::{Buffer, GATHERED};
 
 use crate::traffic::guard::{Framing, is_token};
 
@@ -48,8 +54,18 @@ pub(crate) struct Piece {
 }
 
 /// The framing is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message is not valid HTTP")]
 pub(crate) struct Malformed;
+
+/// Who sends a message, which says how strictly its chunks are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// Somebody who may want two parsers to disagree.
+    Client,
+    /// A server of our own side, which may be old.
+    Endpoint,
+}
 
 impl Body {
     /// A body of this length.
@@ -70,8 +86,14 @@ impl Body {
         self == Self::Done
     }
 
-    /// Looks at `input`. The caller drops the framing, uses up to `data` bytes and says so by [`Self::took`].
+    /// [`Self::next_of`] a client's message.
     pub(crate) fn next(&mut self, input: &[u8]) -> Result<Piece, Malformed> {
+        self.next_of(Sender::Client, input)
+    }
+
+    /// Looks at `input`. The caller drops the framing, uses up to `data` bytes and says so by [`Self::took`].
+    #[inline]
+    pub(crate) fn next_of(&mut self, sender: Sender, input: &[u8]) -> Result<Piece, Malformed> {
         let mut framing = 0;
         loop {
             let rest = input.get(framing..).unwrap_or_default();
@@ -81,7 +103,7 @@ impl Body {
                 Chunk::Size => {
                     let Some(line) = line(rest, MAX_SIZE_LINE)? else { break };
                     framing += line.len() + 2;
-                    *chunk = match size(line)? {
+                    *chunk = match size(line, sender)? {
                         0 => Chunk::Trailers(0),
                         size => Chunk::Data(size),
                     };
@@ -146,14 +168,35 @@ fn line(input: &[u8], most: usize) -> Result<Option<&[u8]>, Malformed> {
 }
 
 /// The size in a chunk's size line.
-fn size(line: &[u8]) -> Result<u64, Malformed> {
+fn size(line: &[u8], sender: Sender) -> Result<u64, Malformed> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let (number, extension) = line.split_at_checked(digits).ok_or(Malformed)?;
-    if digits == 0 || digits > 15 || !(extension.is_empty() || are_extensions(extension)) {
+    let (number, rest) = line.split_at_checked(digits).ok_or(Malformed)?;
+    let (number, well_ended) = match sender {
+        Sender::Client => (number, rest.is_empty() || are_extensions(rest)),
+        Sender::Endpoint => (unpadded(number), is_padding(rest)),
+    };
+    if digits == 0 || number.len() > 15 || !well_ended {
         return Err(Malformed);
     }
     let text = str::from_utf8(number).map_err(|_| Malformed)?;
     u64::from_str_radix(text, 16).map_err(|_| Malformed)
+}
+
+/// A number without the zeros before it.
+fn unpadded(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|&&digit| digit == b'0').count();
+    // The last one may be all of it.
+    number.get(zeros.min(number.len().saturating_sub(1))..).unwrap_or_default()
+}
+
+/// Whether nothing follows a size but blanks and an extension in one line.
+fn is_padding(rest: &[u8]) -> bool {
+    let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    match rest.get(blanks..).unwrap_or_default() {
+        [] => true,
+        [b';', extension @ ..] => extension.iter().all(|byte| *byte >= b' ' || *byte == b'\t'),
+        _ => false,
+    }
 }
 
 /// Whether `text` is a list of chunk extensions, each `;name` or `;name=value` (RFC 9112 §7.1.1). Parsers disagree
@@ -193,6 +236,40 @@ fn after_quoted(text: &[u8]) -> Option<&[u8]> {
 /// Whether a quoted string may have this byte: anything but control bytes.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
+}
+
+/// Moves one piece of a body from `input` to `out`, framed anew if `chunked`; how many bytes of it.
+pub(crate) fn gather(
+    body: &mut Body,
+    sender: Sender,
+    input: &mut Buffer,
+    out: &mut Buffer,
+    chunked: bool,
+) -> Result<usize, Malformed> {
+    let Piece { framing, data } = body.next_of(sender, input.data())?;
+    input.consume(framing);
+    let data = data.min(GATHERED.saturating_sub(out.len()));
+    if data > 0 {
+        if chunked {
+            // Writing to a buffer cannot fail.
+            let _ = write!(out, "{data:x}\r\n");
+        }
+        out.push(input.data().get(..data).unwrap_or_default());
+        input.consume(data);
+        body.took(data);
+        if chunked {
+            out.push(b"\r\n");
+        }
+        // The end of a chunk, which may be the last, is often there too.
+        if matches!(body, Body::Chunked(Chunk::End)) {
+            let Piece { framing, .. } = body.next_of(sender, input.data())?;
+            input.consume(framing);
+        }
+    }
+    if chunked && body.is_done() {
+        out.push(b"0\r\n\r\n");
+    }
+    Ok(data)
 }
 
 #[cfg(test)]
@@ -270,6 +347,28 @@ mod tests {
         for extensions in [";a", ";a=b", " ; a = b", ";a=\"x;\\\"y z\"", ";a;b=1;c=\"\"", "\t;\ta"] {
             let wire = format!("3{extensions}\r\nabc\r\n0{extensions}\r\n\r\n");
             assert_eq!(read(CHUNKED, wire.as_bytes(), &[]), Ok((b"abc".to_vec(), 0, true)), "{extensions:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoints_size_may_be_padded_and_a_clients_may_not() {
+        for (line, of_endpoint) in [
+            ("3 ", Some(3)),
+            ("3 \t ", Some(3)),
+            ("003", Some(3)),
+            ("00000000000000000000000000000003", Some(3)),
+            ("0000000000000000000", Some(0)),
+            ("3  ;a=\"b\"", Some(3)),
+            (" 3", None),
+            ("3 x", None),
+            ("3 3", None),
+            ("", None),
+            ("fffffffffffffffff", None),
+        ] {
+            assert_eq!(size(line.as_bytes(), Sender::Endpoint).ok(), of_endpoint, "{line:?}");
+            let plain = line.len() < 16 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let of_client = of_endpoint.filter(|_| plain || line.contains(';'));
+            assert_eq!(size(line.as_bytes(), Sender::Client).ok(), of_client, "{line:?}");
         }
     }
 

@@ -113,7 +113,8 @@ pub(crate) struct Patience {
 
 /// A client connection, ready for pingora's HTTP/1 and HTTP/2 sessions.
 pub(crate) struct Connection {
-    transport: Transport,
+    /// None once another lane has it.
+    transport: Option<Transport>,
     handle: Arc<Handle>,
     patience: Patience,
     /// Bytes read ahead (a peeked preface), served before the transport's.
@@ -138,12 +139,18 @@ impl Connection {
         let h2 = transport.alpn_h2().then(HeadTracker::default);
         // A client that chose HTTP/2 in its handshake owes the preface, and the engine waits for it without limit.
         handle.head_begun.store(h2.is_some() || !ahead.is_empty(), Ordering::Release);
+        let transport = Some(transport);
         Self { transport, handle, patience, ahead, pending: BytesMut::new(), waiting_since: None, alarm: None, h2 }
     }
 
     /// The transport, and what was read from it ahead; none if something was not sent yet.
-    pub(crate) fn into_parts(self) -> Option<(Transport, Bytes)> {
-        (self.pending.is_empty() && self.h2.is_none()).then_some((self.transport, self.ahead))
+    pub(crate) fn into_parts(mut self) -> Option<(Transport, Bytes)> {
+        let transport = if self.pending.is_empty() && self.h2.is_none() { self.transport.take() } else { None };
+        Some((transport?, std::mem::take(&mut self.ahead)))
+    }
+
+    fn transport(&mut self) -> io::Result<Pin<&mut Transport>> {
+        self.transport.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Notes what arrived: the head deadline runs from the first byte of a head.
@@ -187,7 +194,10 @@ impl Connection {
 
     fn poll_send_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.pending.is_empty() {
-            let sent = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.pending))?;
+            let Some(transport) = &mut self.transport else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
+            let sent = ready!(Pin::new(transport).poll_write(cx, &self.pending))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -200,6 +210,23 @@ impl Connection {
     }
 }
 
+/// What was written of a response that breaks off is the client's: it goes as far as it can without waiting.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let send = std::future::poll_fn(|cx| {
+            ready!(self.poll_send_pending(cx))?;
+            // TLS may have it still.
+            self.transport()?.poll_flush(cx)
+        });
+        // Without the runtime's budget: with it spent, a socket that takes everything would look full.
+        let send = std::pin::pin!(tokio::task::unconstrained(send));
+        let _ = send.poll(&mut Context::from_waker(std::task::Waker::noop()));
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
@@ -209,7 +236,7 @@ impl AsyncRead for Connection {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        match Pin::new(&mut this.transport).poll_read(cx, buf) {
+        match this.transport()?.poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
                 let bytes = buf.filled().get(before..).unwrap_or_default();
                 this.arrived(bytes);
@@ -226,13 +253,13 @@ impl AsyncWrite for Connection {
         let this = &mut *self;
         if this.h2.is_some() {
             // HTTP/2 gathers its frames itself.
-            return Pin::new(&mut this.transport).poll_write(cx, buf);
+            return this.transport()?.poll_write(cx, buf);
         }
         this.handle.written(buf);
         if this.pending.len() + buf.len() > GATHER_BYTES {
             ready!(this.poll_send_pending(cx))?;
             if buf.len() > GATHER_BYTES {
-                return Pin::new(&mut this.transport).poll_write(cx, buf);
+                return this.transport()?.poll_write(cx, buf);
             }
         }
         this.pending.extend_from_slice(buf);
@@ -245,24 +272,24 @@ impl AsyncWrite for Connection {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.h2.is_some() {
-            return Pin::new(&mut self.transport).poll_write_vectored(cx, bufs);
+            return self.transport()?.poll_write_vectored(cx, bufs);
         }
         let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
         self.poll_write(cx, first)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.h2.is_some() && self.transport.is_write_vectored()
+        self.h2.is_some() && self.transport.as_ref().is_some_and(Transport::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send_pending(cx))?;
-        Pin::new(&mut self.transport).poll_flush(cx)
+        self.transport()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send_pending(cx))?;
-        Pin::new(&mut self.transport).poll_shutdown(cx)
+        self.transport()?.poll_shutdown(cx)
     }
 }
 
@@ -307,13 +334,13 @@ impl Ssl for Connection {
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.transport.alpn_h2().then_some(ALPN::H2)
+        self.transport.as_ref().is_some_and(Transport::alpn_h2).then_some(ALPN::H2)
     }
 }
 
 impl UniqueID for Connection {
     fn id(&self) -> i32 {
-        self.transport.raw_fd()
+        self.transport.as_ref().map_or(-1, Transport::raw_fd)
     }
 }
 

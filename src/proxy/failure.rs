@@ -1,7 +1,10 @@
 //! What went wrong between Weir and an endpoint: one kind for metrics, one answer for the client.
 
+use std::io;
+
 use pingora_error::{Error, ErrorSource, ErrorType};
 
+use super::body::Malformed;
 use super::exchange::End;
 use super::h2;
 use crate::telemetry::{UpstreamError, VersionSeries};
@@ -85,6 +88,11 @@ impl Failure {
         }
         if matches!(error.esource(), ErrorSource::Downstream) || *error.etype() == h2::UNPROCESSED {
             return None;
+        }
+        // What our own stream found wrong with the answer, the engine passes on as an error of reading.
+        let cause = error.root_cause().downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if cause.is_some_and(|cause| cause.is::<Malformed>()) {
+            return Some(PROTOCOL);
         }
         Some(match error.etype() {
             kind if *kind == NO_MEANS => LOCAL,

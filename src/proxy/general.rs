@@ -25,6 +25,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use tokio::time::Instant;
 
+use super::answer::MAX_INFORMATIONAL;
 use super::exchange::EXCHANGE;
 use super::failure::{self, Failure, NO_ENDPOINT};
 use super::message::{self, Provenance};
@@ -48,9 +49,6 @@ const MAX_PASSED_OVER: u8 = 16;
 /// is not wanted.
 const MAX_UNPROCESSED: u8 = 3;
 
-/// Informational responses passed on at most for one request.
-pub(super) const MAX_INFORMATIONAL: u8 = 10;
-
 /// The largest response head that is passed on, in bytes of names and values.
 const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 
@@ -66,6 +64,7 @@ pub(super) fn connected(pass: &mut Pass, lease: Option<Lease>, reused: bool, set
     let now = Instant::now();
     pass.exchange.connected(lease, settled, now);
     if let Some(routed) = pass.routed_mut() {
+        routed.attempt.reused = reused;
         routed.connect = (!reused).then(|| now - routed.attempt.began);
     }
 }
@@ -139,16 +138,13 @@ impl ProxyHttp for General {
         };
         routed.endpoint = Some(at);
         routed.attempt.began = Instant::now();
+        routed.attempt.reused = false;
         let timeouts = routed.service().timeouts;
         let Some(endpoint) = routed.endpoint() else {
             return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
         };
         exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.has_body, routed.attempt.began);
-        let mut peer = Box::new(upstream::peer(endpoint, &timeouts)?);
-        if routed.attempt.fresh {
-            peer.group_key = upstream::one_time_key();
-            peer.options.idle_timeout = Some(Duration::ZERO);
-        }
+        let mut peer = Box::new(upstream::peer(endpoint, &timeouts, routed.attempt.fresh)?);
         peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
             None => H1UpgradePolicy::Deny,
             Some(token) if token.eq_ignore_ascii_case("websocket") => H1UpgradePolicy::WebSocketOnly,
@@ -167,7 +163,9 @@ impl ProxyHttp for General {
         pass: &mut Pass,
     ) -> Result<()> {
         let lease = Lease::of(digest, reused)?;
-        let plain = digest.is_none_or(|digest| digest.ssl_digest.is_none());
+        // The engine keeps no connections: it does not know which are reused.
+        let reused = reused || lease.as_ref().is_some_and(Lease::is_reused);
+        let plain = lease.as_ref().is_some_and(|lease| !lease.is_tls());
         connected(pass, lease, reused, reused || plain);
         if pass.routed().is_some_and(|routed| routed.upgrade.is_some()) {
             pass.exchange.cork();
@@ -267,8 +265,10 @@ impl ProxyHttp for General {
             exchange.informed();
             return Ok(());
         }
-        if head.status == http::StatusCode::SWITCHING_PROTOCOLS && routed.upgrade.is_none() {
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 to a request without upgrade").into_up());
+        if head.status == http::StatusCode::SWITCHING_PROTOCOLS
+            && !routed.upgrade.as_deref().is_some_and(|offered| message::takes(head, offered))
+        {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 for what was not offered").into_up());
         }
         let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if size > MAX_RESPONSE_HEAD {
@@ -328,6 +328,7 @@ impl ProxyHttp for General {
         trailers: &mut http::HeaderMap,
         pass: &mut Pass,
     ) -> Result<()> {
+        trailers.remove(message::CAUSE);
         pass.grpc_failed |= message::is_grpc(session.req_header()) && message::grpc_failed(trailers);
         Ok(())
     }
@@ -381,7 +382,7 @@ impl ProxyHttp for General {
         session: &mut Session,
         mut error: Box<Error>,
         pass: &mut Pass,
-        reused: bool,
+        _reused: bool,
     ) -> Box<Error> {
         let failure = Failure::of(&error, pass.exchange.ended());
         let replayable = !session.as_ref().retry_buffer_truncated();
@@ -415,7 +416,7 @@ impl ProxyHttp for General {
         pass.end_reported = pass.exchange.ended().is_some();
         let Some(routed) = pass.routed_mut() else { return error };
         routed.attempt.failed = Some(failure.refusal);
-        let again = reused
+        let again = routed.attempt.reused
             && idempotent
             && untouched
             && failure.is_broken_connection()
@@ -438,7 +439,10 @@ impl ProxyHttp for General {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, pass: &mut Pass) -> FailToProxy {
         let ended = pass.exchange.ended();
-        let written = session.response_written().is_some_and(|head| !head.status.is_informational());
+        // A 101 is a final answer: what follows it is the tunnel's.
+        let is_final =
+            |status: http::StatusCode| !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS;
+        let written = session.response_written().is_some_and(|head| is_final(head.status));
         let blamed = Failure::of(error, ended).map(|failure| failure.refusal);
         let failed = pass.routed().and_then(|routed| routed.attempt.failed);
         let refusal = match error.etype() {
@@ -457,6 +461,10 @@ impl ProxyHttp for General {
             }
             Some(refusal) => {
                 pass.cause = Some(refusal.cause);
+                if session.as_downstream().is_http2() {
+                    // A reset takes back what its connection did not send yet; this lets it send what came.
+                    tokio::task::yield_now().await;
+                }
                 FailToProxy { error_code: 0, can_reuse_downstream: false }
             }
             None => {

@@ -133,8 +133,9 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The header that carries a request's id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The header that names the cause of an answer that is Weir's own.
-const WEIR_ERROR: HeaderName = HeaderName::from_static("weir-error");
+/// The header that names the cause of an answer that is Weir's own; no endpoint's may have it.
+pub(crate) const CAUSE: &str = "weir-error";
+const WEIR_ERROR: HeaderName = HeaderName::from_static(CAUSE);
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -249,8 +250,21 @@ pub(crate) fn to_client(head: &mut ResponseHeader) {
         head.remove_header(&header::CONNECTION);
         head.remove_header(&header::UPGRADE);
     }
-    head.remove_header(&KEEP_ALIVE);
-    head.remove_header(&PROXY_CONNECTION);
+    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &WEIR_ERROR] {
+        head.remove_header(name);
+    }
+    if upgrading || head.status == http::StatusCode::NO_CONTENT {
+        // Neither may be said with these (RFC 9110 §8.6, RFC 9112 §6.1).
+        head.remove_header(&header::CONTENT_LENGTH);
+        head.remove_header(&header::TRANSFER_ENCODING);
+    }
+}
+
+/// Whether a 101 takes the protocol that was offered, and no other. One that names none takes that.
+pub(crate) fn takes(head: &ResponseHeader, offered: &str) -> bool {
+    let values = head.headers.get_all(header::UPGRADE);
+    let mut protocols = values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    protocols.all(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(offered.as_bytes()))
 }
 
 /// What kind of work a response makes of its request.

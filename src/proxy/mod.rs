@@ -12,9 +12,13 @@
 //! Invariant: nothing here changes what requests read; it reads [`Current`] and writes atomics.
 
 mod admission;
+mod answer;
 mod body;
+mod buffer;
+mod canonical;
 mod connection;
 pub mod descriptors;
+mod door;
 mod drill;
 mod engine;
 mod exchange;

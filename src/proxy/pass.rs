@@ -104,6 +104,8 @@ pub(crate) struct Attempt {
     pub(crate) began: Instant,
     /// Use no pooled connection.
     pub(crate) fresh: bool,
+    /// The connection had carried another request before.
+    pub(crate) reused: bool,
     /// Why the last attempt failed.
     pub(crate) failed: Option<Refusal>,
 }

@@ -1,14 +1,16 @@
 //! Connections to endpoints: how they are dialled, when they may be reused, how they are closed.
 //!
-//! pingora pools upstream connections but offers no way to evict them, so each connection that we dial carries
-//! a [`Link`] with its own duplicate of the socket. A drain shuts idle sockets down through it (the pool sees
-//! the end of stream and forgets them), a deadline ends the connection under a request, and a connection that
-//! must not be reused says so at the moment somebody takes it from the pool.
+//! Each connection that we dial carries a [`Link`] with its own duplicate of the socket. A drain shuts idle sockets
+//! down through it (the pool sees the end of stream and forgets them), a deadline ends the connection under a request,
+//! and a connection that must not be reused says so at the moment somebody takes it from the pool.
+//!
+//! Idle HTTP/1 connections are in the worker's [`pool`](super::pool), for both lanes: the engine gets one through a
+//! [`Door`], for one request, and its answer in [`canonical`](super::canonical) form. HTTP/2 connections are in the
+//! engine's pool, which offers no way to evict them.
 //!
 //! Invariant: a connection whose response began before its request was fully written is never reused; the
 //! endpoint could take the rest of that request for the start of the next one.
 
-use std::cell::OnceCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::connectors::{L4Connect, TransportConnector};
+use pingora_core::connectors::L4Connect;
 use pingora_core::protocols::l4::ext::get_tcp_info;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::stream::Stream;
@@ -29,7 +31,9 @@ use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_http::ResponseHeader;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
+use super::canonical::Home;
 use super::descriptors;
+use super::door::Door;
 use super::failure::NO_MEANS;
 use super::metered;
 use super::pool::Line;
@@ -45,8 +49,11 @@ pub(crate) struct Link {
     max_idle: usize,
     /// Whether several requests may be on it at once, as over HTTP/2.
     shared: bool,
-    /// Requests on it now. Over HTTP/1 two at most: the engine gives a connection back to its pool before the
-    /// request that used it is over.
+    /// Whether TLS is spoken on it.
+    tls: bool,
+    /// Whether the request on it is not its first. Not for shared ones, of which the engine knows.
+    reused: AtomicBool,
+    /// Holds on it now. Over HTTP/1 its stream has one and the request another, which may last a little longer.
     busy: AtomicUsize,
     /// Not to be used again once it is free.
     closing: AtomicBool,
@@ -75,6 +82,11 @@ impl Link {
     /// Whether it must not be used again.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Notes whether the request on it is not its first.
+    pub(super) fn set_reused(&self, reused: bool) {
+        self.reused.store(reused, Ordering::Relaxed);
     }
 
     /// Not to be used again: it closes with its last request.
@@ -131,6 +143,16 @@ pub(super) fn link_of(digest: Option<&ProxyDigest>) -> Option<&Arc<Link>> {
 pub(crate) struct Lease(Arc<Link>);
 
 impl Lease {
+    /// Whether the request is not the connection's first.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.0.reused.load(Ordering::Relaxed)
+    }
+
+    /// Whether TLS is spoken on the connection.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.0.tls
+    }
+
     /// The request is over; the connection may be used for another unless the link says that it is closing.
     pub(crate) fn release(self) -> Arc<Link> {
         Arc::clone(&self.0)
@@ -149,7 +171,7 @@ impl Lease {
         Self::held_by(digest.and_then(|digest| digest.proxy_digest.as_deref()), reused)
     }
 
-    fn held_by(digest: Option<&ProxyDigest>, reused: bool) -> Result<Option<Self>> {
+    pub(super) fn held_by(digest: Option<&ProxyDigest>, reused: bool) -> Result<Option<Self>> {
         let Some(link) = link_of(digest) else { return Ok(None) };
         match link.take(reused) {
             Some(lease) => Ok(Some(lease)),
@@ -223,16 +245,17 @@ impl Drop for Lease {
 pub(crate) const NOT_REUSABLE: ErrorType = ErrorType::Custom("weir: pooled connection not reusable");
 
 /// Dials one endpoint.
-#[derive(Debug)]
-struct Dialler {
+#[derive(Clone, Debug)]
+pub(super) struct Dialler {
     live: Arc<EndpointLive>,
     max_idle: usize,
     shared: bool,
+    tls: bool,
     connect: Duration,
 }
 
 /// A socket to an endpoint.
-enum Dialled {
+pub(super) enum Dialled {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -243,12 +266,13 @@ impl Dialler {
             live: Arc::clone(&endpoint.live),
             max_idle: endpoint.upstream.max_idle,
             shared: endpoint.upstream.http2,
+            tls: endpoint.upstream.tls.is_some(),
             connect: timeouts.connect,
         }
     }
 
     /// Dials, and makes the connection's link known to whoever drains the endpoint.
-    async fn dial(&self, address: &SocketAddr) -> Result<(Dialled, Arc<Link>)> {
+    pub(super) async fn dial(&self, address: &SocketAddr) -> Result<(Dialled, Arc<Link>)> {
         let dial = async {
             match address {
                 SocketAddr::Inet(address) => {
@@ -291,6 +315,8 @@ impl Dialler {
             live: Arc::clone(&self.live),
             max_idle: self.max_idle,
             shared: self.shared,
+            tls: self.tls,
+            reused: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             counted_idle: AtomicBool::new(false),
@@ -306,14 +332,19 @@ impl Dialler {
 impl L4Connect for Dialler {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
         let (dialled, link) = self.dial(address).await?;
-        let mut stream = match dialled {
+        let stream = match dialled {
             Dialled::Tcp(stream) => Stream::from(stream),
             Dialled::Unix(stream) => Stream::from(stream),
         };
-        let no_response = Box::new(ResponseHeader::build_no_case(200, Some(0))?);
-        stream.set_proxy_digest(ProxyDigest::new(no_response, Some(Box::new(link))));
-        Ok(stream)
+        linked(stream, link)
     }
+}
+
+/// Makes a connection's link known to the engine's hooks.
+pub(super) fn linked(mut stream: Stream, link: Arc<Link>) -> Result<Stream> {
+    let no_response = Box::new(ResponseHeader::build_no_case(200, Some(0))?);
+    stream.set_proxy_digest(ProxyDigest::new(no_response, Some(Box::new(link))));
+    Ok(stream)
 }
 
 /// Connects to an endpoint for a lane that carries the connection itself.
@@ -321,33 +352,13 @@ impl L4Connect for Dialler {
 /// # Errors
 /// The engine's, so that both lanes count and answer them alike.
 pub(crate) async fn connect(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<(Line, Lease)> {
-    if endpoint.upstream.tls.is_some() {
-        let peer = peer(endpoint, timeouts)?;
-        let connector =
-            CONNECTOR.with(|connector| Arc::clone(connector.get_or_init(|| Arc::new(TransportConnector::new(None)))));
-        let stream = connector.new_stream(&peer).await?;
-        let lease = Lease::held_by(stream.get_proxy_digest().as_deref(), false)?;
-        let lease = lease.or_err(ErrorType::InternalError, "the connection has no link")?;
-        return Ok((Line::Engine(stream), lease));
-    }
     let address = match &endpoint.address {
         Address::Inet(address) => SocketAddr::Inet(*address),
         Address::Unix(path) => std::os::unix::net::SocketAddr::from_pathname(path)
             .map(SocketAddr::Unix)
             .map_err(|_| Error::explain(ErrorType::InternalError, "the socket's path is too long"))?,
     };
-    let (dialled, link) = Dialler::new(endpoint, timeouts).dial(&address).await?;
-    let socket = match dialled {
-        Dialled::Tcp(stream) => stream.into(),
-        Dialled::Unix(stream) => stream.into(),
-    };
-    let lease = link.take(false).or_err(ErrorType::InternalError, "a new connection is always free")?;
-    Ok((Line::Plain(socket), lease))
-}
-
-thread_local! {
-    /// The engine's connector for TLS; its certificate authorities are read when an endpoint first needs them.
-    static CONNECTOR: OnceCell<Arc<TransportConnector>> = const { OnceCell::new() };
+    kept(endpoint, timeouts)?.door.open(&address).await
 }
 
 /// The key of an endpoint's connections in a worker's pool.
@@ -356,10 +367,9 @@ thread_local! {
 /// If the endpoint's address is none the engine can take.
 pub(crate) fn key(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<u64> {
     if endpoint.upstream.tls.is_none() {
-        // Ids count up from 0; hashes fill the rest of the numbers.
         return Ok(endpoint.live.id);
     }
-    Ok(peer(endpoint, timeouts)?.reuse_hash() | 1 << 63)
+    Ok(kept(endpoint, timeouts)?.door.home().key)
 }
 
 /// Data sent and not acknowledged for this long ends the connection (`TCP_USER_TIMEOUT`, RFC 5482).
@@ -398,22 +408,60 @@ fn connect_error(address: &SocketAddr, error: &io::Error) -> ErrorType {
     }
 }
 
-/// How to connect to an endpoint for one request; what does not change is derived once.
+/// How the engine connects to an endpoint for one request; `fresh`: over no connection that was used before.
 ///
 /// # Errors
 /// If the endpoint's address is none the engine can take.
-pub(crate) fn peer(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
-    if let Some(known) = endpoint.engine.get().and_then(|kept| kept.downcast_ref::<HttpPeer>()) {
-        return Ok(known.clone());
+pub(crate) fn peer(endpoint: &Endpoint, timeouts: &Timeouts, fresh: bool) -> Result<HttpPeer> {
+    let kept = kept(endpoint, timeouts)?;
+    let mut peer = kept.peer.clone();
+    if fresh && endpoint.upstream.http2 {
+        peer.group_key = one_time_key();
+        peer.options.idle_timeout = Some(Duration::ZERO);
+    } else if fresh {
+        peer.options.custom_l4 = Some(Arc::new(kept.door.clone().fresh()));
     }
-    let fresh = template(endpoint, timeouts)?;
+    Ok(peer)
+}
+
+/// What does not change from request to request about the connections to an endpoint.
+struct Kept {
+    /// For the engine.
+    peer: HttpPeer,
+    door: Door,
+}
+
+/// Derives what does not change once.
+fn kept(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Arc<Kept>> {
+    let known = endpoint.engine.get().map(Arc::clone).and_then(|kept| kept.downcast::<Kept>().ok());
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let direct = template(endpoint, timeouts)?;
+    let tls = endpoint.upstream.tls.as_ref().map(|_| direct.clone());
+    // Ids count up from 0; hashes fill the rest of the numbers.
+    let key = tls.as_ref().map_or(endpoint.live.id, |peer| peer.reuse_hash() | 1 << 63);
+    let home = Home { key, idle: timeouts.pool_idle };
+    let door = Door::new(Dialler::new(endpoint, timeouts), tls, home);
+    let peer = if endpoint.upstream.http2 { direct } else { through(&door, endpoint, direct)? };
+    let kept = Arc::new(Kept { peer, door });
     // Another request may have been first; both are alike.
-    let _ = endpoint.engine.set(Arc::new(fresh.clone()));
-    Ok(fresh)
+    let _ = endpoint.engine.set(Arc::<Kept>::clone(&kept));
+    Ok(kept)
+}
+
+/// How the engine connects to an HTTP/1 endpoint: through `door`, behind which TLS is.
+fn through(door: &Door, endpoint: &Endpoint, direct: HttpPeer) -> Result<HttpPeer> {
+    let mut peer = bare(endpoint, false, String::new())?;
+    peer.group_key = direct.group_key;
+    peer.options = direct.options;
+    peer.options.custom_l4 = Some(Arc::new(door.clone()));
+    peer.options.alpn = metered::alpn();
+    Ok(peer)
 }
 
 /// A pool key that no other request has: forces a new connection.
-pub(crate) fn one_time_key() -> u64 {
+fn one_time_key() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -428,19 +476,22 @@ fn pool_key(endpoint: &Endpoint) -> u64 {
     hasher.finish() >> 1
 }
 
-/// What does not change from request to request about the connections to an endpoint.
+/// An endpoint's address, as the engine has it.
+fn bare(endpoint: &Endpoint, tls: bool, sni: String) -> Result<HttpPeer> {
+    match &endpoint.address {
+        Address::Inet(address) => Ok(HttpPeer::new(*address, tls, sni)),
+        Address::Unix(path) => {
+            let path = path.to_str().or_err(ErrorType::InternalError, "the socket's path is not text")?;
+            HttpPeer::new_uds(path, tls, sni)
+        }
+    }
+}
+
+/// How to connect to an endpoint without anything between.
 fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     let upstream = &endpoint.upstream;
-    let tls = upstream.tls.is_some();
     let sni = upstream.tls.as_ref().map_or_else(String::new, |tls| server_name(endpoint, tls));
-    let mut peer = match &endpoint.address {
-        Address::Inet(address) => HttpPeer::new(*address, tls, sni),
-        Address::Unix(path) => HttpPeer::new_uds(
-            path.to_str().or_err(ErrorType::InternalError, "the socket's path is not text")?,
-            tls,
-            sni,
-        )?,
-    };
+    let mut peer = bare(endpoint, upstream.tls.is_some(), sni)?;
     // Connections of one endpoint are never another's, whatever the address says.
     peer.group_key = pool_key(endpoint);
     let options: &mut PeerOptions = &mut peer.options;
@@ -451,8 +502,6 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     options.custom_l4 = Some(Arc::new(Dialler::new(endpoint, timeouts)));
     if upstream.http2 {
         options.set_http_version(2, 2);
-    } else if !tls {
-        options.alpn = metered::alpn();
     }
     if let Some(tls) = &upstream.tls {
         options.verify_cert = tls.verify;
@@ -493,6 +542,8 @@ mod tests {
             live,
             max_idle: 8,
             shared,
+            tls: false,
+            reused: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             counted_idle: AtomicBool::new(false),

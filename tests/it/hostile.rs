@@ -1,5 +1,6 @@
 //! Clients that mean harm: smuggling, poisoning, forging, flooding.
 
+mod answers;
 mod corpus;
 mod exhaust;
 mod flood;
@@ -11,5 +12,6 @@ mod raw;
 mod recorder;
 mod smuggle;
 mod spelling;
+mod tunnel;
 mod unread;
 mod ways;

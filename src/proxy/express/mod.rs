@@ -12,7 +12,6 @@
 //!
 //! Invariant: a request is handed over before anything of it was counted or sent.
 
-mod buffer;
 mod passage;
 mod relay;
 mod request;
@@ -32,7 +31,6 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use self::buffer::Buffer;
 use self::passage::{Logged, Passage};
 use self::relay::Upload;
 use self::request::{Outward, Parsed};
@@ -41,6 +39,7 @@ use self::run::{Next, Request};
 use self::wait::{Alarm, Registered};
 use super::admission::{self, Decision};
 use super::body::Body;
+use super::buffer::Buffer;
 use super::message;
 use super::record::Gear;
 use super::transport::Transport;

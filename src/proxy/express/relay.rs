@@ -10,22 +10,21 @@
 //!
 //! Invariant: no byte is read for which there is no room, so a slow reader slows its writer.
 
-use std::fmt::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, LARGE, SIZE};
 use super::passage::Passage;
-use super::response::{self, Asked, Inward, MAX_HEAD, Parsed};
+use super::response::{self, Asked, Inward, Parsed};
 use super::wait::Alarm;
 use crate::drain::{Ledger, Ticket};
-use crate::proxy::body::{Body, Chunk, Malformed, Piece};
+use crate::proxy::answer::{MAX_HEAD, MAX_INFORMATIONAL};
+use crate::proxy::body::{Body, Chunk, Malformed, Piece, Sender, gather};
+use crate::proxy::buffer::{Buffer, GATHERED, LARGE, SIZE};
 use crate::proxy::exchange::{End, GRACE};
 use crate::proxy::failure::{BAD_REQUEST, BODY_TOO_LARGE, Failure, PROTOCOL, RESET};
-use crate::proxy::general::MAX_INFORMATIONAL;
 use crate::proxy::pool::Line;
 use crate::proxy::transport::Transport;
 use crate::proxy::upstream::Lease;
@@ -44,9 +43,6 @@ pub(super) enum Broken {
     /// It was ended from outside.
     Ended(End),
 }
-
-/// What is gathered before it is written; a chunk's framing fits into the rest of a buffer.
-const GATHERED: usize = SIZE - 64;
 
 /// What a request may be sent again with.
 const REPLAYED: usize = LARGE - SIZE;
@@ -251,7 +247,7 @@ impl Relay<'_, '_> {
             if upload.out.is_empty() && !upload.chunked && !upload.replayable {
                 return Ok(());
             }
-            let moved = gather(&mut upload.body, self.input, &mut upload.out, upload.chunked);
+            let moved = gather(&mut upload.body, Sender::Client, self.input, &mut upload.out, upload.chunked);
             let moved = moved.map_err(|Malformed| BAD_BODY)?;
             self.passage.bytes_in += moved as u64;
             if upload.limit.is_some_and(|limit| self.passage.bytes_in > limit) {
@@ -283,7 +279,8 @@ impl Relay<'_, '_> {
             } else if let Some(body) = &mut download.body
                 && !download.chunked
             {
-                let Piece { framing, data } = body.next(download.input.data()).map_err(|Malformed| BAD_ANSWER)?;
+                let Piece { framing, data } =
+                    body.next_of(Sender::Endpoint, download.input.data()).map_err(|Malformed| BAD_ANSWER)?;
                 download.input.consume(framing);
                 if data == 0 {
                     None
@@ -382,7 +379,7 @@ impl Relay<'_, '_> {
         let download = &mut *self.download;
         let Some(body) = &mut download.body else { return Ok(()) };
         while !body.is_done() && download.out.len() < GATHERED && (download.chunked || !download.out.is_empty()) {
-            let moved = gather(body, &mut download.input, &mut download.out, download.chunked);
+            let moved = gather(body, Sender::Endpoint, &mut download.input, &mut download.out, download.chunked);
             let moved = moved.map_err(|Malformed| BAD_ANSWER)?;
             self.passage.bytes_out += moved as u64;
             if moved == 0 {
@@ -441,32 +438,4 @@ impl Body {
             Self::Done | Self::Chunked(_) | Self::UntilClose => 0,
         }
     }
-}
-
-/// Moves one piece of a body from `input` to `out`, framed anew if `chunked`; how many bytes of it.
-fn gather(body: &mut Body, input: &mut Buffer, out: &mut Buffer, chunked: bool) -> Result<usize, Malformed> {
-    let Piece { framing, data } = body.next(input.data())?;
-    input.consume(framing);
-    let data = data.min(GATHERED.saturating_sub(out.len()));
-    if data > 0 {
-        if chunked {
-            // Writing to a buffer cannot fail.
-            let _ = write!(out, "{data:x}\r\n");
-        }
-        out.push(input.data().get(..data).unwrap_or_default());
-        input.consume(data);
-        body.took(data);
-        if chunked {
-            out.push(b"\r\n");
-        }
-        // The end of a chunk, which may be the last, is often there too.
-        if matches!(body, Body::Chunked(Chunk::End)) {
-            let Piece { framing, .. } = body.next(input.data())?;
-            input.consume(framing);
-        }
-    }
-    if chunked && body.is_done() {
-        out.push(b"0\r\n\r\n");
-    }
-    Ok(data)
 }

@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 
-use super::buffer::Buffer;
+use crate::proxy::buffer::Buffer;
 use crate::proxy::provenance::{self, Fate};
 use crate::traffic::guard::Framing;
 use crate::traffic::guard::spelling::Underscore;
@@ -204,7 +204,7 @@ fn write_list(head: &Head<'_, '_>, name: &str, own: &str, out: &mut Buffer) {
 
 /// Appends a field.
 pub(super) fn push(out: &mut Buffer, name: &str, value: &[u8]) {
-    out.push_all([name.as_bytes(), b": ", value, b"\r\n"]);
+    out.push_field(name, value);
 }
 
 #[cfg(test)]

@@ -3,21 +3,15 @@
 
 use std::cell::RefCell;
 use std::fmt::Write;
-use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime};
 
-use httparse::ParserConfig;
-
-use super::buffer::Buffer;
-use super::request::{self, push};
 use crate::drain::Kind;
-use crate::proxy::body::{Body, Chunk};
+use crate::proxy::answer::{self, Found, Head, Read, SWITCHING, write_status};
+use crate::proxy::body::Body;
+use crate::proxy::buffer::Buffer;
 use crate::proxy::message;
 use crate::snapshot::AffinityCookie;
 use crate::traffic::Refusal;
-
-/// The largest response head that is passed on, in bytes.
-pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// What is known of the request when its response comes.
 #[derive(Clone, Copy, Debug)]
@@ -65,99 +59,33 @@ pub(super) enum Parsed {
 
 /// Reads a head and writes what the client gets to `out`.
 pub(super) fn pass(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Buffer) -> Parsed {
-    let mut room = request::fields();
-    let mut response = httparse::Response::new(&mut []);
-    match ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut room) {
-        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => write(&response, length, asked, inward, out),
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => Parsed::Partial,
-        Err(_) if bytes.len() <= MAX_HEAD => pass_odd(bytes, asked, inward, out),
-        _ => Parsed::Invalid,
+    match answer::read(bytes, |head, length| write(head, length, asked, inward, out)) {
+        Read::Partial => Parsed::Partial,
+        Read::Invalid => Parsed::Invalid,
+        Read::Head(parsed) => parsed,
     }
-}
-
-/// Fields of an odd head that are read, as many as the engine reads.
-const MAX_ODD_FIELDS: usize = 256;
-
-/// As [`pass`], for heads that no server should write and the engine forgives: a space after a field's name, a value
-/// that goes on in the next line (RFC 9112 §5.2), very many fields.
-#[cold]
-fn pass_odd(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Buffer) -> Parsed {
-    let mut room = [const { MaybeUninit::uninit() }; MAX_ODD_FIELDS];
-    let mut response = httparse::Response::new(&mut []);
-    let mut parser = ParserConfig::default();
-    parser.allow_spaces_after_header_name_in_responses(true);
-    parser.allow_obsolete_multiline_headers_in_responses(true);
-    match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut room) {
-        Ok(httparse::Status::Complete(length)) => {
-            let unfolded: Vec<Vec<u8>> = response.headers.iter().map(|field| unfold(field.value)).collect();
-            for (field, value) in response.headers.iter_mut().zip(&unfolded) {
-                field.value = value;
-            }
-            write(&response, length, asked, inward, out)
-        }
-        Ok(httparse::Status::Partial) => Parsed::Partial,
-        Err(_) => Parsed::Invalid,
-    }
-}
-
-/// A value in one line.
-fn unfold(value: &[u8]) -> Vec<u8> {
-    value.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect()
 }
 
 /// Writes what the client gets of a head of `length` bytes.
-fn write(
-    response: &httparse::Response<'_, '_>,
-    length: usize,
-    asked: Asked,
-    inward: &Inward<'_>,
-    out: &mut Buffer,
-) -> Parsed {
-    let (Some(status), Some(version)) = (response.code, response.version) else { return Parsed::Invalid };
-    let reason = response.reason.unwrap_or_default();
-    let fields = &*response.headers;
-    if status == 101 || status < 100 {
+fn write(head: &Head<'_, '_>, length: usize, asked: Asked, inward: &Inward<'_>, out: &mut Buffer) -> Parsed {
+    // Nobody was offered another protocol on this lane.
+    if head.status == SWITCHING {
         return Parsed::Invalid;
     }
-    let Some(found) = Found::among(fields) else { return Parsed::Invalid };
-    if status < 200 {
-        write_status(status, reason, out);
-        let frames = |field: &httparse::Header<'_>| field.name.eq_ignore_ascii_case("content-length");
-        let passed = fields.iter().filter(|field| !found.ends_here(field) && !frames(field));
-        passed.for_each(|field| push(out, field.name, field.value));
+    head.write(out);
+    if head.status < 200 {
         out.push(b"\r\n");
         return Parsed::Informational(length);
     }
-    let bodiless = asked.head_only || matches!(status, 204 | 304);
-    let body = if bodiless {
-        Body::Done
-    } else if found.chunked {
-        Body::Chunked(Chunk::Size)
-    } else {
-        found.length.map_or(Body::UntilClose, Body::of_length)
-    };
-    write_status(status, reason, out);
-    for field in fields {
-        if !found.ends_here(field) {
-            push(out, field.name, field.value);
-        }
-    }
-    finish(&found, body, inward, out);
-    let grpc_failed = asked.grpc && found.grpc_failed;
-    let kind = match found.event_stream {
+    let body = head.body(asked.head_only);
+    finish(&head.found, body, inward, out);
+    let grpc_failed = asked.grpc && head.found.grpc_failed;
+    let kind = match head.found.event_stream {
         true => Kind::Sse,
         false if asked.grpc => Kind::Grpc,
         false => Kind::Request,
     };
-    let unsure = found.chunked && found.length.is_some();
-    let closes = version != 1 || found.close || unsure || body == Body::UntilClose;
-    Parsed::Final(Answer { status, body, kind, closes, grpc_failed }, length)
-}
-
-fn write_status(status: u16, reason: &str, out: &mut Buffer) {
-    let digit = |value: u16| b'0' + u8::try_from(value % 10).unwrap_or_default();
-    let code = [digit(status / 100), digit(status / 10), digit(status), b' '];
-    out.push_all([b"HTTP/1.1 ", &code, reason.as_bytes(), b"\r\n"]);
+    Parsed::Final(Answer { status: head.status, body, kind, closes: head.closes(body), grpc_failed }, length)
 }
 
 /// The end of a final head: what we add.
@@ -165,7 +93,7 @@ fn finish(found: &Found<'_>, body: Body, inward: &Inward<'_>, out: &mut Buffer) 
     if matches!(body, Body::Chunked(_) | Body::UntilClose) {
         out.push(b"transfer-encoding: chunked\r\n");
     }
-    if let Some(length) = found.length.filter(|_| found.odd_length && !found.chunked) {
+    if let Some(length) = found.restated_length() {
         let _ = write!(out, "content-length: {length}\r\n");
     }
     if !found.date {
@@ -173,97 +101,9 @@ fn finish(found: &Found<'_>, body: Body, inward: &Inward<'_>, out: &mut Buffer) 
     }
     if let Some((cookie, key)) = inward.cookie {
         let value = message::affinity_cookie(&cookie.name, key, cookie.max_age, inward.tls);
-        push(out, "set-cookie", value.as_bytes());
+        out.push_field("set-cookie", value.as_bytes());
     }
     out.push(if inward.close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
-}
-
-/// What the fields of a final head say about the message and the connection.
-#[derive(Default)]
-struct Found<'b> {
-    length: Option<u64>,
-    /// The length is said more than once: it is written anew.
-    odd_length: bool,
-    chunked: bool,
-    grpc_failed: bool,
-    close: bool,
-    date: bool,
-    event_stream: bool,
-    /// A `Connection` value that names fields.
-    nominates: Option<&'b [u8]>,
-}
-
-impl<'b> Found<'b> {
-    /// None if the framing is not valid.
-    fn among(fields: &[httparse::Header<'b>]) -> Option<Self> {
-        let mut found = Self::default();
-        for field in fields {
-            let is = |word: &str| field.name.eq_ignore_ascii_case(word);
-            match field.name.len() {
-                4 if is("date") => found.date = true,
-                10 if is("connection") => {
-                    for token in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                        if token.eq_ignore_ascii_case(b"close") {
-                            found.close = true;
-                        } else if !token.eq_ignore_ascii_case(b"keep-alive") && !token.is_empty() {
-                            // Two such fields are one too many for a name list; the rest is not worth a guess.
-                            if found.nominates.replace(field.value).is_some_and(|other| other != field.value) {
-                                return None;
-                            }
-                        }
-                    }
-                }
-                11 if is("grpc-status") => found.grpc_failed = message::grpc_blames(field.value),
-                12 if is("content-type") => {
-                    let start = field.value.get(.."text/event-stream".len());
-                    found.event_stream = start.is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
-                }
-                14 if is("content-length") => {
-                    let length = length(field.value)?;
-                    found.odd_length |= found.length.is_some() || field.value.contains(&b',');
-                    if found.length.replace(length).is_some_and(|other| other != length) {
-                        return None;
-                    }
-                }
-                17 if is("transfer-encoding") => {
-                    if found.chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
-                        return None;
-                    }
-                    found.chunked = true;
-                }
-                _ => {}
-            }
-        }
-        Some(found)
-    }
-
-    /// Whether a field concerns only the connection to the endpoint (RFC 9110 §7.6.1).
-    fn ends_here(&self, field: &httparse::Header<'_>) -> bool {
-        let is = |word: &str| field.name.eq_ignore_ascii_case(word);
-        let hop_by_hop = match field.name.len() {
-            7 => is("upgrade"),
-            10 => is("connection") || is("keep-alive"),
-            14 => (self.chunked || self.odd_length) && is("content-length"),
-            16 => is("proxy-connection"),
-            17 => is("transfer-encoding"),
-            _ => false,
-        };
-        let nominated = |names: &[u8]| {
-            names.split(|byte| *byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(field.name.as_bytes()))
-        };
-        hop_by_hop || (!is("content-length") && self.nominates.is_some_and(nominated))
-    }
-}
-
-/// The length in a `Content-Length`; a list of equal ones counts as one (RFC 9110 §8.6).
-fn length(value: &[u8]) -> Option<u64> {
-    let mut all = value.split(|byte| *byte == b',').map(|one| {
-        let digits = one.trim_ascii();
-        let digits = str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        digits.and_then(|text| text.parse::<u64>().ok())
-    });
-    let first = all.next()??;
-    all.all(|other| other == Some(first)).then_some(first)
 }
 
 /// Writes an answer of our own, and announces the end of the connection if `close`.
@@ -305,6 +145,7 @@ fn write_date(out: &mut Buffer) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::body::Chunk;
 
     const ASKED: Asked = Asked { head_only: false, grpc: false };
     const KEEP: Inward<'_> = Inward { close: false, cookie: None, tls: false };

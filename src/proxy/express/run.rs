@@ -10,11 +10,11 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::Client;
-use super::buffer::Buffer;
 use super::passage::Passage;
 use super::relay::{Broken, Download, Relay, Upload};
 use super::response::{Asked, Inward, write_refusal};
 use crate::drain::{Ledger, Ticket};
+use crate::proxy::buffer::Buffer;
 use crate::proxy::drill;
 use crate::proxy::exchange::End;
 use crate::proxy::failure::{DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT};

@@ -11,9 +11,11 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// The least a buffer has: most heads fit, and with hundreds of requests in flight all of it stays in the cache.
 const SMALL: usize = 4 * 1024 + ODD;
 /// The most that is read ahead of a head or gathered before it is written.
-pub(super) const SIZE: usize = 16 * 1024 + ODD;
+pub(crate) const SIZE: usize = 16 * 1024 + ODD;
+/// What is gathered before it is written; a chunk's framing fits into the rest of a buffer.
+pub(crate) const GATHERED: usize = SIZE - 64;
 /// What a buffer grows to for a long body: fewer system calls, and still no more than the kernel holds.
-pub(super) const LARGE: usize = 64 * 1024 + ODD;
+pub(crate) const LARGE: usize = 64 * 1024 + ODD;
 /// Not a power of two: buffers whose beginnings are so far apart would share the same few lines of the cache.
 const ODD: usize = 192;
 
@@ -36,7 +38,7 @@ impl Spare {
 
 /// Bytes that arrived and were not consumed yet.
 #[derive(Default)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     memory: Vec<u8>,
     start: usize,
     end: usize,
@@ -46,30 +48,30 @@ pub(super) struct Buffer {
 
 impl Buffer {
     /// The bytes.
-    pub(super) fn data(&self) -> &[u8] {
+    pub(crate) fn data(&self) -> &[u8] {
         self.memory.get(self.start..self.end).unwrap_or_default()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.end - self.start
     }
 
     /// All bytes since the last [`Self::clear`], consumed ones too.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.end
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Whether more can be read ahead.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.len() < self.memory.len().max(SIZE)
     }
 
     /// The first `n` bytes are no longer wanted.
-    pub(super) fn consume(&mut self, n: usize) {
+    pub(crate) fn consume(&mut self, n: usize) {
         self.start = (self.start + n).min(self.end);
         if self.is_empty() && !self.kept {
             self.clear();
@@ -77,21 +79,21 @@ impl Buffer {
     }
 
     /// Whether what is consumed from now on can be had again by [`Self::rewind`].
-    pub(super) fn keep(&mut self, kept: bool) {
+    pub(crate) fn keep(&mut self, kept: bool) {
         self.kept = kept;
     }
 
     /// What was consumed and kept is wanted again.
-    pub(super) fn rewind(&mut self) {
+    pub(crate) fn rewind(&mut self) {
         self.start = 0;
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
     }
 
     /// Gives the memory back if there are no bytes.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if self.is_empty() && !self.kept {
             give(std::mem::take(&mut self.memory));
         }
@@ -99,7 +101,7 @@ impl Buffer {
 
     /// Appends bytes, growing where there is no room.
     #[inline]
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         let end = self.end + bytes.len();
         if let Some(room) = self.memory.get_mut(self.end..end) {
             room.copy_from_slice(bytes);
@@ -111,7 +113,7 @@ impl Buffer {
 
     /// Appends four pieces at once: most lines of a head are so many.
     #[inline]
-    pub(super) fn push_all(&mut self, pieces: [&[u8]; 4]) {
+    pub(crate) fn push_all(&mut self, pieces: [&[u8]; 4]) {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         let Some(mut room) = self.memory.get_mut(self.end..self.end + length) else {
             pieces.iter().for_each(|piece| self.push_growing(piece));
@@ -123,6 +125,12 @@ impl Buffer {
             room = rest;
         }
         self.end += length;
+    }
+
+    /// Appends a header field.
+    #[inline]
+    pub(crate) fn push_field(&mut self, name: &str, value: &[u8]) {
+        self.push_all([name.as_bytes(), b": ", value, b"\r\n"]);
     }
 
     #[cold]
@@ -140,7 +148,7 @@ impl Buffer {
 
     /// Has at least `size` bytes of memory afterwards.
     #[inline]
-    pub(super) fn grow(&mut self, size: usize) {
+    pub(crate) fn grow(&mut self, size: usize) {
         if size > self.memory.len() {
             self.change_memory(size);
         }
@@ -160,7 +168,7 @@ impl Buffer {
     }
 
     /// Reads what is there; 0 at the end of the stream. There must be room.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, io: Pin<&mut impl AsyncRead>) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, io: Pin<&mut impl AsyncRead>) -> Poll<io::Result<usize>> {
         if self.end == self.memory.len() {
             self.compact();
             self.grow(self.end + 1);
