@@ -6,6 +6,7 @@
 //!
 //! * a head (an HTTP/1 request head, the HTTP/2 preface or header block) must be complete within
 //!   `head_timeout` of its first byte, and a connection without a request ends after `keepalive`;
+//! * an HTTP/2 client's frames are tidied, so that sound ones end no connection (see [`super::h2_frames`]);
 //! * writes are gathered, so that a header and a small body leave in one system call;
 //! * [`Handle`] tells others whether work is in flight on it, so that it is never closed under a request.
 //!
@@ -16,7 +17,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -31,7 +32,7 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::h2_frames::HeadTracker;
+use super::h2_frames::{INTERNAL_ERROR, Inbound, Outbound};
 use super::transport::Transport;
 use crate::model::Name;
 
@@ -45,6 +46,9 @@ pub(crate) struct Handle {
     /// The listener that accepted it.
     pub(crate) listener: Name,
     requests: AtomicU32,
+    /// When the last request ended, or the connection began.
+    quiet_since: Mutex<Instant>,
+    http2: AtomicBool,
     head_begun: AtomicBool,
     timed_out: AtomicBool,
     /// The status of an answer that the engine made before there was a request.
@@ -58,6 +62,8 @@ impl Handle {
             tls,
             listener,
             requests: AtomicU32::new(0),
+            quiet_since: Mutex::new(Instant::now()),
+            http2: AtomicBool::new(false),
             head_begun: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             engine_status: AtomicU16::new(0),
@@ -72,7 +78,26 @@ impl Handle {
 
     /// A request and its response are over.
     pub(crate) fn request_ended(&self) {
-        self.requests.fetch_sub(1, Ordering::AcqRel);
+        if self.requests.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.moved();
+        }
+    }
+
+    /// Bytes moved that belong to a request: the end of an answer may still be on its way when the request is over.
+    fn moved(&self) {
+        if self.requests.load(Ordering::Acquire) == 0 {
+            *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
+
+    /// Whether it speaks HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Acquire)
+    }
+
+    /// Since when no request is in flight and none has begun to arrive; none if one is.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        self.is_idle().then(|| *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether no request is in flight and none has begun to arrive.
@@ -124,7 +149,14 @@ pub(crate) struct Connection {
     /// Since when the connection waits for a head or for the rest of one.
     waiting_since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
-    h2: Option<HeadTracker>,
+    h2: Option<Frames>,
+}
+
+/// The frames of an HTTP/2 connection.
+#[derive(Default)]
+struct Frames {
+    inbound: Inbound,
+    outbound: Outbound,
 }
 
 /// Responses up to this size leave in one write; the buffer is freed when it is empty.
@@ -136,8 +168,9 @@ pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 impl Connection {
     /// A connection of which `ahead` was read already.
     pub(crate) fn new(transport: Transport, ahead: Bytes, handle: Arc<Handle>, patience: Patience) -> Self {
-        let h2 = transport.alpn_h2().then(HeadTracker::default);
+        let h2 = transport.alpn_h2().then(Frames::default);
         // A client that chose HTTP/2 in its handshake owes the preface, and the engine waits for it without limit.
+        handle.http2.store(h2.is_some(), Ordering::Release);
         handle.head_begun.store(h2.is_some() || !ahead.is_empty(), Ordering::Release);
         let transport = Some(transport);
         Self { transport, handle, patience, ahead, pending: BytesMut::new(), waiting_since: None, alarm: None, h2 }
@@ -159,7 +192,7 @@ impl Connection {
             return;
         }
         let in_head = match &mut self.h2 {
-            Some(tracker) => tracker.feed(bytes),
+            Some(frames) => frames.inbound.in_head(),
             None => self.handle.requests.load(Ordering::Acquire) == 0,
         };
         let was = self.handle.head_begun.swap(in_head, Ordering::AcqRel);
@@ -227,6 +260,95 @@ impl Drop for Connection {
     }
 }
 
+impl Connection {
+    /// Reads what is left of a client's frames.
+    fn poll_read_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buf.remaining() >= ROOM {
+            return self.poll_pass_frames(cx, buf);
+        }
+        let mut room = [0; ROOM];
+        let mut read = ReadBuf::new(&mut room);
+        ready!(self.poll_pass_frames(cx, &mut read))?;
+        let mut read = Bytes::copy_from_slice(read.filled());
+        buf.put_slice(&read.split_to(read.len().min(buf.remaining())));
+        self.ahead = read;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_pass_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        loop {
+            let (Some(frames), Some(transport)) = (&mut self.h2, &mut self.transport) else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
+            buf.put_slice(frames.inbound.held());
+            let held = buf.filled().len();
+            let read = Pin::new(transport).poll_read(cx, buf);
+            if !matches!(read, Poll::Ready(Ok(()))) || buf.filled().len() == held {
+                buf.set_filled(before);
+                return if read.is_pending() { self.poll_patience(cx).map(Err) } else { read };
+            }
+            let arrived = buf.filled_mut().get_mut(before..).unwrap_or_default();
+            let Ok(kept) = frames.inbound.pass(arrived, Instant::now()) else {
+                return Poll::Ready(Err(flooded()));
+            };
+            self.arrived(buf.filled().get(before..).unwrap_or_default());
+            buf.set_filled(before + kept);
+            // Without a byte this would be the end of the stream.
+            if kept > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Writes frames, and says of a stream that was dropped that it failed.
+    fn poll_write_frames(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let (Some(Frames { outbound, .. }), Some(transport)) = (&mut self.h2, &mut self.transport) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let mut ahead = *outbound;
+        let mut clean = 0;
+        let mut cancel = None;
+        for buf in bufs {
+            cancel = ahead.cancel(buf);
+            if cancel.is_some() {
+                break;
+            }
+            ahead.wrote(buf);
+            clean += 1;
+        }
+        let transport = Pin::new(transport);
+        let whole = bufs.get(..clean).unwrap_or_default();
+        let first = bufs.get(clean).and_then(|buf| buf.get(..cancel?)).unwrap_or_default();
+        let written = if whole.iter().any(|buf| !buf.is_empty()) {
+            ready!(transport.poll_write_vectored(cx, whole))?
+        } else if !first.is_empty() {
+            ready!(transport.poll_write(cx, first))?
+        } else if cancel.is_some() {
+            ready!(transport.poll_write(cx, &[INTERNAL_ERROR]))?
+        } else {
+            0
+        };
+        let mut left = written;
+        for buf in bufs {
+            let n = left.min(buf.len());
+            outbound.wrote(buf.get(..n).unwrap_or_default());
+            left -= n;
+        }
+        if outbound.take_moved() {
+            self.handle.moved();
+        }
+        Poll::Ready(Ok(written))
+    }
+}
+
+/// Less room than this is not read into: the beginning of a frame's head must fit, and more.
+const ROOM: usize = 512;
+
+fn flooded() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the client sent too many frames that ask for nothing")
+}
+
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
@@ -234,6 +356,9 @@ impl AsyncRead for Connection {
             let n = this.ahead.len().min(buf.remaining());
             buf.put_slice(&this.ahead.split_to(n));
             return Poll::Ready(Ok(()));
+        }
+        if this.h2.is_some() {
+            return this.poll_read_frames(cx, buf);
         }
         let before = buf.filled().len();
         match this.transport()?.poll_read(cx, buf) {
@@ -253,7 +378,7 @@ impl AsyncWrite for Connection {
         let this = &mut *self;
         if this.h2.is_some() {
             // HTTP/2 gathers its frames itself.
-            return this.transport()?.poll_write(cx, buf);
+            return this.poll_write_frames(cx, &[IoSlice::new(buf)]);
         }
         this.handle.written(buf);
         if this.pending.len() + buf.len() > GATHER_BYTES {
@@ -272,7 +397,7 @@ impl AsyncWrite for Connection {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.h2.is_some() {
-            return self.transport()?.poll_write_vectored(cx, bufs);
+            return self.poll_write_frames(cx, bufs);
         }
         let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
         self.poll_write(cx, first)
@@ -310,10 +435,12 @@ impl Peek for Connection {
         }
         if read.starts_with(PREFACE) {
             buf.copy_from_slice(PREFACE);
-            let mut tracker = HeadTracker::default();
-            let in_head = tracker.feed(&read);
-            self.h2 = Some(tracker);
-            self.handle.head_begun.store(in_head, Ordering::Release);
+            let mut frames = Frames::default();
+            let kept = frames.inbound.pass(&mut read, Instant::now()).map_err(|_| flooded())?;
+            read.truncate(kept);
+            self.handle.head_begun.store(frames.inbound.in_head(), Ordering::Release);
+            self.h2 = Some(frames);
+            self.handle.http2.store(true, Ordering::Release);
         }
         self.ahead = read.freeze();
         Ok(true)

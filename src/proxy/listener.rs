@@ -20,7 +20,8 @@ use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Handle, PREFACE, Patience};
@@ -333,15 +334,19 @@ impl Lanes<'_> {
         let engine = Arc::clone(&self.door.worker.engine);
         let mut options = HttpServerOptions::default();
         options.h2c = true;
-        options.h2_idle_timeout = Some(client.keepalive);
         (connection, Arc::new(Lane { engine, door: Arc::clone(self.door), handle, options }))
     }
 
     /// The general lane until the connection ends.
     async fn general(&mut self, transport: Transport, bytes: Bytes) {
         let (connection, lane) = self.connection(transport, bytes);
-        let announced = self.door.proxy().announce.subscribe();
-        lane.unless_ended(lane.process_new(Box::new(connection), &announced)).await;
+        let client = self.door.proxy().gear.current.peek().client;
+        let (told, announced) = watch::channel(false);
+        let served = lane.process_new(Box::new(connection), &announced);
+        tokio::select! {
+            _ = lane.unless_ended(served) => {}
+            () = lane.leave_idle(&told, client.keepalive) => {}
+        }
     }
 
     /// The general lane for one HTTP/1 request. The connection comes back if another one may follow.
@@ -369,6 +374,38 @@ struct Lane {
 }
 
 impl Lane {
+    /// Tells an HTTP/2 client with GOAWAY that its connection ends, when the process says so or when it has been idle
+    /// for `keepalive`, and returns when it is to be closed without waiting for the client any more.
+    ///
+    /// The engine sends the GOAWAY in two steps (RFC 9113 §6.8), so that a request that crosses the first one is served.
+    async fn leave_idle(&self, told: &watch::Sender<bool>, keepalive: Duration) {
+        let mut announced = self.door.proxy().announce.subscribe();
+        loop {
+            let due = self.handle.idle_since().unwrap_or_else(Instant::now) + keepalive;
+            tokio::select! {
+                _ = announced.changed() => break,
+                () = tokio::time::sleep_until(due) => {}
+            }
+            if self.handle.idle_since().is_some_and(|since| since + keepalive <= Instant::now()) {
+                break;
+            }
+        }
+        told.send_replace(true);
+        if !self.handle.is_http2() {
+            // An idle HTTP/1 client was told nothing.
+            return std::future::pending().await;
+        }
+        let mut from = Instant::now();
+        loop {
+            tokio::time::sleep_until(from + GOODBYE).await;
+            match self.handle.idle_since() {
+                Some(since) if since.max(from) + GOODBYE <= Instant::now() => return,
+                Some(since) => from = from.max(since),
+                None => from = Instant::now(),
+            }
+        }
+    }
+
     /// What `served` comes to, unless the connection is told to end while it is idle.
     async fn unless_ended<T>(&self, served: impl Future<Output = T>) -> Option<T> {
         let mut order = self.door.proxy().order.subscribe();
@@ -422,6 +459,9 @@ impl HttpServerApp for Lane {
     }
 }
 
+/// How long an idle client may take to close a connection after it was told to.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 /// How the engine speaks HTTP/2 with a client, from the file as it is when the connection begins.
 fn h2_options(client: &ClientLimits) -> H2Options {
     let mut options = default_h2_options();
@@ -429,16 +469,22 @@ fn h2_options(client: &ClientLimits) -> H2Options {
         .max_header_list_size(client.header_bytes)
         .max_concurrent_streams(client.h2_streams)
         .initial_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_send_buffer_size(H2_SEND_BUFFER);
+        .initial_connection_window_size(client.h2_streams.saturating_mul(H2_STREAM_WINDOW).min(H2_LARGEST_WINDOW))
+        .max_send_buffer_size(H2_SEND_BUFFER)
+        .data_frame_budget(H2_SMALL_FRAMES);
     options
 }
 
-/// Request body bytes a client may send ahead on one HTTP/2 stream.
-const H2_STREAM_WINDOW: u32 = 256 * 1024;
+/// Request body bytes a client may send ahead on one HTTP/2 stream. The connection may be sent as much on each of its
+/// streams: uploads whose endpoints do not read take nothing away from the others.
+const H2_STREAM_WINDOW: u32 = 128 * 1024;
 
-/// Request body bytes a client may send ahead on one HTTP/2 connection.
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The largest window that there is (RFC 9113 §6.9.1).
+const H2_LARGEST_WINDOW: u32 = (1 << 31) - 1;
+
+/// What small DATA frames that wait to be read may waste, 256 bytes each: 32,000 of them, and 10 MB. The crate's own
+/// bound ended connections with a few calls of short messages.
+const H2_SMALL_FRAMES: usize = 8 << 20;
 
 /// Bytes of one stream's answer that wait for the client to take them. What a fast path needs is in the kernel's buffer.
 const H2_SEND_BUFFER: usize = 64 * 1024;

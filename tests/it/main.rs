@@ -22,6 +22,7 @@ mod drain;
 mod forward;
 mod h2_endpoint;
 mod hostile;
+mod http2;
 mod lanes;
 mod large;
 mod listener;
