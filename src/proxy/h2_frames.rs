@@ -362,7 +362,8 @@ mod tests {
         .concat();
         for piece in 1..sent.len() {
             let mut inbound = Inbound::default();
-            let read: Vec<u8> = sent.chunks(piece).flat_map(|piece| passed(&mut inbound, &mut piece.to_vec())).collect();
+            let read: Vec<u8> =
+                sent.chunks(piece).flat_map(|piece| passed(&mut inbound, &mut piece.to_vec())).collect();
             assert_eq!(read, sent, "in pieces of {piece}");
         }
     }
@@ -408,7 +409,8 @@ mod tests {
 
     #[test]
     fn a_reset_that_says_cancel_is_found_wherever_it_is_cut() {
-        let sent = [frame(DATA, 0, 1, &[8; 20]), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), frame(0x6, 1, 0, &[8; 8])].concat();
+        let sent =
+            [frame(DATA, 0, 1, &[8; 20]), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), frame(0x6, 1, 0, &[8; 8])].concat();
         let at = 9 + 20 + 9 + 3;
         for cut in 0..sent.len() {
             let mut outbound = Outbound::default();

@@ -25,8 +25,7 @@ async fn small_and_empty_data_frames_end_no_connection() {
     authority.server(&["shop.test"]).write(plan.dir(), "tls");
     let weir = plan.start().await;
     let trust = Tls::trusting(&authority, "shop.test");
-    let targets =
-        [Target::from(weir.address("web").await), Target::from(weir.address("tls").await).tls(&trust)];
+    let targets = [Target::from(weir.address("web").await), Target::from(weir.address("tls").await).tls(&trust)];
     for target in targets {
         let h2 = H2::connect(&target).await;
         // More than the h2 crate takes in a connection's whole life.
