@@ -14,7 +14,7 @@ use super::yaml::Node;
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Size of a request's header section, request line included: `1KiB` to `1MiB`.
+    /// Size of a request's header fields, also while they arrive: `1KiB` to `1MiB`.
     pub header_bytes: Bytes,
     /// Header fields of a request, 8 to 1000.
     #[schemars(range(min = 8, max = 1000))]

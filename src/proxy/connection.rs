@@ -33,6 +33,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::h2_frames::{INTERNAL_ERROR, Inbound, Outbound};
+use super::inbound;
+use super::intake::{Rest, linger};
 use super::transport::Transport;
 use crate::model::Name;
 
@@ -53,6 +55,12 @@ pub(crate) struct Handle {
     timed_out: AtomicBool,
     /// The status of an answer that the engine made before there was a request.
     engine_status: AtomicU16,
+    /// The protocol was switched: what follows is no HTTP/1.
+    switched: AtomicBool,
+    /// The body of the request in flight is not framed as it must be.
+    misframed: AtomicBool,
+    /// Fields of the request in flight that the engine has no room for. One task at a time touches them.
+    rest: Mutex<Rest>,
 }
 
 impl Handle {
@@ -67,7 +75,51 @@ impl Handle {
             head_begun: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             engine_status: AtomicU16::new(0),
+            switched: AtomicBool::new(false),
+            misframed: AtomicBool::new(false),
+            rest: Mutex::default(),
         })
+    }
+
+    /// Whether a head has begun to arrive.
+    pub(super) fn head_begins(&self, begun: bool) {
+        self.head_begun.store(begun, Ordering::Release);
+    }
+
+    /// A head took too long.
+    pub(super) fn head_timed_out(&self) {
+        self.timed_out.store(true, Ordering::Release);
+    }
+
+    /// The engine gets an HTTP/1 request; `rest` are the fields it has no room for.
+    pub(super) fn request_taken(&self, rest: Rest) {
+        self.head_begins(true);
+        self.switched.store(false, Ordering::Release);
+        self.misframed.store(false, Ordering::Release);
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+    }
+
+    /// The fields that the engine had no room for.
+    pub(super) fn take_rest(&self) -> Rest {
+        std::mem::take(&mut *self.rest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The protocol is switched with this answer.
+    pub(super) fn switch(&self) {
+        self.switched.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_switched(&self) -> bool {
+        self.switched.load(Ordering::Acquire)
+    }
+
+    /// The body of the request in flight is not framed as it must be.
+    pub(super) fn misframed(&self) {
+        self.misframed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_misframed(&self) -> bool {
+        self.misframed.load(Ordering::Acquire)
     }
 
     /// A request's head is complete; the request is in flight until [`Handle::request_ended`].
@@ -139,11 +191,13 @@ pub(crate) struct Patience {
 /// A client connection, ready for pingora's HTTP/1 and HTTP/2 sessions.
 pub(crate) struct Connection {
     /// None once another lane has it.
-    transport: Option<Transport>,
-    handle: Arc<Handle>,
-    patience: Patience,
+    pub(super) transport: Option<Transport>,
+    pub(super) handle: Arc<Handle>,
+    pub(super) patience: Patience,
     /// Bytes read ahead (a peeked preface), served before the transport's.
-    ahead: Bytes,
+    pub(super) ahead: Bytes,
+    /// The HTTP/1 request that the engine reads, and what follows it.
+    pub(super) inbound: Option<inbound::Inbound>,
     /// Bytes written by the engine and not yet sent.
     pending: BytesMut,
     /// Since when the connection waits for a head or for the rest of one.
@@ -172,14 +226,30 @@ impl Connection {
         // A client that chose HTTP/2 in its handshake owes the preface, and the engine waits for it without limit.
         handle.http2.store(h2.is_some(), Ordering::Release);
         handle.head_begun.store(h2.is_some() || !ahead.is_empty(), Ordering::Release);
-        let transport = Some(transport);
-        Self { transport, handle, patience, ahead, pending: BytesMut::new(), waiting_since: None, alarm: None, h2 }
+        Self {
+            transport: Some(transport),
+            handle,
+            patience,
+            ahead,
+            inbound: None,
+            pending: BytesMut::new(),
+            waiting_since: None,
+            alarm: None,
+            h2,
+        }
     }
 
-    /// The transport, and what was read from it ahead; none if something was not sent yet.
+    /// The transport, and what was read from it ahead; none if something was not sent or read yet.
     pub(crate) fn into_parts(mut self) -> Option<(Transport, Bytes)> {
-        let transport = if self.pending.is_empty() && self.h2.is_none() { self.transport.take() } else { None };
-        Some((transport?, std::mem::take(&mut self.ahead)))
+        if !self.pending.is_empty() || self.h2.is_some() {
+            return None;
+        }
+        let ahead = match self.inbound.take() {
+            Some(inbound) if !inbound.is_complete() => return None,
+            Some(inbound) => inbound.input.freeze(),
+            None => std::mem::take(&mut self.ahead),
+        };
+        Some((self.transport.take()?, ahead))
     }
 
     fn transport(&mut self) -> io::Result<Pin<&mut Transport>> {
@@ -352,6 +422,9 @@ fn flooded() -> io::Error {
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if let (Some(inbound), Some(transport)) = (&mut this.inbound, &mut this.transport) {
+            return inbound.poll_read(cx, transport, &this.handle, buf);
+        }
         if !this.ahead.is_empty() {
             let n = this.ahead.len().min(buf.remaining());
             buf.put_slice(&this.ahead.split_to(n));
@@ -451,7 +524,14 @@ impl Peek for Connection {
 impl Shutdown for Connection {
     async fn shutdown(&mut self) {
         // The peer may be gone already, and nobody is left to be told.
-        let _ = AsyncWriteExt::shutdown(self).await;
+        if self.inbound.as_ref().is_some_and(inbound::Inbound::is_owed_more) {
+            let _ = AsyncWriteExt::flush(self).await;
+            if let Some(transport) = &mut self.transport {
+                linger(transport).await;
+            }
+        } else {
+            let _ = AsyncWriteExt::shutdown(self).await;
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum End {
     Idle,
     /// The client stopped in the middle of its request.
     Upload,
+    /// The client had ended its half of the connection, and the stream was silent for too long.
+    Left,
     /// The drain's deadline, or the process's.
     Cut,
 }
@@ -67,6 +69,8 @@ struct State {
     attended: bool,
     /// What the endpoint had sent before it got a request with a body.
     received: Option<u64>,
+    /// The client ended its half of the connection.
+    half_closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,6 +191,13 @@ impl Exchange {
         }
     }
 
+    /// The client ended its half of the connection. It gets its answer; but a stream that is silent may be one that
+    /// nobody reads any more, so the limit on silence holds for it too.
+    pub(crate) fn half_closed(&self) {
+        self.state().half_closed = true;
+        self.changed.notify_one();
+    }
+
     /// The connection in use must not be reused.
     pub(crate) fn spoil(&self) {
         if let Some(lease) = &self.state().lease {
@@ -228,6 +239,7 @@ impl Exchange {
             Phase::Waiting if state.request_sent => Some(active + timeouts.first_byte),
             Phase::Waiting => Some(active + timeouts.idle + GRACE),
             Phase::Body => Some(active + timeouts.idle),
+            Phase::Stream if state.half_closed => Some(active + timeouts.idle),
             Phase::Idle | Phase::Connecting | Phase::Stream => None,
         }
     }
@@ -262,6 +274,7 @@ impl Exchange {
                 // found by the timeout of writing to it, which comes first.
                 Phase::Waiting if !state.request_sent && silent >= timeouts.idle + GRACE => End::Upload,
                 Phase::Body if silent >= timeouts.idle => End::Idle,
+                Phase::Stream if state.half_closed && silent >= timeouts.idle => End::Left,
                 _ => return false,
             }
         };

@@ -83,7 +83,7 @@ impl Failure {
     pub(crate) fn of(error: &Error, ended: Option<End>) -> Option<Self> {
         match ended {
             Some(End::FirstByte | End::Idle) => return Some(TIMEOUT),
-            Some(End::Cut | End::Upload) => return None,
+            Some(End::Cut | End::Upload | End::Left) => return None,
             None => {}
         }
         if matches!(error.esource(), ErrorSource::Downstream) || *error.etype() == h2::UNPROCESSED {

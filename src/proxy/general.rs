@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::answer::MAX_INFORMATIONAL;
 use super::exchange::EXCHANGE;
-use super::failure::{self, Failure, NO_ENDPOINT};
+use super::failure::{self, BAD_REQUEST, Failure, NO_ENDPOINT};
 use super::message::{self, Provenance};
 use super::pass::{Pass, Routed};
 use super::record::Gear;
@@ -84,6 +84,13 @@ impl ProxyHttp for General {
         pass.began = Some(Instant::now());
         pass.exchange.handle.request_begun();
         self.gear.request_begun();
+        for (name, value) in pass.exchange.handle.take_rest() {
+            session.req_header_mut().append_header(name, value)?;
+        }
+        // HTTP/1.0 knows no informational answers (RFC 9110 §15.2).
+        if session.req_header().version == http::Version::HTTP_10 {
+            session.as_downstream_mut().set_ignore_info_resp(true);
+        }
         let client = self.gear.current.peek().client;
         // Without this the engine waits for the next request for ever.
         if session.get_keepalive().is_some() {
@@ -290,6 +297,9 @@ impl ProxyHttp for General {
         if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
+        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            pass.exchange.handle.switch();
+        }
         message::to_client(head);
         pass.kind = message::kind_of(session.req_header(), head);
         pass.status = Some(head.status.as_u16());
@@ -449,6 +459,8 @@ impl ProxyHttp for General {
             ErrorType::HTTPStatus(_) if *error.esource() != ErrorSource::Downstream => failed.or(blamed),
             _ => blamed.or_else(|| failure::own_answer(error, ended)),
         };
+        // The engine only knows that it could not read on.
+        let refusal = refusal.or_else(|| pass.exchange.handle.is_misframed().then_some(BAD_REQUEST));
         match refusal {
             Some(mut refusal) if !written => {
                 // What the engine read of the request is unknown after an error: the connection ends.
@@ -457,6 +469,11 @@ impl ProxyHttp for General {
                 let head_only = session.req_header().method == http::Method::HEAD;
                 pass.client_gone = message::answer(session.as_downstream_mut(), refusal, head_only).await.is_err();
                 pass.complete = !pass.client_gone;
+                pass.over_at = Some(Instant::now());
+                if session.as_downstream().as_http1().is_some() {
+                    // The engine would drop the connection, and the client may still send.
+                    session.as_downstream_mut().shutdown().await;
+                }
                 FailToProxy { error_code: refusal.status, can_reuse_downstream: false }
             }
             Some(refusal) => {
@@ -475,6 +492,7 @@ impl ProxyHttp for General {
     }
 
     async fn logging(&self, _session: &mut Session, error: Option<&Error>, pass: &mut Pass) {
+        pass.over_at.get_or_insert_with(Instant::now);
         if error.is_none() {
             pass.complete = true;
         }

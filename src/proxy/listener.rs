@@ -29,6 +29,7 @@ use super::descriptors;
 use super::engine::Engine;
 use super::exchange::{EXCHANGE, Exchange};
 use super::express::{self, Exit};
+use super::intake::Taken;
 use super::proxy_protocol::{self, Parsed};
 pub use super::socket::Families;
 use super::socket::{self, Queue};
@@ -251,10 +252,12 @@ impl Door {
         };
         let tls = self.settings().tls.is_some();
         let mut lanes = Lanes { door: self, peer, tls, handle: None };
-        if transport.alpn_h2() || !self.proxy().lanes.express {
-            lanes.general(transport, Bytes::new()).await;
-        } else {
+        if transport.alpn_h2() {
+            lanes.http2(transport, Bytes::new()).await;
+        } else if self.proxy().lanes.express {
             lanes.express(transport).await;
+        } else {
+            lanes.general(transport).await;
         }
         if lanes.handle.is_some_and(|handle| handle.timed_out()) {
             self.shared.series.refused(ConnectionRefusal::HeaderTimeout);
@@ -316,7 +319,7 @@ impl Lanes<'_> {
             }
             (transport, bytes) = client.into_parts();
             if http2_begins(&bytes) {
-                return self.general(transport, bytes).await;
+                return self.http2(transport, bytes).await;
             }
             match self.general_once(transport, bytes).await {
                 Some(returned) => (transport, bytes) = returned,
@@ -337,25 +340,24 @@ impl Lanes<'_> {
         (connection, Arc::new(Lane { engine, door: Arc::clone(self.door), handle, options }))
     }
 
-    /// The general lane until the connection ends.
-    async fn general(&mut self, transport: Transport, bytes: Bytes) {
+    /// The general lane for an HTTP/2 connection until it ends.
+    async fn http2(&mut self, transport: Transport, bytes: Bytes) {
         let (connection, lane) = self.connection(transport, bytes);
-        let client = self.door.proxy().gear.current.peek().client;
-        let (told, announced) = watch::channel(false);
-        let served = lane.process_new(Box::new(connection), &announced);
-        tokio::select! {
-            _ = lane.unless_ended(served) => {}
-            () = lane.leave_idle(&told, client.keepalive) => {}
+        lane.http2(connection).await;
+    }
+
+    /// The general lane for each request until the connection ends.
+    async fn general(&mut self, transport: Transport) {
+        let (mut transport, mut bytes) = (transport, Bytes::new());
+        while let Some(returned) = self.general_once(transport, bytes).await {
+            (transport, bytes) = returned;
         }
     }
 
     /// The general lane for one HTTP/1 request. The connection comes back if another one may follow.
     async fn general_once(&mut self, transport: Transport, bytes: Bytes) -> Option<(Transport, Bytes)> {
         let (connection, lane) = self.connection(transport, bytes);
-        let announced = self.door.proxy().announce.subscribe();
-        let session = ServerSession::new_http1(Box::new(connection));
-        let (stream, _) = lane.unless_ended(lane.process_new_http(session, &announced)).await??.consume();
-        stream.into_any().downcast::<Connection>().ok()?.into_parts()
+        lane.unless_ended(lane.http1(connection)).await?
     }
 }
 
@@ -404,6 +406,34 @@ impl Lane {
                 None => from = Instant::now(),
             }
         }
+    }
+
+    /// An HTTP/2 connection until it ends.
+    async fn http2(self: &Arc<Self>, connection: Connection) {
+        let client = self.door.proxy().gear.current.peek().client;
+        let (told, announced) = watch::channel(false);
+        let served = self.process_new(Box::new(connection), &announced);
+        tokio::select! {
+            _ = self.unless_ended(served) => {}
+            () = self.leave_idle(&told, client.keepalive) => {}
+        }
+    }
+
+    /// One HTTP/1 request. The connection comes back if another one may follow.
+    async fn http1(self: &Arc<Self>, mut connection: Connection) -> Option<(Transport, Bytes)> {
+        let proxy = self.door.proxy();
+        let announced = proxy.announce.subscribe();
+        match connection.take_request(&proxy.gear).await {
+            Taken::Request => {}
+            Taken::Http2 => {
+                self.http2(connection).await;
+                return None;
+            }
+            Taken::End => return None,
+        }
+        let session = ServerSession::new_http1(Box::new(connection));
+        let (stream, _) = self.process_new_http(session, &announced).await?.consume();
+        stream.into_any().downcast::<Connection>().ok()?.into_parts()
     }
 
     /// What `served` comes to, unless the connection is told to end while it is idle.

@@ -30,6 +30,8 @@ pub(crate) struct Pass {
     pub(crate) exchange: Arc<Exchange>,
     /// When the head was complete; none if it never was.
     pub(crate) began: Option<Instant>,
+    /// When the response was with the client; what follows is not the request's time.
+    pub(crate) over_at: Option<Instant>,
     pub(crate) stage: Stage,
     /// How the client sees it so far.
     pub(crate) status: Option<u16>,
@@ -160,6 +162,7 @@ impl Pass {
             gear,
             exchange,
             began: None,
+            over_at: None,
             stage: Stage::Arrived,
             status: None,
             cause: None,
@@ -222,7 +225,8 @@ impl Drop for Pass {
         if let Some(began) = self.began {
             self.count_timeout();
             let cut = self.exchange.ended() == Some(End::Cut);
-            self.record(began.elapsed(), self.outcome(), cut);
+            let over = self.over_at.unwrap_or_else(Instant::now);
+            self.record(over.saturating_duration_since(began), self.outcome(), cut);
             self.exchange.over();
             self.exchange.handle.request_ended();
         }

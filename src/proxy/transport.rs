@@ -52,6 +52,15 @@ impl Socket {
         !read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether the peer reset the connection. It ended its half before, so the runtime tells of nothing more.
+    fn is_broken(&self) -> bool {
+        let error = match &self.kind {
+            SocketKind::Tcp(stream) => stream.take_error(),
+            SocketKind::Unix(stream) => stream.take_error(),
+        };
+        !matches!(error, Ok(None))
+    }
+
     pub(crate) fn raw_fd(&self) -> i32 {
         match &self.kind {
             SocketKind::Tcp(stream) => stream.as_raw_fd(),
@@ -127,6 +136,14 @@ impl Transport {
         match self {
             Self::Plain(_) => false,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
+    /// Whether a peer that ended its half is gone for good.
+    pub(crate) fn is_broken(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_broken(),
+            Self::Tls(stream) => stream.get_ref().0.is_broken(),
         }
     }
 

@@ -183,6 +183,14 @@ pub fn is_grpc(request: &impl Request) -> bool {
         && request.header("content-type").is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 
+/// How the body of `request` is framed, whatever else is wrong with it.
+///
+/// # Errors
+/// One of [`refusal::ALL`], if that is in doubt.
+pub fn framing(request: &impl Request, limits: &Limits) -> Result<Framing, Refusal> {
+    fields::read(request, limits).map(|fields| fields.framing)
+}
+
 fn check_method(method: &str, limits: &Limits) -> Result<(), Refusal> {
     if method.len() > limits.method_bytes {
         return Err(METHOD_TOO_LONG);

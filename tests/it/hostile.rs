@@ -8,7 +8,7 @@ mod forged;
 mod limits;
 mod pieces;
 mod poison;
-mod raw;
+pub(crate) mod raw;
 mod recorder;
 mod smuggle;
 mod spelling;

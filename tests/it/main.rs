@@ -23,6 +23,7 @@ mod forward;
 mod h2_endpoint;
 mod hostile;
 mod http2;
+mod http1;
 mod lanes;
 mod large;
 mod listener;

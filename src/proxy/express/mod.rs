@@ -40,12 +40,14 @@ use self::wait::{Alarm, Registered};
 use super::admission::{self, Decision};
 use super::body::Body;
 use super::buffer::Buffer;
+use super::head::{Arrival, Look};
 use super::message;
 use super::record::Gear;
 use super::transport::Transport;
 use crate::model::Name;
 use crate::snapshot::{ClientLimits, Current, Snapshot};
 use crate::telemetry::access_log::Text;
+use crate::traffic::Refusal;
 
 pub(super) use self::wait::wake_all;
 
@@ -53,6 +55,8 @@ pub(super) use self::wait::wake_all;
 pub(super) struct Client {
     transport: Transport,
     input: Buffer,
+    /// How much of a head that comes in pieces is there.
+    arrival: Arrival,
     alarm: Alarm,
     peer: Option<IpAddr>,
     /// The peer as text.
@@ -109,7 +113,17 @@ impl Client {
         }
         let peer_text = peer.map(|peer| peer.to_string()).unwrap_or_default().into();
         let _registered = Registered::new().await;
-        Self { transport, input, alarm: Alarm::default(), peer, peer_text, tls, listener, _registered }
+        Self {
+            transport,
+            input,
+            arrival: Arrival::default(),
+            alarm: Alarm::default(),
+            peer,
+            peer_text,
+            tls,
+            listener,
+            _registered,
+        }
     }
 
     /// The connection, and what was read from it and belongs to the next lane.
@@ -124,6 +138,7 @@ impl Client {
         let mut since = Instant::now();
         let mut limits = gear.current.peek().client;
         loop {
+            let idle_since = since;
             if part || self.input.is_empty() {
                 match poll_fn(|cx| self.poll_head(cx, gear, &mut since, &limits)).await {
                     Waited::Bytes => {}
@@ -138,11 +153,23 @@ impl Client {
             limits = local.snapshot.client;
             let mut request = match self.begin(gear, &local.snapshot) {
                 Begun::Request(request) => request,
-                Begun::Part if self.input.has_room() => {
-                    part = true;
+                Begun::Part => {
+                    if !part {
+                        self.arrival = Arrival::begun();
+                    }
+                    match self.arrival.look(self.input.data(), &local.snapshot.limits) {
+                        Look::Part if self.input.has_room() => part = true,
+                        Look::Blank(length) => {
+                            self.input.consume(length);
+                            part = !self.input.is_empty();
+                            since = if part { since } else { idle_since };
+                        }
+                        // Too large, or more than this lane's memory: the other lane reads on, or says why not.
+                        _ => return Exit::Other,
+                    }
                     continue;
                 }
-                Begun::Part | Begun::Other => return Exit::Other,
+                Begun::Other => return Exit::Other,
             };
             let next = self.run(&local.snapshot, &mut request).await;
             since = request.passage.ended_at.unwrap_or_else(Instant::now);
@@ -176,12 +203,13 @@ impl Client {
             match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     let fresh = self.input.data().get(before..).unwrap_or_default();
-                    // A head ends with a line; without one there is nothing new to see.
-                    let look = memchr::memchr(b'\n', fresh).is_some() || !self.input.has_room();
                     if before == 0 {
                         *since = Instant::now();
+                        self.arrival = Arrival::default();
                     }
-                    if look {
+                    // Most heads come whole. What does not is not parsed again with each piece.
+                    let whole = before == 0 && memchr::memchr(b'\n', fresh).is_some();
+                    if whole || !self.is_part(gear) {
                         return Poll::Ready(Waited::Bytes);
                     }
                 }
@@ -195,6 +223,13 @@ impl Client {
                 Poll::Pending => return self.alarm.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late),
             }
         }
+    }
+
+    /// Whether what arrived is the beginning of a head that this lane may still carry.
+    #[cold]
+    fn is_part(&mut self, gear: &Gear) -> bool {
+        let look = self.arrival.look(self.input.data(), &gear.current.peek().limits);
+        look == Look::Part && self.input.has_room()
     }
 
     /// Looks at what arrived and decides where it goes.
@@ -270,6 +305,13 @@ impl Client {
         })
         .await;
     }
+}
+
+/// An answer of our own that ends the connection, in bytes.
+pub(super) fn refusal(refusal: Refusal, head_only: bool) -> Vec<u8> {
+    let mut out = Buffer::default();
+    response::write_refusal(refusal, head_only, true, &mut out);
+    out.data().to_vec()
 }
 
 /// What a worker's requests read, shared inside the worker only: counting references to the snapshot itself would

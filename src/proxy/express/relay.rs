@@ -25,6 +25,7 @@ use crate::proxy::body::{Body, Chunk, Malformed, Piece, Sender, gather};
 use crate::proxy::buffer::{Buffer, GATHERED, LARGE, SIZE};
 use crate::proxy::exchange::{End, GRACE};
 use crate::proxy::failure::{BAD_REQUEST, BODY_TOO_LARGE, Failure, PROTOCOL, RESET};
+use crate::proxy::inbound::LOOK;
 use crate::proxy::pool::Line;
 use crate::proxy::transport::Transport;
 use crate::proxy::upstream::Lease;
@@ -139,6 +140,8 @@ pub(super) struct Relay<'a, 's> {
     pub(super) client_blocked: bool,
     /// The endpoint does not take what was written.
     pub(super) line_blocked: bool,
+    /// The client ended its half of the connection; when to look next whether it is still there.
+    pub(super) half_closed: Option<Instant>,
 }
 
 impl Relay<'_, '_> {
@@ -389,13 +392,21 @@ impl Relay<'_, '_> {
         Ok(())
     }
 
-    /// The client has nothing to say until it has its answer; if it goes, nobody waits for one.
+    /// The client has nothing to say until it has its answer; if it goes, nobody waits for one. That it says it will
+    /// send no more is no reason to take its answer from it (RFC 9112 §9.6).
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        if self.half_closed.is_some() {
+            return Ok(());
+        }
         while self.input.has_room() {
             match self.input.poll_fill(cx, Pin::new(&mut *self.client)) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(n)) if n > 0 => {}
-                Poll::Ready(_) => return Err(Broken::ClientGone),
+                Poll::Ready(Ok(0)) => {
+                    self.half_closed = Some(self.now() + LOOK);
+                    return Ok(());
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Err(Broken::ClientGone),
             }
         }
         // Who sends so much during a stream wants no stream; and that it left could not be seen any more.
@@ -412,10 +423,12 @@ impl Relay<'_, '_> {
         let (limit, broken) = if self.client_blocked {
             (self.limits.write_timeout, Broken::ClientGone)
         } else if self.download.body.is_some() {
-            if self.passage.kind.is_stream() {
-                return None;
+            match (self.passage.kind.is_stream(), self.half_closed) {
+                (true, None) => return None,
+                // It may be one that nobody reads any more.
+                (true, Some(_)) => (idle, Broken::Ended(End::Left)),
+                (false, _) => (idle, Broken::Ended(End::Idle)),
             }
-            (idle, Broken::Ended(End::Idle))
         } else if self.upload.complete || self.upload.refused {
             (self.timeouts.first_byte, Broken::Ended(End::FirstByte))
         } else if self.line_blocked {
@@ -423,7 +436,21 @@ impl Relay<'_, '_> {
         } else {
             (idle + GRACE, Broken::Ended(End::Upload))
         };
-        self.alarm.poll(cx, self.active + limit).is_ready().then_some(broken)
+        let deadline = self.active + limit;
+        while let Some(look) = self.half_closed {
+            if self.alarm.poll(cx, deadline.min(look)).is_pending() {
+                return None;
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Some(broken);
+            }
+            if self.client.is_broken() {
+                return Some(Broken::ClientGone);
+            }
+            self.half_closed = Some(now + LOOK);
+        }
+        self.alarm.poll(cx, deadline).is_ready().then_some(broken)
     }
 }
 

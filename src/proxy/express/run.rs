@@ -232,6 +232,7 @@ impl Client {
             moved: false,
             client_blocked: false,
             line_blocked: false,
+            half_closed: None,
         };
         poll_fn(|cx| relay.poll(cx)).await
     }
@@ -263,6 +264,10 @@ impl Client {
             Broken::Ended(end) => {
                 request.passage.ended = Some(end);
                 match end {
+                    End::Left => {
+                        request.passage.client_gone = true;
+                        return Next::Abort;
+                    }
                     End::FirstByte | End::Idle => {
                         TIMEOUT.charge(&request.passage.version.series);
                         TIMEOUT.refusal

@@ -337,4 +337,4 @@ fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Err
 }
 
 /// More fields than any story sends through.
-const MAX_FIELDS: usize = 256;
+const MAX_FIELDS: usize = 1024;

@@ -11,17 +11,17 @@ use crate::harness::Target;
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     /// The status of each response, in order.
-    pub(super) statuses: Vec<u16>,
+    pub(crate) statuses: Vec<u16>,
     /// Whether the connection ended.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
     /// All bytes.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// Connects.
-pub(super) async fn connect(web: &Target) -> TcpStream {
+pub(crate) async fn connect(web: &Target) -> TcpStream {
     let Address::Inet(address) = &web.address else { panic!("a TCP listener") };
     let socket = TcpStream::connect(address).await.unwrap();
     socket.set_nodelay(true).unwrap();
@@ -29,7 +29,7 @@ pub(super) async fn connect(web: &Target) -> TcpStream {
 }
 
 /// Sends `bytes` and reads until the end, or until `quiet` passes without a byte.
-pub(super) async fn exchange(web: &Target, bytes: &[u8], quiet: Duration) -> Answers {
+pub(crate) async fn exchange(web: &Target, bytes: &[u8], quiet: Duration) -> Answers {
     let mut socket = connect(web).await;
     let (mut reader, mut writer) = socket.split();
     let mut read = Vec::new();
@@ -52,4 +52,4 @@ pub(super) async fn exchange(web: &Target, bytes: &[u8], quiet: Duration) -> Ans
 }
 
 /// Long enough for an answer on a busy machine, short enough to wait for silence.
-pub(super) const QUIET: Duration = Duration::from_secs(2);
+pub(crate) const QUIET: Duration = Duration::from_secs(2);

@@ -1,0 +1,169 @@
+//! The one HTTP/1 request that the engine reads from a connection, and what follows it.
+//!
+//! The engine reads ahead of what it asks for: it drops a request whose successor came with it, and takes chunks that
+//! others would read differently. So it gets exactly one message, framed anew after our own reading of it; what the
+//! client sent beyond stays here for the next one, and is read only as far as is needed to see the client leave.
+//!
+//! Invariant: not one byte after the end of a request is given to the engine, unless it switched the protocol.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::body::{Body, Malformed, Piece};
+use super::connection::Handle;
+use super::exchange::EXCHANGE;
+use super::transport::Transport;
+
+/// A request on its way to the engine.
+pub(super) struct Inbound {
+    /// What the engine reads next: the head, later chunks.
+    ready: BytesMut,
+    /// What the client sent and nobody looked at.
+    pub(super) input: BytesMut,
+    /// What is missing of the body.
+    body: Body,
+    /// When to look next whether a client that sends no more is still there.
+    half_closed: Option<Pin<Box<Sleep>>>,
+}
+
+/// What is read at once, and the most that is read ahead of a request that is being answered.
+pub(super) const READ: usize = 16 * 1024;
+
+/// How often a client that has ended its half of the connection is looked at: nothing wakes us when it goes.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+
+impl Inbound {
+    /// A request with this head and body; `input` is what came after its head.
+    pub(super) fn new(head: BytesMut, body: Body, input: BytesMut) -> Self {
+        Self { ready: head, input, body, half_closed: None }
+    }
+
+    /// Whether all of the request was read.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ready.is_empty() && self.body.is_done()
+    }
+
+    /// Whether the client may still send what nobody will read: to close at once would take the answer from it.
+    pub(super) fn is_owed_more(&self) -> bool {
+        !self.body.is_done() || self.input.len() >= READ
+    }
+
+    /// Reads what the engine may have.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &mut Transport,
+        handle: &Handle,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if !self.ready.is_empty() {
+                give(&mut self.ready, buf);
+                return Poll::Ready(Ok(()));
+            }
+            if handle.is_switched() {
+                if self.input.is_empty() {
+                    return Pin::new(transport).poll_read(cx, buf);
+                }
+                give(&mut self.input, buf);
+                return Poll::Ready(Ok(()));
+            }
+            if self.body.is_done() {
+                return self.poll_departure(cx, transport).map(Err);
+            }
+            if let (Body::Length(left), true) = (self.body, self.input.is_empty()) {
+                // Nothing is read ahead, so nothing need be copied.
+                let most = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
+                let mut room = ReadBuf::new(buf.initialize_unfilled_to(most));
+                ready!(Pin::new(transport).poll_read(cx, &mut room))?;
+                let read = room.filled().len();
+                buf.advance(read);
+                self.body.took(read);
+                return Poll::Ready(Ok(()));
+            }
+            if self.frame(buf).inspect_err(|_| handle.misframed())? {
+                return Poll::Ready(Ok(()));
+            }
+            if self.ready.is_empty() && !self.body.is_done() && ready!(self.poll_fill(cx, transport))? == 0 {
+                // In the middle of a request: the engine sees the end.
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Moves the next piece of the body out of the input: of a length into `buf`, of chunks into `ready`. Whether `buf`
+    /// got something.
+    fn frame(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+        let chunked = matches!(self.body, Body::Chunked(_));
+        let Piece { framing, data } = self.body.next(&self.input).map_err(|Malformed| io::ErrorKind::InvalidData)?;
+        self.input.advance(framing);
+        if !chunked {
+            let taken = data.min(buf.remaining());
+            buf.put_slice(&self.input.split_to(taken));
+            self.body.took(taken);
+            return Ok(taken > 0);
+        }
+        if data > 0 {
+            self.ready.extend_from_slice(format!("{data:x}\r\n").as_bytes());
+            self.ready.extend_from_slice(&self.input.split_to(data));
+            self.ready.extend_from_slice(b"\r\n");
+            self.body.took(data);
+        } else if self.body.is_done() {
+            self.ready.extend_from_slice(b"0\r\n\r\n");
+        }
+        Ok(false)
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, transport: &mut Transport) -> Poll<io::Result<usize>> {
+        self.input.reserve(READ.saturating_sub(self.input.len()));
+        let read = pin!(transport.read_buf(&mut self.input)).poll(cx);
+        if read.is_pending() && self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        read
+    }
+
+    /// Waits for the client to leave. That it sends no more is no reason to take its answer from it (RFC 9112 §9.6).
+    fn poll_departure(&mut self, cx: &mut Context<'_>, transport: &mut Transport) -> Poll<io::Error> {
+        loop {
+            if let Some(look) = &mut self.half_closed {
+                ready!(look.as_mut().poll(cx));
+                if transport.is_broken() {
+                    return Poll::Ready(io::ErrorKind::ConnectionReset.into());
+                }
+                look.as_mut().reset(Instant::now() + LOOK);
+                continue;
+            }
+            if self.input.len() >= READ {
+                return Poll::Pending;
+            }
+            match ready!(self.poll_fill(cx, transport)) {
+                Ok(0) => {
+                    self.half_closed = Some(Box::pin(tokio::time::sleep(LOOK)));
+                    // No exchange, no request: then nobody waits for an answer.
+                    let _ = EXCHANGE.try_with(|exchange| exchange.half_closed());
+                }
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(error),
+            }
+        }
+    }
+}
+
+fn give(from: &mut BytesMut, buf: &mut ReadBuf<'_>) {
+    let n = from.len().min(buf.remaining());
+    buf.put_slice(&from.split_to(n));
+    if from.is_empty() {
+        *from = BytesMut::new();
+    }
+}
