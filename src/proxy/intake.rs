@@ -227,9 +227,8 @@ fn decide(bytes: &[u8], snapshot: &Snapshot, handle: &Handle) -> Result<Plan, Bo
     let planned = match admission::decide(&head, snapshot, &handle.listener) {
         Ok(Decision { admitted, .. }) => plan(&head, bytes.len(), is_absolute.then_some(&admitted), admitted.framing),
         // Where it ends is certain: the engine's half refuses it, and the connection goes on.
-        Err(refusal) if !refusal.close && !is_absolute => {
-            guard::framing(&head, snapshot.limits_of(&handle.listener)).and_then(|framing| plan(&head, bytes.len(), None, framing))
-        }
+        Err(refusal) if !refusal.close && !is_absolute => guard::framing(&head, snapshot.limits_of(&handle.listener))
+            .and_then(|framing| plan(&head, bytes.len(), None, framing)),
         Err(refusal) => Err(refusal),
     };
     planned.map_err(|refusal| Box::new(head.refused(refusal, trusted)))
