@@ -209,8 +209,9 @@ async fn an_endpoint_that_goes_away_after_five_requests_costs_nothing() {
     .await;
     let (weir, web) = endpoint.weir().await;
     posts(&web, 12, 50).await;
-    assert!(retries(&weir).await > 0.0, "some were caught by a GOAWAY");
     assert_not_charged(&weir).await;
+    // A few first ones may have been caught by a GOAWAY; then Weir knows.
+    assert!((60..240).contains(&endpoint.accepted()), "{}", endpoint.accepted());
     weir.stop().await;
 }
 
@@ -298,7 +299,7 @@ async fn small_messages_that_nobody_reads_do_not_end_the_connection_of_others() 
         let mut many = true;
         loop {
             let frame = peer.frame().await?;
-            if frame.kind != HEADERS {
+            if frame.flags & END_STREAM == 0 {
                 continue;
             }
             let stream = frame.stream;
@@ -404,6 +405,24 @@ async fn clients_who_do_not_read_keep_nobody_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_to_an_endpoint_that_went_closes() {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let yaml = |origin| shop(&[(origin, 100.0)]).replace("    split:", "    protocol: h2\n    split:");
+    let weir = Weir::start(&yaml(&v1)).await;
+    let web = Target::from(weir.address("web").await);
+    let h2 = H2::connect(&web).await;
+    let mut held = h2.open(&Request::get("/hold")).await;
+    v1.wait_held(1).await;
+    weir.reconfigure(&yaml(&v2)).await;
+    assert_eq!(H1::connect(&web).await.get("/").await.expect(200).origin(), "v2");
+    assert_eq!(v1.connections(), 1, "a request is on it");
+    v1.release();
+    assert_eq!(held.head().await.status, 200);
+    eventually("the connection to it closes", async || v1.connections() == 0).await;
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_may_pause_as_long_as_idle_allows() {
     let v1 = Origin::start("v1").await;
     let keys = "    timeouts: { first_byte: 400ms, idle: 15s }\n";
@@ -430,6 +449,26 @@ async fn an_endpoint_that_is_silent_to_one_is_a_504_to_that_one_only() {
     v1.push("still here");
     assert!(beside.piece().await.unwrap().is_some(), "the stream beside it lives");
     v1.end_streams();
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_before_the_end_of_its_request_announces_the_close() {
+    let endpoint = Endpoint::start(async |mut peer: Peer, _| {
+        loop {
+            let frame = peer.frame().await?;
+            if frame.kind == HEADERS {
+                peer.ok(frame.stream).await?;
+            }
+        }
+    })
+    .await;
+    let (weir, web) = endpoint.weir().await;
+    let mut h1 = H1::connect(&web).await;
+    h1.write_raw("POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 5\r\n\r\n").await;
+    let early = h1.read_response("POST").await.unwrap().expect(200);
+    assert!(early.announced_close, "{early:?}");
+    assert_not_charged(&weir).await;
     weir.stop().await;
 }
 
@@ -480,25 +519,30 @@ async fn an_expectation_without_a_body_ends_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trailers_that_frame_the_body_are_an_error() {
-    // content-length: 5, without indexing (RFC 7541 §6.2.2).
+async fn malformed_trailers_are_an_error() {
     let endpoint = Endpoint::start(async |mut peer: Peer, _| {
         loop {
             let stream = peer.frame().await?.stream;
-            let trailers = [0x0f, 0x0d, 1, b'5'];
+            // content-length: 5, without indexing (RFC 7541 §6.2.2), then `:status: 200`.
+            let trailers: &[u8] = if stream % 4 == 1 { &[0x0f, 0x0d, 1, b'5'] } else { OK };
             let parts = [
                 frame(HEADERS, END_HEADERS, stream, OK),
                 frame(DATA, 0, stream, b"ok"),
-                frame(HEADERS, END_HEADERS | END_STREAM, stream, &trailers),
+                frame(HEADERS, END_HEADERS | END_STREAM, stream, trailers),
             ];
             peer.send_all(&parts.concat()).await?;
         }
     })
     .await;
     let (weir, web) = endpoint.weir().await;
-    assert!(H1::connect(&web).await.try_send(&Request::get("/")).await.is_err());
-    assert!(H2::connect(&web).await.try_send(&Request::get("/")).await.is_err());
-    let seen = weir.metrics().await.value("weir_upstream_errors_total", &[("kind", "protocol")]);
-    assert_eq!(seen, 2.0);
+    for _ in 0..2 {
+        assert!(H1::connect(&web).await.try_send(&Request::get("/")).await.is_err());
+        assert!(H1::connect(&web).await.try_send(&Request::get("/")).await.is_err());
+        assert!(H2::connect(&web).await.try_send(&Request::get("/")).await.is_err());
+    }
+    let metrics = weir.metrics().await;
+    let errors = metrics.samples("weir_upstream_errors_total", &[]);
+    assert_eq!(errors.iter().map(|sample| sample.value).sum::<f64>(), 6.0);
+    assert_eq!(endpoint.accepted(), 1, "it is the stream's error");
     weir.stop().await;
 }

@@ -35,8 +35,11 @@ pub(super) struct Answer {
     over: bool,
 }
 
-/// Pieces of a body up to this size are put together; larger ones stay as they are.
+/// Pieces of a body below this size are put together; larger ones stay as they are.
 const SMALL: usize = 4 * 1024;
+
+/// What is put together grows up to this size.
+const PIECE: usize = 16 * 1024;
 
 impl Answer {
     pub(super) fn new(head: ResponseFuture) -> Self {
@@ -51,11 +54,10 @@ impl Answer {
         poll_fn(|cx| {
             // All that is there at once: small frames become one piece.
             while let Poll::Ready(()) = self.poll_take(cx) {}
-            match self.waiting.pop_front() {
-                Some(event) => Poll::Ready(event),
-                None if !self.tail.is_empty() => Poll::Ready(Ok(Event::Data(self.tail.split().freeze()))),
-                None => Poll::Pending,
+            if self.waiting.is_empty() {
+                self.cut();
             }
+            self.waiting.pop_front().map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -95,16 +97,26 @@ impl Answer {
             return Poll::Pending;
         }
         match ready!(self.poll_event(cx)) {
-            Ok(Event::Data(bytes)) if bytes.len() < SMALL => self.tail.extend_from_slice(&bytes),
+            Ok(Event::Data(bytes)) if bytes.len() < SMALL => {
+                if self.tail.len() + bytes.len() > PIECE {
+                    self.cut();
+                }
+                self.tail.extend_from_slice(&bytes);
+            }
             event => {
                 self.over = matches!(event, Ok(Event::End(_)) | Err(_));
-                if !self.tail.is_empty() {
-                    self.waiting.push_back(Ok(Event::Data(self.tail.split().freeze())));
-                }
+                self.cut();
                 self.waiting.push_back(event);
             }
         }
         Poll::Ready(())
+    }
+
+    /// Ends the piece that grows.
+    fn cut(&mut self) {
+        if !self.tail.is_empty() {
+            self.waiting.push_back(Ok(Event::Data(std::mem::take(&mut self.tail).freeze())));
+        }
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ::h2::Error>> {

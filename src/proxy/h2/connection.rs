@@ -26,6 +26,38 @@ use crate::proxy::pool::Line;
 use crate::proxy::upstream::{self, Lease, Link};
 use crate::snapshot::{Endpoint, Timeouts};
 
+/// What the connections to one endpoint have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Rings when requests may join a connection, or must not any more.
+    pub(super) changed: Notify,
+    /// So many requests a connection may carry in all, as far as is known.
+    allowance: AtomicU64,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { changed: Notify::new(), allowance: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Shared {
+    pub(super) fn allowance(&self) -> u64 {
+        self.allowance.load(Ordering::Acquire)
+    }
+
+    /// An endpoint that ends connections after so many requests will do so again. Who knows it sends no more on one, and
+    /// nobody is turned away.
+    fn learn(&self, served: u64) {
+        self.allowance.store(served.max(1), Ordering::Release);
+    }
+
+    /// A connection carried all it may, and the endpoint did not end it: that was not why it ended another.
+    fn unlearn(&self, carried: u64) {
+        self.allowance.fetch_max(carried.saturating_mul(2), Ordering::AcqRel);
+    }
+}
+
 /// What is known of a connection beside what the `h2` crate tells.
 #[derive(Debug)]
 pub(super) struct Signals {
@@ -35,29 +67,28 @@ pub(super) struct Signals {
     over: AtomicBool,
     /// The last stream that a GOAWAY lets live.
     last_stream: AtomicU32,
-    changed: Arc<Notify>,
+    shared: Arc<Shared>,
 }
 
 impl Default for Signals {
     fn default() -> Self {
-        Self::new(Arc::new(Notify::new()))
+        Self::new(Arc::default())
     }
 }
 
 impl Signals {
-    /// Tells `changed` when more or fewer requests may go on the connection.
-    fn new(changed: Arc<Notify>) -> Self {
+    fn new(shared: Arc<Shared>) -> Self {
         Self {
             settled: AtomicBool::new(false),
             over: AtomicBool::new(false),
-            last_stream: AtomicU32::new(u32::MAX),
-            changed,
+            last_stream: AtomicU32::new(NO_GOAWAY),
+            shared,
         }
     }
 
     pub(super) fn settled(&self) {
         if !self.settled.swap(true, Ordering::AcqRel) {
-            self.changed.notify_waiters();
+            self.shared.changed.notify_waiters();
         }
     }
 
@@ -68,7 +99,15 @@ impl Signals {
     /// A GOAWAY arrived: streams above `last` were not and will not be processed (RFC 9113 §6.8).
     pub(super) fn going_away(&self, last: u32) {
         self.last_stream.fetch_min(last, Ordering::AcqRel);
+        // The highest announces a close and ends nothing yet.
+        if last < ANNOUNCED {
+            self.shared.learn(u64::from(last.div_ceil(2)));
+        }
         self.retire();
+    }
+
+    fn saw_goaway(&self) -> bool {
+        self.last_stream.load(Ordering::Acquire) != NO_GOAWAY
     }
 
     /// Whether the endpoint said that it does not process this stream.
@@ -79,7 +118,7 @@ impl Signals {
     /// No new request goes on the connection; those under way end in their own time.
     pub(super) fn retire(&self) {
         if !self.over.swap(true, Ordering::AcqRel) {
-            self.changed.notify_waiters();
+            self.shared.changed.notify_waiters();
         }
     }
 
@@ -93,24 +132,31 @@ pub(super) struct Connection {
     send: SendRequest<Bytes>,
     pub(super) link: Arc<Link>,
     pub(super) signals: Arc<Signals>,
-    /// Requests on it.
-    places: AtomicUsize,
-    /// Requests that were ever on it.
-    served: AtomicU64,
+    count: Arc<Count>,
     /// It may be idle for so long.
     pub(super) idle: Duration,
 }
 
+/// The requests of a connection.
+#[derive(Debug, Default)]
+struct Count {
+    /// On it now.
+    places: AtomicUsize,
+    /// Ever.
+    served: AtomicU64,
+    /// Ever, at most.
+    allowance: u64,
+}
+
 impl Connection {
-    /// Connects to an endpoint; tells `changed` when other requests may join or must not any more, and calls `closed` at
-    /// the end.
+    /// Connects to an endpoint; calls `closed` at the end.
     ///
     /// # Errors
     /// The engine's, so that all lanes count and answer them alike.
     pub(super) async fn open(
         endpoint: &Endpoint,
         timeouts: &Timeouts,
-        changed: Arc<Notify>,
+        shared: Arc<Shared>,
         closed: impl FnOnce() + Send + 'static,
     ) -> Result<(Arc<Self>, Lease)> {
         let (line, lease) = upstream::connect(endpoint, timeouts).await?;
@@ -119,25 +165,23 @@ impl Connection {
         {
             return Error::e_explain(ErrorType::H2Error, "the endpoint does not offer HTTP/2 over TLS (ALPN)");
         }
-        let signals = Arc::new(Signals::new(changed));
+        let signals = Arc::new(Signals::new(Arc::clone(&shared)));
         let filter = Filter::new(line, Arc::clone(&signals));
         let handshake = builder().handshake(filter).await;
         let (send, driver) = handshake.or_err(ErrorType::HandshakeError, "beginning HTTP/2")?;
-        let told = Arc::clone(&signals);
+        let count = Arc::new(Count { allowance: shared.allowance(), ..Count::default() });
+        let (told, counted) = (Arc::clone(&signals), Arc::clone(&count));
         tokio::spawn(async move {
             // How it ended, its streams hear.
             let _ = driver.await;
+            let carried = counted.served.load(Ordering::Acquire);
+            if carried >= counted.allowance && !told.saw_goaway() {
+                shared.unlearn(carried);
+            }
             told.retire();
             closed();
         });
-        let connection = Self {
-            send,
-            link: lease.link(),
-            signals,
-            places: AtomicUsize::new(0),
-            served: AtomicU64::new(0),
-            idle: timeouts.pool_idle,
-        };
+        let connection = Self { send, link: lease.link(), signals, count, idle: timeouts.pool_idle };
         Ok((Arc::new(connection), lease))
     }
 
@@ -149,17 +193,19 @@ impl Connection {
     /// A place for a request, if there is one. Until the endpoint has said how many streams it takes, there is one.
     pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
         let limit = if self.signals.is_settled() { self.send.current_max_send_streams().min(STREAMS) } else { 1 };
-        if self.places.load(Ordering::Acquire) >= limit {
+        if self.count.places.load(Ordering::Acquire) >= limit {
             return None;
         }
-        self.places.fetch_add(1, Ordering::AcqRel);
-        self.served.fetch_add(1, Ordering::AcqRel);
+        self.count.places.fetch_add(1, Ordering::AcqRel);
+        if self.count.served.fetch_add(1, Ordering::AcqRel) + 1 >= self.count.allowance {
+            self.signals.retire();
+        }
         Some(Place(Arc::clone(self)))
     }
 
     /// How many requests were ever on it, if none is now.
     pub(super) fn unused(&self) -> Option<u64> {
-        (self.places.load(Ordering::Acquire) == 0).then(|| self.served.load(Ordering::Acquire))
+        (self.count.places.load(Ordering::Acquire) == 0).then(|| self.count.served.load(Ordering::Acquire))
     }
 }
 
@@ -184,11 +230,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.places.fetch_sub(1, Ordering::AcqRel);
+        self.0.count.places.fetch_sub(1, Ordering::AcqRel);
         if self.0.signals.is_over() {
             self.0.link.retire();
         } else {
-            self.0.signals.changed.notify_waiters();
+            self.0.signals.shared.changed.notify_waiters();
         }
     }
 }
@@ -208,8 +254,14 @@ fn builder() -> Builder {
     builder
 }
 
+/// The last stream while no GOAWAY names one; ids end at 2³¹−1.
+const NO_GOAWAY: u32 = u32::MAX;
+
+/// The last stream of a GOAWAY that only announces the end, 2³¹−1 (RFC 9113 §6.8).
+const ANNOUNCED: u32 = u32::MAX >> 1;
+
 /// Streams at once on one connection, as most servers allow.
-const STREAMS: usize = 100;
+pub(super) const STREAMS: usize = 100;
 
 /// What an endpoint may send ahead on one stream: what Weir holds of an answer whose client does not read. 256 KiB
 /// fill 1 Gbit/s over 2 ms, and keep a hundred such clients at 25 MiB.

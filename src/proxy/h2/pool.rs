@@ -11,10 +11,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pingora_error::{Error, ErrorType, Result};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Place};
+use super::connection::{Connection, Place, STREAMS, Shared};
 use crate::proxy::upstream::Lease;
 use crate::snapshot::{Endpoint, Timeouts};
 
@@ -27,8 +26,9 @@ struct Endpoints {
     /// How often that failed, and how it did the last time.
     failures: u64,
     failure: Option<(ErrorType, String)>,
-    /// Rings when one of the above changes.
-    changed: Arc<Notify>,
+    /// Requests that wait for one.
+    waiting: usize,
+    shared: Arc<Shared>,
 }
 
 struct Kept {
@@ -44,8 +44,8 @@ thread_local! {
 /// What there is for a request.
 enum Found {
     Place(Place),
-    /// A connection is being made. How often that failed before, and what rings.
-    Soon(u64, Arc<Notify>),
+    /// A connection is being made on which there will be one. How often that failed before, and the wait for it.
+    Soon(u64, Waiting),
     Nothing,
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn acquire(key: u64, endpoint: &Endpoint, timeouts: &Timeouts, 
 async fn join(key: u64, until: Instant) -> Option<Result<Held>> {
     let mut failures = None;
     loop {
-        let (now, changed) = match find(key) {
+        let (now, waiting) = match find(key) {
             Found::Place(place) => {
                 if let Some(lease) = hold(&place) {
                     return Some(Ok(Held { place, lease, reused: true }));
@@ -80,13 +80,13 @@ async fn join(key: u64, until: Instant) -> Option<Result<Held>> {
                 place.connection().signals.retire();
                 continue;
             }
-            Found::Soon(now, changed) => (now, Some(changed)),
+            Found::Soon(now, waiting) => (now, Some(waiting)),
             Found::Nothing => (failed(key), None),
         };
         if now != *failures.get_or_insert(now) {
             return Some(Err(last_failure(key)));
         }
-        if tokio::time::timeout_at(until, changed?.notified()).await.is_err() {
+        if tokio::time::timeout_at(until, waiting?.shared.changed.notified()).await.is_err() {
             return None;
         }
     }
@@ -106,10 +106,32 @@ fn find(key: u64) -> Found {
         if let Some(place) = endpoints.connections.iter().find_map(|kept| kept.connection.place()) {
             return Found::Place(place);
         }
-        let soon =
-            endpoints.dialling > 0 || endpoints.connections.iter().any(|kept| !kept.connection.signals.is_settled());
-        if soon { Found::Soon(endpoints.failures, Arc::clone(&endpoints.changed)) } else { Found::Nothing }
+        let unsettled = endpoints.connections.iter().filter(|kept| !kept.connection.signals.is_settled()).count();
+        // Whoever makes it, or found it first, has a place on it.
+        let others = usize::try_from(endpoints.shared.allowance()).unwrap_or(STREAMS).min(STREAMS) - 1;
+        if endpoints.waiting < (endpoints.dialling + unsettled) * others {
+            endpoints.waiting += 1;
+            Found::Soon(endpoints.failures, Waiting { key, shared: Arc::clone(&endpoints.shared) })
+        } else {
+            Found::Nothing
+        }
     })
+}
+
+/// A request waits for a connection that is being made, until this is dropped.
+struct Waiting {
+    key: u64,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        POOL.with_borrow_mut(|pool| {
+            if let Some(endpoints) = pool.get_mut(&self.key) {
+                endpoints.waiting -= 1;
+            }
+        });
+    }
 }
 
 fn failed(key: u64) -> u64 {
@@ -125,7 +147,7 @@ fn last_failure(key: u64) -> Box<Error> {
 /// Makes a connection that others may join.
 async fn dial(key: u64, endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Held> {
     let dialling = Dialling::begin(key);
-    let opened = Connection::open(endpoint, timeouts, Arc::clone(&dialling.changed), move || forget(key)).await;
+    let opened = Connection::open(endpoint, timeouts, Arc::clone(&dialling.shared), move || forget(key)).await;
     let known = POOL.with_borrow_mut(|pool| {
         let endpoints = pool.entry(key).or_default();
         match &opened {
@@ -151,17 +173,17 @@ async fn dial(key: u64, endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Held
 /// A connection is being made, until this is dropped.
 struct Dialling {
     key: u64,
-    changed: Arc<Notify>,
+    shared: Arc<Shared>,
 }
 
 impl Dialling {
     fn begin(key: u64) -> Self {
-        let changed = POOL.with_borrow_mut(|pool| {
+        let shared = POOL.with_borrow_mut(|pool| {
             let endpoints = pool.entry(key).or_default();
             endpoints.dialling += 1;
-            Arc::clone(&endpoints.changed)
+            Arc::clone(&endpoints.shared)
         });
-        Self { key, changed }
+        Self { key, shared }
     }
 }
 
@@ -172,7 +194,7 @@ impl Drop for Dialling {
                 endpoints.dialling -= 1;
             }
         });
-        self.changed.notify_waiters();
+        self.shared.changed.notify_waiters();
     }
 }
 
@@ -191,7 +213,7 @@ pub(crate) fn sweep() {
     POOL.with_borrow_mut(|pool| {
         pool.retain(|_, endpoints| {
             endpoints.connections.retain_mut(|kept| kept.connection.is_open() && !kept.is_stale(now));
-            !endpoints.connections.is_empty() || endpoints.dialling > 0
+            !endpoints.connections.is_empty() || endpoints.dialling > 0 || endpoints.waiting > 0
         });
     });
 }

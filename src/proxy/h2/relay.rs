@@ -287,6 +287,10 @@ impl<'a> Relay<'a> {
         let mut head = ResponseHeader::from(head.into_parts().0);
         self.general.upstream_response_filter(self.session, &mut head, self.pass).await?;
         head.set_version(Version::HTTP_11);
+        if !self.upload.read {
+            // What of the request is still to come may be read by nobody.
+            self.session.set_keepalive(None);
+        }
         let ends = self.answer.ends();
         frame(&mut head, &self.session.req_header().method, ends)?;
         self.general.response_filter(self.session, &mut head, self.pass).await?;
