@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use pingora_core::protocols::http::server::Session as ServerSession;
 use tokio::time::Instant;
 
@@ -110,6 +111,13 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
         upgrade,
         underscore,
         has_body: admitted.framing.has_body(),
+        length: match admitted.framing {
+            Framing::Length(length) | Framing::Frames { length: Some(length) } => Some(length),
+            _ => None,
+        },
+        expects: admitted.expect_continue,
+        manner: None,
+        ahead: BytesMut::new(),
         tried: Tried::default(),
         endpoint: None,
         attempt: Attempt { began: Instant::now(), fresh: false, reused: false, failed: None },

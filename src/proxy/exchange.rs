@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! Idle ──attempt──► Connecting ──connected──► Waiting (first_byte) ──response head──► Body (idle) or Stream (no limit)
+//!            └─► Gathering (idle) ─┘ a small body, before it is sent
 //! ```
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,6 +78,8 @@ struct State {
 enum Phase {
     #[default]
     Idle,
+    /// The request's body is read before it is sent.
+    Gathering,
     /// A connection is being made; its own timeout applies.
     Connecting,
     Waiting,
@@ -121,6 +124,15 @@ impl Exchange {
         while self.ended().is_none() {
             self.ending.notified().await;
         }
+    }
+
+    /// The request's body is read before it is sent, or that is over.
+    pub(crate) fn gathering(&self, begins: bool, now: Instant) {
+        let mut state = self.state();
+        state.phase = if begins { Phase::Gathering } else { Phase::Connecting };
+        state.active = Some(now);
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// The engine has a connection to the endpoint. `settled`: whatever arrives on it from now on is an answer, and not
@@ -205,6 +217,12 @@ impl Exchange {
         }
     }
 
+    /// Whether all of the request was handed on, and the endpoint acknowledged it.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        let state = self.state();
+        state.request_sent && state.lease.as_ref().is_none_or(Lease::is_acknowledged)
+    }
+
     /// Whether the endpoint sent something before it had the whole request.
     pub(crate) fn answered_early(&self) -> bool {
         let state = self.state();
@@ -237,7 +255,7 @@ impl Exchange {
         let (timeouts, active) = (state.timeouts?, state.active?);
         match state.phase {
             Phase::Waiting if state.request_sent => Some(active + timeouts.first_byte),
-            Phase::Waiting => Some(active + timeouts.idle + GRACE),
+            Phase::Waiting | Phase::Gathering => Some(active + timeouts.idle + GRACE),
             Phase::Body => Some(active + timeouts.idle),
             Phase::Stream if state.half_closed => Some(active + timeouts.idle),
             Phase::Idle | Phase::Connecting | Phase::Stream => None,
@@ -273,6 +291,7 @@ impl Exchange {
                 // A client that pauses its upload is not the endpoint's silence. An endpoint that does not read is
                 // found by the timeout of writing to it, which comes first.
                 Phase::Waiting if !state.request_sent && silent >= timeouts.idle + GRACE => End::Upload,
+                Phase::Gathering if silent >= timeouts.idle + GRACE => End::Upload,
                 Phase::Body if silent >= timeouts.idle => End::Idle,
                 Phase::Stream if state.half_closed && silent >= timeouts.idle => End::Left,
                 _ => return false,
@@ -281,7 +300,7 @@ impl Exchange {
         state.end = Some((end, now));
         // Before the response head the client can still be told; after it, dropping is the honest signal.
         let told = state.attended || state.lease.as_ref().is_some_and(Lease::end);
-        let gentle = state.phase == Phase::Waiting && told;
+        let gentle = state.phase == Phase::Gathering || (state.phase == Phase::Waiting && told);
         drop(state);
         self.ending.notify_one();
         !gentle

@@ -31,6 +31,7 @@ use super::failure::{self, BAD_REQUEST, Failure, NO_ENDPOINT};
 use super::message::{self, Provenance};
 use super::pass::{Pass, Routed};
 use super::record::Gear;
+use super::upload::{self, Manner};
 use super::upstream::{self, Lease, NOT_REUSABLE};
 use super::{admission, drill, exchange::Exchange, h2};
 use crate::telemetry::RetryReason;
@@ -131,7 +132,7 @@ impl ProxyHttp for General {
         Ok(!speaks_h2)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, pass: &mut Pass) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, pass: &mut Pass) -> Result<Box<HttpPeer>> {
         let exchange = Arc::clone(&pass.exchange);
         // The engine hands the buffered body through again at each attempt.
         pass.bytes_in = 0;
@@ -151,7 +152,15 @@ impl ProxyHttp for General {
             return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
         };
         exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.has_body, routed.attempt.began);
-        let mut peer = Box::new(upstream::peer(endpoint, &timeouts, routed.attempt.fresh)?);
+        if routed.has_body && routed.manner.is_none() {
+            upload::take_in(session.as_downstream_mut(), pass).await?;
+        }
+        let routed = self::routed(pass)?;
+        let fresh = routed.attempt.fresh || routed.manner == Some(Manner::Streamed);
+        let Some(endpoint) = routed.endpoint() else {
+            return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
+        };
+        let mut peer = Box::new(upstream::peer(endpoint, &timeouts, fresh)?);
         peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
             None => H1UpgradePolicy::Deny,
             Some(token) if token.eq_ignore_ascii_case("websocket") => H1UpgradePolicy::WebSocketOnly,
@@ -177,6 +186,7 @@ impl ProxyHttp for General {
         if pass.routed().is_some_and(|routed| routed.upgrade.is_some()) {
             pass.exchange.cork();
         }
+        pass.send_off();
         Ok(())
     }
 
@@ -228,6 +238,7 @@ impl ProxyHttp for General {
         end_of_stream: bool,
         pass: &mut Pass,
     ) -> Result<()> {
+        pass.put_ahead(body);
         let bytes = body.as_ref().map_or(0, Bytes::len) as u64;
         if end_of_stream && bytes == 0 {
             // The engine writes every piece as a chunk and then the end. An empty chunk is an end already, and the
@@ -287,7 +298,9 @@ impl ProxyHttp for General {
             version.series.upstream_answered(first_byte);
         }
         // The endpoint answered before it had the whole request: it may take the rest for another request.
-        if routed.has_body && !session.as_downstream_mut().is_body_done() {
+        let whole = routed.manner == Some(Manner::Whole);
+        let early = if whole { !exchange.is_acknowledged() } else { !session.as_downstream_mut().is_body_done() };
+        if routed.has_body && early {
             exchange.spoil();
         }
         Ok(())

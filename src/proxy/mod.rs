@@ -41,6 +41,7 @@ pub mod proxy_protocol;
 mod record;
 mod socket;
 mod transport;
+mod upload;
 mod upstream;
 
 use std::io;

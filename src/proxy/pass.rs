@@ -10,11 +10,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::exchange::{End, Exchange};
 use super::failure::TIMEOUT;
 use super::record::{Counted, Ending, Gear};
+use super::upload::Manner;
 use crate::drain::Kind;
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
 use crate::telemetry::Outcome;
@@ -89,6 +91,14 @@ pub(crate) struct Routed {
     /// What becomes of header names with an underscore; none if no name has one.
     pub(crate) underscore: Option<Underscore>,
     pub(crate) has_body: bool,
+    /// The length that the client declared.
+    pub(crate) length: Option<u64>,
+    /// The client waits for `100 Continue`.
+    pub(crate) expects: bool,
+    /// How the body goes to an HTTP/1.1 endpoint, once that is known.
+    pub(crate) manner: Option<Manner>,
+    /// What was read of the body and must go first.
+    pub(crate) ahead: BytesMut,
     pub(crate) tried: Tried,
     pub(crate) endpoint: Option<usize>,
     pub(crate) attempt: Attempt,

@@ -9,7 +9,7 @@
 //! engine's pool, which offers no way to evict them.
 //!
 //! Invariant: a connection whose response began before its request was fully written is never reused; the
-//! endpoint could take the rest of that request for the start of the next one.
+//! endpoint could take the rest of that request for the start of the next one. See [`upload`].
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -37,6 +37,7 @@ use super::door::Door;
 use super::failure::NO_MEANS;
 use super::metered;
 use super::pool::Line;
+use super::upload;
 use crate::model::Address;
 use crate::snapshot::live::{EndpointLive, UpstreamConnection};
 use crate::snapshot::{Endpoint, Timeouts, UpstreamTls};
@@ -209,6 +210,16 @@ impl Lease {
         // Frames keep requests apart on a shared connection: nobody needs to know.
         let told = !self.0.shared;
         told.then(|| get_tcp_info(self.0.socket.as_raw_fd()).ok()).flatten().map(|info| info.tcpi_bytes_received)
+    }
+
+    /// Whether the endpoint acknowledged all that was written to it. What was written to a unix socket is there.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.0.shared || get_tcp_info(self.0.socket.as_raw_fd()).map_or(true, |info| upload::is_acknowledged(&info))
+    }
+
+    /// Whether an answer whose first byte is here now can only be one to the whole request; not where nobody knows.
+    pub(crate) fn is_answered_late(&self) -> bool {
+        self.0.shared || get_tcp_info(self.0.socket.as_raw_fd()).is_ok_and(|info| upload::is_late(&info))
     }
 
     /// Ends the connection now if this request is the only one on it; whether it did.

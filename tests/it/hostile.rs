@@ -15,3 +15,4 @@ mod spelling;
 mod tunnel;
 mod unread;
 mod ways;
+mod whole;

@@ -12,6 +12,7 @@
 //!
 //! Invariant: a request is handed over before anything of it was counted or sent.
 
+mod intake;
 mod passage;
 mod relay;
 mod request;

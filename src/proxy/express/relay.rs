@@ -28,6 +28,7 @@ use crate::proxy::failure::{BAD_REQUEST, BODY_TOO_LARGE, Failure, PROTOCOL, RESE
 use crate::proxy::inbound::LOOK;
 use crate::proxy::pool::Line;
 use crate::proxy::transport::Transport;
+use crate::proxy::upload::Proof;
 use crate::proxy::upstream::Lease;
 use crate::snapshot::{ClientLimits, Timeouts};
 use crate::traffic::Refusal;
@@ -62,7 +63,9 @@ pub(super) struct Upload {
     /// The endpoint takes no more; it may have answered.
     refused: bool,
     /// The largest body that is passed on.
-    limit: Option<u64>,
+    pub(super) limit: Option<u64>,
+    /// What must hold when an answer comes, or the connection ends with it.
+    proof: Proof,
 }
 
 impl Upload {
@@ -70,7 +73,27 @@ impl Upload {
     pub(super) fn new(mut out: Buffer, body: Body, idempotent: bool, limit: Option<u64>) -> Self {
         out.keep(idempotent);
         let chunked = matches!(body, Body::Chunked(_));
-        Self { out, body, chunked, replayable: idempotent, complete: false, split: false, refused: false, limit }
+        let proof = Proof::of_whole(body);
+        Self { out, body, chunked, replayable: idempotent, complete: false, split: false, refused: false, limit, proof }
+    }
+
+    /// The body is sent as it comes.
+    pub(super) fn stream(&mut self) {
+        self.proof = Proof::Late;
+    }
+
+    /// Whether the body is sent as it comes, on a connection of its own.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.proof == Proof::Late
+    }
+
+    /// Whether an answer whose first byte is here can only be one to all of the request.
+    fn is_answered_whole(&self, lease: &Lease) -> bool {
+        match self.proof {
+            Proof::None => true,
+            Proof::Acknowledged => lease.is_acknowledged(),
+            Proof::Late => self.complete && lease.is_answered_late(),
+        }
     }
 
     /// Whether all of the request was written.
@@ -334,6 +357,7 @@ impl Relay<'_, '_> {
         }
         match ready!(download.input.poll_fill(cx, Pin::new(&mut *self.line))) {
             Ok(n) if n > 0 => {
+                download.closes |= !download.begun && !self.upload.is_answered_whole(self.lease);
                 download.begun = true;
                 // A head that comes in drops is late all the same.
                 self.moved |= download.body.is_some();
@@ -454,7 +478,7 @@ impl Relay<'_, '_> {
     }
 }
 
-const BAD_BODY: Broken = Broken::Client(BAD_REQUEST);
+pub(super) const BAD_BODY: Broken = Broken::Client(BAD_REQUEST);
 const BAD_ANSWER: Broken = Broken::Endpoint(PROTOCOL);
 
 impl Body {

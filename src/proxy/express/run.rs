@@ -20,6 +20,7 @@ use crate::proxy::exchange::End;
 use crate::proxy::failure::{DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT};
 use crate::proxy::general::BODY_DRAIN;
 use crate::proxy::pool::{self, Line};
+use crate::proxy::upload::Manner;
 use crate::proxy::upstream::{self, Lease};
 use crate::snapshot::live::Drill;
 use crate::snapshot::{Endpoint, Snapshot, Timeouts};
@@ -67,6 +68,13 @@ struct Held<'s> {
     ticket: Ticket<&'s Ledger>,
 }
 
+/// The endpoint of a request that is not on its way yet; a drain waits for it.
+struct Chosen<'s> {
+    at: usize,
+    endpoint: &'s Endpoint,
+    ticket: Ticket<&'s Ledger>,
+}
+
 /// What was tried so far.
 struct Tries {
     /// When the attempt under way began.
@@ -82,17 +90,16 @@ impl<'s> Request<'s> {
     ///
     /// # Errors
     /// What to answer.
-    async fn hold(&mut self, tries: &mut Tries) -> Result<Held<'s>, Refusal> {
+    async fn hold(&mut self, tries: &mut Tries, mut first: Option<Chosen<'s>>) -> Result<Held<'s>, Refusal> {
         let version = self.passage.version;
         let timeouts = self.passage.route.service.timeouts;
         loop {
-            let Some((at, endpoint)) = self.pick().and_then(|at| Some((at, version.endpoints.get(at)?))) else {
+            let Some(Chosen { at, endpoint, ticket }) = first.take().or_else(|| self.choose()) else {
                 NO_ENDPOINT.charge(&version.series);
                 return Err(tries.failed.unwrap_or(NO_ENDPOINT.refusal));
             };
-            self.passage.endpoint = Some(endpoint);
-            let ticket = endpoint.live.ledger.enter_borrowed();
-            let mut connecting = pin!(connection(endpoint, &timeouts, tries.reused, tries.began));
+            let fresh = tries.reused || self.upload.is_streamed();
+            let mut connecting = pin!(connection(endpoint, &timeouts, fresh, tries.began));
             let passage = &self.passage;
             let is_cut = || passage.is_cut() || ticket.is_due();
             let connected =
@@ -123,6 +130,14 @@ impl<'s> Request<'s> {
                 version.series.retried(RetryReason::Connect);
             }
         }
+    }
+
+    /// Chooses the next endpoint and enters it.
+    fn choose(&mut self) -> Option<Chosen<'s>> {
+        let at = self.pick()?;
+        let endpoint = self.passage.version.endpoints.get(at)?;
+        self.passage.endpoint = Some(endpoint);
+        Some(Chosen { at, endpoint, ticket: endpoint.live.ledger.enter_borrowed() })
     }
 
     /// The next endpoint to try: of the chosen version, ready, not tried yet.
@@ -162,8 +177,16 @@ impl Client {
             }
             tries.began = Instant::now();
         }
+        let mut first = None;
+        if !request.upload.body.is_done() {
+            first = match self.prepare(request).await {
+                Ok(chosen) => chosen,
+                Err(broken) => return self.ended(request, broken).await,
+            };
+            tries.began = Instant::now();
+        }
         loop {
-            let mut held = match request.hold(&mut tries).await {
+            let mut held = match request.hold(&mut tries, first.take()).await {
                 Ok(held) => held,
                 Err(refusal) => return self.refuse(request, refusal, true).await,
             };
@@ -186,6 +209,16 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Chooses the endpoint of a request with a body and reads the body if it is small. Its endpoint has it in flight
+    /// all the while.
+    async fn prepare<'s>(&mut self, request: &mut Request<'s>) -> Result<Option<Chosen<'s>>, Broken> {
+        let Some(chosen) = request.choose() else { return Ok(None) };
+        if self.take_in(request, &chosen.ticket).await? == Manner::Streamed {
+            request.upload.stream();
+        }
+        Ok(Some(chosen))
     }
 
     /// Does to a request what a drill wants; the answer if that is an error.

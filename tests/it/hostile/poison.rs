@@ -83,32 +83,45 @@ async fn serve(mut socket: TcpStream, counted: Arc<Counted>, apart: Duration) ->
     }
 }
 
+/// A request to be taken for the body: small, and so large that it is sent as it comes. The last part comes after the
+/// pause.
+fn poison(large: bool) -> (String, &'static str) {
+    let head = "GET /poison HTTP/1.1\r\nhost: shop.test\r\nx-nonce: poison";
+    if large { (format!("{head}\r\nx-pad: {}", "x".repeat(70_000)), "\r\n\r\n") } else { (String::new(), POISON) }
+}
+
 const POISON: &str = "GET /poison HTTP/1.1\r\nhost: shop.test\r\nx-nonce: poison\r\n\r\n";
 
 /// Between the attacker's head and its body: from one packet to far after the origin's answer.
 const DELAYS: [u64; 10] = [0, 0, 1, 1, 2, 3, 5, 10, 25, 60];
 
-async fn attack_h1(web: &Target, pause: impl Future<Output = ()>, chunked: bool, patience: Duration) {
-    let framing =
-        if chunked { "transfer-encoding: chunked".to_owned() } else { format!("content-length: {}", POISON.len()) };
+async fn attack_h1(web: &Target, pause: impl Future<Output = ()>, (chunked, large): (bool, bool), patience: Duration) {
+    let (first, last) = poison(large);
+    let framing = if chunked {
+        "transfer-encoding: chunked".to_owned()
+    } else {
+        format!("content-length: {}", first.len() + last.len())
+    };
     let head = format!("POST /attack HTTP/1.1\r\nhost: shop.test\r\nx-nonce: attacker\r\n{framing}\r\n\r\n");
+    let framed = |part: &str, end: &str| {
+        let chunk = if part.is_empty() { String::new() } else { format!("{:x}\r\n{part}\r\n", part.len()) };
+        if chunked { format!("{chunk}{end}") } else { part.to_owned() }
+    };
     let mut socket = raw::connect(web).await;
-    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(format!("{head}{}", framed(&first, "")).as_bytes()).await.unwrap();
     pause.await;
     // It may be closed by now, which is one right answer.
-    if chunked {
-        socket.write_all(format!("{:x}\r\n{POISON}\r\n0\r\n\r\n", POISON.len()).as_bytes()).await.ok();
-    } else {
-        socket.write_all(POISON.as_bytes()).await.ok();
-    }
+    socket.write_all(framed(last, "0\r\n\r\n").as_bytes()).await.ok();
     let mut answer = [0; 4096];
     tokio::time::timeout(patience, socket.read(&mut answer)).await.ok();
 }
 
-async fn attack_h2(h2: &H2, pause: impl Future<Output = ()>, patience: Duration) {
+async fn attack_h2(h2: &H2, pause: impl Future<Output = ()>, large: bool, patience: Duration) {
+    let (first, last) = poison(large);
     let mut stream = h2.open(&Request::post("/attack", "").chunked().nonce("attacker")).await;
+    stream.write(first).await.ok();
     pause.await;
-    if stream.write(POISON).await.is_ok() {
+    if stream.write(last).await.is_ok() {
         stream.finish();
         tokio::time::timeout(patience, stream.piece()).await.ok();
     }
@@ -158,10 +171,12 @@ async fn attack(rounds: usize, apart: Duration) {
             }
         };
         let attack = async {
+            // An answer to a part of a request is possible only where the body is sent as it comes.
+            let large = !apart.is_zero() || round % 20 < 10;
             match round / DELAYS.len() % 3 {
-                0 => attack_h1(&web, pause, false, patience).await,
-                1 => attack_h1(&web, pause, true, patience).await,
-                _ => attack_h2(&attacker, pause, patience).await,
+                0 => attack_h1(&web, pause, (false, large), patience).await,
+                1 => attack_h1(&web, pause, (true, large), patience).await,
+                _ => attack_h2(&attacker, pause, large, patience).await,
             }
         };
         let [first, second] = &mut victims;

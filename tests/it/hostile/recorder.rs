@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -39,6 +40,8 @@ impl Recorded {
 #[derive(Default)]
 struct Record {
     requests: Vec<Recorded>,
+    /// Requests whose head is here and whose body may not be, with their connections.
+    begun: Vec<(String, usize)>,
     faults: Vec<String>,
     connections: usize,
 }
@@ -48,6 +51,8 @@ struct Record {
 /// | path | what it does |
 /// |---|---|
 /// | `/early…` | answers when it has the head |
+/// | `/continue…` | sends 100 when it has the head |
+/// | `/late/MS` | answers so long after the end of the body |
 /// | any other | answers when it has all |
 pub(super) struct Recorder {
     address: SocketAddr,
@@ -109,6 +114,17 @@ routes:
         self.record.lock().unwrap().requests.clone()
     }
 
+    /// The targets of all requests whose head is here.
+    pub(super) fn begun(&self) -> Vec<String> {
+        self.record.lock().unwrap().begun.iter().map(|(target, _)| target.clone()).collect()
+    }
+
+    /// The connection on which the head of a request for this target came.
+    pub(super) fn connection(&self, target: &str) -> usize {
+        let record = self.record.lock().unwrap();
+        record.begun.iter().find(|(known, _)| known == target).unwrap_or_else(|| panic!("no {target}")).1
+    }
+
     /// The request for this target; ends the story if there is not one.
     pub(super) fn request(&self, target: &str) -> Recorded {
         let found: Vec<Recorded> = self.requests().into_iter().filter(|request| request.target() == target).collect();
@@ -146,12 +162,19 @@ impl Conversation {
         loop {
             let Some(head) = self.head().await? else { return Ok(()) };
             let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            self.record.lock().unwrap().begun.push((target.clone(), self.connection));
             if target.starts_with("/early") {
                 self.answer(&target).await;
+            }
+            if target.starts_with("/continue") {
+                self.socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok();
             }
             let (framed, body) = self.body(&head).await.map_err(|fault| format!("{target}: {fault}"))?;
             let request = Recorded { connection: self.connection, head, framed, body };
             self.record.lock().unwrap().requests.push(request);
+            if let Some(pause) = target.strip_prefix("/late/") {
+                tokio::time::sleep(Duration::from_millis(pause.parse().unwrap())).await;
+            }
             if !target.starts_with("/early") {
                 self.answer(&target).await;
             }
