@@ -19,15 +19,14 @@ pub(super) struct Workers {
 /// Prepares the data plane of `count` workers.
 ///
 /// # Errors
-/// If the system's certificate authorities cannot be read, or there is no loopback address.
+/// If the system's certificate authorities cannot be read.
 pub(super) fn prepare(proxy: &Proxy, count: usize) -> Result<Vec<Worker>, Failure> {
     // The engine panics where the authorities cannot be read.
     let build = std::panic::AssertUnwindSafe(|| (0..count).map(|_| proxy.worker()).collect());
-    let built: io::Result<_> = std::panic::catch_unwind(build).map_err(|_| {
+    std::panic::catch_unwind(build).map_err(|_| {
         let help = "the system's certificate authorities cannot be read; see SSL_CERT_FILE and SSL_CERT_DIR";
         Failure::Unusable(vec![help.to_owned()])
-    })?;
-    built.map_err(wanted("cannot make the engine of a traffic thread"))
+    })
 }
 
 /// Starts the workers. `listeners` has each listener's sockets, one for each worker.

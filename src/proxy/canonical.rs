@@ -5,6 +5,10 @@
 //! framed anew, and gives the connection back to the worker's pool after an answer that ended exactly where it should.
 //! TLS is below it too.
 //!
+//! The engine would read 64 KiB at once, and keeps up to nine such pieces between an endpoint and a client that does not
+//! read. So it gets pieces whose sum is bounded while the client takes none. No read is held back for that: nothing waits
+//! for bytes that this does not let in.
+//!
 //! ```text
 //! engine ─ one request ─► as it is ─────────────────────────────────► endpoint
 //! engine ◄─ head, body ◄─ out ◄─ answer · body ◄─ input ◄──────────── endpoint
@@ -17,6 +21,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,7 +33,7 @@ use super::answer::{self, Head, MAX_INFORMATIONAL, Read, SWITCHING};
 use super::body::{Body, Malformed, Sender, gather};
 use super::buffer::{Buffer, GATHERED, SIZE};
 use super::pool::{self, Line};
-use super::upstream::Lease;
+use super::upstream::{Lease, Link};
 
 /// Where a connection belongs while no request uses it.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +44,18 @@ pub(super) struct Home {
     pub(super) idle: Duration,
 }
 
+/// The most that the engine gets at once.
+const PIECE: usize = 16 * 1024;
+
+/// What it gets ahead of a client before pieces become small: three pieces keep a fast client busy.
+const AHEAD: usize = 3 * PIECE;
+
+/// A piece after that. The engine takes nine more before it stops reading.
+const SMALL_PIECE: usize = 2 * 1024;
+
 /// A connection that carries one request of the engine.
 pub(super) struct Canonical {
+    link: Arc<Link>,
     /// None once the pool has it again.
     line: Option<(Line, Lease)>,
     home: Home,
@@ -77,6 +92,7 @@ enum After {
 impl Canonical {
     pub(super) fn new(line: Line, lease: Lease, home: Home) -> Self {
         Self {
+            link: lease.link(),
             line: Some((line, lease)),
             home,
             head_only: None,
@@ -136,6 +152,30 @@ impl Canonical {
         self.out.consume(n);
         self.out.rest();
         self.told |= self.stage != Stage::Head;
+    }
+
+    /// Reads what comes next, as much of it as `buf` takes; nothing at the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            self.advance();
+            if !self.out.is_empty() {
+                self.hand(buf);
+                return Poll::Ready(Ok(()));
+            }
+            if self.malformed {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Malformed)));
+            }
+            match self.stage {
+                Stage::Body(Body::Done) => return Poll::Ready(Ok(())),
+                Stage::Body(Body::Length(_) | Body::UntilClose) | Stage::Tunnel => return self.poll_plain(cx, buf),
+                Stage::Head | Stage::Body(Body::Chunked(_)) => {}
+            }
+            let Some((line, _)) = &mut self.line else { return Poll::Ready(Ok(())) };
+            self.input.grow(SIZE);
+            if ready!(self.input.poll_fill(cx, Pin::new(line)))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 
     /// Reads on where nothing is framed anew: what was read ahead, then from the connection, never past the body's end.
@@ -199,26 +239,13 @@ fn write(head: &Head<'_, '_>, head_only: bool, out: &mut Buffer) -> After {
 impl AsyncRead for Canonical {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        loop {
-            this.advance();
-            if !this.out.is_empty() {
-                this.hand(buf);
-                return Poll::Ready(Ok(()));
-            }
-            if this.malformed {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Malformed)));
-            }
-            match this.stage {
-                Stage::Body(Body::Done) => return Poll::Ready(Ok(())),
-                Stage::Body(Body::Length(_) | Body::UntilClose) | Stage::Tunnel => return this.poll_plain(cx, buf),
-                Stage::Head | Stage::Body(Body::Chunked(_)) => {}
-            }
-            let Some((line, _)) = &mut this.line else { return Poll::Ready(Ok(())) };
-            this.input.grow(SIZE);
-            if ready!(this.input.poll_fill(cx, Pin::new(line)))? == 0 {
-                return Poll::Ready(Ok(()));
-            }
-        }
+        let most = if this.link.ahead() < AHEAD { PIECE } else { SMALL_PIECE };
+        let mut piece = ReadBuf::new(buf.initialize_unfilled_to(most.min(buf.remaining())));
+        ready!(this.poll_piece(cx, &mut piece))?;
+        let n = piece.filled().len();
+        buf.advance(n);
+        this.link.read(n);
+        Poll::Ready(Ok(()))
     }
 }
 

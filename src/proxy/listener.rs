@@ -18,6 +18,7 @@ use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, Ser
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -26,9 +27,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Handle, PREFACE, Patience};
 use super::descriptors;
-use super::engine::Engine;
 use super::exchange::{EXCHANGE, Exchange};
 use super::express::{self, Exit};
+use super::general::General;
 use super::intake::Taken;
 use super::proxy_protocol::{self, Parsed};
 pub use super::socket::Families;
@@ -369,7 +370,7 @@ fn http2_begins(bytes: &[u8]) -> bool {
 
 /// The general lane for one connection.
 struct Lane {
-    engine: Arc<Engine>,
+    engine: Arc<HttpProxy<General>>,
     door: Arc<Door>,
     handle: Arc<Handle>,
     options: HttpServerOptions,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The accept loop, the TLS configuration, the signals and the shutdown are ours; of pingora we use the
-//! HTTP/1 and HTTP/2 sessions, the proxy loop between them and the upstream connectors with their pool.
+//! HTTP/1 and HTTP/2 sessions, the proxy loop between them and TLS towards endpoints.
 //!
 //! Invariant: nothing here changes what requests read; it reads [`Current`] and writes atomics.
 
@@ -20,7 +20,6 @@ mod connection;
 pub mod descriptors;
 mod door;
 mod drill;
-mod engine;
 mod exchange;
 mod express;
 mod failure;
@@ -33,27 +32,26 @@ mod inbound;
 mod intake;
 pub mod listener;
 mod message;
-mod metered;
 mod pass;
 mod pool;
 mod provenance;
 pub mod proxy_protocol;
+mod reach;
 mod record;
 mod socket;
 mod transport;
 mod upload;
 mod upstream;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::engine::Engine;
 use self::general::General;
 use self::record::Gear;
 use crate::drain::Bell;
@@ -106,7 +104,7 @@ pub struct Lanes {
 /// the upstream connections that it may use stay on one processor.
 pub struct Worker {
     proxy: Proxy,
-    engine: Arc<Engine>,
+    engine: Arc<HttpProxy<General>>,
 }
 
 impl Proxy {
@@ -137,20 +135,13 @@ impl Proxy {
 
     /// What one worker needs.
     ///
-    /// # Errors
-    /// The system's, if there is no loopback address.
-    ///
     /// # Panics
     /// If the system's certificate authorities cannot be read: the engine does.
-    pub fn worker(&self) -> io::Result<Worker> {
-        let conf = ServerConf {
-            threads: 1,
-            upstream_keepalive_pool_size: POOL_PER_THREAD,
-            max_retries: general::MAX_ATTEMPTS,
-            ..ServerConf::default()
-        };
-        let engine = engine::build(General { gear: Arc::clone(&self.gear) }, conf)?;
-        Ok(Worker { proxy: self.clone(), engine })
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        let conf = ServerConf { threads: 1, max_retries: general::MAX_ATTEMPTS, ..ServerConf::default() };
+        let engine = http_proxy(&Arc::new(conf), General { gear: Arc::clone(&self.gear) });
+        Worker { proxy: self.clone(), engine: Arc::new(engine) }
     }
 
     /// From now on every response announces that its connection closes; connections are still accepted.
@@ -233,7 +224,3 @@ impl Worker {
         });
     }
 }
-
-/// Idle upstream connections that the engine's pool keeps per worker thread, all endpoints together. The bound
-/// that users set is the one per endpoint; this one only has to be above it.
-const POOL_PER_THREAD: usize = 4096;
