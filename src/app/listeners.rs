@@ -100,13 +100,12 @@ fn server_config(
     let client_auth = match &tls.client {
         None => None,
         Some(client) => {
-            let missing = || Failure::Unusable(vec![format!("listener {name}: no client authorities are loaded")]);
-            let first = current.peek().certificates.get(name).and_then(|tls| tls.client_roots.clone());
-            let first = first.ok_or_else(missing)?;
+            // Without authorities the listener has no certificates either; see `control::files`.
+            let nobody = Arc::new(tls::ClientRoots::nobody());
             let (listener, now) = (name.clone(), current.clone());
             let roots: tls::Source<tls::ClientRoots> = Arc::new(move || {
                 let roots = now.peek().certificates.get(&listener).and_then(|tls| tls.client_roots.clone());
-                roots.unwrap_or_else(|| Arc::clone(&first))
+                roots.unwrap_or_else(|| Arc::clone(&nobody))
             });
             let demand = match client.auth {
                 config::ClientAuth::Required => Demand::Required,

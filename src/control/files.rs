@@ -1,7 +1,8 @@
 //! Reads the files that a configuration names: certificates, keys and authorities.
 //!
-//! A certificate that cannot be used does not stop a reload that is needed for something else: the one loaded
-//! before stays, and the reload says so. Without one before, the configuration cannot be used.
+//! A certificate that cannot be used stops nothing else: the one loaded before stays, and without one before the rest
+//! is served and this one is not; one that is out of its time is served all the same. Each is said loudly. Only where
+//! no listener could serve anything a start is refused. A listener whose authorities cannot be read lets nobody in.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,21 +17,21 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::{self, Config};
 use crate::model::Name;
 use crate::snapshot::{ClientPair, ListenerTls, UpstreamTls};
-use crate::tls::{Certificates, ClientRoots, MAX_PEM_BYTES, Pair};
+use crate::tls::{Certificate, Certificates, ClientRoots, MAX_PEM_BYTES, Pair};
 
 /// What the named files hold.
 #[derive(Default)]
 pub(super) struct Loaded {
     pub(super) certificates: HashMap<Name, ListenerTls>,
     pub(super) upstream_tls: Vec<(config::UpstreamTls, UpstreamTls)>,
-    /// What could not be used while something loaded before stays in effect.
-    pub(super) kept: Vec<String>,
+    /// What cannot be used, or is out of its time, and what is done instead; one line each.
+    pub(super) faults: Vec<String>,
 }
 
 /// Reads all files that `config` names.
 ///
 /// # Errors
-/// What cannot be used and has nothing before it, one line each.
+/// What cannot be used and leaves nothing to serve with, one line each.
 pub(super) fn load(
     config: &Config,
     before: Option<&HashMap<Name, ListenerTls>>,
@@ -40,18 +41,14 @@ pub(super) fn load(
     let mut wrong = Vec::new();
     for listener in &config.listeners {
         let Some(tls) = &listener.tls else { continue };
-        match listener_tls(tls, now) {
-            Ok(fresh) => drop(loaded.certificates.insert(listener.name.clone(), fresh)),
-            Err(why) => match before.and_then(|before| before.get(&listener.name)) {
-                Some(old) => {
-                    loaded.certificates.insert(listener.name.clone(), old.clone());
-                    let kept =
-                        |line: String| format!("listener {}: {line}; the one loaded before stays", listener.name);
-                    loaded.kept.extend(why.into_iter().map(kept));
-                }
-                None => wrong.extend(why.into_iter().map(|line| format!("listener {}: {line}", listener.name))),
-            },
-        }
+        let old = before.and_then(|before| before.get(&listener.name));
+        let (fresh, faults) = listener_tls(tls, old, now);
+        loaded.faults.extend(faults.into_iter().map(|line| format!("listener {}: {line}", listener.name)));
+        loaded.certificates.insert(listener.name.clone(), fresh);
+    }
+    let serves = |tls: Option<&ListenerTls>| tls.is_none_or(|tls| !tls.certificates.is_empty());
+    if before.is_none() && !config.listeners.iter().any(|listener| serves(loaded.certificates.get(&listener.name))) {
+        wrong.clone_from(&loaded.faults);
     }
     for tls in upstream_tls(config) {
         if loaded.upstream_tls.iter().any(|(known, _)| known == tls) {
@@ -86,28 +83,63 @@ fn upstream_tls(config: &Config) -> impl Iterator<Item = &config::UpstreamTls> {
     })
 }
 
-fn listener_tls(tls: &config::Tls, now: SystemTime) -> Result<ListenerTls, Vec<String>> {
-    let one = |why: String| vec![why];
-    let mut bytes = Vec::with_capacity(tls.certificates.len());
-    for pair in &tls.certificates {
-        bytes.push((read(&pair.cert).map_err(one)?, read(&pair.key).map_err(one)?));
+/// What a listener serves with, given what it had before, and what is wrong with its files.
+fn listener_tls(tls: &config::Tls, before: Option<&ListenerTls>, now: SystemTime) -> (ListenerTls, Vec<String>) {
+    let (mut all, mut faults) = (Vec::with_capacity(tls.certificates.len()), Vec::new());
+    for files in &tls.certificates {
+        let old = before.and_then(|before| before.certificates.of_file(&files.cert));
+        let (certificate, fault) = newest(files, old, now);
+        all.extend(certificate);
+        faults.extend(fault);
     }
-    let pairs: Vec<Pair<'_>> = tls
-        .certificates
-        .iter()
-        .zip(&bytes)
-        .map(|(files, (cert, key))| Pair { cert_file: &files.cert, cert, key_file: &files.key, key })
-        .collect();
-    let certificates = Certificates::load(&pairs, now)
-        .map_err(|unusable| unusable.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let client_roots = match &tls.client {
-        None => None,
-        Some(client) => {
-            let pem = read(&client.ca).map_err(one)?;
-            Some(Arc::new(ClientRoots::load(&client.ca, &pem).map_err(|unusable| one(unusable.to_string()))?))
+    let mut client_roots = None;
+    if let Some(client) = &tls.client {
+        match roots(&client.ca) {
+            Ok(fresh) => client_roots = Some(Arc::new(fresh)),
+            Err(why) => {
+                client_roots = before.and_then(|before| before.client_roots.clone());
+                let instead = if client_roots.is_some() { STAYS } else { "no client is let in" };
+                faults.push(format!("{why}; {instead}"));
+                if client_roots.is_none() {
+                    all.clear();
+                }
+            }
         }
-    };
-    Ok(ListenerTls { certificates: Arc::new(certificates), client_roots })
+    }
+    (ListenerTls { certificates: Arc::new(Certificates::new(all)), client_roots }, faults)
+}
+
+const STAYS: &str = "the one loaded before stays";
+
+/// The certificate of these files, or else `old`, and what is wrong with them.
+fn newest(
+    files: &config::Certificate,
+    old: Option<&Certificate>,
+    now: SystemTime,
+) -> (Option<Certificate>, Option<String>) {
+    let fresh = read(&files.cert).and_then(|cert| {
+        let key = read(&files.key)?;
+        let pair = Pair { cert_file: &files.cert, cert: &cert, key_file: &files.key, key: &key };
+        Certificate::read(&pair).map_err(|unusable| unusable.to_string())
+    });
+    match fresh {
+        Ok(fresh) => match fresh.out_of_time(now) {
+            None => (Some(fresh), None),
+            Some(why) => match old.filter(|old| old.out_of_time(now).is_none()) {
+                Some(old) => (Some(old.clone()), Some(format!("{why}; {STAYS}"))),
+                None => (Some(fresh), Some(format!("{why}; it is served all the same"))),
+            },
+        },
+        Err(why) => match old {
+            Some(old) => (Some(old.clone()), Some(format!("{why}; {STAYS}"))),
+            None => (None, Some(format!("{why}; it is not served"))),
+        },
+    }
+}
+
+fn roots(file: &Path) -> Result<ClientRoots, String> {
+    let pem = read(file)?;
+    ClientRoots::load(file, &pem).map_err(|unusable| unusable.to_string())
 }
 
 fn read_upstream(tls: &config::UpstreamTls) -> Result<UpstreamTls, String> {
@@ -153,4 +185,60 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("{}: larger than {MAX_PEM_BYTES} bytes, which no certificate is", path.display()));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::ProcessEnvironment;
+
+    /// What is loaded from these pairs of a TLS listener, beside a plain one or alone: how many certificates, and what
+    /// is wrong.
+    fn loaded(pairs: &[&str], plain: bool) -> Result<(usize, Vec<String>), Vec<String>> {
+        let directory = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+        fs::write(directory.path().join("good.crt"), made.cert.pem()).unwrap();
+        fs::write(directory.path().join("good.key"), made.signing_key.serialize_pem()).unwrap();
+        let pairs: Vec<String> = pairs.iter().map(|name| format!("{{ cert: {name}.crt, key: {name}.key }}")).collect();
+        let plain = if plain { "{ name: plain, address: 127.0.0.1:1 }, " } else { "" };
+        let tls = format!("{{ certificates: [{}] }}", pairs.join(", "));
+        let yaml = format!("version: 1\nlisteners: [{plain}{{ name: web, address: 127.0.0.1:0, tls: {tls} }}]\n");
+        let file = directory.path().join("weir.yaml");
+        fs::write(&file, yaml).unwrap();
+        let config = config::load(&file, &ProcessEnvironment).unwrap();
+        let loaded = load(&config, None, SystemTime::now())?;
+        Ok((loaded.certificates["web"].certificates.iter().count(), loaded.faults))
+    }
+
+    #[test]
+    fn all_bad_pairs_are_reported_and_the_rest_is_served() {
+        let (served, faults) = loaded(&["none", "good", "gone"], false).unwrap();
+        assert_eq!((served, faults.len()), (1, 2), "{faults:?}");
+        let (served, faults) = loaded(&["none"], true).unwrap();
+        assert_eq!((served, faults.len()), (0, 1), "a plain listener is left: {faults:?}");
+        assert_eq!(loaded(&["none", "gone"], false).unwrap_err().len(), 2, "nothing is left to serve");
+    }
+
+    #[test]
+    fn a_pair_out_of_its_time_is_served_unless_there_is_a_better_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+        let files = config::Certificate { cert: directory.path().join("crt"), key: directory.path().join("key") };
+        fs::write(&files.cert, made.cert.pem()).unwrap();
+        fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        let (good, fault) = newest(&files, None, SystemTime::now());
+        let good = good.unwrap();
+        assert_eq!(fault, None);
+        let late = good.not_after() + Duration::from_secs(1);
+        let (served, fault) = newest(&files, Some(&good), late);
+        assert!(served.is_some() && fault.unwrap().ends_with("it is served all the same"), "the old one is no better");
+        fs::write(&files.key, "torn").unwrap();
+        let (served, fault) = newest(&files, Some(&good), late);
+        assert!(served.is_some() && fault.unwrap().ends_with(STAYS));
+        let (served, fault) = newest(&files, None, late);
+        assert!(served.is_none() && fault.unwrap().ends_with("it is not served"));
+    }
 }

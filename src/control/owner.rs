@@ -70,6 +70,8 @@ pub struct Owner {
     recorder: Arc<Recorder>,
     board: Arc<ArcSwap<Board>>,
     errors: Option<String>,
+    /// What is wrong with listeners' certificates, as of the last reading.
+    faults: Vec<String>,
     /// Something that leads back is in effect and not on the disk.
     owes: bool,
     proposals: mpsc::Receiver<Proposal>,
@@ -113,6 +115,11 @@ impl Owner {
         let rollouts = Rollouts::restore(&rollouts::view((&config, &states, &resolved), (&recorder, &durable), born));
         let rollouts = rollouts.map_err(|unknown| vec![config.stable_unknown(&unknown).to_string()])?;
         forget_outdated(&durable, (&kept.0, &kept.1), (&shifts, &states));
+        let faults = loaded.faults;
+        for line in &faults {
+            tracing::error!("{line}");
+        }
+        recorder.certificates_faulty(faults.len());
         let inputs = Inputs {
             shifts: rollouts::splits(&shifts, &rollouts),
             states: states.clone(),
@@ -149,7 +156,8 @@ impl Owner {
             born,
             recorder,
             board,
-            errors: None,
+            errors: (!faults.is_empty()).then(|| faults.join("\n")),
+            faults,
             owes: false,
             proposals,
         };
@@ -225,6 +233,7 @@ impl Owner {
     }
 
     async fn reload(&mut self, trigger: Trigger) -> Outcome {
+        let known = self.faults.clone();
         let outcome = self.try_reload().await;
         self.errors = match &outcome {
             Ok(ack) if ack.warnings.is_empty() => None,
@@ -233,8 +242,12 @@ impl Owner {
         };
         match &outcome {
             Ok(ack) => {
-                for line in ack.changes.iter().chain(&ack.warnings) {
+                for line in &ack.changes {
                     tracing::info!(revision = ack.revision, "reload: {line}");
+                }
+                // What is known to be wrong is not said again by each look at the files.
+                for line in ack.warnings.iter().filter(|line| trigger == Trigger::Order || !known.contains(*line)) {
+                    tracing::error!(revision = ack.revision, "reload: {line}");
                 }
             }
             Err(rejection) => tracing::error!("reload refused: {}", rejection.explain()),
@@ -281,7 +294,12 @@ impl Owner {
             drills,
         };
         let mut changes = changes::between(&self.config, &config);
-        changes.extend(changes::certificates(&self.inputs.certificates, &inputs.certificates));
+        let rotated = changes::certificates(&self.inputs.certificates, &inputs.certificates);
+        let failed = loaded.faults.iter().filter(|line| !self.faults.contains(line)).count();
+        self.recorder.certificates_reloaded(rotated.len(), failed);
+        self.recorder.certificates_faulty(loaded.faults.len());
+        self.faults.clone_from(&loaded.faults);
+        changes.extend(rotated);
         if inputs.resolved != self.inputs.resolved {
             changes.push("addresses of DNS names".to_owned());
         }
@@ -291,7 +309,7 @@ impl Owner {
         changes.extend(ended);
         changes.extend(decided);
         if changes.is_empty() && config.hash() == self.config.hash() {
-            return Ok(Ack { revision: before.revision, changes, warnings: loaded.kept });
+            return Ok(Ack { revision: before.revision, changes, warnings: loaded.faults });
         }
         let next = self.compiler.compile(&config, &inputs, Some(&before)).map_err(Rejection::Unusable)?;
         let seen = rollouts::view((&config, &states, &inputs.resolved), (&self.recorder, &self.durable), self.born);
@@ -312,7 +330,7 @@ impl Owner {
             outside.take_in(&self.config);
         }
         self.send_out();
-        Ok(Ack { revision, changes, warnings: loaded.kept })
+        Ok(Ack { revision, changes, warnings: loaded.faults })
     }
 
     fn recompile(&mut self, line: String) -> Outcome {

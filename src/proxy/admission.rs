@@ -7,10 +7,11 @@ use bytes::BytesMut;
 use pingora_core::protocols::http::server::Session as ServerSession;
 use tokio::time::Instant;
 
-use super::failure::{BODY_TOO_LARGE, NO_ENDPOINT, NO_ROUTE};
+use super::failure::{BODY_TOO_LARGE, MISDIRECTED, NO_ENDPOINT, NO_ROUTE};
 use super::message::{self, View};
 use super::pass::{Attempt, Head, Pass, Retries, Routed, Stage};
 use super::provenance;
+use crate::model::Name;
 use crate::snapshot::{Route, Service, Snapshot, Version};
 use crate::telemetry::access_log::Text;
 use crate::traffic::balance::Tried;
@@ -29,6 +30,24 @@ pub(crate) struct Decision<'r, 's> {
     pub(crate) underscore: Option<Underscore>,
 }
 
+/// Where a request came in.
+pub(crate) struct Entrance<'r> {
+    pub(crate) listener: &'r Name,
+    /// The name that the client's TLS handshake asked for.
+    pub(crate) sni: Option<&'r str>,
+}
+
+impl Entrance<'_> {
+    /// Whether a request for `host` may not come in here: a certificate of its own would have been shown to it. What
+    /// else TLS asks of clients is the same for all of a listener.
+    fn misdirects(&self, snapshot: &Snapshot, host: &str) -> bool {
+        let Some(sni) = self.sni.filter(|sni| !host.is_empty() && !sni.eq_ignore_ascii_case(host)) else {
+            return false;
+        };
+        snapshot.certificates.get(self.listener).is_some_and(|tls| !tls.certificates.serve_alike(sni, host))
+    }
+}
+
 /// Decides whether a request may pass and which route it takes; every lane asks here.
 ///
 /// # Errors
@@ -36,10 +55,13 @@ pub(crate) struct Decision<'r, 's> {
 pub(crate) fn decide<'r, 's>(
     view: &'r impl Request,
     snapshot: &'s Snapshot,
-    listener: &str,
+    entrance: &Entrance<'_>,
 ) -> Result<Decision<'r, 's>, Refusal> {
-    let limits = snapshot.limits_of(listener);
+    let limits = snapshot.limits_of(entrance.listener);
     let admitted = guard::admit(view, limits)?;
+    if entrance.misdirects(snapshot, &admitted.host) {
+        return Err(MISDIRECTED);
+    }
     let route = snapshot.table.find(&admitted.host, &admitted.path, view).ok_or(NO_ROUTE)?;
     let underscore = if admitted.underscores { Some(underscore(view, route, limits.underscore)?) } else { None };
     Ok(Decision { admitted, route, underscore })
@@ -95,7 +117,8 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
     if pass.gear.access_log.enabled() {
         pass.head = Some(Box::new(logged_head(&view)));
     }
-    let decision = decide(&view, &snapshot, &handle.listener)?;
+    let entrance = Entrance { listener: &handle.listener, sni: handle.sni() };
+    let decision = decide(&view, &snapshot, &entrance)?;
     let too_large = decision.is_too_large(&snapshot);
     let Decision { admitted, route, underscore } = decision;
     let service = &route.service;

@@ -18,7 +18,7 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub(crate) struct Handle {
     pub(crate) tls: bool,
     /// The listener that accepted it.
     pub(crate) listener: Name,
+    /// The name that the client's TLS handshake asked for; unset without one.
+    sni: OnceLock<Box<str>>,
     requests: AtomicU32,
     /// When the last request ended, or the connection began.
     quiet_since: Mutex<Instant>,
@@ -69,6 +71,7 @@ impl Handle {
             client,
             tls,
             listener,
+            sni: OnceLock::new(),
             requests: AtomicU32::new(0),
             quiet_since: Mutex::new(Instant::now()),
             http2: AtomicBool::new(false),
@@ -120,6 +123,11 @@ impl Handle {
 
     pub(super) fn is_misframed(&self) -> bool {
         self.misframed.load(Ordering::Acquire)
+    }
+
+    /// The name that the client's TLS handshake asked for.
+    pub(crate) fn sni(&self) -> Option<&str> {
+        self.sni.get().map(AsRef::as_ref)
     }
 
     /// A request's head is complete; the request is in flight until [`Handle::request_ended`].
@@ -222,6 +230,9 @@ pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 impl Connection {
     /// A connection of which `ahead` was read already.
     pub(crate) fn new(transport: Transport, ahead: Bytes, handle: Arc<Handle>, patience: Patience) -> Self {
+        if let Some(sni) = transport.sni() {
+            handle.sni.get_or_init(|| sni.into());
+        }
         let h2 = transport.alpn_h2().then(Frames::default);
         // A client that chose HTTP/2 in its handshake owes the preface, and the engine waits for it without limit.
         handle.http2.store(h2.is_some(), Ordering::Release);

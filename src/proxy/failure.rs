@@ -52,6 +52,13 @@ pub(super) const NO_MEANS: ErrorType = ErrorType::Custom("weir: no means for a c
 /// Nothing matches the request.
 pub(crate) const NO_ROUTE: Refusal =
     Refusal { status: 404, cause: "no_route", text: "no route matches this request", close: false };
+/// The client's connection was made for another host, whose certificate differs.
+pub(crate) const MISDIRECTED: Refusal = Refusal {
+    status: 421,
+    cause: "misdirected",
+    text: "this connection's certificate is not for the request's host",
+    close: false,
+};
 /// The body is larger than the service takes.
 pub(crate) const BODY_TOO_LARGE: Refusal =
     Refusal { status: 413, cause: "body_too_large", text: "the request's body is too large", close: true };

@@ -147,6 +147,14 @@ impl Transport {
         }
     }
 
+    /// The name that the client's handshake asked for.
+    pub(crate) fn sni(&self) -> Option<&str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.server_name(),
+        }
+    }
+
     pub(crate) fn raw_fd(&self) -> i32 {
         match self {
             Self::Plain(socket) => socket.raw_fd(),

@@ -264,6 +264,12 @@ fn config(family: &mut Portions<'_>, recorder: &Recorder) {
     if !facts.config_hash.is_empty() {
         family.of(&metric::CONFIG_INFO).push(&[&facts.config_hash], 1.0);
     }
+    let certificates = recorder.certificates();
+    let mut samples = family.of(&metric::CERTIFICATE_RELOADS);
+    samples.push(&["success"], certificates.replaced.load(Ordering::Relaxed) as f64);
+    samples.push(&["failure"], certificates.failed.load(Ordering::Relaxed) as f64);
+    drop(samples);
+    family.of(&metric::CERTIFICATES_FAULTY).push(&[], certificates.faulty.load(Ordering::Relaxed) as f64);
 }
 
 fn listeners(family: &mut Portions<'_>, listeners: &[Arc<ListenerSeries>]) {

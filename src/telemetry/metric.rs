@@ -100,6 +100,10 @@ metrics! {
         "When a configuration last took effect, in seconds since the Unix epoch.";
     CONFIG_INFO = Gauge "weir_config_info" ["hash"]
         "1, with the hash of the configuration in effect.";
+    CERTIFICATE_RELOADS = Counter "weir_certificate_reloads_total" ["result"]
+        "Listeners whose certificates were replaced, and files that could not be used when they were read again.";
+    CERTIFICATES_FAULTY = Gauge "weir_certificates_faulty" []
+        "Certificates and authorities of listeners that cannot be used or are out of their time.";
     CONNECTIONS = Gauge "weir_client_connections" ["listener"]
         "Open client connections.";
     CONNECTIONS_ACCEPTED = Counter "weir_client_connections_accepted_total" ["listener"]
@@ -171,6 +175,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 7, "seven that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 9, "nine that the contract does not list");
     }
 }

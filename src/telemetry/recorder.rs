@@ -50,6 +50,7 @@ pub struct Recorder {
     unmatched: Arc<RouteSeries>,
     facts: ArcSwap<Facts>,
     reloads: Reloads,
+    certificates: Certificates,
     lines_dropped: Arc<AtomicU64>,
     /// The log is there before the recorder, so that it counts itself.
     log_dropped: OnceLock<Arc<AtomicU64>>,
@@ -66,6 +67,14 @@ pub(super) struct Reloads {
     pub(super) last_succeeded: AtomicBool,
     /// Milliseconds since the Unix epoch; 0 before the first.
     pub(super) last_success_ms: AtomicU64,
+}
+
+/// How it went with listeners' certificates.
+#[derive(Debug, Default)]
+pub(super) struct Certificates {
+    pub(super) replaced: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) faulty: AtomicU64,
 }
 
 impl Recorder {
@@ -87,6 +96,7 @@ impl Recorder {
             lanes: Lanes::new(shards),
             facts: ArcSwap::default(),
             reloads: Reloads::default(),
+            certificates: Certificates::default(),
             lines_dropped: Arc::default(),
             log_dropped: OnceLock::new(),
             last_tick: Mutex::new(started),
@@ -175,6 +185,22 @@ impl Recorder {
     pub fn reload_failed(&self) {
         self.reloads.last_succeeded.store(false, Ordering::Relaxed);
         self.reloads.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Certificates were read again: those of `replaced` listeners are new, and `failed` files turned out not to be
+    /// usable.
+    pub fn certificates_reloaded(&self, replaced: usize, failed: usize) {
+        self.certificates.replaced.fetch_add(replaced as u64, Ordering::Relaxed);
+        self.certificates.failed.fetch_add(failed as u64, Ordering::Relaxed);
+    }
+
+    /// So many certificates and authorities cannot be used, or are out of their time, as of now.
+    pub fn certificates_faulty(&self, faulty: usize) {
+        self.certificates.faulty.store(faulty as u64, Ordering::Relaxed);
+    }
+
+    pub(super) const fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// Shows this count of log messages that were dropped; the first one that is given stays.

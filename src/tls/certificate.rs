@@ -1,7 +1,8 @@
 //! Certificates with their keys: checked when they are loaded, chosen by the name that a client asks for.
 //!
-//! Everything that can be wrong with a pair is found at load, because a pair that is refused there leaves the
-//! old one in use, while one that is found wrong in a handshake is an outage.
+//! Everything that can be wrong with a pair is found when it is read, because a pair that is refused there leaves the
+//! old one in use, while one that is found wrong in a handshake is an outage. One that is only out of its time can be
+//! served, and its clients say what they think of it.
 //!
 //! The common name is not read: no client has accepted it for a decade (RFC 9110 §4.3.4).
 //!
@@ -20,7 +21,7 @@ use rustls::{Error, InconsistentKeys, SignatureScheme};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, Validity, X509Certificate};
 
 use super::{MAX_PEM_BYTES, Problem, Source, Unusable, provider};
 
@@ -47,11 +48,11 @@ impl fmt::Debug for Pair<'_> {
 }
 
 /// One certificate that can be served.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Certificate {
     file: PathBuf,
     names: Vec<Box<str>>,
-    not_after: SystemTime,
+    validity: Validity,
     key: Arc<CertifiedKey>,
 }
 
@@ -61,8 +62,20 @@ impl Certificate {
     /// # Errors
     /// The first [`Problem`] of the pair, with the file that has it.
     pub fn load(pair: &Pair<'_>, now: SystemTime) -> Result<Self, Unusable> {
+        let certificate = Self::read(pair)?;
+        match certificate.out_of_time(now) {
+            None => Ok(certificate),
+            Some(why) => Err(why),
+        }
+    }
+
+    /// Checks all of a pair but whether its time has come, or is over.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn read(pair: &Pair<'_>) -> Result<Self, Unusable> {
         let chain = chain(pair.cert).map_err(|problem| problem.of(pair.cert_file))?;
-        let facts = facts(&chain, now).map_err(|problem| problem.of(pair.cert_file))?;
+        let Facts { names, validity } = facts(&chain).map_err(|problem| problem.of(pair.cert_file))?;
         let key = private_key(pair.key).map_err(|problem| problem.of(pair.key_file))?;
         let key = provider()
             .key_provider
@@ -78,8 +91,21 @@ impl Certificate {
                 return Err(Problem::BadCertificate { position: 1, reason: error.to_string() }.of(pair.cert_file));
             }
         }
-        let Facts { names, not_after } = facts;
-        Ok(Self { file: pair.cert_file.to_owned(), names, not_after, key: Arc::new(key) })
+        Ok(Self { file: pair.cert_file.to_owned(), names, validity, key: Arc::new(key) })
+    }
+
+    /// What is wrong with it if its time has not come at `now`, or is over.
+    #[must_use]
+    pub fn out_of_time(&self, now: SystemTime) -> Option<Unusable> {
+        let Validity { not_before, not_after } = &self.validity;
+        let problem = if now < system_time(not_before) {
+            Problem::NotYetValid { at: not_before.to_string() }
+        } else if now > system_time(not_after) {
+            Problem::Expired { at: not_after.to_string() }
+        } else {
+            return None;
+        };
+        Some(problem.of(&self.file))
     }
 
     /// The file that the certificate came from.
@@ -95,15 +121,15 @@ impl Certificate {
 
     /// Its last moment.
     #[must_use]
-    pub const fn not_after(&self) -> SystemTime {
-        self.not_after
+    pub fn not_after(&self) -> SystemTime {
+        system_time(&self.validity.not_after)
     }
 
     /// Whole days from `now` to its last moment; negative once that is more than a day ago.
     #[must_use]
     pub fn days_left(&self, now: SystemTime) -> i64 {
         let days = |duration: Duration| i64::try_from(duration.as_secs() / SECONDS_PER_DAY).unwrap_or(i64::MAX);
-        match self.not_after.duration_since(now) {
+        match self.not_after().duration_since(now) {
             Ok(left) => days(left),
             Err(over) => -days(over.duration()),
         }
@@ -113,6 +139,12 @@ impl Certificate {
     #[must_use]
     pub const fn key(&self) -> &Arc<CertifiedKey> {
         &self.key
+    }
+
+    /// Whether it names `name`, exactly or by a wildcard.
+    fn covers(&self, name: &str) -> bool {
+        let parent = name.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|own| **own == *name || own.strip_prefix("*.").is_some_and(|own| Some(own) == parent))
     }
 
     fn can_sign(&self, schemes: &[SignatureScheme]) -> bool {
@@ -130,22 +162,6 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Checks all pairs as of `now`.
-    ///
-    /// # Errors
-    /// Every pair that cannot be used, each with its first [`Problem`].
-    pub fn load(pairs: &[Pair<'_>], now: SystemTime) -> Result<Self, Vec<Unusable>> {
-        let mut all = Vec::with_capacity(pairs.len());
-        let mut unusable = Vec::new();
-        for pair in pairs {
-            match Certificate::load(pair, now) {
-                Ok(certificate) => all.push(certificate),
-                Err(why) => unusable.push(why),
-            }
-        }
-        if unusable.is_empty() { Ok(Self::new(all)) } else { Err(unusable) }
-    }
-
     /// The set of these certificates; the first is the default.
     #[must_use]
     pub fn new(all: Vec<Certificate>) -> Self {
@@ -168,6 +184,35 @@ impl Certificates {
         self.all.iter()
     }
 
+    /// Whether there is none: every handshake fails.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The one that came from this file.
+    #[must_use]
+    pub fn of_file(&self, file: &Path) -> Option<&Certificate> {
+        self.all.iter().find(|certificate| certificate.file == file)
+    }
+
+    /// Whether a request for `host` may come over a connection that was made for `sni`: what its client was shown is
+    /// good for both, or no certificate is for that host in particular (RFC 9110 §7.4).
+    #[must_use]
+    pub fn serve_alike(&self, sni: &str, host: &str) -> bool {
+        let (sni, host) = (canonical(sni), canonical(host));
+        let Some(own) = self.named(&host) else { return true };
+        let shown = self.named(&sni).unwrap_or(&[0]);
+        let mut shown = shown.iter().filter_map(|at| Some((at, self.all.get(*at)?)));
+        shown.any(|(at, certificate)| own.contains(at) || certificate.covers(&host))
+    }
+
+    /// The certificates for this very name, which is in its canonical form.
+    fn named(&self, name: &str) -> Option<&[usize]> {
+        let parent = || name.split_once('.').map(|(_, parent)| parent);
+        self.exact.get(name).or_else(|| self.wildcard.get(parent()?)).map(Vec::as_slice)
+    }
+
     /// The certificate for a client that asks for `sni` and can verify `schemes`.
     ///
     /// An exact name goes before a wildcard, which stands for one label, and that before the default. Among
@@ -175,11 +220,7 @@ impl Certificates {
     /// there is no certificate at all.
     #[must_use]
     pub fn find(&self, sni: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Certificate> {
-        let named = sni.and_then(|name| {
-            let name = canonical(name);
-            let parent = || name.split_once('.').map(|(_, parent)| parent);
-            self.exact.get(&*name).or_else(|| self.wildcard.get(parent()?))
-        });
+        let named = sni.and_then(|name| self.named(&canonical(name)));
         let mut candidates = named.into_iter().flatten().filter_map(|position| self.all.get(*position));
         let first = candidates.clone().next();
         candidates.find(|certificate| certificate.can_sign(schemes)).or(first).or_else(|| self.all.first())
@@ -236,14 +277,14 @@ fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
 /// What is read from the server's own certificate.
 struct Facts {
     names: Vec<Box<str>>,
-    not_after: SystemTime,
+    validity: Validity,
 }
 
 /// Reads the first certificate of the chain, having looked at all of them.
 ///
-/// Only the first must be valid at `now`: a chain may carry an expired cross-signed authority on purpose, for
-/// old clients.
-fn facts(chain: &[CertificateDer<'static>], now: SystemTime) -> Result<Facts, Problem> {
+/// Only the first one's time matters: a chain may carry an expired cross-signed authority on purpose, for old
+/// clients.
+fn facts(chain: &[CertificateDer<'static>]) -> Result<Facts, Problem> {
     let mut own = None;
     for (at, der) in chain.iter().enumerate() {
         let bad = |reason: String| Problem::BadCertificate { position: at + 1, reason };
@@ -253,14 +294,7 @@ fn facts(chain: &[CertificateDer<'static>], now: SystemTime) -> Result<Facts, Pr
         }
     }
     let (names, validity) = own.ok_or(Problem::NoCertificate)?;
-    let (not_before, not_after) = (system_time(&validity.not_before), system_time(&validity.not_after));
-    if now < not_before {
-        return Err(Problem::NotYetValid { at: validity.not_before.to_string() });
-    }
-    if now > not_after {
-        return Err(Problem::Expired { at: validity.not_after.to_string() });
-    }
-    Ok(Facts { names, not_after })
+    Ok(Facts { names, validity })
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Result<Vec<Box<str>>, String> {

@@ -16,7 +16,7 @@ use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
 use super::certificate::chain;
 use super::{Problem, Source, Unusable, provider};
@@ -49,7 +49,8 @@ impl fmt::Debug for ClientAuth {
 /// The authorities whose client certificates are trusted.
 #[derive(Debug)]
 pub struct ClientRoots {
-    verifier: Arc<dyn ClientCertVerifier>,
+    /// None where nobody is trusted.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// What it was read from: a verifier cannot be compared.
     pem: Box<[u8]>,
 }
@@ -77,7 +78,13 @@ impl ClientRoots {
             .clear_root_hint_subjects()
             .build()
             .map_err(|error| Problem::BadCertificate { position: 1, reason: error.to_string() }.of(file))?;
-        Ok(Self { verifier, pem: pem.into() })
+        Ok(Self { verifier: Some(verifier), pem: pem.into() })
+    }
+
+    /// No authority at all: whoever shows a certificate is refused.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self { verifier: None, pem: Box::default() }
     }
 }
 
@@ -106,7 +113,10 @@ impl ClientCertVerifier for ClientVerifier {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        (self.0.roots)().verifier.verify_client_cert(own, chain, now)
+        match &(self.0.roots)().verifier {
+            Some(verifier) => verifier.verify_client_cert(own, chain, now),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        }
     }
 
     fn verify_tls12_signature(

@@ -1,7 +1,7 @@
 //! TLS towards clients: which certificate, which protocol, which clients.
 //!
 //! ```text
-//! PEM bytes ─ Certificates::load ─┐                       ┌ Resolver        (by SNI)
+//! PEM bytes ─ Certificate::read ───┐                       ┌ Resolver        (by SNI)
 //!                                 ├─ Source (the snapshot) ┤
 //! PEM bytes ─ ClientRoots::load ──┘                       └ ClientVerifier  (mTLS)
 //! ```
@@ -15,8 +15,7 @@
 //! Files are read elsewhere: everything here takes bytes and the time, so that it can be checked before
 //! anything changes and tested without a disk.
 //!
-//! Invariant: a [`Certificates`] that exists has only pairs that parse, belong together and were valid at the
-//! time that it was loaded at.
+//! Invariant: a [`Certificates`] that exists has only pairs that parse and belong together.
 //!
 //! Invariant: *ring* is the one provider and is passed explicitly; the process default is neither set nor read.
 

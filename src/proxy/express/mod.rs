@@ -38,7 +38,7 @@ use self::request::{Outward, Parsed};
 use self::response::Asked;
 use self::run::{Next, Request};
 use self::wait::{Alarm, Registered};
-use super::admission::{self, Decision};
+use super::admission::{self, Decision, Entrance};
 use super::body::Body;
 use super::buffer::Buffer;
 use super::head::{Arrival, Look};
@@ -249,7 +249,8 @@ impl Client {
         if trusted {
             head.client = admission::forwarded_client(&head).or(self.peer);
         }
-        let Ok(decision) = admission::decide(&head, snapshot, &self.listener) else { return Begun::Other };
+        let entrance = Entrance { listener: &self.listener, sni: self.transport.sni() };
+        let Ok(decision) = admission::decide(&head, snapshot, &entrance) else { return Begun::Other };
         let too_large = decision.is_too_large(snapshot);
         let Decision { admitted, route, underscore } = decision;
         let service = &*route.service;

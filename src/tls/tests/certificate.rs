@@ -127,12 +127,33 @@ fn a_chain_that_is_cut_inside_its_second_certificate_is_refused() {
 }
 
 #[test]
-fn all_bad_pairs_are_reported_not_only_the_first() {
+fn a_connection_made_for_one_name_carries_requests_for_another_only_if_its_certificate_is_good_for_both() {
     let authority = Authority::new("ca");
-    let good = authority.server(&["a.test"]);
-    let bad = Made { cert: String::new(), key: String::new() };
-    let why = Certificates::load(&[bad.pair(), good.pair(), bad.pair()], now()).unwrap_err();
-    assert_eq!(why.len(), 2);
+    let names: [&[&str]; 5] =
+        [&["default.test"], &["a.test", "b.test"], &["*.wild.test"], &["own.wild.test"], &["c.test"]];
+    let made: Vec<Made> = names.iter().map(|names| authority.server(names)).collect();
+    let certificates = load(&made.iter().collect::<Vec<_>>());
+    for (sni, host, alike) in [
+        ("a.test", "a.test", true),
+        ("a.test", "b.test", true),
+        ("a.test", "B.Test", true),
+        ("a.test", "c.test", false),
+        ("c.test", "a.test", false),
+        ("x.wild.test", "y.wild.test", true),
+        // The wildcard that was shown is good for the name that has its own as well; the other way it is not.
+        ("x.wild.test", "own.wild.test", true),
+        ("own.wild.test", "x.wild.test", false),
+        ("a.test", "default.test", false),
+        // Who asks for a name without a certificate is shown the default.
+        ("unknown.test", "default.test", true),
+        ("unknown.test", "a.test", false),
+        // What has no certificate of its own differs from nothing.
+        ("a.test", "unknown.test", true),
+        ("a.test", "10.0.0.1", true),
+    ] {
+        assert_eq!(certificates.serve_alike(sni, host), alike, "{sni} {host}");
+    }
+    assert!(Certificates::default().serve_alike("a.test", "b.test"));
 }
 
 #[test]

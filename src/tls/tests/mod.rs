@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection};
 
-use super::{Certificates, Pair, Source, provider};
+use super::{Certificate, Certificates, Pair, Source, provider};
 
 mod certificate;
 mod handshake;
@@ -79,8 +79,7 @@ fn now() -> SystemTime {
 }
 
 fn load(made: &[&Made]) -> Certificates {
-    let pairs: Vec<_> = made.iter().map(|made| made.pair()).collect();
-    Certificates::load(&pairs, now()).unwrap()
+    Certificates::new(made.iter().map(|made| Certificate::load(&made.pair(), now()).unwrap()).collect())
 }
 
 /// A source that always gives this.
