@@ -117,8 +117,7 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
     if pass.gear.access_log.enabled() {
         pass.head = Some(Box::new(logged_head(&view)));
     }
-    let entrance = Entrance { listener: &handle.listener, sni: handle.sni() };
-    let decision = decide(&view, &snapshot, &entrance)?;
+    let decision = decide(&view, &snapshot, &handle.entrance())?;
     let too_large = decision.is_too_large(&snapshot);
     let Decision { admitted, route, underscore } = decision;
     let service = &route.service;

@@ -32,6 +32,7 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::admission::Entrance;
 use super::h2_frames::{INTERNAL_ERROR, Inbound, Outbound};
 use super::inbound;
 use super::intake::{Rest, linger};
@@ -125,9 +126,9 @@ impl Handle {
         self.misframed.load(Ordering::Acquire)
     }
 
-    /// The name that the client's TLS handshake asked for.
-    pub(crate) fn sni(&self) -> Option<&str> {
-        self.sni.get().map(AsRef::as_ref)
+    /// Where its requests come in.
+    pub(crate) fn entrance(&self) -> Entrance<'_> {
+        Entrance { listener: &self.listener, sni: self.sni.get().map(AsRef::as_ref) }
     }
 
     /// A request's head is complete; the request is in flight until [`Handle::request_ended`].

@@ -224,7 +224,7 @@ fn decide(bytes: &[u8], snapshot: &Snapshot, handle: &Handle) -> Result<Plan, Bo
         head.client = admission::forwarded_client(&head).or(peer);
     }
     let is_absolute = !target.starts_with('/') && target != "*";
-    let planned = match admission::decide(&head, snapshot, &handle.listener) {
+    let planned = match admission::decide(&head, snapshot, &handle.entrance()) {
         Ok(Decision { admitted, .. }) => plan(&head, bytes.len(), is_absolute.then_some(&admitted), admitted.framing),
         // Where it ends is certain: the engine's half refuses it, and the connection goes on.
         Err(refusal) if !refusal.close && !is_absolute => guard::framing(&head, snapshot.limits_of(&handle.listener))
