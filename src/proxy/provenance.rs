@@ -55,6 +55,7 @@ fn fate_of_underscored(name: &str, trusted: bool, choice: Underscore) -> Fate {
 }
 
 /// What becomes of the field `name`, in any case.
+#[inline]
 pub(crate) fn fate(name: &str) -> Fate {
     let is = |word: &str| name.eq_ignore_ascii_case(word);
     // By length first: most fields are none of these.

@@ -252,6 +252,7 @@ impl Snapshot {
     }
 
     /// What the guard admits on `listener`.
+    #[inline]
     #[must_use]
     pub fn limits_of(&self, listener: &str) -> &Limits {
         let own = self.listener_limits.iter().find(|(name, _)| &**name == listener);

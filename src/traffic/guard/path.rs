@@ -6,7 +6,8 @@
 //! keep, is refused.
 //!
 //! The digits of a triplet are forwarded in the client's case, since signatures are made over them, and matched in
-//! upper case. So what is matched is a function of what is forwarded, and of nothing else.
+//! upper case; what should have come as a triplet and is let pass (`<`, `|`, a letter beyond ASCII) is matched as one.
+//! So what is matched is a function of what is forwarded, and the same for two that mean the same.
 //!
 //! Invariant: normalising twice is normalising once, and a path in normal form is borrowed, not copied.
 
@@ -52,12 +53,34 @@ pub(in crate::traffic) fn normalise(path: &str, paths: Paths) -> Result<Normal<'
 /// Whether there is anything that may be spelled in several ways but dots and slashes.
 fn has_odd_bytes(path: &str) -> bool {
     // Without an early exit: paths are short, and the loop without branches is the faster one.
-    path.bytes().fold(false, |any, byte| any | matches!(byte, b'%' | b';' | b'\\') | !byte.is_ascii())
+    path.bytes().fold(false, |any, byte| any | !is_plain(byte))
 }
+
+/// Whether the byte has one spelling: one of a path (RFC 3986 §3.3) that begins neither a triplet nor a parameter.
+fn is_plain(byte: u8) -> bool {
+    PLAIN.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
+        {
+            plain[byte as usize] = is_unreserved(byte)
+                || matches!(
+                    byte,
+                    b'/' | b':' | b'@' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'='
+                );
+        }
+        byte += 1;
+    }
+    plain
+};
 
 /// What routes are matched on for a path that is forwarded; none if it is the same.
 fn matched(forwarded: &str, paths: Paths) -> Option<String> {
-    if forwarded.is_ascii() && !forwarded.contains([';', '\\']) && !has_lower_digits(forwarded) {
+    if forwarded.bytes().all(|byte| is_plain(byte) || byte == b'%') && !has_lower_digits(forwarded) {
         return None;
     }
     let mut out = String::with_capacity(forwarded.len());
@@ -66,9 +89,10 @@ fn matched(forwarded: &str, paths: Paths) -> Option<String> {
         let mut digits = 0;
         for byte in segment.split(';').next().unwrap_or_default().bytes() {
             match byte {
-                b'\\' | 0x80.. => push_triplet(&mut out, byte),
                 _ if digits > 0 => out.push(char::from(byte.to_ascii_uppercase())),
-                _ => out.push(char::from(byte)),
+                b'%' => out.push('%'),
+                _ if is_plain(byte) => out.push(char::from(byte)),
+                _ => push_triplet(&mut out, byte),
             }
             digits = if byte == b'%' { 2_u8 } else { digits.saturating_sub(1) };
         }
@@ -159,7 +183,7 @@ fn parse_hex(digits: &str) -> Option<u8> {
     if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
-fn is_unreserved(byte: u8) -> bool {
+const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 

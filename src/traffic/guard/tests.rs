@@ -536,6 +536,8 @@ fn odd_spellings_become_what_was_chosen() {
         (default, "/x//../admin", "/x/admin", "/x/admin"),
         (default, "/;x/a", "/;x/a", "//a"),
         (default, "/%41%2f%c3", "/A%2f%c3", "/A%2F%C3"),
+        (default, "/a<b>|\"{}[]^`", "/a<b>|\"{}[]^`", "/a%3Cb%3E%7C%22%7B%7D%5B%5D%5E%60"),
+        (default, "/!$&'()*+,=:@-._~", "/!$&'()*+,=:@-._~", "/!$&'()*+,=:@-._~"),
         (MERGE, "/;x/a", "/;x/a", "/a"),
         (MERGE, "//a///b", "/a/b", "/a/b"),
         (DECODE, "/x%2f..%2fadmin", "/admin", "/admin"),

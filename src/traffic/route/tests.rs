@@ -292,6 +292,7 @@ fn a_path_that_would_match_nothing_says_what_to_write() {
     assert_eq!(help_for("/a%2Fb"), "write `/a/b`");
     assert_eq!(errors(&[rule("*", "//a"), rule("*", "/a%2Fb")]), [], "where they may come so");
     assert_eq!(help("/a%2fb"), "write `/a%2Fb`");
+    assert_eq!(help("/a|b"), "write `/a%7Cb`");
     assert_eq!(help("/caf%c3%a9"), "write `/caf%C3%A9`");
     assert!(help("a").contains("start with `/`"));
     assert!(help("=a").contains("start with `/`"));
