@@ -3,11 +3,15 @@
 //! Frame heads are nine bytes with the payload's length (RFC 9113 §4.1), so following along costs a few instructions
 //! a frame. It is done here because the h2 crate cannot be told: it knows no deadline for a header block that trickles
 //! in; it ends a connection at its hundredth empty DATA frame, however long it lives, and counts small ones that
-//! wait; and what the engine drops it resets with CANCEL, as if nobody wanted it.
+//! wait; it drops pseudo-header fields in trailers in silence; and what the engine drops it resets with CANCEL, as if
+//! nobody wanted it.
 //!
-//! Invariant: what [`Inbound::pass`] lets through means the same as what arrived, and no byte of a complete frame waits.
+//! Invariant: what [`Inbound::pass`] lets through means the same as what arrived, but that malformed trailers are an
+//! error, and no byte of a complete frame waits.
 
 use tokio::time::Instant;
+
+use super::hpack;
 
 /// Follows what a client sends from the connection's first byte.
 #[derive(Debug)]
@@ -136,7 +140,12 @@ impl Inbound {
                     length: head.length,
                     stream: head.stream,
                 });
+                let malformed = whole && self.is_malformed(head, bytes.get(from + FRAME_HEAD..).unwrap_or_default());
                 bytes.copy_within(from..from + FRAME_HEAD, to);
+                if malformed && let Some(flags) = bytes.get_mut(to + 4) {
+                    // The crate drops what it should refuse, but refuses trailers that do not end their stream.
+                    *flags &= !END_STREAM;
+                }
                 (from, to) = (from + FRAME_HEAD, to + FRAME_HEAD);
             }
             if matches!(head.kind, HEADERS | CONTINUATION) {
@@ -161,6 +170,13 @@ impl Inbound {
     fn is_nothing(&self, head: Head) -> bool {
         let plain = head.kind == DATA && head.length == 0 && head.flags == 0;
         plain && !self.open_block && head.stream > 0 && head.stream <= self.newest
+    }
+
+    /// Whether a frame, of which this is the payload and what follows it, is trailers with what they must not hold.
+    fn is_malformed(&self, head: Head, payload: &[u8]) -> bool {
+        let trailers = head.kind == HEADERS && head.flags & END_HEADERS != 0 && head.stream <= self.newest;
+        let payload = payload.get(..head.length).unwrap_or_default();
+        trailers && hpack::is_malformed_trailers(hpack::fragment(payload, head.flags))
     }
 
     fn count(&mut self, head: Head, now: Instant) -> Result<(), Flood> {
@@ -324,6 +340,16 @@ mod tests {
         let mut bytes = [vec![0; PREFACE_BYTES], frame(HEADERS, END_HEADERS, 1, &[0x82])].concat();
         assert_eq!(passed(&mut inbound, &mut bytes), bytes);
         inbound
+    }
+
+    #[test]
+    fn malformed_trailers_do_not_end_their_stream() {
+        let end = END_HEADERS | END_STREAM;
+        for (stream, block, flags) in [(1, 0x84, END_HEADERS), (1, 0xBE, end), (3, 0x84, end)] {
+            let mut inbound = open();
+            let sent = frame(HEADERS, end, stream, &[block]);
+            assert_eq!(passed(&mut inbound, &mut sent.clone()), frame(HEADERS, flags, stream, &[block]));
+        }
     }
 
     /// What is read of `bytes`, which arrive at once.

@@ -28,6 +28,7 @@ mod guard;
 mod h2;
 mod h2_frames;
 mod head;
+mod hpack;
 mod inbound;
 mod intake;
 pub mod listener;

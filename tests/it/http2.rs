@@ -145,3 +145,18 @@ async fn limits_of_a_reloaded_file_apply_to_new_connections() {
     assert!(old.is_open(), "no reload closes a connection");
     weir.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_that_frame_the_body_are_an_error_of_their_stream() {
+    let v1 = Origin::start("v1").await;
+    for yaml in [shop(&[(&v1, 100.0)]), http2(&shop(&[(&v1, 100.0)]))] {
+        let weir = Weir::start(&yaml).await;
+        let h2 = H2::connect(&Target::from(weir.address("web").await)).await;
+        let malformed = Request::post("/sink", "hello").trailer("content-length", "5");
+        let failure = h2.try_send(&malformed).await.expect_err("an answer to half a request");
+        assert!(matches!(failure, Failure::ResetBeforeByte(_)), "{failure:?}");
+        h2.send(&Request::post("/sink", "hello").trailer("x-checksum", "5")).await.expect(200);
+        assert!(h2.goaways().is_empty());
+        weir.stop().await;
+    }
+}
