@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use super::answer::{self, Head, MAX_INFORMATIONAL, Read, SWITCHING};
 use super::body::{Body, Malformed, Sender, gather};
 use super::buffer::{Buffer, GATHERED, SIZE};
+use super::exchange::{EXCHANGE, Side};
 use super::pool::{self, Line};
 use super::upstream::{Lease, Link};
 
@@ -70,6 +71,17 @@ pub(super) struct Canonical {
     /// The endpoint ends its connection after this answer, or might.
     closes: bool,
     malformed: bool,
+    /// What of the tunnel's ends was passed on.
+    ends: Ends,
+}
+
+/// The ends of a tunnel's halves.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    /// The endpoint sends no more.
+    seen: bool,
+    /// The endpoint was told that the client sends no more.
+    told: bool,
 }
 
 /// What of the answer comes next.
@@ -103,6 +115,7 @@ impl Canonical {
             told: false,
             closes: false,
             malformed: false,
+            ends: Ends::default(),
         }
     }
 
@@ -167,7 +180,8 @@ impl Canonical {
             }
             match self.stage {
                 Stage::Body(Body::Done) => return Poll::Ready(Ok(())),
-                Stage::Body(Body::Length(_) | Body::UntilClose) | Stage::Tunnel => return self.poll_plain(cx, buf),
+                Stage::Body(Body::Length(_) | Body::UntilClose) => return self.poll_plain(cx, buf),
+                Stage::Tunnel => return self.poll_tunnel(cx, buf),
                 Stage::Head | Stage::Body(Body::Chunked(_)) => {}
             }
             let Some((line, _)) = &mut self.line else { return Poll::Ready(Ok(())) };
@@ -202,6 +216,38 @@ impl Canonical {
             body.took(n);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads from the endpoint through a tunnel. An end goes to the client as such (`connection`), and to the endpoint;
+    /// the engine, which would end the whole tunnel, sees it when both sides have ended.
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ends.told
+            && EXCHANGE.try_with(|exchange| exchange.may_end(Side::Endpoint)).unwrap_or(false)
+            && let Some((line, _)) = &mut self.line
+        {
+            // If it cannot be told, reading says why.
+            self.ends.told = Pin::new(line).poll_shutdown(cx).is_ready();
+        }
+        if self.ends.seen {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        ready!(self.poll_plain(cx, buf))?;
+        let read = buf.filled().len() - before;
+        let over = EXCHANGE.try_with(|exchange| match read {
+            0 => exchange.ended_half(Side::Endpoint),
+            _ => {
+                exchange.entered(Side::Client, read);
+                false
+            }
+        });
+        if read > 0 || over.unwrap_or(true) {
+            return Poll::Ready(Ok(()));
+        }
+        self.ends.seen = true;
+        // Whoever writes to the client was perhaps polled before.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether another request may use the connection, as far as this one's answer says.
@@ -255,7 +301,12 @@ impl AsyncWrite for Canonical {
         // The engine writes a head in one piece.
         this.head_only.get_or_insert_with(|| buf.starts_with(b"HEAD "));
         let Some((line, _)) = &mut this.line else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        Pin::new(line).poll_write(cx, buf)
+        let written = ready!(Pin::new(line).poll_write(cx, buf))?;
+        if this.stage == Stage::Tunnel {
+            // Without an exchange nobody counts.
+            let _ = EXCHANGE.try_with(|exchange| exchange.left(written));
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,11 +1,10 @@
-//! One client connection as the engine sees it: bytes, a head deadline, and a handle that tells how it is.
+//! One client connection as the engine sees it: bytes, in the order and at the time at which it may have them.
 //!
-//! pingora limits each read but not a whole header, peeks for the HTTP/2 preface without any limit, and keeps
-//! HTTP/1 connections alive for ever after their first request. [`Connection`] repairs that below the engine,
-//! for every protocol alike:
+//! pingora limits each read but not a whole header, and peeks for the HTTP/2 preface without any limit.
+//! [`Connection`] repairs that below the engine:
 //!
-//! * a head (an HTTP/1 request head, the HTTP/2 preface or header block) must be complete within
-//!   `head_timeout` of its first byte, and a connection without a request ends after `keepalive`;
+//! * of an HTTP/1 client the engine reads one request at a time, which was looked at before (`intake`, `inbound`);
+//! * the HTTP/2 preface and header blocks must be complete within `head_timeout` of their first byte;
 //! * an HTTP/2 client's frames are tidied, so that sound ones end no connection (see [`super::h2_frames`]);
 //! * writes are gathered, so that a header and a small body leave in one system call;
 //! * [`Handle`] tells others whether work is in flight on it, so that it is never closed under a request.
@@ -15,10 +14,9 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -32,161 +30,12 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::admission::Entrance;
+use super::exchange::{EXCHANGE, Side};
 use super::h2_frames::{INTERNAL_ERROR, Inbound, Outbound};
+use super::handle::Handle;
 use super::inbound;
-use super::intake::{Rest, linger};
+use super::intake::linger;
 use super::transport::Transport;
-use crate::model::Name;
-
-/// What is told about one client connection while it lives.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    /// The client's address, as the socket or a trusted PROXY header has it.
-    pub(crate) client: Option<IpAddr>,
-    /// Whether the client speaks TLS to us.
-    pub(crate) tls: bool,
-    /// The listener that accepted it.
-    pub(crate) listener: Name,
-    /// The name that the client's TLS handshake asked for; unset without one.
-    sni: OnceLock<Box<str>>,
-    requests: AtomicU32,
-    /// When the last request ended, or the connection began.
-    quiet_since: Mutex<Instant>,
-    http2: AtomicBool,
-    head_begun: AtomicBool,
-    timed_out: AtomicBool,
-    /// The status of an answer that the engine made before there was a request.
-    engine_status: AtomicU16,
-    /// The protocol was switched: what follows is no HTTP/1.
-    switched: AtomicBool,
-    /// The body of the request in flight is not framed as it must be.
-    misframed: AtomicBool,
-    /// Fields of the request in flight that the engine has no room for. One task at a time touches them.
-    rest: Mutex<Rest>,
-}
-
-impl Handle {
-    pub(crate) fn new(client: Option<IpAddr>, tls: bool, listener: Name) -> Arc<Self> {
-        Arc::new(Self {
-            client,
-            tls,
-            listener,
-            sni: OnceLock::new(),
-            requests: AtomicU32::new(0),
-            quiet_since: Mutex::new(Instant::now()),
-            http2: AtomicBool::new(false),
-            head_begun: AtomicBool::new(false),
-            timed_out: AtomicBool::new(false),
-            engine_status: AtomicU16::new(0),
-            switched: AtomicBool::new(false),
-            misframed: AtomicBool::new(false),
-            rest: Mutex::default(),
-        })
-    }
-
-    /// Whether a head has begun to arrive.
-    pub(super) fn head_begins(&self, begun: bool) {
-        self.head_begun.store(begun, Ordering::Release);
-    }
-
-    /// A head took too long.
-    pub(super) fn head_timed_out(&self) {
-        self.timed_out.store(true, Ordering::Release);
-    }
-
-    /// The engine gets an HTTP/1 request; `rest` are the fields it has no room for.
-    pub(super) fn request_taken(&self, rest: Rest) {
-        self.head_begins(true);
-        self.switched.store(false, Ordering::Release);
-        self.misframed.store(false, Ordering::Release);
-        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
-    }
-
-    /// The fields that the engine had no room for.
-    pub(super) fn take_rest(&self) -> Rest {
-        std::mem::take(&mut *self.rest.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The protocol is switched with this answer.
-    pub(super) fn switch(&self) {
-        self.switched.store(true, Ordering::Release);
-    }
-
-    pub(super) fn is_switched(&self) -> bool {
-        self.switched.load(Ordering::Acquire)
-    }
-
-    /// The body of the request in flight is not framed as it must be.
-    pub(super) fn misframed(&self) {
-        self.misframed.store(true, Ordering::Release);
-    }
-
-    pub(super) fn is_misframed(&self) -> bool {
-        self.misframed.load(Ordering::Acquire)
-    }
-
-    /// Where its requests come in.
-    pub(crate) fn entrance(&self) -> Entrance<'_> {
-        Entrance { listener: &self.listener, sni: self.sni.get().map(AsRef::as_ref) }
-    }
-
-    /// A request's head is complete; the request is in flight until [`Handle::request_ended`].
-    pub(crate) fn request_begun(&self) {
-        self.requests.fetch_add(1, Ordering::AcqRel);
-        self.head_begun.store(false, Ordering::Release);
-    }
-
-    /// A request and its response are over.
-    pub(crate) fn request_ended(&self) {
-        if self.requests.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.moved();
-        }
-    }
-
-    /// Bytes moved that belong to a request: the end of an answer may still be on its way when the request is over.
-    fn moved(&self) {
-        if self.requests.load(Ordering::Acquire) == 0 {
-            *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        }
-    }
-
-    /// Whether it speaks HTTP/2.
-    pub(crate) fn is_http2(&self) -> bool {
-        self.http2.load(Ordering::Acquire)
-    }
-
-    /// Since when no request is in flight and none has begun to arrive; none if one is.
-    pub(crate) fn idle_since(&self) -> Option<Instant> {
-        self.is_idle().then(|| *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Whether no request is in flight and none has begun to arrive.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.requests.load(Ordering::Acquire) == 0 && !self.head_begun.load(Ordering::Acquire)
-    }
-
-    /// The status of an answer that the engine made to what it could not read as a request, once.
-    pub(crate) fn take_engine_status(&self) -> Option<u16> {
-        Some(self.engine_status.swap(0, Ordering::AcqRel)).filter(|status| *status > 0)
-    }
-
-    /// Notes the status line of an answer to no request.
-    fn written(&self, bytes: &[u8]) {
-        if self.requests.load(Ordering::Acquire) == 0
-            && self.head_begun.load(Ordering::Acquire)
-            && let Some(status) = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3))
-            && let Some(status) = std::str::from_utf8(status).ok().and_then(|text| text.parse().ok())
-        {
-            self.engine_status.store(status, Ordering::Release);
-        }
-    }
-
-    /// Whether the connection ended because a head took too long.
-    pub(crate) fn timed_out(&self) -> bool {
-        self.timed_out.load(Ordering::Acquire)
-    }
-}
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -213,6 +62,8 @@ pub(crate) struct Connection {
     waiting_since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
     h2: Option<Frames>,
+    /// The client knows that no more comes through its tunnel.
+    told_end: bool,
 }
 
 /// The frames of an HTTP/2 connection.
@@ -248,6 +99,7 @@ impl Connection {
             waiting_since: None,
             alarm: None,
             h2,
+            told_end: false,
         }
     }
 
@@ -284,27 +136,27 @@ impl Connection {
         }
     }
 
-    /// Called when the transport has nothing to read: waits at most as long as the client may take.
+    /// Called when the transport has nothing to read: waits at most as long as the client may take over a head. Those
+    /// of HTTP/1 were read before (`intake`); idle HTTP/2 connections are told to leave by their listener.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let in_head = self.handle.head_begun.load(Ordering::Acquire);
-        // While requests are in flight their own timeouts apply; idle HTTP/2 connections are the engine's.
-        let limit = match (in_head, &self.h2) {
-            (true, _) => self.patience.head,
-            (false, Some(_)) => return Poll::Pending,
-            (false, None) if self.handle.requests.load(Ordering::Acquire) > 0 => {
-                self.waiting_since = None;
-                self.alarm = None;
-                return Poll::Pending;
-            }
-            (false, None) => self.patience.keepalive,
-        };
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + limit)));
-        ready!(alarm.as_mut().poll(cx));
-        if in_head {
-            self.handle.timed_out.store(true, Ordering::Release);
+        if !self.handle.head_begun.load(Ordering::Acquire) {
+            return Poll::Pending;
         }
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + self.patience.head)));
+        ready!(alarm.as_mut().poll(cx));
+        self.handle.head_timed_out();
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client took too long to send a request head"))
+    }
+
+    /// Tells the client that an endpoint sends no more through a tunnel, once it has all that was sent.
+    fn poll_pass_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let due = !self.told_end && EXCHANGE.try_with(|exchange| exchange.may_end(Side::Client)).unwrap_or(false);
+        if due && let Poll::Ready(shut) = Pin::new(&mut *self).poll_shutdown(cx) {
+            self.told_end = true;
+            return shut;
+        }
+        Ok(())
     }
 
     fn poll_send_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -434,6 +286,9 @@ fn flooded() -> io::Error {
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.handle.is_switched() {
+            this.poll_pass_end(cx)?;
+        }
         if let (Some(inbound), Some(transport)) = (&mut this.inbound, &mut this.transport) {
             return inbound.poll_read(cx, transport, &this.handle, buf);
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::connection::Handle;
+use super::handle::Handle;
 use super::upstream::Lease;
 use crate::drain::{Kind, Ticket};
 use crate::snapshot::Timeouts;
@@ -70,8 +70,25 @@ struct State {
     attended: bool,
     /// What the endpoint had sent before it got a request with a body.
     received: Option<u64>,
-    /// The client ended its half of the connection.
+    /// One side ended its half of the connection.
     half_closed: bool,
+    tunnel: Tunnel,
+}
+
+/// Who is at an end of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Endpoint,
+}
+
+/// A tunnel's halves: which of them have ended, and how much is on its way through the engine to each side.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tunnel {
+    client_ended: bool,
+    endpoint_ended: bool,
+    to_client: usize,
+    to_endpoint: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,9 +179,10 @@ impl Exchange {
     }
 
     /// A piece of the answer goes to the client, who has taken those before it.
-    pub(crate) fn answering(&self, now: Instant) {
+    pub(crate) fn answering(&self, bytes: usize, now: Instant) {
         let mut state = self.state();
         state.active = Some(now);
+        state.tunnel.to_client = state.tunnel.to_client.saturating_sub(bytes);
         if let Some(lease) = &state.lease {
             lease.taken();
         }
@@ -208,6 +226,44 @@ impl Exchange {
     pub(crate) fn half_closed(&self) {
         self.state().half_closed = true;
         self.changed.notify_one();
+    }
+
+    /// The engine took bytes into a tunnel, on their way to this side.
+    pub(super) fn entered(&self, to: Side, bytes: usize) {
+        let mut state = self.state();
+        match to {
+            Side::Client => state.tunnel.to_client += bytes,
+            Side::Endpoint => state.tunnel.to_endpoint += bytes,
+        }
+    }
+
+    /// Bytes of a tunnel came out of the engine, to the endpoint.
+    pub(super) fn left(&self, bytes: usize) {
+        let mut state = self.state();
+        state.tunnel.to_endpoint = state.tunnel.to_endpoint.saturating_sub(bytes);
+    }
+
+    /// This side of a tunnel sends no more; whether both have ended.
+    pub(super) fn ended_half(&self, side: Side) -> bool {
+        let mut state = self.state();
+        match side {
+            Side::Client => state.tunnel.client_ended = true,
+            Side::Endpoint => state.tunnel.endpoint_ended = true,
+        }
+        state.half_closed = true;
+        let Tunnel { client_ended, endpoint_ended, .. } = state.tunnel;
+        drop(state);
+        self.changed.notify_one();
+        client_ended && endpoint_ended
+    }
+
+    /// Whether this side may be told that no more comes: the other one ended, and nothing of it is on its way.
+    pub(super) fn may_end(&self, side: Side) -> bool {
+        let tunnel = self.state().tunnel;
+        match side {
+            Side::Client => tunnel.endpoint_ended && tunnel.to_client == 0,
+            Side::Endpoint => tunnel.client_ended && tunnel.to_endpoint == 0,
+        }
     }
 
     /// The connection in use must not be reused.

@@ -33,7 +33,7 @@ use super::pass::{Pass, Routed};
 use super::record::Gear;
 use super::upload::{self, Manner};
 use super::upstream::{self, Lease, NOT_REUSABLE};
-use super::{admission, drill, exchange::Exchange, h2};
+use super::{admission, drill, exchange::Exchange, h2, intake};
 use crate::telemetry::RetryReason;
 
 /// The hooks.
@@ -85,13 +85,7 @@ impl ProxyHttp for General {
         pass.began = Some(Instant::now());
         pass.exchange.handle.request_begun();
         self.gear.request_begun();
-        for (name, value) in pass.exchange.handle.take_rest() {
-            session.req_header_mut().append_header(name, value)?;
-        }
-        // HTTP/1.0 knows no informational answers (RFC 9110 §15.2).
-        if session.req_header().version == http::Version::HTTP_10 {
-            session.as_downstream_mut().set_ignore_info_resp(true);
-        }
+        intake::complete(session.as_downstream_mut(), &pass.exchange.handle)?;
         let client = self.gear.current.peek().client;
         // Without this the engine waits for the next request for ever.
         if session.get_keepalive().is_some() {
@@ -365,7 +359,7 @@ impl ProxyHttp for General {
     ) -> Result<Option<Duration>> {
         if let Some(body) = body {
             pass.bytes_out += body.len() as u64;
-            pass.exchange.answering(Instant::now());
+            pass.exchange.answering(body.len(), Instant::now());
         }
         Ok(None)
     }

@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::body::{Body, Malformed, Piece};
-use super::connection::Handle;
-use super::exchange::EXCHANGE;
+use super::exchange::{EXCHANGE, Side};
+use super::handle::Handle;
 use super::transport::Transport;
 
 /// A request on its way to the engine.
@@ -72,11 +72,7 @@ impl Inbound {
                 return Poll::Ready(Ok(()));
             }
             if handle.is_switched() {
-                if self.input.is_empty() {
-                    return Pin::new(transport).poll_read(cx, buf);
-                }
-                give(&mut self.input, buf);
-                return Poll::Ready(Ok(()));
+                return self.poll_tunnel(cx, transport, buf);
             }
             if self.body.is_done() {
                 return self.poll_departure(cx, transport).map(Err);
@@ -99,6 +95,40 @@ impl Inbound {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Reads what the client sends through a tunnel. Its end goes to the endpoint as such (`canonical`); the engine, which
+    /// would end the whole tunnel, sees it when both sides have ended.
+    fn poll_tunnel(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &mut Transport,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.half_closed.is_some() {
+            return self.poll_departure(cx, transport).map(Err);
+        }
+        let before = buf.filled().len();
+        if self.input.is_empty() {
+            ready!(Pin::new(&mut *transport).poll_read(cx, buf))?;
+        } else {
+            give(&mut self.input, buf);
+        }
+        let read = buf.filled().len() - before;
+        let over = EXCHANGE.try_with(|exchange| match read {
+            0 => exchange.ended_half(Side::Client),
+            _ => {
+                exchange.entered(Side::Endpoint, read);
+                false
+            }
+        });
+        if read > 0 || over.unwrap_or(true) {
+            return Poll::Ready(Ok(()));
+        }
+        self.half_closed = Some(Box::pin(tokio::time::sleep(LOOK)));
+        // Whoever writes to the endpoint was perhaps polled before.
+        cx.waker().wake_by_ref();
+        self.poll_departure(cx, transport).map(Err)
     }
 
     /// Moves the next piece of the body out of the input: of a length into `buf`, of chunks into `ready`. Whether `buf`

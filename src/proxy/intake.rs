@@ -19,16 +19,18 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
+use pingora_core::protocols::http::server::Session as ServerSession;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::admission::{self, Decision};
 use super::body::Body;
-use super::connection::{Connection, Handle, PREFACE};
+use super::connection::{Connection, PREFACE};
 use super::exchange::Exchange;
 use super::express;
 use super::failure::BAD_REQUEST;
 use super::general::BODY_DRAIN;
+use super::handle::Handle;
 use super::head::{Arrival, Look};
 use super::inbound::{Inbound, READ};
 use super::message;
@@ -88,7 +90,7 @@ impl Connection {
         let mut since = Instant::now();
         let mut begun = false;
         loop {
-            let preface = !self.handle.tls && !input.is_empty() && starts_alike(&input, PREFACE);
+            let preface = !self.handle.tls && http2_begins(&input);
             if preface && input.len() >= PREFACE.len() {
                 self.ahead = input.freeze();
                 return Taken::Http2;
@@ -169,6 +171,21 @@ impl Connection {
     }
 }
 
+/// Completes a request that the engine has read: with the fields it had no room for, and with what it may answer.
+///
+/// # Errors
+/// Only if a field is none, which the guard saw to.
+pub(super) fn complete(session: &mut ServerSession, handle: &Handle) -> pingora_error::Result<()> {
+    for (name, value) in handle.take_rest() {
+        session.req_header_mut().append_header(name, value)?;
+    }
+    // HTTP/1.0 knows no informational answers (RFC 9110 §15.2).
+    if session.req_header().version == http::Version::HTTP_10 {
+        session.set_ignore_info_resp(true);
+    }
+    Ok(())
+}
+
 /// How long an answer of our own may take to be taken.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -190,9 +207,10 @@ pub(super) async fn linger(transport: &mut Transport) {
     let _ = timeout(BODY_DRAIN, drain).await;
 }
 
-fn starts_alike(bytes: &[u8], whole: &[u8]) -> bool {
-    let length = bytes.len().min(whole.len());
-    bytes.get(..length) == whole.get(..length)
+/// Whether `bytes` are the beginning of an HTTP/2 connection, as far as they go.
+pub(super) fn http2_begins(bytes: &[u8]) -> bool {
+    let len = bytes.len().min(PREFACE.len());
+    len > 0 && bytes.get(..len) == PREFACE.get(..len)
 }
 
 /// How the engine gets a request.

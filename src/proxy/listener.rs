@@ -25,12 +25,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Connection, Handle, PREFACE, Patience};
+use super::connection::{Connection, Patience};
 use super::descriptors;
 use super::exchange::{EXCHANGE, Exchange};
 use super::express::{self, Exit};
 use super::general::General;
-use super::intake::Taken;
+use super::handle::Handle;
+use super::intake::{Taken, http2_begins};
 use super::proxy_protocol::{self, Parsed};
 pub use super::socket::Families;
 use super::socket::{self, Queue};
@@ -360,12 +361,6 @@ impl Lanes<'_> {
         let (connection, lane) = self.connection(transport, bytes);
         lane.unless_ended(lane.http1(connection)).await?
     }
-}
-
-/// Whether `bytes` are the beginning of an HTTP/2 connection, as far as they go.
-fn http2_begins(bytes: &[u8]) -> bool {
-    let len = bytes.len().min(PREFACE.len());
-    len > 0 && bytes.get(..len) == PREFACE.get(..len)
 }
 
 /// The general lane for one connection.

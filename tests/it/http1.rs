@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{H1, Origin, Request, Sse, Target, Weir, eventually, shop};
+use crate::harness::{H1, Origin, Request, Sse, Target, Weir, eventually, shop, within};
 use crate::hostile::raw::{self, Answers, QUIET, exchange};
 
 /// A Weir that logs, with and without the express lane; `more` goes to the top level of its file.
@@ -276,4 +277,69 @@ async fn a_client_that_ended_its_half_gets_its_answer() {
         .await;
     })
     .await;
+}
+
+/// How a side of the tunnel behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// It sends, ends its half, and reads to the end.
+    First,
+    /// It reads to the end, and sends then.
+    Second,
+}
+
+const TUNNELLED: usize = 300_000;
+
+/// What a side of a tunnel received, all of it.
+async fn use_tunnel(mut socket: TcpStream, ends: Ends) -> usize {
+    let sent = vec![b'x'; TUNNELLED];
+    let mut received = Vec::new();
+    if ends == Ends::First {
+        socket.write_all(&sent).await.unwrap();
+        socket.shutdown().await.unwrap();
+        socket.read_to_end(&mut received).await.unwrap();
+    } else {
+        socket.read_to_end(&mut received).await.unwrap();
+        socket.write_all(&sent).await.unwrap();
+        socket.shutdown().await.unwrap();
+    }
+    received.len()
+}
+
+/// Reads a head.
+async fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_one_direction_of_a_tunnel_is_passed_and_the_other_goes_on() {
+    for (client, endpoint) in [(Ends::First, Ends::Second), (Ends::Second, Ends::First), (Ends::First, Ends::First)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let v1 = Origin::start("v1").await;
+        let address = listener.local_addr().unwrap().to_string();
+        let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace(&v1.address().to_string(), &address)).await;
+        let there = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            read_head(&mut socket).await;
+            let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+            socket.write_all(head.as_bytes()).await.unwrap();
+            use_tunnel(socket, endpoint).await
+        };
+        let web = Target::from(weir.address("web").await);
+        let here = async {
+            let mut socket = raw::connect(&web).await;
+            let head = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+            socket.write_all(head.as_bytes()).await.unwrap();
+            assert!(read_head(&mut socket).await.starts_with("HTTP/1.1 101 "));
+            use_tunnel(socket, client).await
+        };
+        let received = within("both directions of the tunnel end", async { tokio::join!(here, there) }).await;
+        assert_eq!(received, (TUNNELLED, TUNNELLED), "client {client:?}, endpoint {endpoint:?}");
+        eventually("no stream is open", async || weir.metrics().await.value("weir_streams_open", &[]) == 0.0).await;
+        weir.stop().await;
+    }
 }
