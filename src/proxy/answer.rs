@@ -159,8 +159,9 @@ pub(super) struct Found<'b> {
     pub(super) grpc_failed: bool,
     pub(super) date: bool,
     pub(super) event_stream: bool,
-    /// A `Connection` value that names fields.
+    /// A `Connection` value that names fields, and another one.
     nominates: Option<&'b [u8]>,
+    nominates_too: Option<&'b [u8]>,
 }
 
 impl<'b> Found<'b> {
@@ -177,10 +178,7 @@ impl<'b> Found<'b> {
                         if token.eq_ignore_ascii_case(b"close") {
                             found.close = true;
                         } else if !token.eq_ignore_ascii_case(b"keep-alive") && !token.is_empty() {
-                            // Two such fields are one too many for a name list; the rest is not worth a guess.
-                            if found.nominates.replace(field.value).is_some_and(|other| other != field.value) {
-                                return None;
-                            }
+                            found.nominate(field.value)?;
                         }
                     }
                 }
@@ -208,6 +206,17 @@ impl<'b> Found<'b> {
         Some(found)
     }
 
+    /// Notes a `Connection` value that names fields; none if there are too many to keep.
+    fn nominate(&mut self, value: &'b [u8]) -> Option<()> {
+        match (self.nominates, self.nominates_too) {
+            (None, _) => self.nominates = Some(value),
+            (Some(first), _) if first == value => {}
+            (_, None) => self.nominates_too = Some(value),
+            (_, Some(second)) => return (second == value).then_some(()),
+        }
+        Some(())
+    }
+
     /// The length, where the endpoint's own field does not go on.
     #[inline]
     pub(super) fn restated_length(&self) -> Option<u64> {
@@ -229,7 +238,8 @@ impl<'b> Found<'b> {
         let nominated = |names: &[u8]| {
             names.split(|byte| *byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(field.name.as_bytes()))
         };
-        ends || (!is("content-length") && self.nominates.is_some_and(nominated))
+        let named = self.nominates.is_some_and(nominated) || self.nominates_too.is_some_and(nominated);
+        ends || (named && !is("content-length"))
     }
 }
 

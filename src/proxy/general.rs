@@ -301,13 +301,13 @@ impl ProxyHttp for General {
     }
 
     async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, pass: &mut Pass) -> Result<()> {
+        message::to_client(head);
         if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             pass.exchange.handle.switch();
         }
-        message::to_client(head);
         pass.kind = message::kind_of(session.req_header(), head);
         pass.status = Some(head.status.as_u16());
         pass.answered_after = pass.began.map(|began| began.elapsed());

@@ -253,7 +253,7 @@ pub(crate) fn to_client(head: &mut ResponseHeader) {
     for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &WEIR_ERROR] {
         head.remove_header(name);
     }
-    if upgrading || head.status == http::StatusCode::NO_CONTENT {
+    if head.status.is_informational() || head.status == http::StatusCode::NO_CONTENT {
         // Neither may be said with these (RFC 9110 §8.6, RFC 9112 §6.1).
         head.remove_header(&header::CONTENT_LENGTH);
         head.remove_header(&header::TRANSFER_ENCODING);

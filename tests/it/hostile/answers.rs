@@ -132,6 +132,12 @@ const ROWS: &[(&str, After, Got, Keep)] = &[
         May,
     ),
     ("HTTP/1.1 200 OK\r\nConnection: content-length\r\nContent-Length: 3\r\n\r\nabc", Stay, ABC, May),
+    (
+        "HTTP/1.1 200 OK\r\nConnection: a, X-Secret\r\nConnection: b, upgrade\r\nX-Secret: 1\r\nContent-Length: 3\r\n\r\nabc",
+        Stay,
+        ABC,
+        May,
+    ),
     ("HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 3\r\n\r\nabc", Stay, ABC, May),
     ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: upgrade\r\n\r\nevil", Stay, BAD, MustNot),
     // Without a body.
@@ -164,7 +170,15 @@ const ROWS: &[(&str, After, Got, Keep)] = &[
     ),
 ];
 
-/// The endpoint: a request for `/odd/N` gets row N, every other one its own path and the number of its connection.
+/// Answers to `HEAD`, and the length that the client is told.
+const HEADS: &[(&str, &str)] = &[
+    ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", "3"),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\n", "3"),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", ""),
+    ("HTTP/1.1 200 OK\r\n\r\n", ""),
+];
+
+/// The endpoint: a request for `/odd/N` gets row N, one for `/head/N` an answer to `HEAD`, every other one its own path and the number of its connection.
 #[derive(Default)]
 struct Odd {
     connections: AtomicUsize,
@@ -193,6 +207,9 @@ impl Odd {
                 if after == Close {
                     return socket.shutdown().await;
                 }
+            } else if let Some(row) = path.strip_prefix("/head/") {
+                socket.write_all(HEADS[row.parse::<usize>().unwrap()].0.as_bytes()).await?;
+                socket.flush().await?;
             } else {
                 let body = format!("{path} {number}");
                 let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
@@ -242,7 +259,8 @@ enum Client {
 
 impl Client {
     async fn ask(self, web: &Target, host: &str, path: &str) -> Result<Response, Failure> {
-        let request = Request::get(path).host(host);
+        let method = if path.starts_with("/head/") { "HEAD" } else { "GET" };
+        let request = Request::new(method, path).host(host);
         match self {
             Self::Plain => H1::connect(web).await.try_send(&request).await,
             Self::Nominating => {
@@ -339,6 +357,13 @@ routes:
             assert_eq!(echoed, path, "{client:?} got the answer of another after {answer:?}");
             let again = number.parse() == Ok(odd.last.load(Ordering::SeqCst));
             assert!(*keep == May || !again, "{client:?}: the connection was used again after {answer:?}");
+        }
+    }
+    for (row, (answer, length)) in HEADS.iter().enumerate() {
+        for &client in clients {
+            let response = client.ask(&web, "shop.test", &format!("/head/{row}")).await.unwrap().expect(200);
+            assert_eq!((response.header("content-length"), response.text()), (*length, ""), "{client:?}: {answer:?}");
+            client.ask(&web, "shop.test", "/me").await.unwrap().expect(200);
         }
     }
     weir.stop().await;
