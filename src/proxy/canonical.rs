@@ -321,7 +321,8 @@ impl AsyncWrite for Canonical {
         if this.is_clean()
             && let Some((line, lease)) = this.line.take()
         {
-            pool::give(this.home.key, line, lease, Instant::now() + this.home.idle);
+            // What of the request was a body is not known here.
+            pool::give(this.home.key, line, lease, Instant::now() + this.home.idle, true);
         }
         match &mut this.line {
             Some((line, _)) => Pin::new(line).poll_shutdown(cx),

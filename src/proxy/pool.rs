@@ -20,7 +20,7 @@ use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::transport::Socket;
+use super::transport::{News, Socket};
 use super::upstream::{Lease, Link};
 
 /// The bytes of a connection to an endpoint.
@@ -36,6 +36,8 @@ struct Idle {
     line: Line,
     link: Arc<Link>,
     until: Instant,
+    /// Its last request had a body. An endpoint that knows no bodies answers that too, at once: the system is asked.
+    bodied: bool,
 }
 
 thread_local! {
@@ -47,7 +49,7 @@ pub(super) fn take(key: u64, now: Instant) -> Option<(Line, Lease)> {
     loop {
         let mut idle = POOL.with_borrow_mut(|pool| pool.get_mut(&key).and_then(Vec::pop))?;
         if idle.until > now
-            && !idle.line.has_news()
+            && !idle.has_news()
             && let Some(lease) = idle.link.take(true)
         {
             return Some((idle.line, lease));
@@ -56,12 +58,12 @@ pub(super) fn take(key: u64, now: Instant) -> Option<(Line, Lease)> {
 }
 
 /// Keeps a connection for the next request, at most until then, unless it is not to be used again.
-pub(super) fn give(key: u64, line: Line, lease: Lease, until: Instant) {
+pub(super) fn give(key: u64, line: Line, lease: Lease, until: Instant, bodied: bool) {
     let link = lease.release();
     if link.is_closing() {
         return;
     }
-    let idle = Idle { line, link, until };
+    let idle = Idle { line, link, until, bodied };
     POOL.with_borrow_mut(|pool| pool.entry(key).or_default().push(idle));
 }
 
@@ -70,25 +72,41 @@ pub(super) fn sweep() {
     let now = Instant::now();
     POOL.with_borrow_mut(|pool| {
         pool.retain(|_, idle| {
-            idle.retain_mut(|idle| idle.until > now && !idle.link.is_closing() && !idle.line.has_news());
+            idle.retain_mut(|idle| idle.until > now && !idle.link.is_closing() && !idle.has_news());
             !idle.is_empty()
         });
     });
 }
 
-impl Line {
-    /// Whether something arrived that nobody asked for: usually the end of the stream. It costs a system call only
-    /// if the runtime says that there is something.
+impl Idle {
+    /// Whether something arrived that nobody asked for: usually the end of the stream. Anything else could be taken for
+    /// the answer to the next request.
     fn has_news(&mut self) -> bool {
+        let mut news = self.line.news();
+        if news.is_none() && self.bodied && self.link.has_unread() {
+            news = Some(News::Bytes);
+        }
+        if news == Some(News::Bytes) {
+            self.link.unsolicited();
+        }
+        news.is_some()
+    }
+}
+
+impl Line {
+    /// What arrived. It costs a system call only if the runtime says that there is something.
+    fn news(&mut self) -> Option<News> {
         match self {
-            Self::Plain(socket) => socket.has_news(),
+            Self::Plain(socket) => socket.news(),
             // What TLS says for itself, a session ticket for instance, is read on the way and is no news.
             Self::Engine(stream) => {
                 let mut byte = [0];
-                let read = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut ReadBuf::new(&mut byte)));
+                let mut read = ReadBuf::new(&mut byte);
+                let reads = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut read));
                 // Without the runtime's budget: with it spent, what is over would look alive.
-                let read = std::pin::pin!(tokio::task::unconstrained(read));
-                read.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+                let reads = std::pin::pin!(tokio::task::unconstrained(reads));
+                let came = reads.poll(&mut Context::from_waker(Waker::noop())).is_ready();
+                came.then(|| if read.filled().is_empty() { News::End } else { News::Bytes })
             }
         }
     }

@@ -23,6 +23,15 @@ enum SocketKind {
     Unix(UnixStream),
 }
 
+/// What came on a connection on which nothing should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It is over.
+    End,
+    /// Something that nobody asked for.
+    Bytes,
+}
+
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
         Self { kind: SocketKind::Tcp(stream), ahead: Bytes::new() }
@@ -41,15 +50,19 @@ impl Socket {
         self.ahead = bytes;
     }
 
-    /// Whether something can be read or the stream ended. The system is asked only if the runtime knows of something,
+    /// What can be read, if anything: the end of the stream or a byte, which is lost. The system is asked only if the runtime knows of something,
     /// and the runtime's budget plays no part: with it spent, what is over would look alive.
-    pub(crate) fn has_news(&self) -> bool {
+    pub(crate) fn news(&self) -> Option<News> {
         let mut byte = [0];
         let read = match &self.kind {
             SocketKind::Tcp(stream) => stream.try_read(&mut byte),
             SocketKind::Unix(stream) => stream.try_read(&mut byte),
         };
-        !read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        match read {
+            Ok(1..) => Some(News::Bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Ok(0) | Err(_) => Some(News::End),
+        }
     }
 
     /// Whether the peer reset the connection. It ended its half before, so the runtime tells of nothing more.

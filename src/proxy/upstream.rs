@@ -68,6 +68,18 @@ impl Link {
         self.ahead.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Something came on it while no request was.
+    pub(super) fn unsolicited(&self) {
+        self.live.unsolicited();
+    }
+
+    /// Whether the endpoint has sent something that was not read yet.
+    pub(super) fn has_unread(&self) -> bool {
+        let mut byte = [0u8; 1];
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.socket, &mut byte, flags).is_ok_and(|(_, read)| read > 0)
+    }
+
     fn shut(&self) {
         // The peer may have closed it first; there is nobody to tell.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
@@ -193,9 +205,7 @@ impl Lease {
 
     /// Whether the endpoint has sent something that was not read yet.
     pub(crate) fn has_unread(&self) -> bool {
-        let mut byte = [0u8; 1];
-        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        rustix::net::recv(&self.0.socket, &mut byte, flags).is_ok_and(|(_, read)| read > 0)
+        self.0.has_unread()
     }
 
     /// How many bytes the endpoint sent since the connection was made, read or not; none where the kernel does not tell.

@@ -177,12 +177,17 @@ impl Compiler {
             }),
             max_idle: usize::from(file.pool.max_idle),
         });
+        // Limits of checks become edges, so that "slower than the limit" is counted exactly. A version that
+        // is counted already keeps the edges it has until it is gone, for a histogram whose edges move cannot
+        // be subtracted from itself; who judges by a limit that is no edge (`Edges::has`) must say so.
+        let series = self.recorder.version_with(service, name, &file.duration_limits());
         let mut endpoints = Vec::with_capacity(spec.endpoints.len());
         for endpoint in &spec.endpoints {
             let spelled: Name = endpoint.address.to_string().into();
             let wanted = over(Some(&spelled)).unwrap_or(endpoint.state);
             for (label, address) in addresses(&endpoint.address, &spelled, &inputs.resolved) {
                 let live = self.registry.endpoint(service, name, &address);
+                live.count_in(&series);
                 endpoints.push(Endpoint {
                     name: label,
                     spelled: spelled.clone(),
@@ -210,10 +215,7 @@ impl Compiler {
             effective: configured,
             balancer,
             endpoints,
-            // Limits of checks become edges, so that "slower than the limit" is counted exactly. A version that
-            // is counted already keeps the edges it has until it is gone, for a histogram whose edges move cannot
-            // be subtracted from itself; who judges by a limit that is no edge (`Edges::has`) must say so.
-            series: self.recorder.version_with(service, name, &file.duration_limits()),
+            series,
             guard: inputs.guards.get(&identity).cloned(),
             drill: inputs.drills.get(&identity).cloned(),
         }

@@ -16,12 +16,13 @@ mod wire;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 pub use self::drill::{Drill, Fault, MAX_DELAY};
 pub use self::wire::TripWire;
 use crate::drain::Ledger;
 use crate::model::{Address, Name};
+use crate::telemetry::{UpstreamError, VersionSeries};
 
 /// An open upstream connection, as the owner of a drain sees it.
 pub trait UpstreamConnection: Send + Sync {
@@ -38,6 +39,8 @@ pub struct EndpointLive {
     /// Open upstream connections without work.
     pub idle: AtomicUsize,
     welcome: AtomicBool,
+    /// Where its version is counted.
+    series: OnceLock<Arc<VersionSeries>>,
     /// Locked when a connection opens or closes and when a drain begins, never by a request.
     connections: Mutex<Vec<Weak<dyn UpstreamConnection>>>,
 }
@@ -49,7 +52,20 @@ impl EndpointLive {
             ledger: Arc::default(),
             idle: AtomicUsize::new(0),
             welcome: AtomicBool::new(true),
+            series: OnceLock::new(),
             connections: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Says where its version is counted; the first word stands.
+    pub fn count_in(&self, series: &Arc<VersionSeries>) {
+        self.series.get_or_init(|| Arc::clone(series));
+    }
+
+    /// Counts a connection on which something came though no request was on it.
+    pub fn unsolicited(&self) {
+        if let Some(series) = self.series.get() {
+            series.upstream_error(UpstreamError::Unsolicited);
         }
     }
 

@@ -74,6 +74,8 @@ words! {
         Tls = "tls",
         /// The version has no endpoint that takes requests.
         NoEndpoint = "no_endpoint",
+        /// The endpoint sent something on a connection without a request, which was closed. No request failed by it.
+        Unsolicited = "unsolicited",
     }
 }
 
@@ -216,9 +218,9 @@ mod tests {
         assert_eq!(words(StreamKind::ALL.iter().map(|k| k.as_str()).collect()), "websocket, sse, grpc, upgrade");
         assert_eq!(
             words(UpstreamError::ALL.iter().map(|k| k.as_str()).collect()),
-            "connect, timeout, reset, protocol, tls, no_endpoint"
+            "connect, timeout, reset, protocol, tls, no_endpoint, unsolicited"
         );
-        assert_eq!(words(RetryReason::ALL.iter().map(|k| k.as_str()).collect()), "connect, reused");
+        assert_eq!(words(RetryReason::ALL.iter().map(|k| k.as_str()).collect()), "connect, reused, unprocessed");
         assert_eq!(
             words(DecisionReason::ALL.iter().map(|k| k.as_str()).collect()),
             "weight, affinity, override, failover"

@@ -10,12 +10,12 @@
 //!
 //! ```text
 //! counters of a version, one copy per thread
-//!   0        sum of durations, µs             13   upstream errors by kind
-//!   1        sum of upstream durations, µs    19   drain cuts by kind
-//!   2        in flight                        24   faults of drills by kind
-//!   3        streams open by kind             26   gRPC failures
-//!   7        decisions by reason              27   upstream duration by bucket
-//!   11       retries by reason                27 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
+//!   0        sum of durations, µs             14   upstream errors by kind
+//!   1        sum of upstream durations, µs    21   drain cuts by kind
+//!   2        in flight                        26   faults of drills by kind
+//!   3        streams open by kind             28   gRPC failures
+//!   7        decisions by reason              29   upstream duration by bucket
+//!   11       retries by reason                29 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
 //! ```
 //!
 //! Sums are whole microseconds, rounded to the nearest: nanoseconds would overflow after three weeks of

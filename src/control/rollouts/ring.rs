@@ -46,6 +46,8 @@ impl Counts {
             let repeated = match kind {
                 UpstreamError::Connect => series.retries(RetryReason::Connect),
                 UpstreamError::Reset => series.retries(RetryReason::Reused),
+                // Nobody waited for it: no attempt failed.
+                UpstreamError::Unsolicited => u64::MAX,
                 UpstreamError::Timeout | UpstreamError::Protocol | UpstreamError::Tls | UpstreamError::NoEndpoint => 0,
             };
             *slot = series.upstream_errors(*kind).saturating_sub(repeated);

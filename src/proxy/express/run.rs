@@ -276,7 +276,7 @@ impl Client {
         let limit = request.passage.route.service.timeouts.pool_idle;
         if request.upload.is_complete() && download.ended_exactly() && !download.closes {
             let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
-            pool::give(held.key, held.line, held.lease, until);
+            pool::give(held.key, held.line, held.lease, until, request.passage.bytes_in > 0);
         }
         match (request.upload.is_complete(), download.closes_client) {
             (true, false) => Next::Request,

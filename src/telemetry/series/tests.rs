@@ -23,7 +23,7 @@ fn a_series_without_traffic_is_small() {
 #[test]
 fn slots_do_not_overlap() {
     let slots = (DECISIONS, RETRIES, ERRORS, CUTS, FAULTS, GRPC, BUCKETS);
-    assert_eq!(slots, (7, 11, 13, 19, 24, 26, 27), "as the header draws them");
+    assert_eq!(slots, (7, 11, 14, 21, 26, 28, 29), "as the header draws them");
     let version = version(1);
     let mut all = Vec::new();
     let mut expect = |what: &dyn Fn() -> u64| all.push(what());
@@ -43,7 +43,7 @@ fn slots_do_not_overlap() {
     DrillFault::ALL.iter().for_each(|fault| expect(&|| version.drill_faults(*fault)));
     expect(&|| version.grpc_failures());
     expect(&|| version.in_flight());
-    assert_eq!(all, vec![1; 25]);
+    assert_eq!(all, vec![1; 27]);
     assert_eq!(version.requests_total(), 0);
     assert_eq!((version.durations().1, version.upstream_durations()), (0, (vec![0; 20], 0)));
 }

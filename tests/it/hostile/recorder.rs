@@ -44,6 +44,8 @@ struct Record {
     begun: Vec<(String, usize)>,
     faults: Vec<String>,
     connections: usize,
+    /// Answers that nobody asked for.
+    unasked: usize,
 }
 
 /// The endpoint. Its answer names the target that it answers.
@@ -51,6 +53,7 @@ struct Record {
 /// | path | what it does |
 /// |---|---|
 /// | `/early…` | answers when it has the head |
+/// | `/unasked…` | answers, and sends another answer when the connection is idle |
 /// | `/continue…` | sends 100 when it has the head |
 /// | `/late/MS` | answers so long after the end of the body |
 /// | any other | answers when it has all |
@@ -132,6 +135,11 @@ routes:
         request.clone()
     }
 
+    /// Answers that nobody asked for.
+    pub(super) fn unasked(&self) -> usize {
+        self.record.lock().unwrap().unasked
+    }
+
     /// What could not be read.
     pub(super) fn faults(&self) -> Vec<String> {
         self.record.lock().unwrap().faults.clone()
@@ -177,6 +185,13 @@ impl Conversation {
             }
             if !target.starts_with("/early") {
                 self.answer(&target).await;
+            }
+            if target.starts_with("/unasked") {
+                // Long enough for the answer before to be with the client, and the connection in the pool.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                self.answer("/nobody-asked").await;
+                let mut record = self.record.lock().unwrap();
+                record.unasked += 1;
             }
         }
     }

@@ -259,3 +259,29 @@ async fn who_expects_a_100_gets_it_or_the_answer() {
     assert_ne!(own.connection, recorder.request("/after/continue").connection);
     weir.stop().await;
 }
+
+/// They could be taken for the answer to the next request.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_nobody_asked_for_reach_nobody() {
+    let recorder = Recorder::start().await;
+    let (weir, web) = start(&recorder, "").await;
+    let h2 = H2::connect(&web).await;
+    for turn in 0..3 {
+        let (first, second) = (format!("/unasked/h1/{turn}"), format!("/unasked/h2/{turn}"));
+        assert_eq!(H1::connect(&web).await.get(&first).await.text(), first);
+        eventually("it is said", async || recorder.unasked() == turn * 2 + 1).await;
+        assert_eq!(H1::connect(&web).await.get("/victim").await.text(), "/victim");
+        assert_eq!(h2.send(&Request::post(&second, "abc")).await.text(), second);
+        eventually("it is said", async || recorder.unasked() == turn * 2 + 2).await;
+        for _ in 0..2 {
+            assert_eq!(h2.get("/victim").await.text(), "/victim");
+            assert_eq!(H1::connect(&web).await.get("/victim").await.text(), "/victim");
+        }
+    }
+    eventually("each is counted", async || {
+        weir.metrics().await.value("weir_upstream_errors_total", &[("kind", "unsolicited")]) == 6.0
+    })
+    .await;
+    assert_eq!(weir.metrics().await.value("weir_upstream_errors_total", &[]), 6.0);
+    weir.stop().await;
+}
