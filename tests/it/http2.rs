@@ -131,7 +131,7 @@ async fn limits_of_a_reloaded_file_apply_to_new_connections() {
     weir.reconfigure(&yaml.replace("\nservices:", limits)).await;
     let new = H2::connect(&web).await;
     new.get("/").await.expect(200);
-    let large = Request::get("/").header("x-large", &"a".repeat(2_000));
+    let large = Request::get("/").header("x-large", "a".repeat(2_000));
     assert_eq!(new.send(&large).await.status, 431);
     let mut held = Vec::new();
     for _ in 0..2 {
