@@ -32,6 +32,9 @@ pub struct Limits {
     pub keepalive: Period,
     /// How long a client may take none of the answer's bytes: `1s` to `1h`.
     pub write_timeout: Period,
+    /// Memory for answers that clients asked for and do not read, of all connections together: `16MiB` to `1TiB`. Beyond it
+    /// those are cut that have waited longest.
+    pub unread_bytes: Bytes,
     /// Requests at the same time on one HTTP/2 connection, 1 to 10000.
     #[schemars(range(min = 1, max = 10_000))]
     pub h2_streams: u32,
@@ -55,6 +58,8 @@ impl Default for Limits {
             // Longer than the minute-long pauses of people, shorter than middleboxes forget a flow.
             keepalive: Period::from_secs(60),
             write_timeout: Period::from_secs(30),
+            // A thousand answers that stand still, and a quarter of what a small server has.
+            unread_bytes: Bytes::kib(256 << 10),
             // What RFC 9113 section 6.5.2 recommends as the least.
             h2_streams: 100,
             body_bytes: None,
@@ -66,6 +71,8 @@ impl Default for Limits {
 const HEAD_TIME: RangeInclusive<Period> = Period::from_millis(100)..=Period::from_secs(600);
 /// Bounds of what waits for the network between or after requests.
 const QUIET_TIME: RangeInclusive<Period> = Period::from_secs(1)..=Period::from_secs(3_600);
+/// Bounds of what is held for clients: some hundred answers at least.
+const UNREAD: RangeInclusive<Bytes> = Bytes::kib(16 << 10)..=Bytes::kib(1 << 30);
 /// Bounds of a body: from nothing to more than a disk holds.
 pub(super) const BODY: RangeInclusive<Bytes> = Bytes::new(0)..=Bytes::kib(1 << 40);
 
@@ -80,6 +87,7 @@ impl Read for Limits {
             "handshake_timeout",
             "keepalive",
             "write_timeout",
+            "unread_bytes",
             "h2_streams",
             "body_bytes",
         ];
@@ -93,6 +101,7 @@ impl Read for Limits {
         let handshake_timeout = fields.bounded("handshake_timeout", default.handshake_timeout, HEAD_TIME);
         let keepalive = fields.bounded("keepalive", default.keepalive, QUIET_TIME);
         let write_timeout = fields.bounded("write_timeout", default.write_timeout, QUIET_TIME);
+        let unread_bytes = fields.bounded("unread_bytes", default.unread_bytes, UNREAD);
         let h2_streams = fields.bounded("h2_streams", default.h2_streams, 1..=10_000);
         let body_bytes = fields.within("body_bytes", BODY);
         if let (Some(Some(uri)), Some(header)) = (uri_bytes, header_bytes)
@@ -117,6 +126,7 @@ impl Read for Limits {
             handshake_timeout: handshake_timeout?,
             keepalive: keepalive?,
             write_timeout: write_timeout?,
+            unread_bytes: unread_bytes?,
             h2_streams: h2_streams?,
             body_bytes: body_bytes?,
         })

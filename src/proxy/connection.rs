@@ -87,7 +87,6 @@ impl Connection {
         }
         let h2 = transport.alpn_h2().then(Frames::default);
         // A client that chose HTTP/2 in its handshake owes the preface, and the engine waits for it without limit.
-        handle.http2.store(h2.is_some(), Ordering::Release);
         handle.head_begun.store(h2.is_some() || !ahead.is_empty(), Ordering::Release);
         Self {
             transport: Some(transport),
@@ -255,14 +254,16 @@ impl Connection {
         let whole = bufs.get(..clean).unwrap_or_default();
         let first = bufs.get(clean).and_then(|buf| buf.get(..cancel?)).unwrap_or_default();
         let written = if whole.iter().any(|buf| !buf.is_empty()) {
-            ready!(transport.poll_write_vectored(cx, whole))?
+            transport.poll_write_vectored(cx, whole)
         } else if !first.is_empty() {
-            ready!(transport.poll_write(cx, first))?
+            transport.poll_write(cx, first)
         } else if cancel.is_some() {
-            ready!(transport.poll_write(cx, &[INTERNAL_ERROR]))?
+            transport.poll_write(cx, &[INTERNAL_ERROR])
         } else {
-            0
+            Poll::Ready(Ok(0))
         };
+        self.handle.blocked.store(written.is_pending(), Ordering::Relaxed);
+        let written = ready!(written)?;
         let mut left = written;
         for buf in bufs {
             let n = left.min(buf.len());
@@ -380,7 +381,6 @@ impl Peek for Connection {
             read.truncate(kept);
             self.handle.head_begun.store(frames.inbound.in_head(), Ordering::Release);
             self.h2 = Some(frames);
-            self.handle.http2.store(true, Ordering::Release);
         }
         self.ahead = read.freeze();
         Ok(true)

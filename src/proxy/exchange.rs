@@ -39,7 +39,12 @@ pub(crate) enum End {
     Left,
     /// The drain's deadline, or the process's.
     Cut,
+    /// The client did not read the answer, and what is held for such clients was too much.
+    Unread,
 }
+
+/// A client that took nothing for so long may not be reading.
+const UNREAD: Duration = Duration::from_millis(200);
 
 /// How long a gentle end may take before the exchange is dropped.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
@@ -72,6 +77,12 @@ struct State {
     received: Option<u64>,
     /// One side ended its half of the connection.
     half_closed: bool,
+    /// When the client was handed something last.
+    handed: Option<Instant>,
+    /// The client was handed the end of the answer.
+    handed_all: bool,
+    /// Something is being written to the client.
+    writing: bool,
     tunnel: Tunnel,
 }
 
@@ -128,6 +139,7 @@ impl Exchange {
         state.ticket = Some(ticket);
         state.request_sent = !has_body;
         state.corked = false;
+        (state.handed, state.handed_all, state.writing) = (None, false, false);
         state.attended = false;
     }
 
@@ -178,14 +190,44 @@ impl Exchange {
         self.state().active = Some(now);
     }
 
-    /// A piece of the answer goes to the client, who has taken those before it.
-    pub(crate) fn answering(&self, bytes: usize, now: Instant) {
+    /// A piece of the answer goes to the client, who has taken those before it; whether it is the last.
+    pub(crate) fn answering(&self, bytes: usize, ends: bool, now: Instant) {
         let mut state = self.state();
         state.active = Some(now);
+        state.handed = Some(now);
+        state.handed_all = ends;
         state.tunnel.to_client = state.tunnel.to_client.saturating_sub(bytes);
         if let Some(lease) = &state.lease {
             lease.taken();
         }
+    }
+
+    /// The lane writes to the client, or has written.
+    pub(crate) fn writing(&self, writing: bool) {
+        self.state().writing = writing;
+    }
+
+    /// For how long the client has taken nothing of what waits for it; none if nothing is known to wait.
+    pub(crate) fn unread_for(&self, now: Instant) -> Option<Duration> {
+        let state = self.state();
+        if state.end.is_some() || !matches!(state.phase, Phase::Body | Phase::Stream) {
+            return None;
+        }
+        let quiet = now.saturating_duration_since(state.handed?);
+        let waits = || {
+            let over = state.handed_all && state.request_sent;
+            over || state.writing || state.lease.as_ref().is_some_and(Lease::is_held_up)
+        };
+        (quiet >= UNREAD && waits()).then_some(quiet)
+    }
+
+    /// Ends the exchange at once, because of what it holds for a client that does not read.
+    pub(crate) fn end_unread(&self, now: Instant) {
+        let mut state = self.state();
+        // No grace: the client is told nothing that it would read.
+        state.end.get_or_insert((End::Unread, now.checked_sub(GRACE).unwrap_or(now)));
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// The last byte of the request's body was handed on.
@@ -202,6 +244,7 @@ impl Exchange {
         let mut state = self.state();
         state.active = Some(now);
         state.phase = if kind.is_stream() { Phase::Stream } else { Phase::Body };
+        state.handed = Some(now);
         if let Some(ticket) = &mut state.ticket {
             ticket.becomes(kind);
         }

@@ -72,6 +72,9 @@ pub(crate) const SLOW_CLIENT: Refusal =
 /// have answered.
 pub(crate) const UNPROCESSED: Refusal =
     Refusal { status: 503, cause: "unprocessed", text: "the endpoint took no new request", close: false };
+/// What is held for clients that do not read was too much, and this one had waited longest.
+pub(crate) const UNREAD: Refusal =
+    Refusal { status: 503, cause: "unread", text: "the answer was not read in time", close: true };
 /// A drill put an error in place of the endpoint's answer.
 pub(crate) const DRILL: Refusal =
     Refusal { status: 500, cause: "drill", text: "a drill of this version put an error here on purpose", close: false };
@@ -90,7 +93,7 @@ impl Failure {
     pub(crate) fn of(error: &Error, ended: Option<End>) -> Option<Self> {
         match ended {
             Some(End::FirstByte | End::Idle) => return Some(TIMEOUT),
-            Some(End::Cut | End::Upload | End::Left) => return None,
+            Some(End::Cut | End::Upload | End::Left | End::Unread) => return None,
             None => {}
         }
         if matches!(error.esource(), ErrorSource::Downstream) || *error.etype() == h2::UNPROCESSED {
@@ -155,6 +158,7 @@ pub(crate) fn own_answer(error: &Error, ended: Option<End>) -> Option<Refusal> {
     match ended {
         Some(End::Cut) => return Some(DRAINED),
         Some(End::Upload) => return Some(SLOW_CLIENT),
+        Some(End::Unread) => return Some(UNREAD),
         _ => {}
     }
     match (error.esource(), error.etype()) {

@@ -354,12 +354,12 @@ impl ProxyHttp for General {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        ends: bool,
         pass: &mut Pass,
     ) -> Result<Option<Duration>> {
         if let Some(body) = body {
             pass.bytes_out += body.len() as u64;
-            pass.exchange.answering(body.len(), Instant::now());
+            pass.exchange.answering(body.len(), ends, Instant::now());
         }
         Ok(None)
     }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::admission::Entrance;
@@ -24,7 +25,9 @@ pub(crate) struct Handle {
     pub(super) requests: AtomicU32,
     /// When the last request ended, or the connection began.
     quiet_since: Mutex<Instant>,
-    pub(super) http2: AtomicBool,
+    /// The client's socket takes nothing now.
+    pub(super) blocked: AtomicBool,
+    given_up: Notify,
     pub(super) head_begun: AtomicBool,
     pub(super) timed_out: AtomicBool,
     /// The status of an answer that the engine made before there was a request.
@@ -46,7 +49,8 @@ impl Handle {
             sni: OnceLock::new(),
             requests: AtomicU32::new(0),
             quiet_since: Mutex::new(Instant::now()),
-            http2: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            given_up: Notify::new(),
             head_begun: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             engine_status: AtomicU16::new(0),
@@ -122,9 +126,16 @@ impl Handle {
         }
     }
 
-    /// Whether it speaks HTTP/2.
-    pub(crate) fn is_http2(&self) -> bool {
-        self.http2.load(Ordering::Acquire)
+    /// Ends the connection if its socket takes nothing: streams that are dropped would keep what they hold until it does.
+    pub(crate) fn give_up_blocked(&self) {
+        if self.blocked.load(Ordering::Relaxed) {
+            self.given_up.notify_one();
+        }
+    }
+
+    /// Returns when the connection is to be ended.
+    pub(crate) async fn given_up(&self) {
+        self.given_up.notified().await;
     }
 
     /// Since when no request is in flight and none has begun to arrive; none if one is.

@@ -36,6 +36,7 @@ use super::proxy_protocol::{self, Parsed};
 pub use super::socket::Families;
 use super::socket::{self, Queue};
 use super::transport::{Socket, Transport};
+use super::unread;
 use super::{Bound, Order, Proxy, Worker};
 use crate::model::{Address, Name};
 use crate::snapshot::ClientLimits;
@@ -389,10 +390,6 @@ impl Lane {
             }
         }
         told.send_replace(true);
-        if !self.handle.is_http2() {
-            // An idle HTTP/1 client was told nothing.
-            return std::future::pending().await;
-        }
         let mut from = Instant::now();
         loop {
             tokio::time::sleep_until(from + GOODBYE).await;
@@ -412,6 +409,7 @@ impl Lane {
         tokio::select! {
             _ = self.unless_ended(served) => {}
             () = self.leave_idle(&told, client.keepalive) => {}
+            () = self.handle.given_up() => {}
         }
     }
 
@@ -456,6 +454,7 @@ impl HttpServerApp for Lane {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.handle)));
+        unread::watch(&exchange);
         let bell = self.door.proxy().gear.bell.listen();
         let all = self.door.proxy().all.subscribe();
         let carried = self.engine.process_new_http(session, shutdown);

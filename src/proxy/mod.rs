@@ -42,6 +42,7 @@ mod reach;
 mod record;
 mod socket;
 mod transport;
+mod unread;
 mod upload;
 mod upstream;
 
@@ -211,6 +212,7 @@ impl Worker {
                 express::wake_all();
             }
         });
+        tokio::spawn(unread::run(Arc::clone(gear)));
         let current = gear.current.clone();
         tokio::spawn(async move {
             let mut second = tokio::time::interval(Duration::from_secs(1));

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::exchange::{End, Exchange};
-use super::failure::TIMEOUT;
+use super::failure::{TIMEOUT, UNREAD};
 use super::record::{Counted, Ending, Gear};
 use super::upload::Manner;
 use crate::drain::Kind;
@@ -213,6 +213,9 @@ impl Pass {
 
     /// Counts a timeout of the endpoint that ended the exchange by dropping it: the engine reports none of those.
     fn count_timeout(&mut self) {
+        if self.exchange.ended() == Some(End::Unread) {
+            self.cause = Some(UNREAD.cause);
+        }
         if self.end_reported || !matches!(self.exchange.ended(), Some(End::FirstByte | End::Idle)) {
             return;
         }

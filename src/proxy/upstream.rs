@@ -193,6 +193,11 @@ impl Lease {
         }
     }
 
+    /// Whether bytes of an answer over HTTP/1 wait behind what the client takes.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.0.ahead() > 0
+    }
+
     /// The client takes what was read so far.
     pub(crate) fn taken(&self) {
         self.0.ahead.store(0, Ordering::Relaxed);

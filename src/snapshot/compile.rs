@@ -317,6 +317,7 @@ fn client_limits(limits: &config::Limits) -> ClientLimits {
         handshake_timeout: limits.handshake_timeout.get(),
         keepalive: limits.keepalive.get(),
         write_timeout: limits.write_timeout.get(),
+        unread_bytes: limits.unread_bytes.get(),
         h2_streams: limits.h2_streams,
         header_bytes: u32::try_from(limits.header_bytes.get()).unwrap_or(u32::MAX),
     }

@@ -76,6 +76,8 @@ pub struct ClientLimits {
     pub keepalive: Duration,
     /// For one write to be taken by the client.
     pub write_timeout: Duration,
+    /// What may be held for clients that do not read, all of them together, in bytes.
+    pub unread_bytes: u64,
     /// HTTP/2 streams at once on one connection.
     pub h2_streams: u32,
     /// Size of an HTTP/2 header list, in bytes.

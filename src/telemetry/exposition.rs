@@ -126,6 +126,8 @@ fn walk(recorder: &Recorder, portion: usize, out: &mut dyn FnMut(MetricFamily)) 
     lanes(family.of(&metric::LANE_REQUESTS), recorder);
     config(family, recorder);
     listeners(family, &recorder.live_listeners());
+    family.of(&metric::UNREAD_BYTES).push(&[], recorder.unread().bytes() as f64);
+    family.of(&metric::UNREAD_CUT).push(&[], recorder.unread().cuts() as f64);
     family.of(&metric::ACCESS_LOG_DROPPED).push(&[], recorder.lines_dropped().load(Ordering::Relaxed) as f64);
     family.of(&metric::LOG_DROPPED).push(&[], recorder.log_drops() as f64);
     family.of(&metric::BUILD_INFO).push(&[recorder.options().version, recorder.options().revision], 1.0);

@@ -1,5 +1,7 @@
 //! Requests by the lane that carries them, and how many are in flight in the whole process.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::label::Lane;
 use super::sharded::Sharded;
 
@@ -40,6 +42,35 @@ impl Lanes {
     #[must_use]
     pub fn carried(&self, lane: Lane) -> u64 {
         self.0.sum(CARRIED + lane.index())
+    }
+}
+
+/// What is held for clients that do not read. Obtained from [`Recorder::unread`](super::Recorder::unread).
+#[derive(Debug, Default)]
+pub struct Unread {
+    bytes: AtomicU64,
+    cut: AtomicU64,
+}
+
+impl Unread {
+    /// A worker's part was `before` bytes and is `now`. Returns that of all.
+    pub fn counted(&self, before: u64, now: u64) -> u64 {
+        let last = self.bytes.fetch_add(now, Ordering::Relaxed);
+        self.bytes.fetch_sub(before, Ordering::Relaxed);
+        (last + now).saturating_sub(before)
+    }
+
+    /// An answer was cut.
+    pub fn cut(&self) {
+        self.cut.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn cuts(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
     }
 }
 

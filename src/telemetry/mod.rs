@@ -41,7 +41,7 @@ pub use label::{
     Class, ConnectionRefusal, CutKind, DecisionReason, DrillFault, Lane, Outcome, RetryReason, StreamKind,
     UpstreamError,
 };
-pub use lane::Lanes;
+pub use lane::{Lanes, Unread};
 pub use last_use::LastUse;
 pub use listener::{ListenerSeries, OpenConnection};
 pub use metric::{Kind, METRICS, Metric};

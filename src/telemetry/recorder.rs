@@ -21,7 +21,7 @@ use crate::model::Name;
 
 use super::facts::Facts;
 use super::histogram::Edges;
-use super::lane::Lanes;
+use super::lane::{Lanes, Unread};
 use super::listener::ListenerSeries;
 use super::registry::Registry;
 use super::series::{RouteSeries, VersionSeries};
@@ -47,6 +47,7 @@ pub struct Recorder {
     versions: Registry<(Name, Name), VersionSeries>,
     listeners: Registry<Name, ListenerSeries>,
     lanes: Lanes,
+    unread: Unread,
     unmatched: Arc<RouteSeries>,
     facts: ArcSwap<Facts>,
     reloads: Reloads,
@@ -94,6 +95,7 @@ impl Recorder {
             versions,
             listeners: Registry::new(),
             lanes: Lanes::new(shards),
+            unread: Unread::default(),
             facts: ArcSwap::default(),
             reloads: Reloads::default(),
             certificates: Certificates::default(),
@@ -141,6 +143,12 @@ impl Recorder {
     #[must_use]
     pub const fn lanes(&self) -> &Lanes {
         &self.lanes
+    }
+
+    /// What is held for clients that do not read.
+    #[must_use]
+    pub const fn unread(&self) -> &Unread {
+        &self.unread
     }
 
     /// The series of requests that no version was chosen for: refused by the guard or matched by no route.

@@ -17,7 +17,7 @@ use crate::drain::{Ledger, Ticket};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::drill;
 use crate::proxy::exchange::End;
-use crate::proxy::failure::{DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT};
+use crate::proxy::failure::{DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT, UNREAD};
 use crate::proxy::general::BODY_DRAIN;
 use crate::proxy::pool::{self, Line};
 use crate::proxy::upload::Manner;
@@ -307,6 +307,7 @@ impl Client {
                     }
                     End::Upload => SLOW_CLIENT,
                     End::Cut => DRAINED,
+                    End::Unread => UNREAD,
                 }
             }
         };

@@ -318,7 +318,10 @@ impl<'a> Relay<'a> {
 
     /// Writes to the client. What the endpoint sends meanwhile is taken.
     async fn write(&mut self, task: HttpTask) -> Result<()> {
-        self.answer.meanwhile(self.session.write_response_tasks(vec![task])).await.map(drop)
+        self.pass.exchange.writing(true);
+        let written = self.answer.meanwhile(self.session.write_response_tasks(vec![task])).await.map(drop);
+        self.pass.exchange.writing(false);
+        written
     }
 
     /// What the end of the stream means.

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::flood::{END_HEADERS, END_STREAM, HEADERS, frame, preface};
 use super::raw;
-use crate::harness::{H1, H2, Origin, Target, Weir, eventually, shop};
+use crate::harness::{H1, H2, Origin, Sse, Target, Weir, eventually, shop};
 
 /// What one connection may hold, however it is done.
 const CONNECTION: u64 = 32 << 20;
@@ -108,5 +108,35 @@ async fn streams_that_nobody_reads_hold_little() {
         eventually("nothing is in flight", async || weir.metrics().await.value("weir_requests_in_flight", &[]) == 0.0)
             .await;
     }
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_limit_those_that_waited_longest_are_cut() {
+    let v1 = Origin::start("v1").await;
+    let yaml = shop(&[(&v1, 100.0)]).replace("\nservices:", "\nlimits: { unread_bytes: 32MiB }\nservices:");
+    let weir = Weir::start(&yaml).await;
+    let web = Target::from(weir.address("web").await);
+    // Events that come now and then wait for nobody, however old the stream is.
+    let mut events = Sse::open(&web, "/sse").await;
+    let h2 = H2::connect(&web).await;
+    let mut others = Sse::open_on(&h2, "/sse").await;
+    events.event().await;
+    others.event().await;
+    let mut readers = Vec::new();
+    for unread in [Unread::NoWindow, Unread::Socket, Unread::Bytewise] {
+        let socket = unread.ask(&web).await;
+        readers.push(tokio::spawn(unread.goes_on(socket)));
+    }
+    eventually("some are cut", async || weir.metrics().await.value("weir_unread_cut_total", &[]) >= 100.0).await;
+    eventually("what is held is within the limit", async || {
+        weir.metrics().await.value("weir_unread_bytes", &[]) <= f64::from(32 << 20)
+    })
+    .await;
+    assert_eq!(h2.get("/bytes/5000000").await.body.len(), 5_000_000, "who reads is served");
+    v1.push("still");
+    assert_eq!(events.event().await, "still");
+    assert_eq!(others.event().await, "still");
+    readers.iter().for_each(tokio::task::JoinHandle::abort);
     weir.stop().await;
 }
