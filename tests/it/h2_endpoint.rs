@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use weir::model::Address;
 
-use crate::harness::{H1, H2, Origin, Request, Target, Weir, eventually, shop, within};
+use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, eventually, shop, within};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -212,6 +212,18 @@ async fn an_endpoint_that_goes_away_after_five_requests_costs_nothing() {
     assert_not_charged(&weir).await;
     // A few first ones may have been caught by a GOAWAY; then Weir knows.
     assert!((60..240).contains(&endpoint.accepted()), "{}", endpoint.accepted());
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn posts_to_an_endpoint_that_announces_its_close_after_each_are_executed_once() {
+    let v1 = Origin::start("v1").await;
+    let (weir, web) = start(&shop(&[(&v1, 100.0)]), "").await;
+    let post = Load::at(&web).request(Request::post("/close-after", "order")).keep_alive(4).http2(1, 4).count(400);
+    let ledger = post.run().await;
+    ledger.assert_clean();
+    ledger.assert_executed_once(&[&v1]);
+    assert_not_charged(&weir).await;
     weir.stop().await;
 }
 
@@ -465,7 +477,7 @@ async fn an_answer_before_the_end_of_its_request_announces_the_close() {
     .await;
     let (weir, web) = endpoint.weir().await;
     let mut h1 = H1::connect(&web).await;
-    h1.write_raw("POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 5\r\n\r\n").await;
+    h1.write_raw("POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 1000000\r\n\r\n").await;
     let early = h1.read_response("POST").await.unwrap().expect(200);
     assert!(early.announced_close, "{early:?}");
     assert_not_charged(&weir).await;
