@@ -25,7 +25,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use tokio::time::Instant;
 
-use super::answer::MAX_INFORMATIONAL;
+use super::answer::{MAX_HEAD, MAX_INFORMATIONAL};
 use super::exchange::EXCHANGE;
 use super::failure::{self, BAD_REQUEST, Failure, NO_ENDPOINT};
 use super::message::{self, Provenance};
@@ -49,12 +49,6 @@ const MAX_PASSED_OVER: u8 = 16;
 /// Retries of a request that its endpoint did not process. Each is on a new connection; who is turned away there too
 /// is not wanted.
 const MAX_UNPROCESSED: u8 = 3;
-
-/// The largest response head that is passed on, in bytes of names and values.
-const MAX_RESPONSE_HEAD: usize = 64 * 1024;
-
-/// An unread request body is read for at most this long, so that the connection can be used again.
-pub(super) const BODY_DRAIN: Duration = Duration::from_secs(1);
 
 fn routed(pass: &mut Pass) -> Result<&mut Routed> {
     pass.routed_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no route yet"))
@@ -93,7 +87,7 @@ impl ProxyHttp for General {
             session.set_keepalive(seconds);
         }
         session.set_write_timeout(Some(client.write_timeout));
-        session.as_downstream_mut().set_total_drain_timeout(Some(BODY_DRAIN));
+        session.as_downstream_mut().set_total_drain_timeout(Some(intake::BODY_DRAIN));
         Ok(())
     }
 
@@ -283,7 +277,7 @@ impl ProxyHttp for General {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 for what was not offered").into_up());
         }
         let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        if size > MAX_RESPONSE_HEAD {
+        if size > MAX_HEAD {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "the response head is too large").into_up());
         }
         let first_byte = routed.attempt.began.elapsed();
@@ -302,11 +296,10 @@ impl ProxyHttp for General {
 
     async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, pass: &mut Pass) -> Result<()> {
         message::to_client(head);
-        if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(());
-        }
-        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            pass.exchange.handle.switch();
+        match head.status {
+            http::StatusCode::SWITCHING_PROTOCOLS => pass.exchange.handle.switch(),
+            status if status.is_informational() => return Ok(()),
+            _ => {}
         }
         pass.kind = message::kind_of(session.req_header(), head);
         pass.status = Some(head.status.as_u16());
@@ -328,11 +321,10 @@ impl ProxyHttp for General {
             head.set_version(http::Version::HTTP_10);
             session.set_keepalive(None);
         }
-        let tls = pass.exchange.handle.tls;
         if let Some(routed) = pass.routed()
             && let (Some(key), Some(cookie)) = (&routed.new_key, &routed.service().affinity_cookie)
         {
-            let value = message::affinity_cookie(&cookie.name, key, cookie.max_age, tls);
+            let value = message::affinity_cookie(&cookie.name, key, cookie.max_age, pass.exchange.handle.tls);
             head.append_header(header::SET_COOKIE, value)?;
         }
         pass.stream_opened();

@@ -29,7 +29,6 @@ use super::connection::{Connection, PREFACE};
 use super::exchange::Exchange;
 use super::express;
 use super::failure::BAD_REQUEST;
-use super::general::BODY_DRAIN;
 use super::handle::Handle;
 use super::head::{Arrival, Look};
 use super::inbound::{Inbound, READ};
@@ -185,6 +184,9 @@ pub(super) fn complete(session: &mut ServerSession, handle: &Handle) -> pingora_
     }
     Ok(())
 }
+
+/// An unread request body is read for at most this long.
+pub(super) const BODY_DRAIN: Duration = Duration::from_secs(1);
 
 /// How long an answer of our own may take to be taken.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -18,7 +18,7 @@ use crate::proxy::buffer::Buffer;
 use crate::proxy::drill;
 use crate::proxy::exchange::End;
 use crate::proxy::failure::{DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT, UNREAD};
-use crate::proxy::general::BODY_DRAIN;
+use crate::proxy::intake::BODY_DRAIN;
 use crate::proxy::pool::{self, Line};
 use crate::proxy::upload::Manner;
 use crate::proxy::upstream::{self, Lease};
