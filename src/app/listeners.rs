@@ -82,6 +82,7 @@ fn settings(
             required: wanted.required,
         }),
         max_connections: usize::try_from(listener.max_connections).unwrap_or(usize::MAX),
+        max_connections_per_address: listener.max_connections_per_address,
     })
 }
 

@@ -24,7 +24,8 @@ pub struct Limits {
     /// Length of a method's name, 8 to 64.
     #[schemars(range(min = 8, max = 64))]
     pub method_bytes: u16,
-    /// From the first byte of a request to the end of its header section: `100ms` to `10m`.
+    /// From the first byte of a request to the end of its header section: `100ms` to `10m`. For the first request of a
+    /// connection it counts from the connection, or from the end of its TLS handshake.
     pub header_timeout: Period,
     /// From the connection to the end of the TLS handshake: `100ms` to `10m`.
     pub handshake_timeout: Period,

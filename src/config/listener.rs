@@ -27,9 +27,14 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Takes the client's address from a PROXY protocol header, version 1 or 2.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Connections open at the same time, 1 to 1000000; more wait in the kernel's queue.
+    /// Connections open at the same time, 1 to 1000000. Where all are taken, whoever has been idle longest gives way; more
+    /// wait in the kernel's queue.
     #[schemars(default = "default_max_connections", range(min = 1, max = 1_000_000))]
     pub max_connections: u32,
+    /// Connections that one client's address may have at the same time, 1 to 1000000; of IPv6, one /64. The address is
+    /// that of a trusted PROXY protocol header where there is one. Default: no bound, for many may share one address.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections_per_address: Option<u32>,
     /// What becomes of paths here; what is left out is as in the file's own `paths`.
     #[schemars(default)]
     pub paths: Paths,
@@ -114,13 +119,23 @@ const fn default_required() -> bool {
 
 impl Read for Listener {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let known = &["name", "address", "tls", "proxy_protocol", "max_connections", "paths", "headers"];
+        let known = &[
+            "name",
+            "address",
+            "tls",
+            "proxy_protocol",
+            "max_connections",
+            "max_connections_per_address",
+            "paths",
+            "headers",
+        ];
         let mut fields = reader.fields(node, known)?;
         let name = fields.required("name");
         let address = fields.required("address");
         let tls = fields.optional("tls");
         let proxy_protocol = fields.optional("proxy_protocol");
         let max_connections = fields.bounded("max_connections", DEFAULT_MAX_CONNECTIONS, 1..=1_000_000);
+        let per_address = fields.within("max_connections_per_address", 1..=1_000_000);
         let paths = fields.or("paths", Paths::default());
         let headers = fields.or("headers", Headers::default());
         fields.done()?;
@@ -130,6 +145,7 @@ impl Read for Listener {
             tls: tls?,
             proxy_protocol: proxy_protocol?,
             max_connections: max_connections?,
+            max_connections_per_address: per_address?,
             paths: paths?,
             headers: headers?,
         })

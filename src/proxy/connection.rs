@@ -4,7 +4,8 @@
 //! [`Connection`] repairs that below the engine:
 //!
 //! * of an HTTP/1 client the engine reads one request at a time, which was looked at before (`intake`, `inbound`);
-//! * the HTTP/2 preface and header blocks must be complete within `head_timeout` of their first byte;
+//! * the HTTP/2 preface and header blocks must be complete within `head_timeout` of their first byte, the preface
+//!   of the connection's beginning;
 //! * an HTTP/2 client's frames are tidied, so that sound ones end no connection (see [`super::h2_frames`]);
 //! * writes are gathered, so that a header and a small body leave in one system call;
 //! * [`Handle`] tells others whether work is in flight on it, so that it is never closed under a request.
@@ -44,6 +45,8 @@ pub(crate) struct Patience {
     pub(crate) head: Duration,
     /// Without a request.
     pub(crate) keepalive: Duration,
+    /// Since when the connection's first head is waited for, if it is the first: it has its time from there.
+    pub(crate) began: Option<Instant>,
 }
 
 /// A client connection, ready for pingora's HTTP/1 and HTTP/2 sessions.
@@ -91,11 +94,11 @@ impl Connection {
         Self {
             transport: Some(transport),
             handle,
+            waiting_since: patience.began,
             patience,
             ahead,
             inbound: None,
             pending: BytesMut::new(),
-            waiting_since: None,
             alarm: None,
             h2,
             told_end: false,

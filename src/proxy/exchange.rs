@@ -122,7 +122,7 @@ impl Exchange {
 
     /// An exchange that no lane started; it is never ended from outside.
     pub(crate) fn orphan() -> Self {
-        Self::new(Handle::new(None, false, "".into()))
+        Self::new(Handle::new(None, false, "".into(), super::seat::Seat::alone()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

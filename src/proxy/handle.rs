@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::admission::Entrance;
 use super::intake::Rest;
+use super::seat::Seat;
 use crate::model::Name;
 
 /// What is told about one client connection while it lives.
@@ -20,6 +21,8 @@ pub(crate) struct Handle {
     pub(crate) tls: bool,
     /// The listener that accepted it.
     pub(crate) listener: Name,
+    /// Its seat there.
+    pub(super) seat: Arc<Seat>,
     /// The name that the client's TLS handshake asked for; unset without one.
     pub(super) sni: OnceLock<Box<str>>,
     pub(super) requests: AtomicU32,
@@ -41,11 +44,12 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(client: Option<IpAddr>, tls: bool, listener: Name) -> Arc<Self> {
+    pub(super) fn new(client: Option<IpAddr>, tls: bool, listener: Name, seat: Arc<Seat>) -> Arc<Self> {
         Arc::new(Self {
             client,
             tls,
             listener,
+            seat,
             sni: OnceLock::new(),
             requests: AtomicU32::new(0),
             quiet_since: Mutex::new(Instant::now()),
@@ -109,6 +113,7 @@ impl Handle {
     /// A request's head is complete; the request is in flight until [`Handle::request_ended`].
     pub(crate) fn request_begun(&self) {
         self.requests.fetch_add(1, Ordering::AcqRel);
+        self.seat.busy();
         self.head_begun.store(false, Ordering::Release);
     }
 
@@ -116,6 +121,7 @@ impl Handle {
     pub(crate) fn request_ended(&self) {
         if self.requests.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.moved();
+            self.seat.idle(Instant::now());
         }
     }
 

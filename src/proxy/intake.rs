@@ -86,7 +86,8 @@ impl Connection {
     pub(super) async fn take_request(&mut self, gear: &Arc<Gear>) -> Taken {
         let mut input = BytesMut::from(std::mem::take(&mut self.ahead));
         let mut arrival = Arrival::default();
-        let mut since = Instant::now();
+        let first = self.patience.began.take();
+        let mut since = first.unwrap_or_else(Instant::now);
         let mut begun = false;
         loop {
             let preface = !self.handle.tls && http2_begins(&input);
@@ -110,16 +111,22 @@ impl Connection {
             self.handle.head_begins(!input.is_empty());
             if begun == input.is_empty() {
                 begun = !begun;
-                since = Instant::now();
+                since = first.unwrap_or_else(Instant::now);
+                if !begun {
+                    self.handle.seat.idle(since);
+                } else if !self.handle.seat.busy() {
+                    return Taken::End;
+                }
             }
-            let limit = if begun { self.patience.head } else { self.patience.keepalive };
+            let in_time = begun || first.is_some();
+            let limit = if in_time { self.patience.head } else { self.patience.keepalive };
             input.reserve(READ_HEAD);
             let Some(transport) = &mut self.transport else { return Taken::End };
             match timeout_at(since + limit, transport.read_buf(&mut input)).await {
                 Ok(Ok(1..)) => {}
                 Ok(_) => return Taken::End,
                 Err(_) => {
-                    if begun {
+                    if in_time {
                         self.handle.head_timed_out();
                     }
                     return Taken::End;

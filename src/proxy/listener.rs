@@ -4,11 +4,13 @@
 //! socket with a full accept queue would reset those clients.
 
 use std::fs;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,6 +35,7 @@ use super::general::General;
 use super::handle::Handle;
 use super::intake::{Taken, http2_begins};
 use super::proxy_protocol::{self, Parsed};
+use super::seat::{Seat, Seats};
 pub use super::socket::Families;
 use super::socket::{self, Queue};
 use super::transport::{Socket, Transport};
@@ -56,6 +59,8 @@ pub struct Settings {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Connections open at once.
     pub max_connections: usize,
+    /// Connections open at once of one client's address.
+    pub max_connections_per_address: Option<u32>,
 }
 
 /// From whom a PROXY header is read.
@@ -79,6 +84,8 @@ struct Shared {
     series: Arc<ListenerSeries>,
     /// One for each connection that may be open.
     slots: Arc<Semaphore>,
+    /// Who has them.
+    seats: Arc<Seats>,
 }
 
 impl Listener {
@@ -89,7 +96,8 @@ impl Listener {
     pub fn bind(settings: Settings, series: Arc<ListenerSeries>, workers: usize) -> io::Result<Vec<Self>> {
         let sockets = socket::bind(&settings.address, settings.families, workers)?;
         let slots = Arc::new(Semaphore::new(settings.max_connections));
-        let shared = Arc::new(Shared { settings, series, slots });
+        let seats = Seats::new(settings.max_connections_per_address);
+        let shared = Arc::new(Shared { settings, series, slots, seats });
         Ok(sockets.into_iter().map(|socket| Self { shared: Arc::clone(&shared), socket }).collect())
     }
 
@@ -137,8 +145,12 @@ pub async fn serve(listener: Listener, worker: Arc<Worker>) {
             _ = order.changed() => continue,
         };
         let slot = tokio::select! {
-            Ok(slot) = Arc::clone(&door.shared.slots).acquire_owned() => slot,
+            slot = door.slot(listening.get_ref()) => slot,
             _ = order.changed() => continue,
+        };
+        let Some(slot) = slot else {
+            ready.clear_ready();
+            continue;
         };
         // Whoever waits in the kernel's queue loses nothing; whoever is let in and has to go does.
         if !descriptors::has_room(last, listening.get_ref()).unwrap_or(false) {
@@ -168,6 +180,9 @@ pub async fn serve(listener: Listener, worker: Arc<Worker>) {
 
 /// Without file descriptors or memory accepting again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection that gives way may take before another one has to.
+const EVICT_PAUSE: Duration = Duration::from_millis(50);
 
 fn is_about_the_client(error: &io::Error) -> bool {
     matches!(
@@ -204,6 +219,24 @@ impl Door {
         &self.worker.proxy
     }
 
+    /// A slot for somebody who waits; none if nobody does any more. Where all are taken, who has been idle longest gives
+    /// way. The system is asked whether anybody waits: the runtime's readiness lags, and nobody gives way for nobody.
+    async fn slot(&self, queue: &Queue) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.shared.slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        let slot = Arc::clone(&self.shared.slots).acquire_owned();
+        tokio::pin!(slot);
+        while queue.has_waiting() {
+            self.shared.seats.evict();
+            // What gives way may take a moment, and where none is idle one may soon be.
+            if let Ok(slot) = tokio::time::timeout(EVICT_PAUSE, &mut slot).await {
+                return slot.ok();
+            }
+        }
+        None
+    }
+
     /// Waits a moment before the next try to accept, and says why, though not each time.
     async fn wait_for_descriptors(&self, error: Option<io::Error>) {
         /// When this was last told.
@@ -232,29 +265,49 @@ impl Door {
     fn open(self: &Arc<Self>, stream: Socket, peer: Option<IpAddr>, slot: OwnedSemaphorePermit) {
         self.proxy().gear.connected();
         let open = Open { door: Arc::clone(self), _counted: self.shared.series.accepted(), _slot: slot };
-        tokio::spawn(async move { open.door.admit(stream, peer).await });
+        let seat = self.shared.seats.take();
+        tokio::spawn(async move {
+            let door = &open.door;
+            seat.settle().await;
+            let greeted = tokio::select! {
+                greeted = door.greet(stream, peer, &seat) => Some(greeted),
+                () = seat.evicted() => None,
+            };
+            match greeted {
+                Some(Ok(greeted)) => door.admit(greeted, &seat).await,
+                Some(Err(refusal)) => door.shared.series.refused(refusal),
+                None => {}
+            }
+            if seat.is_evicted() {
+                door.shared.series.refused(ConnectionRefusal::Limit);
+            }
+        });
     }
 
-    async fn admit(self: &Arc<Self>, mut socket: Socket, peer: Option<IpAddr>) {
+    /// What comes before the first request: the PROXY header, how many connections the client has, and the handshake.
+    async fn greet(&self, mut socket: Socket, peer: Option<IpAddr>, seat: &Seat) -> Result<Greeted, ConnectionRefusal> {
+        let began = Instant::now();
         let client = self.proxy().gear.current.peek().client;
         let header = tokio::time::timeout(client.head_timeout, self.read_proxy_header(&mut socket, peer));
-        let Ok(Ok(peer)) = header.await else {
-            self.shared.series.refused(ConnectionRefusal::ProxyProtocol);
-            return;
+        let Ok(Ok(peer)) = header.await else { return Err(ConnectionRefusal::ProxyProtocol) };
+        if !seat.is_admitted(peer) {
+            return Err(ConnectionRefusal::AddressLimit);
+        }
+        let Some(config) = &self.settings().tls else {
+            return Ok(Greeted { transport: Transport::Plain(socket), peer, began });
         };
-        let transport = match &self.settings().tls {
-            None => Transport::Plain(socket),
-            Some(config) => {
-                let handshake = TlsAcceptor::from(Arc::clone(config)).accept(socket);
-                let Ok(Ok(stream)) = tokio::time::timeout(client.handshake_timeout, handshake).await else {
-                    self.shared.series.refused(ConnectionRefusal::TlsHandshake);
-                    return;
-                };
-                Transport::Tls(Box::new(stream))
-            }
-        };
+        let handshake = TlsAcceptor::from(Arc::clone(config)).accept(socket);
+        match tokio::time::timeout(client.handshake_timeout, handshake).await {
+            Ok(Ok(stream)) => Ok(Greeted { transport: Transport::Tls(Box::new(stream)), peer, began: Instant::now() }),
+            _ => Err(ConnectionRefusal::TlsHandshake),
+        }
+    }
+
+    async fn admit(self: &Arc<Self>, greeted: Greeted, seat: &Arc<Seat>) {
+        let Greeted { transport, peer, began } = greeted;
         let tls = self.settings().tls.is_some();
-        let mut lanes = Lanes { door: self, peer, tls, handle: None };
+        seat.idle(began);
+        let mut lanes = Lanes { door: self, peer, tls, seat, began: Some(began), handle: None };
         if transport.alpn_h2() {
             lanes.http2(transport, Bytes::new()).await;
         } else if self.proxy().lanes.express {
@@ -296,11 +349,22 @@ impl Door {
     }
 }
 
+/// A client of whom nothing is known yet but its address.
+struct Greeted {
+    transport: Transport,
+    peer: Option<IpAddr>,
+    /// From when its first head has its time: it was accepted, or its handshake was over.
+    began: Instant,
+}
+
 /// One connection, which either lane may carry.
 struct Lanes<'d> {
     door: &'d Arc<Door>,
     peer: Option<IpAddr>,
     tls: bool,
+    seat: &'d Arc<Seat>,
+    /// Since when its first head is waited for; none once it was there.
+    began: Option<Instant>,
     /// How the connection is, for the general lane; made when it first comes there.
     handle: Option<Arc<Handle>>,
 }
@@ -311,8 +375,8 @@ impl Lanes<'_> {
         let (mut transport, mut bytes) = (transport, Bytes::new());
         loop {
             let name = self.door.settings().name.clone();
-            let mut client = express::Client::new(transport, &bytes, self.peer, self.tls, name).await;
-            match client.serve(&self.door.proxy().gear).await {
+            let mut client = express::Client::new(transport, &bytes, self.peer, self.tls, name, self.seat).await;
+            match client.serve(&self.door.proxy().gear, &mut self.began).await {
                 Exit::Over => return,
                 Exit::SlowHead => {
                     self.door.shared.series.refused(ConnectionRefusal::HeaderTimeout);
@@ -333,8 +397,8 @@ impl Lanes<'_> {
 
     fn connection(&mut self, transport: Transport, bytes: Bytes) -> (Connection, Arc<Lane>) {
         let client = self.door.proxy().gear.current.peek().client;
-        let patience = Patience { head: client.head_timeout, keepalive: client.keepalive };
-        let made = || Handle::new(self.peer, self.tls, self.door.settings().name.clone());
+        let patience = Patience { head: client.head_timeout, keepalive: client.keepalive, began: self.began.take() };
+        let made = || Handle::new(self.peer, self.tls, self.door.settings().name.clone(), Arc::clone(self.seat));
         let handle = Arc::clone(self.handle.get_or_insert_with(made));
         let connection = Connection::new(transport, bytes, Arc::clone(&handle), patience);
         let engine = Arc::clone(&self.door.worker.engine);
@@ -373,8 +437,8 @@ struct Lane {
 }
 
 impl Lane {
-    /// Tells an HTTP/2 client with GOAWAY that its connection ends, when the process says so or when it has been idle
-    /// for `keepalive`, and returns when it is to be closed without waiting for the client any more.
+    /// Tells an HTTP/2 client with GOAWAY that its connection ends, when the process says so, when it has been idle for
+    /// `keepalive` or when it gives way to another, and returns when it is to be closed without waiting for the client any more.
     ///
     /// The engine sends the GOAWAY in two steps (RFC 9113 §6.8), so that a request that crosses the first one is served.
     async fn leave_idle(&self, told: &watch::Sender<bool>, keepalive: Duration) {
@@ -383,6 +447,7 @@ impl Lane {
             let due = self.handle.idle_since().unwrap_or_else(Instant::now) + keepalive;
             tokio::select! {
                 _ = announced.changed() => break,
+                () = self.handle.seat.evicted() => break,
                 () = tokio::time::sleep_until(due) => {}
             }
             if self.handle.idle_since().is_some_and(|since| since + keepalive <= Instant::now()) {
@@ -390,11 +455,12 @@ impl Lane {
             }
         }
         told.send_replace(true);
+        let goodbye = if self.handle.seat.is_evicted() { GIVE_WAY } else { GOODBYE };
         let mut from = Instant::now();
         loop {
-            tokio::time::sleep_until(from + GOODBYE).await;
+            tokio::time::sleep_until(from + goodbye).await;
             match self.handle.idle_since() {
-                Some(since) if since.max(from) + GOODBYE <= Instant::now() => return,
+                Some(since) if since.max(from) + goodbye <= Instant::now() => return,
                 Some(since) => from = from.max(since),
                 None => from = Instant::now(),
             }
@@ -403,6 +469,8 @@ impl Lane {
 
     /// An HTTP/2 connection until it ends.
     async fn http2(self: &Arc<Self>, connection: Connection) {
+        // What came so far began no request.
+        self.handle.seat.idle(Instant::now());
         let client = self.door.proxy().gear.current.peek().client;
         let (told, announced) = watch::channel(false);
         let served = self.process_new(Box::new(connection), &announced);
@@ -441,8 +509,18 @@ impl Lane {
             tokio::select! {
                 served = &mut served => return Some(served),
                 Ok(()) = order.changed() => {}
+                () = self.gives_way() => return None,
             }
         }
+    }
+
+    /// Until an HTTP/1 connection is to give way to another; it is idle then. One of HTTP/2 is told before.
+    async fn gives_way(&self) {
+        poll_fn(|_| {
+            let now = self.handle.seat.is_evicted() && !self.handle.is_http2();
+            if now { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 
@@ -486,6 +564,9 @@ impl HttpServerApp for Lane {
 
 /// How long an idle client may take to close a connection after it was told to.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How long an HTTP/2 client that gives way to another may take to hear of it: somebody waits for its place.
+const GIVE_WAY: Duration = Duration::from_millis(250);
 
 /// How the engine speaks HTTP/2 with a client, from the file as it is when the connection begins.
 fn h2_options(client: &ClientLimits) -> H2Options {

@@ -40,6 +40,7 @@ mod provenance;
 pub mod proxy_protocol;
 mod reach;
 mod record;
+mod seat;
 mod socket;
 mod transport;
 mod unread;

@@ -17,6 +17,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
@@ -126,6 +127,12 @@ pub(super) enum Queue {
 }
 
 impl Queue {
+    /// Whether a connection waits, as the system has it now.
+    pub(super) fn has_waiting(&self) -> bool {
+        let mut queue = [PollFd::new(self, PollFlags::IN)];
+        poll(&mut queue, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
     /// The next connection that waits, and its address if it has one.
     pub(super) fn next(&self) -> io::Result<(Socket, Option<IpAddr>)> {
         match self {

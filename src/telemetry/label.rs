@@ -145,8 +145,10 @@ words! {
 words! {
     /// Why a client connection was closed before it carried a request.
     ConnectionRefusal {
-        /// The listener's cap on connections was reached.
+        /// The listener's cap on connections was reached, and this one had been idle longest.
         Limit = "limit",
+        /// Its address had as many connections as it may have.
+        AddressLimit = "address_limit",
         /// The TLS handshake failed or took too long.
         TlsHandshake = "tls_handshake",
         /// The header of the request (or the HTTP/2 preface) was not complete within its deadline.

@@ -39,8 +39,8 @@ impl ListenerSeries {
         OpenConnection(Arc::clone(self))
     }
 
-    /// A connection was closed before it carried a request. Refusals by [`ConnectionRefusal::Limit`] were
-    /// never `accepted`; the others were.
+    /// A connection that was accepted was closed before it carried a request, or, by [`ConnectionRefusal::Limit`],
+    /// before its next one.
     pub fn refused(&self, reason: ConnectionRefusal) {
         self.counters.add(REFUSED + reason.index(), 1);
     }

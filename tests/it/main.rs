@@ -34,6 +34,7 @@ mod provider;
 mod reload;
 mod retry;
 mod rollout;
+mod seats;
 mod shutdown;
 mod signals;
 mod split;

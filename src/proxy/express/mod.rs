@@ -44,6 +44,7 @@ use super::buffer::Buffer;
 use super::head::{Arrival, Look};
 use super::message;
 use super::record::Gear;
+use super::seat::Seat;
 use super::transport::Transport;
 use crate::model::Name;
 use crate::snapshot::{ClientLimits, Current, Snapshot};
@@ -64,6 +65,7 @@ pub(super) struct Client {
     peer_text: Box<str>,
     tls: bool,
     listener: Name,
+    seat: Arc<Seat>,
     _registered: Registered,
 }
 
@@ -107,6 +109,7 @@ impl Client {
         peer: Option<IpAddr>,
         tls: bool,
         listener: Name,
+        seat: &Arc<Seat>,
     ) -> Self {
         let mut input = Buffer::default();
         if !bytes.is_empty() {
@@ -123,6 +126,7 @@ impl Client {
             peer_text,
             tls,
             listener,
+            seat: Arc::clone(seat),
             _registered,
         }
     }
@@ -133,15 +137,20 @@ impl Client {
         (self.transport, bytes)
     }
 
-    /// Serves requests until the connection ends or something comes that is not for this lane.
-    pub(super) async fn serve(&mut self, gear: &Gear) -> Exit {
+    /// Serves requests until the connection ends or something comes that is not for this lane. `began` is since when the
+    /// connection's first head is waited for, if it is the first; none afterwards.
+    pub(super) async fn serve(&mut self, gear: &Gear, began: &mut Option<Instant>) -> Exit {
         let mut part = false;
-        let mut since = Instant::now();
+        let mut since = began.unwrap_or_else(Instant::now);
         let mut limits = gear.current.peek().client;
         loop {
             let idle_since = since;
             if part || self.input.is_empty() {
-                match poll_fn(|cx| self.poll_head(cx, gear, &mut since, &limits)).await {
+                if !part {
+                    self.seat.idle(since);
+                }
+                let first = began.is_some();
+                match poll_fn(|cx| self.poll_head(cx, gear, &mut since, &limits, first)).await {
                     Waited::Bytes => {}
                     Waited::End => {
                         self.close().await;
@@ -172,6 +181,7 @@ impl Client {
                 }
                 Begun::Other => return Exit::Other,
             };
+            *began = None;
             let next = self.run(&local.snapshot, &mut request).await;
             since = request.passage.ended_at.unwrap_or_else(Instant::now);
             drop(request);
@@ -191,13 +201,15 @@ impl Client {
         }
     }
 
-    /// Reads until there is something to look at. `since` is when waiting for a head began, or its first byte came.
+    /// Reads until there is something to look at. `since` is when waiting for a head began, or its first byte came; the
+    /// `first` head of a connection has its time from the beginning.
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         gear: &Gear,
         since: &mut Instant,
         limits: &ClientLimits,
+        first: bool,
     ) -> Poll<Waited> {
         loop {
             let before = self.input.len();
@@ -205,7 +217,12 @@ impl Client {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     let fresh = self.input.data().get(before..).unwrap_or_default();
                     if before == 0 {
-                        *since = Instant::now();
+                        if !self.seat.busy() {
+                            return Poll::Ready(Waited::End);
+                        }
+                        if !first {
+                            *since = Instant::now();
+                        }
                         self.arrival = Arrival::default();
                     }
                     // Most heads come whole. What does not is not parsed again with each piece.
@@ -216,8 +233,11 @@ impl Client {
                 }
                 Poll::Ready(_) => return Poll::Ready(Waited::End),
                 Poll::Pending if self.input.is_empty() => {
-                    if gear.ending.load(Ordering::Relaxed) {
+                    if gear.ending.load(Ordering::Relaxed) || self.seat.is_evicted() {
                         return Poll::Ready(Waited::End);
+                    }
+                    if first {
+                        return self.alarm.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late);
                     }
                     return self.alarm.poll(cx, *since + limits.keepalive).map(|()| Waited::End);
                 }
