@@ -23,6 +23,8 @@ pub(crate) struct Handle {
     pub(crate) listener: Name,
     /// Its seat there.
     pub(super) seat: Arc<Seat>,
+    /// It is an HTTP/2 connection, which is told before it is closed.
+    pub(super) http2: AtomicBool,
     /// The name that the client's TLS handshake asked for; unset without one.
     pub(super) sni: OnceLock<Box<str>>,
     pub(super) requests: AtomicU32,
@@ -50,6 +52,7 @@ impl Handle {
             tls,
             listener,
             seat,
+            http2: AtomicBool::new(false),
             sni: OnceLock::new(),
             requests: AtomicU32::new(0),
             quiet_since: Mutex::new(Instant::now()),

@@ -469,6 +469,7 @@ impl Lane {
 
     /// An HTTP/2 connection until it ends.
     async fn http2(self: &Arc<Self>, connection: Connection) {
+        self.handle.http2.store(true, Ordering::Release);
         // What came so far began no request.
         self.handle.seat.idle(Instant::now());
         let client = self.door.proxy().gear.current.peek().client;
@@ -517,7 +518,7 @@ impl Lane {
     /// Until an HTTP/1 connection is to give way to another; it is idle then. One of HTTP/2 is told before.
     async fn gives_way(&self) {
         poll_fn(|_| {
-            let now = self.handle.seat.is_evicted() && !self.handle.is_http2();
+            let now = self.handle.seat.is_evicted() && !self.handle.http2.load(Ordering::Acquire);
             if now { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
