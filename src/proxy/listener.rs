@@ -4,46 +4,35 @@
 //! socket with a full accept queue would reset those clients.
 
 use std::fs;
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora_core::server::ShutdownWatch;
-use pingora_proxy::HttpProxy;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Patience};
 use super::descriptors;
-use super::exchange::{EXCHANGE, Exchange};
 use super::express::{self, Exit};
-use super::general::General;
 use super::handle::Handle;
-use super::intake::{Taken, http2_begins};
+use super::intake::http2_begins;
+use super::lane::Lane;
 use super::proxy_protocol::{self, Parsed};
 use super::seat::{Seat, Seats};
 pub use super::socket::Families;
 use super::socket::{self, Queue};
 use super::transport::{Socket, Transport};
-use super::unread;
 use super::{Bound, Order, Proxy, Worker};
 use crate::model::{Address, Name};
-use crate::snapshot::ClientLimits;
-use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection, Outcome};
+use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection};
 
 /// One listener, as the composition root wants it.
 pub struct Settings {
@@ -401,10 +390,7 @@ impl Lanes<'_> {
         let made = || Handle::new(self.peer, self.tls, self.door.settings().name.clone(), Arc::clone(self.seat));
         let handle = Arc::clone(self.handle.get_or_insert_with(made));
         let connection = Connection::new(transport, bytes, Arc::clone(&handle), patience);
-        let engine = Arc::clone(&self.door.worker.engine);
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        (connection, Arc::new(Lane { engine, door: Arc::clone(self.door), handle, options }))
+        (connection, Lane::new(Arc::clone(&self.door.worker), handle))
     }
 
     /// The general lane for an HTTP/2 connection until it ends.
@@ -427,171 +413,3 @@ impl Lanes<'_> {
         lane.unless_ended(lane.http1(connection)).await?
     }
 }
-
-/// The general lane for one connection.
-struct Lane {
-    engine: Arc<HttpProxy<General>>,
-    door: Arc<Door>,
-    handle: Arc<Handle>,
-    options: HttpServerOptions,
-}
-
-impl Lane {
-    /// Tells an HTTP/2 client with GOAWAY that its connection ends, when the process says so, when it has been idle for
-    /// `keepalive` or when it gives way to another, and returns when it is to be closed without waiting for the client any more.
-    ///
-    /// The engine sends the GOAWAY in two steps (RFC 9113 §6.8), so that a request that crosses the first one is served.
-    async fn leave_idle(&self, told: &watch::Sender<bool>, keepalive: Duration) {
-        let mut announced = self.door.proxy().announce.subscribe();
-        loop {
-            let due = self.handle.idle_since().unwrap_or_else(Instant::now) + keepalive;
-            tokio::select! {
-                _ = announced.changed() => break,
-                () = self.handle.seat.evicted() => break,
-                () = tokio::time::sleep_until(due) => {}
-            }
-            if self.handle.idle_since().is_some_and(|since| since + keepalive <= Instant::now()) {
-                break;
-            }
-        }
-        told.send_replace(true);
-        let goodbye = if self.handle.seat.is_evicted() { GIVE_WAY } else { GOODBYE };
-        let mut from = Instant::now();
-        loop {
-            tokio::time::sleep_until(from + goodbye).await;
-            match self.handle.idle_since() {
-                Some(since) if since.max(from) + goodbye <= Instant::now() => return,
-                Some(since) => from = from.max(since),
-                None => from = Instant::now(),
-            }
-        }
-    }
-
-    /// An HTTP/2 connection until it ends.
-    async fn http2(self: &Arc<Self>, connection: Connection) {
-        self.handle.http2.store(true, Ordering::Release);
-        // What came so far began no request.
-        self.handle.seat.idle(Instant::now());
-        let client = self.door.proxy().gear.current.peek().client;
-        let (told, announced) = watch::channel(false);
-        let served = self.process_new(Box::new(connection), &announced);
-        tokio::select! {
-            _ = self.unless_ended(served) => {}
-            () = self.leave_idle(&told, client.keepalive) => {}
-            () = self.handle.given_up() => {}
-        }
-    }
-
-    /// One HTTP/1 request. The connection comes back if another one may follow.
-    async fn http1(self: &Arc<Self>, mut connection: Connection) -> Option<(Transport, Bytes)> {
-        let proxy = self.door.proxy();
-        let announced = proxy.announce.subscribe();
-        match connection.take_request(&proxy.gear).await {
-            Taken::Request => {}
-            Taken::Http2 => {
-                self.http2(connection).await;
-                return None;
-            }
-            Taken::End => return None,
-        }
-        let session = ServerSession::new_http1(Box::new(connection));
-        let (stream, _) = self.process_new_http(session, &announced).await?.consume();
-        stream.into_any().downcast::<Connection>().ok()?.into_parts()
-    }
-
-    /// What `served` comes to, unless the connection is told to end while it is idle.
-    async fn unless_ended<T>(&self, served: impl Future<Output = T>) -> Option<T> {
-        let mut order = self.door.proxy().order.subscribe();
-        tokio::pin!(served);
-        loop {
-            if *order.borrow_and_update() == Order::EndIdle && self.handle.is_idle() {
-                return None;
-            }
-            tokio::select! {
-                served = &mut served => return Some(served),
-                Ok(()) = order.changed() => {}
-                () = self.gives_way() => return None,
-            }
-        }
-    }
-
-    /// Until an HTTP/1 connection is to give way to another; it is idle then. One of HTTP/2 is told before.
-    async fn gives_way(&self) {
-        poll_fn(|_| {
-            let now = self.handle.seat.is_evicted() && !self.handle.http2.load(Ordering::Acquire);
-            if now { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-}
-
-#[async_trait]
-impl HttpServerApp for Lane {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let exchange = Arc::new(Exchange::new(Arc::clone(&self.handle)));
-        unread::watch(&exchange);
-        let bell = self.door.proxy().gear.bell.listen();
-        let all = self.door.proxy().all.subscribe();
-        let carried = self.engine.process_new_http(session, shutdown);
-        let watched = Arc::clone(&exchange);
-        let reused = EXCHANGE
-            .scope(exchange, async move {
-                tokio::select! {
-                    biased;
-                    reused = carried => reused,
-                    () = watched.watch(bell, all) => None,
-                }
-            })
-            .await;
-        // What the engine cannot read it answers itself, without any of our hooks.
-        if let Some(status) = self.handle.take_engine_status() {
-            self.door.proxy().gear.recorder.unmatched().finish(Outcome::Status(status), Duration::ZERO);
-        }
-        reused
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        Some(h2_options(&self.door.proxy().gear.current.peek().client))
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
-    }
-}
-
-/// How long an idle client may take to close a connection after it was told to.
-const GOODBYE: Duration = Duration::from_secs(5);
-
-/// How long an HTTP/2 client that gives way to another may take to hear of it: somebody waits for its place.
-const GIVE_WAY: Duration = Duration::from_millis(250);
-
-/// How the engine speaks HTTP/2 with a client, from the file as it is when the connection begins.
-fn h2_options(client: &ClientLimits) -> H2Options {
-    let mut options = default_h2_options();
-    options
-        .max_header_list_size(client.header_bytes)
-        .max_concurrent_streams(client.h2_streams)
-        .initial_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(client.h2_streams.saturating_mul(H2_STREAM_WINDOW).min(H2_LARGEST_WINDOW))
-        .max_send_buffer_size(H2_SEND_BUFFER)
-        .data_frame_budget(H2_SMALL_FRAMES);
-    options
-}
-
-/// Request body bytes a client may send ahead on one HTTP/2 stream. The connection may be sent as much on each of its
-/// streams: uploads whose endpoints do not read take nothing away from the others.
-const H2_STREAM_WINDOW: u32 = 128 * 1024;
-
-/// The largest window that there is (RFC 9113 §6.9.1).
-const H2_LARGEST_WINDOW: u32 = (1 << 31) - 1;
-
-/// What small DATA frames that wait to be read may waste, 256 bytes each: 32,000 of them, and 10 MB. The crate's own
-/// bound ended connections with a few calls of short messages.
-const H2_SMALL_FRAMES: usize = 8 << 20;
-
-/// Bytes of one stream's answer that wait for the client to take them. What a fast path needs is in the kernel's buffer.
-const H2_SEND_BUFFER: usize = 64 * 1024;

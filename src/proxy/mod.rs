@@ -32,6 +32,7 @@ mod head;
 mod hpack;
 mod inbound;
 mod intake;
+mod lane;
 pub mod listener;
 mod message;
 mod pass;
