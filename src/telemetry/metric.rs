@@ -179,6 +179,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 9, "nine that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 11, "eleven that the contract does not list");
     }
 }
