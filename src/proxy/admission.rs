@@ -8,6 +8,7 @@ use pingora_core::protocols::http::server::Session as ServerSession;
 use tokio::time::Instant;
 
 use super::failure::{BODY_TOO_LARGE, MISDIRECTED, NO_ENDPOINT, NO_ROUTE};
+use super::h2_heads;
 use super::message::{self, View};
 use super::pass::{Attempt, Head, Pass, Retries, Routed, Stage};
 use super::provenance;
@@ -57,6 +58,11 @@ pub(crate) fn decide<'r, 's>(
     snapshot: &'s Snapshot,
     entrance: &Entrance<'_>,
 ) -> Result<Decision<'r, 's>, Refusal> {
+    if view.version() == HttpVersion::Http2
+        && let Some(cause) = view.header(h2_heads::MALFORMED)
+    {
+        return Err(h2_heads::refusal(cause));
+    }
     let limits = snapshot.limits_of(entrance.listener);
     let admitted = guard::admit(view, limits)?;
     if entrance.misdirects(snapshot, &admitted.host) {

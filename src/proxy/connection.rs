@@ -6,7 +6,8 @@
 //! * of an HTTP/1 client the engine reads one request at a time, which was looked at before (`intake`, `inbound`);
 //! * the HTTP/2 preface and header blocks must be complete within `head_timeout` of their first byte, the preface
 //!   of the connection's beginning;
-//! * an HTTP/2 client's frames are tidied, so that sound ones end no connection (see [`super::h2_frames`]);
+//! * an HTTP/2 client's frames are tidied, so that sound ones end no connection (see [`super::h2_frames`]), and a
+//!   malformed head is a request to refuse (see [`super::h2_heads`]);
 //! * writes are gathered, so that a header and a small body leave in one system call;
 //! * [`Handle`] tells others whether work is in flight on it, so that it is never closed under a request.
 //!
@@ -33,6 +34,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::exchange::{EXCHANGE, Side};
 use super::h2_frames::{INTERNAL_ERROR, Inbound, Outbound};
+use super::h2_heads::Heads;
 use super::handle::Handle;
 use super::inbound;
 use super::intake::linger;
@@ -73,6 +75,7 @@ pub(crate) struct Connection {
 #[derive(Default)]
 struct Frames {
     inbound: Inbound,
+    heads: Heads,
     outbound: Outbound,
 }
 
@@ -205,9 +208,10 @@ impl Connection {
         let mut room = [0; ROOM];
         let mut read = ReadBuf::new(&mut room);
         ready!(self.poll_pass_frames(cx, &mut read))?;
-        let mut read = Bytes::copy_from_slice(read.filled());
+        let mut read = BytesMut::from(read.filled());
         buf.put_slice(&read.split_to(read.len().min(buf.remaining())));
-        self.ahead = read;
+        read.extend_from_slice(&self.ahead);
+        self.ahead = read.freeze();
         Poll::Ready(Ok(()))
     }
 
@@ -228,8 +232,17 @@ impl Connection {
             let Ok(kept) = frames.inbound.pass(arrived, Instant::now()) else {
                 return Poll::Ready(Err(flooded()));
             };
+            let other = frames.heads.pass(arrived.get(..kept).unwrap_or_default());
             self.arrived(buf.filled().get(before..).unwrap_or_default());
             buf.set_filled(before + kept);
+            let mut kept = kept;
+            if let Some(other) = other {
+                buf.set_filled(before);
+                kept = other.len().min(buf.remaining());
+                let mut other = Bytes::from(other);
+                buf.put_slice(&other.split_to(kept));
+                self.ahead = other;
+            }
             // Without a byte this would be the end of the stream.
             if kept > 0 {
                 return Poll::Ready(Ok(()));
@@ -382,6 +395,9 @@ impl Peek for Connection {
             let mut frames = Frames::default();
             let kept = frames.inbound.pass(&mut read, Instant::now()).map_err(|_| flooded())?;
             read.truncate(kept);
+            if let Some(other) = frames.heads.pass(&read) {
+                read = BytesMut::from(&*other);
+            }
             self.handle.head_begun.store(frames.inbound.in_head(), Ordering::Release);
             self.h2 = Some(frames);
         }

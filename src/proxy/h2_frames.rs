@@ -3,15 +3,12 @@
 //! Frame heads are nine bytes with the payload's length (RFC 9113 §4.1), so following along costs a few instructions
 //! a frame. It is done here because the h2 crate cannot be told: it knows no deadline for a header block that trickles
 //! in; it ends a connection at its hundredth empty DATA frame, however long it lives, and counts small ones that
-//! wait; it drops pseudo-header fields in trailers in silence; and what the engine drops it resets with CANCEL, as if
-//! nobody wanted it.
+//! wait; and what the engine drops it resets with CANCEL, as if nobody wanted it.
 //!
-//! Invariant: what [`Inbound::pass`] lets through means the same as what arrived, but that malformed trailers are an
-//! error, and no byte of a complete frame waits.
+//! Invariant: what [`Inbound::pass`] lets through means the same as what arrived, the head of a frame is let through
+//! as a whole, and no byte of a complete frame waits.
 
 use tokio::time::Instant;
-
-use super::hpack;
 
 /// Follows what a client sends from the connection's first byte.
 #[derive(Debug)]
@@ -39,11 +36,11 @@ pub(crate) struct Flood;
 
 /// A frame's head.
 #[derive(Clone, Copy, Debug)]
-struct Head {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
+pub(super) struct Head {
+    pub(super) length: usize,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
 }
 
 /// A DATA frame to which the payload of the next one can be joined.
@@ -54,17 +51,17 @@ struct Joint {
     stream: u32,
 }
 
-const FRAME_HEAD: usize = 9;
-const PREFACE_BYTES: usize = 24;
+pub(super) const FRAME_HEAD: usize = 9;
+pub(super) const PREFACE_BYTES: usize = 24;
 /// The largest frame that we allow a client, and so the largest that may come of several.
-const LARGEST: usize = 16 * 1024;
+pub(super) const LARGEST: usize = 16 * 1024;
 const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
+pub(super) const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
-const CONTINUATION: u8 = 0x9;
+pub(super) const CONTINUATION: u8 = 0x9;
 const WINDOW_UPDATE: u8 = 0x8;
-const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
+pub(super) const END_STREAM: u8 = 0x1;
+pub(super) const END_HEADERS: u8 = 0x4;
 
 impl Default for Inbound {
     fn default() -> Self {
@@ -140,12 +137,7 @@ impl Inbound {
                     length: head.length,
                     stream: head.stream,
                 });
-                let malformed = whole && self.is_malformed(head, bytes.get(from + FRAME_HEAD..).unwrap_or_default());
                 bytes.copy_within(from..from + FRAME_HEAD, to);
-                if malformed && let Some(flags) = bytes.get_mut(to + 4) {
-                    // The crate drops what it should refuse, but refuses trailers that do not end their stream.
-                    *flags &= !END_STREAM;
-                }
                 (from, to) = (from + FRAME_HEAD, to + FRAME_HEAD);
             }
             if matches!(head.kind, HEADERS | CONTINUATION) {
@@ -172,13 +164,6 @@ impl Inbound {
         plain && !self.open_block && head.stream > 0 && head.stream <= self.newest
     }
 
-    /// Whether a frame, of which this is the payload and what follows it, is trailers with what they must not hold.
-    fn is_malformed(&self, head: Head, payload: &[u8]) -> bool {
-        let trailers = head.kind == HEADERS && head.flags & END_HEADERS != 0 && head.stream <= self.newest;
-        let payload = payload.get(..head.length).unwrap_or_default();
-        trailers && hpack::is_malformed_trailers(hpack::fragment(payload, head.flags))
-    }
-
     fn count(&mut self, head: Head, now: Instant) -> Result<(), Flood> {
         match head.kind {
             // A request may bring some.
@@ -192,7 +177,7 @@ impl Inbound {
 }
 
 impl Head {
-    fn read(bytes: &[u8; FRAME_HEAD]) -> Self {
+    pub(super) fn read(bytes: &[u8; FRAME_HEAD]) -> Self {
         let [a, b, c, kind, flags, stream @ ..] = *bytes;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         Self { length, kind, flags, stream: u32::from_be_bytes(stream) & !(1 << 31) }
@@ -340,16 +325,6 @@ mod tests {
         let mut bytes = [vec![0; PREFACE_BYTES], frame(HEADERS, END_HEADERS, 1, &[0x82])].concat();
         assert_eq!(passed(&mut inbound, &mut bytes), bytes);
         inbound
-    }
-
-    #[test]
-    fn malformed_trailers_do_not_end_their_stream() {
-        let end = END_HEADERS | END_STREAM;
-        for (stream, block, flags) in [(1, 0x84, END_HEADERS), (1, 0xBE, end), (3, 0x84, end)] {
-            let mut inbound = open();
-            let sent = frame(HEADERS, end, stream, &[block]);
-            assert_eq!(passed(&mut inbound, &mut sent.clone()), frame(HEADERS, flags, stream, &[block]));
-        }
     }
 
     /// What is read of `bytes`, which arrive at once.

@@ -1,8 +1,11 @@
-//! The names of a header block's fields as far as its own bytes tell (HPACK, RFC 7541), without its dynamic table.
+//! HPACK (RFC 7541): whole blocks ([`block`]), and the names of a block's fields as far as its own bytes tell.
 //!
-//! Enough to see what trailers must not hold where the h2 crate does not look: it drops pseudo-header fields there in
-//! silence, and its users do not see a `content-length`. What only the dynamic table names is not seen; it reaches
-//! nobody either.
+//! The names are enough to see what an endpoint's trailers must not hold where the h2 crate does not look: it drops
+//! pseudo-header fields there in silence, and its users do not see a `content-length`. What only the dynamic table
+//! names is not seen; it reaches nobody either.
+
+pub(in crate::proxy) mod block;
+mod huffman;
 
 /// Whether these are no trailers: they hold a pseudo-header field or frame the body (RFC 9113 §8.1, RFC 9110 §6.5.1).
 pub(crate) fn is_malformed_trailers(block: &[u8]) -> bool {

@@ -320,7 +320,7 @@ const FRAMING: [&str; 6] = ["host", "content-length", "transfer-encoding", "conn
 const FRAMING_FIELDS: usize = 48;
 
 /// The target with what the engine's URIs cannot hold percent-encoded; none if they can hold it as it is.
-fn encode(target: &str) -> Option<String> {
+pub(super) fn encode(target: &str) -> Option<String> {
     if PathAndQuery::try_from(target).is_ok() {
         return None;
     }

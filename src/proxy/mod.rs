@@ -27,6 +27,7 @@ mod general;
 mod guard;
 mod h2;
 mod h2_frames;
+mod h2_heads;
 mod handle;
 mod head;
 mod hpack;

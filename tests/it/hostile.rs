@@ -5,6 +5,7 @@ mod corpus;
 mod exhaust;
 mod flood;
 mod forged;
+mod h2_heads;
 mod limits;
 mod pieces;
 mod poison;

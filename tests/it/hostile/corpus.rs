@@ -163,7 +163,7 @@ fn memmem(text: &[u8], wanted: &[u8]) -> Option<usize> {
 }
 
 /// A field as HPACK's literal without indexing (RFC 7541 §6.2.2).
-fn literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(super) fn literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     block.push(0);
     for text in [name, value] {
         let mut length = text.len();

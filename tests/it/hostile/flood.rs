@@ -9,7 +9,7 @@ use super::raw;
 use crate::harness::{H1, Load, Origin, Target, Weir, eventually, shop};
 
 pub(super) const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(super) const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;

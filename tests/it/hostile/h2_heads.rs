@@ -1,0 +1,213 @@
+//! Malformed header blocks of HTTP/2 clients, and targets that a URI must encode.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::corpus::literal;
+use super::flood::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame, preface};
+use super::raw;
+use crate::harness::{Origin, Target, Weir, eventually, shop};
+
+const END: u8 = END_HEADERS | END_STREAM;
+
+/// What came back on a stream.
+#[derive(Debug, Default)]
+struct Got {
+    /// Of the statuses that HPACK's static table has.
+    status: u16,
+    reset: bool,
+    ended: bool,
+    body: String,
+}
+
+/// A connection, frame by frame.
+struct Raw {
+    socket: TcpStream,
+    read: Vec<u8>,
+    streams: BTreeMap<u32, Got>,
+}
+
+impl Raw {
+    async fn connect(web: &Target) -> Self {
+        let mut socket = raw::connect(web).await;
+        socket.write_all(&preface()).await.unwrap();
+        Self { socket, read: Vec::new(), streams: BTreeMap::new() }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).await.unwrap();
+    }
+
+    /// Waits for the end of a stream.
+    async fn ended(&mut self, stream: u32) -> &Got {
+        while !self.streams.get(&stream).is_some_and(|got| got.ended) {
+            let read = timeout(Duration::from_secs(20), self.socket.read_buf(&mut self.read)).await;
+            let read = read.unwrap_or_else(|_| panic!("stream {stream} has no end: {:?}", self.streams)).unwrap();
+            assert!(read > 0, "the connection ended before stream {stream}: {:?}", self.streams);
+            while self.frame() {}
+        }
+        &self.streams[&stream]
+    }
+
+    fn frame(&mut self) -> bool {
+        let Some(&[a, b, c, kind, flags, s1, s2, s3, s4]) = self.read.first_chunk::<9>() else { return false };
+        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        if self.read.len() < 9 + length {
+            return false;
+        }
+        let payload: Vec<u8> = self.read.drain(..9 + length).skip(9).collect();
+        assert_ne!(kind, 7, "GOAWAY {payload:?}");
+        let stream = u32::from_be_bytes([s1, s2, s3, s4]);
+        if stream == 0 {
+            return true;
+        }
+        let got = self.streams.entry(stream).or_default();
+        match kind {
+            HEADERS if got.status == 0 => {
+                got.status = match payload[0] {
+                    0x88 => 200,
+                    0x8C => 400,
+                    0x8D => 404,
+                    other => panic!("status {other:x}"),
+                };
+            }
+            RST_STREAM => got.reset = true,
+            0 => got.body.push_str(&String::from_utf8_lossy(&payload)),
+            _ => {}
+        }
+        got.ended |= got.reset || (kind <= HEADERS && flags & END_STREAM != 0);
+        true
+    }
+}
+
+type Fields<'a> = &'a [(&'a str, &'a [u8])];
+
+fn block(fields: Fields<'_>) -> Vec<u8> {
+    let mut block = Vec::new();
+    fields.iter().for_each(|(name, value)| literal(&mut block, name.as_bytes(), value));
+    block
+}
+
+fn get(path: &[u8], more: Fields<'_>) -> Vec<u8> {
+    let head: Fields<'_> = &[(":method", b"GET"), (":scheme", b"http"), (":authority", b"shop.test"), (":path", path)];
+    block(&[head, more].concat())
+}
+
+/// A field that the receiver is to index.
+fn indexed(name: &str, value: &str) -> Vec<u8> {
+    let mut block = block(&[(name, value.as_bytes())]);
+    block[0] = 0x40;
+    block
+}
+
+fn logged(yaml: &str) -> String {
+    yaml.replace("shutdown:", "access_log: { output: stdout }\nshutdown:")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_request_costs_its_stream_only() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&logged(&shop(&[(&v1, 100.0)]))).await;
+    let web = Target::from(weir.address("web").await);
+    let method: (&str, &[u8]) = (":method", b"GET");
+    let scheme: (&str, &[u8]) = (":scheme", b"http");
+    let path: (&str, &[u8]) = (":path", b"/");
+    let host: (&str, &[u8]) = (":authority", b"shop.test");
+    let malformed = [
+        get(b"/", &[("X-Upper", b"1")]),
+        get(b"/", &[("a b", b"1")]),
+        get(b"/", &[("", b"1")]),
+        get(b"/", &[("a", b"b\0c")]),
+        get(b"/", &[("a", b"b\r\nc: d")]),
+        get(b"/", &[(":unknown", b"1")]),
+        get(b"/", &[(":status", b"200")]),
+        get(b"/", &[(":path", b"/again")]),
+        get(b"/", &[("a", b"b"), host]),
+        get(b"/", &[("connection", b"close")]),
+        get(b"/", &[("transfer-encoding", b"chunked")]),
+        get(b"/", &[("te", b"gzip")]),
+        get(b"/", &[("content-length", b"x")]),
+        get(b"/", &[(":protocol", b"websocket")]),
+        block(&[scheme, path, host]),
+        block(&[method, path, host]),
+        block(&[method, scheme, host]),
+        block(&[(":method", b"G ET"), scheme, path, host]),
+        block(&[(":method", b"\xFF"), scheme, path, host]),
+        block(&[method, (":scheme", b"\xFF"), path, host]),
+        block(&[method, scheme, path, (":authority", b"\xFF")]),
+        block(&[method, scheme, (":path", b""), host]),
+        block(&[method, scheme, path]),
+        block(&[method, scheme, path, ("host", b"shop.test"), ("host", b"shop.test")]),
+        block(&[method, scheme, path, (":authority", b"user@shop.test")]),
+        get(b"/", &[("host", b"other.test")]),
+    ];
+    // The first malformed one of a connection is where its blocks begin to be written anew.
+    for first in 0..malformed.len() {
+        let mut raw = Raw::connect(&web).await;
+        let slow = [get(b"/delay/300", &[]), indexed("before", "1")].concat();
+        raw.send(&frame(HEADERS, END, 1, &slow)).await;
+        let bad = [&malformed[first][..], &indexed("within", "2")].concat();
+        raw.send(&frame(HEADERS, END, 3, &bad)).await;
+        let after = [get(b"/", &[]), vec![0xBF, 0xBE]].concat();
+        raw.send(&frame(HEADERS, END, 5, &after)).await;
+        assert_eq!(raw.ended(3).await.status, 400, "malformed {first}");
+        assert_eq!(raw.ended(5).await.status, 200, "after malformed {first}");
+        let seen = v1.journal().into_iter().rfind(|request| request.target == "/").unwrap();
+        let values = (seen.headers.get("before"), seen.headers.get("within"));
+        assert_eq!(values, (Some("1"), Some("2")), "after malformed {first}");
+        if first == 0 {
+            for (stream, block) in (7..).step_by(2).zip(&malformed) {
+                raw.send(&frame(HEADERS, END, stream, block)).await;
+                assert_eq!(raw.ended(stream).await.status, 400, "malformed on stream {stream}");
+            }
+        }
+        assert_eq!(raw.ended(1).await.status, 200, "in flight beside malformed {first}");
+    }
+    let refused = 2 * malformed.len();
+    let wanted = f64::from(u32::try_from(refused).unwrap());
+    eventually("all of them are counted", async || {
+        let counted = weir.metrics().await.value("weir_requests_total", &[("code", "400")]);
+        counted == wanted
+    })
+    .await;
+    weir.stop().await;
+    let out = weir.stdout();
+    let lines = out.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    assert_eq!(lines.filter(|line| line["status"] == 400).count(), refused, "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_targets_are_answered_as_over_http1() {
+    let v1 = Origin::start("v1").await;
+    for choice in ["refuse", "encode", "keep"] {
+        let paths = format!("paths: {{ non_ascii: {choice} }}\nshutdown:");
+        let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("shutdown:", &paths)).await;
+        let web = Target::from(weir.address("web").await);
+        let mut raw = Raw::connect(&web).await;
+        let targets: [&[u8]; 10] = [
+            b"/a?q=\"b\"",
+            b"/a\"b",
+            b"/a<b>c",
+            b"/a?q=<b>",
+            b"/a`b{c}|d^e",
+            "/caf\u{e9}?q=\u{fc}".as_bytes(),
+            b"/a\xFFb",
+            b"/a?q=\xC3",
+            b"/a#b",
+            b"/a\x7Fb",
+        ];
+        for (stream, target) in (1..).step_by(2).zip(targets) {
+            let h1 = [b"GET ", target, b" HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n"].concat();
+            let h1 = raw::exchange(&web, &h1, raw::QUIET).await;
+            raw.send(&frame(HEADERS, END, stream, &get(target, &[]))).await;
+            let got = raw.ended(stream).await;
+            let shown = String::from_utf8_lossy(target);
+            assert_eq!(h1.statuses, [got.status], "{choice} {shown}: {got:?}");
+        }
+        weir.stop().await;
+    }
+}
