@@ -33,8 +33,8 @@ pub struct Limits {
     pub keepalive: Period,
     /// How long a client may take none of the answer's bytes: `1s` to `1h`.
     pub write_timeout: Period,
-    /// Memory for answers that clients asked for and do not read, of all connections together: `16MiB` to `1TiB`. Beyond it
-    /// those are cut that have waited longest.
+    /// Memory for answers that clients do not read and for uploads that endpoints do not, of all connections together:
+    /// `16MiB` to `1TiB`. Beyond it those are cut that have waited longest.
     pub unread_bytes: Bytes,
     /// Requests at the same time on one HTTP/2 connection, 1 to 10000.
     #[schemars(range(min = 1, max = 10_000))]

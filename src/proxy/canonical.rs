@@ -71,6 +71,8 @@ pub(super) struct Canonical {
     /// The endpoint ends its connection after this answer, or might.
     closes: bool,
     malformed: bool,
+    /// The endpoint takes nothing of what is written.
+    blocked: bool,
     /// What of the tunnel's ends was passed on.
     ends: Ends,
 }
@@ -115,6 +117,7 @@ impl Canonical {
             told: false,
             closes: false,
             malformed: false,
+            blocked: false,
             ends: Ends::default(),
         }
     }
@@ -301,7 +304,13 @@ impl AsyncWrite for Canonical {
         // The engine writes a head in one piece.
         this.head_only.get_or_insert_with(|| buf.starts_with(b"HEAD "));
         let Some((line, _)) = &mut this.line else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        let written = ready!(Pin::new(line).poll_write(cx, buf))?;
+        let written = Pin::new(line).poll_write(cx, buf);
+        if this.blocked != written.is_pending() {
+            this.blocked = written.is_pending();
+            // Without an exchange nobody counts.
+            let _ = EXCHANGE.try_with(|exchange| exchange.request_waits(this.blocked.then(Instant::now)));
+        }
+        let written = ready!(written)?;
         if this.stage == Stage::Tunnel {
             // Without an exchange nobody counts.
             let _ = EXCHANGE.try_with(|exchange| exchange.left(written));

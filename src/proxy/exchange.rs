@@ -39,11 +39,11 @@ pub(crate) enum End {
     Left,
     /// The drain's deadline, or the process's.
     Cut,
-    /// The client did not read the answer, and what is held for such clients was too much.
+    /// The client did not read the answer or the endpoint the request, and what is held for such ones was too much.
     Unread,
 }
 
-/// A client that took nothing for so long may not be reading.
+/// Who took nothing for so long may not be reading.
 const UNREAD: Duration = Duration::from_millis(200);
 
 /// How long a gentle end may take before the exchange is dropped.
@@ -83,6 +83,8 @@ struct State {
     handed_all: bool,
     /// Something is being written to the client.
     writing: bool,
+    /// Since when bytes of the request wait: for the rest of a small body, or for the endpoint to take them.
+    request_waits: Option<Instant>,
     tunnel: Tunnel,
 }
 
@@ -115,6 +117,14 @@ enum Phase {
     Stream,
 }
 
+impl State {
+    /// Whether something of the answer waits for the client.
+    fn answer_waits(&self) -> bool {
+        let over = self.handed_all && self.request_sent;
+        over || self.writing || self.lease.as_ref().is_some_and(Lease::is_held_up)
+    }
+}
+
 impl Exchange {
     pub(crate) fn new(handle: Arc<Handle>) -> Self {
         Self { handle, state: Mutex::default(), changed: Notify::new(), ending: Notify::new() }
@@ -140,6 +150,7 @@ impl Exchange {
         state.request_sent = !has_body;
         state.corked = false;
         (state.handed, state.handed_all, state.writing) = (None, false, false);
+        state.request_waits = None;
         state.attended = false;
     }
 
@@ -160,6 +171,7 @@ impl Exchange {
         let mut state = self.state();
         state.phase = if begins { Phase::Gathering } else { Phase::Connecting };
         state.active = Some(now);
+        state.request_waits = begins.then_some(now);
         drop(state);
         self.changed.notify_one();
     }
@@ -207,24 +219,27 @@ impl Exchange {
         self.state().writing = writing;
     }
 
-    /// For how long the client has taken nothing of what waits for it; none if nothing is known to wait.
-    pub(crate) fn unread_for(&self, now: Instant) -> Option<Duration> {
-        let state = self.state();
-        if state.end.is_some() || !matches!(state.phase, Phase::Body | Phase::Stream) {
-            return None;
-        }
-        let quiet = now.saturating_duration_since(state.handed?);
-        let waits = || {
-            let over = state.handed_all && state.request_sent;
-            over || state.writing || state.lease.as_ref().is_some_and(Lease::is_held_up)
-        };
-        (quiet >= UNREAD && waits()).then_some(quiet)
+    /// Since when bytes of the request wait for the endpoint to take them; none if they do not.
+    pub(crate) fn request_waits(&self, since: Option<Instant>) {
+        self.state().request_waits = since;
     }
 
-    /// Ends the exchange at once, because of what it holds for a client that does not read.
+    /// For how long the client has taken nothing of what waits for it, or the endpoint; none if nothing is known to wait.
+    pub(crate) fn unread_for(&self, now: Instant) -> Option<Duration> {
+        let state = self.state();
+        if state.end.is_some() {
+            return None;
+        }
+        let answering = matches!(state.phase, Phase::Body | Phase::Stream);
+        let answer = state.handed.filter(|_| answering && state.answer_waits());
+        let since = answer.into_iter().chain(state.request_waits).min()?;
+        Some(now.saturating_duration_since(since)).filter(|quiet| *quiet >= UNREAD)
+    }
+
+    /// Ends the exchange at once, because of what it holds for one who does not read.
     pub(crate) fn end_unread(&self, now: Instant) {
         let mut state = self.state();
-        // No grace: the client is told nothing that it would read.
+        // No grace: what is held is to be free now.
         state.end.get_or_insert((End::Unread, now.checked_sub(GRACE).unwrap_or(now)));
         drop(state);
         self.changed.notify_one();

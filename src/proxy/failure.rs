@@ -72,9 +72,9 @@ pub(crate) const SLOW_CLIENT: Refusal =
 /// have answered.
 pub(crate) const UNPROCESSED: Refusal =
     Refusal { status: 503, cause: "unprocessed", text: "the endpoint took no new request", close: false };
-/// What is held for clients that do not read was too much, and this one had waited longest.
+/// What is held for clients and endpoints that do not read was too much, and this request had waited longest.
 pub(crate) const UNREAD: Refusal =
-    Refusal { status: 503, cause: "unread", text: "the answer was not read in time", close: true };
+    Refusal { status: 503, cause: "unread", text: "the request or its answer was not read in time", close: true };
 /// A drill put an error in place of the endpoint's answer.
 pub(crate) const DRILL: Refusal =
     Refusal { status: 500, cause: "drill", text: "a drill of this version put an error here on purpose", close: false };

@@ -1,9 +1,10 @@
-//! What is held for clients that do not read: counted for the whole process, and given up beyond a limit.
+//! What is held for clients and endpoints that do not read: counted for the whole process, and given up beyond a limit.
 //!
-//! Each answer on the general lane holds a bounded amount while its client takes nothing, but connections can be many.
-//! So each worker looks at its own answers a few times a second, adds up what waits, and beyond `limits.unread_bytes`
-//! cuts its share of it, those first that have waited longest. An answer of which nothing waits for its client, such
-//! as an event stream between two events, is never one of them.
+//! Each request on the general lane holds a bounded amount while its client takes nothing of the answer, while its
+//! endpoint takes nothing of the body, or while the rest of a small body is to come; but connections can be many.
+//! So each worker looks at its own a few times a second, adds up what waits, and beyond `limits.unread_bytes`
+//! cuts its share of it, those first that have waited longest. One of which nothing waits, such as an event stream
+//! between two events, is never among them.
 //!
 //! Invariant: no request takes a lock of another worker, or waits, to be counted here.
 
@@ -26,8 +27,8 @@ thread_local! {
 /// How often a worker looks. In between, at 30,000 answers a second, a gigabyte could come; sound rates are far below.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What one answer holds at most while its client takes nothing: the engine's pieces or the stream's window, what is
-/// ready to be sent, and the exchange itself.
+/// What one of them holds at most while nothing is taken: the engine's pieces or the stream's window, what is ready to
+/// be sent, and the exchange itself.
 const HELD: u64 = 256 * 1024;
 
 /// An exchange has begun.
@@ -77,7 +78,7 @@ fn sweep(gear: &Gear, now: Instant) {
     }
 }
 
-/// How many of a worker's answers must go: its share of what is above the limit, and a tenth of the limit more, so
+/// How many of a worker's exchanges must go: its share of what is above the limit, and a tenth of the limit more, so
 /// that this is not the next look's work again.
 fn share(own: u64, total: u64, limit: u64) -> usize {
     if total <= limit || total == 0 {

@@ -45,7 +45,7 @@ impl Lanes {
     }
 }
 
-/// What is held for clients that do not read. Obtained from [`Recorder::unread`](super::Recorder::unread).
+/// What is held for clients and endpoints that do not read. Obtained from [`Recorder::unread`](super::Recorder::unread).
 #[derive(Debug, Default)]
 pub struct Unread {
     bytes: AtomicU64,
@@ -60,7 +60,7 @@ impl Unread {
         (last + now).saturating_sub(before)
     }
 
-    /// An answer was cut.
+    /// A request was cut.
     pub fn cut(&self) {
         self.cut.fetch_add(1, Ordering::Relaxed);
     }

@@ -111,9 +111,9 @@ metrics! {
     CONNECTIONS_REFUSED = Counter "weir_client_connections_refused_total" ["listener", "reason"]
         "Client connections closed before they carried a request, by the reason for it.";
     UNREAD_BYTES = Gauge "weir_unread_bytes" []
-        "What answers hold at most whose clients do not read them.";
+        "What requests hold at most whose clients or endpoints do not read.";
     UNREAD_CUT = Counter "weir_unread_cut_total" []
-        "Answers cut because more than limits.unread_bytes was held for clients that do not read.";
+        "Requests cut because more than limits.unread_bytes was held for clients and endpoints that do not read.";
     ACCESS_LOG_DROPPED = Counter "weir_access_log_dropped_total" []
         "Access log lines that were not written because the log could not keep up or failed.";
     LOG_DROPPED = Counter "weir_log_dropped_total" []

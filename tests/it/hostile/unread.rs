@@ -1,18 +1,20 @@
-//! Clients that ask for much and take nothing.
+//! Clients that ask for much and take nothing, and uploads that wait.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
+use super::corpus::literal;
 use super::flood::{END_HEADERS, END_STREAM, HEADERS, frame, preface};
 use super::raw;
-use crate::harness::{H1, H2, Origin, Sse, Target, Weir, eventually, shop};
+use crate::harness::{H1, H2, Origin, Request, Sse, Target, Weir, eventually, shop};
 
 /// What one connection may hold, however it is done.
 const CONNECTION: u64 = 32 << 20;
 /// Requests of one connection, as many as are allowed at once.
 const STREAMS: u32 = 100;
+const DATA: u8 = 0;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 const LARGEST_WINDOW: u32 = (1 << 31) - 1;
@@ -139,4 +141,93 @@ async fn beyond_the_limit_those_that_waited_longest_are_cut() {
     assert_eq!(others.event().await, "still");
     readers.iter().for_each(tokio::task::JoinHandle::abort);
     weir.stop().await;
+}
+
+/// What uploads wait for.
+#[derive(Clone, Copy, Debug)]
+enum Waits {
+    /// The rest of a body that is small enough to be read before it is sent.
+    ForTheRest,
+    /// The endpoint, which takes nothing.
+    ForTheEndpoint,
+}
+
+impl Waits {
+    /// Begins an upload on each of a hundred streams.
+    async fn upload(self, web: &Target) -> TcpStream {
+        const SENT: usize = 50_000;
+        let length = match self {
+            Self::ForTheRest => SENT + 1,
+            Self::ForTheEndpoint => SENT,
+        };
+        let mut bytes = Vec::new();
+        let mut head = [&[0x83, 0x86, 0x84, 0x01, 9], b"shop.test".as_slice()].concat();
+        literal(&mut head, b"content-length", length.to_string().as_bytes());
+        for at in 0..STREAMS {
+            bytes.extend(frame(HEADERS, END_HEADERS, 2 * at + 1, &head));
+            for piece in vec![0; SENT].chunks(16_000) {
+                bytes.extend(frame(DATA, 0, 2 * at + 1, piece));
+            }
+        }
+        let mut socket = raw::connect(web).await;
+        socket.write_all(&preface()).await.unwrap();
+        // The connection's window is there when it is announced.
+        let mut kind = SETTINGS;
+        while kind != WINDOW_UPDATE {
+            let mut head = [0; 9];
+            socket.read_exact(&mut head).await.unwrap();
+            kind = head[3];
+            socket.read_exact(&mut vec![0; usize::from(head[2])]).await.unwrap();
+        }
+        socket.write_all(&bytes).await.unwrap();
+        socket
+    }
+}
+
+/// An HTTP/2 endpoint that allows no stream to send a body.
+async fn closed_window() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                socket.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await?;
+                tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_wait_are_held_within_the_limit() {
+    let v1 = Origin::start("v1").await;
+    for waits in [Waits::ForTheRest, Waits::ForTheEndpoint] {
+        let mut yaml = shop(&[(&v1, 100.0)]).replace("\nservices:", "\nlimits: { unread_bytes: 32MiB }\nservices:");
+        if matches!(waits, Waits::ForTheEndpoint) {
+            yaml = yaml
+                .replace(&v1.address().to_string(), &closed_window().await)
+                .replace("    split:", "    protocol: h2\n    split:");
+        }
+        let weir = Weir::start(&yaml).await;
+        let web = Target::from(weir.address("web").await);
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(waits.upload(&web).await);
+        }
+        let metrics = async || weir.metrics().await;
+        eventually("some are cut", async || metrics().await.value("weir_unread_cut_total", &[]) >= 100.0).await;
+        eventually("what is held is within the limit", async || {
+            metrics().await.value("weir_unread_bytes", &[]) <= f64::from(32 << 20)
+        })
+        .await;
+        let uploads = metrics().await.value("weir_unread_cut_total", &[]);
+        assert!(uploads <= f64::from(3 * STREAMS), "{waits:?}: {uploads} of {} were cut", 3 * STREAMS);
+        if matches!(waits, Waits::ForTheRest) {
+            H2::connect(&web).await.send(&Request::post("/echo", "x".repeat(200_000))).await.expect(200);
+        }
+        drop(clients);
+        eventually("nothing waits", async || metrics().await.value("weir_unread_bytes", &[]) == 0.0).await;
+        weir.stop().await;
+    }
 }
