@@ -301,7 +301,7 @@ impl Exchange {
         state.tunnel.to_endpoint = state.tunnel.to_endpoint.saturating_sub(bytes);
     }
 
-    /// This side of a tunnel sends no more; whether both have ended.
+    /// This side of a tunnel sends no more; whether the tunnel [is over](Self::is_over) for it.
     pub(super) fn ended_half(&self, side: Side) -> bool {
         let mut state = self.state();
         match side {
@@ -309,10 +309,16 @@ impl Exchange {
             Side::Endpoint => state.tunnel.endpoint_ended = true,
         }
         state.half_closed = true;
-        let Tunnel { client_ended, endpoint_ended, .. } = state.tunnel;
         drop(state);
         self.changed.notify_one();
-        client_ended && endpoint_ended
+        self.is_over(side)
+    }
+
+    /// Whether both sides of a tunnel have ended, so that the engine may see this one's end. It drops what is on its way
+    /// to the client when it sees the client's, and hands on what came before the endpoint's.
+    pub(super) fn is_over(&self, side: Side) -> bool {
+        let Tunnel { client_ended, endpoint_ended, to_client, .. } = self.state().tunnel;
+        client_ended && endpoint_ended && (side == Side::Endpoint || to_client == 0)
     }
 
     /// Whether this side may be told that no more comes: the other one ended, and nothing of it is on its way.

@@ -98,7 +98,7 @@ impl Inbound {
     }
 
     /// Reads what the client sends through a tunnel. Its end goes to the endpoint as such (`canonical`); the engine, which
-    /// would end the whole tunnel, sees it when both sides have ended.
+    /// would end the whole tunnel, sees it when both sides have ended and the client has everything.
     fn poll_tunnel(
         &mut self,
         cx: &mut Context<'_>,
@@ -106,7 +106,11 @@ impl Inbound {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.half_closed.is_some() {
-            return self.poll_departure(cx, transport).map(Err);
+            // The engine asks again whenever the client has taken something.
+            return match EXCHANGE.try_with(|exchange| exchange.is_over(Side::Client)) {
+                Ok(true) => Poll::Ready(Ok(())),
+                _ => self.poll_departure(cx, transport).map(Err),
+            };
         }
         let before = buf.filled().len();
         if self.input.is_empty() {

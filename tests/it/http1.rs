@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{H1, Origin, Request, Sse, Target, Weir, eventually, shop, within};
+use crate::harness::{H1, Origin, Request, Signal, Sse, Target, Weir, eventually, shop, within};
 use crate::hostile::raw::{self, Answers, QUIET, exchange};
 
 /// A Weir that logs, with and without the express lane; `more` goes to the top level of its file.
@@ -315,31 +315,69 @@ async fn read_head(socket: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
+/// A Weir whose requests all go to this listener.
+async fn before(listener: &TcpListener) -> (Weir, Target) {
+    let v1 = Origin::start("v1").await;
+    let address = listener.local_addr().unwrap().to_string();
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace(&v1.address().to_string(), &address)).await;
+    let web = Target::from(weir.address("web").await);
+    (weir, web)
+}
+
+/// Asks for a tunnel, as the client.
+async fn ask_for_tunnel(web: &Target) -> TcpStream {
+    let mut socket = raw::connect(web).await;
+    let head = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_head(&mut socket).await.starts_with("HTTP/1.1 101 "));
+    socket
+}
+
+/// Agrees to a tunnel, as the endpoint.
+async fn agree_to_tunnel(listener: &TcpListener) -> TcpStream {
+    let (mut socket, _) = listener.accept().await.unwrap();
+    read_head(&mut socket).await;
+    let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_one_direction_of_a_tunnel_is_passed_and_the_other_goes_on() {
     for (client, endpoint) in [(Ends::First, Ends::Second), (Ends::Second, Ends::First), (Ends::First, Ends::First)] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let v1 = Origin::start("v1").await;
-        let address = listener.local_addr().unwrap().to_string();
-        let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace(&v1.address().to_string(), &address)).await;
-        let there = async {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            read_head(&mut socket).await;
-            let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-            socket.write_all(head.as_bytes()).await.unwrap();
-            use_tunnel(socket, endpoint).await
-        };
-        let web = Target::from(weir.address("web").await);
-        let here = async {
-            let mut socket = raw::connect(&web).await;
-            let head = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-            socket.write_all(head.as_bytes()).await.unwrap();
-            assert!(read_head(&mut socket).await.starts_with("HTTP/1.1 101 "));
-            use_tunnel(socket, client).await
-        };
+        let (weir, web) = before(&listener).await;
+        let here = async { use_tunnel(ask_for_tunnel(&web).await, client).await };
+        let there = async { use_tunnel(agree_to_tunnel(&listener).await, endpoint).await };
         let received = within("both directions of the tunnel end", async { tokio::join!(here, there) }).await;
         assert_eq!(received, (TUNNELLED, TUNNELLED), "client {client:?}, endpoint {endpoint:?}");
         eventually("no stream is open", async || weir.metrics().await.value("weir_streams_open", &[]) == 0.0).await;
         weir.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_both_sides_of_a_tunnel_send_last_arrives_though_they_end_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (weir, web) = before(&listener).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..32 {
+        tunnels.push(tokio::join!(ask_for_tunnel(&web), agree_to_tunnel(&listener)));
+    }
+    // It finds all of it at once when it goes on.
+    weir.signal(Signal::Stop);
+    for (here, there) in &mut tunnels {
+        for socket in [here, there] {
+            socket.write_all(b"last").await.unwrap();
+            socket.shutdown().await.unwrap();
+        }
+    }
+    weir.signal(Signal::Continue);
+    for (number, (mut here, mut there)) in tunnels.into_iter().enumerate() {
+        let (mut client, mut endpoint) = (String::new(), String::new());
+        let ends = async { tokio::try_join!(here.read_to_string(&mut client), there.read_to_string(&mut endpoint)) };
+        within("both directions of the tunnel end", ends).await.unwrap();
+        assert_eq!((&*client, &*endpoint), ("last", "last"), "tunnel {number}");
+    }
+    weir.stop().await;
 }

@@ -27,6 +27,10 @@ pub(crate) enum Signal {
     Usr2,
     /// Nothing that Weir knows, either.
     Alarm,
+    /// Stand still.
+    Stop,
+    /// Go on.
+    Continue,
     /// End now: nothing can be done about it.
     Kill,
 }
@@ -139,6 +143,8 @@ impl From<Signal> for rustix::process::Signal {
             Signal::Usr1 => Self::USR1,
             Signal::Usr2 => Self::USR2,
             Signal::Alarm => Self::ALARM,
+            Signal::Stop => Self::STOP,
+            Signal::Continue => Self::CONT,
             Signal::Kill => Self::KILL,
         }
     }
