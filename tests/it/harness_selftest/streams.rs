@@ -76,6 +76,19 @@ async fn a_websocket_echoes_pushes_and_closes_from_either_side() {
 }
 
 #[tokio::test]
+async fn a_websocket_answers_a_close_that_crosses_what_the_story_pushes() {
+    let origin = Origin::start("v1").await;
+    for _ in 0..20 {
+        let socket = WebSocket::open(origin.address(), "/ws").await;
+        for _ in 0..500 {
+            origin.push("more");
+        }
+        socket.close().await;
+        origin.wait_streams(0).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_websocket_handshake_is_told_so() {
     let origin = Origin::start("v1").await;
     assert_eq!(H1::connect(origin.address()).await.get("/ws").await.status, 426);

@@ -31,20 +31,27 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>, shared: &Shared) -> io::
     let _open = Counted::new(&shared.streams);
     let first = h1.connection.inbound.buffer.split().to_vec();
     let mut socket = WebSocketStream::from_partially_read(&mut h1.connection.stream, first, Role::Server, None).await;
+    // Nothing may be sent any more once either side has sent its close.
+    let mut open = true;
     loop {
         tokio::select! {
-            event = events.recv() => match event.map_err(io::Error::other)? {
+            event = events.recv(), if open => match event.map_err(io::Error::other)? {
                 Event::Push(text) => socket.send(Message::text(text)).await.map_err(io::Error::other)?,
-                Event::End => socket.close(None).await.map_err(io::Error::other)?,
+                Event::End => {
+                    open = false;
+                    socket.close(None).await.map_err(io::Error::other)?;
+                }
             },
             message = socket.next() => match message {
                 None => return Ok(End::CloseAfter),
-                Some(message) => {
-                    let message = message.map_err(io::Error::other)?;
-                    if matches!(message, Message::Text(_) | Message::Binary(_)) {
+                Some(message) => match message.map_err(io::Error::other)? {
+                    // The answer is queued; reading on sends it.
+                    Message::Close(_) => open = false,
+                    message @ (Message::Text(_) | Message::Binary(_)) if open => {
                         socket.send(message).await.map_err(io::Error::other)?;
                     }
-                }
+                    _ => {}
+                },
             },
         }
     }
