@@ -94,7 +94,7 @@ impl Buffer {
 
     /// Gives the memory back if there are no bytes.
     pub(crate) fn rest(&mut self) {
-        if self.is_empty() && !self.kept {
+        if self.is_empty() && !self.kept && !self.memory.is_empty() {
             give(std::mem::take(&mut self.memory));
         }
     }
@@ -102,12 +102,13 @@ impl Buffer {
     /// Appends bytes, growing where there is no room.
     #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        if self.end + bytes.len() > self.memory.len() {
+            self.make_room(bytes.len());
+        }
         let end = self.end + bytes.len();
         if let Some(room) = self.memory.get_mut(self.end..end) {
             room.copy_from_slice(bytes);
             self.end = end;
-        } else {
-            self.push_growing(bytes);
         }
     }
 
@@ -115,10 +116,10 @@ impl Buffer {
     #[inline]
     pub(crate) fn push_all(&mut self, pieces: [&[u8]; 4]) {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let Some(mut room) = self.memory.get_mut(self.end..self.end + length) else {
-            pieces.iter().for_each(|piece| self.push_growing(piece));
-            return;
-        };
+        if self.end + length > self.memory.len() {
+            self.make_room(length);
+        }
+        let Some(mut room) = self.memory.get_mut(self.end..self.end + length) else { return };
         for piece in pieces {
             let Some((here, rest)) = room.split_at_mut_checked(piece.len()) else { return };
             here.copy_from_slice(piece);
@@ -133,17 +134,13 @@ impl Buffer {
         self.push_all([name.as_bytes(), b": ", value, b"\r\n"]);
     }
 
+    /// Has room for `more` bytes at the end afterwards.
     #[cold]
-    fn push_growing(&mut self, bytes: &[u8]) {
+    fn make_room(&mut self, more: usize) {
         if self.start > 0 && !self.kept {
             self.compact();
         }
-        let end = self.end + bytes.len();
-        self.grow(end);
-        if let Some(room) = self.memory.get_mut(self.end..end) {
-            room.copy_from_slice(bytes);
-            self.end = end;
-        }
+        self.grow(self.end + more);
     }
 
     /// Has at least `size` bytes of memory afterwards.
@@ -155,11 +152,14 @@ impl Buffer {
     }
 
     fn change_memory(&mut self, size: usize) {
-        let mut memory = take(size);
-        if let Some(room) = memory.get_mut(..self.end) {
-            room.copy_from_slice(self.memory.get(..self.end).unwrap_or_default());
+        let old = std::mem::replace(&mut self.memory, take(size));
+        if old.is_empty() {
+            return;
         }
-        give(std::mem::replace(&mut self.memory, memory));
+        if let (Some(room), Some(bytes)) = (self.memory.get_mut(..self.end), old.get(..self.end)) {
+            room.copy_from_slice(bytes);
+        }
+        give(old);
     }
 
     fn compact(&mut self) {
@@ -170,7 +170,9 @@ impl Buffer {
     /// Reads what is there; 0 at the end of the stream. There must be room.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, io: Pin<&mut impl AsyncRead>) -> Poll<io::Result<usize>> {
         if self.end == self.memory.len() {
-            self.compact();
+            if self.start > 0 {
+                self.compact();
+            }
             self.grow(self.end + 1);
         }
         let mut room = ReadBuf::new(self.memory.get_mut(self.end..).unwrap_or_default());
@@ -193,8 +195,11 @@ impl fmt::Write for Buffer {
 }
 
 impl Drop for Buffer {
+    #[inline]
     fn drop(&mut self) {
-        give(std::mem::take(&mut self.memory));
+        if !self.memory.is_empty() {
+            give(std::mem::take(&mut self.memory));
+        }
     }
 }
 
@@ -208,9 +213,6 @@ fn take(size: usize) -> Vec<u8> {
 }
 
 fn give(memory: Vec<u8>) {
-    if memory.is_empty() {
-        return;
-    }
     // At the end of a thread there is nobody to give it to.
     let _ = SPARE.try_with(|spares| {
         if let Some(spare) = spares.iter().find(|spare| spare.size == memory.len()) {
