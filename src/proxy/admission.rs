@@ -179,8 +179,8 @@ pub(crate) fn forwarded_client(view: &impl Request) -> Option<IpAddr> {
 
 /// The request id that a trusted peer gave, if it is one.
 pub(crate) fn given_request_id(view: &impl Request, trusted: bool) -> Option<&str> {
-    let given = view.header("x-request-id").filter(|_| trusted).and_then(|value| str::from_utf8(value).ok());
-    given.filter(|id| {
+    let given = if trusted { view.header("x-request-id") } else { None };
+    given.and_then(|value| str::from_utf8(value).ok()).filter(|id| {
         !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
     })
 }

@@ -1,7 +1,7 @@
 //! Reads a small body whole before its endpoint hears of the request; see [`crate::proxy::upload`].
 //!
-//! The bytes stay where they were read, and the relay takes them from there: nothing is copied, and what was here with
-//! the head, as most small bodies are, costs a look.
+//! The bytes stay where they were read, and the relay takes them from there: nothing is copied, and a body of declared
+//! length that came with its head, as most small ones do, costs a comparison.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -32,6 +32,15 @@ struct Intake {
 }
 
 impl Client {
+    /// Whether nothing of the body is to be waited for: there is none, or it is small and came with its head.
+    pub(super) fn has_body(&self, body: Body) -> bool {
+        match body {
+            Body::Done => true,
+            Body::Length(length) => is_small(Some(length)) && length <= self.input.len() as u64,
+            Body::Chunked(_) | Body::UntilClose => false,
+        }
+    }
+
     /// Reads the body of a request if it is small, and says how it is to be sent. `ticket` is that of its endpoint.
     pub(super) async fn take_in(&mut self, request: &Request<'_>, ticket: &Ticket<&Ledger>) -> Result<Manner, Broken> {
         let length = match request.upload.body {

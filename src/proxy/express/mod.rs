@@ -280,12 +280,11 @@ impl Client {
         let choice = service.chooser.choose(&head, message::random_token);
         let Some(version) = service.versions.get(choice.version) else { return Begun::Other };
         let token = message::token();
-        let made = str::from_utf8(&token).unwrap_or_default();
-        let request_id = admission::given_request_id(&head, trusted).unwrap_or(made);
+        let request_id = admission::given_request_id(&head, trusted).map_or(token.as_slice(), str::as_bytes);
         let logged = gear.access_log.enabled().then(|| {
             Box::new(Logged {
                 head: admission::logged_head(&head),
-                request_id: Text::word(request_id.as_bytes()),
+                request_id: Text::word(request_id),
                 listener: self.listener.clone(),
                 client: head.client,
             })

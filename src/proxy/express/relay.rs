@@ -6,10 +6,11 @@
 //! ```
 //!
 //! Small messages are gathered in `out` and leave in one write. Where the framing stays the same, what does not fit
-//! is written from where it was read.
+//! is written from where it was read; of a request that is not sent again all of its body, in one write with the head.
 //!
 //! Invariant: no byte is read for which there is no room, so a slow reader slows its writer.
 
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -94,6 +95,11 @@ impl Upload {
             Proof::Acknowledged => lease.is_acknowledged(),
             Proof::Late => self.complete && lease.is_answered_late(),
         }
+    }
+
+    /// Whether the body is written from where it was read, behind what is in `out`.
+    fn goes_as_read(&self, line: &Line) -> bool {
+        !self.chunked && !self.replayable && (self.out.is_empty() || line.is_write_vectored())
     }
 
     /// Whether all of the request was written.
@@ -203,30 +209,29 @@ impl Relay<'_, '_> {
         loop {
             self.gather_upload()?;
             let upload = &mut *self.upload;
-            let written = if upload.out.is_empty() {
+            let line = Pin::new(&mut *self.line);
+            let mut body: &[u8] = &[];
+            if upload.out.is_empty() || upload.goes_as_read(&line) {
                 let Piece { framing, data } = upload.body.next(self.input.data()).map_err(|Malformed| BAD_BODY)?;
                 self.input.consume(framing);
-                if data == 0 {
-                    None
-                } else {
-                    let bytes = self.input.data().get(..data).unwrap_or_default();
-                    let written = Pin::new(&mut *self.line).poll_write(cx, bytes);
-                    if let Poll::Ready(Ok(n)) = written {
-                        self.input.consume(n);
-                        upload.body.took(n);
-                        self.passage.bytes_in += n as u64;
-                        upload.replayable = false;
-                    }
-                    Some(written)
-                }
-            } else {
-                let written = Pin::new(&mut *self.line).poll_write(cx, upload.out.data());
-                if let Poll::Ready(Ok(n)) = written {
-                    upload.out.consume(n);
-                    upload.out.rest();
-                }
-                Some(written)
+                body = self.input.data().get(..data).unwrap_or_default();
+            }
+            let written = match (upload.out.data(), body) {
+                ([], []) => None,
+                (bytes, []) | ([], bytes) => Some(line.poll_write(cx, bytes)),
+                (out, body) => Some(line.poll_write_vectored(cx, &[IoSlice::new(out), IoSlice::new(body)])),
             };
+            if let Some(Poll::Ready(Ok(n))) = written {
+                let of_body = n.saturating_sub(upload.out.len());
+                upload.out.consume(n - of_body);
+                upload.out.rest();
+                if of_body > 0 {
+                    self.input.consume(of_body);
+                    upload.body.took(of_body);
+                    self.passage.bytes_in += of_body as u64;
+                    upload.replayable = false;
+                }
+            }
             match written {
                 Some(Poll::Ready(Ok(n))) if n > 0 => {
                     upload.split |= !upload.out.is_empty() || !upload.body.is_done();
@@ -270,7 +275,7 @@ impl Relay<'_, '_> {
     fn gather_upload(&mut self) -> Result<(), Broken> {
         let upload = &mut *self.upload;
         while !upload.body.is_done() && upload.out.len() < GATHERED {
-            if upload.out.is_empty() && !upload.chunked && !upload.replayable {
+            if upload.goes_as_read(self.line) {
                 return Ok(());
             }
             let moved = gather(&mut upload.body, Sender::Client, self.input, &mut upload.out, upload.chunked);

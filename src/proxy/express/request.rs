@@ -136,7 +136,7 @@ pub(super) struct Outward<'a> {
     pub(super) authority: &'a str,
     /// Instead of the client's `Host`.
     pub(super) host: Option<&'a str>,
-    pub(super) request_id: &'a str,
+    pub(super) request_id: &'a [u8],
     pub(super) framing: Framing,
 }
 
@@ -172,7 +172,7 @@ pub(super) fn write(head: &Head<'_, '_>, outward: &Outward<'_>, out: &mut Buffer
     if !host {
         push(out, "x-forwarded-host", outward.authority.as_bytes());
     }
-    push(out, "x-request-id", outward.request_id.as_bytes());
+    push(out, "x-request-id", outward.request_id);
     if via {
         write_list(head, "via", "1.1 weir", out);
     } else {
@@ -222,7 +222,7 @@ mod tests {
             target: head.target,
             authority: "shop.example.com",
             host: None,
-            request_id: "abc",
+            request_id: b"abc",
             framing: Framing::Chunked,
         };
         let mut out = Buffer::default();

@@ -178,7 +178,7 @@ impl Client {
             tries.began = Instant::now();
         }
         let mut first = None;
-        if !request.upload.body.is_done() {
+        if !self.has_body(request.upload.body) {
             first = match self.prepare(request).await {
                 Ok(chosen) => chosen,
                 Err(broken) => return self.ended(request, broken).await,
