@@ -13,6 +13,9 @@ const OVERHEAD: usize = 32;
 /// Larger lists are not read: a small block can name one large entry again and again.
 const LIST: usize = 256 * 1024;
 
+/// Fields for which there is room from the beginning.
+const USUAL: usize = 16;
+
 /// A name and a value, whatever bytes they have.
 pub(in crate::proxy) type Field = (Bytes, Bytes);
 
@@ -41,7 +44,7 @@ impl Decoder {
     /// # Errors
     /// If it is none; no later block can be read then.
     pub(in crate::proxy) fn decode(&mut self, mut block: &[u8]) -> Result<Vec<Field>, Broken> {
-        let mut fields = Vec::new();
+        let mut fields = Vec::with_capacity(USUAL);
         let mut list = 0;
         while let Some(first) = block.first() {
             let field = match first {

@@ -23,7 +23,11 @@ pub(super) fn decode(source: &[u8], out: &mut Vec<u8>) -> Option<()> {
 
 /// The first symbol in so many upper bits of `window`, and the length of its code.
 fn symbol(window: u64, bits: u32) -> Option<(u8, u32)> {
-    (SHORTEST..=bits.min(LONGEST)).find_map(|length| {
+    let (symbol, length) = *SHORT.get(usize::try_from(window >> 56).ok()?)?;
+    if length > 0 {
+        return Some((symbol, length)).filter(|_| length <= bits);
+    }
+    (OCTET + 1..=bits.min(LONGEST)).find_map(|length| {
         let code = u32::try_from(window >> (64 - length)).ok()?;
         let level = LEVELS.get(usize::try_from(length).ok()?)?;
         let at = code.checked_sub(level.first).filter(|at| *at < level.count)?;
@@ -32,9 +36,10 @@ fn symbol(window: u64, bits: u32) -> Option<(u8, u32)> {
     })
 }
 
-/// The lengths that codes have.
-const SHORTEST: u32 = 5;
+/// The longest code.
 const LONGEST: u32 = 30;
+/// The longest code that is looked up by itself, which that of nearly every letter is.
+const OCTET: u32 = 8;
 
 /// Codes of one length: the first one, how many, and where their symbols begin in [`SYMBOLS`].
 #[derive(Clone, Copy)]
@@ -46,6 +51,29 @@ struct Level {
 
 const LEVELS: [Level; 31] = levels().0;
 const SYMBOLS: [u8; 256] = levels().1;
+
+/// The symbol whose code eight bits begin with, and the code's length: 0 if it is a longer one.
+static SHORT: [(u8, u32); 256] = short();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
+const fn short() -> [(u8, u32); 256] {
+    let mut short = [(0, 0); 256];
+    let mut length = 1;
+    while length <= OCTET {
+        let level = LEVELS[length as usize];
+        let mut at = 0;
+        while at < level.count {
+            let mut bits = (level.first + at) << (OCTET - length);
+            while bits < (level.first + at + 1) << (OCTET - length) {
+                short[bits as usize] = (SYMBOLS[level.symbols + at as usize], length);
+                bits += 1;
+            }
+            at += 1;
+        }
+        length += 1;
+    }
+    short
+}
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
 const fn levels() -> ([Level; 31], [u8; 256]) {
