@@ -9,6 +9,8 @@
 //! | at most [`SMALL`], declared or complete within [`PAUSE`] | when all of it is here | pooled, as any |
 //! | larger, not complete within [`PAUSE`], or after `Expect` | as it comes | its own, kept only on the express lane, and rarely |
 //!
+//! Of a body without a length over HTTP/2 it is at most [`UNENDED`] until its end is here.
+//!
 //! HTTP/2 keeps requests apart by itself: towards such endpoints every body is sent as it comes.
 //!
 //! Invariant: no more than [`SMALL`] of a body, and one read, is held before it is sent.
@@ -23,11 +25,17 @@ use pingora_error::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
 use super::body::{Body, Malformed, Piece};
+use super::h2_frames::LARGEST;
 use super::pass::Pass;
 
 /// The largest body that is read whole, in bytes: what forms, calls and uploads of small things need, and what the
 /// engine can send again.
 pub(super) const SMALL: usize = 64 * 1024;
+
+/// The most that may be here of an HTTP/2 body of unknown length without its end, so that one more DATA frame still fits
+/// into what the engine keeps. That frame may be the last, and of a body that ended before its request was sent the
+/// engine sends what it kept and nothing else, not even the end. Over HTTP/1 the end is read by itself.
+const UNENDED: u64 = (SMALL - LARGEST) as u64;
 
 /// How long a body of unknown length is waited for, from its head on. Whoever wants to talk while it is answered, or
 /// sends something every now and then, is heard after that.
@@ -159,6 +167,7 @@ async fn gather(session: &mut ServerSession, pass: &mut Pass) -> Result<(Manner,
     let exchange = Arc::clone(&pass.exchange);
     let Some(routed) = pass.routed() else { return Ok((Manner::Streamed, BytesMut::new())) };
     let (length, limit) = (routed.length, routed.service().body_limit(&routed.snapshot));
+    let (undeclared, h2) = (length.is_none(), session.is_http2());
     let until = Instant::now() + PAUSE;
     session.enable_retry_buffering();
     // The engine forgets what it kept when it is too much. Where that cannot happen nothing is kept twice.
@@ -168,7 +177,7 @@ async fn gather(session: &mut ServerSession, pass: &mut Pass) -> Result<(Manner,
             biased;
             () = exchange.ending() => return Err(Error::explain(ErrorType::ReadTimedout, "ended from outside").into_down()),
             piece = session.read_request_body() => piece.map_err(|error| error.into_down())?,
-            () = tokio::time::sleep_until(until), if length.is_none() => return Ok((Manner::Streamed, BytesMut::new())),
+            () = tokio::time::sleep_until(until), if undeclared => return Ok((Manner::Streamed, BytesMut::new())),
         };
         let Some(piece) = piece else { return Ok((Manner::Whole, BytesMut::new())) };
         exchange.moved(Instant::now());
@@ -176,7 +185,7 @@ async fn gather(session: &mut ServerSession, pass: &mut Pass) -> Result<(Manner,
         if limit.is_some_and(|limit| pass.bytes_in > limit) {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
         }
-        if length.is_none() {
+        if undeclared && !h2 {
             ahead.extend_from_slice(&piece);
         }
         if session.retry_buffer_truncated() {
@@ -184,6 +193,9 @@ async fn gather(session: &mut ServerSession, pass: &mut Pass) -> Result<(Manner,
         }
         if session.is_body_done() {
             return Ok((Manner::Whole, BytesMut::new()));
+        }
+        if undeclared && h2 && pass.bytes_in > UNENDED {
+            return Ok((Manner::Streamed, BytesMut::new()));
         }
     }
 }

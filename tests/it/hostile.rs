@@ -2,6 +2,7 @@
 
 mod answers;
 mod corpus;
+mod ends;
 mod exhaust;
 mod flood;
 mod forged;

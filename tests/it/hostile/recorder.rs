@@ -130,7 +130,10 @@ routes:
 
     /// The request for this target; ends the story if there is not one.
     pub(super) fn request(&self, target: &str) -> Recorded {
-        let found: Vec<Recorded> = self.requests().into_iter().filter(|request| request.target() == target).collect();
+        let found: Vec<Recorded> = {
+            let record = self.record.lock().unwrap();
+            record.requests.iter().filter(|request| request.target() == target).cloned().collect()
+        };
         let [request] = found.as_slice() else { panic!("{target}: {found:?}; {:?}", self.faults()) };
         request.clone()
     }
