@@ -11,7 +11,9 @@
 //! SIGINT and SIGQUIT are the same. A second one of them ends the process at once. One number, the deadline, governs all
 //! of it.
 
+use std::fmt;
 use std::future::poll_fn;
+use std::ops::RangeInclusive;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,8 +28,27 @@ use crate::model::Process;
 use crate::proxy::Proxy;
 use crate::telemetry::AccessLog;
 
-/// The signals of the process: every one that would end it by the system's default and can be taken over.
-pub(super) struct Signals(Vec<(Signal, &'static str, Meaning)>);
+/// The signals of the process: every one that would end it by the system's default and can be taken over. Those that
+/// tell of a fault of the program (SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP) keep the default: a program
+/// that goes on after one is wrong about what it does.
+pub(super) struct Signals(Vec<(Signal, Name, Meaning)>);
+
+/// What a signal is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Known(&'static str),
+    /// A real-time signal, which has no name that all C libraries share.
+    Number(i32),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(name) => f.write_str(name),
+            Self::Number(number) => write!(f, "signal {number}"),
+        }
+    }
+}
 
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,7 +65,7 @@ enum Meaning {
 }
 
 /// Those to stop come first, so that nothing keeps them waiting.
-const MEANINGS: [(ProcessSignal, &str, Meaning); 13] = [
+const MEANINGS: [(ProcessSignal, &str, Meaning); 14] = [
     (ProcessSignal::TERM, "SIGTERM", Meaning::Stop),
     (ProcessSignal::INT, "SIGINT", Meaning::Stop),
     (ProcessSignal::QUIT, "SIGQUIT", Meaning::Stop),
@@ -55,23 +76,34 @@ const MEANINGS: [(ProcessSignal, &str, Meaning); 13] = [
     (ProcessSignal::VTALARM, "SIGVTALRM", Meaning::Nothing),
     (ProcessSignal::PROF, "SIGPROF", Meaning::Nothing),
     (ProcessSignal::IO, "SIGIO", Meaning::Nothing),
+    (ProcessSignal::STKFLT, "SIGSTKFLT", Meaning::Nothing),
     (ProcessSignal::POWER, "SIGPWR", Meaning::Nothing),
     (ProcessSignal::XCPU, "SIGXCPU", Meaning::Nothing),
     // A write beyond the limit of a file's size fails instead, and is counted where it happened.
     (ProcessSignal::XFSZ, "SIGXFSZ", Meaning::Nothing),
 ];
 
+/// Real-time signals. They mean nothing to Weir.
+const REAL_TIME: RangeInclusive<i32> = 32..=64;
+
 impl Signals {
     /// Takes the signals over from the system's defaults, for good.
     pub(super) fn new() -> std::io::Result<Self> {
         let take = |(what, name, meaning): (ProcessSignal, _, _)| {
-            Ok((signal(SignalKind::from_raw(what.as_raw()))?, name, meaning))
+            Ok((signal(SignalKind::from_raw(what.as_raw()))?, Name::Known(name), meaning))
         };
-        MEANINGS.into_iter().map(take).collect::<std::io::Result<_>>().map(Self)
+        let mut all = MEANINGS.into_iter().map(take).collect::<std::io::Result<Vec<_>>>()?;
+        for number in REAL_TIME {
+            // The C library keeps the first two or three for itself, and refuses to give them.
+            if let Ok(taken) = signal(SignalKind::from_raw(number)) {
+                all.push((taken, Name::Number(number), Meaning::Nothing));
+            }
+        }
+        Ok(Self(all))
     }
 
     /// The next signal of those `wanted`; others stay until they are.
-    async fn next(&mut self, wanted: impl Fn(Meaning) -> bool) -> (&'static str, Meaning) {
+    async fn next(&mut self, wanted: impl Fn(Meaning) -> bool) -> (Name, Meaning) {
         poll_fn(|cx| {
             for (signal, name, meaning) in &mut self.0 {
                 if wanted(*meaning) && signal.poll_recv(cx).is_ready() {
@@ -84,12 +116,12 @@ impl Signals {
     }
 
     /// Waits until the process is told to stop, and by what.
-    pub(super) async fn told_to_stop(&mut self) -> &'static str {
+    pub(super) async fn told_to_stop(&mut self) -> Name {
         self.next(|meaning| meaning == Meaning::Stop).await.0
     }
 
     /// Waits until the process is told to stop; reloads and opens logs anew meanwhile.
-    pub(super) async fn serve(&mut self, control: &Control, access_log: &AccessLog) -> &'static str {
+    pub(super) async fn serve(&mut self, control: &Control, access_log: &AccessLog) -> Name {
         loop {
             match self.next(|_| true).await {
                 (name, Meaning::Stop) => return name,
@@ -111,7 +143,7 @@ impl Signals {
     }
 
     /// Waits for another order to stop.
-    async fn again(&mut self, access_log: &AccessLog) -> &'static str {
+    async fn again(&mut self, access_log: &AccessLog) -> Name {
         loop {
             match self.next(|_| true).await {
                 (name, Meaning::Stop) => return name,
@@ -122,7 +154,7 @@ impl Signals {
     }
 }
 
-fn reopen(name: &str, access_log: &AccessLog) {
+fn reopen(name: Name, access_log: &AccessLog) {
     tracing::info!("{name}: the access log is opened anew if it is a file");
     access_log.reopen();
 }
@@ -142,7 +174,7 @@ pub(super) enum Ending {
     /// Everything in flight finished or was cut at the deadline.
     Orderly,
     /// A second signal, this one, ended it.
-    AtOnce(&'static str),
+    AtOnce(Name),
 }
 
 /// Nothing arriving for this long is a quiet moment.

@@ -122,13 +122,13 @@ async fn serve(options: &Options, config: Config, log: &Log, signals: &mut Signa
     let serving = tokio::select! {
         started = start(options, config, log) => started?,
         signal = signals.told_to_stop() => {
-            tracing::info!(signal, "stopped before it was ready");
+            tracing::info!(%signal, "stopped before it was ready");
             return Ok(());
         }
     };
     let Serving { control, proxy, process, plan, access_log, log_worker, _workers } = serving;
     let signal = signals.serve(&control, &access_log).await;
-    tracing::info!(signal, deadline = ?plan.deadline, in_flight = proxy.in_flight(), "stopping");
+    tracing::info!(%signal, deadline = ?plan.deadline, in_flight = proxy.in_flight(), "stopping");
     let ending = lifecycle::stop(&proxy, &process, &access_log, plan, signals).await;
     drop(access_log);
     report(ending, &proxy, log_worker);
@@ -204,7 +204,7 @@ fn report(ending: Ending, proxy: &Proxy, log_worker: telemetry::access_log::Work
     let (left, cut) = (proxy.in_flight(), proxy.cut());
     match ending {
         Ending::Orderly => tracing::info!(cut, left, "stopped"),
-        Ending::AtOnce(signal) => tracing::warn!(signal, cut, left, "stopped at once by a second signal"),
+        Ending::AtOnce(signal) => tracing::warn!(%signal, cut, left, "stopped at once by a second signal"),
     }
     if log_worker.finish(FLUSH) == telemetry::access_log::Flushed::TimedOut {
         tracing::warn!("the last access log lines were not taken in time");
