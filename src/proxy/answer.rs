@@ -150,7 +150,7 @@ pub(super) fn write_status(status: u16, reason: &str, out: &mut Buffer) {
 #[derive(Default)]
 pub(super) struct Found<'b> {
     length: Option<u64>,
-    /// The length is said more than once: it is written anew.
+    /// The length is said more than once, or not plainly: it is written anew.
     odd_length: bool,
     /// Neither length nor coding may be said with this status (RFC 9110 §8.6, RFC 9112 §6.1).
     bare: bool,
@@ -189,7 +189,7 @@ impl<'b> Found<'b> {
                 }
                 14 if is("content-length") => {
                     let length = length(field.value)?;
-                    found.odd_length |= found.length.is_some() || field.value.contains(&b',');
+                    found.odd_length |= found.length.is_some() || !is_plain(field.value);
                     if found.length.replace(length).is_some_and(|other| other != length) {
                         return None;
                     }
@@ -228,12 +228,8 @@ impl<'b> Found<'b> {
     fn ends_here(&self, field: &Header<'_>) -> bool {
         let is = |word: &str| field.name.eq_ignore_ascii_case(word);
         let ends = match field.name.len() {
-            7 => is("upgrade"),
-            10 => is("connection") || is("keep-alive") || is(message::CAUSE),
             14 => (self.chunked || self.odd_length || self.bare) && is("content-length"),
-            16 => is("proxy-connection"),
-            17 => is("transfer-encoding"),
-            _ => false,
+            _ => message::ends_here(field.name),
         };
         let nominated = |names: &[u8]| {
             names.split(|byte| *byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(field.name.as_bytes()))
@@ -243,8 +239,8 @@ impl<'b> Found<'b> {
     }
 }
 
-/// The length in a `Content-Length`; a list of equal ones counts as one (RFC 9110 §8.6).
-fn length(value: &[u8]) -> Option<u64> {
+/// The length in an endpoint's `Content-Length`, by whatever protocol; a list of equal ones counts as one (RFC 9110 §8.6).
+pub(super) fn length(value: &[u8]) -> Option<u64> {
     let mut all = value.split(|byte| *byte == b',').map(|one| {
         let digits = one.trim_ascii();
         let digits = str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
@@ -252,4 +248,10 @@ fn length(value: &[u8]) -> Option<u64> {
     });
     let first = all.next()??;
     all.all(|other| other == Some(first)).then_some(first)
+}
+
+/// Whether a length is one number without leading zeros.
+#[inline]
+fn is_plain(value: &[u8]) -> bool {
+    matches!(value, [b'0'] | [b'1'..=b'9', ..]) && value.iter().all(u8::is_ascii_digit)
 }

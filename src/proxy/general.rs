@@ -337,7 +337,7 @@ impl ProxyHttp for General {
         trailers: &mut http::HeaderMap,
         pass: &mut Pass,
     ) -> Result<()> {
-        trailers.remove(message::CAUSE);
+        message::trailers_to_client(trailers);
         pass.grpc_failed |= message::is_grpc(session.req_header()) && message::grpc_failed(trailers);
         Ok(())
     }

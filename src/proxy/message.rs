@@ -229,7 +229,24 @@ pub(crate) fn offer_upgrade(head: &mut RequestHeader, token: &str) -> Result<()>
     Ok(())
 }
 
-/// Takes what concerns only the upstream connection out of a response (RFC 9110 §7.6.1).
+/// Whether a field of an answer goes no further, whatever the answer's `Connection` names: it concerns only the
+/// connection to the endpoint (RFC 9110 §7.6.1, RFC 9113 §8.2.2), or is not the endpoint's to say. The one list for all
+/// lanes.
+#[inline]
+pub(crate) fn ends_here(name: &str) -> bool {
+    let is = |word: &str| name.eq_ignore_ascii_case(word);
+    // By length first: most fields are none of these.
+    match name.len() {
+        2 => is("te"),
+        7 => is("upgrade"),
+        10 => is("connection") || is("keep-alive") || is(CAUSE),
+        16 => is("proxy-connection"),
+        17 => is("transfer-encoding"),
+        _ => false,
+    }
+}
+
+/// Takes what concerns only the upstream connection out of a response.
 ///
 /// `Transfer-Encoding` stays: it is the engine's framing towards the client, not the endpoint's.
 pub(crate) fn to_client(head: &mut ResponseHeader) {
@@ -246,17 +263,27 @@ pub(crate) fn to_client(head: &mut ResponseHeader) {
     for name in nominated {
         head.remove_header(&name);
     }
-    if !upgrading {
-        head.remove_header(&header::CONNECTION);
-        head.remove_header(&header::UPGRADE);
-    }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &WEIR_ERROR] {
-        head.remove_header(name);
+    let stays = |name: &HeaderName| match *name {
+        header::TRANSFER_ENCODING => true,
+        header::CONNECTION | header::UPGRADE => upgrading,
+        _ => !ends_here(name.as_str()),
+    };
+    let ending: Vec<HeaderName> = head.headers.keys().filter(|name| !stays(name)).cloned().collect();
+    for name in ending {
+        head.remove_header(&name);
     }
     if head.status.is_informational() || head.status == http::StatusCode::NO_CONTENT {
         // Neither may be said with these (RFC 9110 §8.6, RFC 9112 §6.1).
         head.remove_header(&header::CONTENT_LENGTH);
         head.remove_header(&header::TRANSFER_ENCODING);
+    }
+}
+
+/// Does the same to trailers.
+pub(crate) fn trailers_to_client(trailers: &mut http::HeaderMap) {
+    let ending: Vec<HeaderName> = trailers.keys().filter(|name| ends_here(name.as_str())).cloned().collect();
+    for name in ending {
+        trailers.remove(&name);
     }
 }
 
@@ -466,6 +493,7 @@ mod tests {
         head.insert_header("connection", "close, X-Secret").unwrap();
         head.insert_header("x-secret", "1").unwrap();
         head.insert_header("keep-alive", "timeout=5").unwrap();
+        head.insert_header("te", "x").unwrap();
         to_client(&mut head);
         assert!(head.headers.is_empty(), "{:?}", head.headers);
     }

@@ -14,21 +14,21 @@ use weir::model::Address;
 
 use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, eventually, shop, within};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 /// `:status: 200` by HPACK's static table.
-const OK: &[u8] = &[0x88];
+pub(crate) const OK: &[u8] = &[0x88];
 const REFUSED: [u8; 4] = 7u32.to_be_bytes();
 
 /// An endpoint that is scripted frame by frame.
-struct Endpoint {
+pub(crate) struct Endpoint {
     address: String,
     accepted: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
@@ -42,7 +42,7 @@ impl Drop for Endpoint {
 
 impl Endpoint {
     /// Tells `script` of each connection, with its number from 0 on.
-    async fn start<F: Future<Output = std::io::Result<()>> + Send + 'static>(
+    pub(crate) async fn start<F: Future<Output = std::io::Result<()>> + Send + 'static>(
         script: impl Fn(Peer, usize) -> F + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -61,12 +61,12 @@ impl Endpoint {
         Self { address, accepted, accepting }
     }
 
-    fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
     /// A Weir with one worker in front of it, so that all clients share its connections.
-    async fn weir(&self) -> (Weir, Target) {
+    pub(crate) async fn weir(&self) -> (Weir, Target) {
         let unused = Origin::plan("v1").down();
         start(&shop(&[(&unused, 100.0)]).replace(&unused.address().to_string(), &self.address), "").await
     }
@@ -82,14 +82,14 @@ async fn start(yaml: &str, keys: &str) -> (Weir, Target) {
 
 /// What Weir says to the endpoint.
 #[derive(Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
 }
 
 /// One connection of an [`Endpoint`].
-struct Peer {
+pub(crate) struct Peer {
     socket: TcpStream,
     read: BytesMut,
     begun: bool,
@@ -97,7 +97,7 @@ struct Peer {
 
 impl Peer {
     /// The next frame that is about a stream. SETTINGS are answered; a PING is none of Weir's business.
-    async fn frame(&mut self) -> std::io::Result<Frame> {
+    pub(crate) async fn frame(&mut self) -> std::io::Result<Frame> {
         if !self.begun {
             self.begun = true;
             self.take(24).await?;
@@ -132,7 +132,7 @@ impl Peer {
         self.send_all(&frame(kind, flags, stream, payload)).await
     }
 
-    async fn send_all(&mut self, frames: &[u8]) -> std::io::Result<()> {
+    pub(crate) async fn send_all(&mut self, frames: &[u8]) -> std::io::Result<()> {
         self.socket.write_all(frames).await
     }
 
@@ -142,7 +142,7 @@ impl Peer {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&[length[1], length[2], length[3], kind, flags], &stream.to_be_bytes()[..], payload].concat()
 }

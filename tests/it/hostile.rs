@@ -6,6 +6,7 @@ mod ends;
 mod exhaust;
 mod flood;
 mod forged;
+mod h2_answers;
 mod h2_heads;
 mod limits;
 mod pieces;

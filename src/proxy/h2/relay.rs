@@ -27,8 +27,10 @@ use super::answer::{Answer, Event};
 use super::connection::{Place, Signals};
 use super::pool::{self, Held};
 use super::{UNPROCESSED, request};
+use crate::proxy::answer;
 use crate::proxy::exchange::End;
 use crate::proxy::general::{self, General, MAX_ATTEMPTS};
+use crate::proxy::message;
 use crate::proxy::pass::Pass;
 
 /// Carries a routed request to its version and the answer back, with the attempts that the hooks allow.
@@ -279,6 +281,7 @@ impl<'a> Relay<'a> {
         if self.session.req_header().version != Version::HTTP_11 {
             return Ok(());
         }
+        message::to_client(&mut head);
         head.set_version(Version::HTTP_11);
         self.write(HttpTask::Header(Box::new(head), false)).await
     }
@@ -396,7 +399,9 @@ impl Upload {
 /// Frames the answer as HTTP/1.1 has it; over HTTP/2 to the client the engine takes that out again.
 fn frame(head: &mut ResponseHeader, method: &Method, ends: bool) -> Result<()> {
     // Several alike are one (RFC 9110 §8.6); the h2 crate refuses those that differ.
-    if let Some(length) = head.headers.get(header::CONTENT_LENGTH).cloned() {
+    if let Some(length) = head.headers.get(header::CONTENT_LENGTH) {
+        let length = answer::length(length.as_bytes());
+        let length = length.or_err(ErrorType::InvalidHTTPHeader, "the length is no number").map_err(Error::into_up)?;
         return head.insert_header(header::CONTENT_LENGTH, length);
     }
     if method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {

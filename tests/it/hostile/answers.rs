@@ -75,12 +75,23 @@ const ROWS: &[(&str, After, Got, Keep)] = &[
     ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", Stay, ABC, May),
     ("HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\nabc", Stay, ABC, May),
     ("HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nabc", Stay, ABC, May),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 03\r\n\r\nabc", Stay, ABC, May),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 000000000000000000000003\r\n\r\nabc", Stay, ABC, May),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 03, 3\r\n\r\nabc", Stay, ABC, May),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 3,3\r\n\r\nabc", Stay, ABC, May),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 03\r\n\r\nabc", Stay, ABC, May),
+    ("HTTP/1.1 200 OK\r\nContent-Length: \t 3 \t\r\n\r\nabc", Stay, ABC, May),
+    ("HTTP/1.1 200 OK\r\nContent-Length:\r\n 3\r\n \r\n\r\nabc", Stay, ABC, May),
     ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde", Stay, BAD, MustNot),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 03, 5\r\n\r\nabcde", Stay, BAD, MustNot),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 3,\r\n\r\nabc", Stay, BAD, MustNot),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 3 3\r\n\r\nabc", Stay, BAD, MustNot),
     ("HTTP/1.1 200 OK\r\nContent-Length: 3, 5\r\n\r\nabcde", Stay, BAD, MustNot),
     ("HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\nabc", Stay, BAD, MustNot),
     ("HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\nabc", Stay, BAD, MustNot),
     ("HTTP/1.1 200 OK\r\nContent-Length: 0x3\r\n\r\nabc", Stay, BAD, MustNot),
     ("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\nabc", Stay, BAD, MustNot),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\nabc", Stay, BAD, MustNot),
     ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551617\r\n\r\nabc", Stay, BAD, MustNot),
     // Codings.
     (
@@ -139,6 +150,14 @@ const ROWS: &[(&str, After, Got, Keep)] = &[
         May,
     ),
     ("HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 3\r\n\r\nabc", Stay, ABC, May),
+    ("HTTP/1.1 200 OK\r\nTE: x\r\nContent-Length: 3\r\n\r\nabc", Stay, ABC, May),
+    ("HTTP/1.1 200 OK\r\nte: trailers\r\nContent-Length: 3\r\n\r\nabc", Stay, ABC, May),
+    (
+        "HTTP/1.1 103 E\r\nTE: x\r\nKeep-Alive: 5\r\n\r\nHTTP/1.1 200 OK\r\nUPGRADE: h2c\r\nKeep-Alive: timeout=5\r\nPROXY-Connection: x\r\nTE: x\r\nTe: trailers\r\nTransfer-Encoding: Chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        Stay,
+        ABC,
+        May,
+    ),
     ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: upgrade\r\n\r\nevil", Stay, BAD, MustNot),
     // Without a body.
     ("HTTP/1.1 204 No Content\r\n\r\n", Stay, Whole(204, ""), May),
@@ -174,6 +193,7 @@ const ROWS: &[(&str, After, Got, Keep)] = &[
 const HEADS: &[(&str, &str)] = &[
     ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", "3"),
     ("HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\n", "3"),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 03\r\n\r\n", "3"),
     ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", ""),
     ("HTTP/1.1 200 OK\r\n\r\n", ""),
 ];
@@ -280,7 +300,8 @@ fn is_canonical(status: u16, fields: &Fields, http2: bool) -> bool {
         _ if http2 => fields.get("transfer-encoding").is_none() && framings <= 1,
         _ => framings == 1,
     };
-    let private = ["x-secret", "upgrade", "keep-alive"].iter().any(|name| fields.get(name).is_some());
+    let private = ["x-secret", "upgrade", "keep-alive", "proxy-connection", "te"];
+    let private = private.iter().any(|name| fields.get(name).is_some());
     one && !private && !(http2 && fields.get("connection").is_some())
 }
 
@@ -294,9 +315,14 @@ fn check(row: usize, client: Client, outcome: Result<Response, Failure>) {
             assert!(http2 || response.version == http::Version::HTTP_11, "{}", told(&response));
             assert!(is_canonical(status, &response.headers, http2), "{}", told(&response));
             assert_eq!(response.header("weir-error"), "", "{}", told(&response));
+            if status == 200 && response.headers.get("content-length").is_some() {
+                assert_eq!(response.header("content-length"), body.len().to_string(), "{}", told(&response));
+            }
             for head in &response.interim {
                 assert!(head.headers.all("content-length").is_empty(), "{}", told(head));
-                assert!(head.headers.all("weir-error").is_empty(), "{}", told(head));
+                for name in ["weir-error", "te", "keep-alive"] {
+                    assert!(head.headers.all(name).is_empty(), "{}", told(head));
+                }
             }
         }
         (Refused(cause), Ok(response)) => {
