@@ -33,22 +33,24 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::exchange::{EXCHANGE, Side};
-use super::h2_frames::{INTERNAL_ERROR, Inbound, Outbound};
+use super::h2_frames::{Bucket, FAULTS, INTERNAL_ERROR, Inbound, Outbound};
 use super::h2_heads::Heads;
 use super::handle::Handle;
 use super::inbound;
 use super::intake::linger;
 use super::transport::Transport;
 
-/// How long a client may take.
+/// What a client may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Limits {
     /// From the first byte of a head to its end.
     pub(crate) head: Duration,
     /// Without a request.
     pub(crate) keepalive: Duration,
     /// Since when the connection's first head is waited for, if it is the first: it has its time from there.
     pub(crate) began: Option<Instant>,
+    /// Of a request's header list over HTTP/2.
+    pub(crate) header_bytes: u32,
 }
 
 /// A client connection, ready for pingora's HTTP/1 and HTTP/2 sessions.
@@ -56,7 +58,7 @@ pub(crate) struct Connection {
     /// None once another lane has it.
     pub(super) transport: Option<Transport>,
     pub(super) handle: Arc<Handle>,
-    pub(super) patience: Patience,
+    pub(super) limits: Limits,
     /// Bytes read ahead (a peeked preface), served before the transport's.
     pub(super) ahead: Bytes,
     /// The HTTP/1 request that the engine reads, and what follows it.
@@ -72,11 +74,22 @@ pub(crate) struct Connection {
 }
 
 /// The frames of an HTTP/2 connection.
-#[derive(Default)]
 struct Frames {
     inbound: Inbound,
     heads: Heads,
     outbound: Outbound,
+    faults: Bucket,
+}
+
+impl Frames {
+    fn new(header_bytes: u32) -> Self {
+        Self {
+            inbound: Inbound::default(),
+            heads: Heads::new(header_bytes),
+            outbound: Outbound::default(),
+            faults: Bucket::full(FAULTS),
+        }
+    }
 }
 
 /// Responses up to this size leave in one write; the buffer is freed when it is empty.
@@ -87,18 +100,18 @@ pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Connection {
     /// A connection of which `ahead` was read already.
-    pub(crate) fn new(transport: Transport, ahead: Bytes, handle: Arc<Handle>, patience: Patience) -> Self {
+    pub(crate) fn new(transport: Transport, ahead: Bytes, handle: Arc<Handle>, limits: Limits) -> Self {
         if let Some(sni) = transport.sni() {
             handle.sni.get_or_init(|| sni.into());
         }
-        let h2 = transport.alpn_h2().then(Frames::default);
+        let h2 = transport.alpn_h2().then(|| Frames::new(limits.header_bytes));
         // A client that chose HTTP/2 in its handshake owes the preface, and the engine waits for it without limit.
         handle.head_begun.store(h2.is_some() || !ahead.is_empty(), Ordering::Release);
         Self {
             transport: Some(transport),
             handle,
-            waiting_since: patience.began,
-            patience,
+            waiting_since: limits.began,
+            limits,
             ahead,
             inbound: None,
             pending: BytesMut::new(),
@@ -148,7 +161,7 @@ impl Connection {
             return Poll::Pending;
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + self.patience.head)));
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + self.limits.head)));
         ready!(alarm.as_mut().poll(cx));
         self.handle.head_timed_out();
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client took too long to send a request head"))
@@ -252,7 +265,7 @@ impl Connection {
 
     /// Writes frames, and says of a stream that was dropped that it failed.
     fn poll_write_frames(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let (Some(Frames { outbound, .. }), Some(transport)) = (&mut self.h2, &mut self.transport) else {
+        let (Some(Frames { outbound, faults, .. }), Some(transport)) = (&mut self.h2, &mut self.transport) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let mut ahead = *outbound;
@@ -286,6 +299,9 @@ impl Connection {
             outbound.wrote(buf.get(..n).unwrap_or_default());
             left -= n;
         }
+        if (0..outbound.take_faults()).any(|_| !faults.take(Instant::now())) {
+            return Poll::Ready(Err(flooded()));
+        }
         if outbound.take_moved() {
             self.handle.moved();
         }
@@ -297,7 +313,7 @@ impl Connection {
 const ROOM: usize = 512;
 
 fn flooded() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the client sent too many frames that ask for nothing")
+    io::Error::new(io::ErrorKind::InvalidData, "the client floods: frames that ask for nothing, or faulty streams")
 }
 
 impl AsyncRead for Connection {
@@ -392,7 +408,7 @@ impl Peek for Connection {
         }
         if read.starts_with(PREFACE) {
             buf.copy_from_slice(PREFACE);
-            let mut frames = Frames::default();
+            let mut frames = Frames::new(self.limits.header_bytes);
             let kept = frames.inbound.pass(&mut read, Instant::now()).map_err(|_| flooded())?;
             read.truncate(kept);
             if let Some(other) = frames.heads.pass(&read) {

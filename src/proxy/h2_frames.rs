@@ -57,7 +57,7 @@ pub(super) const PREFACE_BYTES: usize = 24;
 pub(super) const LARGEST: usize = 16 * 1024;
 const DATA: u8 = 0x0;
 pub(super) const HEADERS: u8 = 0x1;
-const RST_STREAM: u8 = 0x3;
+pub(super) const RST_STREAM: u8 = 0x3;
 pub(super) const CONTINUATION: u8 = 0x9;
 const WINDOW_UPDATE: u8 = 0x8;
 pub(super) const END_STREAM: u8 = 0x1;
@@ -203,14 +203,14 @@ impl Joint {
 
 /// Frames that may come at once, and how many more each second.
 #[derive(Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     left: f64,
     rate: Rate,
     at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Rate {
+pub(crate) struct Rate {
     at_once: f64,
     a_second: f64,
 }
@@ -222,12 +222,16 @@ const EMPTY: Rate = Rate { at_once: 1_000.0, a_second: 100.0 };
 /// path has thousands of them in a second; answering so many costs a hundredth of a processor.
 const CONTROL: Rate = Rate { at_once: 100_000.0, a_second: 10_000.0 };
 
+/// Streams that we reset because of what the client did there. Each costs what a request does, and may still cost the
+/// endpoint one; a connection that carries many clients has few.
+pub(crate) const FAULTS: Rate = Rate { at_once: 10_000.0, a_second: 1_000.0 };
+
 impl Bucket {
-    fn full(rate: Rate) -> Self {
+    pub(crate) fn full(rate: Rate) -> Self {
         Self { left: rate.at_once, rate, at: None }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         let since = self.at.replace(now).map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
         self.left = (self.left + since * self.rate.a_second).min(self.rate.at_once);
         let enough = self.left >= 1.0;
@@ -251,12 +255,16 @@ pub(crate) struct Outbound {
     kind: u8,
     /// Bytes of a body were written since somebody asked.
     moved: bool,
+    /// Streams that were reset since somebody asked, because of what the client did there.
+    faults: u32,
 }
 
 /// What a client reads as "I did not want it any more" (RFC 9113 §7), which no server of ours can say.
 const CANCEL: u8 = 0x8;
 /// What it reads as a failure of the server.
 pub(crate) const INTERNAL_ERROR: u8 = 0x2;
+/// What a server says of a stream of which it wants no more (RFC 9113 §8.1).
+const NO_ERROR: u8 = 0x0;
 
 impl Outbound {
     /// Where in `bytes` the last byte of a reset's code says CANCEL.
@@ -275,6 +283,11 @@ impl Outbound {
         std::mem::take(&mut self.moved)
     }
 
+    /// How many streams were reset since this was asked last, because of what the client did there.
+    pub(crate) fn take_faults(&mut self) -> u32 {
+        std::mem::take(&mut self.faults)
+    }
+
     fn follow(&mut self, bytes: &[u8], find: bool) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
@@ -282,8 +295,12 @@ impl Outbound {
             if self.payload > 0 {
                 // The code is four bytes, and every known one fits into the last.
                 let last = at + self.payload - 1;
-                if find && self.kind == RST_STREAM && bytes.get(last) == Some(&CANCEL) {
-                    return Some(last);
+                if self.kind == RST_STREAM {
+                    match bytes.get(last) {
+                        Some(&CANCEL) if find => return Some(last),
+                        None | Some(&(CANCEL | INTERNAL_ERROR | NO_ERROR)) => {}
+                        Some(_) => self.faults += 1,
+                    }
                 }
                 let n = left.min(self.payload);
                 self.payload -= n;

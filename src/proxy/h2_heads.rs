@@ -1,56 +1,47 @@
-//! The header blocks of an HTTP/2 client, before the engine reads them: a malformed one costs its stream only.
+//! The header blocks of an HTTP/2 client: a malformed request is one to refuse (see [`super::h2_blocks`]).
 //!
-//! A malformed request is an error of its stream (RFC 9113 §8.1.1). The h2 crate makes typed fields of a block while it
-//! follows HPACK's table, loses the table at the first name, value or method that is none, and so has to end the
-//! connection with all that is in flight on it. So each block is read here first:
-//!
-//! * a sound one goes on byte by byte as it came;
-//! * from the first one on that the crate cannot have, all are written anew without HPACK's tables, because the crate's
-//!   is no longer the client's;
-//! * in the place of a malformed request goes one that says so ([`MALFORMED`]), which admission refuses like any other,
-//!   with an answer, a count and a line in the log. Who forges the field is refused;
-//! * characters in a target that a URI must encode are encoded, as for HTTP/1 (see [`super::intake`]);
-//! * malformed trailers end their stream with an error.
-//!
-//! A block that cannot be read at all ends the connection, as RFC 7541 wants. That is the crate's to find, and so is
-//! what a block beyond our measure comes to.
-//!
-//! Invariant: no byte of a header block is handed on before its end, and at most [`BLOCK`] of them and what is read at
-//! once are held.
+//! * In the place of a malformed request, or of one that the crate or the engine would answer by themselves, goes one
+//!   that says so ([`MALFORMED`]), which admission refuses like any other, with an answer, a count and a line in the
+//!   log. Who forges the field is refused.
+//! * Characters in a target that a URI must encode are encoded, as for HTTP/1 (see [`super::intake`]).
+//! * Malformed trailers end their stream with an error.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 
 use super::failure::BAD_REQUEST;
-use super::h2_frames::{CONTINUATION, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, Head, LARGEST, PREFACE_BYTES};
-use super::hpack::block::{self, Decoder, Field};
+use super::h2_blocks::{Blocks, Instead, Next, Opening, Rules};
+use super::h2_frames::{FRAME_HEAD, Head, LARGEST, PREFACE_BYTES};
+use super::hpack::block::{Field, List};
 use super::intake;
 use crate::traffic::Refusal;
 use crate::traffic::guard::is_token;
 use crate::traffic::guard::refusal::{
     CONNECTION_SPECIFIC, CONTENT_LENGTH_INVALID, CONTENT_LENGTH_REPEATED, FIELD_NAME_INVALID, FIELD_VALUE_INVALID,
-    HOST_INVALID, HOST_MISMATCH, HOST_MISSING, HOST_REPEATED, METHOD_INVALID, TARGET_INVALID, TARGET_TOO_LONG,
+    FIELDS_TOO_LARGE, HOST_INVALID, HOST_MISMATCH, HOST_MISSING, HOST_REPEATED, METHOD_INVALID, METHOD_UNSUPPORTED,
+    TARGET_INVALID, TARGET_TOO_LONG,
 };
 
 /// The field of a request that was malformed; its value is the cause.
 pub(super) const MALFORMED: &str = "weir-malformed";
 
-/// What a malformed request can be refused for.
-const REFUSALS: [Refusal; 13] = [
+/// What a request can be refused for here.
+const REFUSALS: [Refusal; 15] = [
     BAD_REQUEST,
     CONNECTION_SPECIFIC,
     CONTENT_LENGTH_INVALID,
     CONTENT_LENGTH_REPEATED,
     FIELD_NAME_INVALID,
     FIELD_VALUE_INVALID,
+    FIELDS_TOO_LARGE,
     HOST_INVALID,
     HOST_MISMATCH,
     HOST_MISSING,
     HOST_REPEATED,
     METHOD_INVALID,
+    METHOD_UNSUPPORTED,
     TARGET_INVALID,
     TARGET_TOO_LONG,
 ];
@@ -60,63 +51,42 @@ pub(super) fn refusal(cause: &[u8]) -> Refusal {
     REFUSALS.into_iter().find(|refusal| refusal.cause.as_bytes() == cause).unwrap_or(BAD_REQUEST)
 }
 
-/// The longest block that is held, with its frames' heads: twice the default of `limits.header_bytes`. One beyond it is
-/// the crate's to judge.
-const BLOCK: usize = 64 * 1024;
-
 /// The longest target that a URI holds.
 const TARGET: usize = u16::MAX as usize - 1;
 
 /// How much of a malformed target the log is told.
 const TOLD: usize = 1024;
 
-const PADDED: u8 = 0x8;
-const PRIORITY: u8 = 0x20;
-
-/// Follows the header blocks of a connection from its first byte.
+/// Follows the header blocks of a client's connection from its first byte.
 #[derive(Debug)]
 pub(super) struct Heads {
     /// Bytes of the preface still to come.
     preface: usize,
     /// Of the frame under way, which is none of a block.
     payload: usize,
-    /// The frames of the block under way, as they came.
+    /// The beginning of a block's frame.
     held: Vec<u8>,
-    /// How many bytes of it are complete frames.
-    walked: usize,
-    newest: u32,
-    decoder: Decoder,
-    /// The crate's table is not the client's any more.
-    rewrites: bool,
-    /// The decoder's table is not the client's any more: all goes on as it comes.
-    lost: bool,
+    blocks: Blocks<Requests>,
 }
 
-impl Default for Heads {
-    fn default() -> Self {
+/// The rules of requests.
+#[derive(Debug, Default)]
+struct Requests {
+    newest: u32,
+}
+
+impl Heads {
+    /// Those of a connection whose requests may have header lists of so many bytes.
+    pub(super) fn new(header_bytes: u32) -> Self {
+        let list = usize::try_from(header_bytes).unwrap_or(usize::MAX);
         Self {
             preface: PREFACE_BYTES,
             payload: 0,
             held: Vec::new(),
-            walked: 0,
-            newest: 0,
-            decoder: Decoder::default(),
-            rewrites: false,
-            lost: false,
+            blocks: Blocks::new(Requests::default(), list, LARGEST),
         }
     }
-}
 
-/// How far a block's frames go.
-enum Walk {
-    Part,
-    /// So many bytes.
-    Whole(usize),
-    /// No block: too long, or other frames between its own.
-    None,
-}
-
-impl Heads {
     /// Takes the next bytes; what goes on instead of them, if not they. Heads of frames come as a whole.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         if self.held.is_empty() {
@@ -124,7 +94,8 @@ impl Heads {
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(bytes);
-        if matches!(self.walk(&held), Walk::Part) {
+        let whole = held.first_chunk().map(Head::read).map_or(0, |head| FRAME_HEAD + head.length);
+        if held.len() < whole {
             self.held = held;
             return Some(Vec::new());
         }
@@ -135,7 +106,7 @@ impl Heads {
         let mut out: Option<Vec<u8>> = None;
         // Bytes that `out` has or has something else for, and those that were looked at.
         let (mut done, mut at) = (0, 0);
-        while at < bytes.len() && !self.lost {
+        while at < bytes.len() && !self.blocks.is_lost() {
             let rest = bytes.get(at..).unwrap_or_default();
             let under_way = if self.preface > 0 { &mut self.preface } else { &mut self.payload };
             if *under_way > 0 {
@@ -145,154 +116,90 @@ impl Heads {
                 continue;
             }
             let Some(head) = rest.first_chunk().map(Head::read) else { break };
-            if head.kind != HEADERS {
-                self.payload = head.length;
-                at += FRAME_HEAD;
-                continue;
-            }
-            let before = |out: Option<Vec<u8>>| {
-                let mut out = out.unwrap_or_default();
-                out.extend_from_slice(bytes.get(done..at).unwrap_or_default());
-                out
-            };
-            let (length, instead) = match self.walk(rest) {
-                Walk::Part => {
-                    self.held = rest.to_vec();
-                    return Some(before(out));
+            let length = FRAME_HEAD + head.length;
+            let (instead, taken) = match self.blocks.next(head) {
+                Next::Pass => {
+                    self.payload = head.length;
+                    at += FRAME_HEAD;
+                    continue;
                 }
-                Walk::Whole(length) => (length, self.judge(head, rest.get(..length).unwrap_or_default())),
-                Walk::None => (0, self.give_up(head)),
+                Next::After(begun) => (Some(begun), 0),
+                Next::Whole => match rest.get(..length) {
+                    Some(frame) => (self.blocks.frame(head, frame), length),
+                    None => {
+                        self.held = rest.to_vec();
+                        (Some(Vec::new()), rest.len())
+                    }
+                },
             };
-            self.walked = 0;
             if let Some(instead) = instead {
-                let mut with = before(out);
-                with.extend_from_slice(&instead);
-                out = Some(with);
-                done = at + length;
+                let out = out.get_or_insert_default();
+                out.extend_from_slice(bytes.get(done..at).unwrap_or_default());
+                out.extend_from_slice(&instead);
+                done = at + taken;
             }
-            at += length;
+            at += taken;
         }
         out.map(|mut out| {
             out.extend_from_slice(bytes.get(done..).unwrap_or_default());
             out
         })
     }
+}
 
-    /// Looks for the end of the block whose frames begin here, from where it was looked for before.
-    fn walk(&mut self, frames: &[u8]) -> Walk {
-        let Some(first) = frames.first_chunk().map(Head::read) else { return Walk::Part };
-        loop {
-            if self.walked > BLOCK {
-                return Walk::None;
-            }
-            let Some(head) = frames.get(self.walked..).and_then(|rest| rest.first_chunk()).map(Head::read) else {
-                return Walk::Part;
-            };
-            let continues = head.kind == CONTINUATION && head.stream == first.stream;
-            if (self.walked > 0 && !continues) || head.length > LARGEST {
-                return Walk::None;
-            }
-            let end = self.walked + FRAME_HEAD + head.length;
-            if frames.len() < end {
-                return Walk::Part;
-            }
-            if head.flags & END_HEADERS != 0 {
-                return Walk::Whole(end);
-            }
-            self.walked = end;
+impl Rules for Requests {
+    fn judge(&mut self, block: Opening, list: &mut List) -> Option<Instead> {
+        let trailers = block.stream <= self.newest;
+        self.newest = self.newest.max(block.stream);
+        let malformed = match list.fields.as_slice() {
+            _ if list.is_over() => Some(FIELDS_TOO_LARGE),
+            _ if block.itself => Some(BAD_REQUEST),
+            fields if trailers => malformed_trailers(fields),
+            fields => malformed(fields, block.ends),
+        };
+        if trailers {
+            // The crate refuses trailers that do not end their stream, and no others.
+            return malformed.map(|_| Instead { fields: Vec::new(), ends: false });
+        }
+        match malformed.map_or_else(|| tidy(list), Err) {
+            Ok(false) => None,
+            Ok(true) => Some(Instead { fields: std::mem::take(&mut list.fields), ends: block.ends }),
+            Err(refusal) => Some(Instead { fields: marked(&list.fields, refusal), ends: block.ends }),
         }
     }
+}
 
-    /// What goes on instead of a block that cannot be read: the crate ends the connection for it, and must not take it
-    /// for another one.
-    fn give_up(&mut self, head: Head) -> Option<Vec<u8>> {
-        self.lost = true;
-        // No field has the index 0.
-        self.rewrites.then(|| frames(head.stream, END_STREAM, &[0x80]))
-    }
-
-    /// What goes on instead of a block, of which these are the frames.
-    fn judge(&mut self, head: Head, block: &[u8]) -> Option<Vec<u8>> {
-        let Some((fragment, itself)) = fragment(head, block) else { return self.give_up(head) };
-        let Ok(mut fields) = self.decoder.decode(&fragment) else { return self.give_up(head) };
-        let trailers = head.stream <= self.newest;
-        self.newest = self.newest.max(head.stream);
-        let mut ends = head.flags & END_STREAM;
-        let malformed = if trailers { malformed_trailers(&fields) } else { malformed(&fields, ends != 0) };
-        let malformed = malformed.or(itself.then_some(BAD_REQUEST));
-        let mut changed = malformed.is_some();
-        match malformed {
-            // The crate refuses trailers that do not end their stream, and no others.
-            Some(_) if trailers => {
-                ends = 0;
-                fields.clear();
-            }
-            Some(refusal) => fields = marked(&fields, refusal),
-            None => {
-                for (name, value) in &mut fields {
-                    if !trailers
-                        && *name == ":path"
-                        && let Some(encoded) = str::from_utf8(value).ok().and_then(intake::encode)
-                    {
-                        *value = encoded.into();
-                        changed = true;
+/// Writes what is right as the engine can have it; whether something is new.
+fn tidy(list: &mut List) -> Result<bool, Refusal> {
+    let (mut changed, room) = (false, list.room());
+    let mut authority = None;
+    for (name, value) in &mut list.fields {
+        match &**name {
+            b":authority" => authority = Some(value.clone()),
+            b":path" => {
+                if let Some(encoded) = str::from_utf8(value).ok().and_then(intake::encode) {
+                    if encoded.len().saturating_sub(value.len()) > room {
+                        return Err(TARGET_TOO_LONG);
                     }
+                    *value = encoded.into();
+                    changed = true;
                 }
             }
-        }
-        self.rewrites |= changed;
-        self.rewrites.then(|| {
-            let mut block = Vec::with_capacity(fragment.len() * 2);
-            for (name, value) in &fields {
-                block::write(name, value, &mut block);
+            // The engine compares them byte by byte.
+            b"host" => {
+                if let Some(authority) = authority.take().filter(|authority| authority != value) {
+                    *value = authority;
+                    changed = true;
+                }
             }
-            frames(head.stream, ends, &block)
-        })
-    }
-}
-
-/// The header block in its frames, and whether its stream depends on itself; none if the frames are no such.
-fn fragment(head: Head, frames: &[u8]) -> Option<(Cow<'_, [u8]>, bool)> {
-    let (mut first, mut next) = frames.get(FRAME_HEAD..)?.split_at_checked(head.length)?;
-    if head.flags & PADDED != 0 {
-        let (padding, rest) = first.split_first()?;
-        first = rest.get(..rest.len().checked_sub(usize::from(*padding))?)?;
-    }
-    let mut itself = false;
-    if head.flags & PRIORITY != 0 {
-        let (on, rest) = first.split_first_chunk::<4>()?;
-        itself = u32::from_be_bytes(*on) & !(1 << 31) == head.stream;
-        first = rest.get(1..)?;
-    }
-    let mut fragment = Cow::Borrowed(first);
-    while let Some(head) = next.first_chunk().map(Head::read) {
-        let (payload, after) = next.get(FRAME_HEAD..)?.split_at_checked(head.length)?;
-        fragment.to_mut().extend_from_slice(payload);
-        next = after;
-    }
-    Some((fragment, itself))
-}
-
-/// A block as frames.
-fn frames(stream: u32, ends: u8, block: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(block.len() + FRAME_HEAD);
-    let (mut kind, mut flags, mut rest) = (HEADERS, ends, block);
-    loop {
-        let (piece, after) = rest.split_at_checked(LARGEST).unwrap_or((rest, &[]));
-        let last = if after.is_empty() { END_HEADERS } else { 0 };
-        let [_, a, b, c] = u32::try_from(piece.len()).unwrap_or_default().to_be_bytes();
-        out.extend_from_slice(&[a, b, c, kind, flags | last]);
-        out.extend_from_slice(&stream.to_be_bytes());
-        out.extend_from_slice(piece);
-        if after.is_empty() {
-            return out;
+            _ => {}
         }
-        (kind, flags, rest) = (CONTINUATION, 0, after);
     }
+    Ok(changed)
 }
 
-/// What is wrong with a field that is no pseudo-header field, in requests and trailers (RFC 9113 §8.2).
-fn wrong(name: &[u8], value: &[u8]) -> Option<Refusal> {
+/// What is wrong with a field that is no pseudo-header field, in heads and trailers (RFC 9113 §8.2).
+pub(super) fn wrong(name: &[u8], value: &[u8]) -> Option<Refusal> {
     if !is_token(name) || name.iter().any(u8::is_ascii_uppercase) {
         return Some(FIELD_NAME_INVALID);
     }
@@ -344,10 +251,12 @@ impl<'f> Pseudo<'f> {
             return Some(HOST_INVALID);
         }
         if method == b"CONNECT" {
-            return (self.scheme.is_some() || self.path.is_some()).then_some(BAD_REQUEST);
+            // The engine has an answer of its own to one that is well formed.
+            let malformed = self.scheme.is_some() || self.path.is_some() || self.authority.is_none();
+            return Some(if malformed { BAD_REQUEST } else { METHOD_UNSUPPORTED });
         }
         let (Some(scheme), Some(path)) = (self.scheme, self.path) else { return Some(BAD_REQUEST) };
-        if Scheme::try_from(scheme).is_err() {
+        if scheme.is_empty() || Scheme::try_from(scheme).is_err() {
             return Some(BAD_REQUEST);
         }
         // A fragment would be cut off in silence.
@@ -405,7 +314,7 @@ fn malformed(fields: &[Field], ends: bool) -> Option<Refusal> {
     pseudo.wrong().or(match (host, pseudo.authority) {
         (None, None) => Some(HOST_MISSING),
         (Some(host), _) if host.contains(&b'@') => Some(HOST_INVALID),
-        (Some(host), Some(authority)) if host != authority => Some(HOST_MISMATCH),
+        (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority) => Some(HOST_MISMATCH),
         _ => None,
     })
 }
@@ -414,7 +323,7 @@ fn malformed(fields: &[Field], ends: bool) -> Option<Refusal> {
 fn marked(fields: &[Field], refusal: Refusal) -> Vec<Field> {
     let value = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
     let method = value(":method").filter(|method| is_token(method) && method != "CONNECT");
-    let authority = value(":authority").filter(|authority| is_authority(authority));
+    let authority = value(":authority").filter(|authority| authority.len() <= TOLD && is_authority(authority));
     let mut path = String::from("/");
     for byte in value(":path").unwrap_or_default().iter().skip_while(|byte| **byte == b'/').take(TOLD) {
         match byte {

@@ -86,7 +86,7 @@ impl Connection {
     pub(super) async fn take_request(&mut self, gear: &Arc<Gear>) -> Taken {
         let mut input = BytesMut::from(std::mem::take(&mut self.ahead));
         let mut arrival = Arrival::default();
-        let first = self.patience.began.take();
+        let first = self.limits.began.take();
         let mut since = first.unwrap_or_else(Instant::now);
         let mut begun = false;
         loop {
@@ -119,7 +119,7 @@ impl Connection {
                 }
             }
             let in_time = begun || first.is_some();
-            let limit = if in_time { self.patience.head } else { self.patience.keepalive };
+            let limit = if in_time { self.limits.head } else { self.limits.keepalive };
             input.reserve(READ_HEAD);
             let Some(transport) = &mut self.transport else { return Taken::End };
             match timeout_at(since + limit, transport.read_buf(&mut input)).await {

@@ -181,7 +181,9 @@ fn h2_options(client: &ClientLimits) -> H2Options {
         .initial_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(client.h2_streams.saturating_mul(H2_STREAM_WINDOW).min(H2_LARGEST_WINDOW))
         .max_send_buffer_size(H2_SEND_BUFFER)
-        .data_frame_budget(H2_SMALL_FRAMES);
+        .data_frame_budget(H2_SMALL_FRAMES)
+        // Counted by time on the way out; the crate's count never goes down.
+        .max_local_error_reset_streams(None);
     options
 }
 

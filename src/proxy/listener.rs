@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Connection, Patience};
+use super::connection::{Connection, Limits};
 use super::descriptors;
 use super::express::{self, Exit};
 use super::handle::Handle;
@@ -386,10 +386,15 @@ impl Lanes<'_> {
 
     fn connection(&mut self, transport: Transport, bytes: Bytes) -> (Connection, Arc<Lane>) {
         let client = self.door.proxy().gear.current.peek().client;
-        let patience = Patience { head: client.head_timeout, keepalive: client.keepalive, began: self.began.take() };
+        let limits = Limits {
+            head: client.head_timeout,
+            keepalive: client.keepalive,
+            began: self.began.take(),
+            header_bytes: client.header_bytes,
+        };
         let made = || Handle::new(self.peer, self.tls, self.door.settings().name.clone(), Arc::clone(self.seat));
         let handle = Arc::clone(self.handle.get_or_insert_with(made));
-        let connection = Connection::new(transport, bytes, Arc::clone(&handle), patience);
+        let connection = Connection::new(transport, bytes, Arc::clone(&handle), limits);
         (connection, Lane::new(Arc::clone(&self.door.worker), handle))
     }
 

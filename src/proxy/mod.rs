@@ -26,6 +26,7 @@ mod failure;
 mod general;
 mod guard;
 mod h2;
+mod h2_blocks;
 mod h2_frames;
 mod h2_heads;
 mod handle;

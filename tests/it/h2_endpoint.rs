@@ -558,3 +558,61 @@ async fn malformed_trailers_are_an_error() {
     assert_eq!(endpoint.accepted(), 1, "it is the stream's error");
     weir.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_answer_is_an_error_of_its_stream() {
+    const MALFORMED: [&[u8]; 8] = [
+        // After `:status: 200`: an upper case name, an octet that no value has, and a field of connections.
+        &[0x88, 0, 1, b'X', 0],
+        &[0x88, 0, 1, b'a', 1, 0],
+        &[0x88, 0, 10, b'c', b'o', b'n', b'n', b'e', b'c', b't', b'i', b'o', b'n', 0],
+        // `:status` as `abc`, `99`, `1000`, twice, and beside `:path`.
+        &[0x08, 3, b'a', b'b', b'c'],
+        &[0x08, 2, b'9', b'9'],
+        &[0x08, 4, b'1', b'0', b'0', b'0'],
+        &[0x88, 0x88],
+        &[0x88, 0x84],
+    ];
+    // The first request waits, the next ones get a malformed answer each, then some that are sound by the table.
+    let endpoint = Endpoint::start(async |mut peer: Peer, _| {
+        let mut streams = Vec::new();
+        loop {
+            let Frame { kind, stream, .. } = peer.frame().await?;
+            if kind != HEADERS {
+                continue;
+            }
+            streams.push(stream);
+            let end = END_HEADERS | END_STREAM;
+            match streams.len() - 1 {
+                0 => {}
+                at if at <= MALFORMED.len() => {
+                    let block = [MALFORMED[at - 1], &[0x40, 1, b'a', 1, b'b']].concat();
+                    peer.send(HEADERS, end, stream, &block).await?;
+                }
+                // The stream's window by nothing.
+                at if at == MALFORMED.len() + 1 => peer.send(WINDOW_UPDATE, 0, stream, &[0; 4]).await?,
+                _ => {
+                    peer.send(HEADERS, end, stream, &[0x88, 0xBE]).await?;
+                    peer.ok(streams[0]).await?;
+                }
+            }
+        }
+    })
+    .await;
+    let (weir, web) = endpoint.weir().await;
+    let first = tokio::spawn({
+        let web = web.clone();
+        async move { H2::connect(&web).await.get("/first").await }
+    });
+    eventually("it is under way", async || endpoint.accepted() == 1).await;
+    for at in 0..MALFORMED.len() {
+        let answer = H1::connect(&web).await.get("/").await.expect(502);
+        assert_eq!(answer.headers.get("weir-error"), Some("protocol"), "malformed {at}");
+    }
+    H1::connect(&web).await.get("/").await.expect(502);
+    let sound = H1::connect(&web).await.get("/").await.expect(200);
+    assert_eq!(sound.headers.get("a"), Some("b"));
+    first.await.unwrap().expect(200);
+    assert_eq!(endpoint.accepted(), 1);
+    weir.stop().await;
+}

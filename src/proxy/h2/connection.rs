@@ -272,10 +272,10 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 100 * STREAM_WINDOW;
 
 /// The largest frame. Larger ones than the least allowed cost fewer turns for large bodies.
-const FRAME: u32 = 64 * 1024;
+pub(super) const FRAME: u32 = 64 * 1024;
 
 /// The largest header block, fields with 32 bytes each on top (RFC 9113 §6.5.2): twice the largest head that is passed on.
-const HEADER_LIST: u32 = 128 * 1024;
+pub(super) const HEADER_LIST: u32 = 128 * 1024;
 
 /// What the `h2` crate may hold of frames that are small, in missing bytes (256 less the frame's): beyond it the crate
 /// ends the connection under all its streams. Every stream is emptied as frames come, whether its client reads or not

@@ -4,24 +4,25 @@
 //! * The last stream that a GOAWAY lets live and the first SETTINGS are noted: the crate tells neither.
 //! * An empty DATA frame that ends nothing has no effect (RFC 9113 §6.1), but the crate ends a connection at its 101st,
 //!   and with it the streams of all clients; it goes no further.
-//! * Trailers with a pseudo-header field are malformed (RFC 9113 §8.1), but the crate drops such fields in silence. They
-//!   go on as trailers that do not end the stream, which the crate answers as it should this: by an error of the stream.
+//! * A malformed header block is an error of its stream (see [`heads`](super::heads)), and so is a WINDOW_UPDATE by nothing
+//!   (RFC 9113 §6.9): the crate ends the connection for them.
 //! * After [`TURN`] bytes the reader gives way, so that streams take what came before more comes: what the crate holds
 //!   of small frames stays small, whatever an endpoint sends and whoever does not read it.
 //!
-//! Invariant: what is handed on is a sequence of whole frames, in order and, but for that one flag, unchanged.
+//! Invariant: what is handed on is a sequence of whole frames, in order and, but for those, unchanged.
 
-use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::connection::Signals;
-use crate::proxy::hpack;
+use super::connection::{FRAME, HEADER_LIST, Signals};
+use super::heads::Answers;
+use crate::proxy::h2_blocks::{Blocks, Next};
+use crate::proxy::h2_frames::{FRAME_HEAD, Head};
 
 /// A connection to an endpoint, as the `h2` crate reads and writes it.
 pub(super) struct Filter<S> {
@@ -34,8 +35,9 @@ pub(super) struct Filter<S> {
     /// Read since the reader last gave way.
     turn: usize,
     ended: bool,
-    /// Streams whose final head has passed: a header block that follows is trailers.
-    answered: BTreeSet<u32>,
+    blocks: Blocks<Answers>,
+    /// Goes on before what was read.
+    ready: Bytes,
 }
 
 /// So much is read at once at most; a frame head that is cut in two waits here.
@@ -44,35 +46,43 @@ const READ: usize = 16 * 1024;
 /// After so many bytes those who wait for them come first: 4,000 of the smallest DATA frames.
 const TURN: usize = 64 * 1024;
 
-const FRAME_HEAD: usize = 9;
 const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
 const SETTINGS: u8 = 0x4;
 const GOAWAY: u8 = 0x7;
+const WINDOW_UPDATE: u8 = 0x8;
 const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 const PADDED: u8 = 0x8;
 
-/// Streams that are remembered as answered. More than are open at once; those that Weir reset are never told to end.
-const ANSWERED: usize = 256;
-
-/// So much of a HEADERS frame shows its first field, with padding's length and priority before it.
-const FIRST_FIELD: usize = 7;
-
-/// Trailers are looked at as a whole up to this size; the crate refuses larger frames.
-const TRAILERS: usize = 64 * 1024;
+/// RFC 9113 §7.
+const PROTOCOL_ERROR: [u8; 4] = [0, 0, 0, 1];
 
 impl<S> Filter<S> {
     pub(super) fn new(line: S, signals: Arc<Signals>) -> Self {
-        Self { line, signals, raw: BytesMut::new(), pass: 0, turn: 0, ended: false, answered: BTreeSet::new() }
+        let blocks = Blocks::new(Answers::default(), HEADER_LIST as usize, FRAME as usize);
+        Self { line, signals, raw: BytesMut::new(), pass: 0, turn: 0, ended: false, blocks, ready: Bytes::new() }
     }
 
     /// Looks at the next frame's head; whether more bytes are needed for it.
     fn look(&mut self) -> bool {
-        let Some(&[a, b, c, kind, flags, s1, s2, s3, s4]) = self.raw.first_chunk::<FRAME_HEAD>() else { return true };
-        let stream = u32::from_be_bytes([s1, s2, s3, s4]) & 0x7FFF_FFFF;
-        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        let Some(head) = self.raw.first_chunk().map(Head::read) else { return true };
+        let Head { length, kind, flags, stream } = head;
+        match self.blocks.next(head) {
+            Next::Pass => {}
+            Next::After(begun) => {
+                self.ready = begun.into();
+                return false;
+            }
+            Next::Whole => {
+                let Some(frame) = self.raw.get(..FRAME_HEAD + length) else { return true };
+                if let Some(instead) = self.blocks.frame(head, frame) {
+                    self.raw.advance(FRAME_HEAD + length);
+                    self.ready = instead.into();
+                    return false;
+                }
+            }
+        }
         match kind {
             DATA if length == 0 && flags & (END_STREAM | PADDED) == 0 => {
                 self.raw.advance(FRAME_HEAD);
@@ -83,40 +93,30 @@ impl<S> Filter<S> {
                 self.signals.going_away(u32::from_be_bytes(*last) & 0x7FFF_FFFF);
             }
             SETTINGS if flags & ACK == 0 => self.signals.settled(),
-            HEADERS => {
-                let trailers = self.answered.contains(&stream);
-                let wanted = if trailers { TRAILERS } else { FIRST_FIELD };
-                let Some(seen) = self.raw.get(FRAME_HEAD..FRAME_HEAD + length.min(wanted)) else { return true };
-                let block = hpack::fragment(seen, flags);
-                if trailers {
-                    let malformed = hpack::is_malformed_trailers(block);
-                    if malformed && let Some(flags) = self.raw.get_mut(4) {
-                        *flags &= !END_STREAM;
-                    }
-                    self.note(stream, flags & END_STREAM != 0);
-                } else if flags & END_STREAM == 0 && block.first().is_some_and(|first| FINAL.contains(first)) {
-                    self.note(stream, false);
+            WINDOW_UPDATE if length == 4 && stream > 0 => {
+                let Some(frame) = self.raw.first_chunk_mut::<{ FRAME_HEAD + 4 }>() else { return true };
+                let [_, _, _, kind, _, _, _, _, _, by @ ..] = frame;
+                if u32::from_be_bytes(*by) & 0x7FFF_FFFF == 0 {
+                    (*kind, *by) = (RST_STREAM, PROTOCOL_ERROR);
+                    self.blocks.rules.ended(stream);
                 }
             }
-            DATA | RST_STREAM => self.note(stream, kind == RST_STREAM || flags & END_STREAM != 0),
+            DATA if flags & END_STREAM != 0 => self.blocks.rules.ended(stream),
+            RST_STREAM => self.blocks.rules.ended(stream),
             _ => {}
         }
         self.pass = FRAME_HEAD + length;
         false
     }
 
-    /// Remembers a stream as answered, or forgets it.
-    fn note(&mut self, stream: u32, ended: bool) {
-        if ended {
-            self.answered.remove(&stream);
-        } else if self.answered.insert(stream) && self.answered.len() > ANSWERED {
-            self.answered.pop_first();
-        }
-    }
-
     /// Hands on what may pass.
     fn hand_on(&mut self, buf: &mut ReadBuf<'_>) {
-        while buf.remaining() > 0 && !self.raw.is_empty() {
+        while buf.remaining() > 0 && !(self.ready.is_empty() && self.raw.is_empty()) {
+            if !self.ready.is_empty() {
+                let n = self.ready.len().min(buf.remaining());
+                buf.put_slice(&self.ready.split_to(n));
+                continue;
+            }
             if self.pass == 0 && self.look() {
                 return;
             }
@@ -127,9 +127,6 @@ impl<S> Filter<S> {
         }
     }
 }
-
-/// Final statuses of HPACK's static table, 200 to 500.
-const FINAL: std::ops::RangeInclusive<u8> = 0x88..=0x8E;
 
 impl<S: AsyncRead + Unpin> AsyncRead for Filter<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -190,6 +187,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Filter<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::h2_frames::HEADERS;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -250,20 +248,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn trailers_with_a_pseudo_field_do_not_end_their_stream() {
+    async fn a_malformed_block_and_an_empty_update_are_errors_of_their_stream() {
         let end = END_STREAM | 0x4;
         let (head, data) = (frame(HEADERS, 0x4, &[0x88]), frame(DATA, 0, b"a"));
-        for (block, malformed) in
-            [(&[0x88][..], true), (&[0x40, 2, b':', b'x', 0], true), (&[0xBE], false), (&[], false)]
-        {
-            let trailers = frame(HEADERS, end, block);
-            for before in [&head[..], &data] {
-                let (out, _) = filtered(&[before, &trailers]).await;
-                let flags = out[before.len() + 4];
-                assert_eq!((flags & END_STREAM == 0, flags | END_STREAM), (malformed, end), "{block:?}");
-            }
-            assert_eq!(filtered(&[&trailers]).await.0, trailers, "a head");
-        }
+        let upper = [0x88, 0x40, 1, b'x', 1, b'y', 0, 1, b'X', 0];
+        let all = [
+            frame(HEADERS, end, &upper),
+            head.clone(),
+            frame(WINDOW_UPDATE, 0, &[0; 4]),
+            // Written anew from here on, by the table as it is.
+            frame(HEADERS, 0x4, &[0x88, 0x0F, 0x2F, 1, b'z']),
+            data.clone(),
+            frame(HEADERS, end, &[0xBE]),
+        ]
+        .concat();
+        let status = [&[0, 7][..], b":status", &[3], b"200"].concat();
+        let kept = [
+            frame(HEADERS, end, &[]),
+            frame(HEADERS, 0x4, &status),
+            frame(RST_STREAM, 0, &PROTOCOL_ERROR),
+            frame(HEADERS, 0x4, &[&status[..], &[0, 1, b'x', 1, b'z']].concat()),
+            data.clone(),
+            frame(HEADERS, end, &[0, 1, b'x', 1, b'y']),
+        ]
+        .concat();
+        assert_eq!(filtered(&[&head, &data]).await.0, [head, data].concat(), "sound");
+        let (out, _) = filtered(&[&all]).await;
+        assert_eq!(out, kept);
+        let bytes: Vec<&[u8]> = all.chunks(1).collect();
+        assert_eq!(filtered(&bytes).await.0, out, "however it arrives");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@
 mod answer;
 mod connection;
 mod filter;
+mod heads;
 mod pool;
 mod relay;
 mod request;

@@ -9,17 +9,67 @@ use super::huffman;
 /// What the dynamic table holds at most, in the RFC's counting: what the engine's SETTINGS leave it at.
 const TABLE: usize = 4096;
 /// What a field costs beside its bytes (RFC 7541 §4.1).
-const OVERHEAD: usize = 32;
-/// Larger lists are not read: a small block can name one large entry again and again.
-const LIST: usize = 256 * 1024;
-
+pub(in crate::proxy) const OVERHEAD: usize = 32;
 /// Fields for which there is room from the beginning.
 const USUAL: usize = 16;
 
 /// A name and a value, whatever bytes they have.
 pub(in crate::proxy) type Field = (Bytes, Bytes);
 
-/// A block that cannot be read, or that is beyond measure. The table is lost with it.
+/// The fields of a block, as far as they keep to a limit.
+#[derive(Debug)]
+pub(in crate::proxy) struct List {
+    pub(in crate::proxy) fields: Vec<Field>,
+    /// Of all fields, in the RFC's counting.
+    size: usize,
+    limit: usize,
+}
+
+impl List {
+    /// An empty one that keeps so many bytes (RFC 9113 §6.5.2).
+    pub(in crate::proxy) fn new(limit: usize) -> Self {
+        Self { fields: Vec::with_capacity(USUAL), size: 0, limit }
+    }
+
+    /// Whether the block had more than the limit.
+    pub(in crate::proxy) fn is_over(&self) -> bool {
+        self.size > self.limit
+    }
+
+    /// How many bytes more would be within the limit.
+    pub(in crate::proxy) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.size)
+    }
+
+    /// A small block can name one large entry again and again.
+    fn push(&mut self, field: Field) {
+        self.size += size(&field);
+        if !self.is_over() {
+            self.fields.push(field);
+        }
+    }
+}
+
+/// A block that comes in parts: at most one field waits for its rest.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct Parts {
+    rest: Vec<u8>,
+    /// Bytes to come of a field that is too long to be kept.
+    skip: usize,
+}
+
+impl Parts {
+    /// Whether the block may end here.
+    pub(in crate::proxy) fn is_whole(&self) -> bool {
+        self.rest.is_empty() && self.skip == 0
+    }
+}
+
+/// Longer fields than this, and than the list's limit, are not kept. By Huffman's code four bytes are one character at
+/// least, so the longer string of such a field is larger than the table.
+const SKIPPED: usize = 64 * 1024;
+
+/// A block that cannot be read. The table is lost with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct Broken;
 
@@ -39,13 +89,11 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// The fields of a block.
+    /// Reads a whole block, or whole fields of one, to the end of `list`.
     ///
     /// # Errors
     /// If it is none; no later block can be read then.
-    pub(in crate::proxy) fn decode(&mut self, mut block: &[u8]) -> Result<Vec<Field>, Broken> {
-        let mut fields = Vec::with_capacity(USUAL);
-        let mut list = 0;
+    pub(in crate::proxy) fn decode(&mut self, mut block: &[u8], list: &mut List) -> Result<(), Broken> {
         while let Some(first) = block.first() {
             let field = match first {
                 0x80.. => self.find(integer(&mut block, 7)?)?,
@@ -56,7 +104,7 @@ impl Decoder {
                 }
                 0x20.. => {
                     let max = integer(&mut block, 5)?;
-                    if max > TABLE || !fields.is_empty() {
+                    if max > TABLE || list.size > 0 {
                         return Err(Broken);
                     }
                     self.max = max;
@@ -65,13 +113,53 @@ impl Decoder {
                 }
                 _ => self.literal(&mut block, 4)?,
             };
-            list += size(&field);
-            if list > LIST {
-                return Err(Broken);
-            }
-            fields.push(field);
+            list.push(field);
         }
-        Ok(fields)
+        Ok(())
+    }
+
+    /// Reads the next part of a block.
+    ///
+    /// # Errors
+    /// If it is none; no later block can be read then.
+    pub(in crate::proxy) fn decode_part(
+        &mut self,
+        part: &[u8],
+        parts: &mut Parts,
+        list: &mut List,
+    ) -> Result<(), Broken> {
+        let mut rest = std::mem::take(&mut parts.rest);
+        rest.extend_from_slice(part);
+        let (mut at, longest) = (0, list.limit.max(SKIPPED));
+        loop {
+            let next = rest.get(at..).unwrap_or_default();
+            let skipped = parts.skip.min(next.len());
+            if skipped > 0 {
+                parts.skip -= skipped;
+                at += skipped;
+                continue;
+            }
+            match extent(next) {
+                Some(length) if length <= next.len() => {
+                    self.decode(next.get(..length).unwrap_or_default(), list)?;
+                    at += length;
+                }
+                Some(length) if length > longest => {
+                    // The table holds nothing so large, and is empty after it (RFC 7541 §4.4).
+                    if next.first().is_some_and(|first| first & 0xC0 == 0x40) {
+                        self.evict(0);
+                    }
+                    list.size += length.max(list.limit + 1);
+                    parts.skip = length;
+                }
+                // A name that long is not waited for.
+                None if next.len() > longest => return Err(Broken),
+                _ => break,
+            }
+        }
+        rest.drain(..at);
+        parts.rest = rest;
+        Ok(())
     }
 
     fn literal(&self, block: &mut &[u8], bits: u32) -> Result<Field, Broken> {
@@ -108,6 +196,26 @@ impl Decoder {
     }
 }
 
+/// How long the field at the front is, though the block may end before; none if that cannot be told yet.
+fn extent(block: &[u8]) -> Option<usize> {
+    let mut rest = block;
+    let bits = match block.first()? {
+        0x80.. => 7,
+        0x40.. => 6,
+        0x20.. => 5,
+        _ => 4,
+    };
+    let index = super::integer(&mut rest, bits)?;
+    if bits < 7 && bits != 5 {
+        if index == 0 {
+            super::string(&mut rest)?;
+        }
+        let length = super::integer(&mut rest, 7)?;
+        return Some(block.len() - rest.len() + length);
+    }
+    Some(block.len() - rest.len())
+}
+
 fn size((name, value): &Field) -> usize {
     name.len() + value.len() + OVERHEAD
 }
@@ -118,13 +226,12 @@ fn integer(block: &mut &[u8], bits: u32) -> Result<usize, Broken> {
 
 fn string(block: &mut &[u8]) -> Result<Bytes, Broken> {
     match super::string(block).ok_or(Broken)? {
-        super::Name::Huffman(code) => {
+        super::Text::Huffman(code) => {
             let mut text = Vec::with_capacity(code.len() * 2);
             huffman::decode(code, &mut text).ok_or(Broken)?;
             Ok(text.into())
         }
-        super::Name::Plain(text) => Ok(Bytes::copy_from_slice(text)),
-        super::Name::Index(_) => Err(Broken),
+        super::Text::Plain(text) => Ok(Bytes::copy_from_slice(text)),
     }
 }
 
@@ -231,9 +338,14 @@ mod tests {
         (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
     }
 
+    fn decoded(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<Field>, Broken> {
+        let mut list = List::new(usize::MAX);
+        decoder.decode(block, &mut list).map(|()| list.fields)
+    }
+
     fn read(decoder: &mut Decoder, block: &[u8]) -> Vec<(String, String)> {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-        decoder.decode(block).unwrap().iter().map(|(name, value)| (text(name), text(value))).collect()
+        decoded(decoder, block).unwrap().iter().map(|(name, value)| (text(name), text(value))).collect()
     }
 
     /// RFC 7541 appendix C.3 and C.4: three requests, plain and by Huffman's code.
@@ -281,10 +393,10 @@ mod tests {
     #[test]
     fn entries_leave_a_full_table() {
         let mut decoder = Decoder::default();
-        decoder.decode(&hex("3fe101")).unwrap();
+        decoded(&mut decoder, &hex("3fe101")).unwrap();
         let first = "4803 3330 3258 0770 7269 7661 7465 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 2032 303a \
                      3133 3a32 3120 474d 546e 1768 7474 7073 3a2f 2f77 7777 2e65 7861 6d70 6c65 2e63 6f6d";
-        decoder.decode(&hex(first)).unwrap();
+        decoded(&mut decoder, &hex(first)).unwrap();
         assert_eq!((decoder.entries.len(), decoder.size), (4, 222));
         let second = read(&mut decoder, &hex("4803 3330 37c1 c0bf"));
         assert_eq!(second[0], (":status".to_owned(), "307".to_owned()));
@@ -294,7 +406,6 @@ mod tests {
 
     #[test]
     fn what_is_no_block_is_broken() {
-        let bomb = [&[0x40, 1, b'a', 0x7F, 0xA1, 0x1E][..], &[b'b'; 4000], &[0xBE; 100]].concat();
         for block in [
             &[0x80][..],
             &[0xBE],
@@ -303,11 +414,36 @@ mod tests {
             &[0x00, 3, b'a'],
             &[0x00, 0x81, 0x00, 0],
             &[0xFF, 0x80, 0x80, 0x80, 0x80, 0x80],
-            &bomb,
         ] {
-            assert_eq!(Decoder::default().decode(block), Err(Broken), "{:x?}", &block[..block.len().min(8)]);
+            assert_eq!(decoded(&mut Decoder::default(), block), Err(Broken), "{block:x?}");
         }
-        assert!(Decoder::default().decode(&[0x3F, 0xE1, 0x1F, 0x82]).is_ok(), "4096 is allowed");
+        assert!(decoded(&mut Decoder::default(), &[0x3F, 0xE1, 0x1F, 0x82]).is_ok(), "4096 is allowed");
+    }
+
+    #[test]
+    fn what_is_above_the_limit_is_read_and_not_kept() {
+        let bomb = [&[0x40, 1, b'a', 0x7F, 0xA1, 0x1E][..], &[b'b'; 4000], &[0xBE; 100]].concat();
+        let (mut decoder, mut list) = (Decoder::default(), List::new(10_000));
+        decoder.decode(&bomb, &mut list).unwrap();
+        assert_eq!((list.fields.len(), list.is_over(), list.room()), (2, true, 0));
+        assert_eq!(read(&mut decoder, &[0xBE])[0].1.len(), 4000, "the table is kept");
+    }
+
+    #[test]
+    fn a_field_that_is_too_long_is_passed_over() {
+        let long = [&[0x40, 1, b'a', 0x7F, 0xF1, 0xFD, 0x07][..], &[b'b'; 130_928], &[0x82]].concat();
+        let (mut decoder, mut list, mut parts) = (Decoder::default(), List::new(1000), Parts::default());
+        decoded(&mut decoder, &[0x40, 1, b'c', 1, b'd']).unwrap();
+        for part in long.chunks(10_000) {
+            assert!(!parts.is_whole() || list.size == 0);
+            decoder.decode_part(part, &mut parts, &mut list).unwrap();
+            assert!(parts.rest.len() <= SKIPPED);
+        }
+        assert!(parts.is_whole() && list.is_over() && list.fields.is_empty());
+        assert_eq!(decoded(&mut decoder, &[0xBE]), Err(Broken), "the table is empty");
+        let name = [&[0x40, 0x7F, 0xF1, 0xFD, 0x07][..], &[b'a'; 100_000]].concat();
+        let (mut list, mut parts) = (List::new(1000), Parts::default());
+        assert_eq!(Decoder::default().decode_part(&name, &mut parts, &mut list), Err(Broken));
     }
 
     proptest! {
@@ -335,13 +471,32 @@ mod tests {
                     block.push(0x80 | u8::try_from(61 + table.len()).unwrap());
                     wanted.push((name.clone().into(), value.clone().into()));
                 }
-                prop_assert_eq!(decoder.decode(&block), Ok(wanted));
+                prop_assert_eq!(decoded(&mut decoder, &block), Ok(wanted));
             }
         }
 
         #[test]
         fn no_bytes_are_too_odd(block in vec(any::<u8>(), 0..300)) {
-            let _ = Decoder::default().decode(&block);
+            let _ = decoded(&mut Decoder::default(), &block);
+        }
+
+        /// However a block is cut, it reads as the whole.
+        #[test]
+        fn in_parts_it_is_the_same(block in vec(0_u8..0x60, 0..120), cuts in vec(0..120_usize, 0..4)) {
+            let (mut whole, mut list) = (Decoder::default(), List::new(500));
+            let read = whole.decode(&block, &mut list);
+            let (mut decoder, mut parted, mut parts) = (Decoder::default(), List::new(500), Parts::default());
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(block.len())).chain([0, block.len()]).collect();
+            cuts.sort_unstable();
+            let read_parts = cuts
+                .windows(2)
+                .try_for_each(|cut| decoder.decode_part(&block[cut[0]..cut[1]], &mut parts, &mut parted))
+                .and_then(|()| if parts.is_whole() { Ok(()) } else { Err(Broken) });
+            prop_assert_eq!(read, read_parts);
+            if read.is_ok() {
+                prop_assert_eq!((list.fields, list.size), (parted.fields, parted.size));
+                prop_assert_eq!((whole.entries, whole.size, whole.max), (decoder.entries, decoder.size, decoder.max));
+            }
         }
     }
 }

@@ -12,12 +12,14 @@ use super::flood::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame, preface}
 use super::raw;
 use crate::harness::{Origin, Target, Weir, eventually, shop};
 
+const DATA: u8 = 0;
+const CONTINUATION: u8 = 9;
 const END: u8 = END_HEADERS | END_STREAM;
 
 /// What came back on a stream.
 #[derive(Debug, Default)]
 struct Got {
-    /// Of the statuses that HPACK's static table has.
+    /// Of the statuses that HPACK's static table has; 1 for another.
     status: u16,
     reset: bool,
     ended: bool,
@@ -72,7 +74,7 @@ impl Raw {
                     0x88 => 200,
                     0x8C => 400,
                     0x8D => 404,
-                    other => panic!("status {other:x}"),
+                    _ => 1,
                 };
             }
             RST_STREAM => got.reset = true,
@@ -138,6 +140,7 @@ async fn a_malformed_request_costs_its_stream_only() {
         block(&[(":method", b"G ET"), scheme, path, host]),
         block(&[(":method", b"\xFF"), scheme, path, host]),
         block(&[method, (":scheme", b"\xFF"), path, host]),
+        block(&[method, (":scheme", b""), path, host]),
         block(&[method, scheme, path, (":authority", b"\xFF")]),
         block(&[method, scheme, (":path", b""), host]),
         block(&[method, scheme, path]),
@@ -210,4 +213,99 @@ async fn odd_targets_are_answered_as_over_http1() {
         }
         weir.stop().await;
     }
+}
+
+/// A block in frames of so many bytes.
+fn in_frames(stream: u32, block: &[u8], size: usize) -> Vec<u8> {
+    let mut pieces = block.chunks(size).peekable();
+    let mut frames = Vec::new();
+    let mut kind = HEADERS;
+    while let Some(piece) = pieces.next() {
+        let last = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+        let ends = if kind == HEADERS { END_STREAM } else { 0 };
+        frames.extend(frame(kind, last | ends, stream, piece));
+        kind = CONTINUATION;
+    }
+    frames
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_and_split_heads_cost_their_stream_only() {
+    let v1 = Origin::start("v1").await;
+    let yaml = logged(&shop(&[(&v1, 100.0)]));
+    let large = block(&[(":method", b"GET"), (":scheme", b"http"), (":authority", b"shop.test"), (":path", b"/")]);
+    let large = |bytes: usize| [&large[..], &block(&[("a", &vec![b'b'; bytes])])].concat();
+    let connect = block(&[(":method", b"CONNECT"), (":authority", b"shop.test:443")]);
+    let bomb = [&get(b"/", &[])[..], &indexed("a", &"b".repeat(100)), &[0xBE; 3000]].concat();
+    let too_large = "header fields are too large";
+    let rows = [
+        ("many fields", in_frames(3, &[get(b"/", &[]), block(&[("a", &b"b"[..]); 3000])].concat(), 16_384), too_large),
+        ("a long field", in_frames(3, &large(300_000), 16_384), too_large),
+        ("an entry again and again", in_frames(3, &bomb, 16_384), too_large),
+        ("a target", in_frames(3, &get(&[b'/'; 65_540], &[]), 16_384), too_large),
+        ("no route for it", in_frames(3, &connect, 16_384), "CONNECT and TRACE are not supported"),
+        ("in many frames", in_frames(3, &get(b"/", &[]), 1), ""),
+    ];
+    let weir = Weir::start(&yaml).await;
+    let web = Target::from(weir.address("web").await);
+    for (what, sent, text) in &rows {
+        let mut raw = Raw::connect(&web).await;
+        raw.send(&frame(HEADERS, END, 1, &[get(b"/delay/300", &[]), indexed("before", "1")].concat())).await;
+        raw.send(sent).await;
+        raw.send(&frame(HEADERS, END, 5, &get(b"/", &[]))).await;
+        let got = raw.ended(3).await;
+        assert!(got.body.contains(text) && (got.status == 200) == text.is_empty(), "{what}: {got:?}");
+        assert_eq!(raw.ended(5).await.status, 200, "after {what}");
+        assert_eq!(raw.ended(1).await.status, 200, "beside {what}");
+    }
+    eventually("all are counted", async || {
+        let metrics = weir.metrics().await;
+        let counted = |code| metrics.value("weir_requests_total", &[("code", code)]);
+        (counted("431"), counted("501")) == (4.0, 1.0)
+    })
+    .await;
+    weir.stop().await;
+    let out = weir.stdout();
+    let lines = out.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    assert_eq!(lines.filter(|line| line["status"] == 431 || line["status"] == 501).count(), 5, "{out}");
+
+    let weir = Weir::start(&yaml.replace("\nservices:", "\nlimits: { header_bytes: 512KiB }\nservices:")).await;
+    let web = Target::from(weir.address("web").await);
+    let (bad, sound) = (in_frames(3, &get(b"/", &[("X", b"")]), 100), in_frames(5, &large(100_000), 16_384));
+    let sound_first = in_frames(3, &large(100_000), 16_384);
+    for (first, second, wanted) in
+        [(&bad, &sound, [400, 200]), (&sound_first, &in_frames(5, &get(b"/\xFF", &[]), 100), [200, 400])]
+    {
+        let mut raw = Raw::connect(&web).await;
+        raw.send(&frame(HEADERS, END, 1, &get(b"/delay/300", &[]))).await;
+        raw.send(&[&first[..], second].concat()).await;
+        assert_eq!([raw.ended(3).await.status, raw.ended(5).await.status], wanted);
+        assert_eq!(raw.ended(1).await.status, 200);
+    }
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faulty_streams_end_no_connection_however_many_they_were() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
+    let web = Target::from(weir.address("web").await);
+    let mut raw = Raw::connect(&web).await;
+    let post = |path: &[u8]| {
+        block(&[(":method", b"POST"), (":scheme", b"http"), (":authority", b"shop.test"), (":path", path)])
+    };
+    raw.send(&frame(HEADERS, END_HEADERS, 1, &post(b"/echo"))).await;
+    for stream in (3..3003).step_by(2) {
+        let faulty = [
+            frame(HEADERS, END_HEADERS, stream, &post(b"/")),
+            frame(DATA, 0, stream, b"a"),
+            frame(HEADERS, END, stream, &block(&[("X", b"")])),
+        ];
+        raw.send(&faulty.concat()).await;
+        assert!(raw.ended(stream).await.reset, "stream {stream}");
+    }
+    raw.send(&frame(DATA, END_STREAM, 1, b"sound")).await;
+    let sound = raw.ended(1).await;
+    assert_eq!((sound.status, &*sound.body), (200, "sound"));
+    weir.stop().await;
 }

@@ -1,0 +1,108 @@
+//! The header blocks of an HTTP/2 endpoint: a malformed answer is an error of its stream (see
+//! [`h2_blocks`](crate::proxy::h2_blocks)).
+//!
+//! In the place of a malformed head goes one without a status, and in that of malformed trailers (RFC 9113 §8.1) ones
+//! that do not end the stream. The crate answers both as it should the original: by an error of the stream.
+
+use std::collections::BTreeSet;
+
+use crate::proxy::h2_blocks::{Instead, Opening, Rules};
+use crate::proxy::h2_heads;
+use crate::proxy::hpack::block::{Field, List};
+
+/// The rules of answers.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Streams whose final head has passed: a header block that follows is trailers.
+    answered: BTreeSet<u32>,
+}
+
+/// Streams that are remembered as answered. More than are open at once; those that Weir reset are never told to end.
+const ANSWERED: usize = 256;
+
+impl Answers {
+    /// A stream ended.
+    pub(super) fn ended(&mut self, stream: u32) {
+        self.answered.remove(&stream);
+    }
+
+    /// A stream has its final head.
+    fn answered(&mut self, stream: u32) {
+        if self.answered.insert(stream) && self.answered.len() > ANSWERED {
+            self.answered.pop_first();
+        }
+    }
+}
+
+impl Rules for Answers {
+    fn judge(&mut self, block: Opening, list: &mut List) -> Option<Instead> {
+        let trailers = self.answered.contains(&block.stream);
+        let status = if trailers { trailers_status(&list.fields) } else { head_status(&list.fields) };
+        if block.ends {
+            self.ended(block.stream);
+        } else if status.is_some_and(|status| status >= 200) {
+            self.answered(block.stream);
+        }
+        let sound = status.is_some() && !list.is_over();
+        (!sound).then(|| Instead { fields: Vec::new(), ends: block.ends && !trailers })
+    }
+}
+
+/// The status of a head; none if it is malformed (RFC 9113 §8.3.2).
+fn head_status(fields: &[Field]) -> Option<u16> {
+    let ((name, value), rest) = fields.split_first()?;
+    let is_status = name == ":status" && value.len() == 3 && value.iter().all(u8::is_ascii_digit);
+    let status = str::from_utf8(value).ok().filter(|_| is_status)?.parse().ok().filter(|status| *status >= 100)?;
+    rest.iter().all(|(name, value)| h2_heads::wrong(name, value).is_none()).then_some(status)
+}
+
+/// Something where trailers are right: they frame no body (RFC 9110 §6.5.1).
+fn trailers_status(fields: &[Field]) -> Option<u16> {
+    let framing = |name: &[u8]| matches!(name, b"content-length" | b"transfer-encoding");
+    fields.iter().all(|(name, value)| !framing(name) && h2_heads::wrong(name, value).is_none()).then_some(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(fields: &[(&'static str, &'static str)]) -> List {
+        let mut list = List::new(1000);
+        let bytes = |text: &'static str| text.as_bytes().into();
+        list.fields.extend(fields.iter().map(|(name, value)| (bytes(name), bytes(value))));
+        list
+    }
+
+    #[test]
+    fn malformed_heads_and_trailers_are_errors_of_their_stream() {
+        const OK: (&str, &str) = (":status", "200");
+        let mut answers = Answers::default();
+        let mut judged = |stream, ends, fields: &[(&'static str, &'static str)]| {
+            answers.judge(Opening { stream, ends, itself: false }, &mut list(fields)).map(|instead| instead.ends)
+        };
+        assert_eq!(judged(1, false, &[(":status", "103"), ("link", "a")]), None);
+        assert_eq!(judged(1, false, &[OK, ("a", "b")]), None);
+        assert_eq!(judged(1, true, &[("grpc-status", "0")]), None);
+        for malformed in [
+            &[][..],
+            &[("a", "b")],
+            &[OK, OK],
+            &[("a", "b"), OK],
+            &[OK, (":path", "/")],
+            &[(":status", "20")],
+            &[(":status", "099")],
+            &[(":status", "1000")],
+            &[(":status", "abc")],
+            &[OK, ("X", "")],
+            &[OK, ("a", "\0")],
+            &[OK, ("connection", "close")],
+        ] {
+            assert_eq!(judged(3, true, malformed), Some(true), "{malformed:?}");
+            assert_eq!(judged(3, false, malformed), Some(false), "{malformed:?}");
+        }
+        for malformed in [OK, ("content-length", "1"), ("X", ""), ("a", "\r")] {
+            assert_eq!(judged(5, false, &[OK]), None);
+            assert_eq!(judged(5, true, &[malformed]), Some(false), "{malformed:?}");
+        }
+    }
+}
