@@ -57,6 +57,7 @@ pub(super) fn of(faces: &Faces, service: Option<&str>) -> Result<Status, NoServi
             hash: snapshot.hash.clone(),
             current: board.errors.is_none(),
             errors: board.errors.clone(),
+            faulty_certificates: board.faults.clone(),
         },
         listeners: faces
             .listeners

@@ -59,6 +59,10 @@ pub struct ConfigStatus {
     pub current: bool,
     /// Why not, as text for a person, if not.
     pub errors: Option<String>,
+    /// What is wrong with listeners' certificates and authorities, and what is done instead; one line each. It does not
+    /// keep the file from being in effect.
+    #[serde(default)]
+    pub faulty_certificates: Vec<String>,
 }
 
 /// One traffic listener.

@@ -43,13 +43,11 @@ fn head(status: &Status) -> String {
     let path = clean(&status.config.path);
     match &status.config.errors {
         None => out.push_str(&format!("file {path}\n")),
-        Some(errors) => {
-            out.push_str(&paint(BAD, &format!("file {path} is refused:")));
-            out.push('\n');
-            for line in errors.lines().take(ERROR_LINES) {
-                out.push_str(&format!("  {}\n", clean(line)));
-            }
-        }
+        Some(errors) => out.push_str(&faults(&format!("file {path} is refused:"), errors.lines())),
+    }
+    let faulty = &status.config.faulty_certificates;
+    if !faulty.is_empty() {
+        out.push_str(&faults("faulty certificates; all else is served:", faulty.iter().map(|line| &**line)));
     }
     for listener in &status.listeners {
         let connections = count(listener.connections, "connection");
@@ -61,7 +59,15 @@ fn head(status: &Status) -> String {
     out
 }
 
-/// Lines of the errors of a refused file that are shown; `weir check` shows all.
+fn faults<'a>(headline: &str, lines: impl Iterator<Item = &'a str>) -> String {
+    let mut out = format!("{}\n", paint(BAD, headline));
+    for line in lines.take(ERROR_LINES) {
+        out.push_str(&format!("  {}\n", clean(line)));
+    }
+    out
+}
+
+/// Lines of the errors of a refused file, and of faulty certificates, that are shown; `weir check` shows all.
 const ERROR_LINES: usize = 20;
 
 const COLUMNS: [&str; 12] = [

@@ -145,6 +145,8 @@ pub struct Board {
     pub path: PathBuf,
     /// Why the newest content of the file is not in effect, if it is not.
     pub errors: Option<String>,
+    /// What is wrong with listeners' certificates and authorities, and what is done instead; one line each.
+    pub faults: Vec<String>,
     /// Shifts over the file's splits, by service.
     pub shifts: BTreeMap<Name, Shift>,
     /// Endpoints that drain.

@@ -69,6 +69,7 @@ pub struct Owner {
     born: std::time::Instant,
     recorder: Arc<Recorder>,
     board: Arc<ArcSwap<Board>>,
+    /// Why the newest file was refused, if it was.
     errors: Option<String>,
     /// What is wrong with listeners' certificates, as of the last reading.
     faults: Vec<String>,
@@ -156,7 +157,7 @@ impl Owner {
             born,
             recorder,
             board,
-            errors: (!faults.is_empty()).then(|| faults.join("\n")),
+            errors: None,
             faults,
             owes: false,
             proposals,
@@ -235,13 +236,14 @@ impl Owner {
     async fn reload(&mut self, trigger: Trigger) -> Outcome {
         let known = self.faults.clone();
         let outcome = self.try_reload().await;
-        self.errors = match &outcome {
-            Ok(ack) if ack.warnings.is_empty() => None,
-            Ok(ack) => Some(ack.warnings.join("\n")),
-            Err(rejection) => Some(rejection.explain()),
-        };
+        let refused = outcome.as_ref().err().map(Rejection::explain);
+        let repaired = self.errors.is_some() && refused.is_none();
+        self.errors = refused;
         match &outcome {
             Ok(ack) => {
+                if repaired && ack.changes.is_empty() {
+                    tracing::info!(revision = ack.revision, "reload: the file is as what is in effect");
+                }
                 for line in &ack.changes {
                     tracing::info!(revision = ack.revision, "reload: {line}");
                 }
@@ -253,8 +255,9 @@ impl Owner {
             Err(rejection) => tracing::error!("reload refused: {}", rejection.explain()),
         }
         // A look at files that turned out not to have changed is no reload.
-        let nothing = matches!(&outcome, Ok(ack) if ack.changes.is_empty() && ack.warnings.is_empty());
-        if trigger == Trigger::Order || !nothing {
+        let same = |ack: &Ack| ack.changes.is_empty() && ack.warnings.iter().all(|line| known.contains(line));
+        let nothing = outcome.as_ref().is_ok_and(same);
+        if trigger == Trigger::Order || repaired || !nothing {
             match &outcome {
                 Ok(_) => self.recorder.reload_succeeded(SystemTime::now()),
                 Err(_) => self.recorder.reload_failed(),
@@ -380,6 +383,7 @@ impl Owner {
         self.board.store(Arc::new(Board {
             path: self.path.clone(),
             errors: self.errors.clone(),
+            faults: self.faults.clone(),
             shifts: self.shown_shifts(),
             departures: self.departures.list().to_vec(),
             rollouts: self.rollouts.statuses(self.born.elapsed()),

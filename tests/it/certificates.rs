@@ -45,10 +45,10 @@ async fn certificates_rotate_under_load_and_bad_ones_are_refused() {
     for (cert, key) in bad {
         std::fs::write(weir.dir().join("tls.crt"), cert).unwrap();
         std::fs::write(weir.dir().join("tls.key"), key).unwrap();
-        weir.until("the bad pair is refused", |status| !status.config.current).await;
+        weir.until("the bad pair is refused", |status| !status.config.faulty_certificates.is_empty()).await;
         assert!(H1::connect(&web).await.tls().is(&current), "the old one stays");
         current.write(weir.dir(), "tls");
-        weir.until("the good pair is back", |status| status.config.current).await;
+        weir.until("the good pair is back", |status| status.config.faulty_certificates.is_empty()).await;
     }
     let metrics = weir.metrics().await;
     assert!(metrics.value("weir_certificate_reloads_total", &[("result", "success")]) >= 5.0);
@@ -100,8 +100,11 @@ async fn a_certificate_that_cannot_be_used_stops_nothing_else() {
     assert!(refused.contains("Expired"), "{refused}");
     assert!(H1::try_connect(&asks(&none, "missing.test")).await.is_err());
     let status = weir.status().await;
-    let errors = status.config.errors.unwrap();
-    assert!(!status.config.current);
+    // The file is in effect in all it says, and is not called refused.
+    assert_eq!((status.config.current, &status.config.errors), (true, &None));
+    let said = String::from_utf8(weir.cli(&["status"]).await.stdout).unwrap();
+    assert!(said.contains("\nfaulty certificates; all else is served:\n") && !said.contains("refused"), "{said}");
+    let faulty = &status.config.faulty_certificates;
     for (file, instead) in [
         ("missing.crt", "not served"),
         ("expired.crt", "served all the same"),
@@ -109,7 +112,7 @@ async fn a_certificate_that_cannot_be_used_stops_nothing_else() {
         ("mismatch.key", "not served"),
     ] {
         let told = |line: &str| line.contains(file) && line.contains(instead);
-        assert!(errors.lines().any(told), "{file}: {errors}");
+        assert!(faulty.iter().any(|line| told(line)), "{file}: {faulty:?}");
         assert!(weir.stderr().lines().any(|line| line.contains("ERROR") && told(line)), "{file}: {}", weir.stderr());
     }
     assert_eq!(weir.metrics().await.value("weir_certificates_faulty", &[]), 5.0);

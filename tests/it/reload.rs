@@ -64,6 +64,20 @@ async fn an_invalid_file_changes_nothing_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_put_back_is_current_again() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
+    weir.rewrite(Rewrite::Rename, &shop(&[(&v1, 99.0)]));
+    weir.until("the fault is noticed", |status| !status.config.current).await;
+    assert_eq!(weir.metrics().await.value("weir_config_last_reload_successful", &[]), 0.0);
+    weir.rewrite(Rewrite::Rename, &shop(&[(&v1, 100.0)]));
+    weir.until("the file is current", |status| status.config.current).await;
+    assert_eq!(weir.metrics().await.value("weir_config_last_reload_successful", &[]), 1.0);
+    eventually("the log says so", async || weir.stderr().contains("reload: the file is as what is in effect")).await;
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_needs_a_restart_is_refused_as_a_whole() {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&shop(&[(&v1, 100.0), (&v2, 0.0)])).await;

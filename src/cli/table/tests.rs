@@ -47,6 +47,7 @@ fn status(services: Vec<ServiceStatus>) -> Status {
             hash: "0".to_owned(),
             current: true,
             errors: None,
+            faulty_certificates: Vec::new(),
         },
         listeners: vec![ListenerStatus {
             name: "web".to_owned(),
@@ -126,6 +127,16 @@ fn a_refused_file_is_said_with_its_errors() {
         "{text}"
     );
     assert!(text.ends_with("\nno services\n"));
+}
+
+#[test]
+fn a_faulty_certificate_does_not_make_the_file_a_refused_one() {
+    let mut status = status(Vec::new());
+    status.config.faulty_certificates = vec!["listener web: tls.crt: it expired; it is served all the same".to_owned()];
+    let text = plain(&render(&status, 0));
+    let expected = "file /etc/weir/weir.yaml\nfaulty certificates; all else is served:\n  listener web: tls.crt: it expired; \
+                    it is served all the same\nlistener web on";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]
