@@ -75,6 +75,8 @@ pub(crate) const UNPROCESSED: Refusal =
 /// What is held for clients and endpoints that do not read was too much, and this request had waited longest.
 pub(crate) const UNREAD: Refusal =
     Refusal { status: 503, cause: "unread", text: "the request or its answer was not read in time", close: true };
+/// The cause of a response that ended because its client took nothing of it for `limits.write_timeout`.
+pub(crate) const WRITE_TIMEOUT: &str = "write_timeout";
 /// A drill put an error in place of the endpoint's answer.
 pub(crate) const DRILL: Refusal =
     Refusal { status: 500, cause: "drill", text: "a drill of this version put an error here on purpose", close: false };

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::answer::{MAX_HEAD, MAX_INFORMATIONAL};
 use super::exchange::EXCHANGE;
-use super::failure::{self, BAD_REQUEST, Failure, NO_ENDPOINT};
+use super::failure::{self, BAD_REQUEST, Failure, NO_ENDPOINT, WRITE_TIMEOUT};
 use super::message::{self, Provenance};
 use super::pass::{Pass, Routed};
 use super::record::Gear;
@@ -107,6 +107,7 @@ impl ProxyHttp for General {
         pass.answered(refusal);
         let head_only = session.req_header().method == http::Method::HEAD;
         message::answer(session.as_downstream_mut(), refusal, head_only).await?;
+        pass.bytes_out = refusal.body_bytes(head_only);
         Ok(true)
     }
 
@@ -468,6 +469,9 @@ impl ProxyHttp for General {
                 let head_only = session.req_header().method == http::Method::HEAD;
                 pass.client_gone = message::answer(session.as_downstream_mut(), refusal, head_only).await.is_err();
                 pass.complete = !pass.client_gone;
+                if pass.complete {
+                    pass.bytes_out = refusal.body_bytes(head_only);
+                }
                 pass.over_at = Some(Instant::now());
                 if session.as_downstream().as_http1().is_some() {
                     // The engine would drop the connection, and the client may still send.
@@ -485,6 +489,9 @@ impl ProxyHttp for General {
             }
             None => {
                 pass.client_gone = true;
+                if *error.etype() == ErrorType::WriteTimedout {
+                    pass.cause = Some(WRITE_TIMEOUT);
+                }
                 FailToProxy { error_code: 0, can_reuse_downstream: false }
             }
         }

@@ -171,6 +171,9 @@ impl Connection {
         };
         pass.complete = matches!(timeout(ANSWER, write).await, Ok(Ok(())));
         pass.client_gone = !pass.complete;
+        if pass.complete {
+            pass.bytes_out = refusal.body_bytes(head_only);
+        }
         drop(pass);
         linger(transport).await;
         Taken::End

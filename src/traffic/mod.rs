@@ -62,3 +62,11 @@ pub struct Refusal {
     /// Whether the connection must be closed because its framing can no longer be trusted.
     pub close: bool,
 }
+
+impl Refusal {
+    /// How many bytes the body of the answer has: `STATUS TEXT` and a line break, and none for `HEAD`.
+    #[must_use]
+    pub const fn body_bytes(&self, head_only: bool) -> u64 {
+        if head_only { 0 } else { 3 + 1 + self.text.len() as u64 + 1 }
+    }
+}

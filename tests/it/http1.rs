@@ -9,7 +9,7 @@ use crate::harness::{H1, Origin, Request, Signal, Sse, Target, Weir, eventually,
 use crate::hostile::raw::{self, Answers, QUIET, exchange};
 
 /// A Weir that logs, with and without the express lane; `more` goes to the top level of its file.
-async fn on_both_lanes(more: &str, story: impl AsyncFn(&Weir, &Target, &Origin)) {
+pub(crate) async fn on_both_lanes(more: &str, story: impl AsyncFn(&Weir, &Target, &Origin)) {
     for express in [true, false] {
         let v1 = Origin::start("v1").await;
         let top = format!(
@@ -24,7 +24,7 @@ async fn on_both_lanes(more: &str, story: impl AsyncFn(&Weir, &Target, &Origin))
 }
 
 /// The lines of the access log, once there are so many.
-async fn lines(weir: &Weir, count: usize) -> Vec<serde_json::Value> {
+pub(crate) async fn lines(weir: &Weir, count: usize) -> Vec<serde_json::Value> {
     let file = weir.dir().join("access.log");
     eventually(&format!("{count} lines are logged"), async || {
         let text = std::fs::read_to_string(&file).unwrap_or_default();

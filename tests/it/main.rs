@@ -15,6 +15,7 @@
 mod harness;
 mod harness_selftest;
 
+mod access_log;
 mod affinity;
 mod certificates;
 mod docs;

@@ -39,6 +39,8 @@ use crate::traffic::Refusal;
 pub(super) enum Broken {
     /// The client went away.
     ClientGone,
+    /// The client took nothing for `write_timeout`.
+    ClientSlow,
     /// The request's body is not what it may be.
     Client(Refusal),
     /// The endpoint is to blame.
@@ -450,7 +452,7 @@ impl Relay<'_, '_> {
         }
         let idle = self.timeouts.idle;
         let (limit, broken) = if self.client_blocked {
-            (self.limits.write_timeout, Broken::ClientGone)
+            (self.limits.write_timeout, Broken::ClientSlow)
         } else if self.download.body.is_some() {
             match (self.passage.kind.is_stream(), self.half_closed) {
                 (true, None) => return None,

@@ -111,8 +111,7 @@ pub(super) fn write_refusal(refusal: Refusal, head_only: bool, close: bool, out:
     let Refusal { status, cause, text, .. } = refusal;
     let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     write_status(status, reason.unwrap_or_default(), out);
-    // As many bytes as `{status} {text}\n`.
-    let length = 3 + 1 + text.len() + 1;
+    let length = refusal.body_bytes(false);
     let _ = write!(
         out,
         "content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\ncache-control: no-store\r\n\

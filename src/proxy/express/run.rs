@@ -17,7 +17,7 @@ use crate::drain::{Ledger, Ticket};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::drill;
 use crate::proxy::exchange::End;
-use crate::proxy::failure::{DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT, UNREAD};
+use crate::proxy::failure::{DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT, UNREAD, WRITE_TIMEOUT};
 use crate::proxy::intake::BODY_DRAIN;
 use crate::proxy::pool::{self, Line};
 use crate::proxy::upload::Manner;
@@ -292,6 +292,10 @@ impl Client {
                 request.passage.client_gone = true;
                 return Next::Abort;
             }
+            Broken::ClientSlow => {
+                (request.passage.client_gone, request.passage.cause) = (true, Some(WRITE_TIMEOUT));
+                return Next::Abort;
+            }
             Broken::Endpoint(failure) => failure.refusal,
             Broken::Client(refusal) => refusal,
             Broken::Ended(end) => {
@@ -348,6 +352,9 @@ impl Client {
         .await;
         request.passage.client_gone = !written;
         request.passage.complete = written;
+        if written {
+            request.passage.bytes_out = refusal.body_bytes(request.asked.head_only);
+        }
         match (written, close, unread) {
             (false, ..) => Next::Abort,
             (true, false, _) => Next::Request,

@@ -128,7 +128,7 @@ pub struct Line {
     /// The status, or `client_closed`.
     #[serde(serialize_with = "outcome")]
     pub status: Outcome,
-    /// Why Weir itself answered: the value of the `weir-error` header.
+    /// Why Weir itself answered: the value of the `weir-error` header. Or why it ended the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<&'static str>,
     /// What kind of stream it was, if it was one.
@@ -136,7 +136,7 @@ pub struct Line {
     pub stream: Option<StreamKind>,
     /// Bytes of the request's body.
     pub bytes_in: u64,
-    /// Bytes of the response's body.
+    /// Bytes of the response's body, also of an answer of Weir's own.
     pub bytes_out: u64,
     /// From the first byte of the request to the last of the response, streams included.
     #[serde(rename = "duration_ms", serialize_with = "millis")]
