@@ -129,9 +129,10 @@ async fn serve(options: &Options, config: Config, log: &Log, signals: &mut Signa
     let Serving { control, proxy, process, plan, access_log, log_worker, _workers } = serving;
     let signal = signals.serve(&control, &access_log).await;
     tracing::info!(%signal, deadline = ?plan.deadline, in_flight = proxy.in_flight(), "stopping");
+    let cut_before = proxy.cut();
     let ending = lifecycle::stop(&proxy, &process, &access_log, plan, signals).await;
     drop(access_log);
-    report(ending, &proxy, log_worker);
+    report(ending, (proxy.in_flight(), proxy.cut() - cut_before), log_worker);
     Ok(())
 }
 
@@ -200,8 +201,7 @@ async fn start(options: &Options, config: Config, log: &Log) -> Result<Serving, 
 }
 
 /// Says how it ended, and lets the last access log lines out.
-fn report(ending: Ending, proxy: &Proxy, log_worker: telemetry::access_log::Worker) {
-    let (left, cut) = (proxy.in_flight(), proxy.cut());
+fn report(ending: Ending, (left, cut): (u64, u64), log_worker: telemetry::access_log::Worker) {
     match ending {
         Ending::Orderly => tracing::info!(cut, left, "stopped"),
         Ending::AtOnce(signal) => tracing::warn!(%signal, cut, left, "stopped at once by a second signal"),

@@ -1,7 +1,7 @@
 //! Drains: endpoints and versions that go away while work is in flight on them.
 
 use crate::harness::client::websocket;
-use crate::harness::{H1, Origin, Sse, Target, WebSocket, Weir, eventually, shop};
+use crate::harness::{H1, Origin, Signal, Sse, Target, WebSocket, Weir, eventually, shop};
 
 fn with_drain(yaml: &str, times: &str) -> String {
     yaml.replace("    split:", &format!("    drain: {times}\n    split:"))
@@ -66,7 +66,9 @@ async fn what_does_not_finish_is_cut_at_its_own_deadline_and_counted() {
         if counted == (1.0, 1.0) { Ok(()) } else { Err(counted) }
     })
     .await;
-    weir.stop().await;
+    weir.signal(Signal::Term);
+    assert!(weir.wait_exit().await.success());
+    assert!(weir.stderr().contains("cut=0"), "the end itself cut nothing: {}", weir.stderr());
 }
 
 #[tokio::test(flavor = "multi_thread")]
