@@ -210,8 +210,9 @@ async fn an_endpoint_that_goes_away_after_five_requests_costs_nothing() {
     let (weir, web) = endpoint.weir().await;
     posts(&web, 12, 50).await;
     assert_not_charged(&weir).await;
-    // A few first ones may have been caught by a GOAWAY; then Weir knows.
-    assert!((60..240).contains(&endpoint.accepted()), "{}", endpoint.accepted());
+    // A connection that is told to end has at most the five, one more of each client, and four that followed answers. A
+    // few first requests may have been caught by a GOAWAY; then Weir knows.
+    assert!((600 / 16..240).contains(&endpoint.accepted()), "{}", endpoint.accepted());
     weir.stop().await;
 }
 
