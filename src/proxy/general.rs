@@ -104,10 +104,7 @@ impl ProxyHttp for General {
             }
             return Ok(false);
         };
-        pass.answered(refusal);
-        let head_only = session.req_header().method == http::Method::HEAD;
-        message::answer(session.as_downstream_mut(), refusal, head_only).await?;
-        pass.bytes_out = refusal.body_bytes(head_only);
+        pass.answer(session.as_downstream_mut(), refusal).await?;
         Ok(true)
     }
 
@@ -465,13 +462,8 @@ impl ProxyHttp for General {
             Some(mut refusal) if !written => {
                 // What the engine read of the request is unknown after an error: the connection ends.
                 refusal.close = true;
-                pass.answered(refusal);
-                let head_only = session.req_header().method == http::Method::HEAD;
-                pass.client_gone = message::answer(session.as_downstream_mut(), refusal, head_only).await.is_err();
+                pass.client_gone = pass.answer(session.as_downstream_mut(), refusal).await.is_err();
                 pass.complete = !pass.client_gone;
-                if pass.complete {
-                    pass.bytes_out = refusal.body_bytes(head_only);
-                }
                 pass.over_at = Some(Instant::now());
                 if session.as_downstream().as_http1().is_some() {
                     // The engine would drop the connection, and the client may still send.

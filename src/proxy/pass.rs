@@ -11,10 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::Method;
+use pingora_core::protocols::http::ServerSession;
+use pingora_error::Result;
 use tokio::time::Instant;
 
 use super::exchange::{End, Exchange};
-use super::failure::{TIMEOUT, UNREAD};
+use super::failure::{DRAINED, TIMEOUT, UNREAD};
+use super::message;
 use super::record::{Counted, Ending, Gear};
 use super::upload::Manner;
 use crate::drain::Kind;
@@ -197,6 +201,18 @@ impl Pass {
         self.cause = Some(refusal.cause);
     }
 
+    /// Gives an answer of our own.
+    ///
+    /// # Errors
+    /// The client did not take it.
+    pub(crate) async fn answer(&mut self, session: &mut ServerSession, refusal: Refusal) -> Result<()> {
+        self.answered(refusal);
+        let head_only = session.req_header().method == Method::HEAD;
+        message::answer(session, refusal, head_only).await?;
+        self.bytes_out = refusal.body_bytes(head_only);
+        Ok(())
+    }
+
     pub(crate) fn routed(&self) -> Option<&Routed> {
         match &self.stage {
             Stage::Routed(routed) => Some(routed),
@@ -213,8 +229,10 @@ impl Pass {
 
     /// Counts a timeout of the endpoint that ended the exchange by dropping it: the engine reports none of those.
     fn count_timeout(&mut self) {
-        if self.exchange.ended() == Some(End::Unread) {
-            self.cause = Some(UNREAD.cause);
+        match self.exchange.ended() {
+            Some(End::Unread) => self.cause = Some(UNREAD.cause),
+            Some(End::Cut) => self.cause = Some(DRAINED.cause),
+            _ => {}
         }
         if self.end_reported || !matches!(self.exchange.ended(), Some(End::FirstByte | End::Idle)) {
             return;

@@ -2,6 +2,7 @@
 
 use crate::harness::client::websocket;
 use crate::harness::{H1, Origin, Signal, Sse, Target, WebSocket, Weir, eventually, shop};
+use crate::http1::lines;
 
 fn with_drain(yaml: &str, times: &str) -> String {
     yaml.replace("    split:", &format!("    drain: {times}\n    split:"))
@@ -45,14 +46,15 @@ async fn work_on_a_removed_version_finishes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_finish_is_cut_at_its_own_deadline_and_counted() {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
-    let before = with_drain(&shop(&[(&v1, 0.0), (&v2, 100.0)]), "{ requests: 300ms, streams: 1s }");
+    let log = "access_log: { output: \"{dir}/access.log\" }\n";
+    let before = with_drain(&shop(&[(&v1, 0.0), (&v2, 100.0)]), "{ requests: 300ms, streams: 1s }") + log;
     let weir = Weir::start(&before).await;
     let web = Target::from(weir.address("web").await);
     let mut held = H1::connect(&web).await;
     let mut socket = WebSocket::open(&web, "/ws").await;
     let (response, ()) = tokio::join!(held.get("/hold"), async {
         v2.wait_held(1).await;
-        let after = with_drain(&shop(&[(&v1, 100.0), (&v2, 0.0)]), "{ requests: 300ms, streams: 1s }");
+        let after = with_drain(&shop(&[(&v1, 100.0), (&v2, 0.0)]), "{ requests: 300ms, streams: 1s }") + log;
         weir.reconfigure(&after.replace("v2: { endpoints:", "v2: { state: drain, endpoints:")).await;
     });
     assert_eq!(response.expect(503).header("weir-error"), "drain_deadline");
@@ -66,6 +68,9 @@ async fn what_does_not_finish_is_cut_at_its_own_deadline_and_counted() {
         if counted == (1.0, 1.0) { Ok(()) } else { Err(counted) }
     })
     .await;
+    for line in lines(&weir, 2).await {
+        assert_eq!(line["cause"], "drain_deadline", "{line}");
+    }
     weir.signal(Signal::Term);
     assert!(weir.wait_exit().await.success());
     assert!(weir.stderr().contains("cut=0"), "the end itself cut nothing: {}", weir.stderr());
