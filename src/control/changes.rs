@@ -65,7 +65,11 @@ fn service_changes(name: &Name, before: &Service, after: &Service) -> Vec<String
             ));
         }
     }
-    if before.split != after.split {
+    let release = after.release.as_ref().filter(|_| after.rollout.is_some());
+    if let Some(release) = release.filter(|_| before.split != after.split) {
+        // What the file's split says is where the rollout ends, and not what comes now.
+        lines.push(format!("{name}: release {release} (rolled out step by step)"));
+    } else if before.split != after.split {
         let weights: Vec<String> = after.split.iter().map(|(version, weight)| format!("{version}={weight}")).collect();
         lines.push(format!("{name}: split {}", weights.join(" ")));
     }

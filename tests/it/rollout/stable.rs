@@ -34,6 +34,9 @@ async fn a_version_that_failed_gets_nothing_where_the_state_is_deleted() {
     weir.reconfigure(&file).await;
     weir.until_phase("shop", "rolled_back").await;
     drop(load.stop().await);
+    // Not `split v2=100`, which is where it ends.
+    let told = |text| weir.stderr().contains(text);
+    assert!(told("shop: release v2 (rolled out step by step)") && !told("split v2=100"), "{}", weir.stderr());
     weir.stop().await;
 
     // With `stable`: v1 serves, and v2 is judged from the first step, and goes back.
