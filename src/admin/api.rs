@@ -170,7 +170,8 @@ fn weights(body: &SetWeights) -> Result<Vec<(String, Weight)>, Problem> {
 
 impl From<status::NoService> for Problem {
     fn from(missing: status::NoService) -> Self {
-        Rejection::Unknown { what: "service", found: missing.found, nearest: missing.nearest }.into()
+        let status::NoService { found, nearest } = missing;
+        Rejection::Unknown { what: "service", found, nearest, exist: Vec::new() }.into()
     }
 }
 

@@ -97,9 +97,13 @@ mod tests {
 
     #[test]
     fn each_rejection_has_its_status_and_its_kind() {
-        let unknown = Rejection::Unknown { what: "version", found: "v22".to_owned(), nearest: Some("v2".to_owned()) };
+        let unknown = |nearest: Option<&str>| {
+            let exist = vec!["v1".to_owned(), "v2".to_owned()];
+            Rejection::Unknown { what: "version", found: "v22".to_owned(), nearest: nearest.map(str::to_owned), exist }
+        };
         let cases = [
-            (unknown, 404, kind::UNKNOWN_NAME, "did you mean `v2`?"),
+            (unknown(Some("v2")), 404, kind::UNKNOWN_NAME, "did you mean `v2`?"),
+            (unknown(None), 404, kind::UNKNOWN_NAME, "no version `v22`; there is `v1`, `v2`"),
             (Rejection::Split(NotASplit::Sum { basis_points: 9_000 }), 422, kind::NOT_A_SPLIT, "90.00"),
             (Rejection::Store("disk full".to_owned()), 503, kind::NOT_DURABLE, "disk full"),
             (Rejection::Busy, 503, kind::BUSY, "try again"),

@@ -167,7 +167,7 @@ async fn removable(
 }
 
 fn gone(what: &'static str, found: String) -> Problem {
-    Rejection::Unknown { what, found, nearest: None }.into()
+    Rejection::Unknown { what, found, nearest: None, exist: Vec::new() }.into()
 }
 
 /// Where a rollout is.

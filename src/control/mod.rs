@@ -96,7 +96,7 @@ pub enum Rejection {
     #[error("the configuration cannot be used; the one before it stays in effect")]
     Unusable(Vec<String>),
     /// There is no such service, version or endpoint.
-    #[error("there is no {what} `{found}`{}", .nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    #[error("there is no {what} `{found}`{}", instead(.nearest.as_deref(), .exist))]
     Unknown {
         /// `service`, `version` or `endpoint`.
         what: &'static str,
@@ -104,6 +104,8 @@ pub enum Rejection {
         found: String,
         /// The nearest name that exists.
         nearest: Option<String>,
+        /// Names that exist, a few of them.
+        exist: Vec<String>,
     },
     /// A person's word that makes no sense in the phase of the rollout.
     #[error("{0}")]
@@ -125,6 +127,15 @@ pub enum Rejection {
     /// Too many proposals wait, or Weir is stopping.
     #[error("too many changes wait, or Weir is stopping; try again")]
     Busy,
+}
+
+/// What may have been meant by a name that does not exist.
+fn instead(nearest: Option<&str>, exist: &[String]) -> String {
+    match nearest {
+        Some(name) => format!("; did you mean `{name}`?"),
+        None if exist.is_empty() => String::new(),
+        None => format!("; there is {}", exist.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// What a drain, maint or ready command is about.

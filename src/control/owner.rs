@@ -401,6 +401,7 @@ impl Owner {
 /// The name among `names` that is spelled so.
 fn known<'a>(what: &'static str, found: &str, names: impl Iterator<Item = &'a Name>) -> Result<Name, Rejection> {
     let mut nearest: Option<(f64, &Name)> = None;
+    let mut exist = Vec::new();
     for name in names {
         if &**name == found {
             return Ok(name.clone());
@@ -409,9 +410,17 @@ fn known<'a>(what: &'static str, found: &str, names: impl Iterator<Item = &'a Na
         if likeness > 0.75 && nearest.is_none_or(|(best, _)| likeness > best) {
             nearest = Some((likeness, name));
         }
+        match exist.len() {
+            0..NAMED => exist.push(name.to_string()),
+            NAMED => exist.push("…".to_owned()),
+            _ => {}
+        }
     }
-    Err(Rejection::Unknown { what, found: found.to_owned(), nearest: nearest.map(|(_, name)| name.to_string()) })
+    Err(Rejection::Unknown { what, found: found.to_owned(), nearest: nearest.map(|(_, name)| name.to_string()), exist })
 }
+
+/// How many names are listed to whoever gave none of them.
+const NAMED: usize = 10;
 
 /// Takes away shifts whose base is no longer the file's and states of what is gone; says which.
 fn drop_outdated(config: &Config, shifts: &mut BTreeMap<Name, Shift>, states: &mut States) -> Vec<String> {
