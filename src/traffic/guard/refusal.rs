@@ -31,8 +31,11 @@ pub const FIELDS_TOO_LARGE: Refusal = refusal(431, "fields_too_large", "the requ
 pub const FIELD_NAME_INVALID: Refusal = refusal(400, "field_name_invalid", "a header name is not a token");
 /// A header name has an underscore, which many origins read as a hyphen, and that is refused by choice or because it
 /// would frame the message (`Transfer_Encoding`).
-pub const FIELD_NAME_UNDERSCORE: Refusal =
-    refusal(400, "field_name_underscore", "header names with an underscore are refused, use a hyphen");
+pub const FIELD_NAME_UNDERSCORE: Refusal = refusal(
+    400,
+    "field_name_underscore",
+    "a header of this request may not be spelled with an underscore, use a hyphen",
+);
 /// A header value has a control byte.
 pub const FIELD_VALUE_INVALID: Refusal = refusal(400, "field_value_invalid", "a header value has a control byte");
 
