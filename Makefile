@@ -15,7 +15,7 @@ help: ## this list
 setup: ## install what the build needs and this machine lacks
 	@.ci/setup
 
-demo: setup ## two versions of a service, Weir before them, load, and the live table
+demo: setup ## four versions of a service, Weir before them, load, and a play of three rollouts
 	cargo build --locked
 	@cargo run --quiet --locked -- demo
 

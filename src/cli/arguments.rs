@@ -60,7 +60,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         from: ImportFrom,
     },
-    /// Run two versions of a service, Weir before them and a modest load, and show the split
+    /// Run four versions of a service, Weir before them and a modest load, and play three rollouts
     Demo(DemoArguments),
     /// Print the completion script for a shell
     Completions {

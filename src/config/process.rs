@@ -69,8 +69,9 @@ impl Default for Runtime {
 pub struct Shutdown {
     /// From SIGTERM to the end, at the latest: `1s` to `24h`. What is still open is cut and counted.
     pub deadline: Period,
-    /// How long new connections are still accepted after SIGTERM, while load balancers take notice: at most
-    /// the deadline. Default: a fifth of the deadline, 5 s at most.
+    /// How long new connections are accepted after SIGTERM at least, while load balancers take notice; then until
+    /// nothing has arrived for half a second, and to 60 % of the deadline at most where they still come. At most the
+    /// deadline. Default: a fifth of the deadline, 5 s at most.
     pub delay: Option<Period>,
 }
 
@@ -81,7 +82,7 @@ pub const DEFAULT_DEADLINE: Period = Period::from_secs(25);
 const LONGEST_DEFAULT_DELAY: Period = Period::from_secs(5);
 
 impl Shutdown {
-    /// How long new connections are still accepted after SIGTERM.
+    /// How long new connections are still accepted after SIGTERM, at least.
     #[must_use]
     pub fn delay(&self) -> std::time::Duration {
         self.delay.map_or_else(|| LONGEST_DEFAULT_DELAY.get().min(self.deadline.get() / 5), Period::get)

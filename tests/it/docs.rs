@@ -60,6 +60,18 @@ fn the_exit_codes_of_the_readme_are_those_of_the_help() {
 }
 
 #[test]
+fn every_metric_is_in_the_readme() {
+    let table = fs::read_to_string(root().join("src/telemetry/metric.rs")).unwrap();
+    let readme = readme();
+    let metric = Regex::new(r#" = \w+ "(weir_\w+)" \["#).unwrap();
+    let names: Vec<&str> = metric.captures_iter(&table).map(|found| found.extract::<1>().1[0]).collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in names {
+        assert!(readme.contains(&format!("`{name}`")), "`{name}` is missing in the README");
+    }
+}
+
+#[test]
 fn every_configuration_in_the_documents_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let mut checked = 0;
