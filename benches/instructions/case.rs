@@ -119,6 +119,7 @@ listeners:
   - {{ name: websecure, address: \"127.0.0.1:0\", tls: {{ cert: tls.crt, key: tls.key }} }}
 admin: {{ address: \"unix:{}\" }}
 runtime: {{ threads: {} }}
+limits: {{ header_timeout: 5m, keepalive: 5m }}
 services:
   shop:
     versions: {{ v1: {{ endpoints: [\"{}\"] }}, v2: {{ endpoints: [\"{}\"] }} }}

@@ -138,7 +138,8 @@ impl ProxyHttp for General {
             return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
         };
         exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.has_body, routed.attempt.began);
-        if routed.has_body && routed.manner.is_none() {
+        // Frames of HTTP/2 keep requests apart: no endpoint takes a body for the next one.
+        if routed.has_body && routed.manner.is_none() && !endpoint.upstream.http2 {
             upload::take_in(session.as_downstream_mut(), pass).await?;
         }
         let routed = self::routed(pass)?;

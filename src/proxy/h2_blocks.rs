@@ -63,6 +63,8 @@ struct Open {
     opening: Opening,
     parts: Parts,
     list: List,
+    /// The list's fields so far, as literals.
+    plain: Vec<u8>,
     frames: usize,
     bytes: usize,
 }
@@ -137,7 +139,7 @@ impl<R: Rules> Blocks<R> {
         };
         let mut list = List::new(self.list);
         if !last {
-            let open = Open { opening, parts: Parts::default(), list, frames: 0, bytes: 0 };
+            let open = Open { opening, parts: Parts::default(), list, plain: Vec::new(), frames: 0, bytes: 0 };
             return Some(self.part(open, fragment, false));
         }
         if self.decoder.decode(fragment, &mut list).is_err() {
@@ -145,7 +147,7 @@ impl<R: Rules> Blocks<R> {
         }
         let instead = self.rules.judge(opening, &mut list);
         self.rewrites |= instead.is_some();
-        self.rewrites.then(|| write(opening, instead, list))
+        self.rewrites.then(|| self.write(opening, instead, list))
     }
 
     /// Takes the next part of a block in several frames; what goes on instead of it.
@@ -157,13 +159,32 @@ impl<R: Rules> Blocks<R> {
         if flood || read.is_err() || (last && !open.parts.is_whole()) {
             return self.broken(open.opening);
         }
+        // Small fields take less room so.
+        for (name, value) in open.list.fields.drain(..) {
+            block::write(&name, &value, &mut open.plain);
+        }
         if !last {
             self.open = Some(open);
             return Vec::new();
         }
         self.rewrites = true;
-        let instead = self.rules.judge(open.opening, &mut open.list);
-        write(open.opening, instead, open.list)
+        let Open { opening, mut list, plain, .. } = open;
+        if list.take_back(&plain).is_err() {
+            return self.broken(opening);
+        }
+        let instead = self.rules.judge(opening, &mut list);
+        self.write(opening, instead, list)
+    }
+
+    /// The frames of a block that is written anew.
+    fn write(&self, opening: Opening, instead: Option<Instead>, list: List) -> Vec<u8> {
+        let Instead { fields, ends } = instead.unwrap_or(Instead { fields: list.fields, ends: opening.ends });
+        let size = fields.iter().map(|(name, value)| name.len() + value.len() + block::OVERHEAD).sum();
+        let mut block = Vec::with_capacity(size);
+        for (name, value) in &fields {
+            block::write(name, value, &mut block);
+        }
+        frames(opening.stream, ends, &block, self.frame)
     }
 
     fn lose(&mut self) {
@@ -175,19 +196,8 @@ impl<R: Rules> Blocks<R> {
     fn broken(&mut self, opening: Opening) -> Vec<u8> {
         self.lose();
         // No field has the index 0.
-        frames(opening.stream, opening.ends, &[0x80])
+        frames(opening.stream, opening.ends, &[0x80], self.frame)
     }
-}
-
-/// The frames of a block that is written anew.
-fn write(opening: Opening, instead: Option<Instead>, list: List) -> Vec<u8> {
-    let Instead { fields, ends } = instead.unwrap_or(Instead { fields: list.fields, ends: opening.ends });
-    let size = fields.iter().map(|(name, value)| name.len() + value.len() + block::OVERHEAD).sum();
-    let mut block = Vec::with_capacity(size);
-    for (name, value) in &fields {
-        block::write(name, value, &mut block);
-    }
-    frames(opening.stream, ends, &block)
 }
 
 const PADDED: u8 = 0x8;
@@ -209,11 +219,11 @@ fn fragment(head: Head, mut payload: &[u8]) -> Option<(&[u8], Opening)> {
 }
 
 /// A block in as few frames as can be.
-fn frames(stream: u32, ends: bool, block: &[u8]) -> Vec<u8> {
+fn frames(stream: u32, ends: bool, block: &[u8], longest: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(block.len() + FRAME_HEAD);
     let (mut kind, mut flags, mut rest) = (HEADERS, if ends { END_STREAM } else { 0 }, block);
     loop {
-        let (piece, after) = rest.split_at_checked(LARGEST).unwrap_or((rest, &[]));
+        let (piece, after) = rest.split_at_checked(longest).unwrap_or((rest, &[]));
         let last = if after.is_empty() { END_HEADERS } else { 0 };
         out.extend(frame(kind, flags | last, stream, piece));
         if after.is_empty() {
@@ -238,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_large_block_has_several_frames() {
-        let whole = frames(5, true, &[7; LARGEST * 2 + 1]);
+        let whole = frames(5, true, &[7; LARGEST * 2 + 1], LARGEST);
         let head = Head::read(whole.first_chunk().unwrap());
         assert_eq!((head.flags, head.length), (END_STREAM, LARGEST));
         let last = whole.len() - FRAME_HEAD - 1;

@@ -54,8 +54,11 @@ pub(super) fn refusal(cause: &[u8]) -> Refusal {
 /// The longest target that a URI holds.
 const TARGET: usize = u16::MAX as usize - 1;
 
-/// How much of a malformed target the log is told.
+/// How much of a malformed target the log is told. With a method and a host of this size, and the rest, it is within the
+/// least limit that a header list can have.
 const TOLD: usize = 1024;
+const METHOD: usize = 64;
+const HOST: usize = 255;
 
 /// Follows the header blocks of a client's connection from its first byte.
 #[derive(Debug)]
@@ -164,7 +167,7 @@ impl Rules for Requests {
         match malformed.map_or_else(|| tidy(list), Err) {
             Ok(false) => None,
             Ok(true) => Some(Instead { fields: std::mem::take(&mut list.fields), ends: block.ends }),
-            Err(refusal) => Some(Instead { fields: marked(&list.fields, refusal), ends: block.ends }),
+            Err(refusal) => Some(Instead { fields: marked(list, refusal), ends: block.ends }),
         }
     }
 }
@@ -319,13 +322,17 @@ fn malformed(fields: &[Field], ends: bool) -> Option<Refusal> {
     })
 }
 
-/// A request that stands for a malformed one: what can be said of it, and why it is to be refused.
-fn marked(fields: &[Field], refusal: Refusal) -> Vec<Field> {
-    let value = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
-    let method = value(":method").filter(|method| is_token(method) && method != "CONNECT");
-    let authority = value(":authority").filter(|authority| authority.len() <= TOLD && is_authority(authority));
+/// A request that stands for a malformed one: what can be said of it within the limit, and why it is to be refused.
+fn marked(list: &List, refusal: Refusal) -> Vec<Field> {
+    let value = |wanted: &str| list.fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    let method = value(":method").filter(|name| name.len() <= METHOD && is_token(name) && name != "CONNECT");
+    let authority = value(":authority").filter(|name| name.len() <= HOST && is_authority(name));
+    let told = TOLD.min(list.limit() / 4);
     let mut path = String::from("/");
-    for byte in value(":path").unwrap_or_default().iter().skip_while(|byte| **byte == b'/').take(TOLD) {
+    for byte in value(":path").unwrap_or_default().iter().skip_while(|byte| **byte == b'/') {
+        if path.len() >= told {
+            break;
+        }
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'%' | b'?' | b'&' | b'=' => {
                 path.push(char::from(*byte));
@@ -337,14 +344,13 @@ fn marked(fields: &[Field], refusal: Refusal) -> Vec<Field> {
         }
     }
     let known = |name: &'static str| Bytes::from_static(name.as_bytes());
-    let mut fields = vec![
+    vec![
         (known(":method"), method.unwrap_or(known("GET"))),
         (known(":scheme"), known("http")),
         (known(":path"), path.into()),
-    ];
-    fields.push((known(":authority"), authority.unwrap_or(known("-"))));
-    fields.push((known(MALFORMED), known(refusal.cause)));
-    fields
+        (known(":authority"), authority.unwrap_or(known("-"))),
+        (known(MALFORMED), known(refusal.cause)),
+    ]
 }
 
 #[cfg(test)]

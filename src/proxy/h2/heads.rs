@@ -1,8 +1,9 @@
 //! The header blocks of an HTTP/2 endpoint: a malformed answer is an error of its stream (see
 //! [`h2_blocks`](crate::proxy::h2_blocks)).
 //!
-//! In the place of a malformed head goes one without a status, and in that of malformed trailers (RFC 9113 §8.1) ones
-//! that do not end the stream. The crate answers both as it should the original: by an error of the stream.
+//! In the place of a malformed block goes an empty one. As a head it has no status, and as trailers (RFC 9113 §8.1) it does
+//! not end the stream: the crate answers both as it should the original, by an error of the stream. A block without a
+//! status is one of the two, and the crate knows which.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +14,12 @@ use crate::proxy::hpack::block::{Field, List};
 /// The rules of answers.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// Streams whose final head has passed: a header block that follows is trailers.
+    /// Streams whose final head has passed: a status after it is wrong, and the crate drops it in silence.
     answered: BTreeSet<u32>,
 }
 
-/// Streams that are remembered as answered. More than are open at once; those that Weir reset are never told to end.
+/// Streams that are remembered as answered. More than are open at once; those that Weir reset are never told to end, and
+/// the oldest are forgotten for them.
 const ANSWERED: usize = 256;
 
 impl Answers {
@@ -36,15 +38,16 @@ impl Answers {
 
 impl Rules for Answers {
     fn judge(&mut self, block: Opening, list: &mut List) -> Option<Instead> {
-        let trailers = self.answered.contains(&block.stream);
-        let status = if trailers { trailers_status(&list.fields) } else { head_status(&list.fields) };
+        let has_status = list.fields.first().is_some_and(|(name, _)| name == ":status");
+        let head = has_status && !self.answered.contains(&block.stream);
+        let status = if head { head_status(&list.fields) } else { rest_status(&list.fields) };
         if block.ends {
             self.ended(block.stream);
         } else if status.is_some_and(|status| status >= 200) {
             self.answered(block.stream);
         }
         let sound = status.is_some() && !list.is_over();
-        (!sound).then(|| Instead { fields: Vec::new(), ends: block.ends && !trailers })
+        (!sound).then(|| Instead { fields: Vec::new(), ends: block.ends && head })
     }
 }
 
@@ -56,8 +59,8 @@ fn head_status(fields: &[Field]) -> Option<u16> {
     rest.iter().all(|(name, value)| h2_heads::wrong(name, value).is_none()).then_some(status)
 }
 
-/// Something where trailers are right: they frame no body (RFC 9110 §6.5.1).
-fn trailers_status(fields: &[Field]) -> Option<u16> {
+/// Something where trailers are right, which have no pseudo-header field and frame no body (RFC 9110 §6.5.1).
+fn rest_status(fields: &[Field]) -> Option<u16> {
     let framing = |name: &[u8]| matches!(name, b"content-length" | b"transfer-encoding");
     fields.iter().all(|(name, value)| !framing(name) && h2_heads::wrong(name, value).is_none()).then_some(0)
 }
@@ -83,11 +86,10 @@ mod tests {
         assert_eq!(judged(1, false, &[(":status", "103"), ("link", "a")]), None);
         assert_eq!(judged(1, false, &[OK, ("a", "b")]), None);
         assert_eq!(judged(1, true, &[("grpc-status", "0")]), None);
+        assert_eq!(judged(3, true, &[]), None, "the crate knows that it is no head");
+        assert_eq!(judged(3, true, &[("a", "b"), OK]), Some(false));
         for malformed in [
-            &[][..],
-            &[("a", "b")],
-            &[OK, OK],
-            &[("a", "b"), OK],
+            &[OK, OK][..],
             &[OK, (":path", "/")],
             &[(":status", "20")],
             &[(":status", "099")],
@@ -100,9 +102,15 @@ mod tests {
             assert_eq!(judged(3, true, malformed), Some(true), "{malformed:?}");
             assert_eq!(judged(3, false, malformed), Some(false), "{malformed:?}");
         }
+        // However many streams were reset meanwhile.
+        assert_eq!(judged(9, false, &[OK]), None);
+        for stream in (11..2011).step_by(2) {
+            assert_eq!(judged(stream, false, &[OK]), None);
+        }
+        assert_eq!(judged(9, true, &[("grpc-status", "0")]), None);
         for malformed in [OK, ("content-length", "1"), ("X", ""), ("a", "\r")] {
-            assert_eq!(judged(5, false, &[OK]), None);
-            assert_eq!(judged(5, true, &[malformed]), Some(false), "{malformed:?}");
+            assert_eq!(judged(2013, false, &[OK]), None);
+            assert_eq!(judged(2013, true, &[malformed]), Some(false), "{malformed:?}");
         }
     }
 }

@@ -218,9 +218,7 @@ impl<'a> Relay<'a> {
     /// Waits for what happens next.
     async fn turn(&mut self, patience: Duration) -> Turn {
         let Self { session, pass, upload, answer, promise, .. } = self;
-        if !upload.read || upload.waiting.is_some() {
-            pass.exchange.request_waits(upload.waiting.as_ref().map(|_| upload.since));
-        }
+        pass.exchange.request_waits(upload.waiting.as_ref().map(|_| upload.since));
         let (read, waits) = (upload.read, upload.waiting.is_some() || upload.refused);
         let downstream = &mut session.downstream_session;
         let client = async {

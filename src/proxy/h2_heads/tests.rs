@@ -119,6 +119,23 @@ fn a_target_that_grows_beyond_the_limit_is_refused() {
 }
 
 #[test]
+fn what_stands_for_a_malformed_request_is_within_the_least_limit() {
+    let long = |byte: u8, times: usize| vec![byte; times];
+    for (method, path, authority) in [
+        (long(b'A', 64), long(b'\xFF', 600), long(b'a', 250)),
+        (long(b'A', 700), long(b'\xFF', 100), long(b'a', 10)),
+        (long(b'A', 3), long(b'\xFF', 100), long(b'a', 700)),
+    ] {
+        let mut heads = Heads::new(1024);
+        heads.pass(&[0; PREFACE_BYTES]);
+        let head = [(":method", &*method), (":scheme", b"http"), (":path", &*path), (":authority", &*authority)];
+        let refused = fields(&heads.pass(&frame(HEADERS, END, 1, &block(&head))).unwrap());
+        assert_eq!(refused.last().unwrap().0, MALFORMED);
+        assert!(refused.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>() < 1024);
+    }
+}
+
+#[test]
 fn one_host_is_one_however_it_is_written() {
     let with = |host: &[u8]| [&GET[..], &block(&[("host", host)])].concat();
     assert_eq!(open().pass(&frame(HEADERS, END, 3, &with(b"a"))), None);

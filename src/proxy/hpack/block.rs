@@ -22,28 +22,45 @@ pub(in crate::proxy) struct List {
     pub(in crate::proxy) fields: Vec<Field>,
     /// Of all fields, in the RFC's counting.
     size: usize,
+    count: usize,
     limit: usize,
 }
 
 impl List {
     /// An empty one that keeps so many bytes (RFC 9113 §6.5.2).
     pub(in crate::proxy) fn new(limit: usize) -> Self {
-        Self { fields: Vec::with_capacity(USUAL), size: 0, limit }
+        Self { fields: Vec::with_capacity(USUAL), size: 0, count: 0, limit }
     }
 
-    /// Whether the block had more than the limit.
+    /// Whether the block had more than the h2 crate takes of this limit, which is less than all of it.
     pub(in crate::proxy) fn is_over(&self) -> bool {
-        self.size > self.limit
+        self.size >= self.limit || self.count > FIELDS
     }
 
-    /// How many bytes more would be within the limit.
+    /// How many bytes more would not be too many.
     pub(in crate::proxy) fn room(&self) -> usize {
-        self.limit.saturating_sub(self.size)
+        self.limit.saturating_sub(self.size + 1)
+    }
+
+    pub(in crate::proxy) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Takes fields again that were written one by one; they are counted already.
+    ///
+    /// # Errors
+    /// If these are none.
+    pub(in crate::proxy) fn take_back(&mut self, written: &[u8]) -> Result<(), Broken> {
+        let mut list = Self::new(usize::MAX);
+        Decoder::default().decode(written, &mut list)?;
+        self.fields = list.fields;
+        Ok(())
     }
 
     /// A small block can name one large entry again and again.
     fn push(&mut self, field: Field) {
         self.size += size(&field);
+        self.count += 1;
         if !self.is_over() {
             self.fields.push(field);
         }
@@ -65,9 +82,12 @@ impl Parts {
     }
 }
 
+/// Fields that a list keeps: more than any configuration allows, and less than the crate's map has room for.
+const FIELDS: usize = 4096;
+
 /// Longer fields than this, and than the list's limit, are not kept. By Huffman's code four bytes are one character at
 /// least, so the longer string of such a field is larger than the table.
-const SKIPPED: usize = 64 * 1024;
+const SKIPPED: usize = 34 * 1024;
 
 /// A block that cannot be read. The table is lost with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

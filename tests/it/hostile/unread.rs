@@ -231,3 +231,43 @@ async fn uploads_that_wait_are_held_within_the_limit() {
         weir.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_which_nothing_waits_are_not_counted() {
+    let v1 = Origin::start("v1").await;
+    let yaml = shop(&[(&v1, 100.0)]).replace("\nservices:", "\nlimits: { unread_bytes: 16MiB }\nservices:");
+    for yaml in [yaml.clone(), yaml.replace("    split:", "    protocol: h2\n    split:")] {
+        let weir = Weir::start(&yaml).await;
+        let web = Target::from(weir.address("web").await);
+        let h2 = H2::connect(&web).await;
+        // As many as the limit has room for: calls whose answers pause, and calls whose clients do.
+        let mut answers = Vec::new();
+        for _ in 0..64 {
+            let mut answer = h2.open(&Request::post("/sse", "").chunked()).await;
+            answer.write("all of it").await.unwrap();
+            answer.finish();
+            answer.piece().await.unwrap();
+            answers.push(answer);
+        }
+        let other = H2::connect(&web).await;
+        let mut requests = Vec::new();
+        for _ in 0..64 {
+            let mut request = other.open(&Request::post("/echo", "").chunked()).await;
+            request.write("a part").await.unwrap();
+            requests.push(request);
+        }
+        let bytes = async || weir.metrics().await.value("weir_unread_bytes", &[]);
+        if yaml.contains("protocol: h2") {
+            let mut look = tokio::time::interval(Duration::from_millis(50));
+            for _ in 0..20 {
+                look.tick().await;
+                assert_eq!(bytes().await, 0.0);
+            }
+        } else {
+            // To HTTP/1.1 endpoints a request is waited for, but not long.
+            eventually("nothing waits", async || bytes().await == 0.0).await;
+        }
+        assert_eq!(weir.metrics().await.value("weir_unread_cut_total", &[]), 0.0);
+        weir.stop().await;
+    }
+}
