@@ -71,16 +71,20 @@ impl List {
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Parts {
     rest: Vec<u8>,
-    /// Bytes to come of a field that is too long to be kept.
+    /// Bytes to come of a field that is too long to be kept, and whether its value is to follow them.
     skip: usize,
+    value: bool,
 }
 
 impl Parts {
     /// Whether the block may end here.
     pub(in crate::proxy) fn is_whole(&self) -> bool {
-        self.rest.is_empty() && self.skip == 0
+        self.rest.is_empty() && self.skip == 0 && !self.value
     }
 }
+
+/// The longest integer (RFC 7541 §5.1), of those that are read.
+const INTEGER: usize = 6;
 
 /// Fields that a list keeps: more than any configuration allows, and less than the crate's map has room for.
 const FIELDS: usize = 4096;
@@ -159,25 +163,33 @@ impl Decoder {
                 at += skipped;
                 continue;
             }
+            if parts.value {
+                let mut rest = next;
+                let Some(length) = super::integer(&mut rest, 7) else { break };
+                (parts.value, parts.skip) = (false, next.len() - rest.len() + length);
+                continue;
+            }
             match extent(next) {
-                Some(length) if length <= next.len() => {
+                Some((length, true)) if length <= next.len() => {
                     self.decode(next.get(..length).unwrap_or_default(), list)?;
                     at += length;
                 }
-                Some(length) if length > longest => {
+                Some((length, whole)) if length > longest => {
                     // The table holds nothing so large, and is empty after it (RFC 7541 §4.4).
                     if next.first().is_some_and(|first| first & 0xC0 == 0x40) {
                         self.evict(0);
                     }
                     list.size += length.max(list.limit + 1);
-                    parts.skip = length;
+                    (parts.value, parts.skip) = (!whole, length);
                 }
-                // A name that long is not waited for.
-                None if next.len() > longest => return Err(Broken),
                 _ => break,
             }
         }
         rest.drain(..at);
+        // No integer is so long.
+        if rest.len() > longest + INTEGER {
+            return Err(Broken);
+        }
         parts.rest = rest;
         Ok(())
     }
@@ -216,8 +228,9 @@ impl Decoder {
     }
 }
 
-/// How long the field at the front is, though the block may end before; none if that cannot be told yet.
-fn extent(block: &[u8]) -> Option<usize> {
+/// How long the field at the front is, though the block may end before, or what of it is before its value; whether it is
+/// all. None if that cannot be told yet.
+fn extent(block: &[u8]) -> Option<(usize, bool)> {
     let mut rest = block;
     let bits = match block.first()? {
         0x80.. => 7,
@@ -226,14 +239,21 @@ fn extent(block: &[u8]) -> Option<usize> {
         _ => 4,
     };
     let index = super::integer(&mut rest, bits)?;
-    if bits < 7 && bits != 5 {
-        if index == 0 {
-            super::string(&mut rest)?;
-        }
-        let length = super::integer(&mut rest, 7)?;
-        return Some(block.len() - rest.len() + length);
+    if matches!(bits, 5 | 7) {
+        return Some((block.len() - rest.len(), true));
     }
-    Some(block.len() - rest.len())
+    if index == 0 {
+        let length = super::integer(&mut rest, 7)?;
+        let Some((_, after)) = rest.split_at_checked(length) else {
+            return Some((block.len() - rest.len() + length, false));
+        };
+        rest = after;
+    }
+    let name = block.len() - rest.len();
+    match super::integer(&mut rest, 7) {
+        Some(length) => Some((block.len() - rest.len() + length, true)),
+        None => Some((name, false)),
+    }
 }
 
 fn size((name, value): &Field) -> usize {
@@ -461,9 +481,18 @@ mod tests {
         }
         assert!(parts.is_whole() && list.is_over() && list.fields.is_empty());
         assert_eq!(decoded(&mut decoder, &[0xBE]), Err(Broken), "the table is empty");
-        let name = [&[0x40, 0x7F, 0xF1, 0xFD, 0x07][..], &[b'a'; 100_000]].concat();
+        let name = [&[0x40, 0x7F, 0xF1, 0xFD, 0x07][..], &[b'a'; 130_928], &[2, b'b', b'c', 0x82]].concat();
+        for size in [7, 130_930, 130_933, 130_934, 130_935, name.len()] {
+            let (mut decoder, mut list, mut parts) = (Decoder::default(), List::new(1000), Parts::default());
+            for part in name.chunks(size) {
+                decoder.decode_part(part, &mut parts, &mut list).unwrap();
+                assert!(parts.rest.len() <= SKIPPED);
+            }
+            assert!(parts.is_whole() && list.is_over(), "in parts of {size}");
+        }
+        let endless = [&[0x40][..], &[0xFF; 100_000]].concat();
         let (mut list, mut parts) = (List::new(1000), Parts::default());
-        assert_eq!(Decoder::default().decode_part(&name, &mut parts, &mut list), Err(Broken));
+        assert_eq!(Decoder::default().decode_part(&endless, &mut parts, &mut list), Err(Broken));
     }
 
     proptest! {
