@@ -217,7 +217,8 @@ pub(super) fn wrong(name: &[u8], value: &[u8]) -> Option<Refusal> {
     specific.then_some(CONNECTION_SPECIFIC)
 }
 
-fn malformed_trailers(fields: &[Field]) -> Option<Refusal> {
+/// Why trailers are malformed, if they are: they have no pseudo-header field and frame no body (RFC 9110 §6.5.1).
+pub(super) fn malformed_trailers(fields: &[Field]) -> Option<Refusal> {
     fields.iter().find_map(|(name, value)| match &**name {
         b"content-length" => Some(BAD_REQUEST),
         name => wrong(name, value),

@@ -59,10 +59,9 @@ fn head_status(fields: &[Field]) -> Option<u16> {
     rest.iter().all(|(name, value)| h2_heads::wrong(name, value).is_none()).then_some(status)
 }
 
-/// Something where trailers are right, which have no pseudo-header field and frame no body (RFC 9110 §6.5.1).
+/// Something where trailers are right.
 fn rest_status(fields: &[Field]) -> Option<u16> {
-    let framing = |name: &[u8]| matches!(name, b"content-length" | b"transfer-encoding");
-    fields.iter().all(|(name, value)| !framing(name) && h2_heads::wrong(name, value).is_none()).then_some(0)
+    h2_heads::malformed_trailers(fields).is_none().then_some(0)
 }
 
 #[cfg(test)]
