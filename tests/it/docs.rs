@@ -1,6 +1,7 @@
 //! What the documents say is true: links lead somewhere, commands and exit codes exist, every configuration that is
 //! shown is accepted, and the map of the source is the source.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -109,7 +110,7 @@ fn the_documents_name_make_targets_that_exist() {
     }
 }
 
-/// The map in ARCHITECTURE.md is made of the first sentence of each file's header. It is compared here, and written
+/// The map in ARCHITECTURE.md is made of the first sentence of each folder's header. It is compared here, and written
 /// when `WEIR_UPDATE_GOLDEN` is set.
 #[test]
 fn the_map_of_the_source_is_the_source() {
@@ -128,29 +129,32 @@ fn the_map_of_the_source_is_the_source() {
 const MAP_BEGIN: &str = "<!-- map: written by tests/it/docs.rs -->";
 const MAP_END: &str = "<!-- end of the map -->";
 
+/// One line for each file at the top of `src/` and for each folder below it, with what its header says.
 fn map() -> String {
     let sources = sources();
     let mut map = String::from("src/\n");
-    let mut line = |indent: usize, name: &str, says: &str| {
-        let width = 30 - indent;
-        writeln!(map, "{}", format!("{:indent$}{name:width$} {says}", "").trim_end()).unwrap();
+    let mut line = |path: &str, name: &str, source: &Source| {
+        let indent = 2 * path.split('/').count();
+        let width = 28 - indent.min(28);
+        writeln!(map, "{}", format!("{:indent$}{name:width$} {}", "", first_sentence(source)).trim_end()).unwrap();
     };
-    for top in ["main.rs", "lib.rs"] {
-        sources.iter().filter(|s| s.name == format!("src/{top}")).for_each(|s| line(2, top, &first_sentence(s)));
+    let named = |name: String| sources.iter().find(|source| source.name == name);
+    for top in ["main", "lib"] {
+        named(format!("src/{top}.rs")).into_iter().for_each(|source| line(top, &format!("{top}.rs"), source));
     }
     for module in LAYERS.iter().rev().flat_map(|row| row.iter()) {
-        let file = format!("src/{module}.rs");
-        let folder = format!("src/{module}/");
-        if let Some(source) = sources.iter().find(|source| source.name == file) {
-            line(2, &format!("{module}.rs"), &first_sentence(source));
+        let below = format!("src/{module}/");
+        let inside = sources.iter().filter_map(|source| source.name.strip_prefix("src/")?.rsplit_once('/'));
+        let mut folders: BTreeSet<&str> = inside.map(|(folder, _)| folder).collect();
+        folders.retain(|folder| format!("src/{folder}/").starts_with(&below));
+        if let Some(source) = named(format!("src/{module}.rs")).filter(|_| folders.is_empty()) {
+            line(module, &format!("{module}.rs"), source);
         }
-        let mut inside: Vec<(&str, &Source)> =
-            sources.iter().filter_map(|source| Some((source.name.strip_prefix(&folder)?, source))).collect();
-        inside.sort_by_key(|(name, _)| (*name != "mod.rs", *name));
-        if !inside.is_empty() {
-            line(2, &format!("{module}/"), "");
+        for folder in folders {
+            let header = named(format!("src/{folder}/mod.rs")).or_else(|| named(format!("src/{folder}.rs")));
+            let last = folder.rsplit('/').next().unwrap_or(folder);
+            header.into_iter().for_each(|source| line(folder, &format!("{last}/"), source));
         }
-        inside.iter().for_each(|(name, source)| line(4, name, &first_sentence(source)));
     }
     map
 }
