@@ -17,8 +17,8 @@ use axum::routing::{get, post, put};
 use axum::{Json as Answer, Router};
 use serde::Deserialize;
 
-use super::asked::{bad, by, changed, control, named};
 use super::body::{Json, Nothing};
+use super::extractors::{bad, by, changed, control, named};
 use super::wire::{Changed, Problem, SetState, SetWeights, Status, kind};
 use super::{Auth, Faces, rollouts, status};
 use crate::control::{Rejection, Target};

@@ -15,8 +15,8 @@
 
 mod access;
 mod api;
-mod asked;
 mod body;
+mod extractors;
 mod problem;
 mod rollouts;
 mod serve;

@@ -10,8 +10,8 @@ use axum::routing::{get, post};
 use axum::{Json as Answer, Router};
 use serde::Deserialize;
 
-use super::asked::{bad, by, changed, control, named};
 use super::body::Json;
+use super::extractors::{bad, by, changed, control, named};
 use super::wire::{
     Changed, CheckResult, Drill, GivenUp, History, HistoryEntry, Problem, Removable, Rollout, RolloutFailures,
     RolloutGate, RolloutLeft, RolloutStep, RolloutWeights, Rollouts, Say,

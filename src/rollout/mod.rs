@@ -10,9 +10,9 @@
 //! ```
 
 pub mod alerts;
+pub mod breaker;
 pub mod engine;
 pub mod judge;
 pub mod plan;
 pub mod reading;
-pub mod trip;
 pub mod verdict;

@@ -22,12 +22,12 @@ use super::view::{self, View};
 use crate::config;
 use crate::model::{Name, Split, Weight};
 use crate::rollout::alerts::Transition;
+use crate::rollout::breaker::Trip;
 use crate::rollout::engine::{By, Effect, Entry, Event, Observation, Phase, Refused, Standing, State, Target, What};
 use crate::rollout::judge;
 use crate::rollout::judge::sustained::ErrorWatch;
 use crate::rollout::plan::{Condition, Plan};
 use crate::rollout::reading::Reading;
-use crate::rollout::trip::Trip;
 use crate::rollout::verdict::Verdict;
 use crate::snapshot::live::TripWire;
 

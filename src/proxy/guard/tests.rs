@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::drain::{Bell, Kind};
 use crate::proxy::failure::{BODY_TOO_LARGE, DRAINED, DRILL, LOCAL, NO_ENDPOINT, RESET, TIMEOUT};
 use crate::proxy::record::{Finished, Gear, record};
-use crate::rollout::trip::Trip;
+use crate::rollout::breaker::Trip;
 use crate::snapshot::compile::{Compiler, Inputs};
 use crate::snapshot::live::TripWire;
 use crate::snapshot::{Publisher, Route, Snapshot};

@@ -36,24 +36,24 @@
 //! `promote`; a canary without usable endpoints is never given more; [`State::apply`] is total.
 
 mod advance;
-mod back;
+mod analysis;
+mod commands;
 mod history;
 mod hooks;
-mod look;
 mod release;
 mod replay;
+mod rollback;
 mod state;
-mod verbs;
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+pub use commands::{Refused, Ruling, Verb, ruling};
 pub use history::{Alert, Applied, By, Effect, Entry, Evidence, Severity, Standing, What};
 pub use replay::{Recorded, Replayed, replay};
 pub use state::{Call, Failed, GIVEN_UP_MAX, Given, Phase, STATE_VERSION, State, Target, Times, Unreadable, Waiting};
-pub use verbs::{Refused, Ruling, Verb, ruling};
 
 use crate::model::{Name, Weight};
 use crate::rollout::alerts::Transition;

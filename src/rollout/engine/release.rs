@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::Turn;
-use super::back::ended;
+use super::commands::{Refused, Verb, said};
 use super::history::{By, Severity, Standing, What};
+use super::rollback::ended;
 use super::state::{Failed, Phase, Target, Times, Waiting};
-use super::verbs::{Refused, Verb, said};
 use crate::model::{Name, Weight};
 use crate::rollout::alerts::Transition;
 

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
+use super::commands::Refused;
 use super::history::{Effect, Entry};
 use super::state::State;
-use super::verbs::Refused;
 use super::{Event, Observation};
 use crate::rollout::plan::Plan;
 

@@ -2,13 +2,13 @@
 
 mod rig;
 
+mod alerts;
 mod both_bad;
 mod checks;
 mod flagger;
 mod forward;
 mod going_back;
 mod model;
-mod persons;
+mod operators;
 mod releases;
 mod table;
-mod told;

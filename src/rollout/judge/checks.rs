@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::compare::{Compare, Totals};
 use super::sample::{Limit, Sample, Tally};
-use super::{Pair, words};
+use super::{Pair, format};
 use crate::rollout::plan::{Compared, Errors};
 use crate::rollout::verdict::Outcome;
 
@@ -46,9 +46,9 @@ pub(super) fn error_rate(seen: &Pair, max: f64, errors: Errors, min_requests: u6
         text: format!(
             "canary {} over {}, stable {}, limit {}: {after}",
             seen.canary.errors_in_words(errors),
-            words::duration(seen.canary.covered),
+            format::duration(seen.canary.covered),
             seen.stable.errors_in_words(errors),
-            words::percent(max),
+            format::percent(max),
         ),
     }
 }
@@ -67,9 +67,9 @@ pub(super) fn success_rate(seen: &Pair, min: f64, errors: Errors, min_requests: 
         text: format!(
             "canary {} over {}, stable {}, at least {}: {after}",
             seen.canary.successes_in_words(errors),
-            words::duration(seen.canary.covered),
+            format::duration(seen.canary.covered),
             seen.stable.successes_in_words(errors),
-            words::percent(min),
+            format::percent(min),
         ),
     }
 }
@@ -79,9 +79,9 @@ pub(super) fn duration(seen: &Pair, quantile: f64, max: Duration, min_requests: 
     let (canary, stable) = (seen.canary.slower(max), seen.stable.slower(max));
     let (outcome, stable_fails_too) = judged(canary, stable, Limit::ratio(quantile).rest(), min_requests);
     let after = conclusion(outcome, stable_fails_too, "too slow", min_requests.saturating_sub(canary.requests));
-    let (name, limit) = (words::quantile(quantile), words::duration(max));
+    let (name, limit) = (format::quantile(quantile), format::duration(max));
     let side = |sample: &Sample, slower: Tally, beyond: &str| {
-        let at = sample.quantile(quantile).map(|at| format!("{name} {}, ", words::duration(at)));
+        let at = sample.quantile(quantile).map(|at| format!("{name} {}, ", format::duration(at)));
         format!("{}{}{beyond}", at.unwrap_or_default(), slower.words())
     };
     Finding {
@@ -93,7 +93,7 @@ pub(super) fn duration(seen: &Pair, quantile: f64, max: Duration, min_requests: 
         text: format!(
             "canary {} over {}, stable {}, limit {name} {limit}: {after}",
             side(&seen.canary, canary, &format!(" slower than {limit}{}", estimated(seen, max))),
-            words::duration(seen.canary.covered),
+            format::duration(seen.canary.covered),
             side(&seen.stable, stable, ""),
         ),
     }
@@ -101,7 +101,7 @@ pub(super) fn duration(seen: &Pair, quantile: f64, max: Duration, min_requests: 
 
 /// The canary has at least `min` and at most `max` requests per second.
 pub(super) fn requests(canary: &Sample, min: Option<f64>, max: Option<f64>, min_requests: u64) -> Finding {
-    let (count, covered) = (canary.requests(), words::duration(canary.covered));
+    let (count, covered) = (canary.requests(), format::duration(canary.covered));
     let seconds = canary.covered.as_secs_f64();
     let value = (seconds > 0.0).then(|| count as f64 / seconds);
     let (outcome, limit, after) = match value {
@@ -110,8 +110,11 @@ pub(super) fn requests(canary: &Sample, min: Option<f64>, max: Option<f64>, min_
         Some(value) => between(value, min, max, ["too few", "too many"]),
     };
     let rate = value.map_or_else(String::new, |value| format!("{value:.2} requests/s, "));
-    let text =
-        format!("canary {rate}{} over {covered}, {}: {after}", words::requests(count), bounds(min, max, " requests/s"));
+    let text = format!(
+        "canary {rate}{} over {covered}, {}: {after}",
+        format::requests(count),
+        bounds(min, max, " requests/s")
+    );
     Finding { outcome, value, limit, samples: count, stable_fails_too: false, text }
 }
 
@@ -138,7 +141,7 @@ pub(super) fn compare(totals: &Pair, asked: &Asked, test: &mut Compare, min_requ
     };
     let what = match asked.metric {
         Compared::ErrorRate => "errors".to_owned(),
-        Compared::Slower(limit) => format!("slower than {}{}", words::duration(limit), estimated(totals, limit)),
+        Compared::Slower(limit) => format!("slower than {}{}", format::duration(limit), estimated(totals, limit)),
     };
     Finding {
         outcome,
@@ -150,9 +153,9 @@ pub(super) fn compare(totals: &Pair, asked: &Asked, test: &mut Compare, min_requ
             "{what}, canary {} since the start, stable {}, margin {} points, p {}, limit {}: {after}",
             canary.words(),
             stable.words(),
-            words::number(asked.margin),
-            words::chance(p),
-            words::number(limit),
+            format::number(asked.margin),
+            format::chance(p),
+            format::number(limit),
         ),
     }
 }
@@ -181,7 +184,7 @@ fn conclusion(outcome: Outcome, stable_fails_too: bool, fault: &str, missing: u6
 /// `80 more requests needed`.
 pub(super) fn needed(missing: u64) -> String {
     let plural = if missing == 1 { "" } else { "s" };
-    format!("{} more request{plural} needed", words::count(missing))
+    format!("{} more request{plural} needed", format::count(missing))
 }
 
 /// Whether a value lies between two limits, each included; which limit it is about, and what follows.
@@ -200,7 +203,7 @@ pub(super) fn between(
 
 /// `at least 20 and at most 30 requests/s`.
 pub(super) fn bounds(min: Option<f64>, max: Option<f64>, unit: &str) -> String {
-    match (min.map(words::number), max.map(words::number)) {
+    match (min.map(format::number), max.map(format::number)) {
         (Some(min), Some(max)) => format!("at least {min} and at most {max}{unit}"),
         (Some(min), None) => format!("at least {min}{unit}"),
         (None, Some(max)) => format!("at most {max}{unit}"),

@@ -4,7 +4,7 @@
 //! is. A source that cannot be asked, or whose answer has no one meaning, is an error: it says nothing about the canary.
 
 use super::checks::{Finding, between, bounds, needed};
-use super::words;
+use super::format;
 use crate::rollout::plan::Provider;
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Outcome;
@@ -33,7 +33,7 @@ pub(super) fn judge(
     let mut limit = min.or(max);
     let (outcome, text) = match external {
         _ if requests < min_requests => {
-            (Outcome::NoData, format!("canary {}: {}", words::requests(requests), needed(min_requests - requests)))
+            (Outcome::NoData, format!("canary {}: {}", format::requests(requests), needed(min_requests - requests)))
         }
         None => (Outcome::NoData, "no answer yet".to_owned()),
         Some(Reading::Value(value)) if value.is_nan() => not_a_number(),
@@ -43,11 +43,11 @@ pub(super) fn judge(
         Some(Reading::Value(value)) => {
             let (outcome, about, after) = between(value, min, max, ["too low", "too high"]);
             limit = about;
-            (outcome, format!("{}, {limits}: {after}", words::number(value)))
+            (outcome, format!("{}, {limits}: {after}", format::number(value)))
         }
         Some(Reading::Verdict { pass: good, text: reason }) => {
             let (outcome, word) = if good { (Outcome::Pass, "ok") } else { (Outcome::Fail, "refused") };
-            let reason = words::line(&reason);
+            let reason = format::line(&reason);
             (outcome, if reason.is_empty() { word.to_owned() } else { format!("{word}: {reason}") })
         }
         Some(Reading::Empty) => (Outcome::NoData, "the query has no result, probably for want of traffic".to_owned()),
@@ -56,7 +56,7 @@ pub(super) fn judge(
         }
         Some(Reading::NotANumber) => not_a_number(),
         Some(Reading::Timeout) => (Outcome::Error, "no answer in time".to_owned()),
-        Some(Reading::Failed(reason)) => (Outcome::Error, format!("no answer: {}", words::line(&reason))),
+        Some(Reading::Failed(reason)) => (Outcome::Error, format!("no answer: {}", format::line(&reason))),
     };
     Finding { outcome, value, limit, samples: requests, stable_fails_too: false, text }
 }

@@ -4,7 +4,7 @@
 //!               ┌ window(…) ──► errors, success, latency, requests ─┐
 //! look(plan) ───┼ totals ─────► compare (memory carried on) ────────┼─► one Verdict per check, in the plan's order
 //!               └ external(…) ► prometheus, webhook ────────────────┘
-//! once a second ► sustained::ErrorWatch      each canary request ► rollout::trip
+//! once a second ► sustained::ErrorWatch      each canary request ► rollout::breaker
 //! ```
 //!
 //! How the outcomes are given:
@@ -22,9 +22,9 @@
 mod checks;
 mod compare;
 mod external;
+mod format;
 mod sample;
 pub mod sustained;
-mod words;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

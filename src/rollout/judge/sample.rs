@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::words;
+use super::format;
 use crate::rollout::plan::Errors;
 
 /// What happened to one version's requests.
@@ -56,7 +56,7 @@ impl Tally {
 
     /// `14 of 820 (1.71 %)`.
     pub(super) fn words(self) -> String {
-        words::part_of(self.bad, self.requests, "")
+        format::part_of(self.bad, self.requests, "")
     }
 
     /// What was added since `earlier`; none if something became less, so that it cannot be the same count.
@@ -132,7 +132,7 @@ impl Sample {
         let tally = self.errors(errors);
         let own = self.own_in_words();
         let of_which = if own.is_empty() { own } else { format!("of which {own}") };
-        words::part_of(tally.bad, tally.requests, &of_which)
+        format::part_of(tally.bad, tally.requests, &of_which)
     }
 
     /// The same from the other side: `806 of 820 (98.29 %, of the errors 3 connect, 1 timeout)`.
@@ -140,13 +140,13 @@ impl Sample {
         let tally = self.errors(errors);
         let own = self.own_in_words();
         let of_the_errors = if own.is_empty() { own } else { format!("of the errors {own}") };
-        words::part_of(tally.requests.saturating_sub(tally.bad), tally.requests, &of_the_errors)
+        format::part_of(tally.requests.saturating_sub(tally.bad), tally.requests, &of_the_errors)
     }
 
     /// What Weir answered itself: `3 connect, 1 timeout`.
     fn own_in_words(&self) -> String {
         let own = self.own.iter().filter(|(_, count)| *count > 0);
-        own.map(|(kind, count)| format!("{} {kind}", words::count(*count))).collect::<Vec<_>>().join(", ")
+        own.map(|(kind, count)| format!("{} {kind}", format::count(*count))).collect::<Vec<_>>().join(", ")
     }
 
     /// All finished requests, those whose client went away among them.

@@ -14,8 +14,8 @@
 
 use std::time::Duration;
 
+use super::format;
 use super::sample::{Limit, Sample};
-use super::words;
 use crate::rollout::plan::{Condition, Errors};
 
 /// Looks come once a second. On a busy machine some may be missed, and the windows lose nothing by it; what is farther
@@ -93,10 +93,10 @@ impl ErrorWatch {
             sentence: format!(
                 "errors: canary {} over {}, stable {}, limit {} for {}",
                 canary.errors_in_words(self.errors),
-                words::duration(canary.covered),
+                format::duration(canary.covered),
                 stable.errors_in_words(self.errors),
-                words::percent(self.above),
-                words::duration(self.sustained),
+                format::percent(self.above),
+                format::duration(self.sustained),
             ),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::model::Name;
-use crate::rollout::trip::Trip;
+use crate::rollout::breaker::Trip;
 
 /// Watches the finished requests of one version of a rollout. Handed to each snapshot that has the version.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ fn every_verb_in_every_phase_is_done_or_refused_as_the_table_says() {
 
 #[test]
 fn the_documentation_shows_the_table() {
-    let text = include_str!("../verbs.rs");
+    let text = include_str!("../commands.rs");
     let order = [
         Phase::Idle,
         Phase::Waiting,
