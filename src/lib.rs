@@ -23,7 +23,7 @@
 //! snapshot                                         the compiled configuration, replaced whole
 //! config   traffic   tls   telemetry   store   outbound    leaves; strangers to each other
 //! rollout                                          rollouts as pure logic: plan, judge, engine
-//! model    drain    pace                           words; work in pieces
+//! model    drain    coop                           words; work in pieces
 //! ```
 
 #![forbid(unsafe_code)]
@@ -33,10 +33,10 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod coop;
 pub mod drain;
 pub mod model;
 pub mod outbound;
-pub mod pace;
 pub mod proxy;
 pub mod rollout;
 pub mod snapshot;

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use super::diagnostic::quoted;
 use super::problem::Problem;
 use super::yaml::{Node, Value};
-use crate::pace::paced;
+use crate::coop::paced;
 
 /// Where variables are looked up: the process's environment, or a test's.
 pub trait Environment {

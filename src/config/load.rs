@@ -18,7 +18,7 @@ use super::problem::{Place, Problem, Problems};
 use super::read::{Read as _, Reader};
 use super::yaml::{self, Node, Value};
 use super::{Config, restart, stable};
-use crate::pace::paced;
+use crate::coop::paced;
 
 /// The largest file that is read: 10,000 hosts with 10 paths each take about 8 MiB.
 pub const MAX_FILE: u64 = 64 << 20;

@@ -17,8 +17,8 @@ use super::map::Map;
 use super::problem::{MAX_COMPARISONS, Place, Problem, Problems, nearest};
 use super::values::{self, NotAValue};
 use super::yaml::{Key, Node, Value};
+use crate::coop::paced;
 use crate::model::Name;
-use crate::pace::paced;
 
 /// A type that reads itself from the tree.
 pub(super) trait Read: Sized {

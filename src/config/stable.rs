@@ -16,8 +16,8 @@ use super::restart::{Mark, marked};
 use super::service::{Service, Version};
 use super::split::declared;
 use super::yaml::{Node, Value};
+use crate::coop::paced;
 use crate::model::{Name, Split, Weight};
-use crate::pace::paced;
 
 /// A service that is rolled out, has several versions, and does not say which one is stable.
 #[derive(Clone, Debug)]

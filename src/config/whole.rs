@@ -8,8 +8,8 @@ use super::read::{Fields, Items, Read, Reader, Step};
 use super::route::{HeaderMatch, HostMatch, PathMatch};
 use super::yaml::{Node, Value};
 use super::{Config, Format, Listener, Origin, Route, Service, alerts, load};
+use crate::coop::paced;
 use crate::model::Address;
-use crate::pace::paced;
 
 /// How many listeners a process may have.
 const MAX_LISTENERS: usize = 256;

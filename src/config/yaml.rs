@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{self as parser, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::problem::{Place, Problem};
-use crate::pace::{discard, paced};
+use crate::coop::{discard, paced};
 
 /// How deep values may nest. The file's own shape needs 8.
 pub(super) const MAX_DEPTH: usize = 32;

@@ -22,9 +22,9 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use ipnet::IpNet;
 
+use crate::coop::discard;
 use crate::drain::Cut;
 use crate::model::{Address, EndpointState, Name, Weight};
-use crate::pace::discard;
 use crate::snapshot::live::{Drill, EndpointLive, TripWire};
 use crate::telemetry::{RouteSeries, VersionSeries};
 use crate::tls::{Certificates, ClientRoots};

@@ -25,7 +25,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["snapshot"],
     &["config", "traffic", "tls", "telemetry", "store", "outbound"],
     &["rollout"],
-    &["model", "drain", "pace"],
+    &["model", "drain", "coop"],
 ];
 
 /// Arrows that go down and are refused all the same: `(from, to, why)`.

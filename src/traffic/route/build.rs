@@ -5,7 +5,7 @@
 
 use ahash::AHashSet;
 
-use crate::pace::paced;
+use crate::coop::paced;
 use crate::traffic::guard::path::{Normal, normalise};
 use crate::traffic::guard::spelling::Paths;
 

@@ -10,11 +10,11 @@ use crate::traffic::guard::tests::Head;
 use crate::traffic::{HttpVersion, Request};
 
 mod affinity;
+mod breaker;
 mod chooser;
-mod exact;
 mod failover;
-mod fuse;
 mod threads;
+mod weighted;
 
 /// One request in basis points, the unit of the model.
 const WHOLE: i64 = 10_000;

@@ -10,16 +10,16 @@
 //!
 //! Invariant: an endpoint that leaves the file and comes back while it still drains is the same one.
 
-mod drill;
-mod wire;
+mod breaker;
+mod fault;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-pub use self::drill::{Drill, Fault, MAX_DELAY};
-pub use self::wire::TripWire;
+pub use self::breaker::TripWire;
+pub use self::fault::{Drill, Fault, MAX_DELAY};
 use crate::drain::Ledger;
 use crate::model::{Address, Name};
 use crate::telemetry::{UpstreamError, VersionSeries};

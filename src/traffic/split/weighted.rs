@@ -7,7 +7,7 @@
 //!   snapshots added theirs: the accumulator is shared by all of them and **a change of weights needs no
 //!   hand-over**. The error is below one request in every window, across every change, under every
 //!   interleaving.
-//! * Three or more share: a table made by the rule of the chairman assignment problem (`chairman.rs`), entered
+//! * Three or more share: a table made by the rule of the chairman assignment problem (`schedule.rs`), entered
 //!   at a shared position. The error is below one request in every prefix, for three versions also across
 //!   changes; for more it can pass one for a moment after a change (1.21 is the worst that random storms over
 //!   eight versions showed; tests hold it below two). Counted from a change alone it is below two.
@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
-use super::chairman::{Table, Tables, UNIT};
+use super::schedule::{Table, Tables, UNIT};
 use crate::model::{Name, Split};
 
 /// One request, in basis points, as the accumulator counts it.

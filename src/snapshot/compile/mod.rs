@@ -17,8 +17,8 @@ use super::{
     UpstreamTls, Version,
 };
 use crate::config::{self, AffinityKey, Balance, Config, EndpointAddress, HostHeader, OverrideFrom, Protocol};
+use crate::coop::paced;
 use crate::model::{Address, EndpointState, Name, Split, Weight};
-use crate::pace::paced;
 use crate::telemetry::Recorder;
 use crate::traffic::balance::{Balancer, Rule as BalanceRule};
 use crate::traffic::guard::Limits;

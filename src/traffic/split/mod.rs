@@ -10,19 +10,19 @@
 //! of salt, key and weights, so every replica and every restart decide alike.
 
 pub mod affinity;
-mod chairman;
-mod exact;
-mod fuse;
+mod breaker;
+mod schedule;
+mod weighted;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use self::affinity::Bands;
-pub use self::chairman::Tables;
-pub use self::exact::Splitter;
-use self::fuse::Fuse;
-pub use self::fuse::Guard;
+use self::breaker::Fuse;
+pub use self::breaker::Guard;
+pub use self::schedule::Tables;
+pub use self::weighted::Splitter;
 use super::Request;
 use crate::model::{Name, Split, Weight};
 
