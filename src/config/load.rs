@@ -12,11 +12,11 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::diagnostic::{Diagnostic, Diagnostics};
-use super::environment::{self, Environment};
-use super::problem::{Place, Problem, Problems};
-use super::read::{Read as _, Reader};
-use super::yaml::{self, Node, Value};
+use super::syntax::diagnostic::{Diagnostic, Diagnostics};
+use super::syntax::environment::{self, Environment};
+use super::syntax::problem::{Place, Problem, Problems};
+use super::syntax::read::{Read as _, Reader};
+use super::syntax::yaml::{self, Node, Value};
 use super::{Config, restart, stable};
 use crate::coop::paced;
 

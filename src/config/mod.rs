@@ -13,58 +13,41 @@
 //! every number is inside its bounds, paths are resolved against the file's directory.
 //! Invariant: no type of the YAML crate leaves this folder.
 
-mod affinity;
-mod alerts;
-mod diagnostic;
-mod environment;
-mod foreign;
-mod limits;
-mod listener;
+mod import;
 mod load;
-mod map;
-mod problem;
-mod process;
-mod read;
 mod restart;
-mod rollout;
-mod route;
-mod scalar;
+mod rules;
 mod schema;
-mod service;
-mod spelling;
-mod split;
+mod section;
 mod stable;
-mod url;
-mod values;
+mod syntax;
 pub mod watch;
-mod whole;
-mod yaml;
 
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 
-pub use self::affinity::{Affinity, AffinityKey, Override, OverrideFrom};
-pub use self::alerts::{ALERTS_DEFAULT, Alert, PAGERDUTY_URL};
-pub use self::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Snippet};
-pub use self::environment::{Environment, ProcessEnvironment};
-pub use self::foreign::{Foreign, foreign};
-pub use self::limits::Limits;
-pub use self::listener::{
+pub use self::import::{Foreign, foreign};
+pub use self::load::{MAX_FILE, load, parse, read_file};
+pub use self::schema::{SCHEMA_ID, schema};
+pub use self::section::affinity::{Affinity, AffinityKey, Override, OverrideFrom};
+pub use self::section::alerts::{ALERTS_DEFAULT, Alert, PAGERDUTY_URL};
+pub use self::section::limits::Limits;
+pub use self::section::listener::{
     Certificate, ClientAuth, ClientCertificates, DEFAULT_MAX_CONNECTIONS, Listener, ProxyProtocol, Tls, TlsVersion,
 };
-pub use self::load::{MAX_FILE, load, parse, read_file};
-pub use self::map::Map;
-pub use self::process::{
+pub use self::section::normalization::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};
+pub use self::section::process::{
     AccessLog, Admin, DEFAULT_ADMIN_PORT, DEFAULT_DEADLINE, Output, Runtime, Shutdown, State, Telemetry,
 };
-pub use self::route::{HeaderMatch, HostMatch, Match, PathMatch, Route};
-pub use self::schema::{SCHEMA_ID, schema};
-pub use self::service::{
+pub use self::section::route::{HeaderMatch, HostMatch, Match, PathMatch, Route};
+pub use self::section::service::{
     Balance, Drain, Endpoint, HostHeader, Pool, Protocol, Service, Timeouts, UpstreamTls, Version,
 };
-pub use self::spelling::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};
-pub use self::values::{Bytes, Cidr, EndpointAddress, MAX_NAME, MAX_UNIX_PATH, NotAValue, Period};
+pub use self::syntax::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Snippet};
+pub use self::syntax::environment::{Environment, ProcessEnvironment};
+pub use self::syntax::map::Map;
+pub use self::syntax::values::{Bytes, Cidr, EndpointAddress, MAX_NAME, MAX_UNIX_PATH, NotAValue, Period};
 
 /// The whole configuration file, valid.
 #[derive(Clone, Debug, JsonSchema)]
@@ -108,7 +91,7 @@ pub struct Config {
     #[schemars(default)]
     pub services: Map<Service>,
     /// Who is told about rollouts, 64 at most, by the name that rollouts use.
-    #[schemars(default, with = "Map<alerts::shape::Alert>")]
+    #[schemars(default, with = "Map<self::section::alerts::shape::Alert>")]
     pub alerts: Map<Alert>,
     /// Which requests go to which service, 200000 at most.
     #[schemars(default, length(max = 200_000))]

@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use super::diagnostic::{Diagnostic, Snippet, quoted};
-use super::problem::Place;
-use super::yaml::{Node, Value};
+use super::syntax::diagnostic::{Diagnostic, Snippet, quoted};
+use super::syntax::problem::Place;
+use super::syntax::yaml::{Node, Value};
 use super::{Config, Listener};
 
 /// Where a part of the file stands that may be named once its tree is gone.

@@ -22,7 +22,7 @@ pub fn schema() -> String {
 }
 
 /// The schema of a value that is written as text. What a variable stands for, the schema cannot know.
-pub(super) fn text(pattern: &str, description: &str, examples: &[&str]) -> Schema {
+pub(crate) fn text(pattern: &str, description: &str, examples: &[&str]) -> Schema {
     let pattern = format!("{pattern}|\\$\\{{");
     json_schema!({ "type": "string", "pattern": pattern, "description": description, "examples": examples })
 }

@@ -7,15 +7,15 @@
 use std::collections::HashMap;
 
 use super::Config;
-use super::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
 use super::load::no_diagnostic;
-use super::map::Map;
-use super::problem::Problem;
-use super::read::{Fields, Read as _};
 use super::restart::{Mark, marked};
-use super::service::{Service, Version};
-use super::split::declared;
-use super::yaml::{Node, Value};
+use super::section::service::{Service, Version};
+use super::section::split::declared;
+use super::syntax::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
+use super::syntax::map::Map;
+use super::syntax::problem::Problem;
+use super::syntax::read::{Fields, Read as _};
+use super::syntax::yaml::{Node, Value};
 use crate::coop::paced;
 use crate::model::{Name, Split, Weight};
 
@@ -28,7 +28,7 @@ pub(super) struct Unsaid {
 
 /// The field `stable` of a service: a version that exists and can serve, of a service that is rolled out. Outside `None`:
 /// a fault was noted.
-pub(super) fn read_stable(
+pub(crate) fn read_stable(
     fields: &mut Fields<'_, '_>,
     versions: Option<&Map<Version>>,
     split: Option<&Split>,

@@ -59,7 +59,7 @@ const SNIPPET_LEAD: usize = 40;
 
 impl Snippet {
     /// The part of `line` around `width` characters from `column` (from 1).
-    pub(super) fn of(line: &str, column: u32, width: u32) -> Self {
+    pub(crate) fn of(line: &str, column: u32, width: u32) -> Self {
         let start = column.saturating_sub(1) as usize;
         let (skip, crop) = if line.chars().nth(MAX_SNIPPET).is_none() {
             (0, MAX_SNIPPET)
@@ -94,12 +94,12 @@ fn printable(c: char) -> char {
 const MAX_QUOTED: usize = 80;
 
 /// A name of the file as part of a field's path: printable and not too long.
-pub(super) fn printable_name(name: &str) -> String {
+pub(crate) fn printable_name(name: &str) -> String {
     name.chars().take(MAX_QUOTED).map(printable).collect()
 }
 
 /// `text` between backticks, printable and not too long.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("`");
     out.extend(text.chars().take(MAX_QUOTED).map(printable));
     if text.chars().nth(MAX_QUOTED).is_some() {
@@ -117,7 +117,7 @@ impl Diagnostic {
     }
 
     /// A fault of the file as a whole.
-    pub(super) fn of_file(file: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn of_file(file: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { file: file.to_owned(), message: message.into(), help: Some(help.into()), ..Self::default() }
     }
 }
@@ -163,13 +163,13 @@ pub const MAX_DIAGNOSTICS: usize = 1_000;
 
 impl Diagnostics {
     /// These faults, which are sorted; `None` when there is none.
-    pub(super) fn of(mut list: Vec<Diagnostic>, more: usize) -> Option<Self> {
+    pub(crate) fn of(mut list: Vec<Diagnostic>, more: usize) -> Option<Self> {
         list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         (!list.is_empty()).then_some(Self { list, more })
     }
 
     /// The one fault.
-    pub(super) fn one(diagnostic: Diagnostic) -> Self {
+    pub(crate) fn one(diagnostic: Diagnostic) -> Self {
         Self { list: vec![diagnostic], more: 0 }
     }
 

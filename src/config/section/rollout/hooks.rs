@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::config::read::{Read, Reader};
-use crate::config::url::Url;
-use crate::config::values::Period;
-use crate::config::yaml::Node;
+use crate::config::syntax::read::{Read, Reader};
+use crate::config::syntax::url::Url;
+use crate::config::syntax::values::Period;
+use crate::config::syntax::yaml::Node;
 use crate::rollout::plan::{Hook, When};
 
 /// How many hooks a rollout may have.
@@ -14,7 +14,7 @@ const TIMEOUT: Period = Period::from_secs(10);
 const TIMEOUTS: std::ops::RangeInclusive<Period> = Period::from_millis(100)..=Period::from_secs(3_600);
 const RETRIES: std::ops::RangeInclusive<u32> = 0..=10;
 
-pub(super) fn read<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Hook>> {
+pub(crate) fn read<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Hook>> {
     reader.list(node, 0..=MAX_HOOKS)
 }
 

@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 
 use schemars::JsonSchema;
 
-use super::problem::Problem;
-use super::read::{Read, Reader};
-use super::values::{Bytes, Period};
-use super::yaml::Node;
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Read, Reader};
+use crate::config::syntax::values::{Bytes, Period};
+use crate::config::syntax::yaml::Node;
 
 /// What a client may ask of Weir before it is refused. Every bound is on, and has bounds of its own.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -75,7 +75,7 @@ const QUIET_TIME: RangeInclusive<Period> = Period::from_secs(1)..=Period::from_s
 /// Bounds of what is held for clients: some hundred answers at least.
 const UNREAD: RangeInclusive<Bytes> = Bytes::kib(16 << 10)..=Bytes::kib(1 << 30);
 /// Bounds of a body: from nothing to more than a disk holds.
-pub(super) const BODY: RangeInclusive<Bytes> = Bytes::new(0)..=Bytes::kib(1 << 40);
+pub(crate) const BODY: RangeInclusive<Bytes> = Bytes::new(0)..=Bytes::kib(1 << 40);
 
 impl Read for Limits {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {

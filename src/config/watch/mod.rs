@@ -33,13 +33,13 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventHandler, EventKind};
 use tokio::sync::mpsc;
 
-mod eyes;
-mod sight;
+mod file_state;
+mod inotify;
 #[cfg(test)]
 mod tests;
 
-use eyes::Eyes;
-use sight::Sight;
+use file_state::Sight;
+use inotify::Eyes;
 
 /// Something may have changed since the last one was taken. Several changes are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

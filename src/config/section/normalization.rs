@@ -6,8 +6,8 @@
 
 use schemars::JsonSchema;
 
-use super::read::{Read, Reader};
-use super::yaml::Node;
+use crate::config::syntax::read::{Read, Reader};
+use crate::config::syntax::yaml::Node;
 
 /// What becomes of paths that servers read in different ways. Routes match the form that is forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]

@@ -3,12 +3,12 @@
 use http::HeaderName;
 use schemars::JsonSchema;
 
-use super::problem::Problem;
-use super::read::{Read, Reader, Step};
-use super::scalar;
-use super::spelling::Headers;
-use super::values;
-use super::yaml::{Node, Value};
+use super::normalization::Headers;
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Read, Reader, Step};
+use crate::config::syntax::scalar;
+use crate::config::syntax::values;
+use crate::config::syntax::yaml::{Node, Value};
 use crate::model::Name;
 
 /// Match rules that lead to one service. Of several that fit, the most specific wins.
@@ -322,7 +322,7 @@ mod shape {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) struct Match {
+    pub(crate) struct Match {
         /// A host, `*.example.com` for every name below, or a list of them; default: any.
         host: Option<OneOrMany<Host>>,
         /// A prefix of the path, on segment boundaries; default: any path.
@@ -341,7 +341,7 @@ mod shape {
     #[derive(JsonSchema)]
     #[schemars(untagged, inline)]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) enum OneOrMany<T> {
+    pub(crate) enum OneOrMany<T> {
         /// One.
         One(T),
         /// Several.
@@ -352,7 +352,7 @@ mod shape {
     #[derive(JsonSchema)]
     #[schemars(untagged)]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) enum Header {
+    pub(crate) enum Header {
         /// This value.
         Value(String),
         /// Another condition.
@@ -363,7 +363,7 @@ mod shape {
     #[derive(JsonSchema)]
     #[schemars(rename_all = "snake_case")]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) enum HeaderCondition {
+    pub(crate) enum HeaderCondition {
         /// This value.
         Exact(String),
         /// A value that begins so.

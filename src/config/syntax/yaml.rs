@@ -16,14 +16,14 @@ use super::problem::{Place, Problem};
 use crate::coop::{discard, paced};
 
 /// How deep values may nest. The file's own shape needs 8.
-pub(super) const MAX_DEPTH: usize = 32;
+pub(crate) const MAX_DEPTH: usize = 32;
 
 /// How many values a file may have, expanded aliases included; 200,000 routes have about 2,000,000.
-pub(super) const MAX_NODES: usize = 4_000_000;
+pub(crate) const MAX_NODES: usize = 4_000_000;
 
 /// Bytes that anchors and aliases may copy. A few kilobytes with a thousand aliases of a thousand aliases would else
 /// become gigabytes; 10,000 routes or services that each repeat a dozen values take a third of this.
-pub(super) const MAX_COPIED: usize = 32 << 20;
+pub(crate) const MAX_COPIED: usize = 32 << 20;
 
 /// Bytes of the tree for each byte of the file, and how many it may always have. A route takes about 8 for each byte of its
 /// text; a file of `[a,a,a,…` would take 40, and of `{a,a,a,…` 60.
@@ -32,14 +32,14 @@ const TREE_ALWAYS: usize = 1 << 20;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub(super) struct Node<'s> {
-    pub(super) place: Place,
-    pub(super) value: Value<'s>,
+pub(crate) struct Node<'s> {
+    pub(crate) place: Place,
+    pub(crate) value: Value<'s>,
 }
 
 /// What a value is.
 #[derive(Clone, Debug)]
-pub(super) enum Value<'s> {
+pub(crate) enum Value<'s> {
     /// Nothing: `key:` with nothing behind it, `null` or `~`.
     Null,
     /// Any other scalar.
@@ -54,23 +54,23 @@ pub(super) enum Value<'s> {
 
 /// A scalar.
 #[derive(Clone, Debug)]
-pub(super) struct Text<'s> {
+pub(crate) struct Text<'s> {
     /// What it says, after substitution.
-    pub(super) text: Cow<'s, str>,
+    pub(crate) text: Cow<'s, str>,
     /// What the file says, if substitution made it something else.
-    pub(super) written: Option<Cow<'s, str>>,
+    pub(crate) written: Option<Cow<'s, str>>,
 }
 
 /// The name of a field.
 #[derive(Clone, Debug)]
-pub(super) struct Key<'s> {
-    pub(super) place: Place,
-    pub(super) text: Cow<'s, str>,
+pub(crate) struct Key<'s> {
+    pub(crate) place: Place,
+    pub(crate) text: Cow<'s, str>,
 }
 
 impl<'s> Node<'s> {
     /// What kind of value it is, for a person.
-    pub(super) const fn kind(&self) -> &'static str {
+    pub(crate) const fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",
             Value::Text(_) => "a single value",
@@ -81,7 +81,7 @@ impl<'s> Node<'s> {
     }
 
     /// The field of that name, if this has fields and it is there.
-    pub(super) fn field(&self, name: &str) -> Option<&(Key<'s>, Self)> {
+    pub(crate) fn field(&self, name: &str) -> Option<&(Key<'s>, Self)> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|(key, _)| key.text == name),
             _ => None,
@@ -89,7 +89,7 @@ impl<'s> Node<'s> {
     }
 
     /// Drops this in pieces, where it is the whole of a large file.
-    pub(super) fn discard(self) {
+    pub(crate) fn discard(self) {
         let Value::Map(sections) = self.value else { return };
         for (_, section) in sections {
             match section.value {
@@ -141,7 +141,7 @@ impl Measure {
 ///
 /// # Errors
 /// The first fault of the syntax: what follows it cannot be understood.
-pub(super) fn parse(source: &str) -> Result<Node<'_>, Box<Problem>> {
+pub(crate) fn parse(source: &str) -> Result<Node<'_>, Box<Problem>> {
     let mut tree = Builder::default();
     build(source, &mut tree)?;
     Ok(tree.root.unwrap_or(Node { place: Place::START, value: Value::Null }))
@@ -151,7 +151,7 @@ pub(super) fn parse(source: &str) -> Result<Node<'_>, Box<Problem>> {
 ///
 /// # Errors
 /// The first fault of the syntax.
-pub(super) fn parse_all(source: &str) -> Result<Vec<Node<'_>>, Box<Problem>> {
+pub(crate) fn parse_all(source: &str) -> Result<Vec<Node<'_>>, Box<Problem>> {
     let mut tree = Builder { several: true, ..Builder::default() };
     build(source, &mut tree)?;
     Ok(tree.finished.into_iter().chain(tree.root).collect())

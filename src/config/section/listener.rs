@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 
-use super::problem::Problem;
-use super::read::{Fields, Read, Reader};
-use super::spelling::{Headers, Paths};
-use super::values::{self, Cidr};
-use super::yaml::Node;
+use super::normalization::{Headers, Paths};
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Fields, Read, Reader};
+use crate::config::syntax::values::{self, Cidr};
+use crate::config::syntax::yaml::Node;
 use crate::model::{Address, Name};
 
 /// One address that accepts client connections: HTTP/1.x and HTTP/2 on the same port.
@@ -216,7 +216,7 @@ impl Read for Certificate {
 }
 
 /// How many networks a list of trusted or allowed addresses may have; it is walked for each connection.
-pub(super) const MAX_NETWORKS: usize = 1_024;
+pub(crate) const MAX_NETWORKS: usize = 1_024;
 
 impl Read for ProxyProtocol {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
@@ -236,7 +236,7 @@ mod shape {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) struct Tls {
+    pub(crate) struct Tls {
         /// The certificate chain of the only or the default certificate, a PEM file.
         cert: Option<PathBuf>,
         /// The private key of `cert`, a PEM file.

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 
-use super::problem::Problem;
-use super::read::{Read, Reader};
-use super::scalar;
-use super::values::{self, Period};
-use super::yaml::Node;
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Read, Reader};
+use crate::config::syntax::scalar;
+use crate::config::syntax::values::{self, Period};
+use crate::config::syntax::yaml::Node;
 use crate::model::Address;
 
 /// The listener for `/metrics`, `/livez` and `/readyz`: read-only, safe to expose.

@@ -43,7 +43,7 @@ const MAX_SUBSTITUTED: usize = 16 << 20;
 
 /// Replaces the variables in every value below `root`. A value with a fault becomes [`Value::Broken`], and
 /// whoever reads it reports the fault.
-pub(super) fn substitute(root: &mut Node<'_>, environment: &dyn Environment) {
+pub(crate) fn substitute(root: &mut Node<'_>, environment: &dyn Environment) {
     walk(root, environment, &mut MAX_SUBSTITUTED.clone());
 }
 

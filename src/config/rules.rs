@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use super::listener::MAX_NETWORKS;
-use super::problem::Problem;
-use super::read::{Fields, Items, Read, Reader, Step};
-use super::route::{HeaderMatch, HostMatch, PathMatch};
-use super::yaml::{Node, Value};
-use super::{Config, Format, Listener, Origin, Route, Service, alerts, load};
+use super::section::alerts;
+use super::section::listener::MAX_NETWORKS;
+use super::section::route::{HeaderMatch, HostMatch, PathMatch};
+use super::syntax::problem::Problem;
+use super::syntax::read::{Fields, Items, Read, Reader, Step};
+use super::syntax::yaml::{Node, Value};
+use super::{Config, Format, Listener, Origin, Route, Service, load};
 use crate::coop::paced;
 use crate::model::Address;
 

@@ -294,14 +294,14 @@ impl fmt::Display for EndpointAddress {
 pub const MAX_UNIX_PATH: usize = 107;
 
 /// A unix socket's path, if `path` is absolute, without zero bytes and short enough.
-pub(super) fn unix_path(path: &str) -> Option<PathBuf> {
+pub(crate) fn unix_path(path: &str) -> Option<PathBuf> {
     let fits = path.starts_with('/') && path.len() > 1 && path.len() <= MAX_UNIX_PATH && !path.contains('\0');
     fits.then(|| PathBuf::from(path))
 }
 
 /// `text` as a host name in lower case without its last dot, if it is one: labels of letters, digits, `-` and
 /// `_`, each at most 63 bytes, 253 in all (RFC 1035 section 2.3.4, with the underscore that real names have).
-pub(super) fn host_name(text: &str) -> Option<String> {
+pub(crate) fn host_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
         let edge = |b: Option<u8>| b.is_some_and(|b| b != b'-');
@@ -317,14 +317,14 @@ pub(super) fn host_name(text: &str) -> Option<String> {
 pub const MAX_NAME: usize = 63;
 
 /// Whether `text` may name a listener, service, version or route.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         && text.bytes().any(|b| b.is_ascii_alphanumeric())
 }
 
 /// What a name looks like, for help.
-pub(super) const NAME_EXPECTED: &str = "a name of 1 to 63 letters, digits, `.`, `_` and `-`";
+pub(crate) const NAME_EXPECTED: &str = "a name of 1 to 63 letters, digits, `.`, `_` and `-`";
 
 /// Gives a value that prints and parses as text its JSON Schema and its serde form.
 macro_rules! text_value {
@@ -341,7 +341,7 @@ macro_rules! text_value {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                super::schema::text($pattern, $description, &[$($example),+])
+                crate::config::schema::text($pattern, $description, &[$($example),+])
             }
         }
     };
@@ -380,7 +380,7 @@ text_value!(
 macro_rules! schema_only {
     ($(#[$doc:meta])* $type:ident, $schema:expr) => {
         $(#[$doc])*
-        pub(super) enum $type {}
+        pub(crate) enum $type {}
 
         impl JsonSchema for $type {
             fn schema_name() -> std::borrow::Cow<'static, str> {
@@ -393,17 +393,17 @@ macro_rules! schema_only {
         }
     };
 }
-pub(super) use schema_only;
+pub(crate) use schema_only;
 
 schema_only!(
     /// The schema of [`crate::model::Name`].
     Name,
-    super::schema::text("^[A-Za-z0-9._-]{1,63}$", "1 to 63 letters, digits, `.`, `_` and `-`.", &["web"])
+    crate::config::schema::text("^[A-Za-z0-9._-]{1,63}$", "1 to 63 letters, digits, `.`, `_` and `-`.", &["web"])
 );
 schema_only!(
     /// The schema of [`crate::model::Address`].
     Address,
-    super::schema::text(
+    crate::config::schema::text(
         "^(unix:/.+|\\[[0-9A-Fa-f:.%]+\\]:[0-9]{1,5}|[0-9.]+:[0-9]{1,5})$",
         "An address to listen on: an IP address with its port (0 lets the system choose), or a unix socket.",
         &["0.0.0.0:8080", "[::]:8080", "unix:/run/weir/web.sock"]
@@ -423,7 +423,7 @@ schema_only!(
 schema_only!(
     /// The schema of an HTTP header's name.
     HeaderName,
-    super::schema::text("^[!#$%&'*+.^_`|~A-Za-z0-9-]{1,128}$", "The name of an HTTP header; case does not matter.", &[
+    crate::config::schema::text("^[!#$%&'*+.^_`|~A-Za-z0-9-]{1,128}$", "The name of an HTTP header; case does not matter.", &[
         "x-user-id"
     ])
 );

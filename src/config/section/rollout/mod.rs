@@ -23,14 +23,14 @@ mod steps;
 use std::time::Duration;
 
 use self::steps::Shape;
-use super::problem::Problem;
-use super::read::{Fields, Read, Reader, Step};
-use super::values::Period;
-use super::yaml::{Node, Value};
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Fields, Read, Reader, Step};
+use crate::config::syntax::values::Period;
+use crate::config::syntax::yaml::{Node, Value};
 use crate::model::Name;
 use crate::rollout::plan::{Check, Compared, Measure, NoData, Plan, Rollback};
 
-pub(super) use self::shape::Rollout;
+pub(crate) use self::shape::Rollout;
 
 const SECOND: Period = Period::from_secs(1);
 const HOUR: Period = Period::from_secs(3_600);
@@ -47,7 +47,7 @@ const MAX_MIN_REQUESTS: u32 = 100_000_000;
 /// How many receivers a rollout may tell.
 const MAX_ALERTS: usize = 16;
 /// How many durations may be limits of one service: each becomes an edge of its histograms.
-pub(super) const MAX_LIMITS: usize = 13;
+pub(crate) const MAX_LIMITS: usize = 13;
 
 impl Read for Plan {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
@@ -104,7 +104,7 @@ impl Read for Plan {
 }
 
 /// What `rollout: {}` means.
-pub(super) fn default_plan() -> Plan {
+pub(crate) fn default_plan() -> Plan {
     Plan {
         interval: INTERVAL.get(),
         window: WINDOW.get(),
@@ -123,7 +123,7 @@ pub(super) fn default_plan() -> Plan {
 }
 
 /// The durations that the checks of `plan` compare with, each once, rising.
-pub(super) fn duration_limits(plan: &Plan) -> Vec<Duration> {
+pub(crate) fn duration_limits(plan: &Plan) -> Vec<Duration> {
     let mut limits: Vec<Duration> = plan.checks.iter().filter_map(limit).collect();
     limits.sort_unstable();
     limits.dedup();

@@ -8,15 +8,15 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::affinity::{self, Affinity, Override};
-use super::map::Map;
-use super::problem::Problem;
-use super::read::{Read, Reader, Step};
 use super::rollout::{self, default_plan};
-use super::scalar;
 use super::split::{check_rollout, read_release, read_split};
-use super::stable::read_stable;
-use super::values::{self, Bytes, EndpointAddress, Period};
-use super::yaml::{Node, Value};
+use crate::config::stable::read_stable;
+use crate::config::syntax::map::Map;
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Read, Reader, Step};
+use crate::config::syntax::scalar;
+use crate::config::syntax::values::{self, Bytes, EndpointAddress, Period};
+use crate::config::syntax::yaml::{Node, Value};
 use crate::model::{EndpointState, Name, Split};
 use crate::rollout::plan::Plan;
 
@@ -85,7 +85,7 @@ impl Service {
 }
 
 /// WebSocket is what browsers ask for; anything else is worth a decision.
-pub(super) fn default_upgrades() -> Vec<String> {
+pub(crate) fn default_upgrades() -> Vec<String> {
     vec!["websocket".to_owned()]
 }
 
@@ -280,7 +280,7 @@ impl Read for Service {
 }
 
 /// How many versions a service may have: a split walks them, and each is a set of metric series.
-pub(super) const MAX_VERSIONS: usize = 64;
+pub(crate) const MAX_VERSIONS: usize = 64;
 /// How many endpoints a version may have.
 const MAX_ENDPOINTS: usize = 1_024;
 
@@ -460,7 +460,7 @@ mod shape {
     #[derive(JsonSchema)]
     #[schemars(untagged)]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) enum Endpoint {
+    pub(crate) enum Endpoint {
         /// The address alone.
         Address(EndpointAddress),
         /// The address with its state.
@@ -471,7 +471,7 @@ mod shape {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(super) struct FullEndpoint {
+    pub(crate) struct FullEndpoint {
         /// Where it is.
         address: EndpointAddress,
         /// What is wanted of it.

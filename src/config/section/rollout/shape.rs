@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 
-use crate::config::url::Url;
-use crate::config::values::{self, Period};
+use crate::config::syntax::url::Url;
+use crate::config::syntax::values::{self, Period};
 
 /// How a service is rolled out. `rollout: {}` is a careful rollout with the defaults below.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "describes the file to the schema; never built")]
-pub(in crate::config) struct Rollout {
+pub(crate) struct Rollout {
     /// How often the judge decides: `1s` to `1h`.
     #[schemars(extend("default" = "10s"))]
     interval: Option<Period>,

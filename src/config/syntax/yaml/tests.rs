@@ -127,7 +127,7 @@ fn a_long_text_with_a_dollar_sign_is_not_made_again_and_again() {
         let text = format!("{}{text}", "x".repeat(20_000));
         let source = format!("a: &a \"{text}\"\nb: [{}]\n", vec!["*a"; 1_500].join(","));
         let mut root = parse(&source).unwrap();
-        crate::config::environment::substitute(&mut root, &|_: &str| None);
+        crate::config::syntax::environment::substitute(&mut root, &|_: &str| None);
         let Value::List(items) = &root.field("b").unwrap().1.value else { panic!("a list") };
         let made = items.iter().filter(|item| matches!(&item.value, Value::Text(text) if text.written.is_some()));
         let made = made.count() * text.len();

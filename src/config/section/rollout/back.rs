@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{HOUR, SECOND, has_fields, one_of};
-use crate::config::problem::Problem;
-use crate::config::read::{Read, Reader};
-use crate::config::values::Period;
-use crate::config::yaml::Node;
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Read, Reader};
+use crate::config::syntax::values::Period;
+use crate::config::syntax::yaml::Node;
 use crate::rollout::plan::{Condition, Errors, Failures, Rollback};
 
 /// How many failed looks a rollout may bear.
@@ -19,12 +19,12 @@ const WITHIN: std::ops::RangeInclusive<Period> = Period::from_millis(100)..=Peri
 const RAMP: std::ops::RangeInclusive<Period> = SECOND..=Period::from_secs(600);
 
 /// Of a rollout that says nothing: five in all.
-pub(super) const fn default_failures() -> Failures {
+pub(crate) const fn default_failures() -> Failures {
     Failures { total: Some(5), consecutive: None }
 }
 
 /// Of a rollout that says nothing: more than 1 % for two minutes, ten errors in a row, twenty in a second.
-pub(super) fn default_conditions() -> Vec<Condition> {
+pub(crate) fn default_conditions() -> Vec<Condition> {
     vec![
         Condition::ErrorRate { above: 1.0, sustained: Duration::from_secs(120), errors: Errors::default() },
         Condition::InARow { errors: 10 },
@@ -33,7 +33,7 @@ pub(super) fn default_conditions() -> Vec<Condition> {
 }
 
 /// What is written holds, and nothing else: `{ consecutive: 3 }` has no limit in all.
-pub(super) fn read_failures<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Failures> {
+pub(crate) fn read_failures<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Failures> {
     let mut fields = reader.fields(node, &["total", "consecutive"])?;
     let total = fields.within("total", LOOKS);
     let consecutive = fields.within("consecutive", LOOKS);
@@ -44,7 +44,7 @@ pub(super) fn read_failures<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> 
     Some(Failures { total: total?, consecutive: consecutive? })
 }
 
-pub(super) fn read_conditions<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Condition>> {
+pub(crate) fn read_conditions<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Condition>> {
     reader.list(node, 0..=MAX_CONDITIONS)
 }
 
@@ -87,7 +87,7 @@ impl Read for Condition {
     }
 }
 
-pub(super) fn read_rollback<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Rollback> {
+pub(crate) fn read_rollback<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Rollback> {
     const EXPECTED: &str = "`immediate`, or `{ ramp: 10s }`";
     if !has_fields(node) {
         return match reader.text(node, EXPECTED)? {

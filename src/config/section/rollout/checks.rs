@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{HOUR, MAX_LIMITS, MAX_MIN_REQUESTS, SECOND, has_fields, in_order, limit, one_of};
-use crate::config::problem::Problem;
-use crate::config::read::{Fields, Items, Read, Reader, Step};
-use crate::config::url::Url;
-use crate::config::values::Period;
-use crate::config::yaml::Node;
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Fields, Items, Read, Reader, Step};
+use crate::config::syntax::url::Url;
+use crate::config::syntax::values::Period;
+use crate::config::syntax::yaml::Node;
 use crate::model::Name;
 use crate::rollout::plan::{Check, Compared, Errors, Measure, Provider};
 
@@ -30,7 +30,7 @@ const TIMEOUT: Period = Period::from_secs(10);
 const TIMEOUTS: std::ops::RangeInclusive<Period> = Period::from_millis(100)..=Period::from_secs(60);
 
 /// The checks of a rollout that names none.
-pub(super) fn default() -> Vec<Check> {
+pub(crate) fn default() -> Vec<Check> {
     let check = |name: &str, measure| Check {
         name: name.into(),
         measure,
@@ -47,7 +47,7 @@ pub(super) fn default() -> Vec<Check> {
 }
 
 /// The checks, each with a name of its own.
-pub(super) fn read<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Check>> {
+pub(crate) fn read<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Check>> {
     let items = reader.items(node, "a list of checks", |reader, node| Check::read(node, reader))?;
     reader.count(items.total, &(0..=MAX_CHECKS), node.place)?;
     let unique = check_names(reader, &items);

@@ -21,7 +21,7 @@ use crate::coop::paced;
 use crate::model::Name;
 
 /// A type that reads itself from the tree.
-pub(super) trait Read: Sized {
+pub(crate) trait Read: Sized {
     /// The value that `node` is, or `None` with a fault noted.
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self>;
 }
@@ -48,29 +48,29 @@ const MAX_FIELD_FAULTS: usize = 64;
 
 /// A step on the way from the root of the tree to a value.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Step<'n> {
+pub(crate) enum Step<'n> {
     Field(&'n str),
     Item(usize),
 }
 
 /// Where reading is, and the faults found so far.
-pub(super) struct Reader<'n> {
+pub(crate) struct Reader<'n> {
     directory: &'n Path,
     trail: Vec<(Step<'n>, Place)>,
-    pub(super) problems: Problems,
+    pub(crate) problems: Problems,
     /// How many names may still be compared to find the nearest one.
     comparisons: usize,
     /// Regular expressions compiled so far; they are the only values that are costly to judge.
-    pub(super) regexes: usize,
+    pub(crate) regexes: usize,
 }
 
 impl<'n> Reader<'n> {
-    pub(super) fn new(directory: &'n Path) -> Self {
+    pub(crate) fn new(directory: &'n Path) -> Self {
         Self { directory, trail: Vec::new(), problems: Problems::default(), comparisons: MAX_COMPARISONS, regexes: 0 }
     }
 
     /// Runs `read` one step further on the trail. `place` is where the step itself is written.
-    pub(super) fn below<T>(&mut self, step: Step<'n>, place: Place, read: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn below<T>(&mut self, step: Step<'n>, place: Place, read: impl FnOnce(&mut Self) -> T) -> T {
         self.trail.push((step, place));
         let value = read(self);
         self.trail.pop();
@@ -78,13 +78,13 @@ impl<'n> Reader<'n> {
     }
 
     /// Notes a fault of the value that is being read.
-    pub(super) fn note(&mut self, problem: Problem) {
+    pub(crate) fn note(&mut self, problem: Problem) {
         let path = self.path();
         self.problems.push(problem.path(path));
     }
 
     /// A path of the file's world, resolved against the file's directory.
-    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+    pub(crate) fn resolve(&self, path: &str) -> PathBuf {
         self.directory.join(path)
     }
 
@@ -120,12 +120,12 @@ impl<'n> Reader<'n> {
     }
 
     /// The candidate that `name` was most likely meant to be.
-    pub(super) fn nearest<'a>(&mut self, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    pub(crate) fn nearest<'a>(&mut self, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
         nearest(name, candidates, &mut self.comparisons)
     }
 
     /// Notes that `node` is not what is allowed.
-    pub(super) fn wrong<T>(&mut self, node: &Node<'_>, expected: impl Into<String>, help: Option<&str>) -> Option<T> {
+    pub(crate) fn wrong<T>(&mut self, node: &Node<'_>, expected: impl Into<String>, help: Option<&str>) -> Option<T> {
         let mut problem =
             Problem::new(node.place, format!("wrong value for {}", self.subject())).found_node(node).expected(expected);
         if let Some(help) = help {
@@ -155,7 +155,7 @@ impl<'n> Reader<'n> {
     }
 
     /// The text of a single value.
-    pub(super) fn text(&mut self, node: &'n Node<'n>, expected: &str) -> Option<&'n str> {
+    pub(crate) fn text(&mut self, node: &'n Node<'n>, expected: &str) -> Option<&'n str> {
         match &node.value {
             Value::Text(text) => Some(&text.text),
             _ => self.wrong_kind(node, expected),
@@ -163,7 +163,7 @@ impl<'n> Reader<'n> {
     }
 
     /// A value that parses itself from text.
-    pub(super) fn parse<T: FromStr<Err = NotAValue>>(&mut self, node: &'n Node<'n>) -> Option<T> {
+    pub(crate) fn parse<T: FromStr<Err = NotAValue>>(&mut self, node: &'n Node<'n>) -> Option<T> {
         // An empty text is no value of any such type, and its fault says what is expected.
         let wrong_kind = || "".parse::<T>().err().map_or("a single value", |wrong| wrong.expected);
         let text = match &node.value {
@@ -177,7 +177,7 @@ impl<'n> Reader<'n> {
     }
 
     /// One of a few words.
-    pub(super) fn choose<T: Copy>(&mut self, node: &'n Node<'n>, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn choose<T: Copy>(&mut self, node: &'n Node<'n>, words: &[(&str, T)]) -> Option<T> {
         let allowed = words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
         let text = self.text(node, &allowed)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
@@ -190,7 +190,7 @@ impl<'n> Reader<'n> {
     }
 
     /// The items of a list, each read by `read`, and whether none of them had a fault.
-    pub(super) fn items<T>(
+    pub(crate) fn items<T>(
         &mut self,
         node: &'n Node<'n>,
         expected: &str,
@@ -211,14 +211,14 @@ impl<'n> Reader<'n> {
     }
 
     /// A list that has no faults, with a number of items inside `bounds`.
-    pub(super) fn list<T: Read>(&mut self, node: &'n Node<'n>, bounds: RangeInclusive<usize>) -> Option<Vec<T>> {
+    pub(crate) fn list<T: Read>(&mut self, node: &'n Node<'n>, bounds: RangeInclusive<usize>) -> Option<Vec<T>> {
         let items = self.items(node, "a list", |reader, item| T::read(item, reader))?;
         self.count(items.total, &bounds, node.place)?;
         items.all()
     }
 
     /// Whether a number of things is inside its bounds.
-    pub(super) fn count(&mut self, count: usize, bounds: &RangeInclusive<usize>, place: Place) -> Option<()> {
+    pub(crate) fn count(&mut self, count: usize, bounds: &RangeInclusive<usize>, place: Place) -> Option<()> {
         if bounds.contains(&count) {
             return Some(());
         }
@@ -235,7 +235,7 @@ impl<'n> Reader<'n> {
     }
 
     /// The fields of `node`, of which `known` are allowed.
-    pub(super) fn fields<'r>(
+    pub(crate) fn fields<'r>(
         &'r mut self,
         node: &'n Node<'n>,
         known: &'static [&'static str],
@@ -260,7 +260,7 @@ impl<'n> Reader<'n> {
     }
 
     /// Named things: every name is well formed and stands once, and their number is at most `limit`.
-    pub(super) fn map<T>(
+    pub(crate) fn map<T>(
         &mut self,
         node: &'n Node<'n>,
         limit: usize,
@@ -312,22 +312,22 @@ where
 }
 
 /// The items of a list that had no fault, each with its position and its node.
-pub(super) struct Items<'n, T> {
-    pub(super) good: Vec<(usize, &'n Node<'n>, T)>,
+pub(crate) struct Items<'n, T> {
+    pub(crate) good: Vec<(usize, &'n Node<'n>, T)>,
     /// How many there are, those with faults included.
-    pub(super) total: usize,
+    pub(crate) total: usize,
 }
 
 impl<T> Items<'_, T> {
     /// All items, if none had a fault.
-    pub(super) fn all(self) -> Option<Vec<T>> {
+    pub(crate) fn all(self) -> Option<Vec<T>> {
         (self.good.len() == self.total).then(|| self.good.into_iter().map(|(_, _, value)| value).collect())
     }
 }
 
 /// The fields of one mapping. A field that is there without a value counts as absent.
-pub(super) struct Fields<'r, 'n> {
-    pub(super) reader: &'r mut Reader<'n>,
+pub(crate) struct Fields<'r, 'n> {
+    pub(crate) reader: &'r mut Reader<'n>,
     entries: &'n [(Key<'n>, Node<'n>)],
     faults: usize,
     /// What unknown fields were probably meant to be.
@@ -336,17 +336,17 @@ pub(super) struct Fields<'r, 'n> {
 
 impl<'n> Fields<'_, 'n> {
     /// The key and the value of the field of that name, if it is there and has a value.
-    pub(super) fn get(&self, name: &str) -> Option<&'n (Key<'n>, Node<'n>)> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'n (Key<'n>, Node<'n>)> {
         self.entries.iter().find(|(key, node)| key.text == name && !matches!(node.value, Value::Null))
     }
 
     /// The names of the fields that are there and have a value.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'n str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'n str> {
         self.entries.iter().filter(|(_, node)| !matches!(node.value, Value::Null)).map(|(key, _)| &*key.text)
     }
 
     /// The field that `read` makes a value of, if it is there. Outside `None`: a fault was noted.
-    pub(super) fn with<T>(
+    pub(crate) fn with<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(&mut Reader<'n>, &'n Node<'n>) -> Option<T>,
@@ -360,22 +360,22 @@ impl<'n> Fields<'_, 'n> {
     }
 
     /// A field that may be absent.
-    pub(super) fn optional<T: Read>(&mut self, name: &'static str) -> Option<Option<T>> {
+    pub(crate) fn optional<T: Read>(&mut self, name: &'static str) -> Option<Option<T>> {
         self.with(name, |reader, node| T::read(node, reader))
     }
 
     /// A field that has a default.
-    pub(super) fn or<T: Read>(&mut self, name: &'static str, default: T) -> Option<T> {
+    pub(crate) fn or<T: Read>(&mut self, name: &'static str, default: T) -> Option<T> {
         self.optional(name).map(|value| value.unwrap_or(default))
     }
 
     /// A field that must be there.
-    pub(super) fn required<T: Read>(&mut self, name: &'static str) -> Option<T> {
+    pub(crate) fn required<T: Read>(&mut self, name: &'static str) -> Option<T> {
         self.required_with(name, |reader, node| T::read(node, reader))
     }
 
     /// A field that must be there, and that `read` makes a value of.
-    pub(super) fn required_with<T>(
+    pub(crate) fn required_with<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(&mut Reader<'n>, &'n Node<'n>) -> Option<T>,
@@ -388,7 +388,7 @@ impl<'n> Fields<'_, 'n> {
     }
 
     /// A field that may be absent and whose value is inside `bounds`.
-    pub(super) fn within<T>(&mut self, name: &'static str, bounds: RangeInclusive<T>) -> Option<Option<T>>
+    pub(crate) fn within<T>(&mut self, name: &'static str, bounds: RangeInclusive<T>) -> Option<Option<T>>
     where
         T: Read + PartialOrd + fmt::Display,
     {
@@ -396,7 +396,7 @@ impl<'n> Fields<'_, 'n> {
     }
 
     /// A field that must be there, and whose value is inside `bounds`.
-    pub(super) fn required_within<T>(&mut self, name: &'static str, bounds: RangeInclusive<T>) -> Option<T>
+    pub(crate) fn required_within<T>(&mut self, name: &'static str, bounds: RangeInclusive<T>) -> Option<T>
     where
         T: Read + PartialOrd + fmt::Display,
     {
@@ -404,7 +404,7 @@ impl<'n> Fields<'_, 'n> {
     }
 
     /// A field with a default, whose value is inside `bounds`.
-    pub(super) fn bounded<T>(&mut self, name: &'static str, default: T, bounds: RangeInclusive<T>) -> Option<T>
+    pub(crate) fn bounded<T>(&mut self, name: &'static str, default: T, bounds: RangeInclusive<T>) -> Option<T>
     where
         T: Read + PartialOrd + fmt::Display,
     {
@@ -412,7 +412,7 @@ impl<'n> Fields<'_, 'n> {
     }
 
     /// Notes a fault of the field `name`, at its value, or of the mapping if the field is absent.
-    pub(super) fn fault_at(&mut self, name: &str, problem: impl FnOnce(Place) -> Problem) {
+    pub(crate) fn fault_at(&mut self, name: &str, problem: impl FnOnce(Place) -> Problem) {
         self.faults += 1;
         match self.get(name) {
             Some((key, node)) => {
@@ -423,14 +423,14 @@ impl<'n> Fields<'_, 'n> {
     }
 
     /// Notes a fault of the mapping itself.
-    pub(super) fn fault_here(&mut self, message: &str, help: &str) {
+    pub(crate) fn fault_here(&mut self, message: &str, help: &str) {
         self.faults += 1;
         let problem = Problem::new(self.reader.here(), message).help(help);
         self.reader.note(problem);
     }
 
     /// Notes that of a certificate and its key one is missing.
-    pub(super) fn half_pair(&mut self, present: &str, missing: &str) {
+    pub(crate) fn half_pair(&mut self, present: &str, missing: &str) {
         self.fault_at(present, |place| {
             Problem::new(place, format!("`{present}` without `{missing}`"))
                 .help(format!("a certificate and its key go together: add `{missing}: …`"))
@@ -479,7 +479,7 @@ impl<'n> Fields<'_, 'n> {
     }
 
     /// Whether every field was known and stood once. Ask last: faults of the others are then noted as well.
-    pub(super) fn done(self) -> Option<()> {
+    pub(crate) fn done(self) -> Option<()> {
         (self.faults == 0).then_some(())
     }
 }

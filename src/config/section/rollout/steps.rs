@@ -9,10 +9,10 @@
 use std::time::Duration;
 
 use super::{SECOND, WEEK};
-use crate::config::problem::Problem;
-use crate::config::read::{Fields, Read, Reader, Step as At};
-use crate::config::values::Period;
-use crate::config::yaml::Node;
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Fields, Read, Reader, Step as At};
+use crate::config::syntax::values::Period;
+use crate::config::syntax::yaml::Node;
 use crate::model::Weight;
 use crate::rollout::plan::{Gate, GateDefault, Step};
 
@@ -26,7 +26,7 @@ const GATE_TIMEOUT: std::ops::RangeInclusive<Period> = SECOND..=Period::from_sec
 const WEIGHTS: [u16; 6] = [100, 500, 1_000, 2_500, 5_000, 10_000];
 
 /// The short form of steps.
-pub(super) struct Shape {
+pub(crate) struct Shape {
     weights: Vec<Weight>,
     max: Weight,
     /// Of each step, if stated.
@@ -42,7 +42,7 @@ impl Default for Shape {
 
 impl Shape {
     /// The steps: the weights up to the maximum, of which the last is the maximum itself if the weights reach it.
-    pub(super) fn steps(&self, window: Period) -> Vec<Step> {
+    pub(crate) fn steps(&self, window: Period) -> Vec<Step> {
         let below = self.weights.iter().take_while(|weight| **weight < self.max).copied();
         let reaches = self.weights.iter().any(|weight| *weight >= self.max);
         let weights = below.chain(reaches.then_some(self.max));
@@ -57,7 +57,7 @@ fn hold(weight: Weight, stated: Option<Duration>, window: Period) -> Duration {
 }
 
 /// The steps of a rollout, in whichever form they are written.
-pub(super) fn read(fields: &mut Fields<'_, '_>, window: Period) -> Option<Vec<Step>> {
+pub(crate) fn read(fields: &mut Fields<'_, '_>, window: Period) -> Option<Vec<Step>> {
     let general = fields.within("hold", Period::from_secs(0)..=WEEK);
     let stated = general.flatten().map(Period::get);
     let steps = fields.with("steps", |reader, node| read_list(reader, node, stated, window));

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 
-use super::map::Map;
-use super::problem::Problem;
-use super::read::{Fields, Read, Reader, Step};
-use super::url::{Url, read_secret};
-use super::yaml::{Node, Value};
+use crate::config::syntax::map::Map;
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Fields, Read, Reader, Step};
+use crate::config::syntax::url::{Url, read_secret};
+use crate::config::syntax::yaml::{Node, Value};
 use crate::rollout::alerts::{Receiver, Transition};
 
 /// One receiver of alerts.
@@ -37,7 +37,7 @@ pub const ALERTS_DEFAULT: [Transition; 6] = [
 const MAX_RECEIVERS: usize = 64;
 
 /// The section `alerts`.
-pub(super) fn read<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Map<Alert>> {
+pub(crate) fn read<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Map<Alert>> {
     reader.map(node, MAX_RECEIVERS, |reader, node| Alert::read(node, reader))
 }
 
@@ -117,7 +117,7 @@ fn read_webhook<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Recei
 
 /// Notes every receiver that a rollout names and the file does not have. The tree is looked at rather than what was
 /// read of it, so that a service with another fault is looked at all the same.
-pub(super) fn check_names(fields: &mut Fields<'_, '_>) {
+pub(crate) fn check_names(fields: &mut Fields<'_, '_>) {
     let declared: Vec<&str> = match fields.get("alerts").map(|(_, node)| &node.value) {
         Some(Value::Map(entries)) => entries.iter().map(|(key, _)| &*key.text).collect(),
         _ => Vec::new(),
@@ -150,7 +150,7 @@ pub(super) fn check_names(fields: &mut Fields<'_, '_>) {
 }
 
 /// What the file says where the type says it in another shape.
-pub(super) mod shape {
+pub(crate) mod shape {
     use std::path::PathBuf;
 
     use super::{JsonSchema, Transition, Url};
@@ -159,7 +159,7 @@ pub(super) mod shape {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(in crate::config) struct Alert {
+    pub(crate) struct Alert {
         /// A channel of Slack, or of what takes the same messages.
         slack: Option<Slack>,
         /// PagerDuty, Events API version 2. A success resolves what a rollback opened.

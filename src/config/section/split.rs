@@ -1,16 +1,16 @@
 //! The base split of a service: written, or implied by its release or its only version; naming versions that exist,
 //! 100 in all.
 
-use super::diagnostic::quoted;
-use super::map::Map;
-use super::problem::Problem;
-use super::read::{Fields, Read as _, Reader, Step};
 use super::service::Version;
-use super::yaml::{Node, Value};
+use crate::config::syntax::diagnostic::quoted;
+use crate::config::syntax::map::Map;
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Fields, Read as _, Reader, Step};
+use crate::config::syntax::yaml::{Node, Value};
 use crate::model::{Name, NotASplit, Split, Weight};
 
 /// The names of the versions, those with faults of their own included.
-pub(super) fn declared<'n>(fields: &Fields<'_, 'n>) -> Vec<&'n str> {
+pub(crate) fn declared<'n>(fields: &Fields<'_, 'n>) -> Vec<&'n str> {
     match fields.get("versions").map(|(_, node)| &node.value) {
         Some(Value::Map(entries)) => entries.iter().map(|(key, _)| &*key.text).collect(),
         _ => Vec::new(),
@@ -19,7 +19,7 @@ pub(super) fn declared<'n>(fields: &Fields<'_, 'n>) -> Vec<&'n str> {
 
 /// The field `release` of a service: a version that exists, without a `split` beside it. Outside `None`: a fault
 /// was noted.
-pub(super) fn read_release(fields: &mut Fields<'_, '_>) -> Option<Option<Name>> {
+pub(crate) fn read_release(fields: &mut Fields<'_, '_>) -> Option<Option<Name>> {
     let versions = declared(fields);
     let release = fields.with("release", |reader, node| {
         let name = Name::read(node, reader)?;
@@ -44,7 +44,7 @@ pub(super) fn read_release(fields: &mut Fields<'_, '_>) -> Option<Option<Name>> 
 }
 
 /// A rollout begins where one version has everything.
-pub(super) fn check_rollout(fields: &mut Fields<'_, '_>, split: &Split) {
+pub(crate) fn check_rollout(fields: &mut Fields<'_, '_>, split: &Split) {
     let whole = split.iter().any(|(_, weight)| weight == Weight::FULL);
     if fields.get("rollout").is_some() && !whole {
         fields.fault_at("split", |place| {
@@ -55,7 +55,7 @@ pub(super) fn check_rollout(fields: &mut Fields<'_, '_>, split: &Split) {
 }
 
 /// The field `split` of a service. `versions` is `None` if they have faults of their own, `release` if it has.
-pub(super) fn read_split(
+pub(crate) fn read_split(
     fields: &mut Fields<'_, '_>,
     versions: Option<&Map<Version>>,
     release: &Option<Option<Name>>,

@@ -5,11 +5,11 @@ use http::HeaderName;
 use schemars::JsonSchema;
 
 use super::listener::MAX_NETWORKS;
-use super::problem::Problem;
-use super::read::{Read, Reader};
-use super::scalar;
-use super::values::{self, Cidr, Period};
-use super::yaml::{Node, Value};
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Read, Reader};
+use crate::config::syntax::scalar;
+use crate::config::syntax::values::{self, Cidr, Period};
+use crate::config::syntax::yaml::{Node, Value};
 
 /// Keeps one client on one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,14 +139,14 @@ impl Read for OverrideFrom {
 }
 
 /// What the file says where the type says it in another shape.
-pub(super) mod shape {
+pub(crate) mod shape {
     use super::{Cidr, JsonSchema, Period, values};
 
     /// Keeps one client on one version. Exactly one of `header`, `cookie` and `address` is set.
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(in crate::config) struct Affinity {
+    pub(crate) struct Affinity {
         /// The request header whose value tells clients apart.
         header: Option<values::HeaderName>,
         /// The cookie whose value tells clients apart.
@@ -163,7 +163,7 @@ pub(super) mod shape {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(in crate::config) struct Override {
+    pub(crate) struct Override {
         /// The request header whose value is a version's name.
         header: Option<values::HeaderName>,
         /// The cookie whose value is a version's name.
@@ -176,7 +176,7 @@ pub(super) mod shape {
     #[derive(JsonSchema)]
     #[schemars(untagged)]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(in crate::config) enum From {
+    pub(crate) enum From {
         /// Every client.
         Anyone(Anyone),
         /// Clients at these addresses.
@@ -187,7 +187,7 @@ pub(super) mod shape {
     #[derive(JsonSchema)]
     #[schemars(rename_all = "snake_case")]
     #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(in crate::config) enum Anyone {
+    pub(crate) enum Anyone {
         /// Every client.
         Anyone,
     }

@@ -7,23 +7,23 @@ use super::yaml::{Node, Value};
 
 /// A part of a line of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// From 1.
-    pub(super) line: u32,
+    pub(crate) line: u32,
     /// In characters, from 1.
-    pub(super) column: u32,
+    pub(crate) column: u32,
     /// In characters; may reach beyond the line.
-    pub(super) width: u32,
+    pub(crate) width: u32,
 }
 
 impl Place {
     /// Where a file begins.
-    pub(super) const START: Self = Self { line: 1, column: 1, width: 1 };
+    pub(crate) const START: Self = Self { line: 1, column: 1, width: 1 };
 }
 
 /// A fault with its place.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     place: Place,
     path: String,
     message: String,
@@ -34,27 +34,27 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(place: Place, message: impl Into<String>) -> Self {
+    pub(crate) fn new(place: Place, message: impl Into<String>) -> Self {
         Self { place, message: message.into(), ..Self::default() }
     }
 
-    pub(super) fn path(mut self, path: String) -> Self {
+    pub(crate) fn path(mut self, path: String) -> Self {
         self.path = path;
         self
     }
 
     /// Whether the message contains `text`.
-    pub(super) fn says(&self, text: &str) -> bool {
+    pub(crate) fn says(&self, text: &str) -> bool {
         self.message.contains(text)
     }
 
-    pub(super) fn found(mut self, found: impl Into<String>) -> Self {
+    pub(crate) fn found(mut self, found: impl Into<String>) -> Self {
         self.found = Some(found.into());
         self
     }
 
     /// What `node` is, as the file writes it.
-    pub(super) fn found_node(self, node: &Node<'_>) -> Self {
+    pub(crate) fn found_node(self, node: &Node<'_>) -> Self {
         let found = match &node.value {
             Value::Text(text) => match &text.written {
                 Some(written) => format!("{}, after substitution", quoted(written)),
@@ -66,18 +66,18 @@ impl Problem {
         self.found(found)
     }
 
-    pub(super) fn expected(mut self, expected: impl Into<String>) -> Self {
+    pub(crate) fn expected(mut self, expected: impl Into<String>) -> Self {
         self.expected = Some(expected.into());
         self
     }
 
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
     /// The name that was probably meant.
-    pub(super) fn nearest(mut self, name: Option<&str>) -> Self {
+    pub(crate) fn nearest(mut self, name: Option<&str>) -> Self {
         self.nearest = name.map(str::to_owned);
         self
     }
@@ -86,11 +86,11 @@ impl Problem {
 /// The longest name that is compared, for the comparison is quadratic in the length.
 const MAX_COMPARED: usize = 64;
 /// How many names are compared for one file: a file can have thousands of wrong names and as many right ones.
-pub(super) const MAX_COMPARISONS: usize = 100_000;
+pub(crate) const MAX_COMPARISONS: usize = 100_000;
 
 /// The candidate that `name` was most likely meant to be: at most one edit in three letters away, a swap of
 /// neighbours being one edit. Every comparison is taken off `left`.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
     left: &mut usize,
@@ -116,13 +116,13 @@ pub(super) fn nearest<'a>(
 
 /// Faults in the order they were found, bounded.
 #[derive(Debug, Default)]
-pub(super) struct Problems {
+pub(crate) struct Problems {
     list: Vec<Problem>,
     more: usize,
 }
 
 impl Problems {
-    pub(super) fn push(&mut self, problem: Problem) {
+    pub(crate) fn push(&mut self, problem: Problem) {
         if self.list.len() < MAX_DIAGNOSTICS {
             self.list.push(problem);
         } else {
@@ -131,7 +131,7 @@ impl Problems {
     }
 
     /// The faults with the lines of `source` they are in; `None` when there is none.
-    pub(super) fn finish(self, file: &str, source: &str) -> Option<Diagnostics> {
+    pub(crate) fn finish(self, file: &str, source: &str) -> Option<Diagnostics> {
         if self.list.is_empty() {
             return None;
         }

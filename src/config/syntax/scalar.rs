@@ -149,29 +149,29 @@ impl Read for HeaderName {
 }
 
 /// What a header's name looks like, for help.
-pub(super) const HEADER_EXPECTED: &str = "the name of an HTTP header, such as `x-user-id`";
+pub(crate) const HEADER_EXPECTED: &str = "the name of an HTTP header, such as `x-user-id`";
 
 /// The header of that name, if it is one and not too long to be looked up in every request.
-pub(super) fn header_name(text: &str) -> Option<HeaderName> {
+pub(crate) fn header_name(text: &str) -> Option<HeaderName> {
     const MAX: usize = 128;
     (text.len() <= MAX).then(|| HeaderName::from_bytes(text.as_bytes()).ok()).flatten()
 }
 
 /// A cookie's name: a token (RFC 6265 section 4.1.1) of 1 to 128 bytes.
-pub(super) fn cookie_name<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
+pub(crate) fn cookie_name<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
     const EXPECTED: &str = "the name of a cookie: 1 to 128 letters, digits, `.`, `_` and `-`";
     let text = reader.text(node, EXPECTED)?;
     if is_token(text) { Some(text.to_owned()) } else { reader.wrong(node, EXPECTED, None) }
 }
 
 /// Whether `text` is a token (RFC 9110 section 5.6.2) of 1 to 128 bytes.
-pub(super) fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     let tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     (1..=128).contains(&text.len()) && text.bytes().all(tchar)
 }
 
 /// A host name or an IP address without a port, in the form in which it is compared; help if it is neither.
-pub(super) fn host(text: &str) -> Result<String, NotAValue> {
+pub(crate) fn host(text: &str) -> Result<String, NotAValue> {
     const EXPECTED: &str = "a host name or an IP address, without a port";
     let wrong = |help| NotAValue { expected: EXPECTED, help };
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);

@@ -22,11 +22,11 @@ const MAX_URL: usize = 2_048;
 
 /// An `http://` or `https://` address.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Url(Arc<str>);
+pub(crate) struct Url(Arc<str>);
 
 impl Url {
     /// The address as it was written.
-    pub(super) fn get(&self) -> Arc<str> {
+    pub(crate) fn get(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 }
@@ -59,13 +59,13 @@ impl JsonSchema for Url {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        super::schema::text("^https?://.+", "An address to call.", &["https://hooks.example.com/weir"])
+        crate::config::schema::text("^https?://.+", "An address to call.", &["https://hooks.example.com/weir"])
     }
 }
 
 /// The secret that stands in one of two fields: in `text` itself, or in the file that `file` names. Outside
 /// `None`: a fault was noted, also when both are there or, if it is `required`, none.
-pub(super) fn read_secret<'n>(
+pub(crate) fn read_secret<'n>(
     fields: &mut Fields<'_, 'n>,
     (text, file): (&'static str, &'static str),
     required: bool,

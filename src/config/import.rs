@@ -2,10 +2,10 @@
 //!
 //! Nothing is substituted in them and nothing is known of what they mean; that is for who imports them.
 
-use super::diagnostic::Diagnostics;
-use super::problem::Problems;
-use super::yaml::{self, Node, Value};
-use super::{load, problem};
+use super::load;
+use super::syntax::diagnostic::Diagnostics;
+use super::syntax::problem::{Problem, Problems};
+use super::syntax::yaml::{self, Node, Value};
 
 /// A value of another program's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub fn foreign(file: &str, content: &[u8]) -> Result<Vec<Foreign>, Diagnostics> 
     }
 }
 
-fn one(fault: problem::Problem, file: &str, source: &str) -> Diagnostics {
+fn one(fault: Problem, file: &str, source: &str) -> Diagnostics {
     let mut problems = Problems::default();
     problems.push(fault);
     problems.finish(file, source).unwrap_or_else(|| load::no_diagnostic(file))

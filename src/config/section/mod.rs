@@ -1,0 +1,12 @@
+//! What the file may say, section by section: one file each, which knows its fields, their defaults and their bounds.
+
+pub(crate) mod affinity;
+pub(crate) mod alerts;
+pub(crate) mod limits;
+pub(crate) mod listener;
+pub(crate) mod normalization;
+pub(crate) mod process;
+pub(crate) mod rollout;
+pub(crate) mod route;
+pub(crate) mod service;
+pub(crate) mod split;
