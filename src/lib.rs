@@ -20,6 +20,7 @@
 //! admin                                            control API, /metrics, /livez, /readyz
 //! proxy                                            the data plane; the only folder that knows pingora
 //! control                                          the one owner of what requests read
+//! rollouts                                         the controller: one rollout per service, driven by the engine
 //! snapshot                                         the compiled configuration, replaced whole
 //! config   traffic   tls   telemetry   store   outbound    leaves; strangers to each other
 //! rollout                                          rollouts as pure logic: plan, judge, engine
@@ -39,6 +40,7 @@ pub mod model;
 pub mod outbound;
 pub mod proxy;
 pub mod rollout;
+pub mod rollouts;
 pub mod snapshot;
 pub mod store;
 pub mod telemetry;

@@ -17,11 +17,11 @@ use super::wire::{
     RolloutGate, RolloutLeft, RolloutStep, RolloutWeights, Rollouts, Say,
 };
 use super::{Faces, status};
-use crate::control::rollouts::{RolloutStatus, Stamped, Word, words};
 use crate::control::{DrillOrder, Rejection};
 use crate::model::{Name, Weight};
 use crate::rollout::engine::{Evidence, Phase, Target, Verb, Waiting};
 use crate::rollout::plan::{GateDefault, Rollback};
+use crate::rollouts::{RolloutStatus, Stamped, Word, labels};
 
 /// What may be asked about rollouts.
 pub(super) fn routes() -> Router<Arc<Faces>> {
@@ -203,7 +203,7 @@ fn rollout(faces: &Faces, service: &Name, status: &RolloutStatus) -> Rollout {
             total_limit: plan.failures.total,
             consecutive_limit: plan.failures.consecutive,
         },
-        waiting_for: state.waiting.filter(|_| under_way).map(|waiting| words::waiting(waiting).to_owned()),
+        waiting_for: state.waiting.filter(|_| under_way).map(|waiting| labels::waiting(waiting).to_owned()),
         gate: gate.map(|gate| RolloutGate {
             left_seconds: gate.timeout.map(|limit| left(limit, state.times.gate, status.age)),
             default: match gate.default {
@@ -274,14 +274,14 @@ fn left(limit: Duration, passed: Duration, age: Duration) -> f64 {
 
 fn entry(stamped: &Stamped) -> HistoryEntry {
     let entry = &stamped.entry;
-    let (by, author) = words::by(&entry.by);
+    let (by, author) = labels::by(&entry.by);
     let version = |target: &Option<Target>| target.as_ref().map(|target| target.version.to_string());
     HistoryEntry {
         number: stamped.number,
         at_ms: stamped.at_ms,
         by: by.to_owned(),
         author: author.map(str::to_owned),
-        what: words::what(entry.what).to_owned(),
+        what: labels::what(entry.what).to_owned(),
         why: entry.why.clone(),
         from: entry.from.as_str().to_owned(),
         to: entry.to.as_str().to_owned(),

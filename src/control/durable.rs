@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::rollouts::Shelf;
 use super::{By, Shift};
 use crate::model::{EndpointState, Name, Split, Weight};
+use crate::rollouts::Shelf;
 use crate::snapshot::compile::States;
 use crate::store::Store;
 

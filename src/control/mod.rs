@@ -16,7 +16,6 @@ mod facts;
 mod files;
 mod owner;
 mod resolve;
-pub mod rollouts;
 mod uses;
 
 use std::collections::BTreeMap;
@@ -27,7 +26,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::durable::NoStore;
 pub use self::owner::{DrillOrder, Owner, Parts};
-use self::rollouts::{RolloutStatus, Stamped, Word};
+use crate::rollouts::{RolloutStatus, Stamped, Word};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};

@@ -18,8 +18,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::departures::Departures;
 use super::durable::{Durable, NoStore};
 use super::resolve::Resolved;
-use super::rollouts::Rollouts;
-use super::rollouts::outside::Outside;
 use super::uses::Uses;
 use super::{Ack, Board, By, Control, Outcome, Proposal, QUEUE, Rejection, Shift, changes, facts, files, resolve};
 use crate::config::watch::Watch;
@@ -27,6 +25,8 @@ use crate::config::{self, Config, Environment};
 use crate::coop::discard;
 use crate::drain::Bell;
 use crate::model::{Name, Split};
+use crate::rollouts::Rollouts;
+use crate::rollouts::dispatch::Outside;
 use crate::snapshot::compile::{Compiler, Inputs, States};
 use crate::snapshot::{Current, Publisher, Snapshot};
 use crate::store::Store;
@@ -281,7 +281,8 @@ impl Owner {
         let ended = drop_outdated(&config, &mut shifts, &mut states);
         let mut rollouts = self.rollouts.clone();
         let seen = rollouts::view((&config, &states, &resolved), (&self.recorder, &self.durable), self.born);
-        let decided = rollouts.take_in(&self.config, &self.shifts, &seen);
+        let served = self.shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect();
+        let decided = rollouts.take_in(&self.config, &served, &seen);
         let decided = decided.map_err(|unknown| Rejection::Invalid(config.stable_unknown(&unknown)))?;
         let mut drills = self.inputs.drills.clone();
         drills.retain(|(service, version), _| {

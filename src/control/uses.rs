@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::durable::Durable;
-use super::rollouts::Shelf;
 use crate::model::Name;
+use crate::rollouts::Shelf;
 use crate::snapshot::Snapshot;
 
 const KEY: &str = "uses";

@@ -22,6 +22,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["admin"],
     &["proxy"],
     &["control"],
+    &["rollouts"],
     &["snapshot"],
     &["config", "traffic", "tls", "telemetry", "store", "outbound"],
     &["rollout"],

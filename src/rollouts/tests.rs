@@ -1,5 +1,5 @@
 mod alerts;
-mod looks;
+mod analysis;
 mod stable;
 
 use std::cell::{Cell, RefCell};

@@ -30,7 +30,7 @@ const NEWS: usize = 64;
 
 /// What came of an errand.
 #[derive(Debug)]
-pub(in crate::control) enum News {
+pub(crate) enum News {
     /// A hook answered, or was given up.
     Answered {
         /// The service.
@@ -52,7 +52,7 @@ pub(in crate::control) enum News {
 }
 
 /// The way out, and what is under way.
-pub(in crate::control) struct Outside {
+pub(crate) struct Outside {
     /// None: the build has no TLS, and nothing can be called.
     client: Option<Client>,
     news: mpsc::Sender<News>,
@@ -68,7 +68,7 @@ pub(in crate::control) struct Outside {
 impl Outside {
     /// A way out for the receivers of `config`, with alerts that were still to be delivered; and where news come in.
     /// To be called on the runtime that the errands run on.
-    pub(in crate::control) fn new(config: &Config, pending: Vec<Pending>) -> (Self, mpsc::Receiver<News>) {
+    pub(crate) fn new(config: &Config, pending: Vec<Pending>) -> (Self, mpsc::Receiver<News>) {
         let client = Client::system().inspect_err(|error| {
             tracing::error!(%error, "hooks, providers and receivers of alerts cannot be called");
         });
@@ -89,7 +89,7 @@ impl Outside {
     }
 
     /// Takes in the receivers of another file.
-    pub(in crate::control) fn take_in(&mut self, config: &Config) {
+    pub(crate) fn take_in(&mut self, config: &Config) {
         let receivers = receivers(config);
         if receivers != self.receivers {
             let pending = self.alerts.pending();
@@ -110,17 +110,17 @@ impl Outside {
     }
 
     /// Told when what is still to be delivered changed.
-    pub(in crate::control) fn moved(&self) -> Arc<Notify> {
+    pub(crate) fn moved(&self) -> Arc<Notify> {
         Arc::clone(&self.moved)
     }
 
     /// What is still to be delivered.
-    pub(in crate::control) fn pending(&self) -> Vec<Pending> {
+    pub(crate) fn pending(&self) -> Vec<Pending> {
         self.alerts.pending()
     }
 
     /// Carries errands out, in order.
-    pub(in crate::control) fn run(&mut self, errands: Vec<Errand>) {
+    pub(crate) fn run(&mut self, errands: Vec<Errand>) {
         for errand in errands {
             match errand {
                 Errand::Call(call) => self.call(*call),

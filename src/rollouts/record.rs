@@ -37,7 +37,7 @@ const PREFIX: &str = "rollout/";
 const PENDING: &str = "alerts/pending";
 
 /// Where facts are kept, as far as rollouts need it.
-pub(in crate::control) trait Shelf {
+pub(crate) trait Shelf {
     /// Keeps a fact. It is on the disk when this returns.
     fn put(&self, key: &str, value: &[u8]) -> Result<(), String>;
     /// Forgets a fact, if there is one.

@@ -1,10 +1,10 @@
 //! What a decision asks of the outside: calls, questions and alerts, as values.
 //!
-//! They are carried out beside the owner, after the decision is durable; see [`super::outside`].
+//! They are carried out beside the owner, after the decision is durable; see [`super::dispatch`].
 
 use std::time::Duration;
 
-use super::driven::Roles;
+use super::roles::Roles;
 use crate::model::{Name, Weight};
 use crate::outbound::alert::{Alert, Figure, Severity};
 use crate::rollout::alerts::Transition;
@@ -14,7 +14,7 @@ use crate::rollout::verdict::Verdict;
 
 /// Something to be done outside of the process.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::control) enum Errand {
+pub(crate) enum Errand {
     /// Call a hook.
     Call(Box<Call>),
     /// Calls to hooks of this service that were made for a decision no longer matter.
@@ -35,25 +35,25 @@ pub(in crate::control) enum Errand {
 
 /// A hook to be called.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::control) struct Call {
-    pub(in crate::control) service: Name,
-    pub(in crate::control) id: u64,
-    pub(in crate::control) hook: Hook,
-    pub(in crate::control) when: When,
-    pub(in crate::control) roles: Roles,
-    pub(in crate::control) phase: Phase,
-    pub(in crate::control) step: usize,
-    pub(in crate::control) weight: Weight,
+pub(crate) struct Call {
+    pub(crate) service: Name,
+    pub(crate) id: u64,
+    pub(crate) hook: Hook,
+    pub(crate) when: When,
+    pub(crate) roles: Roles,
+    pub(crate) phase: Phase,
+    pub(crate) step: usize,
+    pub(crate) weight: Weight,
 }
 
 /// A question to a provider.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::control) struct Ask {
-    pub(in crate::control) service: Name,
-    pub(in crate::control) check: Name,
-    pub(in crate::control) provider: Provider,
-    pub(in crate::control) roles: Roles,
-    pub(in crate::control) window: Duration,
+pub(crate) struct Ask {
+    pub(crate) service: Name,
+    pub(crate) check: Name,
+    pub(crate) provider: Provider,
+    pub(crate) roles: Roles,
+    pub(crate) window: Duration,
 }
 
 /// What an alert is about besides itself.

@@ -15,43 +15,22 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::errand::{About, Ask, Call, Errand};
-use super::keep::{Record, Seen};
-use super::ring::Ring;
+use super::action::{About, Ask, Call, Errand};
+use super::record::{Record, Seen};
+use super::roles::Roles;
+use super::samples::Ring;
 use super::view::{self, View};
 use crate::config;
 use crate::model::{Name, Split, Weight};
 use crate::rollout::alerts::Transition;
 use crate::rollout::breaker::Trip;
-use crate::rollout::engine::{By, Effect, Entry, Event, Observation, Phase, Refused, Standing, State, Target, What};
+use crate::rollout::engine::{By, Effect, Entry, Event, Observation, Phase, Refused, State, Target, What};
 use crate::rollout::judge;
 use crate::rollout::judge::sustained::ErrorWatch;
 use crate::rollout::plan::{Condition, Plan};
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Verdict;
 use crate::snapshot::live::TripWire;
-
-/// The two versions of a rollout.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::control) struct Roles {
-    /// What traffic goes back to.
-    pub(in crate::control) stable: Name,
-    /// What is rolled out.
-    pub(in crate::control) canary: Name,
-}
-
-impl Roles {
-    /// The roles in `state`, if it has both.
-    pub(super) fn of(state: &State) -> Option<Self> {
-        let (stable, canary) = (state.stable.as_ref()?, state.canary.as_ref()?);
-        Some(Self { stable: stable.version.clone(), canary: canary.version.clone() })
-    }
-
-    /// The roles where something was said, if it had both.
-    fn at(standing: &Standing) -> Option<Self> {
-        Some(Self { stable: standing.stable.clone()?, canary: standing.canary.clone()? })
-    }
-}
 
 /// How often something happened, for metrics.
 #[derive(Clone, Debug, Default)]
@@ -327,7 +306,7 @@ impl Driven {
         let errands = self.errands(&turned.effects, view);
         for entry in turned.entries {
             if entry.from != entry.to {
-                let by = super::words::by(&entry.by).0;
+                let by = super::labels::by(&entry.by).0;
                 *self.tallies.transitions.entry((entry.to.as_str(), by)).or_default() += 1;
             }
             // What only looked is in the history, and would fill the log.

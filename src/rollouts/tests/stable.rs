@@ -1,9 +1,6 @@
 //! Which version is stable: the state's, where one is known; else what the file names; and never a guess.
 
-use std::time::SystemTime;
-
 use super::*;
-use crate::control::By;
 use crate::model::Split;
 
 /// A file with these lines for its release and its stable version.
@@ -130,10 +127,9 @@ fn a_rollout_that_comes_by_reload_begins_from_what_is_known_to_serve() {
     let shift = |weights: &[(&str, u16)]| {
         let weight = |bp| Weight::from_basis_points(bp).unwrap();
         let split = Split::new(weights.iter().map(|(name, bp)| ((*name).into(), weight(*bp))).collect()).unwrap();
-        let by = By { author: "ann".to_owned(), reason: String::new() };
-        BTreeMap::from([("shop".into(), Shift { base: split.clone(), split, by, at: SystemTime::now() })])
+        BTreeMap::from([("shop".into(), split)])
     };
-    let take_in = |before: &Config, shifts: &BTreeMap<Name, Shift>, stable: &str| {
+    let take_in = |before: &Config, shifts: &BTreeMap<Name, Split>, stable: &str| {
         let rig = Rig { config: with("v2", stable), ..Rig::new() };
         let mut rollouts = Rollouts::default();
         rollouts.take_in(before, shifts, &rig.view()).map(|_| seen(&rollouts)).ok()

@@ -15,16 +15,17 @@
 //!
 //! Invariant: a canary's weight that is in effect, if it was raised, was on the disk before.
 
-mod driven;
-mod errand;
-mod keep;
-mod looks;
-pub(in crate::control) mod outside;
-mod ring;
+mod action;
+mod analysis;
+pub(crate) mod dispatch;
+pub mod labels;
+mod record;
+mod roles;
+mod samples;
+mod service;
 #[cfg(test)]
 mod tests;
 mod view;
-pub mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,14 +33,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-pub(in crate::control) use self::errand::{Ask, Call, Errand};
-pub(in crate::control) use self::keep::Shelf;
-pub use self::keep::Stamped;
-pub(in crate::control) use self::view::View;
+pub(crate) use self::action::{Ask, Call, Errand};
+pub(crate) use self::record::Shelf;
+pub use self::record::Stamped;
+pub(crate) use self::view::View;
 
-use self::driven::{Driven, raised};
-use self::keep::Record;
-use super::Shift;
+use self::record::Record;
+use self::service::{Driven, raised};
 use crate::config::Config;
 use crate::model::{Name, Split};
 use crate::outbound::alert::Pending;
@@ -81,7 +81,7 @@ const SHOWN: usize = 10;
 
 /// All rollouts.
 #[derive(Clone, Default)]
-pub(in crate::control) struct Rollouts {
+pub(crate) struct Rollouts {
     services: BTreeMap<Name, Driven>,
     /// Why the last write failed, if it did.
     unwritable: Option<String>,
@@ -89,7 +89,7 @@ pub(in crate::control) struct Rollouts {
     told: Arc<Notify>,
     errands: Vec<Errand>,
     /// What the copy beside the store says.
-    copied: keep::Stable,
+    copied: record::Stable,
 }
 
 impl Rollouts {
@@ -97,8 +97,8 @@ impl Rollouts {
     ///
     /// # Errors
     /// The services of which nothing tells which version is stable, each with why.
-    pub(in crate::control) fn restore(view: &View<'_>) -> Result<Self, Vec<(Name, String)>> {
-        let mut rollouts = Self { copied: keep::read_stable(view.shelf), ..Self::default() };
+    pub(crate) fn restore(view: &View<'_>) -> Result<Self, Vec<(Name, String)>> {
+        let mut rollouts = Self { copied: record::read_stable(view.shelf), ..Self::default() };
         let mut unknown = Vec::new();
         for (service, file) in view.config.services.iter() {
             let Some(plan) = &file.rollout else { continue };
@@ -145,10 +145,10 @@ impl Rollouts {
     ///
     /// # Errors
     /// The services of which nothing tells which version is stable, each with why. Drop this then.
-    pub(in crate::control) fn take_in(
+    pub(crate) fn take_in(
         &mut self,
         before: &Config,
-        shifts: &BTreeMap<Name, Shift>,
+        shifts: &BTreeMap<Name, Split>,
         view: &View<'_>,
     ) -> Result<Vec<String>, Vec<(Name, String)>> {
         let (mut lines, mut unknown) = (Vec::new(), Vec::new());
@@ -166,8 +166,7 @@ impl Rollouts {
                 let record = Record::default();
                 let mut driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
                 let served = before.services.get(service).filter(|_| file.stable.is_none());
-                let shift = shifts.get(service).map(|shift| &shift.split);
-                events.extend(served.and_then(|served| driven.served(served, shift, file)));
+                events.extend(served.and_then(|served| driven.served(served, shifts.get(service), file)));
                 self.services.insert(service.clone(), driven);
             }
             let told = self.services.get(service).map(|driven| driven.record.story.next());
@@ -205,7 +204,7 @@ impl Rollouts {
     }
 
     /// Forgets what is kept of services that are not rolled out.
-    pub(in crate::control) fn forget_others(&self, view: &View<'_>) {
+    pub(crate) fn forget_others(&self, view: &View<'_>) {
         for service in Record::services(view.shelf).iter().filter(|name| !self.services.contains_key(name.as_str())) {
             if let Err(error) = Record::forget(service, view.shelf) {
                 tracing::warn!(%service, %error, "the rollout of a service that has none any more could not be forgotten");
@@ -214,7 +213,7 @@ impl Rollouts {
     }
 
     /// Whether any canary has more than in `before`.
-    pub(in crate::control) fn raises(&self, before: &Self) -> bool {
+    pub(crate) fn raises(&self, before: &Self) -> bool {
         self.services.iter().any(|(service, driven)| {
             before.services.get(service).is_some_and(|old| raised(old.state(), driven.state()))
         })
@@ -224,7 +223,7 @@ impl Rollouts {
     ///
     /// # Errors
     /// Why it could not be written. What was not is tried again with the next.
-    pub(in crate::control) fn save(&mut self, view: &View<'_>) -> Result<(), String> {
+    pub(crate) fn save(&mut self, view: &View<'_>) -> Result<(), String> {
         let count = self.services.len();
         // Where the disk is known to refuse, something is written to see whether it still does.
         if view.shelf.trouble().is_some()
@@ -238,10 +237,10 @@ impl Rollouts {
         }
         let stable =
             |driven: &Driven| Some((driven.service.to_string(), driven.state().stable.as_ref()?.version.to_string()));
-        let stable: keep::Stable = self.services.values().filter_map(stable).collect();
+        let stable: record::Stable = self.services.values().filter_map(stable).collect();
         if stable != self.copied {
             // The store has it: only if that is lost is the copy wanted.
-            if let Err(error) = keep::save_stable(&stable, view.shelf) {
+            if let Err(error) = record::save_stable(&stable, view.shelf) {
                 tracing::warn!(%error, "the copy of which versions are stable could not be written");
             }
             self.copied = stable;
@@ -251,12 +250,12 @@ impl Rollouts {
     }
 
     /// What a reload wrote was dropped again: what is in effect is to be written anew.
-    pub(in crate::control) fn write_anew(&mut self) {
+    pub(crate) fn write_anew(&mut self) {
         self.services.values_mut().for_each(|driven| driven.dirty = true);
     }
 
     /// The disk refuses: what is decided from now on knows that.
-    pub(in crate::control) fn set_unwritable(&mut self, why: String) {
+    pub(crate) fn set_unwritable(&mut self, why: String) {
         if self.unwritable.is_none() {
             tracing::error!("the rollouts' decisions cannot be written, so nothing moves forward: {why}");
         }
@@ -313,7 +312,7 @@ impl Rollouts {
     }
 
     /// A second has passed: conditions, ramps, looks, questions; and what could not be written is tried again.
-    pub(in crate::control) fn second(&mut self, view: &View<'_>) {
+    pub(crate) fn second(&mut self, view: &View<'_>) {
         self.trips(view);
         let under_way = |driven: &&Driven| driven.state().phase.is_under_way();
         let services: Vec<Name> =
@@ -344,7 +343,7 @@ impl Rollouts {
     }
 
     /// Wires that requests tripped are made lasting.
-    pub(in crate::control) fn trips(&mut self, view: &View<'_>) {
+    pub(crate) fn trips(&mut self, view: &View<'_>) {
         let tripped = |driven: &Driven| Some((driven.service.clone(), driven.tripped(view.now)?));
         let tripped: Vec<(Name, Event)> = self.services.values().filter_map(tripped).collect();
         for (service, event) in tripped {
@@ -353,7 +352,7 @@ impl Rollouts {
     }
 
     /// Told when a request tripped a wire.
-    pub(in crate::control) fn told(&self) -> Arc<Notify> {
+    pub(crate) fn told(&self) -> Arc<Notify> {
         Arc::clone(&self.told)
     }
 
@@ -361,7 +360,7 @@ impl Rollouts {
     ///
     /// # Errors
     /// [`Refused`] if it makes no sense now; then nothing changed.
-    pub(in crate::control) fn say(
+    pub(crate) fn say(
         &mut self,
         service: &Name,
         word: &Word,
@@ -383,35 +382,35 @@ impl Rollouts {
     }
 
     /// A hook answered, or was given up.
-    pub(in crate::control) fn answered(&mut self, service: &Name, answer: (u64, bool, String), view: &View<'_>) {
+    pub(crate) fn answered(&mut self, service: &Name, answer: (u64, bool, String), view: &View<'_>) {
         let (id, accepted, text) = answer;
         self.happen(service, &[Event::HookAnswered { id, accepted, text }, Event::Tick], None, view);
     }
 
     /// A provider answered.
-    pub(in crate::control) fn read(&mut self, ask: Ask, reading: Reading) {
+    pub(crate) fn read(&mut self, ask: Ask, reading: Reading) {
         if let Some(driven) = self.services.get_mut(&ask.service) {
             driven.read(ask, reading);
         }
     }
 
     /// What is to be done outside, in order; each once.
-    pub(in crate::control) fn take_errands(&mut self) -> Vec<Errand> {
+    pub(crate) fn take_errands(&mut self) -> Vec<Errand> {
         std::mem::take(&mut self.errands)
     }
 
     /// Whether no service's versions are rolled out.
-    pub(in crate::control) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.services.is_empty()
     }
 
     /// Whether the service's versions are rolled out.
-    pub(in crate::control) fn has(&self, service: &str) -> bool {
+    pub(crate) fn has(&self, service: &str) -> bool {
         self.services.contains_key(service)
     }
 
     /// The version in a role: `stable` or `canary`.
-    pub(in crate::control) fn role(&self, service: &str, role: &str) -> Option<Name> {
+    pub(crate) fn role(&self, service: &str, role: &str) -> Option<Name> {
         let state = self.services.get(service)?.state();
         let target = match role {
             "stable" => state.stable.as_ref(),
@@ -422,14 +421,14 @@ impl Rollouts {
     }
 
     /// The splits in effect, why, and since when (milliseconds since the Unix epoch).
-    pub(in crate::control) fn splits(&self) -> impl Iterator<Item = (&Name, Split, &str, u64)> {
+    pub(crate) fn splits(&self) -> impl Iterator<Item = (&Name, Split, &str, u64)> {
         self.services.iter().filter_map(|(service, driven)| {
             Some((service, driven.split()?, driven.state().reason.as_str(), driven.since_ms))
         })
     }
 
     /// The trip wires of canaries.
-    pub(in crate::control) fn guards(&self) -> BTreeMap<(Name, Name), Arc<TripWire>> {
+    pub(crate) fn guards(&self) -> BTreeMap<(Name, Name), Arc<TripWire>> {
         let guard = |driven: &Driven| {
             let canary = driven.state().canary.as_ref()?.version.clone();
             Some(((driven.service.clone(), canary), Arc::clone(driven.wire.as_ref()?)))
@@ -438,7 +437,7 @@ impl Rollouts {
     }
 
     /// What metrics say.
-    pub(in crate::control) fn facts(&self) -> Vec<RolloutFact> {
+    pub(crate) fn facts(&self) -> Vec<RolloutFact> {
         let fact = |driven: &Driven| RolloutFact {
             service: driven.service.clone(),
             phase: driven.state().phase.as_str(),
@@ -451,7 +450,7 @@ impl Rollouts {
     }
 
     /// Where each one is.
-    pub(in crate::control) fn statuses(&self, now: Duration) -> BTreeMap<Name, Arc<RolloutStatus>> {
+    pub(crate) fn statuses(&self, now: Duration) -> BTreeMap<Name, Arc<RolloutStatus>> {
         let status = |driven: &Driven| RolloutStatus {
             plan: Arc::clone(&driven.plan),
             state: driven.state().clone(),
@@ -464,7 +463,7 @@ impl Rollouts {
     }
 
     /// The newest `limit` entries of the service's history, oldest first; none where it has no rollout.
-    pub(in crate::control) fn history(&self, service: &str, limit: usize) -> Option<Vec<Arc<Stamped>>> {
+    pub(crate) fn history(&self, service: &str, limit: usize) -> Option<Vec<Arc<Stamped>>> {
         self.services.get(service).map(|driven| driven.record.story.last(limit))
     }
 }
@@ -473,11 +472,11 @@ impl Rollouts {
 ///
 /// # Errors
 /// Why they could not be written.
-pub(in crate::control) fn save_pending(pending: &[Pending], shelf: &dyn Shelf) -> Result<(), String> {
-    keep::save_pending(pending, shelf)
+pub(crate) fn save_pending(pending: &[Pending], shelf: &dyn Shelf) -> Result<(), String> {
+    record::save_pending(pending, shelf)
 }
 
 /// Alerts that were still to be delivered.
-pub(in crate::control) fn read_pending(shelf: &dyn Shelf) -> Vec<Pending> {
-    keep::read_pending(shelf)
+pub(crate) fn read_pending(shelf: &dyn Shelf) -> Vec<Pending> {
+    record::read_pending(shelf)
 }

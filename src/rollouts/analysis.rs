@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::driven::{Driven, Roles};
-use super::errand::{Ask, Errand};
+use super::action::{Ask, Errand};
+use super::roles::Roles;
+use super::service::Driven;
 use super::view::View;
 use crate::model::Name;
 use crate::rollout::judge;

@@ -4,28 +4,28 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::keep::Shelf;
+use super::record::Shelf;
 use crate::config::{self, Config, EndpointAddress};
 use crate::model::{EndpointState, Name, Split, Weight};
 use crate::snapshot::compile::States;
 use crate::telemetry::Recorder;
 
 /// The moment in which something is decided.
-pub(in crate::control) struct View<'a> {
+pub(crate) struct View<'a> {
     /// The file as it is, or as it would be.
-    pub(in crate::control) config: &'a Config,
+    pub(crate) config: &'a Config,
     /// States that operators put over it.
-    pub(in crate::control) states: &'a States,
+    pub(crate) states: &'a States,
     /// The addresses behind DNS names, by `name:port`.
-    pub(in crate::control) resolved: &'a HashMap<String, Vec<SocketAddr>>,
+    pub(crate) resolved: &'a HashMap<String, Vec<SocketAddr>>,
     /// What was counted.
-    pub(in crate::control) recorder: &'a Recorder,
+    pub(crate) recorder: &'a Recorder,
     /// Where decisions are kept.
-    pub(in crate::control) shelf: &'a dyn Shelf,
+    pub(crate) shelf: &'a dyn Shelf,
     /// Since a fixed moment of this process's monotonic clock.
-    pub(in crate::control) now: Duration,
+    pub(crate) now: Duration,
     /// Since the Unix epoch, for people; nothing is decided by it.
-    pub(in crate::control) at_ms: u64,
+    pub(crate) at_ms: u64,
 }
 
 impl View<'_> {
