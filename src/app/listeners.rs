@@ -9,7 +9,7 @@ use super::{Failure, wanted};
 use crate::admin::{AdminListener, Auth};
 use crate::config::{self, Config};
 use crate::model::{Address, Name};
-use crate::proxy::listener::{self, Families, Listener, ProxyProtocol, Settings};
+use crate::proxy::accept::listener::{self, Families, Listener, ProxyProtocol, Settings};
 use crate::snapshot::Current;
 use crate::telemetry::access_log::{CAPACITY, Output, Worker};
 use crate::telemetry::{AccessLog, Recorder};

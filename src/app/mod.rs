@@ -35,8 +35,8 @@ use crate::config::{self, Config, Diagnostics, ProcessEnvironment};
 use crate::control::{Control, Owner, Parts};
 use crate::drain::Bell;
 use crate::model::Process;
+use crate::proxy::accept::listener::Listener;
 use crate::proxy::descriptors::Division;
-use crate::proxy::listener::Listener;
 use crate::proxy::{Bound, Lanes, Proxy};
 use crate::telemetry::{self, AccessLog, Recorder};
 

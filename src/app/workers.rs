@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Failure, wanted};
-use crate::proxy::listener::{self, Listener};
+use crate::proxy::accept::listener::{self, Listener};
 use crate::proxy::{Proxy, Worker};
 use crate::telemetry;
 

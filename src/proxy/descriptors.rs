@@ -65,7 +65,7 @@ static ENDPOINTS: AtomicI32 = AtomicI32::new(i32::MAX);
 ///
 /// # Errors
 /// The system's, if there is no descriptor at all.
-pub(super) fn has_room(last: i32, any: impl AsFd) -> io::Result<bool> {
+pub(crate) fn has_room(last: i32, any: impl AsFd) -> io::Result<bool> {
     let limit = CLIENTS.load(Ordering::Relaxed);
     // Far from the limit it is not asked: that would be two system calls for each connection.
     if last < limit - limit / 4 {
@@ -76,7 +76,7 @@ pub(super) fn has_room(last: i32, any: impl AsFd) -> io::Result<bool> {
 }
 
 /// Whether a new connection may stay: that of a client at the moment when another worker took the last place.
-pub(super) fn may_stay(number: i32) -> bool {
+pub(crate) fn may_stay(number: i32) -> bool {
     number < ENDPOINTS.load(Ordering::Relaxed)
 }
 
@@ -84,7 +84,7 @@ pub(super) fn may_stay(number: i32) -> bool {
 ///
 /// # Errors
 /// As if the system had none left.
-pub(super) fn for_endpoint(one: &impl AsRawFd, other: &impl AsRawFd) -> io::Result<()> {
+pub(crate) fn for_endpoint(one: &impl AsRawFd, other: &impl AsRawFd) -> io::Result<()> {
     if may_stay(one.as_raw_fd()) && may_stay(other.as_raw_fd()) {
         return Ok(());
     }
@@ -95,7 +95,7 @@ pub(super) fn for_endpoint(one: &impl AsRawFd, other: &impl AsRawFd) -> io::Resu
 const QUIET: u64 = 10;
 
 /// Whether it is time for a line about a lack that lasts; `last` is for one kind of line.
-pub(super) fn is_news(last: &AtomicU64) -> bool {
+pub(crate) fn is_news(last: &AtomicU64) -> bool {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec.unsigned_abs();
     let before = last.load(Ordering::Relaxed);
     (before == 0 || now >= before + QUIET)

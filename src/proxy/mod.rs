@@ -11,43 +11,14 @@
 //!
 //! Invariant: nothing here changes what requests read; it reads [`Current`] and writes atomics.
 
-mod admission;
-mod answer;
-mod body;
-mod buffer;
-mod canonical;
-mod connection;
+pub mod accept;
+mod codec;
 pub mod descriptors;
-mod door;
-mod drill;
-mod exchange;
-mod express;
-mod failure;
-mod general;
-mod guard;
-mod h2;
-mod h2_blocks;
-mod h2_frames;
-mod h2_heads;
-mod handle;
-mod head;
-mod hpack;
-mod inbound;
-mod intake;
-mod lane;
-pub mod listener;
-mod message;
-mod pass;
-mod pool;
-mod provenance;
-pub mod proxy_protocol;
-mod reach;
-mod record;
-mod seat;
-mod socket;
-mod transport;
-mod unread;
-mod upload;
+mod h1;
+mod io;
+mod pingora;
+mod request;
+mod slots;
 mod upstream;
 
 use std::sync::Arc;
@@ -59,8 +30,8 @@ use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::general::General;
-use self::record::Gear;
+use self::pingora::hooks::{self, General};
+use self::request::record::Gear;
 use crate::drain::Bell;
 use crate::model::Name;
 use crate::snapshot::Current;
@@ -116,7 +87,7 @@ pub struct Worker {
 
 impl Proxy {
     /// The data plane for a number of workers; it serves nothing until listeners are handed to
-    /// [`listener::serve`].
+    /// [`accept::listener::serve`].
     #[must_use]
     pub fn new(current: Current, recorder: Arc<Recorder>, access_log: AccessLog, bell: Bell, lanes: Lanes) -> Self {
         let gear = Arc::new(Gear {
@@ -146,7 +117,7 @@ impl Proxy {
     /// If the system's certificate authorities cannot be read: the engine does.
     #[must_use]
     pub fn worker(&self) -> Worker {
-        let conf = ServerConf { threads: 1, max_retries: general::MAX_ATTEMPTS, ..ServerConf::default() };
+        let conf = ServerConf { threads: 1, max_retries: hooks::MAX_ATTEMPTS, ..ServerConf::default() };
         let engine = http_proxy(&Arc::new(conf), General { gear: Arc::clone(&self.gear) });
         Worker { proxy: self.clone(), engine: Arc::new(engine) }
     }
@@ -213,10 +184,10 @@ impl Worker {
                 heard = order.changed() => heard.is_ok(),
                 heard = all.changed() => heard.is_ok(),
             } {
-                express::wake_all();
+                h1::wake_all();
             }
         });
-        tokio::spawn(unread::run(Arc::clone(gear)));
+        tokio::spawn(pingora::unread::run(Arc::clone(gear)));
         let current = gear.current.clone();
         tokio::spawn(async move {
             let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -225,9 +196,9 @@ impl Worker {
                 second.tick().await;
                 // The limit can be changed from outside.
                 descriptors::Division::now().keep();
-                pool::sweep();
-                h2::sweep();
-                express::forget_old(&current);
+                upstream::pool::sweep();
+                upstream::h2::sweep();
+                h1::forget_old(&current);
             }
         });
     }

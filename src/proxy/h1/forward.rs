@@ -1,0 +1,409 @@
+//! One request of the express lane after its version is chosen: endpoint, connection, relay, and what to do when
+//! that fails. The rules for trying again are those of the general lane.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::Client;
+use super::context::Passage;
+use super::relay::{Broken, Download, Relay, Upload};
+use super::response::{Asked, Inward, write_refusal};
+use crate::drain::{Ledger, Ticket};
+use crate::proxy::io::buffer::Buffer;
+use crate::proxy::pingora::exchange::End;
+use crate::proxy::pingora::intake::BODY_DRAIN;
+use crate::proxy::request::failure::{
+    DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT, UNREAD, WRITE_TIMEOUT,
+};
+use crate::proxy::request::fault;
+use crate::proxy::request::upload::Manner;
+use crate::proxy::upstream::connection::{self, Lease};
+use crate::proxy::upstream::pool::{self, Line};
+use crate::snapshot::live::Drill;
+use crate::snapshot::{Endpoint, Snapshot, Timeouts};
+use crate::telemetry::RetryReason;
+use crate::traffic::Refusal;
+
+/// A request that this lane carries.
+pub(super) struct Request<'s> {
+    pub(super) passage: Passage<'s>,
+    pub(super) upload: Upload,
+    pub(super) asked: Asked,
+    /// The client ends its connection after the answer.
+    pub(super) closes: bool,
+    /// An endpoint of the version takes requests.
+    pub(super) available: bool,
+    pub(super) idempotent: bool,
+    /// The client's affinity key, hashed: it also keeps the client on one endpoint.
+    pub(super) key: Option<u64>,
+    /// A key made for this client, to be set as a cookie.
+    pub(super) new_key: Option<String>,
+}
+
+/// What becomes of the client's connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another request.
+    Request,
+    /// It ends.
+    Close,
+    /// It ends, but the client still sends: closing at once would take the answer from it.
+    Linger,
+    /// It ends without a word, which tells the client that its response is not complete.
+    Abort,
+}
+
+/// A connection to an endpoint while a request uses it.
+struct Held<'s> {
+    line: Line,
+    lease: Lease,
+    reused: bool,
+    /// Where it belongs in the pool.
+    key: u64,
+    /// Since when it is held.
+    since: Instant,
+    ticket: Ticket<&'s Ledger>,
+}
+
+/// The endpoint of a request that is not on its way yet; a drain waits for it.
+struct Chosen<'s> {
+    at: usize,
+    endpoint: &'s Endpoint,
+    ticket: Ticket<&'s Ledger>,
+}
+
+/// What was tried so far.
+struct Tries {
+    /// When the attempt under way began.
+    began: Instant,
+    connect: bool,
+    reused: bool,
+    /// Why the last attempt failed.
+    failed: Option<Refusal>,
+}
+
+impl<'s> Request<'s> {
+    /// Finds an endpoint and a connection to it, trying another endpoint once.
+    ///
+    /// # Errors
+    /// What to answer.
+    async fn hold(&mut self, tries: &mut Tries, mut first: Option<Chosen<'s>>) -> Result<Held<'s>, Refusal> {
+        let version = self.passage.version;
+        let timeouts = self.passage.route.service.timeouts;
+        loop {
+            let Some(Chosen { at, endpoint, ticket }) = first.take().or_else(|| self.choose()) else {
+                NO_ENDPOINT.charge(&version.series);
+                return Err(tries.failed.unwrap_or(NO_ENDPOINT.refusal));
+            };
+            let fresh = tries.reused || self.upload.is_streamed();
+            let mut connecting = pin!(connection(endpoint, &timeouts, fresh, tries.began));
+            let passage = &self.passage;
+            let is_cut = || passage.is_cut() || ticket.is_due();
+            let connected =
+                poll_fn(|cx| if is_cut() { Poll::Ready(None) } else { connecting.as_mut().poll(cx).map(Some) }).await;
+            let failure = match connected {
+                None => {
+                    ticket.count_cut();
+                    self.passage.ended = Some(End::Cut);
+                    return Err(DRAINED);
+                }
+                Some(Ok((line, lease, reused, key))) => {
+                    let since = if reused { tries.began } else { Instant::now() };
+                    self.passage.connect = (!reused).then(|| since - tries.began);
+                    return Ok(Held { line, lease, reused, key, since, ticket });
+                }
+                Some(Err(failure)) => failure,
+            };
+            failure.charge(&version.series);
+            tries.failed = Some(failure.refusal);
+            self.passage.tried.insert(at);
+            if tries.connect || self.pick().is_none() {
+                return Err(failure.refusal);
+            }
+            tries.connect = true;
+            tries.began = Instant::now();
+            self.passage.retries += 1;
+            if failure.kind.is_some() {
+                version.series.retried(RetryReason::Connect);
+            }
+        }
+    }
+
+    /// Chooses the next endpoint and enters it.
+    fn choose(&mut self) -> Option<Chosen<'s>> {
+        let at = self.pick()?;
+        let endpoint = self.passage.version.endpoints.get(at)?;
+        self.passage.endpoint = Some(endpoint);
+        Some(Chosen { at, endpoint, ticket: endpoint.live.ledger.enter_borrowed() })
+    }
+
+    /// The next endpoint to try: of the chosen version, ready, not tried yet.
+    fn pick(&self) -> Option<usize> {
+        let version = self.passage.version;
+        let load = |at: usize| version.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight());
+        version.balancer.pick(load, &self.passage.tried, self.key)
+    }
+
+    /// Counts a failed attempt; whether another one follows. `stale`: the connection was reused and said nothing.
+    fn tries_again(&mut self, tries: &mut Tries, failure: Failure, stale: bool) -> bool {
+        let again = stale && self.idempotent && failure.is_broken_connection() && !tries.reused && self.upload.replay();
+        let series = &self.passage.version.series;
+        failure.charge(series);
+        tries.failed = Some(failure.refusal);
+        if again {
+            series.retried(RetryReason::Reused);
+            tries.reused = true;
+            tries.began = Instant::now();
+            self.passage.retries += 1;
+        }
+        again
+    }
+}
+
+impl Client {
+    /// Carries a request to an endpoint of its version and the response back.
+    pub(super) async fn run(&mut self, snapshot: &Snapshot, request: &mut Request<'_>) -> Next {
+        if !request.available {
+            NO_ENDPOINT.charge(&request.passage.version.series);
+            return self.refuse(request, NO_ENDPOINT.refusal, false).await;
+        }
+        let mut tries = Tries { began: request.passage.began, connect: false, reused: false, failed: None };
+        if let Some(drill) = &request.passage.version.drill {
+            if let Some(refusal) = self.drilled(drill, request).await {
+                return self.refuse(request, refusal, false).await;
+            }
+            tries.began = Instant::now();
+        }
+        let mut first = None;
+        if !self.has_body(request.upload.body) {
+            first = match self.prepare(request).await {
+                Ok(chosen) => chosen,
+                Err(broken) => return self.ended(request, broken).await,
+            };
+            tries.began = Instant::now();
+        }
+        loop {
+            let mut held = match request.hold(&mut tries, first.take()).await {
+                Ok(held) => held,
+                Err(refusal) => return self.refuse(request, refusal, true).await,
+            };
+            let mut download = Download::default();
+            let carried = self.carry(snapshot, request, &mut held, &mut download, tries.began).await;
+            match carried {
+                Ok(()) => return self.finish(request, held, &download),
+                Err(Broken::Endpoint(failure)) => {
+                    if !download.told {
+                        request.passage.unanswered();
+                    }
+                    if !request.tries_again(&mut tries, failure, held.reused && !download.begun) {
+                        drop(held);
+                        return self.broken(request, failure.refusal).await;
+                    }
+                }
+                Err(broken) => {
+                    drop(held);
+                    return self.ended(request, broken).await;
+                }
+            }
+        }
+    }
+
+    /// Chooses the endpoint of a request with a body and reads the body if it is small. Its endpoint has it in flight
+    /// all the while.
+    async fn prepare<'s>(&mut self, request: &mut Request<'s>) -> Result<Option<Chosen<'s>>, Broken> {
+        let Some(chosen) = request.choose() else { return Ok(None) };
+        if self.take_in(request, &chosen.ticket).await? == Manner::Streamed {
+            request.upload.stream();
+        }
+        Ok(Some(chosen))
+    }
+
+    /// Does to a request what a drill wants; the answer if that is an error.
+    async fn drilled(&mut self, drill: &Drill, request: &mut Request<'_>) -> Option<Refusal> {
+        let passage = &mut request.passage;
+        let fault = fault::begin(drill, &passage.version.series)?;
+        passage.cause = Some(DRILL.cause);
+        if !fault.delay.is_zero() {
+            let until = Instant::now() + fault.delay;
+            let alarm = &mut self.alarm;
+            poll_fn(|cx| if passage.is_cut() { Poll::Ready(()) } else { alarm.poll(cx, until) }).await;
+        }
+        fault::end(fault, &passage.version.series)
+    }
+
+    /// Carries a request over the connection that was found for it.
+    async fn carry<'s>(
+        &mut self,
+        snapshot: &Snapshot,
+        request: &mut Request<'s>,
+        held: &mut Held<'s>,
+        download: &mut Download,
+        began: Instant,
+    ) -> Result<(), Broken> {
+        let service = &request.passage.route.service;
+        let cookie = service.affinity_cookie.as_ref().zip(request.new_key.as_deref());
+        let mut relay = Relay {
+            client: &mut self.transport,
+            input: &mut self.input,
+            alarm: &mut self.alarm,
+            line: &mut held.line,
+            lease: &held.lease,
+            upload: &mut request.upload,
+            download,
+            passage: &mut request.passage,
+            ticket: &mut held.ticket,
+            asked: request.asked,
+            inward: Inward { close: request.closes, cookie, tls: self.tls },
+            timeouts: service.timeouts,
+            limits: snapshot.client,
+            began,
+            now: Some(held.since),
+            active: held.since,
+            moved: false,
+            client_blocked: false,
+            line_blocked: false,
+            half_closed: None,
+        };
+        poll_fn(|cx| relay.poll(cx)).await
+    }
+
+    /// The response is with the client.
+    fn finish(&self, request: &mut Request<'_>, held: Held<'_>, download: &Download) -> Next {
+        request.passage.complete = true;
+        let limit = request.passage.route.service.timeouts.pool_idle;
+        if request.upload.is_complete() && download.ended_exactly() && !download.closes {
+            let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
+            pool::give(held.key, held.line, held.lease, until, request.passage.bytes_in > 0);
+        }
+        match (request.upload.is_complete(), download.closes_client) {
+            (true, false) => Next::Request,
+            (true, true) => Next::Close,
+            (false, _) => Next::Linger,
+        }
+    }
+
+    /// An exchange was ended by something else than its endpoint.
+    async fn ended(&mut self, request: &mut Request<'_>, broken: Broken) -> Next {
+        let refusal = match broken {
+            Broken::ClientGone => {
+                request.passage.client_gone = true;
+                return Next::Abort;
+            }
+            Broken::ClientSlow => {
+                (request.passage.client_gone, request.passage.cause) = (true, Some(WRITE_TIMEOUT));
+                return Next::Abort;
+            }
+            Broken::Endpoint(failure) => failure.refusal,
+            Broken::Client(refusal) => refusal,
+            Broken::Ended(end) => {
+                request.passage.ended = Some(end);
+                match end {
+                    End::Left => {
+                        request.passage.client_gone = true;
+                        return Next::Abort;
+                    }
+                    End::FirstByte | End::Idle => {
+                        TIMEOUT.charge(&request.passage.version.series);
+                        TIMEOUT.refusal
+                    }
+                    End::Upload => SLOW_CLIENT,
+                    End::Cut => DRAINED,
+                    End::Unread => UNREAD,
+                }
+            }
+        };
+        self.broken(request, refusal).await
+    }
+
+    /// Answers with `refusal` if the client has no response yet.
+    async fn broken(&mut self, request: &mut Request<'_>, refusal: Refusal) -> Next {
+        if request.passage.status.is_some() {
+            request.passage.cause = Some(refusal.cause);
+            return Next::Abort;
+        }
+        self.refuse(request, refusal, true).await
+    }
+
+    /// Gives an answer of our own.
+    async fn refuse(&mut self, request: &mut Request<'_>, refusal: Refusal, close: bool) -> Next {
+        let unread = !request.upload.body.is_done();
+        let close = close || refusal.close || request.closes || unread || request.passage.is_leaving();
+        let mut answer = Buffer::default();
+        write_refusal(refusal, request.asked.head_only, close, &mut answer);
+        request.passage.refused(refusal);
+        let until = Instant::now() + ANSWER;
+        let written = poll_fn(|cx| {
+            while !answer.is_empty() {
+                match Pin::new(&mut self.transport).poll_write(cx, answer.data()) {
+                    Poll::Ready(Ok(n)) if n > 0 => answer.consume(n),
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending => {
+                        ready!(self.alarm.poll(cx, until));
+                        return Poll::Ready(false);
+                    }
+                }
+            }
+            // What is encrypted and not sent yet goes with the end of the connection, or with the next answer.
+            Pin::new(&mut self.transport).poll_flush(cx).map(|flushed| flushed.is_ok())
+        })
+        .await;
+        request.passage.client_gone = !written;
+        request.passage.complete = written;
+        if written {
+            request.passage.bytes_out = refusal.body_bytes(request.asked.head_only);
+        }
+        match (written, close, unread) {
+            (false, ..) => Next::Abort,
+            (true, false, _) => Next::Request,
+            (true, true, false) => Next::Close,
+            (true, true, true) => Next::Linger,
+        }
+    }
+
+    /// Ends the connection once the client has seen its answer: it is told that no more comes, and what it still sends
+    /// is read for a moment, because closing a socket with unread bytes resets it (RFC 9112 §9.6).
+    pub(super) async fn linger(&mut self) {
+        let until = Instant::now() + BODY_DRAIN;
+        self.input.clear();
+        poll_fn(|cx| {
+            // A client that is gone already is what is waited for.
+            let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
+            loop {
+                match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
+                    Poll::Ready(Ok(n)) if n > 0 => self.input.clear(),
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.alarm.poll(cx, until),
+                }
+                if Instant::now() >= until {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// How long an answer of our own may take to be taken.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A connection to an endpoint: a pooled one, or a new one; whether it is reused, and its key in the pool.
+async fn connection(
+    endpoint: &Endpoint,
+    timeouts: &Timeouts,
+    fresh: bool,
+    now: Instant,
+) -> Result<(Line, Lease, bool, u64), Failure> {
+    let failure = |error: Box<pingora_error::Error>| Failure::of(&error, None).unwrap_or(NO_ENDPOINT);
+    let key = connection::key(endpoint, timeouts).map_err(failure)?;
+    if !fresh && let Some((line, lease)) = pool::take(key, now) {
+        return Ok((line, lease, true, key));
+    }
+    // Boxed because it is large and rare.
+    let (line, lease) = Box::pin(connection::connect(endpoint, timeouts)).await.map_err(failure)?;
+    Ok((line, lease, false, key))
+}

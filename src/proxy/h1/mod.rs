@@ -1,0 +1,362 @@
+//! The express lane: plain HTTP/1.1 from client to endpoint, in one lean loop over borrowed bytes.
+//!
+//! ```text
+//! wait for a head ─► guard ─ route ─ split ─► balance ─► pool or dial ─► relay ─► record ─┐
+//!   ▲   │ not plain: HTTP/2, an upgrade, HTTP/1.0, anything to be refused                 │
+//!   │   └──► the general lane, with the bytes as they came; the connection may come back  │
+//!   └─────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The decisions are those of the general lane, made by the same functions; what is different is only how bytes move.
+//! In steady state a request allocates nothing, sets no timer and wakes no other thread.
+//!
+//! Invariant: a request is handed over before anything of it was counted or sent.
+
+mod body;
+mod context;
+mod forward;
+mod relay;
+mod request;
+mod response;
+mod wait;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use self::context::{Logged, Passage};
+use self::forward::{Next, Request};
+use self::relay::Upload;
+use self::request::{Outward, Parsed};
+use self::response::Asked;
+use self::wait::{Alarm, Registered};
+use crate::model::Name;
+use crate::proxy::codec::body::Body;
+use crate::proxy::codec::head::{Arrival, Look};
+use crate::proxy::io::buffer::Buffer;
+use crate::proxy::io::transport::Transport;
+use crate::proxy::pingora::message;
+use crate::proxy::request::admit::{self, Decision, Entrance};
+use crate::proxy::request::record::Gear;
+use crate::proxy::slots::Seat;
+use crate::snapshot::{ClientLimits, Current, Snapshot};
+use crate::telemetry::access_log::Text;
+use crate::traffic::Refusal;
+
+pub(crate) use self::wait::wake_all;
+
+/// A client's connection on this lane.
+pub(crate) struct Client {
+    transport: Transport,
+    input: Buffer,
+    /// How much of a head that comes in pieces is there.
+    arrival: Arrival,
+    alarm: Alarm,
+    peer: Option<IpAddr>,
+    /// The peer as text.
+    peer_text: Box<str>,
+    tls: bool,
+    listener: Name,
+    seat: Arc<Seat>,
+    _registered: Registered,
+}
+
+/// Why a connection leaves this lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It is over.
+    Over,
+    /// It is over because a head took too long.
+    SlowHead,
+    /// What came is not for this lane.
+    Other,
+}
+
+/// What arrived of a request.
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment; a box would be an allocation for each request")]
+enum Begun<'s> {
+    /// Not all of its head.
+    Part,
+    /// Something for the other lane.
+    Other,
+    /// One that this lane carries.
+    Request(Request<'s>),
+}
+
+/// What waiting for a head came to.
+enum Waited {
+    /// There are bytes that nobody looked at.
+    Bytes,
+    /// The client is gone, or was to go.
+    End,
+    /// It took too long over a head.
+    Late,
+}
+
+impl Client {
+    /// A connection whose client is at `peer`; `bytes` were read from it already.
+    pub(crate) async fn new(
+        transport: Transport,
+        bytes: &[u8],
+        peer: Option<IpAddr>,
+        tls: bool,
+        listener: Name,
+        seat: &Arc<Seat>,
+    ) -> Self {
+        let mut input = Buffer::default();
+        if !bytes.is_empty() {
+            input.push(bytes);
+        }
+        let peer_text = peer.map(|peer| peer.to_string()).unwrap_or_default().into();
+        let _registered = Registered::new().await;
+        Self {
+            transport,
+            input,
+            arrival: Arrival::default(),
+            alarm: Alarm::default(),
+            peer,
+            peer_text,
+            tls,
+            listener,
+            seat: Arc::clone(seat),
+            _registered,
+        }
+    }
+
+    /// The connection, and what was read from it and belongs to the next lane.
+    pub(crate) fn into_parts(self) -> (Transport, Bytes) {
+        let bytes = Bytes::copy_from_slice(self.input.data());
+        (self.transport, bytes)
+    }
+
+    /// Serves requests until the connection ends or something comes that is not for this lane. `began` is since when the
+    /// connection's first head is waited for, if it is the first; none afterwards.
+    pub(crate) async fn serve(&mut self, gear: &Gear, began: &mut Option<Instant>) -> Exit {
+        let mut part = false;
+        let mut since = began.unwrap_or_else(Instant::now);
+        let mut limits = gear.current.peek().client;
+        loop {
+            let idle_since = since;
+            if part || self.input.is_empty() {
+                if !part {
+                    self.seat.idle(since);
+                }
+                let first = began.is_some();
+                match poll_fn(|cx| self.poll_head(cx, gear, &mut since, &limits, first)).await {
+                    Waited::Bytes => {}
+                    Waited::End => {
+                        self.close().await;
+                        return Exit::Over;
+                    }
+                    Waited::Late => return Exit::SlowHead,
+                }
+            }
+            let local = Local::of(&gear.current);
+            limits = local.snapshot.client;
+            let mut request = match self.begin(gear, &local.snapshot) {
+                Begun::Request(request) => request,
+                Begun::Part => {
+                    if !part {
+                        self.arrival = Arrival::begun();
+                    }
+                    match self.arrival.look(self.input.data(), &local.snapshot.limits) {
+                        Look::Part if self.input.has_room() => part = true,
+                        Look::Blank(length) => {
+                            self.input.consume(length);
+                            part = !self.input.is_empty();
+                            since = if part { since } else { idle_since };
+                        }
+                        // Too large, or more than this lane's memory: the other lane reads on, or says why not.
+                        _ => return Exit::Other,
+                    }
+                    continue;
+                }
+                Begun::Other => return Exit::Other,
+            };
+            *began = None;
+            let next = self.run(&local.snapshot, &mut request).await;
+            since = request.passage.ended_at.unwrap_or_else(Instant::now);
+            drop(request);
+            match next {
+                Next::Request => {}
+                Next::Close => {
+                    self.close().await;
+                    return Exit::Over;
+                }
+                Next::Linger => {
+                    self.linger().await;
+                    return Exit::Over;
+                }
+                Next::Abort => return Exit::Over,
+            }
+            part = false;
+        }
+    }
+
+    /// Reads until there is something to look at. `since` is when waiting for a head began, or its first byte came; the
+    /// `first` head of a connection has its time from the beginning.
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        gear: &Gear,
+        since: &mut Instant,
+        limits: &ClientLimits,
+        first: bool,
+    ) -> Poll<Waited> {
+        loop {
+            let before = self.input.len();
+            match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    let fresh = self.input.data().get(before..).unwrap_or_default();
+                    if before == 0 {
+                        if !self.seat.busy() {
+                            return Poll::Ready(Waited::End);
+                        }
+                        if !first {
+                            *since = Instant::now();
+                        }
+                        self.arrival = Arrival::default();
+                    }
+                    // Most heads come whole. What does not is not parsed again with each piece.
+                    let whole = before == 0 && memchr::memchr(b'\n', fresh).is_some();
+                    if whole || !self.is_part(gear) {
+                        return Poll::Ready(Waited::Bytes);
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(Waited::End),
+                Poll::Pending if self.input.is_empty() => {
+                    if gear.ending.load(Ordering::Relaxed) || self.seat.is_evicted() {
+                        return Poll::Ready(Waited::End);
+                    }
+                    if first {
+                        return self.alarm.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late);
+                    }
+                    return self.alarm.poll(cx, *since + limits.keepalive).map(|()| Waited::End);
+                }
+                Poll::Pending => return self.alarm.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late),
+            }
+        }
+    }
+
+    /// Whether what arrived is the beginning of a head that this lane may still carry.
+    #[cold]
+    fn is_part(&mut self, gear: &Gear) -> bool {
+        let look = self.arrival.look(self.input.data(), &gear.current.peek().limits);
+        look == Look::Part && self.input.has_room()
+    }
+
+    /// Looks at what arrived and decides where it goes.
+    fn begin<'s>(&mut self, gear: &'s Gear, snapshot: &'s Snapshot) -> Begun<'s> {
+        let mut room = request::fields();
+        let (mut head, length) = match request::parse(self.input.data(), &mut room) {
+            Parsed::Head(head, length) => (head, length),
+            Parsed::Partial => return Begun::Part,
+            Parsed::Other => return Begun::Other,
+        };
+        if !head.is_plain() {
+            return Begun::Other;
+        }
+        let trusted = snapshot.trusts(self.peer);
+        head.client = self.peer;
+        if trusted {
+            head.client = admit::forwarded_client(&head).or(self.peer);
+        }
+        let entrance = Entrance { listener: &self.listener, sni: self.transport.sni() };
+        let Ok(decision) = admit::decide(&head, snapshot, &entrance) else { return Begun::Other };
+        let too_large = decision.is_too_large(snapshot);
+        let Decision { admitted, route, underscore } = decision;
+        let service = &*route.service;
+        if !service.speaks_http1 || too_large || admitted.upgrade.is_some() || admitted.expect_continue {
+            return Begun::Other;
+        }
+        let choice = service.chooser.choose(&head, message::random_token);
+        let Some(version) = service.versions.get(choice.version) else { return Begun::Other };
+        let token = message::token();
+        let request_id = admit::given_request_id(&head, trusted).map_or(token.as_slice(), str::as_bytes);
+        let logged = gear.access_log.enabled().then(|| {
+            Box::new(Logged {
+                head: admit::logged_head(&head),
+                request_id: Text::word(request_id),
+                listener: self.listener.clone(),
+                client: head.client,
+            })
+        });
+        let passage = Passage::enter(gear, route, (choice.version, version), choice.reason, logged);
+        let mut out = Buffer::default();
+        let outward = Outward {
+            peer: &self.peer_text,
+            trusted,
+            underscore,
+            tls: self.tls,
+            target: &admitted.target,
+            authority: admitted.authority,
+            host: service.host.as_deref(),
+            request_id,
+            framing: admitted.framing,
+        };
+        request::write(&head, &outward, &mut out);
+        let request = Request {
+            passage,
+            upload: Upload::new(out, Body::of(admitted.framing), head.is_idempotent(), service.body_limit(snapshot)),
+            asked: Asked { head_only: head.method == "HEAD", grpc: head.is_grpc() },
+            closes: head.closes(),
+            available: choice.available,
+            idempotent: head.is_idempotent(),
+            key: choice.key,
+            new_key: choice.new_key,
+        };
+        self.input.consume(length);
+        Begun::Request(request)
+    }
+
+    /// Ends the connection in order, without waiting for a client that does not read.
+    async fn close(&mut self) {
+        poll_fn(|cx| {
+            // What cannot be sent at once is not waited for: everything that mattered was flushed before.
+            let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// An answer of our own that ends the connection, in bytes.
+pub(crate) fn refusal(refusal: Refusal, head_only: bool) -> Vec<u8> {
+    let mut out = Buffer::default();
+    response::write_refusal(refusal, head_only, true, &mut out);
+    out.data().to_vec()
+}
+
+/// What a worker's requests read, shared inside the worker only: counting references to the snapshot itself would
+/// make all workers write to one place.
+struct Local {
+    snapshot: Arc<Snapshot>,
+}
+
+thread_local! {
+    static LOCAL: RefCell<Option<Arc<Local>>> = const { RefCell::new(None) };
+}
+
+impl Local {
+    /// The snapshot of this moment, to be held for as long as a request needs it.
+    fn of(current: &Current) -> Arc<Self> {
+        let newest = current.peek();
+        LOCAL.with_borrow_mut(|kept| match kept {
+            Some(local) if Arc::ptr_eq(&local.snapshot, &newest) => Arc::clone(local),
+            _ => Arc::clone(kept.insert(Arc::new(Self { snapshot: Arc::clone(&newest) }))),
+        })
+    }
+}
+
+/// Lets go of a snapshot that was replaced, also where no request comes.
+pub(crate) fn forget_old(current: &Current) {
+    LOCAL.with_borrow_mut(|kept| kept.take_if(|local| !Arc::ptr_eq(&local.snapshot, &current.peek())));
+}

@@ -1,0 +1,499 @@
+//! One request to its endpoint and its response back: both directions at once, in one task, with bounded memory.
+//!
+//! ```text
+//! client ─► input ─► body ─► out ─► endpoint        upload: the head and as much body as fits leave together
+//! client ◄─ out ◄─ body ◄─ input ◄─ endpoint        download: likewise
+//! ```
+//!
+//! Small messages are gathered in `out` and leave in one write. Where the framing stays the same, what does not fit
+//! is written from where it was read; of a request that is not sent again all of its body, in one write with the head.
+//!
+//! Invariant: no byte is read for which there is no room, so a slow reader slows its writer.
+
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::context::Passage;
+use super::response::{self, Asked, Inward, Parsed};
+use super::wait::Alarm;
+use crate::drain::{Ledger, Ticket};
+use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Sender, gather};
+use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
+use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE, SIZE};
+use crate::proxy::io::transport::Transport;
+use crate::proxy::pingora::exchange::{End, GRACE};
+use crate::proxy::pingora::inbound::LOOK;
+use crate::proxy::request::failure::{BAD_REQUEST, BODY_TOO_LARGE, Failure, PROTOCOL, RESET};
+use crate::proxy::request::upload::Proof;
+use crate::proxy::upstream::connection::Lease;
+use crate::proxy::upstream::pool::Line;
+use crate::snapshot::{ClientLimits, Timeouts};
+use crate::traffic::Refusal;
+
+/// Why an exchange did not come to its regular end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The client went away.
+    ClientGone,
+    /// The client took nothing for `write_timeout`.
+    ClientSlow,
+    /// The request's body is not what it may be.
+    Client(Refusal),
+    /// The endpoint is to blame.
+    Endpoint(Failure),
+    /// It was ended from outside.
+    Ended(End),
+}
+
+/// What a request may be sent again with.
+const REPLAYED: usize = LARGE - SIZE;
+
+/// The request on its way.
+pub(super) struct Upload {
+    /// What is to be written: the head, and body after it.
+    pub(super) out: Buffer,
+    pub(super) body: Body,
+    chunked: bool,
+    /// All that was sent so far is kept in `out`.
+    replayable: bool,
+    complete: bool,
+    /// It took more than one write, so the endpoint could answer before it had all.
+    split: bool,
+    /// The endpoint takes no more; it may have answered.
+    refused: bool,
+    /// The largest body that is passed on.
+    pub(super) limit: Option<u64>,
+    /// What must hold when an answer comes, or the connection ends with it.
+    proof: Proof,
+}
+
+impl Upload {
+    /// A request whose head is in `out`.
+    pub(super) fn new(mut out: Buffer, body: Body, idempotent: bool, limit: Option<u64>) -> Self {
+        out.keep(idempotent);
+        let chunked = matches!(body, Body::Chunked(_));
+        let proof = Proof::of_whole(body);
+        Self { out, body, chunked, replayable: idempotent, complete: false, split: false, refused: false, limit, proof }
+    }
+
+    /// The body is sent as it comes.
+    pub(super) fn stream(&mut self) {
+        self.proof = Proof::Late;
+    }
+
+    /// Whether the body is sent as it comes, on a connection of its own.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.proof == Proof::Late
+    }
+
+    /// Whether an answer whose first byte is here can only be one to all of the request.
+    fn is_answered_whole(&self, lease: &Lease) -> bool {
+        match self.proof {
+            Proof::None => true,
+            Proof::Acknowledged => lease.is_acknowledged(),
+            Proof::Late => self.complete && lease.is_answered_late(),
+        }
+    }
+
+    /// Whether the body is written from where it was read, behind what is in `out`.
+    fn goes_as_read(&self, line: &Line) -> bool {
+        !self.chunked && !self.replayable && (self.out.is_empty() || line.is_write_vectored())
+    }
+
+    /// Whether all of the request was written.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Prepares to send the request again, if all of it that was sent is still there.
+    pub(super) fn replay(&mut self) -> bool {
+        if self.replayable {
+            self.out.rewind();
+            (self.complete, self.split, self.refused) = (false, false, false);
+        }
+        self.replayable
+    }
+}
+
+/// The response on its way.
+#[derive(Default)]
+pub(super) struct Download {
+    input: Buffer,
+    out: Buffer,
+    body: Option<Body>,
+    chunked: bool,
+    informational: u8,
+    /// The endpoint sent something.
+    pub(super) begun: bool,
+    /// The endpoint's connection ends with this response.
+    pub(super) closes: bool,
+    /// The client's connection ends with this response: it was told so.
+    pub(super) closes_client: bool,
+    /// The client has something of the final head.
+    pub(super) told: bool,
+}
+
+impl Download {
+    /// Whether the response ended exactly where its framing says.
+    pub(super) fn ended_exactly(&self) -> bool {
+        self.body == Some(Body::Done) && self.input.is_empty()
+    }
+}
+
+/// What an exchange works with.
+pub(super) struct Relay<'a, 's> {
+    pub(super) client: &'a mut Transport,
+    /// What the client sent and nobody read.
+    pub(super) input: &'a mut Buffer,
+    pub(super) alarm: &'a mut Alarm,
+    pub(super) line: &'a mut Line,
+    pub(super) lease: &'a Lease,
+    pub(super) upload: &'a mut Upload,
+    pub(super) download: &'a mut Download,
+    pub(super) passage: &'a mut Passage<'s>,
+    pub(super) ticket: &'a mut Ticket<&'s Ledger>,
+    pub(super) asked: Asked,
+    pub(super) inward: Inward<'a>,
+    pub(super) timeouts: Timeouts,
+    pub(super) limits: ClientLimits,
+    /// When this attempt began.
+    pub(super) began: Instant,
+    /// The time, if it was read in this turn.
+    pub(super) now: Option<Instant>,
+    /// When something moved last.
+    pub(super) active: Instant,
+    pub(super) moved: bool,
+    /// The client does not take what was written.
+    pub(super) client_blocked: bool,
+    /// The endpoint does not take what was written.
+    pub(super) line_blocked: bool,
+    /// The client ended its half of the connection; when to look next whether it is still there.
+    pub(super) half_closed: Option<Instant>,
+}
+
+impl Relay<'_, '_> {
+    /// Carries both directions until the response is with the client.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let uploaded = self.poll_upload(cx)?.is_ready();
+        let downloaded = self.poll_download(cx)?;
+        if downloaded.is_ready() {
+            self.passage.ended_at = Some(self.now());
+            return Poll::Ready(Ok(()));
+        }
+        if uploaded {
+            self.watch_client(cx)?;
+        }
+        if std::mem::take(&mut self.moved) {
+            self.active = self.now();
+        }
+        let due = self.due(cx);
+        self.now = None;
+        match due {
+            Some(broken) => Poll::Ready(Err(broken)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The time of this turn, read once.
+    fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        if self.upload.complete || self.upload.refused {
+            return Poll::Ready(Ok(()));
+        }
+        self.line_blocked = false;
+        loop {
+            self.gather_upload()?;
+            let upload = &mut *self.upload;
+            let line = Pin::new(&mut *self.line);
+            let mut body: &[u8] = &[];
+            if upload.out.is_empty() || upload.goes_as_read(&line) {
+                let Piece { framing, data } = upload.body.next(self.input.data()).map_err(|Malformed| BAD_BODY)?;
+                self.input.consume(framing);
+                body = self.input.data().get(..data).unwrap_or_default();
+            }
+            let written = match (upload.out.data(), body) {
+                ([], []) => None,
+                (bytes, []) | ([], bytes) => Some(line.poll_write(cx, bytes)),
+                (out, body) => Some(line.poll_write_vectored(cx, &[IoSlice::new(out), IoSlice::new(body)])),
+            };
+            if let Some(Poll::Ready(Ok(n))) = written {
+                let of_body = n.saturating_sub(upload.out.len());
+                upload.out.consume(n - of_body);
+                upload.out.rest();
+                if of_body > 0 {
+                    self.input.consume(of_body);
+                    upload.body.took(of_body);
+                    self.passage.bytes_in += of_body as u64;
+                    upload.replayable = false;
+                }
+            }
+            match written {
+                Some(Poll::Ready(Ok(n))) if n > 0 => {
+                    upload.split |= !upload.out.is_empty() || !upload.body.is_done();
+                    self.moved = true;
+                }
+                Some(Poll::Ready(_)) => {
+                    // What it says about that may be on its way.
+                    upload.refused = true;
+                    return Poll::Ready(Ok(()));
+                }
+                Some(Poll::Pending) => {
+                    self.line_blocked = true;
+                    return Poll::Pending;
+                }
+                None => {
+                    if Pin::new(&mut *self.line).poll_flush(cx).is_pending() {
+                        self.line_blocked = true;
+                        return Poll::Pending;
+                    }
+                    if upload.body.is_done() {
+                        upload.complete = true;
+                        // What came before the endpoint had all may be of an answer that was early, also where only
+                        // its beginning is here.
+                        if upload.split && (!self.download.input.is_empty() || self.lease.has_unread()) {
+                            self.download.closes = true;
+                        }
+                        self.moved = true;
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.input.grow(upload.body.ahead());
+                    match ready!(self.input.poll_fill(cx, Pin::new(&mut *self.client))) {
+                        Ok(n) if n > 0 => self.moved = true,
+                        _ => return Poll::Ready(Err(Broken::ClientGone)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves body into `out` where it joins what is there, gets another framing, or may be sent again.
+    fn gather_upload(&mut self) -> Result<(), Broken> {
+        let upload = &mut *self.upload;
+        while !upload.body.is_done() && upload.out.len() < GATHERED {
+            if upload.goes_as_read(self.line) {
+                return Ok(());
+            }
+            let moved = gather(&mut upload.body, Sender::Client, self.input, &mut upload.out, upload.chunked);
+            let moved = moved.map_err(|Malformed| BAD_BODY)?;
+            self.passage.bytes_in += moved as u64;
+            if upload.limit.is_some_and(|limit| self.passage.bytes_in > limit) {
+                return Err(Broken::Client(BODY_TOO_LARGE));
+            }
+            if moved == 0 {
+                break;
+            }
+        }
+        if upload.out.size() > REPLAYED {
+            upload.replayable = false;
+            upload.out.keep(false);
+        }
+        Ok(())
+    }
+
+    fn poll_download(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.client_blocked = false;
+        loop {
+            self.gather_download()?;
+            let download = &mut *self.download;
+            let written = if !download.out.is_empty() {
+                let written = Pin::new(&mut *self.client).poll_write(cx, download.out.data());
+                if let Poll::Ready(Ok(n)) = written {
+                    download.out.consume(n);
+                    download.told |= download.body.is_some();
+                }
+                Some(written)
+            } else if let Some(body) = &mut download.body
+                && !download.chunked
+            {
+                let Piece { framing, data } =
+                    body.next_of(Sender::Endpoint, download.input.data()).map_err(|Malformed| BAD_ANSWER)?;
+                download.input.consume(framing);
+                if data == 0 {
+                    None
+                } else {
+                    let bytes = download.input.data().get(..data).unwrap_or_default();
+                    let written = Pin::new(&mut *self.client).poll_write(cx, bytes);
+                    if let Poll::Ready(Ok(n)) = written {
+                        download.input.consume(n);
+                        body.took(n);
+                        self.passage.bytes_out += n as u64;
+                    }
+                    Some(written)
+                }
+            } else {
+                None
+            };
+            match written {
+                Some(Poll::Ready(Ok(n))) if n > 0 => {
+                    // An informational answer is not the one that is waited for.
+                    self.moved |= download.told;
+                    continue;
+                }
+                Some(Poll::Ready(_)) => return Poll::Ready(Err(Broken::ClientGone)),
+                Some(Poll::Pending) => {
+                    self.client_blocked = true;
+                    return Poll::Pending;
+                }
+                None => {}
+            }
+            if Pin::new(&mut *self.client).poll_flush(cx).is_pending() {
+                self.client_blocked = true;
+                return Poll::Pending;
+            }
+            if download.body == Some(Body::Done) {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_answer(cx))?;
+        }
+    }
+
+    /// Reads more of the response.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let download = &mut *self.download;
+        match download.body {
+            None if !download.input.has_room() => download.input.grow(MAX_HEAD),
+            Some(body) => download.input.grow(body.ahead()),
+            None => {}
+        }
+        match ready!(download.input.poll_fill(cx, Pin::new(&mut *self.line))) {
+            Ok(n) if n > 0 => {
+                download.closes |= !download.begun && !self.upload.is_answered_whole(self.lease);
+                download.begun = true;
+                // A head that comes in drops is late all the same.
+                self.moved |= download.body.is_some();
+                Poll::Ready(Ok(()))
+            }
+            Ok(_) if download.body == Some(Body::UntilClose) => {
+                download.body = Some(Body::Done);
+                download.out.push(b"0\r\n\r\n");
+                Poll::Ready(Ok(()))
+            }
+            _ => Poll::Ready(Err(Broken::Endpoint(RESET))),
+        }
+    }
+
+    /// Moves what the endpoint sent into `out`: heads, and body where it joins what is there or gets another framing.
+    fn gather_download(&mut self) -> Result<(), Broken> {
+        while self.download.body.is_none() && !self.download.input.is_empty() {
+            let early = !self.upload.complete;
+            let close = self.inward.close || early || self.passage.is_leaving();
+            let inward = Inward { close, ..self.inward };
+            let download = &mut *self.download;
+            match response::pass(download.input.data(), self.asked, &inward, &mut download.out) {
+                Parsed::Partial => return Ok(()),
+                Parsed::Invalid => return Err(BAD_ANSWER),
+                Parsed::Informational(length) => {
+                    download.input.consume(length);
+                    download.informational += 1;
+                    if download.informational > MAX_INFORMATIONAL {
+                        return Err(BAD_ANSWER);
+                    }
+                }
+                Parsed::Final(answer, length) => {
+                    download.input.consume(length);
+                    download.body = Some(answer.body);
+                    download.chunked = matches!(answer.body, Body::Chunked(_) | Body::UntilClose);
+                    // The endpoint may take the rest of an unfinished request for the next one.
+                    download.closes |= answer.closes || early;
+                    download.closes_client = close;
+                    self.ticket.becomes(answer.kind);
+                    self.moved = true;
+                    let now = self.now();
+                    self.passage.answered(&answer, self.began, now);
+                }
+            }
+        }
+        let download = &mut *self.download;
+        let Some(body) = &mut download.body else { return Ok(()) };
+        while !body.is_done() && download.out.len() < GATHERED && (download.chunked || !download.out.is_empty()) {
+            let moved = gather(body, Sender::Endpoint, &mut download.input, &mut download.out, download.chunked);
+            let moved = moved.map_err(|Malformed| BAD_ANSWER)?;
+            self.passage.bytes_out += moved as u64;
+            if moved == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The client has nothing to say until it has its answer; if it goes, nobody waits for one. That it says it will
+    /// send no more is no reason to take its answer from it (RFC 9112 §9.6).
+    fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        if self.half_closed.is_some() {
+            return Ok(());
+        }
+        while self.input.has_room() {
+            match self.input.poll_fill(cx, Pin::new(&mut *self.client)) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => {
+                    self.half_closed = Some(self.now() + LOOK);
+                    return Ok(());
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Err(Broken::ClientGone),
+            }
+        }
+        // Who sends so much during a stream wants no stream; and that it left could not be seen any more.
+        if self.passage.kind.is_stream() { Err(Broken::ClientGone) } else { Ok(()) }
+    }
+
+    /// Why the exchange must end now, if it must.
+    fn due(&mut self, cx: &mut Context<'_>) -> Option<Broken> {
+        if self.passage.is_cut() || self.ticket.is_due() {
+            self.ticket.count_cut();
+            return Some(Broken::Ended(End::Cut));
+        }
+        let idle = self.timeouts.idle;
+        let (limit, broken) = if self.client_blocked {
+            (self.limits.write_timeout, Broken::ClientSlow)
+        } else if self.download.body.is_some() {
+            match (self.passage.kind.is_stream(), self.half_closed) {
+                (true, None) => return None,
+                // It may be one that nobody reads any more.
+                (true, Some(_)) => (idle, Broken::Ended(End::Left)),
+                (false, _) => (idle, Broken::Ended(End::Idle)),
+            }
+        } else if self.upload.complete || self.upload.refused {
+            (self.timeouts.first_byte, Broken::Ended(End::FirstByte))
+        } else if self.line_blocked {
+            (idle, Broken::Ended(End::Idle))
+        } else {
+            (idle + GRACE, Broken::Ended(End::Upload))
+        };
+        let deadline = self.active + limit;
+        while let Some(look) = self.half_closed {
+            if self.alarm.poll(cx, deadline.min(look)).is_pending() {
+                return None;
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Some(broken);
+            }
+            if self.client.is_broken() {
+                return Some(Broken::ClientGone);
+            }
+            self.half_closed = Some(now + LOOK);
+        }
+        self.alarm.poll(cx, deadline).is_ready().then_some(broken)
+    }
+}
+
+pub(super) const BAD_BODY: Broken = Broken::Client(BAD_REQUEST);
+const BAD_ANSWER: Broken = Broken::Endpoint(PROTOCOL);
+
+impl Body {
+    /// How much is worth reading at once.
+    fn ahead(self) -> usize {
+        match self {
+            Self::Length(left) | Self::Chunked(Chunk::Data(left)) => usize::try_from(left).unwrap_or(LARGE).min(LARGE),
+            Self::Done | Self::Chunked(_) | Self::UntilClose => 0,
+        }
+    }
+}

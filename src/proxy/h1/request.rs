@@ -1,0 +1,287 @@
+//! A request's head on the express lane: borrowed from the bytes that arrived, written anew for the endpoint.
+//!
+//! What is written is what [`message::to_origin`](crate::proxy::pingora::message::to_origin) makes of the engine's heads;
+//! the stories of the test-suite run over both lanes and compare.
+
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+
+use crate::proxy::io::buffer::Buffer;
+use crate::proxy::request::headers::{self, Fate};
+use crate::traffic::guard::Framing;
+use crate::traffic::guard::spelling::Underscore;
+use crate::traffic::{HttpVersion, Request};
+
+/// Header fields that are read at most; a request with more is the general lane's to refuse.
+const MAX_FIELDS: usize = 128;
+
+/// Room for the fields of one head.
+pub(super) type Fields<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS];
+
+/// Room for the fields of one head, not written to yet.
+pub(super) const fn fields<'b>() -> Fields<'b> {
+    [const { MaybeUninit::uninit() }; MAX_FIELDS]
+}
+
+/// A request's head.
+pub(super) struct Head<'b, 'f> {
+    pub(super) method: &'b str,
+    pub(super) target: &'b str,
+    pub(super) fields: &'f [httparse::Header<'b>],
+    /// As the socket or a trusted proxy has it.
+    pub(super) client: Option<IpAddr>,
+}
+
+/// What the bytes that arrived are.
+pub(super) enum Parsed<'b, 'f> {
+    /// The beginning of a head.
+    Partial,
+    /// A head of so many bytes.
+    Head(Head<'b, 'f>, usize),
+    /// Nothing that this lane reads: another protocol or version, or no HTTP.
+    Other,
+}
+
+/// Reads a head.
+pub(super) fn parse<'b, 'f>(bytes: &'b [u8], fields: &'f mut Fields<'b>) -> Parsed<'b, 'f> {
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, fields) {
+        Ok(httparse::Status::Partial) => Parsed::Partial,
+        Ok(httparse::Status::Complete(length)) => match (request.method, request.path, request.version) {
+            (Some(method), Some(target), Some(1)) => {
+                Parsed::Head(Head { method, target, fields: request.headers, client: None }, length)
+            }
+            _ => Parsed::Other,
+        },
+        Err(_) => Parsed::Other,
+    }
+}
+
+impl Request for Head<'_, '_> {
+    fn version(&self) -> HttpVersion {
+        HttpVersion::Http11
+    }
+
+    fn method(&self) -> &str {
+        self.method
+    }
+
+    fn target(&self) -> &[u8] {
+        self.target.as_bytes()
+    }
+
+    fn authority(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    fn for_each_header(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        for field in self.fields {
+            visit(field.name.as_bytes(), field.value);
+        }
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+}
+
+impl Head<'_, '_> {
+    /// Whether the request is one this lane carries: an ordinary target, and of the connection only whether it is
+    /// to be kept.
+    pub(super) fn is_plain(&self) -> bool {
+        let plain_target = self.target.starts_with('/') && self.target.bytes().all(|byte| byte.is_ascii_graphic());
+        plain_target
+            && self.fields.iter().all(|field| match field.name.len() {
+                10 if field.name.eq_ignore_ascii_case("connection") => {
+                    field.value.eq_ignore_ascii_case(b"keep-alive") || field.value.eq_ignore_ascii_case(b"close")
+                }
+                7 => !field.name.eq_ignore_ascii_case("upgrade"),
+                6 => !field.name.eq_ignore_ascii_case("expect"),
+                _ => true,
+            })
+    }
+
+    /// Whether the client ends its connection after the answer.
+    pub(super) fn closes(&self) -> bool {
+        self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"))
+    }
+
+    /// Whether the endpoint may get the request twice (RFC 9110 §9.2.2).
+    pub(super) fn is_idempotent(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+    }
+
+    /// Whether it is a gRPC call.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.header("content-type").is_some_and(|value| value.starts_with(b"application/grpc"))
+    }
+}
+
+/// What a request tells its endpoint beside what the client wrote.
+pub(super) struct Outward<'a> {
+    /// Where the client connected from; empty on a unix socket.
+    pub(super) peer: &'a str,
+    /// Whether what the client says about itself is believed.
+    pub(super) trusted: bool,
+    /// What becomes of names with an underscore, if there are any.
+    pub(super) underscore: Option<Underscore>,
+    pub(super) tls: bool,
+    /// In normal form.
+    pub(super) target: &'a str,
+    /// As the client wrote it.
+    pub(super) authority: &'a str,
+    /// Instead of the client's `Host`.
+    pub(super) host: Option<&'a str>,
+    pub(super) request_id: &'a [u8],
+    pub(super) framing: Framing,
+}
+
+/// Appends the head that the endpoint gets to `out`.
+pub(super) fn write(head: &Head<'_, '_>, outward: &Outward<'_>, out: &mut Buffer) {
+    out.push_all([head.method, " ", outward.target, " HTTP/1.1\r\n"].map(str::as_bytes));
+    let (mut proto, mut host) = (false, false);
+    let (mut forwarded_for, mut via) = (false, false);
+    for field in head.fields {
+        let fate = headers::fate_of(field.name, outward.trusted, outward.underscore);
+        match fate {
+            Fate::Pass => push(out, field.name, field.value),
+            Fate::Host => push(out, field.name, outward.host.map_or(field.value, str::as_bytes)),
+            Fate::Via => via = true,
+            Fate::Hop => {}
+            _ if fate.is_replaced(outward.trusted) => {}
+            Fate::ForwardedFor => forwarded_for = true,
+            _ => {
+                proto |= fate == Fate::ForwardedProto;
+                host |= fate == Fate::ForwardedHost;
+                push(out, field.name, field.value);
+            }
+        }
+    }
+    if forwarded_for {
+        write_list(head, "x-forwarded-for", outward.peer, out);
+    } else if !outward.peer.is_empty() {
+        push(out, "x-forwarded-for", outward.peer.as_bytes());
+    }
+    if !proto {
+        push(out, "x-forwarded-proto", if outward.tls { b"https" } else { b"http" });
+    }
+    if !host {
+        push(out, "x-forwarded-host", outward.authority.as_bytes());
+    }
+    push(out, "x-request-id", outward.request_id);
+    if via {
+        write_list(head, "via", "1.1 weir", out);
+    } else {
+        out.push(b"via: 1.1 weir\r\n");
+    }
+    if outward.framing == Framing::Chunked {
+        out.push(b"transfer-encoding: chunked\r\n");
+    }
+    out.push(b"\r\n");
+}
+
+/// Appends the list field `name`: what came, then `own`.
+fn write_list(head: &Head<'_, '_>, name: &str, own: &str, out: &mut Buffer) {
+    let came = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name) && field.value.is_ascii());
+    let members = came.map(|field| field.value).chain([own.as_bytes()]).filter(|member| !member.is_empty());
+    let mut first = true;
+    for member in members {
+        if first {
+            out.push_all([name.as_bytes(), b": ", member, b""]);
+        } else {
+            out.push_all([b", ", member, b"", b""]);
+        }
+        first = false;
+    }
+    if !first {
+        out.push(b"\r\n");
+    }
+}
+
+/// Appends a field.
+pub(super) fn push(out: &mut Buffer, name: &str, value: &[u8]) {
+    out.push_field(name, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(head: &str, trusted: bool) -> String {
+        let mut room = fields();
+        let Parsed::Head(head, _) = parse(head.as_bytes(), &mut room) else { panic!("{head}") };
+        let outward = Outward {
+            peer: "10.0.0.9",
+            trusted,
+            underscore: None,
+            tls: true,
+            target: head.target,
+            authority: "shop.example.com",
+            host: None,
+            request_id: b"abc",
+            framing: Framing::Chunked,
+        };
+        let mut out = Buffer::default();
+        write(&head, &outward, &mut out);
+        String::from_utf8(out.data().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_strangers_forwarded_fields_are_replaced_and_hop_by_hop_ones_end_here() {
+        let head = "GET /a?b HTTP/1.1\r\nHost: Shop.example.com\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6\r\n\
+            X-Forwarded-Proto: gopher\r\nX-Forwarded-Host: evil\r\nX-Real-IP: 6\r\nX-Request-Id: 6\r\nTE: trailers\r\n\
+            X-Forwarded-Port: 6\r\nx-forwarded-user: root\r\nTrue-Client-IP: 6\r\n\
+            Keep-Alive: 5\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\nAccept: */*\r\n\r\n";
+        assert_eq!(
+            written(head, false),
+            "GET /a?b HTTP/1.1\r\nHost: Shop.example.com\r\nAccept: */*\r\nx-forwarded-for: 10.0.0.9\r\n\
+             x-forwarded-proto: https\r\nx-forwarded-host: shop.example.com\r\nx-request-id: abc\r\nvia: 1.1 weir\r\n\
+             transfer-encoding: chunked\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxys_chain_is_continued() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nx-forwarded-for: 2.2.2.2\r\n\
+            X-Forwarded-Proto: http\r\nForwarded: for=1\r\nX-Forwarded-Port: 8443\r\n\r\n";
+        let written = written(head, true);
+        assert!(written.contains("\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.9\r\n"), "{written}");
+        assert!(written.contains("\r\nX-Forwarded-Proto: http\r\n") && written.contains("\r\nForwarded: for=1\r\n"));
+        assert!(written.contains("\r\nX-Forwarded-Port: 8443\r\n") && !written.contains("https"), "{written}");
+    }
+
+    #[test]
+    fn via_is_continued_from_everybody_in_one_line() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 fred, 1.1 p.example\r\nVIA: 1.1 other\r\nvia:\r\n\r\n";
+        for trusted in [false, true] {
+            let written = written(head, trusted);
+            assert!(written.contains("\r\nvia: 1.0 fred, 1.1 p.example, 1.1 other, 1.1 weir\r\n"), "{written}");
+            assert_eq!(written.to_lowercase().matches("via:").count(), 1, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_is_not_for_this_lane() {
+        let plain = |head: &str| {
+            let mut room = fields();
+            let parsed = parse(head.as_bytes(), &mut room);
+            matches!(parsed, Parsed::Head(head, _) if head.is_plain())
+        };
+        assert!(plain("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n"));
+        for other in [
+            "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x-a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\n",
+        ] {
+            assert!(!plain(other), "{other}");
+        }
+    }
+}

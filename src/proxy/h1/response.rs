@@ -1,0 +1,280 @@
+//! A response's head on the express lane: read from the endpoint, written anew for the client; and answers of our
+//! own.
+
+use std::cell::RefCell;
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use crate::drain::Kind;
+use crate::proxy::codec::body::Body;
+use crate::proxy::codec::response::{self, Found, Head, Read, SWITCHING, write_status};
+use crate::proxy::io::buffer::Buffer;
+use crate::proxy::pingora::message;
+use crate::snapshot::AffinityCookie;
+use crate::traffic::Refusal;
+
+/// What is known of the request when its response comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// By `HEAD`, which is answered without body.
+    pub(super) head_only: bool,
+    /// By a gRPC call.
+    pub(super) grpc: bool,
+}
+
+/// A response's head.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Body,
+    pub(super) kind: Kind,
+    /// The endpoint ends its connection after it, or might.
+    pub(super) closes: bool,
+    /// It says that the gRPC call failed.
+    pub(super) grpc_failed: bool,
+}
+
+/// What the client is told beside what the endpoint wrote.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inward<'a> {
+    /// The client's connection ends after this response.
+    pub(super) close: bool,
+    /// The cookie that gives the client its affinity key.
+    pub(super) cookie: Option<(&'a AffinityCookie, &'a str)>,
+    pub(super) tls: bool,
+}
+
+/// What the bytes that arrived are.
+#[derive(Debug)]
+pub(super) enum Parsed {
+    /// The beginning of a head.
+    Partial,
+    /// An informational head of so many bytes; it was written as it came.
+    Informational(usize),
+    /// The final head, of so many bytes; it was written.
+    Final(Answer, usize),
+    /// No valid response.
+    Invalid,
+}
+
+/// Reads a head and writes what the client gets to `out`.
+pub(super) fn pass(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Buffer) -> Parsed {
+    match response::read(bytes, |head, length| write(head, length, asked, inward, out)) {
+        Read::Partial => Parsed::Partial,
+        Read::Invalid => Parsed::Invalid,
+        Read::Head(parsed) => parsed,
+    }
+}
+
+/// Writes what the client gets of a head of `length` bytes.
+fn write(head: &Head<'_, '_>, length: usize, asked: Asked, inward: &Inward<'_>, out: &mut Buffer) -> Parsed {
+    // Nobody was offered another protocol on this lane.
+    if head.status == SWITCHING {
+        return Parsed::Invalid;
+    }
+    head.write(out);
+    if head.status < 200 {
+        out.push(b"\r\n");
+        return Parsed::Informational(length);
+    }
+    let body = head.body(asked.head_only);
+    finish(&head.found, body, inward, out);
+    let grpc_failed = asked.grpc && head.found.grpc_failed;
+    let kind = match head.found.event_stream {
+        true => Kind::Sse,
+        false if asked.grpc => Kind::Grpc,
+        false => Kind::Request,
+    };
+    Parsed::Final(Answer { status: head.status, body, kind, closes: head.closes(body), grpc_failed }, length)
+}
+
+/// The end of a final head: what we add.
+fn finish(found: &Found<'_>, body: Body, inward: &Inward<'_>, out: &mut Buffer) {
+    if matches!(body, Body::Chunked(_) | Body::UntilClose) {
+        out.push(b"transfer-encoding: chunked\r\n");
+    }
+    if let Some(length) = found.restated_length() {
+        let _ = write!(out, "content-length: {length}\r\n");
+    }
+    if !found.date {
+        write_date(out);
+    }
+    if let Some((cookie, key)) = inward.cookie {
+        let value = message::affinity_cookie(&cookie.name, key, cookie.max_age, inward.tls);
+        out.push_field("set-cookie", value.as_bytes());
+    }
+    out.push(if inward.close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
+}
+
+/// Writes an answer of our own, and announces the end of the connection if `close`.
+pub(super) fn write_refusal(refusal: Refusal, head_only: bool, close: bool, out: &mut Buffer) {
+    let Refusal { status, cause, text, .. } = refusal;
+    let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    write_status(status, reason.unwrap_or_default(), out);
+    let length = refusal.body_bytes(false);
+    let _ = write!(
+        out,
+        "content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\ncache-control: no-store\r\n\
+         weir-error: {cause}\r\n"
+    );
+    write_date(out);
+    out.push(if close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
+    if !head_only {
+        let _ = writeln!(out, "{status} {text}");
+    }
+}
+
+/// Writes the `Date` (RFC 9110 §6.6.1), which is made once a second.
+fn write_date(out: &mut Buffer) {
+    thread_local! {
+        static MADE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    MADE.with_borrow_mut(|(second, text)| {
+        if *second != now || text.is_empty() {
+            text.clear();
+            let date = httpdate::HttpDate::from(SystemTime::UNIX_EPOCH + Duration::from_secs(now));
+            let _ = write!(text, "date: {date}\r\n");
+            *second = now;
+        }
+        out.push(text.as_bytes());
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::codec::body::Chunk;
+
+    const ASKED: Asked = Asked { head_only: false, grpc: false };
+    const KEEP: Inward<'_> = Inward { close: false, cookie: None, tls: false };
+
+    fn passed(head: &str, asked: Asked) -> (Parsed, String) {
+        let mut out = Buffer::default();
+        let parsed = pass(head.as_bytes(), asked, &KEEP, &mut out);
+        (parsed, String::from_utf8(out.data().to_vec()).unwrap())
+    }
+
+    fn answer(head: &str) -> Answer {
+        match passed(head, ASKED).0 {
+            Parsed::Final(answer, length) => {
+                assert_eq!(length, head.len());
+                answer
+            }
+            other => panic!("{head}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn framing_is_that_of_the_rfc() {
+        let body = |fields: &str| answer(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).body;
+        assert_eq!(body("Content-Length: 5\r\n"), Body::Length(5));
+        assert_eq!(body("Content-Length: 0\r\n"), Body::Done);
+        assert_eq!(body("Content-Length: 5, 5\r\ncontent-length: 5\r\n"), Body::Length(5));
+        assert_eq!(body("Transfer-Encoding: chunked\r\n"), Body::Chunked(Chunk::Size));
+        assert_eq!(body("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), Body::Chunked(Chunk::Size));
+        assert_eq!(body(""), Body::UntilClose);
+        assert_eq!(answer("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n").body, Body::Done);
+        for bad in [
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: 5 5\r\n",
+            "Content-Length: \r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\n{bad}\r\n");
+            assert!(matches!(passed(&head, ASKED).0, Parsed::Invalid), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_said_more_than_once_is_written_once() {
+        let (_, written) =
+            passed("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\ncontent-length: 5\r\nA: b\r\n\r\n", ASKED);
+        assert_eq!(written.to_ascii_lowercase().matches("content-length").count(), 1, "{written}");
+        assert!(written.contains("content-length: 5\r\n"), "{written}");
+    }
+
+    #[test]
+    fn what_the_engine_forgives_is_forgiven() {
+        let (parsed, written) =
+            passed("HTTP/1.1 200 OK\r\nServer : IIS\r\nX-A: 1\r\n 2\r\nContent-Length: 0\r\n\r\n", ASKED);
+        assert!(matches!(parsed, Parsed::Final(Answer { body: Body::Done, .. }, _)), "{parsed:?}");
+        assert!(written.contains("Server: IIS\r\n") && written.contains("X-A: 1   2\r\n"), "{written}");
+        let many: String = (0..200).map(|n| format!("x-{n}: {n}\r\n")).collect();
+        let (parsed, written) = passed(&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), ASKED);
+        assert!(matches!(parsed, Parsed::Final(..)) && written.contains("x-199: 199\r\n"), "{parsed:?}");
+        // An odd head that is not complete waits; one with too many fields does not.
+        assert!(matches!(passed("HTTP/1.1 200 OK\r\nServer : IIS\r\nX-A", ASKED).0, Parsed::Partial));
+        let many: String = (0..300).map(|n| format!("x-{n}: {n}\r\n")).collect();
+        assert!(matches!(passed(&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), ASKED).0, Parsed::Invalid));
+    }
+
+    #[test]
+    fn a_failed_grpc_call_is_seen_in_the_head() {
+        let asked = Asked { grpc: true, ..ASKED };
+        let failed = |head: &str, asked| match passed(head, asked).0 {
+            Parsed::Final(answer, _) => answer.grpc_failed,
+            other => panic!("{other:?}"),
+        };
+        let head = |status: &str| format!("HTTP/1.1 200 OK\r\nGrpc-Status: {status}\r\nContent-Length: 0\r\n\r\n");
+        assert!(failed(&head("14"), asked) && !failed(&head("0"), asked) && !failed(&head("5"), asked));
+        assert!(!failed(&head("14"), ASKED), "it was no gRPC call");
+    }
+
+    #[test]
+    fn a_connection_that_might_end_is_known() {
+        let closes = |head: &str| answer(head).closes;
+        assert!(!closes("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"));
+        assert!(!closes("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        assert!(closes("HTTP/1.1 200 OK\r\nConnection: Keep-Alive, Close\r\nContent-Length: 5\r\n\r\n"));
+        assert!(closes("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n"));
+        assert!(closes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"));
+        assert!(closes("HTTP/1.1 200 OK\r\n\r\n"));
+    }
+
+    #[test]
+    fn what_concerns_the_endpoints_connection_ends_here() {
+        let head = "HTTP/1.1 200 Fine\r\nConnection: close, X-Secret\r\nx-secret: 1\r\nKeep-Alive: timeout=5\r\n\
+            Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\nA: b\r\n\r\n";
+        let (_, written) = passed(head, ASKED);
+        assert_eq!(
+            written,
+            "HTTP/1.1 200 Fine\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nA: b\r\ntransfer-encoding: chunked\r\n\
+             connection: keep-alive\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn the_answer_to_head_keeps_its_length_and_has_no_body() {
+        let asked = Asked { head_only: true, ..ASKED };
+        let (parsed, written) = passed("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", asked);
+        assert!(matches!(parsed, Parsed::Final(Answer { body: Body::Done, .. }, _)), "{parsed:?}");
+        assert!(written.contains("Content-Length: 5\r\n"), "{written}");
+    }
+
+    #[test]
+    fn an_informational_head_is_passed_and_a_switch_of_protocols_is_not() {
+        let (parsed, written) = passed("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200", ASKED);
+        assert!(matches!(parsed, Parsed::Informational(40)), "{parsed:?}");
+        assert_eq!(written, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+        let (_, written) =
+            passed("HTTP/1.1 100 Continue\r\nConnection: close, a\r\nA: b\r\nContent-Length: 0\r\n\r\n", ASKED);
+        assert_eq!(written, "HTTP/1.1 100 Continue\r\n\r\n", "framing and the endpoint's connection end here");
+        assert!(matches!(passed("HTTP/1.1 101 Switching\r\n\r\n", ASKED).0, Parsed::Invalid));
+        assert!(matches!(passed("SSH-2.0-x\r\n\r\n", ASKED).0, Parsed::Invalid));
+        assert!(matches!(passed("HTTP/1.1 200 OK\r\nA:", ASKED).0, Parsed::Partial));
+    }
+
+    #[test]
+    fn an_answer_of_our_own_has_the_length_that_it_says() {
+        let refusal = Refusal { status: 503, cause: "no_endpoint", text: "no endpoint", close: false };
+        let mut out = Buffer::default();
+        write_refusal(refusal, false, true, &mut out);
+        let text = String::from_utf8(out.data().to_vec()).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{text}");
+        assert!(head.contains("weir-error: no_endpoint") && head.contains("connection: close"), "{text}");
+    }
+}

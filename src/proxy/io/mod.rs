@@ -1,0 +1,4 @@
+//! Bytes on their way: sockets, plain or under TLS, and the memory between them.
+
+pub(crate) mod buffer;
+pub(crate) mod transport;

@@ -1,0 +1,454 @@
+//! One request and its response while they are under way: who may end them, and when.
+//!
+//! The engine drives an exchange; beside it, in the same task, [`Exchange::watch`] ends it when an endpoint is
+//! silent for too long, when a drain's deadline passes, or when the process must go. First gently, by ending
+//! the upstream connection so that the client still gets an answer that says why; after [`GRACE`], or at once
+//! where a gentle end is not possible, by dropping the exchange.
+//!
+//! ```text
+//! Idle ──attempt──► Connecting ──connected──► Waiting (first_byte) ──response head──► Body (idle) or Stream (no limit)
+//!            └─► Gathering (idle) ─┘ a small body, before it is sent
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::handle::Handle;
+use crate::drain::{Kind, Ticket};
+use crate::proxy::upstream::connection::Lease;
+use crate::snapshot::Timeouts;
+
+tokio::task_local! {
+    /// The exchange of the task: how the engine's context finds it.
+    pub(crate) static EXCHANGE: Arc<Exchange>;
+}
+
+/// Why an exchange was ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The endpoint sent no first byte in time.
+    FirstByte,
+    /// Neither side sent anything for too long.
+    Idle,
+    /// The client stopped in the middle of its request.
+    Upload,
+    /// The client had ended its half of the connection, and the stream was silent for too long.
+    Left,
+    /// The drain's deadline, or the process's.
+    Cut,
+    /// The client did not read the answer or the endpoint the request, and what is held for such ones was too much.
+    Unread,
+}
+
+/// Who took nothing for so long may not be reading.
+const UNREAD: Duration = Duration::from_millis(200);
+
+/// How long a gentle end may take before the exchange is dropped.
+pub(crate) const GRACE: Duration = Duration::from_millis(500);
+
+/// What the two halves of an exchange share. Both run in one task, so its lock is never contended.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// The client's connection.
+    pub(crate) handle: Arc<Handle>,
+    state: Mutex<State>,
+    changed: Notify,
+    ending: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    timeouts: Option<Timeouts>,
+    active: Option<Instant>,
+    ticket: Option<Ticket>,
+    lease: Option<Lease>,
+    /// The endpoint has the whole request; its time to answer runs from then on.
+    request_sent: bool,
+    end: Option<(End, Instant)>,
+    /// The request waits in the kernel; see [`Exchange::cork`].
+    corked: bool,
+    /// The lane ends the exchange itself when it hears of it; see [`Exchange::ending`].
+    attended: bool,
+    /// What the endpoint had sent before it got a request with a body.
+    received: Option<u64>,
+    /// One side ended its half of the connection.
+    half_closed: bool,
+    /// When the client was handed something last.
+    handed: Option<Instant>,
+    /// The client was handed the end of the answer.
+    handed_all: bool,
+    /// Something is being written to the client.
+    writing: bool,
+    /// Since when bytes of the request wait: for the rest of a small body, or for the endpoint to take them.
+    request_waits: Option<Instant>,
+    tunnel: Tunnel,
+}
+
+/// Who is at an end of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Endpoint,
+}
+
+/// A tunnel's halves: which of them have ended, and how much is on its way through the engine to each side.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tunnel {
+    client_ended: bool,
+    endpoint_ended: bool,
+    to_client: usize,
+    to_endpoint: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Idle,
+    /// The request's body is read before it is sent.
+    Gathering,
+    /// A connection is being made; its own timeout applies.
+    Connecting,
+    Waiting,
+    Body,
+    Stream,
+}
+
+impl State {
+    /// Whether something of the answer waits for the client.
+    fn answer_waits(&self) -> bool {
+        let over = self.handed_all && self.request_sent;
+        over || self.writing || self.lease.as_ref().is_some_and(Lease::is_held_up)
+    }
+}
+
+impl Exchange {
+    pub(crate) fn new(handle: Arc<Handle>) -> Self {
+        Self { handle, state: Mutex::default(), changed: Notify::new(), ending: Notify::new() }
+    }
+
+    /// An exchange that no lane started; it is never ended from outside.
+    pub(crate) fn orphan() -> Self {
+        Self::new(Handle::new(None, false, "".into(), crate::proxy::slots::Seat::alone()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An endpoint was picked: its work is in flight from now on.
+    pub(crate) fn attempt(&self, ticket: Ticket, timeouts: Timeouts, has_body: bool, now: Instant) {
+        let mut state = self.state();
+        state.phase = Phase::Connecting;
+        state.timeouts = Some(timeouts);
+        state.active = Some(now);
+        state.lease = None;
+        state.ticket = Some(ticket);
+        state.request_sent = !has_body;
+        state.corked = false;
+        (state.handed, state.handed_all, state.writing) = (None, false, false);
+        state.request_waits = None;
+        state.attended = false;
+    }
+
+    /// From now on the lane waits for [`Exchange::ending`] in this attempt.
+    pub(crate) fn attend(&self) {
+        self.state().attended = true;
+    }
+
+    /// Returns when the exchange was ended from outside and the client can still be told.
+    pub(crate) async fn ending(&self) {
+        while self.ended().is_none() {
+            self.ending.notified().await;
+        }
+    }
+
+    /// The request's body is read before it is sent, or that is over.
+    pub(crate) fn gathering(&self, begins: bool, now: Instant) {
+        let mut state = self.state();
+        state.phase = if begins { Phase::Gathering } else { Phase::Connecting };
+        state.active = Some(now);
+        state.request_waits = begins.then_some(now);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The engine has a connection to the endpoint. `settled`: whatever arrives on it from now on is an answer, and not
+    /// the end of a TLS handshake.
+    pub(crate) fn connected(&self, lease: Option<Lease>, settled: bool, now: Instant) {
+        let mut state = self.state();
+        let bodied = settled && !state.request_sent;
+        state.received = lease.as_ref().filter(|_| bodied).and_then(Lease::received);
+        state.lease = lease;
+        state.phase = Phase::Waiting;
+        state.active = Some(now);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The endpoint sent an informational answer: what comes before the request is complete is early from here on.
+    pub(crate) fn informed(&self) {
+        let mut state = self.state();
+        if state.received.is_some() {
+            state.received = state.lease.as_ref().and_then(Lease::received);
+        }
+    }
+
+    /// Bytes of a body moved.
+    pub(crate) fn moved(&self, now: Instant) {
+        self.state().active = Some(now);
+    }
+
+    /// A piece of the answer goes to the client, who has taken those before it; whether it is the last.
+    pub(crate) fn answering(&self, bytes: usize, ends: bool, now: Instant) {
+        let mut state = self.state();
+        state.active = Some(now);
+        state.handed = Some(now);
+        state.handed_all = ends;
+        state.tunnel.to_client = state.tunnel.to_client.saturating_sub(bytes);
+        if let Some(lease) = &state.lease {
+            lease.taken();
+        }
+    }
+
+    /// The lane writes to the client, or has written.
+    pub(crate) fn writing(&self, writing: bool) {
+        self.state().writing = writing;
+    }
+
+    /// Since when bytes of the request wait for the endpoint to take them; none if they do not.
+    pub(crate) fn request_waits(&self, since: Option<Instant>) {
+        self.state().request_waits = since;
+    }
+
+    /// For how long the client has taken nothing of what waits for it, or the endpoint; none if nothing is known to wait.
+    pub(crate) fn unread_for(&self, now: Instant) -> Option<Duration> {
+        let state = self.state();
+        if state.end.is_some() {
+            return None;
+        }
+        let answering = matches!(state.phase, Phase::Body | Phase::Stream);
+        let answer = state.handed.filter(|_| answering && state.answer_waits());
+        let since = answer.into_iter().chain(state.request_waits).min()?;
+        Some(now.saturating_duration_since(since)).filter(|quiet| *quiet >= UNREAD)
+    }
+
+    /// Ends the exchange at once, because of what it holds for one who does not read.
+    pub(crate) fn end_unread(&self, now: Instant) {
+        let mut state = self.state();
+        // No grace: what is held is to be free now.
+        state.end.get_or_insert((End::Unread, now.checked_sub(GRACE).unwrap_or(now)));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The last byte of the request's body was handed on.
+    pub(crate) fn request_sent(&self, now: Instant) {
+        let mut state = self.state();
+        state.active = Some(now);
+        state.request_sent = true;
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The response head arrived; `kind` says what the response is.
+    pub(crate) fn responded(&self, kind: Kind, now: Instant) {
+        let mut state = self.state();
+        state.active = Some(now);
+        state.phase = if kind.is_stream() { Phase::Stream } else { Phase::Body };
+        state.handed = Some(now);
+        if let Some(ticket) = &mut state.ticket {
+            ticket.becomes(kind);
+        }
+        drop(state);
+        // The alarm may be set for a longer time than the one that applies now.
+        self.changed.notify_one();
+    }
+
+    /// Keeps the request on this side until [`Exchange::request_sent`]. The engine ends a tunnel at once when it
+    /// reads the answer to an upgrade before it has taken note that the request has no body; so the endpoint must
+    /// not have the request sooner.
+    pub(crate) fn cork(&self) {
+        let mut state = self.state();
+        if let Some(lease) = &state.lease {
+            state.corked = lease.cork(true);
+            state.request_sent = !state.corked;
+        }
+    }
+
+    /// The client ended its half of the connection. It gets its answer; but a stream that is silent may be one that
+    /// nobody reads any more, so the limit on silence holds for it too.
+    pub(crate) fn half_closed(&self) {
+        self.state().half_closed = true;
+        self.changed.notify_one();
+    }
+
+    /// The engine took bytes into a tunnel, on their way to this side.
+    pub(crate) fn entered(&self, to: Side, bytes: usize) {
+        let mut state = self.state();
+        match to {
+            Side::Client => state.tunnel.to_client += bytes,
+            Side::Endpoint => state.tunnel.to_endpoint += bytes,
+        }
+    }
+
+    /// Bytes of a tunnel came out of the engine, to the endpoint.
+    pub(crate) fn left(&self, bytes: usize) {
+        let mut state = self.state();
+        state.tunnel.to_endpoint = state.tunnel.to_endpoint.saturating_sub(bytes);
+    }
+
+    /// This side of a tunnel sends no more; whether the tunnel [is over](Self::is_over) for it.
+    pub(crate) fn ended_half(&self, side: Side) -> bool {
+        let mut state = self.state();
+        match side {
+            Side::Client => state.tunnel.client_ended = true,
+            Side::Endpoint => state.tunnel.endpoint_ended = true,
+        }
+        state.half_closed = true;
+        drop(state);
+        self.changed.notify_one();
+        self.is_over(side)
+    }
+
+    /// Whether both sides of a tunnel have ended, so that the engine may see this one's end. It drops what is on its way
+    /// to the client when it sees the client's, and hands on what came before the endpoint's.
+    pub(crate) fn is_over(&self, side: Side) -> bool {
+        let Tunnel { client_ended, endpoint_ended, to_client, .. } = self.state().tunnel;
+        client_ended && endpoint_ended && (side == Side::Endpoint || to_client == 0)
+    }
+
+    /// Whether this side may be told that no more comes: the other one ended, and nothing of it is on its way.
+    pub(crate) fn may_end(&self, side: Side) -> bool {
+        let tunnel = self.state().tunnel;
+        match side {
+            Side::Client => tunnel.endpoint_ended && tunnel.to_client == 0,
+            Side::Endpoint => tunnel.client_ended && tunnel.to_endpoint == 0,
+        }
+    }
+
+    /// The connection in use must not be reused.
+    pub(crate) fn spoil(&self) {
+        if let Some(lease) = &self.state().lease {
+            lease.spoil();
+        }
+    }
+
+    /// Whether all of the request was handed on, and the endpoint acknowledged it.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        let state = self.state();
+        state.request_sent && state.lease.as_ref().is_none_or(Lease::is_acknowledged)
+    }
+
+    /// Whether the endpoint sent something before it had the whole request.
+    pub(crate) fn answered_early(&self) -> bool {
+        let state = self.state();
+        let Some(lease) = &state.lease else { return false };
+        // The engine may have read the beginning of an answer and wait for the rest.
+        let came = |before| lease.received().is_some_and(|now| now > before);
+        lease.has_unread() || state.received.is_some_and(came)
+    }
+
+    /// The attempt is over: its endpoint has one less in flight, its connection is free.
+    pub(crate) fn over(&self) {
+        let mut state = self.state();
+        let ended = (state.lease.take(), state.ticket.take());
+        state.phase = Phase::Idle;
+        drop(state);
+        drop(ended);
+    }
+
+    /// Why the exchange was ended from outside, if it was.
+    pub(crate) fn ended(&self) -> Option<End> {
+        self.state().end.map(|(end, _)| end)
+    }
+
+    /// When to look next.
+    fn deadline(&self) -> Option<Instant> {
+        let state = self.state();
+        if let Some((_, at)) = state.end {
+            return Some(at + GRACE);
+        }
+        let (timeouts, active) = (state.timeouts?, state.active?);
+        match state.phase {
+            Phase::Waiting if state.request_sent => Some(active + timeouts.first_byte),
+            Phase::Waiting | Phase::Gathering => Some(active + timeouts.idle + GRACE),
+            Phase::Body => Some(active + timeouts.idle),
+            Phase::Stream if state.half_closed => Some(active + timeouts.idle),
+            Phase::Idle | Phase::Connecting | Phase::Stream => None,
+        }
+    }
+
+    /// Lets a corked request go once its end was handed on. The engine's half of the exchange was polled before.
+    fn uncork(&self) {
+        let mut state = self.state();
+        if state.corked && state.request_sent {
+            state.corked = false;
+            if let Some(lease) = &state.lease {
+                lease.cork(false);
+            }
+        }
+    }
+
+    /// Looks whether the exchange is due; whether it must be dropped now.
+    fn look(&self, now: Instant, all: bool) -> bool {
+        let mut state = self.state();
+        if let Some((_, at)) = state.end {
+            return now >= at + GRACE;
+        }
+        let Some(ticket) = &state.ticket else { return all };
+        let end = if all || ticket.is_due() {
+            ticket.count_cut();
+            End::Cut
+        } else {
+            let (Some(timeouts), Some(active)) = (state.timeouts, state.active) else { return false };
+            let silent = now.saturating_duration_since(active);
+            match state.phase {
+                Phase::Waiting if state.request_sent && silent >= timeouts.first_byte => End::FirstByte,
+                // A client that pauses its upload is not the endpoint's silence. An endpoint that does not read is
+                // found by the timeout of writing to it, which comes first.
+                Phase::Waiting if !state.request_sent && silent >= timeouts.idle + GRACE => End::Upload,
+                Phase::Gathering if silent >= timeouts.idle + GRACE => End::Upload,
+                Phase::Body if silent >= timeouts.idle => End::Idle,
+                Phase::Stream if state.half_closed && silent >= timeouts.idle => End::Left,
+                _ => return false,
+            }
+        };
+        state.end = Some((end, now));
+        // Before the response head the client can still be told; after it, dropping is the honest signal.
+        let told = state.attended || state.lease.as_ref().is_some_and(Lease::end);
+        let gentle = state.phase == Phase::Gathering || (state.phase == Phase::Waiting && told);
+        drop(state);
+        self.ending.notify_one();
+        !gentle
+    }
+
+    /// Returns when the exchange must be dropped. `bell` rings when drains pass deadlines, `all` turns true
+    /// when everything must end.
+    pub(crate) async fn watch(&self, mut bell: watch::Receiver<u64>, mut all: watch::Receiver<bool>) {
+        let mut everything = false;
+        loop {
+            let deadline = self.deadline();
+            let alarm = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                Ok(()) = bell.changed() => {}
+                // Also true for an exchange that began after the word was given.
+                Ok(_) = all.wait_for(|all| *all), if !everything => everything = true,
+                () = alarm => {}
+            }
+            self.uncork();
+            if self.look(Instant::now(), everything) {
+                return;
+            }
+        }
+    }
+}

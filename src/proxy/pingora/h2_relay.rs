@@ -1,0 +1,416 @@
+//! One request and its answer over a stream to an HTTP/2 endpoint: the general lane's hooks in their order, both
+//! directions at once, in the request's own task.
+//!
+//! ```text
+//! client ─ body ─► hooks ─► waits for the endpoint's window ─► stream
+//!        ◄─ write ─ hooks ◄─ answer (taken as it comes) ◄──────┘
+//! ```
+//!
+//! Invariants: at most one piece of the request waits here, and of the answer at most the stream's window; a request
+//! that the endpoint did not process is never counted against it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::h2::{Reason, SendStream};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, Version, header};
+use pingora_core::protocols::http::HttpTask;
+use pingora_core::upstreams::peer::Peer;
+use pingora_error::{Error, ErrorType, OkOrErr, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::{ProxyHttp, Session};
+use tokio::time::Instant;
+
+use super::context::Pass;
+use super::exchange::End;
+use super::hooks::{self, General, MAX_ATTEMPTS};
+use super::message;
+use crate::proxy::codec::response;
+use crate::proxy::upstream::h2::UNPROCESSED;
+use crate::proxy::upstream::h2::connection::{Place, Signals};
+use crate::proxy::upstream::h2::pool::{self, Held};
+use crate::proxy::upstream::h2::request;
+use crate::proxy::upstream::h2::stream::{Answer, Event};
+
+/// Carries a routed request to its version and the answer back, with the attempts that the hooks allow.
+///
+/// # Errors
+/// The last attempt's; the hooks have counted it.
+pub(crate) async fn carry(general: &General, session: &mut Session, pass: &mut Pass) -> Result<()> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match attempt(general, session, pass).await {
+            Err(error) if error.retry() && attempts < MAX_ATTEMPTS => {}
+            ended => return ended,
+        }
+    }
+}
+
+async fn attempt(general: &General, session: &mut Session, pass: &mut Pass) -> Result<()> {
+    let peer = general.upstream_peer(session, pass).await?;
+    let routed = pass.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
+    let endpoint = routed.endpoint().or_err(ErrorType::InternalError, "the request has no endpoint yet")?;
+    let tls = endpoint.upstream.tls.is_some();
+    let timeouts = routed.service().timeouts;
+    let acquired = pool::acquire(peer.reuse_hash(), endpoint, &timeouts, routed.attempt.fresh).await;
+    let Held { place, lease, reused } = match acquired {
+        Ok(held) => held,
+        Err(error) => return Err(general.fail_to_connect(session, &peer, pass, error.into_up()).into_up()),
+    };
+    hooks::connected(pass, Some(lease), reused, true);
+    pass.exchange.attend();
+    let carried = match Relay::begin(general, session, pass, &place, tls).await {
+        Ok(relay) => relay.run(timeouts.idle).await,
+        Err(error) => Err(error),
+    };
+    carried.map_err(|error| general.error_while_proxy(&peer, session, error, pass, reused))
+}
+
+/// A request under way on its stream.
+struct Relay<'a> {
+    general: &'a General,
+    session: &'a mut Session,
+    pass: &'a mut Pass,
+    signals: Arc<Signals>,
+    stream: u32,
+    upload: Upload,
+    answer: Answer,
+    /// When the client, which waits for a 100, gets ours.
+    promise: Option<Instant>,
+    /// The final head arrived.
+    answered: bool,
+}
+
+/// The request's body on its way.
+struct Upload {
+    send: SendStream<Bytes>,
+    /// What waits for the endpoint's window, and whether it is the last.
+    waiting: Option<(Bytes, bool)>,
+    /// Since when.
+    since: Instant,
+    /// All of it was read from the client.
+    read: bool,
+    /// The endpoint wants no more of it.
+    refused: bool,
+}
+
+/// What happened.
+enum Turn {
+    /// Of the client's body; none at its end.
+    Body(Result<Option<Bytes>>),
+    /// The endpoint has room for so many bytes.
+    Room(usize),
+    /// The endpoint wants no more of the request.
+    Refused,
+    /// The endpoint took nothing for too long.
+    Stuck,
+    Came(Result<Event, ::h2::Error>),
+    /// The client waited long enough for the endpoint's 100.
+    Promise,
+    /// The client reset the stream.
+    Gone,
+    /// The exchange was ended from outside.
+    Ended,
+}
+
+/// A client that waits for `100 Continue` gets ours when the endpoint has said nothing for so long (RFC 9110 §10.1.1 lets
+/// a proxy; servers of HTTP/2 often send none). As long as curl waits before it sends anyway.
+const PROMISE: Duration = Duration::from_secs(1);
+
+impl<'a> Relay<'a> {
+    async fn begin(
+        general: &'a General,
+        session: &'a mut Session,
+        pass: &'a mut Pass,
+        place: &Place,
+        tls: bool,
+    ) -> Result<Self> {
+        let mut head = session.req_header().clone();
+        request::strip(&mut head);
+        general.upstream_request_filter(session, &mut head, pass).await?;
+        // The hook offers an upgrade where one was asked for; HTTP/2 has none.
+        request::strip(&mut head);
+        let expects = head.version == Version::HTTP_11 && head.headers.contains_key(header::EXPECT);
+        let routed = pass.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
+        let bodied = routed.has_body;
+        let request = request::write(head, &routed.authority, tls)?;
+        let unprocessed = || Error::explain(UNPROCESSED, "the connection takes no more streams").into_up();
+        let mut ready = place.ready().await.ok_or_else(unprocessed)?;
+        let (response, send) = ready.send_request(request, !bodied).map_err(|error| {
+            if error.is_go_away() || error.is_io() || error.is_reset() {
+                unprocessed()
+            } else {
+                Error::because(ErrorType::InternalError, "sending the request's head", error)
+            }
+        })?;
+        let upload = Upload { waiting: None, since: Instant::now(), read: !bodied, refused: false, send };
+        let mut relay = Self {
+            general,
+            session,
+            pass,
+            signals: Arc::clone(&place.connection().signals),
+            stream: upload.send.stream_id().as_u32(),
+            upload,
+            answer: Answer::new(response),
+            promise: expects.then(|| Instant::now() + PROMISE),
+            answered: false,
+        };
+        if bodied {
+            relay.replay().await?;
+        }
+        Ok(relay)
+    }
+
+    /// Sends again what an attempt before this one read of the body.
+    async fn replay(&mut self) -> Result<()> {
+        let downstream = self.session.as_mut();
+        downstream.enable_retry_buffering();
+        let (body, done) = (downstream.get_retry_buffer(), downstream.is_body_done());
+        if body.is_some() || done { self.pass_on(body, done).await } else { Ok(()) }
+    }
+
+    /// Runs to the end of the answer. `patience`: how long the endpoint may take no byte of the request.
+    async fn run(mut self, patience: Duration) -> Result<()> {
+        loop {
+            let over = match self.turn(patience).await {
+                Turn::Body(body) => {
+                    let body = body.map_err(Error::into_down)?;
+                    let done = body.is_none() || self.session.as_mut().is_body_done();
+                    self.pass_on(body, done).await?;
+                    false
+                }
+                Turn::Room(room) => {
+                    self.upload.send(room);
+                    false
+                }
+                Turn::Refused => {
+                    self.upload.refuse();
+                    false
+                }
+                Turn::Came(Ok(event)) => self.came(event).await?,
+                Turn::Came(Err(error)) => return Err(self.failed(error)),
+                Turn::Promise => {
+                    self.promise = None;
+                    self.answer.meanwhile(self.session.as_mut().write_continue_response()).await?;
+                    false
+                }
+                Turn::Stuck => {
+                    self.signals.retire();
+                    return Err(Error::explain(ErrorType::WriteTimedout, "the endpoint takes no more").into_up());
+                }
+                Turn::Gone => return Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()),
+                Turn::Ended => {
+                    if self.pass.exchange.ended() == Some(End::FirstByte) {
+                        // It may hang as a whole; those who are on it have deadlines of their own.
+                        self.signals.retire();
+                    }
+                    return Err(Error::explain(ErrorType::ReadTimedout, "the exchange was ended").into_up());
+                }
+            };
+            if over {
+                return self.session.as_mut().finish_body().await.map_err(Error::into_down);
+            }
+        }
+    }
+
+    /// Waits for what happens next.
+    async fn turn(&mut self, patience: Duration) -> Turn {
+        let Self { session, pass, upload, answer, promise, .. } = self;
+        pass.exchange.request_waits(upload.waiting.as_ref().map(|_| upload.since));
+        let (read, waits) = (upload.read, upload.waiting.is_some() || upload.refused);
+        let downstream = &mut session.downstream_session;
+        let client = async {
+            if waits {
+                match downstream.watch_h2_stream_close() {
+                    Some(closed) => drop(closed.await),
+                    None => std::future::pending().await,
+                }
+                Turn::Gone
+            } else {
+                Turn::Body(downstream.read_body_or_idle(read).await)
+            }
+        };
+        let promised = async {
+            match *promise {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            turn = client => turn,
+            turn = upload.room(patience) => turn,
+            came = answer.next() => Turn::Came(came),
+            () = promised => Turn::Promise,
+            () = pass.exchange.ending() => Turn::Ended,
+        }
+    }
+
+    /// Passes a piece of the body through the hook and on.
+    async fn pass_on(&mut self, mut body: Option<Bytes>, done: bool) -> Result<()> {
+        self.general.request_body_filter(self.session, &mut body, done, self.pass).await?;
+        self.upload.read = done;
+        self.upload.put(body.unwrap_or_default(), done);
+        Ok(())
+    }
+
+    /// Passes on what came; whether it was the last.
+    async fn came(&mut self, event: Event) -> Result<bool> {
+        match event {
+            Event::Informational(head) => self.informational(head).await.map(|()| false),
+            Event::Head(head) => self.head(head).await,
+            Event::Data(bytes) => self.data(bytes).await,
+            Event::End(None) => self.write(HttpTask::Done).await.map(|()| true),
+            Event::End(Some(trailers)) => self.trailers(trailers).await.map(|()| true),
+        }
+    }
+
+    async fn informational(&mut self, head: Response<()>) -> Result<()> {
+        let mut head = ResponseHeader::from(head.into_parts().0);
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 over HTTP/2").into_up());
+        }
+        self.general.upstream_response_filter(self.session, &mut head, self.pass).await?;
+        if head.status == StatusCode::CONTINUE && self.promise.take().is_none() {
+            // The client waits for none, or has ours.
+            return Ok(());
+        }
+        if self.session.req_header().version != Version::HTTP_11 {
+            return Ok(());
+        }
+        message::to_client(&mut head);
+        head.set_version(Version::HTTP_11);
+        self.write(HttpTask::Header(Box::new(head), false)).await
+    }
+
+    /// Passes on the final head; whether there is nothing after it.
+    async fn head(&mut self, head: Response<()>) -> Result<bool> {
+        self.answered = true;
+        self.promise = None;
+        let mut head = ResponseHeader::from(head.into_parts().0);
+        self.general.upstream_response_filter(self.session, &mut head, self.pass).await?;
+        head.set_version(Version::HTTP_11);
+        if !self.upload.read {
+            // What of the request is still to come may be read by nobody.
+            self.session.set_keepalive(None);
+        }
+        let ends = self.answer.ends();
+        frame(&mut head, &self.session.req_header().method, ends)?;
+        self.general.response_filter(self.session, &mut head, self.pass).await?;
+        self.write(HttpTask::Header(Box::new(head), ends)).await?;
+        Ok(ends)
+    }
+
+    async fn data(&mut self, bytes: Bytes) -> Result<bool> {
+        let length = bytes.len();
+        let ends = self.answer.ends();
+        let mut body = Some(bytes);
+        self.general.response_body_filter(self.session, &mut body, ends, self.pass)?;
+        self.write(HttpTask::Body(body, ends)).await?;
+        self.answer.forwarded(length);
+        Ok(ends)
+    }
+
+    async fn trailers(&mut self, mut trailers: HeaderMap) -> Result<()> {
+        if FRAMING.iter().any(|name| trailers.contains_key(name)) {
+            return Err(Error::explain(ErrorType::H2Error, "trailers that frame the body").into_up());
+        }
+        self.general.upstream_response_trailer_filter(self.session, &mut trailers, self.pass)?;
+        self.write(HttpTask::Trailer(Some(Box::new(trailers)))).await
+    }
+
+    /// Writes to the client. What the endpoint sends meanwhile is taken.
+    async fn write(&mut self, task: HttpTask) -> Result<()> {
+        self.pass.exchange.writing(true);
+        let written = self.answer.meanwhile(self.session.write_response_tasks(vec![task])).await.map(drop);
+        self.pass.exchange.writing(false);
+        written
+    }
+
+    /// What the end of the stream means.
+    fn failed(&self, error: ::h2::Error) -> Box<Error> {
+        let refused = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+        let excluded = self.signals.excludes(self.stream);
+        let kind = if !self.answered && (refused || excluded) {
+            UNPROCESSED
+        } else if self.answered || error.is_io() {
+            ErrorType::ReadError
+        } else {
+            ErrorType::H2Error
+        };
+        Error::because(kind, "reading the endpoint's answer", error).into_up()
+    }
+}
+
+impl Upload {
+    /// Takes the next piece, or the end.
+    fn put(&mut self, bytes: Bytes, last: bool) {
+        if !bytes.is_empty() {
+            self.send.reserve_capacity(bytes.len());
+            self.waiting = Some((bytes, last));
+            self.since = Instant::now();
+        } else if last && self.send.send_data(bytes, true).is_err() {
+            self.refuse();
+        }
+    }
+
+    /// Waits for room for what waits.
+    async fn room(&mut self, patience: Duration) -> Turn {
+        if self.waiting.is_none() {
+            return std::future::pending().await;
+        }
+        let send = &mut self.send;
+        let room = async {
+            loop {
+                match send.capacity() {
+                    0 => {}
+                    room => return Turn::Room(room),
+                }
+                match poll_fn(|cx| send.poll_capacity(cx)).await {
+                    Some(Ok(_)) => {}
+                    // Why, the answer tells.
+                    Some(Err(_)) | None => return Turn::Refused,
+                }
+            }
+        };
+        tokio::time::timeout_at(self.since + patience, room).await.unwrap_or(Turn::Stuck)
+    }
+
+    /// Sends as much of what waits.
+    fn send(&mut self, room: usize) {
+        let Some((mut bytes, last)) = self.waiting.take() else { return };
+        let piece = bytes.split_to(room.min(bytes.len()));
+        if self.send.send_data(piece, last && bytes.is_empty()).is_err() {
+            self.refuse();
+        } else if !bytes.is_empty() {
+            self.put(bytes, last);
+        }
+    }
+
+    fn refuse(&mut self) {
+        self.refused = true;
+        self.waiting = None;
+    }
+}
+
+/// Frames the answer as HTTP/1.1 has it; over HTTP/2 to the client the engine takes that out again.
+fn frame(head: &mut ResponseHeader, method: &Method, ends: bool) -> Result<()> {
+    // Several alike are one (RFC 9110 §8.6); the h2 crate refuses those that differ.
+    if let Some(length) = head.headers.get(header::CONTENT_LENGTH) {
+        let length = response::length(length.as_bytes());
+        let length = length.or_err(ErrorType::InvalidHTTPHeader, "the length is no number").map_err(Error::into_up)?;
+        return head.insert_header(header::CONTENT_LENGTH, length);
+    }
+    if method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        Ok(())
+    } else if ends {
+        head.insert_header(header::CONTENT_LENGTH, "0")
+    } else {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")
+    }
+}
+
+/// Fields that must not come after the body (RFC 9110 §6.5.1).
+const FRAMING: [header::HeaderName; 3] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST];

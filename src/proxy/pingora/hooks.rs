@@ -1,0 +1,524 @@
+//! The general lane: pingora's `HttpProxy` carries HTTP/1 and HTTP/2, streams and upgrades; its hooks call the
+//! traffic stages in their order and hold no logic of their own.
+//!
+//! ```text
+//! early_request_filter   the head is complete: clock, timeouts
+//! request_filter         guard ─ route ─ split
+//! upstream_peer          balance ─ which connection          (again for each attempt)
+//! upstream_request_filter, response_filter                   what we change in messages
+//! fail_to_connect, error_while_proxy                         what may be tried again
+//! fail_to_proxy          the one place for answers of our own to a failure
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer};
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use tokio::time::Instant;
+
+use super::context::{Pass, Routed};
+use super::exchange::EXCHANGE;
+use super::exchange::Exchange;
+use super::h2_relay;
+use super::intake;
+use super::message::{self, Provenance};
+use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
+use crate::proxy::request::admit;
+use crate::proxy::request::failure::{self, BAD_REQUEST, Failure, NO_ENDPOINT, WRITE_TIMEOUT};
+use crate::proxy::request::fault;
+use crate::proxy::request::record::Gear;
+use crate::proxy::request::upload::{self, Manner};
+use crate::proxy::upstream::connection::{self, Lease, NOT_REUSABLE};
+use crate::telemetry::RetryReason;
+
+/// The hooks.
+pub(crate) struct General {
+    pub(crate) gear: Arc<Gear>,
+}
+
+/// Attempts that the engine makes at most: the first, one retry of each kind, and pooled connections that turn
+/// out not to be reusable before anything was sent.
+pub(crate) const MAX_ATTEMPTS: usize = 3 + MAX_PASSED_OVER as usize + MAX_UNPROCESSED as usize;
+const MAX_PASSED_OVER: u8 = 16;
+
+/// Retries of a request that its endpoint did not process. Each is on a new connection; who is turned away there too
+/// is not wanted.
+const MAX_UNPROCESSED: u8 = 3;
+
+fn routed(pass: &mut Pass) -> Result<&mut Routed> {
+    pass.routed_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no route yet"))
+}
+
+/// An attempt has its connection; `settled` as in [`Exchange::connected`].
+pub(crate) fn connected(pass: &mut Pass, lease: Option<Lease>, reused: bool, settled: bool) {
+    let now = Instant::now();
+    pass.exchange.connected(lease, settled, now);
+    if let Some(routed) = pass.routed_mut() {
+        routed.attempt.reused = reused;
+        routed.connect = (!reused).then(|| now - routed.attempt.began);
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for General {
+    type CTX = Pass;
+
+    fn new_ctx(&self) -> Pass {
+        let exchange = EXCHANGE.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(Exchange::orphan()));
+        Pass::new(Arc::clone(&self.gear), exchange)
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<()> {
+        pass.began = Some(Instant::now());
+        pass.exchange.handle.request_begun();
+        self.gear.request_begun();
+        intake::complete(session.as_downstream_mut(), &pass.exchange.handle)?;
+        let client = self.gear.current.peek().client;
+        // Without this the engine waits for the next request for ever.
+        if session.get_keepalive().is_some() {
+            let seconds = if self.gear.is_leaving() { None } else { Some(client.keepalive.as_secs().max(1)) };
+            session.set_keepalive(seconds);
+        }
+        session.set_write_timeout(Some(client.write_timeout));
+        session.as_downstream_mut().set_total_drain_timeout(Some(intake::BODY_DRAIN));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
+        message::join_cookies(session.req_header_mut())?;
+        let admitted = match admit::admit(session.as_downstream(), pass) {
+            Ok(()) => fault::request(pass).await,
+            Err(refusal) => Some(refusal),
+        };
+        let Some(refusal) = admitted else {
+            // Over HTTP/2 only the engine knows whether the head ended the stream.
+            if let Some(routed) = pass.routed_mut() {
+                routed.has_body &= !session.as_downstream_mut().is_body_empty();
+            }
+            return Ok(false);
+        };
+        pass.answer(session.as_downstream_mut(), refusal).await?;
+        Ok(true)
+    }
+
+    /// Requests to HTTP/2 endpoints take a way of ours from here on, through the hooks below.
+    async fn proxy_upstream_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
+        let version = pass.routed().and_then(Routed::version);
+        let speaks_h2 = version.and_then(|version| version.endpoints.first()).is_some_and(|first| first.upstream.http2);
+        if speaks_h2 {
+            h2_relay::carry(self, session, pass).await?;
+        }
+        Ok(!speaks_h2)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, pass: &mut Pass) -> Result<Box<HttpPeer>> {
+        let exchange = Arc::clone(&pass.exchange);
+        // The engine hands the buffered body through again at each attempt.
+        pass.bytes_in = 0;
+        let routed = routed(pass)?;
+        let Some(at) = routed.pick() else {
+            if let Some(version) = routed.version() {
+                NO_ENDPOINT.charge(&version.series);
+            }
+            routed.attempt.failed.get_or_insert(NO_ENDPOINT.refusal);
+            return Error::e_explain(ErrorType::HTTPStatus(NO_ENDPOINT.refusal.status), NO_ENDPOINT.refusal.text);
+        };
+        routed.endpoint = Some(at);
+        routed.attempt.began = Instant::now();
+        routed.attempt.reused = false;
+        let timeouts = routed.service().timeouts;
+        let Some(endpoint) = routed.endpoint() else {
+            return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
+        };
+        exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.has_body, routed.attempt.began);
+        // Frames of HTTP/2 keep requests apart: no endpoint takes a body for the next one.
+        if routed.has_body && routed.manner.is_none() && !endpoint.upstream.http2 {
+            upload::take_in(session.as_downstream_mut(), pass).await?;
+        }
+        let routed = self::routed(pass)?;
+        let fresh = routed.attempt.fresh || routed.manner == Some(Manner::Streamed);
+        let Some(endpoint) = routed.endpoint() else {
+            return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
+        };
+        let mut peer = Box::new(connection::peer(endpoint, &timeouts, fresh)?);
+        peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
+            None => H1UpgradePolicy::Deny,
+            Some(token) if token.eq_ignore_ascii_case("websocket") => H1UpgradePolicy::WebSocketOnly,
+            Some(_) => H1UpgradePolicy::Preserve,
+        };
+        Ok(peer)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        digest: Option<&Digest>,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        let lease = Lease::of(digest, reused)?;
+        // The engine keeps no connections: it does not know which are reused.
+        let reused = reused || lease.as_ref().is_some_and(Lease::is_reused);
+        let plain = lease.as_ref().is_some_and(|lease| !lease.is_tls());
+        connected(pass, lease, reused, reused || plain);
+        if pass.routed().is_some_and(|routed| routed.upgrade.is_some()) {
+            pass.exchange.cork();
+        }
+        pass.send_off();
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        let handle = Arc::clone(&pass.exchange.handle);
+        let Some(routed) = pass.routed() else { return Ok(()) };
+        let service = routed.service();
+        message::to_origin(
+            head,
+            &Provenance {
+                peer: handle.client,
+                trusted: routed.snapshot.trusts(handle.client),
+                underscore: routed.underscore,
+                tls: handle.tls,
+                authority: &routed.authority,
+                request_id: &pass.request_id,
+                version: session.req_header().version,
+            },
+        )?;
+        if let Some(target) = &routed.target {
+            message::set_target(head, target)?;
+        }
+        if let Some(host) = &service.host {
+            message::set_host(head, host)?;
+        }
+        if !routed.has_body {
+            // Nobody waits (RFC 9110 §10.1.1); an endpoint that promises would promise in vain.
+            head.remove_header(&header::EXPECT);
+        }
+        if let Some(token) = &routed.upgrade {
+            message::offer_upgrade(head, token)?;
+        }
+        let to_http1 = routed.endpoint().is_some_and(|endpoint| !endpoint.upstream.http2);
+        if to_http1 && session.req_header().version == http::Version::HTTP_2 && session.is_body_empty() {
+            message::declare_no_body(head)?;
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        pass.put_ahead(body);
+        let bytes = body.as_ref().map_or(0, Bytes::len) as u64;
+        if end_of_stream && bytes == 0 {
+            // The engine writes every piece as a chunk and then the end. An empty chunk is an end already, and the
+            // second one would be the start of the next request (RFC 9112 §7.1).
+            *body = None;
+        }
+        let exchange = Arc::clone(&pass.exchange);
+        if bytes > 0 {
+            exchange.moved(Instant::now());
+        }
+        pass.bytes_in += bytes;
+        let total = pass.bytes_in;
+        let Some(routed) = pass.routed() else { return Ok(()) };
+        let limit = routed.service().body_limit(&routed.snapshot);
+        if !pass.kind.is_stream() && limit.is_some_and(|limit| total > limit) {
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
+        }
+        if end_of_stream && routed.has_body {
+            if exchange.answered_early() {
+                exchange.spoil();
+            }
+            exchange.request_sent(Instant::now());
+        } else if end_of_stream && routed.upgrade.is_some() {
+            exchange.request_sent(Instant::now());
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        let exchange = Arc::clone(&pass.exchange);
+        let routed = routed(pass)?;
+        if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            routed.informational = routed.informational.saturating_add(1);
+            if routed.informational > MAX_INFORMATIONAL {
+                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many 1xx responses").into_up());
+            }
+            exchange.informed();
+            return Ok(());
+        }
+        if head.status == http::StatusCode::SWITCHING_PROTOCOLS
+            && !routed.upgrade.as_deref().is_some_and(|offered| message::takes(head, offered))
+        {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 for what was not offered").into_up());
+        }
+        let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if size > MAX_HEAD {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "the response head is too large").into_up());
+        }
+        let first_byte = routed.attempt.began.elapsed();
+        routed.first_byte = Some(first_byte);
+        if let Some(version) = routed.version() {
+            version.series.upstream_answered(first_byte);
+        }
+        // The endpoint answered before it had the whole request: it may take the rest for another request.
+        let whole = routed.manner == Some(Manner::Whole);
+        let early = if whole { !exchange.is_acknowledged() } else { !session.as_downstream_mut().is_body_done() };
+        if routed.has_body && early {
+            exchange.spoil();
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, pass: &mut Pass) -> Result<()> {
+        message::to_client(head);
+        match head.status {
+            http::StatusCode::SWITCHING_PROTOCOLS => pass.exchange.handle.switch(),
+            status if status.is_informational() => return Ok(()),
+            _ => {}
+        }
+        pass.kind = message::kind_of(session.req_header(), head);
+        pass.status = Some(head.status.as_u16());
+        pass.answered_after = pass.began.map(|began| began.elapsed());
+        pass.exchange.responded(pass.kind, Instant::now());
+        // A call that fails at once has its status here instead of in the trailers.
+        pass.grpc_failed = message::is_grpc(session.req_header()) && message::grpc_failed(&head.headers);
+        if self.gear.is_leaving() {
+            session.set_keepalive(None);
+        }
+        if pass.kind.is_stream() {
+            // A silent client is no reason to end a stream; only a drain is.
+            session.as_downstream_mut().set_read_timeout(None);
+        }
+        if session.req_header().version == http::Version::HTTP_10
+            && head.remove_header(&header::TRANSFER_ENCODING).is_some()
+        {
+            // HTTP/1.0 has no chunks (RFC 9112 §7.1): the end of the connection ends the body.
+            head.set_version(http::Version::HTTP_10);
+            session.set_keepalive(None);
+        }
+        if let Some(routed) = pass.routed()
+            && let (Some(key), Some(cookie)) = (&routed.new_key, &routed.service().affinity_cookie)
+        {
+            let value = message::affinity_cookie(&cookie.name, key, cookie.max_age, pass.exchange.handle.tls);
+            head.append_header(header::SET_COOKIE, value)?;
+        }
+        pass.stream_opened();
+        Ok(())
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        session: &mut Session,
+        trailers: &mut http::HeaderMap,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        message::trailers_to_client(trailers);
+        pass.grpc_failed |= message::is_grpc(session.req_header()) && message::grpc_failed(trailers);
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        ends: bool,
+        pass: &mut Pass,
+    ) -> Result<Option<Duration>> {
+        if let Some(body) = body {
+            pass.bytes_out += body.len() as u64;
+            pass.exchange.answering(body.len(), ends, Instant::now());
+        }
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        pass: &mut Pass,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let failure = Failure::of(&error, pass.exchange.ended()).unwrap_or(NO_ENDPOINT);
+        pass.exchange.over();
+        error.set_retry(false);
+        let Some(routed) = pass.routed_mut() else { return error };
+        routed.attempt.failed = Some(failure.refusal);
+        if let Some(at) = routed.endpoint {
+            routed.tried.insert(at);
+        }
+        let again = routed.retries.connect == 0 && routed.pick().is_some();
+        if let Some(version) = routed.version() {
+            failure.charge(&version.series);
+            if again && failure.kind.is_some() {
+                version.series.retried(RetryReason::Connect);
+            }
+        }
+        if again {
+            routed.retries.connect += 1;
+            error.set_retry(true);
+        }
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        pass: &mut Pass,
+        _reused: bool,
+    ) -> Box<Error> {
+        let failure = Failure::of(&error, pass.exchange.ended());
+        let replayable = !session.as_ref().retry_buffer_truncated();
+        let untouched = session.response_written().is_none() && replayable;
+        let idempotent = session.req_header().method.is_idempotent();
+        let passed_over = *error.etype() == NOT_REUSABLE;
+        pass.exchange.over();
+        error.set_retry(false);
+        let Some(routed) = pass.routed_mut() else { return error };
+        if passed_over {
+            routed.retries.passed_over += 1;
+            // After a few the pool is all stale: dial anew.
+            routed.attempt.fresh = routed.retries.passed_over >= MAX_PASSED_OVER;
+            error.set_retry(true);
+            return error;
+        }
+        if *error.etype() == crate::proxy::upstream::h2::UNPROCESSED {
+            let again = replayable && routed.retries.unprocessed < MAX_UNPROCESSED;
+            if again {
+                routed.retries.unprocessed += 1;
+                // Its first stream is the last that an endpoint turns away.
+                routed.attempt.fresh = true;
+                error.set_retry(true);
+            }
+            if let Some(version) = routed.version().filter(|_| again) {
+                version.series.retried(RetryReason::Unprocessed);
+            }
+            return error;
+        }
+        let Some(failure) = failure else { return error };
+        pass.end_reported = pass.exchange.ended().is_some();
+        let Some(routed) = pass.routed_mut() else { return error };
+        routed.attempt.failed = Some(failure.refusal);
+        let again = routed.attempt.reused
+            && idempotent
+            && untouched
+            && failure.is_broken_connection()
+            && routed.first_byte.is_none()
+            && routed.informational == 0
+            && routed.retries.reused == 0;
+        if let Some(version) = routed.version() {
+            failure.charge(&version.series);
+            if again {
+                version.series.retried(RetryReason::Reused);
+            }
+        }
+        if again {
+            routed.retries.reused += 1;
+            routed.attempt.fresh = true;
+            error.set_retry(true);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, pass: &mut Pass) -> FailToProxy {
+        let ended = pass.exchange.ended();
+        // A 101 is a final answer: what follows it is the tunnel's.
+        let is_final =
+            |status: http::StatusCode| !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS;
+        let written = session.response_written().is_some_and(|head| is_final(head.status));
+        let blamed = Failure::of(error, ended).map(|failure| failure.refusal);
+        let failed = pass.routed().and_then(|routed| routed.attempt.failed);
+        let refusal = match error.etype() {
+            ErrorType::HTTPStatus(_) if *error.esource() != ErrorSource::Downstream => failed.or(blamed),
+            _ => blamed.or_else(|| failure::own_answer(error, ended)),
+        };
+        // The engine only knows that it could not read on.
+        let refusal = refusal.or_else(|| pass.exchange.handle.is_misframed().then_some(BAD_REQUEST));
+        match refusal {
+            Some(mut refusal) if !written => {
+                // What the engine read of the request is unknown after an error: the connection ends.
+                refusal.close = true;
+                pass.client_gone = pass.answer(session.as_downstream_mut(), refusal).await.is_err();
+                pass.complete = !pass.client_gone;
+                pass.over_at = Some(Instant::now());
+                if session.as_downstream().as_http1().is_some() {
+                    // The engine would drop the connection, and the client may still send.
+                    session.as_downstream_mut().shutdown().await;
+                }
+                FailToProxy { error_code: refusal.status, can_reuse_downstream: false }
+            }
+            Some(refusal) => {
+                pass.cause = Some(refusal.cause);
+                if session.as_downstream().is_http2() {
+                    // A reset takes back what its connection did not send yet; this lets it send what came.
+                    tokio::task::yield_now().await;
+                }
+                FailToProxy { error_code: 0, can_reuse_downstream: false }
+            }
+            None => {
+                pass.client_gone = true;
+                if *error.etype() == ErrorType::WriteTimedout {
+                    pass.cause = Some(WRITE_TIMEOUT);
+                }
+                FailToProxy { error_code: 0, can_reuse_downstream: false }
+            }
+        }
+    }
+
+    async fn logging(&self, _session: &mut Session, error: Option<&Error>, pass: &mut Pass) {
+        pass.over_at.get_or_insert_with(Instant::now);
+        if error.is_none() {
+            pass.complete = true;
+        }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _pass: &Pass, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _pass: &Pass,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+impl Gear {
+    /// Whether the process was told to stop, so that every response announces the close.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,507 @@
+//! What Weir changes in a message: forwarded headers towards the endpoint, hop-by-hop ones towards the client.
+//!
+//! The engine strips hop-by-hop fields from requests; responses are ours to clean. What becomes of the fields in which
+//! a client says where it comes from is [`provenance`]'s to say.
+
+use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Uri;
+use http::header::{self, HeaderName, HeaderValue};
+use pingora_core::protocols::http::server::Session as ServerSession;
+use pingora_error::{ErrorType, OrErr, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use crate::drain::Kind;
+use crate::proxy::request::headers;
+use crate::traffic::guard::spelling::Underscore;
+use crate::traffic::{HttpVersion, Refusal, Request};
+
+/// A request head of the engine, as the traffic stages see it.
+pub(crate) struct View<'a> {
+    pub(crate) head: &'a RequestHeader,
+    pub(crate) client: Option<IpAddr>,
+    /// The client also sent a `Content-Length`, which the engine took out; see [`hides_length`].
+    pub(crate) hidden_length: bool,
+}
+
+/// Whether the engine took a `Content-Length` out of this request because there is a `Transfer-Encoding` too.
+///
+/// RFC 9112 §6.3 allows that, but the guard must see both: whoever sent them means two parsers to disagree.
+pub(crate) fn hides_length(session: &ServerSession) -> bool {
+    let Some(h1) = session.as_http1() else { return false };
+    h1.req_header().headers.contains_key(header::TRANSFER_ENCODING)
+        && h1.get_headers_raw_bytes().split(|&byte| byte == b'\n').skip(1).any(|line| {
+            let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+        })
+}
+
+impl Request for View<'_> {
+    fn version(&self) -> HttpVersion {
+        match self.head.version {
+            http::Version::HTTP_2 => HttpVersion::Http2,
+            http::Version::HTTP_11 => HttpVersion::Http11,
+            _ => HttpVersion::Http10,
+        }
+    }
+
+    fn method(&self) -> &str {
+        self.head.method.as_str()
+    }
+
+    fn target(&self) -> &[u8] {
+        if self.head.version == http::Version::HTTP_2 {
+            self.head.uri.path_and_query().map_or(b"/", |target| target.as_str().as_bytes())
+        } else {
+            self.head.raw_path()
+        }
+    }
+
+    fn authority(&self) -> Option<&[u8]> {
+        if self.head.version == http::Version::HTTP_2 {
+            self.head.uri.authority().map(|authority| authority.as_str().as_bytes())
+        } else {
+            None
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.head.headers.get(name).map(HeaderValue::as_bytes)
+    }
+
+    fn for_each_header(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        for (name, value) in &self.head.headers {
+            visit(name.as_str().as_bytes(), value.as_bytes());
+        }
+        if self.hidden_length {
+            visit(b"content-length", b"0");
+        }
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+}
+
+/// Joins the cookies that an HTTP/2 client sent as several fields, to compress them better, into the one field that
+/// HTTP/1.1 has (RFC 9113 §8.2.3): done before the fields are counted, so that limits are those of HTTP/1.1.
+///
+/// # Errors
+/// None: what is joined of header values is one.
+pub(crate) fn join_cookies(head: &mut RequestHeader) -> Result<()> {
+    if head.version != http::Version::HTTP_2 || head.headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return Ok(());
+    }
+    let crumbs = head.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let crumbs: Vec<&[u8]> = crumbs.filter(|crumb| !crumb.is_empty()).collect();
+    let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    head.insert_header(header::COOKIE, joined.or_err(ErrorType::InvalidHTTPHeader, "the cookies are no value")?)
+}
+
+/// Says that there is no body where a method makes one expected (RFC 9110 §8.6). HTTP/2 says it by the end of the
+/// stream; HTTP/1.1 has a field for it, and some endpoints answer 411 without.
+///
+/// # Errors
+/// None.
+pub(crate) fn declare_no_body(head: &mut RequestHeader) -> Result<()> {
+    let expected = [http::Method::POST, http::Method::PUT, http::Method::PATCH].contains(&head.method);
+    if expected && !head.headers.contains_key(header::CONTENT_LENGTH) {
+        head.insert_header(header::CONTENT_LENGTH, "0")?;
+    }
+    Ok(())
+}
+
+/// What a request tells its endpoint about where it comes from.
+pub(crate) struct Provenance<'a> {
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) trusted: bool,
+    /// What becomes of names with an underscore, if there are any.
+    pub(crate) underscore: Option<Underscore>,
+    pub(crate) tls: bool,
+    pub(crate) authority: &'a str,
+    pub(crate) request_id: &'a str,
+    pub(crate) version: http::Version,
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The header that carries a request's id.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that names the cause of an answer that is Weir's own; no endpoint's may have it.
+pub(crate) const CAUSE: &str = "weir-error";
+const WEIR_ERROR: HeaderName = HeaderName::from_static(CAUSE);
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Takes out what a stranger says about itself, and sets `X-Forwarded-For`, `-Proto` and `-Host`, the request id and
+/// `Via`.
+///
+/// # Errors
+/// Only if a value is no header value, which what the guard admitted always is.
+pub(crate) fn to_origin(head: &mut RequestHeader, from: &Provenance<'_>) -> Result<()> {
+    let fate = |name: &HeaderName| headers::fate_of(name.as_str(), from.trusted, from.underscore);
+    let is_replaced = |name: &&HeaderName| fate(name).is_replaced(from.trusted);
+    let replaced: Vec<HeaderName> = head.headers.keys().filter(is_replaced).cloned().collect();
+    for name in replaced {
+        head.remove_header(&name);
+    }
+    if let Some(peer) = from.peer {
+        let chain = continued(head, &FORWARDED_FOR, &peer.to_string());
+        head.insert_header(FORWARDED_FOR, chain)?;
+    }
+    if !head.headers.contains_key(FORWARDED_PROTO) {
+        head.insert_header(FORWARDED_PROTO, if from.tls { "https" } else { "http" })?;
+    }
+    if !head.headers.contains_key(FORWARDED_HOST) {
+        head.insert_header(FORWARDED_HOST, from.authority)?;
+    }
+    head.insert_header(REQUEST_ID, from.request_id)?;
+    if from.version == http::Version::HTTP_10 {
+        // Who speaks HTTP/1.0 waits for no 100, so nobody is asked for one (RFC 9110 §10.1.1).
+        head.remove_header(&header::EXPECT);
+    }
+    let trace = continued(head, &header::VIA, via(from.version));
+    head.insert_header(header::VIA, trace)?;
+    Ok(())
+}
+
+/// All members of a list header, as far as they are text, and `own` behind them.
+fn continued(head: &RequestHeader, name: &HeaderName, own: &str) -> String {
+    let came = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let members: Vec<&str> = came.chain([own]).filter(|member| !member.is_empty()).collect();
+    members.join(", ")
+}
+
+fn via(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_2 => "2.0 weir",
+        http::Version::HTTP_10 => "1.0 weir",
+        _ => "1.1 weir",
+    }
+}
+
+/// Sends the target in normal form instead of the client's.
+///
+/// # Errors
+/// If the target is none, which what the guard made of it always is.
+pub(crate) fn set_target(head: &mut RequestHeader, target: &[u8]) -> Result<()> {
+    let text = std::str::from_utf8(target).or_err(ErrorType::InternalError, "the target is not text")?;
+    let mut parts = head.uri.clone().into_parts();
+    if head.version != http::Version::HTTP_2 {
+        parts.scheme = None;
+        parts.authority = None;
+    }
+    parts.path_and_query = Some(text.parse().or_err(ErrorType::InternalError, "the target does not parse")?);
+    head.set_uri(Uri::from_parts(parts).or_err(ErrorType::InternalError, "the target is no URI")?);
+    Ok(())
+}
+
+/// Sends `host` instead of the client's.
+///
+/// # Errors
+/// If it is no host, which the configuration sees to.
+pub(crate) fn set_host(head: &mut RequestHeader, host: &str) -> Result<()> {
+    if head.uri.authority().is_some() {
+        let mut parts = head.uri.clone().into_parts();
+        parts.authority = Some(host.parse().or_err(ErrorType::InternalError, "the host does not parse")?);
+        head.set_uri(Uri::from_parts(parts).or_err(ErrorType::InternalError, "the host makes no URI")?);
+    }
+    head.insert_header(header::HOST, host)?;
+    Ok(())
+}
+
+/// Offers the one protocol that was chosen of the client's; other hop-by-hop fields go no further.
+///
+/// # Errors
+/// If the token is no header value, which what the guard admitted always is.
+pub(crate) fn offer_upgrade(head: &mut RequestHeader, token: &str) -> Result<()> {
+    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &header::TE, &header::TRAILER] {
+        head.remove_header(name);
+    }
+    head.insert_header(header::CONNECTION, "upgrade")?;
+    head.insert_header(header::UPGRADE, token)?;
+    Ok(())
+}
+
+/// Whether a field of an answer goes no further, whatever the answer's `Connection` names: it concerns only the
+/// connection to the endpoint (RFC 9110 §7.6.1, RFC 9113 §8.2.2), or is not the endpoint's to say. The one list for all
+/// lanes.
+#[inline]
+pub(crate) fn ends_here(name: &str) -> bool {
+    let is = |word: &str| name.eq_ignore_ascii_case(word);
+    // By length first: most fields are none of these.
+    match name.len() {
+        2 => is("te"),
+        7 => is("upgrade"),
+        10 => is("connection") || is("keep-alive") || is(CAUSE),
+        16 => is("proxy-connection"),
+        17 => is("transfer-encoding"),
+        _ => false,
+    }
+}
+
+/// Takes what concerns only the upstream connection out of a response.
+///
+/// `Transfer-Encoding` stays: it is the engine's framing towards the client, not the endpoint's.
+pub(crate) fn to_client(head: &mut ResponseHeader) {
+    let upgrading = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
+    let nominated: Vec<HeaderName> = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| token.trim().parse().ok())
+        .filter(|name| !matches!(*name, header::UPGRADE | header::TRANSFER_ENCODING | header::CONTENT_LENGTH))
+        .collect();
+    for name in nominated {
+        head.remove_header(&name);
+    }
+    let stays = |name: &HeaderName| match *name {
+        header::TRANSFER_ENCODING => true,
+        header::CONNECTION | header::UPGRADE => upgrading,
+        _ => !ends_here(name.as_str()),
+    };
+    let ending: Vec<HeaderName> = head.headers.keys().filter(|name| !stays(name)).cloned().collect();
+    for name in ending {
+        head.remove_header(&name);
+    }
+    if head.status.is_informational() || head.status == http::StatusCode::NO_CONTENT {
+        // Neither may be said with these (RFC 9110 §8.6, RFC 9112 §6.1).
+        head.remove_header(&header::CONTENT_LENGTH);
+        head.remove_header(&header::TRANSFER_ENCODING);
+    }
+}
+
+/// Does the same to trailers.
+pub(crate) fn trailers_to_client(trailers: &mut http::HeaderMap) {
+    let ending: Vec<HeaderName> = trailers.keys().filter(|name| ends_here(name.as_str())).cloned().collect();
+    for name in ending {
+        trailers.remove(&name);
+    }
+}
+
+/// Whether a 101 takes the protocol that was offered, and no other. One that names none takes that.
+pub(crate) fn takes(head: &ResponseHeader, offered: &str) -> bool {
+    let values = head.headers.get_all(header::UPGRADE);
+    let mut protocols = values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    protocols.all(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(offered.as_bytes()))
+}
+
+/// What kind of work a response makes of its request.
+pub(crate) fn kind_of(request: &RequestHeader, response: &ResponseHeader) -> Kind {
+    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        let websocket = response
+            .headers
+            .get(header::UPGRADE)
+            .is_some_and(|token| token.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        return if websocket { Kind::WebSocket } else { Kind::Upgrade };
+    }
+    let starts = |value: Option<&HeaderValue>, prefix: &str| {
+        value.is_some_and(|value| {
+            value.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+        })
+    };
+    if starts(response.headers.get(header::CONTENT_TYPE), "text/event-stream") {
+        Kind::Sse
+    } else if is_grpc(request) {
+        Kind::Grpc
+    } else {
+        Kind::Request
+    }
+}
+
+/// Whether fields hold a gRPC status that blames the server.
+pub(crate) fn grpc_failed(fields: &http::HeaderMap) -> bool {
+    fields.get("grpc-status").is_some_and(|status| grpc_blames(status.as_bytes()))
+}
+
+/// Whether a gRPC status blames the server: those that OpenTelemetry's conventions for RPC servers call errors (unknown,
+/// deadline exceeded, unimplemented, internal, unavailable, data loss).
+pub(crate) fn grpc_blames(status: &[u8]) -> bool {
+    matches!(status, b"2" | b"4" | b"12" | b"13" | b"14" | b"15")
+}
+
+/// Whether a request is a gRPC call.
+pub(crate) fn is_grpc(request: &RequestHeader) -> bool {
+    request.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Writes an answer of our own: a small text body and the cause in a header.
+///
+/// # Errors
+/// If the client is gone.
+pub(crate) async fn answer(session: &mut ServerSession, refusal: Refusal, head_only: bool) -> Result<()> {
+    let body = format!("{} {}\n", refusal.status, refusal.text);
+    let mut head = ResponseHeader::build(refusal.status, Some(5))?;
+    head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    head.insert_header(WEIR_ERROR, refusal.cause)?;
+    if refusal.close {
+        session.set_keepalive(None);
+    }
+    session.write_response_header(Box::new(head)).await?;
+    let body = if head_only { Bytes::new() } else { Bytes::from(body) };
+    session.write_response_body(body, true).await
+}
+
+/// A random token of 128 bits in hexadecimal: a request id or an affinity key.
+pub(crate) fn random_token() -> String {
+    String::from_utf8_lossy(&token()).into_owned()
+}
+
+/// Like [`random_token`], without memory of its own.
+pub(crate) fn token() -> [u8; 32] {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(std::thread::current().id()));
+    }
+    // SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). Unique, not secret.
+    let next = || {
+        STATE.with(|state| {
+            let seed = state.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+            state.set(seed);
+            let mut mixed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            mixed ^ (mixed >> 31)
+        })
+    };
+    let bits = (u128::from(next()) << 64) | u128::from(next());
+    std::array::from_fn(|at| {
+        let digit = (bits >> (124 - 4 * at)) & 0xF;
+        b"0123456789abcdef".get(usize::try_from(digit).unwrap_or_default()).copied().unwrap_or(b'0')
+    })
+}
+
+/// The `Set-Cookie` value that gives a client its affinity key.
+pub(crate) fn affinity_cookie(name: &str, key: &str, max_age: Duration, tls: bool) -> String {
+    let max_age = max_age.as_secs();
+    let secure = if tls { "; Secure" } else { "" };
+    format!("{name}={key}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> RequestHeader {
+        RequestHeader::build("GET", b"/", None).unwrap()
+    }
+
+    fn provenance(trusted: bool) -> Provenance<'static> {
+        Provenance {
+            peer: Some("10.0.0.9".parse().unwrap()),
+            trusted,
+            underscore: None,
+            tls: true,
+            authority: "shop.example.com",
+            request_id: "abc",
+            version: http::Version::HTTP_11,
+        }
+    }
+
+    #[test]
+    fn a_strangers_forwarded_headers_are_replaced() {
+        let mut head = request();
+        for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-real-ip"] {
+            head.insert_header(name, "6.6.6.6").unwrap();
+        }
+        head.insert_header("x-forwarded-port", "6").unwrap();
+        head.append_header("x-forwarded-client-cert", "Subject=root").unwrap();
+        head.append_header("x-forwarded-client-cert", "Subject=root").unwrap();
+        to_origin(&mut head, &provenance(false)).unwrap();
+        let value = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(value("x-forwarded-for").as_deref(), Some("10.0.0.9"));
+        assert_eq!(value("x-forwarded-proto").as_deref(), Some("https"));
+        assert_eq!(value("x-forwarded-host").as_deref(), Some("shop.example.com"));
+        assert_eq!((value("forwarded"), value("x-real-ip")), (None, None));
+        assert_eq!((value("x-forwarded-port"), value("x-forwarded-client-cert")), (None, None));
+        assert_eq!(value("via").as_deref(), Some("1.1 weir"));
+    }
+
+    #[test]
+    fn a_trusted_proxys_chain_is_continued() {
+        let mut head = request();
+        head.append_header("x-forwarded-for", "1.1.1.1").unwrap();
+        head.append_header("x-forwarded-for", "2.2.2.2").unwrap();
+        head.insert_header("x-forwarded-proto", "http").unwrap();
+        head.insert_header("x-forwarded-port", "8443").unwrap();
+        to_origin(&mut head, &provenance(true)).unwrap();
+        assert_eq!(head.headers.get("x-forwarded-port").unwrap(), "8443");
+        assert_eq!(head.headers.get("x-forwarded-for").unwrap(), "1.1.1.1, 2.2.2.2, 10.0.0.9");
+        assert_eq!(head.headers.get("x-forwarded-proto").unwrap(), "http");
+    }
+
+    #[test]
+    fn via_is_continued_from_everybody_in_one_line() {
+        for trusted in [false, true] {
+            let mut head = request();
+            head.append_header("via", "1.0 fred, 1.1 p.example").unwrap();
+            head.append_header("via", "1.1 other").unwrap();
+            to_origin(&mut head, &provenance(trusted)).unwrap();
+            let lines: Vec<_> = head.headers.get_all("via").iter().collect();
+            assert_eq!(lines, ["1.0 fred, 1.1 p.example, 1.1 other, 1.1 weir"]);
+        }
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let join = |crumbs: &[&[u8]], version| {
+            let mut head = request();
+            head.set_version(version);
+            for crumb in crumbs {
+                head.append_header("cookie", HeaderValue::from_bytes(crumb).unwrap()).unwrap();
+            }
+            join_cookies(&mut head).unwrap();
+            head.headers.get_all("cookie").iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>()
+        };
+        let two = http::Version::HTTP_2;
+        assert_eq!(join(&[b"a=1", b"b=2; c=3", b"", b"d=\xe9"], two), [b"a=1; b=2; c=3; d=\xe9"]);
+        assert_eq!(join(&[b"a=1"], two), [b"a=1"]);
+        assert!(join(&[], two).is_empty());
+        assert_eq!(join(&[b"a=1", b"b=2"], http::Version::HTTP_11).len(), 2);
+    }
+
+    #[test]
+    fn only_methods_with_a_body_say_that_there_is_none() {
+        let declared = |method: &str, length: Option<&str>| {
+            let mut head = RequestHeader::build(method, b"/", None).unwrap();
+            if let Some(length) = length {
+                head.insert_header("content-length", length).unwrap();
+            }
+            declare_no_body(&mut head).unwrap();
+            head.headers.get("content-length").map(|value| value.to_str().unwrap().to_owned())
+        };
+        for method in ["POST", "PUT", "PATCH"] {
+            assert_eq!(declared(method, None).as_deref(), Some("0"), "{method}");
+        }
+        assert_eq!(declared("POST", Some("0")).as_deref(), Some("0"));
+        for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
+            assert_eq!(declared(method, None), None, "{method}");
+        }
+    }
+
+    #[test]
+    fn nominated_response_fields_do_not_reach_the_client() {
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        head.insert_header("connection", "close, X-Secret").unwrap();
+        head.insert_header("x-secret", "1").unwrap();
+        head.insert_header("keep-alive", "timeout=5").unwrap();
+        head.insert_header("te", "x").unwrap();
+        to_client(&mut head);
+        assert!(head.headers.is_empty(), "{:?}", head.headers);
+    }
+
+    #[test]
+    fn random_tokens_differ() {
+        let tokens: std::collections::HashSet<String> = (0..1_000).map(|_| random_token()).collect();
+        assert_eq!(tokens.len(), 1_000);
+        assert!(tokens.iter().all(|token| token.len() == 32));
+    }
+}

@@ -1,0 +1,14 @@
+//! The general lane: pingora's engine carries HTTP/2, upgrades, HTTP/1.0 and whatever our own lanes do not.
+
+pub(crate) mod canonical;
+pub(crate) mod connection;
+pub(crate) mod context;
+pub(crate) mod exchange;
+pub(crate) mod h2_relay;
+pub(crate) mod handle;
+pub(crate) mod hooks;
+pub(crate) mod inbound;
+pub(crate) mod intake;
+pub(crate) mod message;
+pub(crate) mod serve;
+pub(crate) mod unread;

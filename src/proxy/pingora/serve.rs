@@ -1,0 +1,203 @@
+//! The general lane for one client connection: HTTP/2 until it ends, or one HTTP/1 request at a time.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora_core::server::ShutdownWatch;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::exchange::{EXCHANGE, Exchange};
+use super::handle::Handle;
+use super::intake::Taken;
+use super::unread;
+use crate::proxy::Order;
+use crate::proxy::Worker;
+use crate::proxy::io::transport::Transport;
+use crate::snapshot::ClientLimits;
+use crate::telemetry::Outcome;
+
+/// The general lane for one connection.
+pub(crate) struct Lane {
+    worker: Arc<Worker>,
+    handle: Arc<Handle>,
+    options: HttpServerOptions,
+}
+
+impl Lane {
+    /// The lane for a connection that this handle tells of.
+    pub(crate) fn new(worker: Arc<Worker>, handle: Arc<Handle>) -> Arc<Self> {
+        let mut options = HttpServerOptions::default();
+        options.h2c = true;
+        Arc::new(Self { worker, handle, options })
+    }
+
+    /// Tells an HTTP/2 client with GOAWAY that its connection ends, when the process says so, when it has been idle for
+    /// `keepalive` or when it gives way to another, and returns when it is to be closed without waiting for the client any more.
+    ///
+    /// The engine sends the GOAWAY in two steps (RFC 9113 §6.8), so that a request that crosses the first one is served.
+    async fn leave_idle(&self, told: &watch::Sender<bool>, keepalive: Duration) {
+        let mut announced = self.worker.proxy.announce.subscribe();
+        loop {
+            let due = self.handle.idle_since().unwrap_or_else(Instant::now) + keepalive;
+            tokio::select! {
+                _ = announced.changed() => break,
+                () = self.handle.seat.evicted() => break,
+                () = tokio::time::sleep_until(due) => {}
+            }
+            if self.handle.idle_since().is_some_and(|since| since + keepalive <= Instant::now()) {
+                break;
+            }
+        }
+        told.send_replace(true);
+        let goodbye = if self.handle.seat.is_evicted() { GIVE_WAY } else { GOODBYE };
+        let mut from = Instant::now();
+        loop {
+            tokio::time::sleep_until(from + goodbye).await;
+            match self.handle.idle_since() {
+                Some(since) if since.max(from) + goodbye <= Instant::now() => return,
+                Some(since) => from = from.max(since),
+                None => from = Instant::now(),
+            }
+        }
+    }
+
+    /// An HTTP/2 connection until it ends.
+    pub(crate) async fn http2(self: &Arc<Self>, connection: Connection) {
+        self.handle.http2.store(true, Ordering::Release);
+        // What came so far began no request.
+        self.handle.seat.idle(Instant::now());
+        let client = self.worker.proxy.gear.current.peek().client;
+        let (told, announced) = watch::channel(false);
+        let served = self.process_new(Box::new(connection), &announced);
+        tokio::select! {
+            _ = self.unless_ended(served) => {}
+            () = self.leave_idle(&told, client.keepalive) => {}
+            () = self.handle.given_up() => {}
+        }
+    }
+
+    /// One HTTP/1 request. The connection comes back if another one may follow.
+    pub(crate) async fn http1(self: &Arc<Self>, mut connection: Connection) -> Option<(Transport, Bytes)> {
+        let proxy = &self.worker.proxy;
+        let announced = proxy.announce.subscribe();
+        match connection.take_request(&proxy.gear).await {
+            Taken::Request => {}
+            Taken::Http2 => {
+                self.http2(connection).await;
+                return None;
+            }
+            Taken::End => return None,
+        }
+        let session = ServerSession::new_http1(Box::new(connection));
+        let (stream, _) = self.process_new_http(session, &announced).await?.consume();
+        stream.into_any().downcast::<Connection>().ok()?.into_parts()
+    }
+
+    /// What `served` comes to, unless the connection is told to end while it is idle.
+    pub(crate) async fn unless_ended<T>(&self, served: impl Future<Output = T>) -> Option<T> {
+        let mut order = self.worker.proxy.order.subscribe();
+        tokio::pin!(served);
+        loop {
+            if *order.borrow_and_update() == Order::EndIdle && self.handle.is_idle() {
+                return None;
+            }
+            tokio::select! {
+                served = &mut served => return Some(served),
+                Ok(()) = order.changed() => {}
+                () = self.gives_way() => return None,
+            }
+        }
+    }
+
+    /// Until an HTTP/1 connection is to give way to another; it is idle then. One of HTTP/2 is told before.
+    async fn gives_way(&self) {
+        poll_fn(|_| {
+            let now = self.handle.seat.is_evicted() && !self.handle.http2.load(Ordering::Acquire);
+            if now { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Lane {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.handle)));
+        unread::watch(&exchange);
+        let bell = self.worker.proxy.gear.bell.listen();
+        let all = self.worker.proxy.all.subscribe();
+        let carried = self.worker.engine.process_new_http(session, shutdown);
+        let watched = Arc::clone(&exchange);
+        let reused = EXCHANGE
+            .scope(exchange, async move {
+                tokio::select! {
+                    biased;
+                    reused = carried => reused,
+                    () = watched.watch(bell, all) => None,
+                }
+            })
+            .await;
+        // What the engine cannot read it answers itself, without any of our hooks.
+        if let Some(status) = self.handle.take_engine_status() {
+            self.worker.proxy.gear.recorder.unmatched().finish(Outcome::Status(status), Duration::ZERO);
+        }
+        reused
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        Some(h2_options(&self.worker.proxy.gear.current.peek().client))
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}
+
+/// How long an idle client may take to close a connection after it was told to.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How long an HTTP/2 client that gives way to another may take to hear of it: somebody waits for its place.
+const GIVE_WAY: Duration = Duration::from_millis(250);
+
+/// How the engine speaks HTTP/2 with a client, from the file as it is when the connection begins.
+fn h2_options(client: &ClientLimits) -> H2Options {
+    let mut options = default_h2_options();
+    options
+        .max_header_list_size(client.header_bytes)
+        .max_concurrent_streams(client.h2_streams)
+        .initial_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(client.h2_streams.saturating_mul(H2_STREAM_WINDOW).min(H2_LARGEST_WINDOW))
+        .max_send_buffer_size(H2_SEND_BUFFER)
+        .data_frame_budget(H2_SMALL_FRAMES)
+        // Counted by time on the way out; the crate's count never goes down.
+        .max_local_error_reset_streams(None);
+    options
+}
+
+/// Request body bytes a client may send ahead on one HTTP/2 stream. The connection may be sent as much on each of its
+/// streams: uploads whose endpoints do not read take nothing away from the others.
+const H2_STREAM_WINDOW: u32 = 128 * 1024;
+
+/// The largest window that there is (RFC 9113 §6.9.1).
+const H2_LARGEST_WINDOW: u32 = (1 << 31) - 1;
+
+/// What small DATA frames that wait to be read may waste, 256 bytes each: 32,000 of them, and 10 MB. The crate's own
+/// bound ended connections with a few calls of short messages.
+const H2_SMALL_FRAMES: usize = 8 << 20;
+
+/// Bytes of one stream's answer that wait for the client to take them. What a fast path needs is in the kernel's buffer.
+const H2_SEND_BUFFER: usize = 64 * 1024;

@@ -1,0 +1,105 @@
+//! What is held for clients and endpoints that do not read: counted for the whole process, and given up beyond a limit.
+//!
+//! Each request on the general lane holds a bounded amount while its client takes nothing of the answer, while its
+//! endpoint takes nothing of the body, or while the rest of a small body is to come; but connections can be many.
+//! So each worker looks at its own a few times a second, adds up what waits, and beyond `limits.unread_bytes`
+//! cuts its share of it, those first that have waited longest. One of which nothing waits, such as an event stream
+//! between two events, is never among them.
+//!
+//! Invariant: no request takes a lock of another worker, or waits, to be counted here.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::exchange::Exchange;
+use crate::proxy::request::record::Gear;
+
+thread_local! {
+    /// The worker's exchanges since the last look, and those that were still there.
+    static EXCHANGES: RefCell<Vec<Weak<Exchange>>> = const { RefCell::new(Vec::new()) };
+    /// What the worker counted at the last look.
+    static COUNTED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often a worker looks. In between, at 30,000 answers a second, a gigabyte could come; sound rates are far below.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What one of them holds at most while nothing is taken: the engine's pieces or the stream's window, what is ready to
+/// be sent, and the exchange itself.
+const HELD: u64 = 256 * 1024;
+
+/// An exchange has begun.
+pub(crate) fn watch(exchange: &Arc<Exchange>) {
+    EXCHANGES.with_borrow_mut(|all| all.push(Arc::downgrade(exchange)));
+}
+
+/// Looks again and again.
+pub(crate) async fn run(gear: Arc<Gear>) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        sweep(&gear, Instant::now());
+    }
+}
+
+/// Counts what waits on this worker, and cuts what is too much.
+fn sweep(gear: &Gear, now: Instant) {
+    let mut waiting = Vec::new();
+    EXCHANGES.with_borrow_mut(|all| {
+        all.retain(|exchange| {
+            let Some(exchange) = exchange.upgrade() else { return false };
+            if let Some(since) = exchange.unread_for(now) {
+                waiting.push((since, exchange));
+            }
+            true
+        });
+        // What a burst took is given back.
+        if all.capacity() > 4 * all.len().max(64) {
+            all.shrink_to(2 * all.len());
+        }
+    });
+    let own = HELD * waiting.len() as u64;
+    let unread = gear.recorder.unread();
+    let total = unread.counted(COUNTED.replace(own), own);
+    let limit = gear.current.peek().client.unread_bytes;
+    let cut = share(own, total, limit);
+    if cut == 0 {
+        return;
+    }
+    waiting.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
+    for (_, exchange) in waiting.iter().take(cut) {
+        exchange.end_unread(now);
+        exchange.handle.give_up_blocked();
+        unread.cut();
+    }
+}
+
+/// How many of a worker's exchanges must go: its share of what is above the limit, and a tenth of the limit more, so
+/// that this is not the next look's work again.
+fn share(own: u64, total: u64, limit: u64) -> usize {
+    if total <= limit || total == 0 {
+        return 0;
+    }
+    let excess = u128::from(total - limit + limit / 10);
+    let bytes = (excess * u128::from(own)).div_ceil(u128::from(total)).min(u128::from(own));
+    usize::try_from(bytes.div_ceil(u128::from(HELD))).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_gives_up_its_share_and_no_more_than_it_has() {
+        let limit = 100 * HELD;
+        for (own, total, cut) in [(0, 0, 0), (100, 100, 0), (101, 101, 11), (50, 200, 28), (200, 200, 110), (0, 500, 0)]
+        {
+            assert_eq!(share(own * HELD, total * HELD, limit), cut, "{own} of {total}");
+        }
+        assert!(share(HELD, u64::MAX, 0) <= 1);
+    }
+}

@@ -1,0 +1,38 @@
+//! Drills: what a version's requests go through before an endpoint is asked, in both lanes.
+
+use super::failure::DRILL;
+use crate::proxy::pingora::context::{Pass, Routed};
+use crate::snapshot::live::{Drill, Fault};
+use crate::telemetry::{DrillFault, VersionSeries};
+use crate::traffic::Refusal;
+
+/// What a drill does to a request that begins now, if it does anything. The caller waits as long as that says, and
+/// then calls [`end`].
+pub(crate) fn begin(drill: &Drill, series: &VersionSeries) -> Option<Fault> {
+    let fault = drill.fault(std::time::Instant::now()).filter(|fault| fault.fails || !fault.delay.is_zero())?;
+    if !fault.delay.is_zero() {
+        series.drilled(DrillFault::Delay);
+    }
+    Some(fault)
+}
+
+/// The answer to a request that has waited, if it is to fail.
+pub(crate) fn end(fault: Fault, series: &VersionSeries) -> Option<Refusal> {
+    if !fault.fails {
+        return None;
+    }
+    series.drilled(DrillFault::Error);
+    Some(DRILL)
+}
+
+/// Puts a request of the general lane through its version's drill; the answer if that is an error.
+pub(crate) async fn request(pass: &mut Pass) -> Option<Refusal> {
+    let version = pass.routed().and_then(Routed::version)?;
+    let fault = begin(version.drill.as_deref()?, &version.series)?;
+    pass.cause = Some(DRILL.cause);
+    if !fault.delay.is_zero() {
+        // Who ends the exchange drops this wait with it.
+        tokio::time::sleep(fault.delay).await;
+    }
+    end(fault, &pass.routed().and_then(Routed::version)?.series)
+}

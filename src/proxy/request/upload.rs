@@ -1,0 +1,291 @@
+//! Whether a request's body is read whole before an HTTP/1.1 endpoint hears of the request, or sent as it comes.
+//!
+//! An endpoint that answers before it has the whole request may take the rest of it for the next request, and the answer
+//! to that would be another client's. Of what was sent as it came, nobody can tell for sure what was answered: an answer
+//! that comes with the last bytes may have been under way for half a round trip. So:
+//!
+//! | body | is sent | its connection |
+//! |---|---|---|
+//! | at most [`SMALL`], declared or complete within [`PAUSE`] | when all of it is here | pooled, as any |
+//! | larger, not complete within [`PAUSE`], or after `Expect` | as it comes | its own, kept only on the express lane, and rarely |
+//!
+//! Of a body without a length over HTTP/2 it is at most [`UNENDED`] until its end is here.
+//!
+//! HTTP/2 keeps requests apart by itself: towards such endpoints every body is sent as it comes.
+//!
+//! Invariant: no more than [`SMALL`] of a body, and one read, is held before it is sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pingora_core::protocols::http::server::Session as ServerSession;
+use pingora_core::protocols::l4::ext::TCP_INFO;
+use pingora_error::{Error, ErrorType, Result};
+use tokio::time::Instant;
+
+use crate::proxy::codec::body::{Body, Malformed, Piece};
+use crate::proxy::codec::h2::frames::LARGEST;
+use crate::proxy::pingora::context::Pass;
+
+/// The largest body that is read whole, in bytes: what forms, calls and uploads of small things need, and what the
+/// engine can send again.
+pub(crate) const SMALL: usize = 64 * 1024;
+
+/// The most that may be here of an HTTP/2 body of unknown length without its end, so that one more DATA frame still fits
+/// into what the engine keeps. That frame may be the last, and of a body that ended before its request was sent the
+/// engine sends what it kept and nothing else, not even the end. Over HTTP/1 the end is read by itself.
+const UNENDED: u64 = (SMALL - LARGEST) as u64;
+
+/// How long a body of unknown length is waited for, from its head on. Whoever wants to talk while it is answered, or
+/// sends something every now and then, is heard after that.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+
+/// The most that is held of a chunked body with its framing: chunks of a byte are six.
+const FRAMED: usize = 2 * SMALL;
+
+/// What leaves in one flight: less than the ten segments that a new connection may send at once (RFC 6928).
+const FLIGHT: u64 = 8 * 1024;
+
+/// Half a tick of the kernel's slowest clock and what it rounds: how exact its times are.
+const CLOCK: Duration = Duration::from_millis(10);
+
+/// How a body goes to its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// When all of it is here.
+    Whole,
+    /// As it comes, on a connection of its own.
+    Streamed,
+}
+
+/// What must hold at the first byte of an answer, so that its connection may be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// Nothing: all of the request arrived at once.
+    None,
+    /// The endpoint acknowledged all of the request.
+    Acknowledged,
+    /// The answer came later than one that was given to a part of the request.
+    Late,
+}
+
+impl Proof {
+    /// For a body that is sent whole.
+    pub(crate) fn of_whole(body: Body) -> Self {
+        match body {
+            Body::Done => Self::None,
+            Body::Length(length) if length <= FLIGHT => Self::None,
+            _ => Self::Acknowledged,
+        }
+    }
+}
+
+/// Whether a body may be waited for, as far as its length is declared.
+pub(crate) fn is_small(length: Option<u64>) -> bool {
+    length.is_none_or(|length| length <= SMALL as u64)
+}
+
+/// Whether all that was written to a connection was acknowledged.
+pub(crate) fn is_acknowledged(info: &TCP_INFO) -> bool {
+    info.tcpi_unacked == 0 && info.tcpi_notsent_bytes == 0
+}
+
+/// Whether an answer whose first byte is here can only be one to the whole request: the last byte was acknowledged, and
+/// one more round trip passed. When it was acknowledged the kernel does not tell, but when it left; the way there and
+/// back takes as long as it did lately.
+pub(crate) fn is_late(info: &TCP_INFO) -> bool {
+    let micros = |micros: u32| Duration::from_micros(micros.into());
+    let known = !matches!(info.tcpi_min_rtt, 0 | u32::MAX);
+    let acknowledged = micros(info.tcpi_rtt.max(info.tcpi_min_rtt));
+    known
+        && is_acknowledged(info)
+        && Duration::from_millis(info.tcpi_last_data_sent.into()) > acknowledged + micros(info.tcpi_min_rtt) + CLOCK
+}
+
+/// How much of a body arrived, which stays where it was read.
+pub(crate) struct Scan {
+    body: Body,
+    at: usize,
+    data: usize,
+}
+
+impl Scan {
+    /// Of a body of which nothing was looked at.
+    pub(crate) fn new(body: Body) -> Self {
+        Self { body, at: 0, data: 0 }
+    }
+
+    /// Looks at `input`, which holds all that arrived of the body; how it is to be sent, if that is certain.
+    pub(crate) fn look(&mut self, input: &[u8]) -> Result<Option<Manner>, Malformed> {
+        loop {
+            let Piece { framing, data } = self.body.next(input.get(self.at..).unwrap_or_default())?;
+            self.at += framing + data;
+            self.data += data;
+            self.body.took(data);
+            if data == 0 {
+                break;
+            }
+        }
+        Ok(match self.body {
+            _ if self.data > SMALL || self.at > FRAMED => Some(Manner::Streamed),
+            Body::Done => Some(Manner::Whole),
+            _ => None,
+        })
+    }
+
+    /// Bytes of the body so far.
+    pub(crate) fn data(&self) -> u64 {
+        self.data as u64
+    }
+}
+
+/// Reads the body of a request on the general lane before it is sent, if it is small; the engine then sends it as it
+/// sends one again.
+///
+/// # Errors
+/// If the client is gone or sends no body, if the body is too large, or if the exchange was ended.
+pub(crate) async fn take_in(session: &mut ServerSession, pass: &mut Pass) -> Result<()> {
+    let Some(routed) = pass.routed() else { return Ok(()) };
+    let mut taken = (Manner::Streamed, BytesMut::new());
+    if is_small(routed.length) && !routed.expects {
+        pass.exchange.gathering(true, Instant::now());
+        taken = gather(session, pass).await?;
+        pass.exchange.gathering(false, Instant::now());
+        // What was read is counted when it is sent.
+        pass.bytes_in = 0;
+    }
+    if let Some(routed) = pass.routed_mut() {
+        (routed.manner, routed.ahead) = (Some(taken.0), taken.1);
+        routed.attempt.began = Instant::now();
+    }
+    Ok(())
+}
+
+/// How a body is to be sent, and what was read of it and the engine does not keep.
+async fn gather(session: &mut ServerSession, pass: &mut Pass) -> Result<(Manner, BytesMut)> {
+    let exchange = Arc::clone(&pass.exchange);
+    let Some(routed) = pass.routed() else { return Ok((Manner::Streamed, BytesMut::new())) };
+    let (length, limit) = (routed.length, routed.service().body_limit(&routed.snapshot));
+    let (undeclared, h2) = (length.is_none(), session.is_http2());
+    let until = Instant::now() + PAUSE;
+    session.enable_retry_buffering();
+    // The engine forgets what it kept when it is too much. Where that cannot happen nothing is kept twice.
+    let mut ahead = BytesMut::new();
+    loop {
+        let piece = tokio::select! {
+            biased;
+            () = exchange.ending() => return Err(Error::explain(ErrorType::ReadTimedout, "ended from outside").into_down()),
+            piece = session.read_request_body() => piece.map_err(|error| error.into_down())?,
+            () = tokio::time::sleep_until(until), if undeclared => return Ok((Manner::Streamed, BytesMut::new())),
+        };
+        let Some(piece) = piece else { return Ok((Manner::Whole, BytesMut::new())) };
+        exchange.moved(Instant::now());
+        pass.bytes_in += piece.len() as u64;
+        if limit.is_some_and(|limit| pass.bytes_in > limit) {
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
+        }
+        if undeclared && !h2 {
+            ahead.extend_from_slice(&piece);
+        }
+        if session.retry_buffer_truncated() {
+            return Ok((Manner::Streamed, ahead));
+        }
+        if session.is_body_done() {
+            return Ok((Manner::Whole, BytesMut::new()));
+        }
+        if undeclared && h2 && pass.bytes_in > UNENDED {
+            return Ok((Manner::Streamed, BytesMut::new()));
+        }
+    }
+}
+
+impl Pass {
+    /// The request has its connection. A body that is here leaves with its head; one that is sent as it comes ends its
+    /// connection, because on the general lane nobody knows when its answer begins.
+    pub(crate) fn send_off(&self) {
+        match self.routed().and_then(|routed| routed.manner) {
+            Some(Manner::Whole) => self.exchange.cork(),
+            Some(Manner::Streamed) => self.exchange.spoil(),
+            None => {}
+        }
+    }
+
+    /// Puts what was read before the request was sent in front of what was read now.
+    pub(crate) fn put_ahead(&mut self, body: &mut Option<Bytes>) {
+        if let Some(routed) = self.routed_mut().filter(|routed| !routed.ahead.is_empty()) {
+            let mut ahead = std::mem::take(&mut routed.ahead);
+            ahead.extend_from_slice(body.as_deref().unwrap_or_default());
+            *body = Some(ahead.freeze());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::codec::body::Chunk;
+
+    fn looked(body: Body, parts: &[&[u8]]) -> Result<Option<Manner>, Malformed> {
+        let mut scan = Scan::new(body);
+        let mut input = Vec::new();
+        let mut last = None;
+        for part in parts {
+            input.extend_from_slice(part);
+            last = scan.look(&input)?;
+        }
+        Ok(last)
+    }
+
+    #[test]
+    fn a_body_is_whole_when_its_end_is_here() {
+        let chunked = Body::Chunked(Chunk::Size);
+        assert_eq!(looked(Body::of_length(3), &[b"ab"]), Ok(None));
+        assert_eq!(looked(Body::of_length(3), &[b"ab", b"cGET"]), Ok(Some(Manner::Whole)));
+        for parts in [&[b"3\r\nabc\r\n0\r\n".as_slice()][..], &[b"3\r\na", b"bc\r\n0\r\nx: y\r\n"]] {
+            assert_eq!(looked(chunked, parts), Ok(None));
+            assert_eq!(looked(chunked, &[parts, &[b"\r\nGET /"]].concat()), Ok(Some(Manner::Whole)));
+        }
+        assert_eq!(looked(chunked, &[b"3\r\nabcd\r\n"]), Err(Malformed));
+    }
+
+    #[test]
+    fn a_body_is_not_waited_for_beyond_the_bound() {
+        let chunks = |size: usize, count: usize| {
+            let chunk = [format!("{size:x}\r\n").into_bytes(), vec![b'x'; size], b"\r\n".to_vec()].concat();
+            chunk.repeat(count)
+        };
+        let chunked = Body::Chunked(Chunk::Size);
+        let whole = |chunks: &[u8]| looked(chunked, &[&[chunks, b"0\r\n\r\n"].concat()]).unwrap();
+        assert_eq!(whole(&chunks(1024, 64)), Some(Manner::Whole));
+        assert_eq!(looked(chunked, &[&chunks(1024, 65)]), Ok(Some(Manner::Streamed)));
+        assert_eq!(whole(&chunks(1, 20_000)), Some(Manner::Whole));
+        assert_eq!(looked(chunked, &[&chunks(1, 30_000)]), Ok(Some(Manner::Streamed)), "framing counts too");
+        assert!(is_small(None) && is_small(Some(65_536)) && !is_small(Some(65_537)));
+    }
+
+    #[test]
+    fn an_answer_is_late_after_two_round_trips_without_data() {
+        let info = |sent_ms: u32, rtt: u32, min_rtt: u32, unacked: u32| {
+            let mut info = blank();
+            (info.tcpi_last_data_sent, info.tcpi_rtt, info.tcpi_min_rtt) = (sent_ms, rtt, min_rtt);
+            info.tcpi_unacked = unacked;
+            info
+        };
+        assert!(is_late(&info(11, 100, 50, 0)));
+        assert!(!is_late(&info(10, 100, 50, 0)), "the clock is coarse");
+        assert!(is_late(&info(131, 60_000, 60_000, 0)));
+        assert!(!is_late(&info(130, 60_000, 60_000, 0)));
+        assert!(!is_late(&info(200, 60_000, 60_000, 1)), "not all of it arrived");
+        assert!(!is_late(&info(200, 0, 0, 0)) && !is_late(&info(200, 100, u32::MAX, 0)), "nobody knows how far it is");
+    }
+
+    /// As the kernel tells it of a connection on which nothing happened.
+    fn blank() -> TCP_INFO {
+        use std::os::fd::AsRawFd;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut info = pingora_core::protocols::l4::ext::get_tcp_info(listener.as_raw_fd()).unwrap();
+        (info.tcpi_unacked, info.tcpi_notsent_bytes) = (0, 0);
+        info
+    }
+}
