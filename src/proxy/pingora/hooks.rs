@@ -26,17 +26,14 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use tokio::time::Instant;
 
 use super::context::{Pass, Routed};
-use super::exchange::EXCHANGE;
-use super::exchange::Exchange;
-use super::h2_relay;
-use super::intake;
+use super::exchange::{EXCHANGE, Exchange};
 use super::message::{self, Provenance};
+use super::{h2_relay, intake};
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
-use crate::proxy::request::admit;
 use crate::proxy::request::failure::{self, BAD_REQUEST, Failure, NO_ENDPOINT, WRITE_TIMEOUT};
-use crate::proxy::request::fault;
 use crate::proxy::request::record::Gear;
 use crate::proxy::request::upload::{self, Manner};
+use crate::proxy::request::{admit, fault};
 use crate::proxy::upstream::connection::{self, Lease, NOT_REUSABLE};
 use crate::telemetry::RetryReason;
 
