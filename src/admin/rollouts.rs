@@ -19,7 +19,7 @@ use super::wire::{
 use super::{Faces, status};
 use crate::control::{DrillOrder, Rejection};
 use crate::model::{Name, Weight};
-use crate::rollout::engine::{Evidence, Phase, Target, Verb, Waiting};
+use crate::rollout::engine::{Evidence, Phase, RolloutTarget, Verb, WaitingFor};
 use crate::rollout::plan::{GateDefault, Rollback};
 use crate::rollouts::{RolloutStatus, Stamped, Word, labels};
 
@@ -173,9 +173,9 @@ fn gone(what: &'static str, found: String) -> Problem {
 /// Where a rollout is.
 fn rollout(faces: &Faces, service: &Name, status: &RolloutStatus) -> Rollout {
     let (state, plan) = (&status.state, &status.plan);
-    let version = |target: &Option<Target>| target.as_ref().map(|target| target.version.to_string());
+    let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.to_string());
     let under_way = state.phase.is_under_way();
-    let gate = (state.phase == Phase::Waiting && state.waiting == Some(Waiting::Gate))
+    let gate = (state.phase == Phase::Waiting && state.waiting == Some(WaitingFor::Gate))
         .then(|| plan.steps.get(state.taken.wrapping_sub(1)).and_then(|step| step.gate))
         .flatten();
     Rollout {
@@ -223,7 +223,7 @@ fn rollout(faces: &Faces, service: &Name, status: &RolloutStatus) -> Rollout {
         unwritable: status.unwritable.clone(),
         behind: status.behind.clone(),
         given_up: state
-            .given_up
+            .failed_targets
             .iter()
             .map(|given| GivenUp {
                 version: given.target.version.to_string(),
@@ -275,7 +275,7 @@ fn left(limit: Duration, passed: Duration, age: Duration) -> f64 {
 fn entry(stamped: &Stamped) -> HistoryEntry {
     let entry = &stamped.entry;
     let (by, author) = labels::by(&entry.by);
-    let version = |target: &Option<Target>| target.as_ref().map(|target| target.version.to_string());
+    let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.to_string());
     HistoryEntry {
         number: stamped.number,
         at_ms: stamped.at_ms,

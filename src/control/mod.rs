@@ -34,7 +34,7 @@ use tokio::time::Instant;
 
 use crate::config::{Diagnostic, Diagnostics};
 use crate::model::{EndpointState, Name, NotASplit, Split, Weight};
-use crate::rollout::engine::Refused;
+use crate::rollout::engine::CommandRefused;
 use crate::snapshot::DrainTimes;
 use crate::snapshot::live::EndpointLive;
 use crate::telemetry::VersionSeries;
@@ -108,7 +108,7 @@ pub enum Rejection {
     },
     /// A person's word that makes no sense in the phase of the rollout.
     #[error("{0}")]
-    Refused(#[from] Refused),
+    Refused(#[from] CommandRefused),
     /// The service has no rollout.
     #[error("service `{0}` has no rollout: give it `rollout:` and `release:` in the configuration file")]
     NoRollout(String),

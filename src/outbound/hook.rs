@@ -25,7 +25,7 @@ use super::client::{Client, Post, Url};
 use super::{secret, text};
 use crate::model::Weight;
 use crate::rollout::alerts::Secret;
-use crate::rollout::plan::{Hook, When};
+use crate::rollout::plan::{Hook, HookPoint};
 
 /// Between tries.
 const PACE: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
@@ -43,7 +43,7 @@ pub struct Payload<'a> {
     pub phase: &'a str,
     /// At which point it is called.
     #[serde(serialize_with = "word")]
-    pub when: When,
+    pub when: HookPoint,
     /// The step, counted from 1; 0 before the first.
     pub step: usize,
     /// The canary's weight, in percent.
@@ -55,14 +55,14 @@ pub struct Payload<'a> {
     pub metadata: &'a BTreeMap<String, String>,
 }
 
-fn word<S: Serializer>(when: &When, serializer: S) -> Result<S::Ok, S::Error> {
+fn word<S: Serializer>(when: &HookPoint, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(match when {
-        When::BeforeStart => "before_start",
-        When::BeforeStep => "before_step",
-        When::During => "during",
-        When::BeforePromote => "before_promote",
-        When::After => "after",
-        When::DemandRollback => "demand_rollback",
+        HookPoint::BeforeStart => "before_start",
+        HookPoint::BeforeStep => "before_step",
+        HookPoint::During => "during",
+        HookPoint::BeforePromote => "before_promote",
+        HookPoint::After => "after",
+        HookPoint::DemandRollback => "demand_rollback",
     })
 }
 

@@ -1,4 +1,4 @@
-//! Who can be told of a rollout, and of what: the words that the file and the couriers share.
+//! Who can be notified of a rollout, and of what: shared by the file and the delivery of alerts.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Who is told.
+/// Who is notified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receiver {
     /// A channel of Slack, or of what takes the same messages.
@@ -57,17 +57,17 @@ pub enum Transition {
     Started,
     /// The canary's weight rose.
     Step,
-    /// It waits for a person or a hook.
+    /// It waits for an operator or a hook.
     Waiting,
     /// It goes on after it had waited or paused.
     Resumed,
-    /// It stands still until a person decides.
+    /// It stands still until an operator decides.
     Paused,
     /// The canary has everything; the old version is kept warm.
     Baking,
     /// The analysis sent all traffic back to stable.
     RolledBack,
-    /// A person sent all traffic back to stable.
+    /// An operator sent all traffic back to stable.
     Aborted,
     /// The canary is the stable version now.
     Succeeded,

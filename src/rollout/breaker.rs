@@ -1,8 +1,8 @@
-//! The trip wire: so many errors of the canary in a row, or so many within a time, seen by the very request that
-//! is one too many.
+//! The circuit breaker of a canary: so many errors of the canary in a row, or so many within a time, seen by the very
+//! request that is one too many.
 //!
-//! The judge looks every few seconds; a canary that fails every request would hurt hundreds of users until then. So
-//! the data path itself counts, and the request that sees the wire trip sends all traffic back to stable.
+//! The judge runs every few seconds; a canary that fails every request would hurt hundreds of users until then. So
+//! the data path itself counts, and the request that sees the breaker trip sends all traffic back to stable.
 //!
 //! ```text
 //! success ─► streak = 0 (only if it is not)
@@ -11,20 +11,20 @@
 //! ```
 //!
 //! The ring holds the last n errors, each with its position in the order in which errors came, so that a slot that
-//! was not written yet is told from one that was. n errors within a time are a pair, n − 1 positions apart, whose
+//! was not written yet differs from one that was. n errors within a time are a pair, n − 1 positions apart, whose
 //! times lie close together. Each writer looks for both pairs it is part of, after it wrote: whoever of a pair
 //! writes last sees the other (both are sequentially consistent), so no pair goes unseen, however threads interleave.
 //! Only if a thread sleeps between taking its position and writing while n others pass can a time be overwritten by
-//! an older one; then the wire may trip one error later. And a request is as old as its caller says: one that tells
-//! its error long after it read the clock counts for that moment.
+//! an older one; then the breaker may trip one error later. And a request is as old as its caller says: one that
+//! reports its error long after it read the clock counts for that moment.
 //!
 //! Invariants: nothing waits, nothing is allocated after creation; a success costs one load while there is no
-//! streak; from creation or [`Trip::reset`] on it trips at most once.
+//! streak; from creation or [`Breaker::reset`] on it trips at most once.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The most errors that [`Trip::new`] keeps the times of.
+/// The most errors that [`Breaker::new`] keeps the times of.
 pub const MAX_WITHIN: u32 = 1_024;
 
 /// Bits of a slot that hold a time in milliseconds: 34 years.
@@ -33,17 +33,17 @@ const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 
 /// Counts the errors of one canary and says when they are too many. Shared by all threads.
 #[derive(Debug)]
-pub struct Trip {
+pub struct Breaker {
     tripped: AtomicBool,
     in_a_row: Option<u32>,
     /// Errors since the last success. Counted only if `in_a_row` asks for it.
     streak: AtomicU32,
-    within: Option<Ring>,
+    within: Option<RecentErrors>,
 }
 
 /// The last errors and their times.
 #[derive(Debug)]
-struct Ring {
+struct RecentErrors {
     within_ms: u64,
     /// The position of the next error.
     next: AtomicU64,
@@ -51,8 +51,8 @@ struct Ring {
     slots: Box<[AtomicU64]>,
 }
 
-impl Trip {
-    /// A wire that trips at `in_a_row` errors without a success between them, or at `within.0` errors of which the
+impl Breaker {
+    /// A breaker that trips at `in_a_row` errors without a success between them, or at `within.0` errors of which the
     /// last came no later than `within.1` after the first. A number of 0 counts as 1; of errors within a time there
     /// are at most [`MAX_WITHIN`]. With neither it never trips.
     #[must_use]
@@ -61,12 +61,12 @@ impl Trip {
             tripped: AtomicBool::new(false),
             in_a_row: in_a_row.map(|errors| errors.max(1)),
             streak: AtomicU32::new(0),
-            within: within.map(|(errors, time)| Ring::new(errors, time)),
+            within: within.map(|(errors, time)| RecentErrors::new(errors, time)),
         }
     }
 
     /// Counts one finished request of the canary at `now_ms`, milliseconds since any fixed moment of a monotonic
-    /// clock. Returns true for exactly one request: the one that trips the wire. After that nothing is counted until
+    /// clock. Returns true for exactly one request: the one that trips the breaker. After that nothing is counted until
     /// [`Self::reset`].
     #[inline]
     pub fn observe(&self, is_error: bool, now_ms: u64) -> bool {
@@ -85,14 +85,14 @@ impl Trip {
             return false;
         }
         let in_a_row = self.in_a_row.is_some_and(|limit| {
-            // Cannot overflow: the wire is tripped long before, and then nothing is counted.
+            // Cannot overflow: the breaker is tripped long before, and then nothing is counted.
             self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= limit
         });
         let within = self.within.as_ref().is_some_and(|ring| ring.write(ring.take(), now_ms));
         (in_a_row || within) && !self.tripped.swap(true, Ordering::AcqRel)
     }
 
-    /// Forgets everything, so that the wire can trip again. An error that is counted at this very moment belongs to
+    /// Forgets everything, so that the breaker can trip again. An error that is counted at this very moment belongs to
     /// either side.
     pub fn reset(&self) {
         self.streak.store(0, Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl Trip {
     }
 }
 
-impl Ring {
+impl RecentErrors {
     fn new(errors: u32, time: Duration) -> Self {
         Self {
             within_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),

@@ -27,15 +27,15 @@ pub struct Plan {
     pub max_hold: Duration,
     /// Paths of health probes and the like need no place here: requests are judged as the recorder counted them.
     pub checks: Vec<Check>,
-    /// How many failed looks are too many.
+    /// How many failed analysis runs are too many.
     pub failures: Failures,
-    /// What sends all traffic back without waiting for failed looks to add up.
-    pub rollback_when: Vec<Condition>,
+    /// What sends all traffic back without waiting for failed analysis runs to add up.
+    pub rollback_when: Vec<RollbackCondition>,
     /// How traffic goes back.
     pub rollback: Rollback,
     /// Calls out.
     pub hooks: Vec<Hook>,
-    /// Who is told; names of receivers.
+    /// Who is notified: names of receivers.
     pub alerts: Vec<Name>,
 }
 
@@ -46,11 +46,11 @@ pub struct Step {
     pub weight: Weight,
     /// How long it is held, at least, before the next step may begin.
     pub hold: Duration,
-    /// A person must approve what comes after this step.
+    /// An operator must approve what comes after this step.
     pub gate: Option<Gate>,
 }
 
-/// A point where a rollout waits for a person.
+/// A point where a rollout waits for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gate {
     /// How long it waits; for ever if none.
@@ -192,7 +192,7 @@ pub enum Provider {
     },
 }
 
-/// How many failed looks are too many. A look fails when a check of it fails.
+/// How many failed analysis runs are too many. An analysis run fails when a check of it fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
     /// In all; no limit if none.
@@ -203,7 +203,7 @@ pub struct Failures {
 
 /// What sends all traffic back.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Condition {
+pub enum RollbackCondition {
     /// The canary's error rate is above a percentage all this time, looked at once a second.
     ErrorRate {
         /// In percent.
@@ -213,12 +213,12 @@ pub enum Condition {
         /// What an error is.
         errors: Errors,
     },
-    /// Trip wire: this many errors one after another.
+    /// The circuit breaker trips at this many errors one after another.
     InARow {
         /// How many.
         errors: u32,
     },
-    /// Trip wire: this many errors within a time.
+    /// The circuit breaker trips at this many errors within a time.
     Within {
         /// How many.
         errors: u32,
@@ -241,7 +241,7 @@ pub enum Rollback {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// At which point.
-    pub when: When,
+    pub when: HookPoint,
     /// Where to.
     pub url: Arc<str>,
     /// How long one try may take.
@@ -255,17 +255,17 @@ pub struct Hook {
 /// When a hook is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum When {
+pub enum HookPoint {
     /// Before any weight moves; a refusal is waited upon.
     BeforeStart,
     /// Before each step; a refusal is waited upon.
     BeforeStep,
-    /// At each look; its answer decides nothing.
+    /// At each analysis run; its answer decides nothing.
     During,
     /// Before the promotion; a refusal is waited upon.
     BeforePromote,
     /// When all is over; its answer decides nothing.
     After,
-    /// At each look; a 2xx answer demands the rollback.
+    /// At each analysis run; a 2xx answer demands the rollback.
     DemandRollback,
 }

@@ -1,4 +1,4 @@
-//! What somebody else measured for a check: one outcome per thing that can happen to a question.
+//! What a provider measured for a check.
 
 /// The answer to one question to a provider.
 ///

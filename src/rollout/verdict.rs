@@ -2,7 +2,7 @@
 
 use crate::model::Name;
 
-/// What a check found at one look.
+/// What a check found at one analysis run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// The check's name.
@@ -19,7 +19,7 @@ pub struct Verdict {
     pub samples: u64,
     /// The stable version fails the same check: not the canary is to blame.
     pub stable_fails_too: bool,
-    /// One sentence that a person can act on, with figures and limits.
+    /// One sentence that an operator can act on, with figures and limits.
     pub sentence: String,
 }
 

@@ -9,7 +9,7 @@ use crate::model::{Name, Weight};
 use crate::outbound::alert::{Alert, Figure, Severity};
 use crate::rollout::alerts::Transition;
 use crate::rollout::engine::{self, Phase};
-use crate::rollout::plan::{Hook, Plan, Provider, When};
+use crate::rollout::plan::{Hook, HookPoint, Plan, Provider};
 use crate::rollout::verdict::Verdict;
 
 /// Something to be done outside of the process.
@@ -39,7 +39,7 @@ pub(crate) struct Call {
     pub(crate) service: Name,
     pub(crate) id: u64,
     pub(crate) hook: Hook,
-    pub(crate) when: When,
+    pub(crate) when: HookPoint,
     pub(crate) roles: Roles,
     pub(crate) phase: Phase,
     pub(crate) step: usize,

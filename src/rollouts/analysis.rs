@@ -26,7 +26,7 @@ impl Driven {
     pub(super) fn judge(&mut self, now: Duration) -> Vec<Verdict> {
         let Some(ring) = self.ring.clone() else { return Vec::new() };
         let external = |check: &Check| self.readings.remove(&check.name).map(|(_, reading)| reading);
-        judge::look(&self.plan, &ring.totals(now), |span| ring.window(span, now), external, &mut self.record.memory)
+        judge::analyze(&self.plan, &ring.totals(now), |span| ring.window(span, now), external, &mut self.record.memory)
     }
 
     /// A second has passed: remembers the counters. What has held for its whole time, if something has.
@@ -38,7 +38,7 @@ impl Driven {
         }
         let pair = ring.window(self.plan.window, now);
         let looks =
-            self.watches.iter_mut().map(|watch| watch.look(&pair.canary, &pair.stable, self.plan.min_requests, now));
+            self.watches.iter_mut().map(|watch| watch.observe(&pair.canary, &pair.stable, self.plan.min_requests, now));
         // Where stable is as bad, the canary is not to blame; what to do about that the checks decide.
         let breached: Vec<String> =
             looks.filter(|look| look.breached && !look.stable_fails_too).map(|look| look.sentence).collect();

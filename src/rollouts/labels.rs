@@ -1,6 +1,6 @@
 //! The engine's words as they are read in metrics and in the API.
 
-use crate::rollout::engine::{By, Waiting, What};
+use crate::rollout::engine::{By, WaitingFor, What};
 
 /// Who decided, and the person's name if it was one. The word is of a closed set; the name is not.
 #[must_use]
@@ -11,7 +11,7 @@ pub fn by(by: &By) -> (&'static str, Option<&str>) {
         By::Hook => ("hook", None),
         By::File => ("file", None),
         By::Restart => ("restart", None),
-        By::Person(name) => ("person", Some(name)),
+        By::Operator(name) => ("person", Some(name)),
     }
 }
 
@@ -22,7 +22,7 @@ pub const fn what(what: What) -> &'static str {
         What::Served => "served",
         What::Started => "started",
         What::NotTried => "not_tried",
-        What::Looked => "looked",
+        What::Analyzed => "looked",
         What::Stepped => "stepped",
         What::Held => "held",
         What::Waited => "waited",
@@ -39,10 +39,10 @@ pub const fn what(what: What) -> &'static str {
 
 /// What is waited for.
 #[must_use]
-pub const fn waiting(waiting: Waiting) -> &'static str {
+pub const fn waiting(waiting: WaitingFor) -> &'static str {
     match waiting {
-        Waiting::Health => "health",
-        Waiting::Gate => "gate",
-        Waiting::Hook(_) => "hook",
+        WaitingFor::Health => "health",
+        WaitingFor::Gate => "gate",
+        WaitingFor::Hook(_) => "hook",
     }
 }

@@ -43,7 +43,7 @@ use self::service::{Driven, raised};
 use crate::config::Config;
 use crate::model::{Name, Split};
 use crate::outbound::alert::Pending;
-use crate::rollout::engine::{Event, Phase, Refused, State, Verb};
+use crate::rollout::engine::{CommandRefused, Event, Phase, RolloutState, Verb};
 use crate::rollout::plan::Plan;
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Verdict;
@@ -65,7 +65,7 @@ pub struct RolloutStatus {
     /// How it is rolled out.
     pub plan: Arc<Plan>,
     /// Where it is.
-    pub state: State,
+    pub state: RolloutState,
     /// The last lines of its history, oldest first.
     pub entries: Vec<Arc<Stamped>>,
     /// Why decisions cannot be written down, if so.
@@ -275,7 +275,7 @@ impl Rollouts {
         events: &[Event],
         verdicts: Option<&[Verdict]>,
         view: &View<'_>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), CommandRefused> {
         let Some(mut before) = self.services.get(service).cloned() else { return Ok(()) };
         let mut errands = self.apply(service, events, verdicts, view)?;
         if let Err(why) = self.save(view) {
@@ -298,7 +298,7 @@ impl Rollouts {
         events: &[Event],
         verdicts: Option<&[Verdict]>,
         view: &View<'_>,
-    ) -> Result<Vec<Errand>, Refused> {
+    ) -> Result<Vec<Errand>, CommandRefused> {
         let (unwritable, told) = (self.unwritable.is_some(), Arc::clone(&self.told));
         let Some(driven) = self.services.get_mut(service) else { return Ok(Vec::new()) };
         driven.apply(events.to_vec(), verdicts, unwritable, view, &told)
@@ -359,14 +359,14 @@ impl Rollouts {
     /// A person's word, and what was decided by it, in lines; none where the service has no rollout.
     ///
     /// # Errors
-    /// [`Refused`] if it makes no sense now; then nothing changed.
+    /// [`CommandRefused`] if it makes no sense now; then nothing changed.
     pub(crate) fn say(
         &mut self,
         service: &Name,
         word: &Word,
         (by, reason): (String, String),
         view: &View<'_>,
-    ) -> Option<Result<Vec<String>, Refused>> {
+    ) -> Option<Result<Vec<String>, CommandRefused>> {
         let driven = self.services.get(service)?;
         let first = driven.record.story.next();
         let event = match &word.version {

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::model::Name;
 use crate::outbound::alert::Pending;
-use crate::rollout::engine::{Entry, State, Target, What};
+use crate::rollout::engine::{Entry, RolloutState, RolloutTarget, What};
 use crate::rollout::judge::Memory;
 
 /// Looks of one service that are kept, and other decisions. Each has its bound: there is a look each interval, and a day
@@ -89,7 +89,7 @@ enum Kind {
 
 impl Stamped {
     fn kind(&self) -> Kind {
-        if self.entry.what == What::Looked { Kind::Look } else { Kind::Decision }
+        if self.entry.what == What::Analyzed { Kind::Look } else { Kind::Decision }
     }
 
     const fn chunk(&self) -> u64 {
@@ -223,7 +223,7 @@ struct Kept {
 /// Everything of one service that is kept.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Record {
-    pub(super) state: State,
+    pub(super) state: RolloutState,
     pub(super) memory: Memory,
     /// Tells one plan from another.
     pub(super) plan: String,
@@ -257,7 +257,7 @@ impl Record {
         let mut record = Self { story: read_story(service, shelf), ..Self::default() };
         let kept = serde_json::from_slice::<Kept>(&bytes).map_err(|error| format!("it is damaged: {error}"));
         let understood = kept.and_then(|kept| {
-            let state = State::from_json(&kept.state.to_string()).map_err(|error| error.to_string())?;
+            let state = RolloutState::from_json(&kept.state.to_string()).map_err(|error| error.to_string())?;
             Ok((state, kept))
         });
         match understood {
@@ -280,8 +280,8 @@ impl Record {
 
     /// What is left of a record if only its stable version is known.
     pub(super) fn lost(stable: &str) -> Self {
-        let target = Target { version: stable.into(), fingerprint: String::new() };
-        Self { state: State { stable: Some(target), ..State::default() }, ..Self::default() }
+        let target = RolloutTarget { version: stable.into(), fingerprint: String::new() };
+        Self { state: RolloutState { stable: Some(target), ..RolloutState::default() }, ..Self::default() }
     }
 
     /// Forgets everything of `service`.
@@ -300,7 +300,7 @@ impl Record {
 }
 
 /// The stable version of a state that is otherwise not understood.
-fn stable_in(bytes: &[u8]) -> Option<Target> {
+fn stable_in(bytes: &[u8]) -> Option<RolloutTarget> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
     serde_json::from_value(value.get("state")?.get("stable")?.clone()).ok()
 }

@@ -1,7 +1,7 @@
 //! Which version is what in a rollout.
 
 use crate::model::Name;
-use crate::rollout::engine::{Standing, State};
+use crate::rollout::engine::{Progress, RolloutState};
 
 /// The two versions of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,13 +14,13 @@ pub(crate) struct Roles {
 
 impl Roles {
     /// The roles in `state`, if it has both.
-    pub(super) fn of(state: &State) -> Option<Self> {
+    pub(super) fn of(state: &RolloutState) -> Option<Self> {
         let (stable, canary) = (state.stable.as_ref()?, state.canary.as_ref()?);
         Some(Self { stable: stable.version.clone(), canary: canary.version.clone() })
     }
 
     /// The roles where something was said, if it had both.
-    pub(super) fn at(standing: &Standing) -> Option<Self> {
+    pub(super) fn at(standing: &Progress) -> Option<Self> {
         Some(Self { stable: standing.stable.clone()?, canary: standing.canary.clone()? })
     }
 }

@@ -23,11 +23,13 @@ use super::view::{self, View};
 use crate::config;
 use crate::model::{Name, Split, Weight};
 use crate::rollout::alerts::Transition;
-use crate::rollout::breaker::Trip;
-use crate::rollout::engine::{By, Effect, Entry, Event, Observation, Phase, Refused, State, Target, What};
+use crate::rollout::breaker::Breaker;
+use crate::rollout::engine::{
+    By, CommandRefused, Effect, Entry, Event, Observation, Phase, RolloutState, RolloutTarget, What,
+};
 use crate::rollout::judge;
 use crate::rollout::judge::sustained::ErrorWatch;
-use crate::rollout::plan::{Condition, Plan};
+use crate::rollout::plan::{Plan, RollbackCondition};
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Verdict;
 use crate::snapshot::live::TripWire;
@@ -80,7 +82,7 @@ enum Named {
 
 /// What events led to, before anybody knows of it.
 struct Turned {
-    state: State,
+    state: RolloutState,
     effects: Vec<Effect>,
     entries: Vec<Entry>,
 }
@@ -124,7 +126,7 @@ impl Driven {
         let only = || view::wanted(file).filter(|_| file.versions.len() == 1).map(|version| self.target(version));
         let Some(stable) = stable.or_else(only) else {
             tracing::error!(service = %self.service, "what was kept of the rollout cannot be used and is set aside ({why})");
-            self.record.state = State::default();
+            self.record.state = RolloutState::default();
             self.dirty = true;
             return;
         };
@@ -132,8 +134,9 @@ impl Driven {
         let sentence =
             format!("what was kept of the rollout cannot be used and is set aside ({why}): {name} has all traffic");
         tracing::error!(service = %self.service, "{sentence}");
-        let mut state = State { stable: Some(stable.clone()), reason: sentence.clone(), ..State::default() };
-        state.declared = view::wanted(file).map(|version| self.target(version));
+        let mut state =
+            RolloutState { stable: Some(stable.clone()), reason: sentence.clone(), ..RolloutState::default() };
+        state.desired = view::wanted(file).map(|version| self.target(version));
         let entry = Entry {
             by: By::Restart,
             what: What::Restored,
@@ -207,7 +210,7 @@ impl Driven {
         }
     }
 
-    pub(super) const fn state(&self) -> &State {
+    pub(super) const fn state(&self) -> &RolloutState {
         &self.record.state
     }
 
@@ -269,8 +272,8 @@ impl Driven {
                 known.what = what;
             }
         }
-        let given_up = |name: &str| state.given_up.iter().any(|given| *given.target.version == *name);
-        seen.retain(|name, _| file.versions.get(name).is_some() || given_up(name));
+        let has_failed = |name: &str| state.failed_targets.iter().any(|given| *given.target.version == *name);
+        seen.retain(|name, _| file.versions.get(name).is_some() || has_failed(name));
         if seen != self.record.seen {
             self.record.seen = seen;
             self.dirty = true;
@@ -278,9 +281,9 @@ impl Driven {
     }
 
     /// A version as something to roll out.
-    pub(super) fn target(&self, version: Name) -> Target {
+    pub(super) fn target(&self, version: Name) -> RolloutTarget {
         let generation = self.record.seen.get(&*version).map_or(0, |seen| seen.generation);
-        Target { version, fingerprint: generation.to_string() }
+        RolloutTarget { version, fingerprint: generation.to_string() }
     }
 
     /// Applies `events` in order, in memory. Returns what is to be done outside.
@@ -291,7 +294,7 @@ impl Driven {
         unwritable: bool,
         view: &View<'_>,
         told: &Arc<Notify>,
-    ) -> Result<Vec<Errand>, Refused> {
+    ) -> Result<Vec<Errand>, CommandRefused> {
         let restored = events.contains(&Event::Restored);
         let replanned = events.contains(&Event::PlanChanged);
         let turned = self.turn(events, verdicts, unwritable, view)?;
@@ -310,7 +313,7 @@ impl Driven {
                 *self.tallies.transitions.entry((entry.to.as_str(), by)).or_default() += 1;
             }
             // What only looked is in the history, and would fill the log.
-            if entry.what == What::Looked {
+            if entry.what == What::Analyzed {
                 tracing::debug!(service = %self.service, phase = %entry.to, "rollout: {}", entry.why);
             } else {
                 tracing::info!(service = %self.service, phase = %entry.to, "rollout: {}", entry.why);
@@ -326,7 +329,7 @@ impl Driven {
         verdicts: Option<&[Verdict]>,
         unwritable: bool,
         view: &View<'_>,
-    ) -> Result<Turned, Refused> {
+    ) -> Result<Turned, CommandRefused> {
         let mut turned = Turned { state: self.record.state.clone(), effects: Vec::new(), entries: Vec::new() };
         for event in events {
             let would_be = match &event {
@@ -334,11 +337,11 @@ impl Driven {
                 _ => turned.state.canary.as_ref(),
             };
             let usable =
-                |target: Option<&Target>| target.map_or(0, |target| view.usable(&self.service, &target.version));
+                |target: Option<&RolloutTarget>| target.map_or(0, |target| view.usable(&self.service, &target.version));
             let seen = Observation {
-                canary_usable: usable(would_be),
-                stable_usable: usable(turned.state.stable.as_ref()),
-                previous_usable: usable(turned.state.previous.as_ref()),
+                canary_available: usable(would_be),
+                stable_available: usable(turned.state.stable.as_ref()),
+                previous_available: usable(turned.state.previous.as_ref()),
                 verdicts: if event == Event::Tick { verdicts.map(<[Verdict]>::to_vec) } else { None },
                 unwritable,
             };
@@ -444,9 +447,9 @@ impl Driven {
         let tripped = self.wire.as_ref().is_some_and(|wire| wire.is_tripped());
         (tripped && self.record.state.weight > Weight::ZERO).then(|| {
             let words = self.plan.rollback_when.iter().filter_map(|condition| match condition {
-                Condition::InARow { errors } => Some(format!("{errors} errors in a row")),
-                Condition::Within { errors, within } => Some(format!("{errors} errors within {within:?}")),
-                Condition::ErrorRate { .. } => None,
+                RollbackCondition::InARow { errors } => Some(format!("{errors} errors in a row")),
+                RollbackCondition::Within { errors, within } => Some(format!("{errors} errors within {within:?}")),
+                RollbackCondition::ErrorRate { .. } => None,
             });
             let canary = self.record.state.canary.as_ref().map_or("the canary", |target| &*target.version);
             let why = format!("trip wire: {canary} had {}", words.collect::<Vec<_>>().join(" or "));
@@ -465,21 +468,21 @@ impl Driven {
 }
 
 /// The trip wire of a plan, if it has one. Of several conditions of a kind the first counts.
-fn trip(plan: &Plan) -> Option<Trip> {
+fn trip(plan: &Plan) -> Option<Breaker> {
     let in_a_row = plan.rollback_when.iter().find_map(|condition| match condition {
-        Condition::InARow { errors } => Some(*errors),
+        RollbackCondition::InARow { errors } => Some(*errors),
         _ => None,
     });
     let within = plan.rollback_when.iter().find_map(|condition| match condition {
-        Condition::Within { errors, within } => Some((*errors, *within)),
+        RollbackCondition::Within { errors, within } => Some((*errors, *within)),
         _ => None,
     });
-    (in_a_row.is_some() || within.is_some()).then(|| Trip::new(in_a_row, within))
+    (in_a_row.is_some() || within.is_some()).then(|| Breaker::new(in_a_row, within))
 }
 
 /// Whether the canary has more than it had: what must not happen without being written down first.
-pub(super) fn raised(before: &State, after: &State) -> bool {
-    let version = |target: &Option<Target>| target.as_ref().map(|target| target.version.clone());
+pub(super) fn raised(before: &RolloutState, after: &RolloutState) -> bool {
+    let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.clone());
     let promoted = version(&before.stable) != version(&after.stable) && before.stable.is_some();
     after.weight > before.weight || (promoted && after.phase == Phase::Succeeded)
 }

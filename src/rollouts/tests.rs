@@ -423,7 +423,7 @@ fn looks_push_no_decision_out_of_the_history() {
     for what in [What::Served, What::Started, What::Waited, What::Commanded, What::Promoted] {
         assert!(words.contains(&what), "{what:?}");
     }
-    let looks = words.iter().filter(|what| **what == What::Looked).count();
+    let looks = words.iter().filter(|what| **what == What::Analyzed).count();
     assert!((380..=420).contains(&looks), "{looks}");
     assert!(lines.is_sorted_by_key(|line| line.number));
     let numbers =

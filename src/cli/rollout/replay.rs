@@ -20,8 +20,8 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::table::{clean, percent};
 use crate::cli::{print, tell};
 use crate::config;
-use crate::rollout::engine::{Event, Observation, Phase, Recorded, State, Target, Verb, What, replay};
-use crate::rollout::plan::{Check, Condition, Measure, NoData, Plan};
+use crate::rollout::engine::{Event, Observation, Phase, Recorded, RolloutState, RolloutTarget, Verb, What, replay};
+use crate::rollout::plan::{Check, Measure, NoData, Plan, RollbackCondition};
 use crate::rollout::verdict::{Outcome, Verdict};
 
 /// More than any history holds.
@@ -79,7 +79,7 @@ fn story(mut plan: Plan, history: &History) -> String {
     let entries = whole(&history.entries);
     let begin = entries.first().map_or(0, |entry| entry.at_ms);
     let recorded = events(&plan, entries, begin);
-    let (state, replayed) = replay(&plan, State::default(), &recorded);
+    let (state, replayed) = replay(&plan, RolloutState::default(), &recorded);
     let mut out = String::new();
     for step in &replayed {
         let at = begin.saturating_add(u64::try_from(step.at.as_millis()).unwrap_or(u64::MAX));
@@ -122,7 +122,7 @@ fn whole(entries: &[HistoryEntry]) -> &[HistoryEntry] {
 
 /// The history as what happened to the engine.
 fn events(plan: &Plan, entries: &[HistoryEntry], begin: u64) -> Vec<Recorded> {
-    let sustained = plan.rollback_when.iter().any(|condition| matches!(condition, Condition::ErrorRate { .. }));
+    let sustained = plan.rollback_when.iter().any(|condition| matches!(condition, RollbackCondition::ErrorRate { .. }));
     let mut recorded = Vec::new();
     let mut last_look = None;
     let mut stable: Option<String> = None;
@@ -167,12 +167,13 @@ fn events(plan: &Plan, entries: &[HistoryEntry], begin: u64) -> Vec<Recorded> {
 }
 
 fn one(at: Duration, event: Event, verdicts: Option<Vec<Verdict>>) -> Recorded {
-    let seen = Observation { canary_usable: 1, stable_usable: 1, previous_usable: 1, verdicts, unwritable: false };
+    let seen =
+        Observation { canary_available: 1, stable_available: 1, previous_available: 1, verdicts, unwritable: false };
     Recorded { at, event, seen }
 }
 
-fn target(version: &str) -> Target {
-    Target { version: version.into(), fingerprint: String::new() }
+fn target(version: &str) -> RolloutTarget {
+    RolloutTarget { version: version.into(), fingerprint: String::new() }
 }
 
 /// What the plan's checks say of what was measured at one look.

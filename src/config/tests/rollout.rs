@@ -9,8 +9,8 @@ use crate::config::{ALERTS_DEFAULT, Config, PAGERDUTY_URL, Service, schema};
 use crate::model::Weight;
 use crate::rollout::alerts::{Receiver, Secret, Transition};
 use crate::rollout::plan::{
-    Check, Compared, Condition, Errors, Failures, Gate, GateDefault, Hook, Measure, NoData, Plan, Provider, Rollback,
-    Step, When,
+    Check, Compared, Errors, Failures, Gate, GateDefault, Hook, HookPoint, Measure, NoData, Plan, Provider, Rollback,
+    RollbackCondition, Step,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -76,9 +76,9 @@ fn a_rollout_that_says_nothing_is_careful() {
     assert_eq!(
         plan.rollback_when,
         [
-            Condition::ErrorRate { above: 1.0, sustained: 2 * MINUTE, errors },
-            Condition::InARow { errors: 10 },
-            Condition::Within { errors: 20, within: SECOND },
+            RollbackCondition::ErrorRate { above: 1.0, sustained: 2 * MINUTE, errors },
+            RollbackCondition::InARow { errors: 10 },
+            RollbackCondition::Within { errors: 20, within: SECOND },
         ]
     );
     let measures: Vec<&Measure> = plan.checks.iter().map(|check| &check.measure).collect();
@@ -190,10 +190,14 @@ fn everything_that_a_rollout_can_say_is_read() {
         ]
     );
     assert_eq!(plan.failures, Failures { total: None, consecutive: Some(3) });
-    assert_eq!(plan.rollback_when, [Condition::ErrorRate { above: 2.5, sustained: 30 * SECOND, errors: with_4xx }]);
+    assert_eq!(
+        plan.rollback_when,
+        [RollbackCondition::ErrorRate { above: 2.5, sustained: 30 * SECOND, errors: with_4xx }]
+    );
     assert_eq!(plan.rollback, Rollback::Ramp(10 * SECOND));
     let secret_file = Some(std::path::Path::new("/etc/weir/key").into());
-    let hook = Hook { when: When::DemandRollback, url: "https://h".into(), timeout: MINUTE, retries: 2, secret_file };
+    let hook =
+        Hook { when: HookPoint::DemandRollback, url: "https://h".into(), timeout: MINUTE, retries: 2, secret_file };
     assert_eq!(plan.hooks, [hook]);
     assert_eq!(plan.alerts, ["oncall".into()]);
     assert_eq!((plan.interval, plan.window, plan.bake), (SECOND, 30 * SECOND, Duration::ZERO));

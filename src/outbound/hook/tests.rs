@@ -14,7 +14,7 @@ const QUICK: Backoff = Backoff { first: Duration::from_millis(5), most: Duration
 
 async fn ask(url: &str, retries: u32, secret_file: Option<&Path>) -> Answer {
     let hook = Hook {
-        when: When::BeforeStep,
+        when: HookPoint::BeforeStep,
         url: url.into(),
         timeout: Duration::from_millis(300),
         retries,

@@ -5,34 +5,34 @@
 
 use std::time::Duration;
 
-use super::Turn;
-use super::history::{By, Severity, Standing, What};
-use super::state::{Phase, Waiting};
+use super::Reaction;
+use super::history::{By, Progress, Severity, What};
+use super::state::{Phase, WaitingFor};
 use crate::model::Weight;
 use crate::rollout::alerts::Transition;
-use crate::rollout::plan::{Gate, GateDefault, When};
+use crate::rollout::plan::{Gate, GateDefault, HookPoint};
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+enum NextMove {
     /// The step with this index.
     Step(usize),
     /// Everything to the canary, because the last step is below that.
     Full,
     /// The bake.
     Bake,
-    /// The last look before the canary is the stable version.
+    /// The last analysis run before the canary is the stable version.
     Promote,
     /// The canary is the stable version.
     Succeed,
 }
 
-/// The most that a look may come early and still end a hold. Timers are not exact, and a hold should not last
+/// The most that an analysis run may come early and still end a hold. Timers are not exact, and a hold should not last
 /// another whole interval for a millisecond.
 const EARLY: Duration = Duration::from_millis(500);
 
-impl Turn<'_> {
-    /// Time has passed, and perhaps the judge looked.
+impl Reaction<'_> {
+    /// Time has passed, and perhaps the checks were evaluated.
     pub(super) fn tick(&mut self) {
         match self.state.phase {
             Phase::Idle | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => return,
@@ -40,7 +40,7 @@ impl Turn<'_> {
             Phase::Waiting | Phase::Progressing | Phase::Baking | Phase::Promoting | Phase::Paused => {}
         }
         let may_go = if self.state.weight == Weight::ZERO { self.may_begin() } else { self.may_go_on() };
-        if matches!(self.state.phase, Phase::Waiting) && self.state.waiting == Some(Waiting::Gate) {
+        if matches!(self.state.phase, Phase::Waiting) && self.state.waiting == Some(WaitingFor::Gate) {
             self.gate_timeout();
         }
         let moving = matches!(self.state.phase, Phase::Waiting | Phase::Progressing | Phase::Baking | Phase::Promoting);
@@ -54,9 +54,9 @@ impl Turn<'_> {
         if self.state.phase == Phase::Paused {
             return false;
         }
-        let sick = if self.seen.canary_usable == 0 { self.canary() } else { self.stable() };
-        if self.seen.canary_usable == 0 || self.seen.stable_usable == 0 {
-            self.hold(&format!("{sick} has no usable endpoint"));
+        let sick = if self.seen.canary_available == 0 { self.canary() } else { self.stable() };
+        if self.seen.canary_available == 0 || self.seen.stable_available == 0 {
+            self.hold(&format!("{sick} has no available endpoint"));
             return false;
         }
         self.state.times.holding = None;
@@ -68,24 +68,24 @@ impl Turn<'_> {
     fn may_go_on(&mut self) -> bool {
         let seen = self.seen;
         let stable_needed = self.state.phase != Phase::Promoting;
-        if seen.canary_usable > 0 {
+        if seen.canary_available > 0 {
             self.state.times.canary_down = None;
         }
-        if seen.stable_usable > 0 || !stable_needed {
+        if seen.stable_available > 0 || !stable_needed {
             self.state.times.stable_down = None;
         }
-        if seen.stable_usable == 0 && stable_needed {
+        if seen.stable_available == 0 && stable_needed {
             self.stable_is_down();
             return false;
         }
-        if seen.canary_usable == 0 {
+        if seen.canary_available == 0 {
             self.canary_is_down();
             return false;
         }
         let Some(verdicts) = &seen.verdicts else { return false };
-        self.call_due(When::DemandRollback);
-        self.call_due(When::During);
-        self.look(verdicts)
+        self.call_due(HookPoint::DemandRollback);
+        self.call_due(HookPoint::During);
+        self.analyze(verdicts)
     }
 
     /// Takes the next step, if its time has come and nothing is waited for.
@@ -95,46 +95,46 @@ impl Turn<'_> {
         }
         if let Some(gate) = self.closed_gate() {
             let until = gate.timeout.map_or_else(String::new, |timeout| format!(" within {timeout:?}"));
-            let why = format!("{} % passed; a person must approve what comes next{until}", self.state.weight);
-            return self.wait_for(Waiting::Gate, &why);
+            let why = format!("{} % passed; an operator must approve what comes next{until}", self.state.weight);
+            return self.wait_for(WaitingFor::Gate, &why);
         }
         if self.seen.unwritable {
             return self.hold_unwritable();
         }
-        self.state.told_unwritable = false;
+        self.state.notified_unwritable = false;
         if self.state.phase == Phase::Baking {
             self.state.baked = true;
         }
         match self.next() {
-            Next::Step(index) => {
+            NextMove::Step(index) => {
                 let first = index == 0 && self.state.weight == Weight::ZERO;
-                if (!first || self.cleared(When::BeforeStart)) && self.cleared(When::BeforeStep) {
+                if (!first || self.cleared(HookPoint::BeforeStart)) && self.cleared(HookPoint::BeforeStep) {
                     self.step(index);
                 }
             }
-            Next::Full if self.cleared(When::BeforePromote) => {
+            NextMove::Full if self.cleared(HookPoint::BeforePromote) => {
                 self.state.taken = self.plan.steps.len();
                 self.move_to(Phase::Promoting, "the last step passed");
             }
-            Next::Bake => self.move_to(Phase::Baking, "the old version stays warm while the checks go on"),
-            Next::Promote if self.cleared(When::BeforePromote) => {
-                self.move_to(Phase::Promoting, "one more look before it is stable");
+            NextMove::Bake => self.move_to(Phase::Baking, "the old version stays warm while the checks go on"),
+            NextMove::Promote if self.cleared(HookPoint::BeforePromote) => {
+                self.move_to(Phase::Promoting, "one more analysis run before it is stable");
             }
-            Next::Full | Next::Promote => {}
-            Next::Succeed => self.succeed(),
+            NextMove::Full | NextMove::Promote => {}
+            NextMove::Succeed => self.succeed(),
         }
     }
 
-    fn next(&self) -> Next {
+    fn next(&self) -> NextMove {
         let state = &self.state;
         let bakes = !state.baked && !self.plan.bake.is_zero();
         match state.phase {
-            Phase::Promoting if bakes => Next::Bake,
-            Phase::Promoting => Next::Succeed,
-            _ if state.taken < self.plan.steps.len() => Next::Step(state.taken),
-            _ if state.weight < Weight::FULL => Next::Full,
-            _ if bakes => Next::Bake,
-            _ => Next::Promote,
+            Phase::Promoting if bakes => NextMove::Bake,
+            Phase::Promoting => NextMove::Succeed,
+            _ if state.taken < self.plan.steps.len() => NextMove::Step(state.taken),
+            _ if state.weight < Weight::FULL => NextMove::Full,
+            _ if bakes => NextMove::Bake,
+            _ => NextMove::Promote,
         }
     }
 
@@ -181,7 +181,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The way past the gate is free: the next look that passes goes it.
+    /// The way past the gate is free: the next analysis run that passes goes it.
     pub(super) fn open_gate(&mut self) {
         self.state.approved = true;
         self.rest();
@@ -199,7 +199,7 @@ impl Turn<'_> {
         };
         self.enter(phase);
         if phase == Phase::Waiting {
-            self.state.waiting = Some(Waiting::Health);
+            self.state.waiting = Some(WaitingFor::Health);
         }
     }
 
@@ -234,9 +234,9 @@ impl Turn<'_> {
     /// The canary is the stable version.
     fn succeed(&mut self) {
         let before = self.before();
-        let at = Standing { phase: Phase::Succeeded, ..self.standing() };
+        let at = Progress { phase: Phase::Succeeded, ..self.progress() };
         let Some(target) = self.state.canary.take() else { return };
-        self.state.given_up.retain(|given| given.target.version != target.version);
+        self.state.failed_targets.retain(|failed| failed.target.version != target.version);
         self.state.previous = self.state.stable.replace(target);
         self.cancel_hooks();
         self.over_with(Phase::Succeeded);
@@ -244,11 +244,11 @@ impl Turn<'_> {
         let why = format!("{} is stable now and has everything", self.stable());
         self.write(By::Judge, What::Promoted, before, &why);
         self.alert_at(at.clone(), Transition::Succeeded, Severity::Info, &why);
-        self.call_all(When::After, &at);
+        self.call_all(HookPoint::After, &at);
     }
 
-    /// Waits; says so once.
-    pub(super) fn wait_for(&mut self, what: Waiting, why: &str) {
+    /// Waits; notifies once.
+    pub(super) fn wait_for(&mut self, what: WaitingFor, why: &str) {
         if self.state.phase == Phase::Waiting && self.state.waiting == Some(what) {
             return;
         }
@@ -257,15 +257,15 @@ impl Turn<'_> {
         self.state.waiting = Some(what);
         self.state.times.gate = Duration::ZERO;
         self.write(By::Judge, What::Waited, before, why);
-        if what == Waiting::Gate {
+        if what == WaitingFor::Gate {
             self.alert(Transition::Waiting, Severity::Warning, why);
         }
     }
 
     /// The step passed, but its successor could not be remembered.
     fn hold_unwritable(&mut self) {
-        if !self.state.told_unwritable {
-            self.state.told_unwritable = true;
+        if !self.state.notified_unwritable {
+            self.state.notified_unwritable = true;
             let before = self.before();
             let why = format!("the state cannot be written → hold at {} %: free the disk", self.state.weight);
             self.write(By::Judge, What::Held, before, &why);
@@ -293,8 +293,8 @@ impl Turn<'_> {
         state.times.step = Duration::ZERO;
         state.times.gate = Duration::ZERO;
         state.times.canary_down = None;
-        state.told_refused = false;
-        state.cleared.retain(|when| *when == When::BeforePromote);
-        state.calls.retain(|call| matches!(call.when, When::During | When::DemandRollback));
+        state.notified_refused = false;
+        state.cleared.retain(|when| *when == HookPoint::BeforePromote);
+        state.calls.retain(|call| matches!(call.when, HookPoint::During | HookPoint::DemandRollback));
     }
 }

@@ -1,4 +1,4 @@
-//! A look: what the verdicts of all checks together mean, and the limits for looks that failed.
+//! An analysis run: what the verdicts of all checks together mean, and the limits for analysis runs that failed.
 //!
 //! ```text
 //! a check that decides failed, and stable does not fail it too     → fail
@@ -7,16 +7,16 @@
 //! else                                                             → pass
 //! ```
 
-use super::Turn;
+use super::Reaction;
 use super::history::{By, Evidence, What};
 use super::state::Phase;
 use crate::model::Weight;
 use crate::rollout::plan::NoData;
 use crate::rollout::verdict::{Outcome, Verdict};
 
-/// What a look means.
+/// What an analysis run means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum Analysis {
     /// The next step may be taken.
     Pass,
     /// Nothing can be said, for this reason.
@@ -27,22 +27,22 @@ pub(super) enum Look {
     BothBad(String),
 }
 
-impl Turn<'_> {
+impl Reaction<'_> {
     /// Judges the verdicts, counts, and goes back where a limit is reached. Whether the rollout may go forward.
-    pub(super) fn look(&mut self, verdicts: &[Verdict]) -> bool {
+    pub(super) fn analyze(&mut self, verdicts: &[Verdict]) -> bool {
         // More verdicts than checks cannot be; the state stays bounded all the same.
-        self.state.verdicts = verdicts.iter().take(VERDICTS_MAX).map(Evidence::from).collect();
-        let look = self.classify(verdicts);
+        self.state.verdicts = verdicts.iter().take(MAX_VERDICTS).map(Evidence::from).collect();
+        let analysis = self.classify(verdicts);
         let before = self.before();
-        match look {
-            Look::Pass => {
+        match analysis {
+            Analysis::Pass => {
                 self.state.failures.consecutive = 0;
                 self.state.times.holding = None;
-                self.note(By::Judge, What::Looked, before, "every check passed");
+                self.note(By::Judge, What::Analyzed, before, "every check passed");
                 true
             }
-            Look::Hold(why) => {
-                self.note(By::Judge, What::Looked, before, &format!("{why} → hold"));
+            Analysis::Hold(why) => {
+                self.note(By::Judge, What::Analyzed, before, &format!("{why} → hold"));
                 if matches!(self.state.phase, Phase::Progressing | Phase::Baking | Phase::Promoting) {
                     if self.state.forced {
                         return true;
@@ -51,19 +51,19 @@ impl Turn<'_> {
                 }
                 false
             }
-            Look::BothBad(why) => {
-                self.note(By::Judge, What::Looked, before, &why);
+            Analysis::BothBad(why) => {
+                self.note(By::Judge, What::Analyzed, before, &why);
                 self.freeze(By::Judge, &why);
                 false
             }
-            Look::Fail(why) => {
+            Analysis::Fail(why) => {
                 self.failed(&why);
                 false
             }
         }
     }
 
-    /// Counts a failed look, and tests the limits at once.
+    /// Counts a failed analysis run, and tests the limits at once.
     fn failed(&mut self, why: &str) {
         let before = self.before();
         self.state.times.holding = None;
@@ -71,19 +71,24 @@ impl Turn<'_> {
         failures.total = failures.total.saturating_add(1);
         failures.consecutive = failures.consecutive.saturating_add(1);
         let (failures, limits) = (*failures, self.plan.failures);
-        self.note(By::Judge, What::Looked, before, &format!("{why}; failed look {}", failures.total));
+        self.note(By::Judge, What::Analyzed, before, &format!("{why}; failed analysis run {}", failures.total));
         if let Some(limit) = limits.consecutive.filter(|limit| failures.consecutive >= *limit) {
-            self.roll_back(By::Judge, &format!("{why}; failed look {} of {limit} in a row", failures.consecutive));
+            self.roll_back(
+                By::Judge,
+                &format!("{why}; failed analysis run {} of {limit} in a row", failures.consecutive),
+            );
         } else if let Some(limit) = limits.total.filter(|limit| failures.total >= *limit) {
-            self.roll_back(By::Judge, &format!("{why}; failed look {} of {limit}", failures.total));
+            self.roll_back(By::Judge, &format!("{why}; failed analysis run {} of {limit}", failures.total));
         } else {
-            self.state.reason =
-                super::short(&format!("{why}; failed look {} → stay at {} %", failures.total, self.state.weight));
+            self.state.reason = super::short(&format!(
+                "{why}; failed analysis run {} → stay at {} %",
+                failures.total, self.state.weight
+            ));
         }
     }
 
     /// What the verdicts mean together.
-    fn classify(&self, verdicts: &[Verdict]) -> Look {
+    fn classify(&self, verdicts: &[Verdict]) -> Analysis {
         let (mut failed, mut both, mut unsure) = (Vec::new(), Vec::new(), Vec::new());
         for verdict in verdicts.iter().filter(|verdict| self.decides(verdict)) {
             match self.means(verdict) {
@@ -99,15 +104,15 @@ impl Turn<'_> {
             .iter()
             .find(|check| !check.dry_run && !verdicts.iter().any(|verdict| verdict.check == check.name));
         if !failed.is_empty() {
-            Look::Fail(joined(&failed))
+            Analysis::Fail(joined(&failed))
         } else if !both.is_empty() {
-            Look::BothBad(joined(&both))
+            Analysis::BothBad(joined(&both))
         } else if !unsure.is_empty() {
-            Look::Hold(joined(&unsure))
+            Analysis::Hold(joined(&unsure))
         } else if let Some(check) = missing {
-            Look::Hold(format!("{}: no verdict", check.name))
+            Analysis::Hold(format!("{}: no verdict", check.name))
         } else {
-            Look::Pass
+            Analysis::Pass
         }
     }
 
@@ -146,10 +151,10 @@ impl Turn<'_> {
         }
     }
 
-    /// A tick at which the canary has weight and stable no usable endpoint: one interval's patience, then nothing moves
-    /// until a person says so.
+    /// A tick at which the canary has weight and stable no available endpoint: one interval's patience, then nothing
+    /// moves until an operator decides.
     pub(super) fn stable_is_down(&mut self) {
-        let why = format!("{} has no usable endpoint", self.stable());
+        let why = format!("{} has no available endpoint", self.stable());
         match self.state.times.stable_down {
             None => {
                 self.state.times.stable_down = Some(std::time::Duration::ZERO);
@@ -163,9 +168,9 @@ impl Turn<'_> {
         }
     }
 
-    /// A tick at which the canary has weight and no usable endpoint: one interval's patience, then back.
+    /// A tick at which the canary has weight and no available endpoint: one interval's patience, then back.
     pub(super) fn canary_is_down(&mut self) {
-        let why = format!("{} has no usable endpoint", self.canary());
+        let why = format!("{} has no available endpoint", self.canary());
         match self.state.times.canary_down {
             None => {
                 self.state.times.canary_down = Some(std::time::Duration::ZERO);
@@ -180,8 +185,8 @@ impl Turn<'_> {
     }
 }
 
-/// Verdicts that are kept of one look.
-const VERDICTS_MAX: usize = 64;
+/// Verdicts that are kept of one analysis run.
+const MAX_VERDICTS: usize = 64;
 
 /// The first sentence, and how many more there are.
 fn joined(sentences: &[&str]) -> String {

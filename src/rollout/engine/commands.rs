@@ -1,7 +1,7 @@
-//! What operators may say, and what it does in every phase.
+//! The commands of operators, and what each does in every phase.
 //!
-//! [`ruling`] is the whole table; [`State::apply`](super::State::apply) obeys it, and adds only what depends on more
-//! than the phase (a target without usable endpoints, nothing that asks).
+//! [`ruling`] is the whole table; [`RolloutState::apply`](super::RolloutState::apply) obeys it, and adds only what
+//! depends on more than the phase (a target without available endpoints, nothing that asks).
 //!
 //! | verb | idle | waiting | progressing | baking | promoting | succeeded | rolling_back | rolled_back | paused | aborted |
 //! |---|---|---|---|---|---|---|---|---|---|---|
@@ -16,19 +16,19 @@
 //! | undo | – | yes | yes | yes | yes | yes | yes | – | yes | – |
 
 use super::history::{By, Severity, What};
-use super::state::{Phase, Waiting};
-use super::{Before, Turn};
+use super::state::{Phase, WaitingFor};
+use super::{Before, Reaction};
 use crate::model::Weight;
 use crate::rollout::alerts::Transition;
-use crate::rollout::plan::When;
+use crate::rollout::plan::HookPoint;
 
-/// An operator's word.
+/// An operator's command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
     /// Roll a version out. It comes as [`Event::Start`](super::Event::Start), with its target.
     Start,
     /// Skip the steps, gates and hooks that are left: everything to the canary, then the bake. While baking: end the
-    /// bake. It needs usable endpoints, and failed checks still go back.
+    /// bake. It needs available endpoints, and failed checks still go back.
     Promote,
     /// Stay where it is.
     Pause,
@@ -77,11 +77,11 @@ impl Verb {
     }
 }
 
-/// A person's word that makes no sense now: exit code 7.
+/// An operator's command that makes no sense now: exit code 7.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is refused while the rollout is {}: {reason}", .verb.as_str(), .phase.as_str())]
-pub struct Refused {
-    /// The phase it was said in.
+pub struct CommandRefused {
+    /// The phase it was given in.
     pub phase: Phase,
     /// The verb.
     pub verb: Verb,
@@ -89,7 +89,7 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// What the phase alone says of a verb.
+/// Whether a phase allows a verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ruling {
     /// It is done.
@@ -138,14 +138,14 @@ pub const fn ruling(phase: Phase, verb: Verb) -> Ruling {
     }
 }
 
-impl Turn<'_> {
+impl Reaction<'_> {
     /// A refusal, in the phase as it is.
-    fn refuse(&self, verb: Verb, reason: impl Into<String>) -> Refused {
-        Refused { phase: self.state.phase, verb, reason: reason.into() }
+    fn refuse(&self, verb: Verb, reason: impl Into<String>) -> CommandRefused {
+        CommandRefused { phase: self.state.phase, verb, reason: reason.into() }
     }
 
     /// What the table, and the disk for what goes forward, say of `verb`.
-    pub(super) fn may(&self, verb: Verb) -> Result<(), Refused> {
+    pub(super) fn may(&self, verb: Verb) -> Result<(), CommandRefused> {
         if let Ruling::Refuses(reason) = ruling(self.state.phase, verb) {
             return Err(self.refuse(verb, reason));
         }
@@ -156,11 +156,11 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Does what a person says.
-    pub(super) fn verb(&mut self, verb: Verb, by: String, reason: &str) -> Result<(), Refused> {
+    /// Carries out an operator's command.
+    pub(super) fn verb(&mut self, verb: Verb, by: String, reason: &str) -> Result<(), CommandRefused> {
         self.may(verb)?;
-        let why = said(verb, &by, reason);
-        let by = By::Person(by);
+        let why = command_sentence(verb, &by, reason);
+        let by = By::Operator(by);
         match verb {
             Verb::Start => return Err(self.refuse(verb, "say which version")),
             Verb::Promote => self.promote(by, &why)?,
@@ -169,8 +169,8 @@ impl Turn<'_> {
             Verb::Abort => self.abort(by, &why, true),
             Verb::Approve => self.approve(by, &why)?,
             Verb::Reject => {
-                if self.state.waiting == Some(Waiting::Health) {
-                    return Err(self.refuse(verb, "nothing asks: it waits for usable endpoints, `abort` ends it"));
+                if self.state.waiting == Some(WaitingFor::Health) {
+                    return Err(self.refuse(verb, "nothing asks: it waits for available endpoints, `abort` ends it"));
                 }
                 self.abort(by, &why, true);
             }
@@ -181,9 +181,9 @@ impl Turn<'_> {
     }
 
     /// Everything to the canary, or the end of the bake.
-    fn promote(&mut self, by: By, why: &str) -> Result<(), Refused> {
-        if self.seen.canary_usable == 0 {
-            return Err(self.refuse(Verb::Promote, format!("{} has no usable endpoint", self.canary())));
+    fn promote(&mut self, by: By, why: &str) -> Result<(), CommandRefused> {
+        if self.seen.canary_available == 0 {
+            return Err(self.refuse(Verb::Promote, format!("{} has no available endpoint", self.canary())));
         }
         let before = self.before();
         let baking = self.state.phase == Phase::Baking || self.state.paused_from == Some(Phase::Baking);
@@ -194,7 +194,7 @@ impl Turn<'_> {
         self.state.taken = self.plan.steps.len();
         self.state.approved = true;
         self.moved_on();
-        self.state.cleared = vec![When::BeforePromote];
+        self.state.cleared = vec![HookPoint::BeforePromote];
         let bakes = !self.state.baked && !self.plan.bake.is_zero();
         self.enter(if bakes { Phase::Baking } else { Phase::Promoting });
         if self.state.weight < Weight::FULL {
@@ -213,7 +213,7 @@ impl Turn<'_> {
         let waiting = self.state.waiting;
         self.enter(to);
         if to == Phase::Waiting {
-            self.state.waiting = waiting.or(Some(Waiting::Health));
+            self.state.waiting = waiting.or(Some(WaitingFor::Health));
         }
         self.state.times.gate = std::time::Duration::ZERO;
         self.write(by, What::Commanded, before, why);
@@ -221,13 +221,13 @@ impl Turn<'_> {
     }
 
     /// Opens the gate, or passes the hook.
-    fn approve(&mut self, by: By, why: &str) -> Result<(), Refused> {
+    fn approve(&mut self, by: By, why: &str) -> Result<(), CommandRefused> {
         let before = self.before();
         match self.state.waiting {
-            Some(Waiting::Gate) => self.open_gate(),
-            Some(Waiting::Hook(when)) => self.pass_hook(when),
-            Some(Waiting::Health) | None => {
-                return Err(self.refuse(Verb::Approve, "nothing asks: it waits for usable endpoints"));
+            Some(WaitingFor::Gate) => self.open_gate(),
+            Some(WaitingFor::Hook(when)) => self.pass_hook(when),
+            Some(WaitingFor::Health) | None => {
+                return Err(self.refuse(Verb::Approve, "nothing asks: it waits for available endpoints"));
             }
         }
         self.write(by, What::Commanded, before, why);
@@ -236,17 +236,17 @@ impl Turn<'_> {
     }
 
     /// Begins anew with what went back.
-    fn retry(&mut self, by: By, why: &str) -> Result<(), Refused> {
+    fn retry(&mut self, by: By, why: &str) -> Result<(), CommandRefused> {
         let Some(target) = self.state.canary.clone() else {
             return Err(self.refuse(Verb::Retry, "the version that failed is no longer in the file"));
         };
-        self.state.given_up.retain(|given| given.target.version != target.version);
+        self.state.failed_targets.retain(|failed| failed.target.version != target.version);
         self.begin(target, by, why);
         Ok(())
     }
 
     /// Back to the version that was stable before.
-    fn undo(&mut self, by: By, why: &str) -> Result<(), Refused> {
+    fn undo(&mut self, by: By, why: &str) -> Result<(), CommandRefused> {
         if self.state.phase != Phase::Succeeded {
             self.abort(by, why, true);
             return Ok(());
@@ -254,14 +254,14 @@ impl Turn<'_> {
         let Some(previous) = self.state.previous.clone() else {
             return Err(self.refuse(Verb::Undo, "the version before is not known, or no longer in the file"));
         };
-        if self.seen.previous_usable == 0 {
-            return Err(self.refuse(Verb::Undo, format!("{} has no usable endpoint", previous.version)));
+        if self.seen.previous_available == 0 {
+            return Err(self.refuse(Verb::Undo, format!("{} has no available endpoint", previous.version)));
         }
         let before: Before = self.before();
         let undone = self.state.stable.replace(previous);
         self.state.previous = None;
         self.state.canary = undone;
-        self.give_up(Phase::Aborted, why);
+        self.remember_failed(Phase::Aborted, why);
         self.enter(Phase::Aborted);
         self.settle();
         self.write(by, What::WentBack, before, &format!("{why} → {} has everything again", self.stable()));
@@ -271,8 +271,8 @@ impl Turn<'_> {
     }
 }
 
-/// A person's word as a sentence.
-pub(super) fn said(verb: Verb, by: &str, reason: &str) -> String {
+/// An operator's command as a sentence of the history.
+pub(super) fn command_sentence(verb: Verb, by: &str, reason: &str) -> String {
     if reason.is_empty() {
         format!("{} by {by}", verb.as_str())
     } else {

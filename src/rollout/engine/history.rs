@@ -1,14 +1,14 @@
-//! What the engine says: what shall be done, who is told, and what is written down.
+//! What the engine decides: effects, alerts and history.
 //!
 //! Effects are carried out in their order, after the new state and the entries are durable. Where the disk
 //! refuses, effects that only take weight from the canary are carried out all the same.
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{Phase, State, Target, weight};
+use super::state::{Phase, RolloutState, RolloutTarget, weight};
 use crate::model::{Name, Weight};
 use crate::rollout::alerts::Transition;
-use crate::rollout::plan::When;
+use crate::rollout::plan::HookPoint;
 use crate::rollout::verdict::{Outcome, Verdict};
 
 /// Something that shall be done.
@@ -29,27 +29,27 @@ pub enum Effect {
         stable: Name,
     },
     /// Call a hook; its answer comes back as [`Event::HookAnswered`](super::Event::HookAnswered) if the id is kept
-    /// in [`State::calls`], else it may be dropped.
+    /// in [`RolloutState::calls`], else it may be dropped.
     CallHook {
         /// Names the call in the answer.
         id: u64,
         /// Which of the plan's hooks.
         hook: usize,
         /// At which point.
-        when: When,
+        when: HookPoint,
         /// Where the rollout stands.
-        at: Standing,
+        at: Progress,
     },
     /// Calls made before this one no longer matter.
     CancelHooks,
-    /// Tell the plan's receivers.
+    /// Notify the plan's receivers.
     Alert(Alert),
 }
 
-/// Where a rollout stands at the moment in which something is said of it. What follows in the same turn may leave
+/// Where a rollout stands at the moment of an effect. What follows in the same reaction may leave
 /// nothing of it in the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct Progress {
     /// What traffic goes back to.
     pub stable: Option<Name>,
     /// What is rolled out.
@@ -62,22 +62,22 @@ pub struct Standing {
     pub weight: Weight,
 }
 
-/// What people are told.
+/// An alert: what the plan's receivers are notified of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
     /// What happened.
     pub transition: Transition,
     /// Where the rollout stands.
-    pub at: Standing,
+    pub at: Progress,
     /// How bad it is.
     pub severity: Severity,
     /// What happened and what was done, in one sentence.
     pub sentence: String,
-    /// What the last look found.
+    /// What the last analysis run found.
     pub evidence: Vec<Evidence>,
 }
 
-/// How bad what people are told is.
+/// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -104,7 +104,8 @@ pub enum By {
     /// A restart of the process.
     Restart,
     /// An operator, as the command named them.
-    Person(String),
+    #[serde(rename = "person")]
+    Operator(String),
 }
 
 /// What kind of thing happened.
@@ -117,8 +118,9 @@ pub enum What {
     Started,
     /// A target is not tried because it failed before.
     NotTried,
-    /// The judge looked.
-    Looked,
+    /// An analysis run ended.
+    #[serde(rename = "looked")]
+    Analyzed,
     /// The canary's weight was raised.
     Stepped,
     /// The rollout holds where it is.
@@ -127,7 +129,7 @@ pub enum What {
     Waited,
     /// A hook answered.
     Answered,
-    /// An operator's word.
+    /// An operator's command.
     Commanded,
     /// The bake, or the promotion, began.
     Moved,
@@ -135,7 +137,7 @@ pub enum What {
     Promoted,
     /// Traffic goes back or went back.
     WentBack,
-    /// Nothing moves any more until a person says so.
+    /// Nothing moves any more until an operator decides.
     Paused,
     /// The plan or the versions in the file changed.
     Changed,
@@ -163,12 +165,12 @@ pub struct Entry {
     #[serde(with = "weight")]
     pub weight_after: Weight,
     /// The stable version after.
-    pub stable: Option<Target>,
+    pub stable: Option<RolloutTarget>,
     /// The canary after, or the one that this is about.
-    pub canary: Option<Target>,
+    pub canary: Option<RolloutTarget>,
     /// Steps taken.
     pub taken: usize,
-    /// What the last look found.
+    /// What the last analysis run found.
     pub evidence: Vec<Evidence>,
 }
 
@@ -229,7 +231,7 @@ impl From<&Evidence> for Verdict {
 pub struct Applied {
     /// The state after it. Without entries it differs from the one before only in how long things have lasted
     /// and in calls to hooks that decide nothing, so it need not be written.
-    pub state: State,
+    pub state: RolloutState,
     /// What shall be done, in this order.
     pub effects: Vec<Effect>,
     /// What is written down, in this order.

@@ -1,30 +1,31 @@
 //! Hooks: calling them at their points, and what their answers open.
 //!
-//! A hook that refuses is waited for: it is called again an interval after the call, which is at the next look. So is one whose answer is overdue, because
-//! an answer can be lost (a restart, a full queue) and a rollout must not hang for it.
+//! A hook that refuses is waited for: it is called again an interval after the call, which is at the next analysis
+//! run. So is one whose answer is overdue, because an answer can be lost (a restart, a full queue) and a rollout must
+//! not hang for it.
 //!
 //! Invariant: at most one call for each of the plan's hooks is kept.
 
 use std::time::Duration;
 
-use super::Turn;
-use super::history::{By, Effect, Severity, Standing, What};
-use super::state::{Call, Phase, Waiting};
+use super::Reaction;
+use super::history::{By, Effect, Progress, Severity, What};
+use super::state::{Call, Phase, WaitingFor};
 use crate::model::Weight;
 use crate::rollout::alerts::Transition;
-use crate::rollout::plan::{Hook, When};
+use crate::rollout::plan::{Hook, HookPoint};
 
 /// What an answer may take beyond the hook's own timeouts: back-off between tries, and a queue.
 const GRACE: Duration = Duration::from_mins(1);
 
 /// How long the answer of `hook` can be on its way.
-fn patience(hook: &Hook) -> Duration {
+fn answer_timeout(hook: &Hook) -> Duration {
     hook.timeout.saturating_mul(hook.retries.saturating_add(1)).saturating_mul(2).saturating_add(GRACE)
 }
 
-impl Turn<'_> {
+impl Reaction<'_> {
     /// Whether every hook of `when` has accepted the next move. Calls those that were not yet, and waits.
-    pub(super) fn cleared(&mut self, when: When) -> bool {
+    pub(super) fn cleared(&mut self, when: HookPoint) -> bool {
         if self.state.cleared.contains(&when) || !self.plan.hooks.iter().any(|hook| hook.when == when) {
             return true;
         }
@@ -36,33 +37,33 @@ impl Turn<'_> {
             self.clear(when);
             return true;
         }
-        self.wait_for(Waiting::Hook(when), "a hook is asked before it goes on");
+        self.wait_for(WaitingFor::Hook(when), "a hook is asked before it goes on");
         false
     }
 
     /// Calls the hooks of `when` that were never called, refused an interval ago, or owe an answer.
-    pub(super) fn call_due(&mut self, when: When) {
+    pub(super) fn call_due(&mut self, when: HookPoint) {
         for (index, hook) in self.plan.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when) {
             let due = self.state.calls.iter().find(|call| call.hook == index).is_none_or(|call| match call.accepted {
                 Some(accepted) => call.when != when || (!accepted && self.over(call.age, self.plan.interval)),
-                None => call.age >= patience(hook),
+                None => call.age >= answer_timeout(hook),
             });
             if due {
                 self.state.calls.retain(|call| call.hook != index);
-                let id = self.call(index, when, self.standing());
+                let id = self.call(index, when, self.progress());
                 self.state.calls.push(Call { id, hook: index, when, age: Duration::ZERO, accepted: None });
             }
         }
     }
 
     /// Calls every hook of `when` without waiting for an answer.
-    pub(super) fn call_all(&mut self, when: When, at: &Standing) {
+    pub(super) fn call_all(&mut self, when: HookPoint, at: &Progress) {
         for (index, _) in self.plan.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when) {
             self.call(index, when, at.clone());
         }
     }
 
-    fn call(&mut self, hook: usize, when: When, at: Standing) -> u64 {
+    fn call(&mut self, hook: usize, when: HookPoint, at: Progress) -> u64 {
         let id = self.state.next_call;
         self.state.next_call = id.wrapping_add(1);
         self.effects.push(Effect::CallHook { id, hook, when, at });
@@ -70,14 +71,14 @@ impl Turn<'_> {
     }
 
     /// The next move needs no more of the hooks of `when`.
-    fn clear(&mut self, when: When) {
+    fn clear(&mut self, when: HookPoint) {
         self.state.calls.retain(|call| call.when != when);
         self.state.cleared.push(when);
-        self.state.told_refused = false;
+        self.state.notified_refused = false;
     }
 
-    /// A person passes the hooks of `when`.
-    pub(super) fn pass_hook(&mut self, when: When) {
+    /// An operator passes the hooks of `when`.
+    pub(super) fn pass_hook(&mut self, when: HookPoint) {
         self.clear(when);
         self.rest();
     }
@@ -90,20 +91,20 @@ impl Turn<'_> {
         call.accepted = Some(accepted);
         let when = call.when;
         match when {
-            When::DemandRollback | When::During => {
+            HookPoint::DemandRollback | HookPoint::During => {
                 self.state.calls.retain(|call| call.id != id);
                 let moving = self.state.phase.is_under_way() && self.state.phase != Phase::RollingBack;
-                if when == When::DemandRollback && accepted && moving && self.state.weight > Weight::ZERO {
+                if when == HookPoint::DemandRollback && accepted && moving && self.state.weight > Weight::ZERO {
                     self.roll_back(By::Hook, &format!("a hook demands the rollback: {text}"));
                 }
             }
-            When::BeforeStart | When::BeforeStep | When::BeforePromote | When::After => {
+            HookPoint::BeforeStart | HookPoint::BeforeStep | HookPoint::BeforePromote | HookPoint::After => {
                 let before = self.before();
                 let answer = if accepted { "a hook accepts" } else { "a hook refuses, it is asked again" };
                 let why = if text.is_empty() { answer.to_owned() } else { format!("{answer}: {text}") };
-                let waits = self.state.phase == Phase::Waiting && self.state.waiting == Some(Waiting::Hook(when));
-                if waits && !accepted && !self.state.told_refused {
-                    self.state.told_refused = true;
+                let waits = self.state.phase == Phase::Waiting && self.state.waiting == Some(WaitingFor::Hook(when));
+                if waits && !accepted && !self.state.notified_refused {
+                    self.state.notified_refused = true;
                     self.alert(Transition::Waiting, Severity::Warning, &why);
                 }
                 self.write(By::Hook, What::Answered, before, &why);

@@ -8,32 +8,32 @@
 //!                       │                       │              │           │            │
 //!                       ├──── pause ⇄ paused ───┼──────────────┤           │            │ undo
 //!                       ▼                       ▼              ▼           ▼            ▼
-//!                    by a person: aborted    by the analysis: rolling_back ─► rolled_back
+//!                    by an operator: aborted    by the analysis: rolling_back ─► rolled_back
 //! ```
 //! (A last step below 100 % goes to promoting first, which gives the canary everything, then bakes.)
 //!
 //! The order of a tick: has the way back an end (a ramp) · can both versions take traffic · hooks that may demand
-//! the way back · the checks, and right after them the limits for failed looks · gate timeouts · hold time · gate ·
-//! hooks · one step. A look takes at most one step, and only one that passed does.
+//! the way back · the checks, and right after them the limits for failed analysis runs · gate timeouts · hold time ·
+//! gate · hooks · one step. An analysis run takes at most one step, and only one that passed does.
 //!
 //! What decides, where systems of this kind differ:
-//! - **Forward** moves only in a tick, only with usable endpoints on both sides, and from a weight above 0 only with a
-//!   look in which every check that decides passed. Approvals and accepted hooks open the way; the next such look goes it.
-//!   The one exception is an operator's `promote`.
+//! - **Forward** moves only in a tick, only with available endpoints on both sides, and from a weight above 0 only
+//!   with a run of the analysis in which every check that decides passed. Approvals and accepted hooks open the way;
+//!   the next such run takes it. The one exception is an operator's `promote`.
 //! - **Back** always leads to stable. A rollback by the analysis follows the plan (at once or by ramp); an abort, the
 //!   trip wire and a change of the file go to 0 in one [`Effect::SetWeight`].
-//! - **Both bad** (a check that stable fails too, or a stable version without usable endpoints): nothing moves, the rollout
-//!   is paused and somebody is paged. The canary is not blamed, and not remembered as failed.
-//! - **Paused** and **waiting** keep their weight, and the analysis goes on: failed looks, sustained conditions, the trip
-//!   wire and hooks can still send everything back. Lack of data is no matter there.
-//! - **No data** and **error** hold, up to the plan's `max_hold`, then pause. A check in the plan that gave no verdict counts
-//!   as an error. A dry run never decides.
+//! - **Both bad** (a check that stable fails too, or a stable version without available endpoints): nothing moves,
+//!   the rollout is paused and somebody is paged. The canary is not blamed, and not remembered as failed.
+//! - **Paused** and **waiting** keep their weight, and the analysis goes on: failed analysis runs, sustained
+//!   conditions, the trip wire and hooks can still send everything back. Lack of data is no matter there.
+//! - **No data** and **error** hold, up to the plan's `max_hold`, then pause. A check in the plan that gave no
+//!   verdict counts as an error. A dry run never decides.
 //! - A step lasts at least one interval, so a clock that stands still takes no step.
-//! - What failed or was aborted is not tried again until its fingerprint changes or a person says `retry`. A version that
-//!   was superseded, or taken back in the file, has not failed.
+//! - What failed or was aborted is not tried again until its fingerprint changes or an operator says `retry`. A
+//!   version that was superseded, or taken back in the file, has not failed.
 //!
-//! Invariants, held by the model tests: the canary's weight rises only by a step whose look passed or by a person's
-//! `promote`; a canary without usable endpoints is never given more; [`State::apply`] is total.
+//! Invariants, held by the model tests: the canary's weight rises only by a step whose analysis run passed or by an
+//! operator's `promote`; a canary without available endpoints is never given more; [`RolloutState::apply`] is total.
 
 mod advance;
 mod analysis;
@@ -50,10 +50,13 @@ mod tests;
 
 use std::time::Duration;
 
-pub use commands::{Refused, Ruling, Verb, ruling};
-pub use history::{Alert, Applied, By, Effect, Entry, Evidence, Severity, Standing, What};
+pub use commands::{CommandRefused, Ruling, Verb, ruling};
+pub use history::{Alert, Applied, By, Effect, Entry, Evidence, Progress, Severity, What};
 pub use replay::{Recorded, Replayed, replay};
-pub use state::{Call, Failed, GIVEN_UP_MAX, Given, Phase, STATE_VERSION, State, Target, Times, Unreadable, Waiting};
+pub use state::{
+    Call, Failed, FailedTarget, MAX_FAILED_TARGETS, Phase, RolloutState, RolloutTarget, STATE_VERSION, Times,
+    Unreadable, WaitingFor,
+};
 
 use crate::model::{Name, Weight};
 use crate::rollout::alerts::Transition;
@@ -63,25 +66,25 @@ use crate::rollout::verdict::Verdict;
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The file names this version as stable, and nothing else tells: no state is known, or the version that was stable
+    /// The file names this version as stable, and nothing else shows: no state is known, or the version that was stable
     /// is no longer in the file. Send it before the [`VersionsGone`](Self::VersionsGone) of the same file.
-    Stable(Target),
+    Stable(RolloutTarget),
     /// The file asks for this version. Send it whenever the file was read: only a change of it does something.
-    Release(Target),
-    /// A person asks for this version.
+    Release(RolloutTarget),
+    /// An operator asks for this version.
     Start {
         /// The version.
-        target: Target,
+        target: RolloutTarget,
         /// Who.
         by: String,
         /// Why, if they said.
         reason: String,
     },
-    /// Time has passed, and with verdicts in the observation: the judge looked. Send it once an interval with
+    /// Time has passed, and with verdicts in the observation: the checks were evaluated. Send it once an interval with
     /// verdicts; without, right after any other event that was applied, and once a second while
     /// [`Phase::RollingBack`].
     Tick,
-    /// A person's word.
+    /// An operator's command.
     Verb {
         /// Which.
         verb: Verb,
@@ -94,7 +97,7 @@ pub enum Event {
     HookAnswered {
         /// The call's id.
         id: u64,
-        /// Whether it accepted (for [`DemandRollback`](crate::rollout::plan::When::DemandRollback): demanded).
+        /// Whether it accepted (for [`DemandRollback`](crate::rollout::plan::HookPoint::DemandRollback): demanded).
         accepted: bool,
         /// What it said.
         text: String,
@@ -124,53 +127,59 @@ pub enum Event {
 pub struct Observation {
     /// Endpoints of the canary that can take traffic now: in the file, `ready`, not unhealthy. Before
     /// [`Event::Start`] is sent, of the version that would be the canary.
-    pub canary_usable: u32,
+    pub canary_available: u32,
     /// The same of the stable version.
-    pub stable_usable: u32,
-    /// The same of [`State::previous`], for `undo`.
-    pub previous_usable: u32,
-    /// What the checks found, if this is a look; none if only time passed.
+    pub stable_available: u32,
+    /// The same of [`RolloutState::previous`], for `undo`.
+    pub previous_available: u32,
+    /// What the checks found, if this is an analysis run; none if only time passed.
     pub verdicts: Option<Vec<Verdict>>,
     /// The state cannot be written: nothing moves forward.
     pub unwritable: bool,
 }
 
-impl State {
+impl RolloutState {
     /// What `event` leads to. Pure and total.
     ///
     /// `now` is the time since any fixed moment of a monotonic clock; only differences count, and across
     /// [`Event::Restored`] not even those.
     ///
     /// # Errors
-    /// [`Refused`] if a person's word makes no sense in this phase; then nothing has changed.
-    pub fn apply(&self, plan: &Plan, event: Event, seen: &Observation, now: Duration) -> Result<Applied, Refused> {
-        let mut turn = Turn { plan, seen, state: self.clone(), effects: Vec::new(), entries: Vec::new() };
+    /// [`CommandRefused`] if an operator's command makes no sense in this phase; then nothing has changed.
+    pub fn apply(
+        &self,
+        plan: &Plan,
+        event: Event,
+        seen: &Observation,
+        now: Duration,
+    ) -> Result<Applied, CommandRefused> {
+        let mut reaction = Reaction { plan, seen, state: self.clone(), effects: Vec::new(), entries: Vec::new() };
         if matches!(event, Event::Restored) {
-            turn.state.times.clock = None;
+            reaction.state.times.clock = None;
         }
-        turn.pass(now);
+        reaction.pass(now);
         match event {
-            Event::Stable(target) => turn.named(target),
-            Event::Release(target) => turn.release(target),
-            Event::Start { target, by, reason } => turn.start(target, by, &reason)?,
-            Event::Tick => turn.tick(),
-            Event::Verb { verb, by, reason } => turn.verb(verb, by, &reason)?,
-            Event::HookAnswered { id, accepted, text } => turn.answered(id, accepted, &text),
-            Event::Tripped { why, stable_fails_too } => turn.tripped(&why, stable_fails_too),
-            Event::Sustained { sentence } => turn.sustained(&sentence),
-            Event::PlanChanged => turn.plan_changed(),
-            Event::Restored => turn.restored(),
-            Event::VersionsGone(versions) => turn.gone(&versions),
+            Event::Stable(target) => reaction.named(target),
+            Event::Release(target) => reaction.release(target),
+            Event::Start { target, by, reason } => reaction.start(target, by, &reason)?,
+            Event::Tick => reaction.tick(),
+            Event::Verb { verb, by, reason } => reaction.verb(verb, by, &reason)?,
+            Event::HookAnswered { id, accepted, text } => reaction.answered(id, accepted, &text),
+            Event::Tripped { why, stable_fails_too } => reaction.tripped(&why, stable_fails_too),
+            Event::Sustained { sentence } => reaction.sustained(&sentence),
+            Event::PlanChanged => reaction.plan_changed(),
+            Event::Restored => reaction.restored(),
+            Event::VersionsGone(versions) => reaction.gone(&versions),
         }
-        Ok(Applied { state: turn.state, effects: turn.effects, entries: turn.entries })
+        Ok(Applied { state: reaction.state, effects: reaction.effects, entries: reaction.entries })
     }
 }
 
-/// One event being applied: the state as it becomes, and what was said so far.
-struct Turn<'a> {
+/// One event being applied: the state as it becomes, with the effects and entries so far.
+struct Reaction<'a> {
     plan: &'a Plan,
     seen: &'a Observation,
-    state: State,
+    state: RolloutState,
     effects: Vec<Effect>,
     entries: Vec<Entry>,
 }
@@ -182,7 +191,7 @@ struct Before {
     weight: Weight,
 }
 
-impl Turn<'_> {
+impl Reaction<'_> {
     /// Lets time pass.
     fn pass(&mut self, now: Duration) {
         let (phase, waiting) = (self.state.phase, self.state.waiting);
@@ -222,20 +231,20 @@ impl Turn<'_> {
     }
 
     /// Where the rollout stands now.
-    fn standing(&self) -> Standing {
-        let version = |target: &Option<Target>| target.as_ref().map(|target| target.version.clone());
+    fn progress(&self) -> Progress {
+        let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.clone());
         let state = &self.state;
         let (stable, canary) = (version(&state.stable), version(&state.canary));
-        Standing { stable, canary, phase: state.phase, step: state.taken, weight: state.weight }
+        Progress { stable, canary, phase: state.phase, step: state.taken, weight: state.weight }
     }
 
-    /// Tells people.
+    /// Notifies the receivers.
     fn alert(&mut self, transition: Transition, severity: Severity, sentence: &str) {
-        self.alert_at(self.standing(), transition, severity, sentence);
+        self.alert_at(self.progress(), transition, severity, sentence);
     }
 
-    /// Tells people what was where it stood so.
-    fn alert_at(&mut self, at: Standing, transition: Transition, severity: Severity, sentence: &str) {
+    /// Notifies the receivers of where it stood.
+    fn alert_at(&mut self, at: Progress, transition: Transition, severity: Severity, sentence: &str) {
         let alert =
             Alert { transition, at, severity, sentence: short(sentence), evidence: self.state.verdicts.clone() };
         self.effects.push(Effect::Alert(alert));
@@ -276,12 +285,12 @@ impl Turn<'_> {
     }
 }
 
-/// Longest sentence that is kept, in characters: texts of hooks and persons come from outside.
-const SENTENCE_MAX: usize = 1_000;
+/// Longest sentence that is kept, in characters: texts of hooks and operators come from outside.
+const MAX_SENTENCE_CHARS: usize = 1_000;
 
 /// `text`, cut where it is longer than a sentence should ever be.
 fn short(text: &str) -> String {
-    match text.char_indices().nth(SENTENCE_MAX) {
+    match text.char_indices().nth(MAX_SENTENCE_CHARS) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
         None => text.to_owned(),
     }

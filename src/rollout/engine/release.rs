@@ -1,35 +1,35 @@
-//! What the file, a restart and a person's `start` change: which version is rolled out, and by which plan.
+//! What the file, a restart and an operator's `start` change: which version is rolled out, and by which plan.
 
 use std::time::Duration;
 
-use super::Turn;
-use super::commands::{Refused, Verb, said};
-use super::history::{By, Severity, Standing, What};
+use super::Reaction;
+use super::commands::{CommandRefused, Verb, command_sentence};
+use super::history::{By, Progress, Severity, What};
 use super::rollback::ended;
-use super::state::{Failed, Phase, Target, Times, Waiting};
+use super::state::{Failed, Phase, RolloutTarget, Times, WaitingFor};
 use crate::model::{Name, Weight};
 use crate::rollout::alerts::Transition;
 
-impl Turn<'_> {
+impl Reaction<'_> {
     /// The file asks for `target`.
-    pub(super) fn release(&mut self, target: Target) {
+    pub(super) fn release(&mut self, target: RolloutTarget) {
         let Some(stable) = self.state.stable.clone() else {
             let why = format!("{} is the first version seen → it serves", target.version);
             return self.serve(target, &why);
         };
-        if self.state.declared.as_ref() == Some(&target) {
+        if self.state.desired.as_ref() == Some(&target) {
             return;
         }
-        let declared = self.state.declared.replace(target.clone()).filter(|old| old.version == target.version);
+        let desired = self.state.desired.replace(target.clone()).filter(|old| old.version == target.version);
         if target.version == stable.version {
             self.state.stable = Some(target);
-            return if declared.is_some() { self.still_named() } else { self.named_stable() };
+            return if desired.is_some() { self.still_named() } else { self.named_stable() };
         }
         let under_way = self.state.phase.is_under_way();
         // The file asks for nothing new: its version became another, and only what failed, or is being tried, is begun.
-        if let Some(old) = declared
+        if let Some(old) = desired
             && !(under_way && self.state.canary.as_ref() == Some(&old))
-            && !self.state.given_up.iter().any(|given| given.target == old)
+            && !self.state.failed_targets.iter().any(|failed| failed.target == old)
         {
             return self.still_named();
         }
@@ -37,7 +37,7 @@ impl Turn<'_> {
             let why = format!("the file asks for {} too", target.version);
             return self.note(By::File, What::Changed, self.before(), &why);
         }
-        let failed = self.state.given_up.iter().find(|given| given.target == target).cloned();
+        let failed = self.state.failed_targets.iter().find(|failed| failed.target == target).cloned();
         let Some(failed) = failed else {
             let why = format!("the file asks for {}", target.version);
             return self.begin(target, By::File, &why);
@@ -56,26 +56,26 @@ impl Turn<'_> {
 
     /// The version that the file named before became another, and that is no reason to do anything.
     fn still_named(&mut self) {
-        let name = self.state.declared.as_ref().map_or("the release", |declared| &*declared.version);
+        let name = self.state.desired.as_ref().map_or("the release", |desired| &*desired.version);
         let why = format!("{name} changed, and the file asks for it as before");
         self.note(By::File, What::Changed, self.before(), &why);
     }
 
     /// There is nothing to come from: `target` serves everything.
-    fn serve(&mut self, target: Target, why: &str) {
+    fn serve(&mut self, target: RolloutTarget, why: &str) {
         let before = self.before();
         self.cancel_hooks();
         self.state.stable = Some(target.clone());
-        self.state.declared = Some(target);
+        self.state.desired = Some(target);
         self.state.canary = None;
         self.over_with(Phase::Idle);
         self.settle();
         self.write(By::File, What::Served, before, why);
     }
 
-    /// The file names `target` as stable, and nothing else tells. What was under way went from a version that is no
+    /// The file names `target` as stable, and nothing else shows it. What was under way went from a version that is no
     /// longer there, and has not failed.
-    pub(super) fn named(&mut self, target: Target) {
+    pub(super) fn named(&mut self, target: RolloutTarget) {
         let version = target.version.clone();
         let why = match &self.state.stable {
             None => format!("no state is known, and the file says `stable: {version}` → it serves"),
@@ -107,10 +107,10 @@ impl Turn<'_> {
         }
     }
 
-    /// A person asks for `target`.
-    pub(super) fn start(&mut self, target: Target, by: String, reason: &str) -> Result<(), Refused> {
+    /// An operator asks for `target`.
+    pub(super) fn start(&mut self, target: RolloutTarget, by: String, reason: &str) -> Result<(), CommandRefused> {
         self.may(Verb::Start)?;
-        let refused = |reason: String| Refused { phase: self.state.phase, verb: Verb::Start, reason };
+        let refused = |reason: String| CommandRefused { phase: self.state.phase, verb: Verb::Start, reason };
         match &self.state.stable {
             None => return Err(refused("no version is stable yet: the file names the first".to_owned())),
             Some(stable) if stable.version == target.version => {
@@ -118,22 +118,22 @@ impl Turn<'_> {
             }
             Some(_) => {}
         }
-        let failed = self.state.given_up.iter().find(|given| given.target == target);
+        let failed = self.state.failed_targets.iter().find(|failed| failed.target == target);
         if let (Some(failed), true) = (failed, self.state.canary.as_ref() == Some(&target)) {
             return Err(refused(format!(
                 "{} failed and has not changed ({}): `retry` tries it again",
                 target.version, failed.why
             )));
         }
-        self.state.given_up.retain(|given| given.target != target);
-        let why = said(Verb::Start, &by, reason);
-        self.begin(target, By::Person(by), &why);
+        self.state.failed_targets.retain(|failed| failed.target != target);
+        let why = command_sentence(Verb::Start, &by, reason);
+        self.begin(target, By::Operator(by), &why);
         Ok(())
     }
 
     /// A rollout of `target` begins: what was under way loses its weight first, and nothing moves until both versions
     /// are seen to be usable.
-    pub(super) fn begin(&mut self, target: Target, by: By, why: &str) {
+    pub(super) fn begin(&mut self, target: RolloutTarget, by: By, why: &str) {
         let before = self.before();
         if self.state.phase.is_under_way() {
             self.set_weight(Weight::ZERO);
@@ -147,7 +147,7 @@ impl Turn<'_> {
         self.state.verdicts.clear();
         self.state.times = Times { clock: self.state.times.clock, ..Times::default() };
         self.enter(Phase::Waiting);
-        self.state.waiting = Some(Waiting::Health);
+        self.state.waiting = Some(WaitingFor::Health);
         self.write(by, What::Started, before, &why);
         self.alert(Transition::Started, Severity::Info, &why);
     }
@@ -173,9 +173,9 @@ impl Turn<'_> {
         self.state.times.step = Duration::ZERO;
         // A timeout that is new must not have run out before anybody could know of it.
         self.state.times.gate = Duration::ZERO;
-        if matches!(self.state.waiting, Some(Waiting::Hook(_))) && self.state.phase == Phase::Waiting {
+        if matches!(self.state.waiting, Some(WaitingFor::Hook(_))) && self.state.phase == Phase::Waiting {
             self.rest();
-        } else if self.state.waiting == Some(Waiting::Gate) && self.state.phase == Phase::Waiting {
+        } else if self.state.waiting == Some(WaitingFor::Gate) && self.state.phase == Phase::Waiting {
             let gate = self.state.taken.checked_sub(1).and_then(|index| steps.get(index)).and_then(|step| step.gate);
             if gate.is_none() {
                 self.rest();
@@ -203,7 +203,7 @@ impl Turn<'_> {
     /// Versions are no longer in the file.
     pub(super) fn gone(&mut self, versions: &[Name]) {
         let is_gone =
-            |target: &Option<Target>| target.as_ref().is_some_and(|target| versions.contains(&target.version));
+            |target: &Option<RolloutTarget>| target.as_ref().is_some_and(|target| versions.contains(&target.version));
         if is_gone(&self.state.previous) {
             self.state.previous = None;
             self.note(By::File, What::Changed, self.before(), "the version before is no longer in the file");
@@ -229,7 +229,7 @@ impl Turn<'_> {
                 self.over_with(Phase::Idle);
                 let why = format!("{} is no longer in the file", self.stable());
                 self.state.stable = None;
-                self.state.declared = None;
+                self.state.desired = None;
                 self.state.canary = None;
                 self.write(By::File, What::Changed, before, &why);
             }
@@ -239,7 +239,7 @@ impl Turn<'_> {
     /// There is no way back any more: the canary is all that is left.
     fn only_canary_left(&mut self) {
         let before = self.before();
-        let at = Standing { phase: Phase::Aborted, weight: Weight::FULL, ..self.standing() };
+        let at = Progress { phase: Phase::Aborted, weight: Weight::FULL, ..self.progress() };
         let old = self.stable();
         self.state.stable = self.state.canary.take();
         self.state.previous = None;

@@ -1,20 +1,20 @@
 //! Replay: what a plan would have done with events that were recorded.
 //!
 //! The recorded verdicts are taken as they are; a plan with other limits needs them judged again first.
-//! A word that the plan's state refuses is listed, and the replay goes on.
+//! A command that the plan's state refuses is listed, and the replay goes on.
 
 use std::time::Duration;
 
-use super::commands::Refused;
+use super::commands::CommandRefused;
 use super::history::{Effect, Entry};
-use super::state::State;
+use super::state::RolloutState;
 use super::{Event, Observation};
 use crate::rollout::plan::Plan;
 
 /// One event as it was applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded {
-    /// When, on any clock that only goes forward.
+    /// HookPoint, on any clock that only goes forward.
     pub at: Duration,
     /// What happened.
     pub event: Event,
@@ -31,14 +31,14 @@ pub struct Replayed {
     pub entries: Vec<Entry>,
     /// What would have been done.
     pub effects: Vec<Effect>,
-    /// Why a person's word would have been refused, if it would.
-    pub refused: Option<Refused>,
+    /// Why an operator's command would have been refused, if it would.
+    pub refused: Option<CommandRefused>,
 }
 
 /// Runs `plan` from `state` over what was recorded. Returns the state at the end, and what each event that led to
 /// anything would have done.
 #[must_use]
-pub fn replay(plan: &Plan, state: State, recorded: &[Recorded]) -> (State, Vec<Replayed>) {
+pub fn replay(plan: &Plan, state: RolloutState, recorded: &[Recorded]) -> (RolloutState, Vec<Replayed>) {
     let mut state = state;
     let mut story = Vec::new();
     for Recorded { at, event, seen } in recorded {

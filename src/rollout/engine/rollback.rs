@@ -4,18 +4,18 @@
 
 use std::time::Duration;
 
-use super::Turn;
+use super::Reaction;
 use super::history::{By, Effect, Severity, What};
-use super::state::{GIVEN_UP_MAX, Given, Phase, Waiting};
+use super::state::{FailedTarget, MAX_FAILED_TARGETS, Phase, WaitingFor};
 use crate::model::Weight;
 use crate::rollout::alerts::Transition;
-use crate::rollout::plan::{Rollback, When};
+use crate::rollout::plan::{HookPoint, Rollback};
 
-impl Turn<'_> {
+impl Reaction<'_> {
     /// The analysis sends everything back, as the plan says; but not to a stable version that is no better off.
     pub(super) fn roll_back(&mut self, by: By, why: &str) {
-        if self.seen.stable_usable == 0 {
-            return self.freeze(by, &format!("{why}; but {} has no usable endpoint", self.stable()));
+        if self.seen.stable_available == 0 {
+            return self.freeze(by, &format!("{why}; but {} has no available endpoint", self.stable()));
         }
         match self.plan.rollback {
             Rollback::Ramp(over) if !over.is_zero() && self.state.weight > Weight::ZERO => {
@@ -23,7 +23,7 @@ impl Turn<'_> {
                 let sentence = format!("{why} → roll back over {over:?}");
                 self.state.ramp_from = self.state.weight;
                 self.state.times.ramp = Duration::ZERO;
-                self.give_up(Phase::RolledBack, &sentence);
+                self.remember_failed(Phase::RolledBack, &sentence);
                 self.cancel_hooks();
                 self.enter(Phase::RollingBack);
                 self.write(by, What::WentBack, before, &sentence);
@@ -57,12 +57,12 @@ impl Turn<'_> {
 
     /// Everything to stable in one snapshot; the target is not tried again by itself.
     fn back_at_once(&mut self, by: By, phase: Phase, sentence: &str) {
-        self.give_up(phase, sentence);
+        self.remember_failed(phase, sentence);
         let severity = if phase == Phase::RolledBack { Severity::Critical } else { Severity::Warning };
         self.finish(by, phase, sentence, Some(severity));
     }
 
-    /// A person, a gate or the file ends the rollout: everything to stable in one snapshot. `failed`: the target is
+    /// An operator, a gate or the file ends the rollout: everything to stable in one snapshot. `failed`: the target is
     /// not tried again by itself. What goes back by the analysis stays rolled back, only sooner.
     pub(super) fn abort(&mut self, by: By, why: &str, failed: bool) {
         if self.state.phase == Phase::RollingBack {
@@ -76,7 +76,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The canary to 0, stable settled, hooks told that it is over.
+    /// The canary to 0, stable settled, hooks notified that it is over.
     fn finish(&mut self, by: By, phase: Phase, sentence: &str, severity: Option<Severity>) {
         let before = self.before();
         self.set_weight(Weight::ZERO);
@@ -84,9 +84,9 @@ impl Turn<'_> {
         self.cancel_hooks();
         self.over_with(phase);
         self.write(by, What::WentBack, before, sentence);
-        // A ramp's alert was sent when it began; its end is told too, but hurts nobody.
+        // A ramp's alert was sent when it began; receivers are notified of its end too, but nobody is hurt.
         self.alert(ended(phase), severity.unwrap_or(Severity::Info), sentence);
-        self.call_all(When::After, &self.standing());
+        self.call_all(HookPoint::After, &self.progress());
     }
 
     /// Enters a phase in which no rollout is under way.
@@ -103,7 +103,7 @@ impl Turn<'_> {
         state.baked = false;
         state.forced = false;
         state.approved = false;
-        state.told_unwritable = false;
+        state.notified_unwritable = false;
         state.cleared.clear();
         state.ramp_from = Weight::ZERO;
     }
@@ -125,7 +125,7 @@ impl Turn<'_> {
         self.state.frozen = true;
     }
 
-    /// Nothing moves forward until a person says so.
+    /// Nothing moves forward until an operator decides.
     pub(super) fn pause(&mut self, by: By, severity: Severity, why: &str) {
         let before = self.before();
         let from = self.state.phase;
@@ -148,7 +148,7 @@ impl Turn<'_> {
         if self.state.phase == Phase::RollingBack {
             return self.finish(By::TripWire, Phase::RolledBack, &format!("{why} → at once"), Some(Severity::Critical));
         }
-        if self.seen.stable_usable > 0 && !stable_fails_too {
+        if self.seen.stable_available > 0 && !stable_fails_too {
             return self.back_at_once(By::TripWire, Phase::RolledBack, &format!("{why} → roll back"));
         }
         // Raising the weight again would be the canary's blame of stable: it stays at 0, and begins anew from there.
@@ -158,13 +158,13 @@ impl Turn<'_> {
         self.cancel_hooks();
         self.enter(Phase::Paused);
         self.state.paused_from = Some(Phase::Waiting);
-        self.state.waiting = Some(Waiting::Health);
+        self.state.waiting = Some(WaitingFor::Health);
         self.state.frozen = true;
         let stable = self.stable();
         let sentence = if stable_fails_too {
             format!("{why}; and {stable} fails as well → freeze at 0 %, it is not the canary")
         } else {
-            format!("{why}; and {stable} has no usable endpoint → freeze at 0 %")
+            format!("{why}; and {stable} has no available endpoint → freeze at 0 %")
         };
         self.write(By::TripWire, What::Paused, before, &sentence);
         self.alert(Transition::Paused, Severity::Critical, &sentence);
@@ -179,19 +179,19 @@ impl Turn<'_> {
     }
 
     /// Remembers that the canary is not to be tried again by itself.
-    pub(super) fn give_up(&mut self, phase: Phase, why: &str) {
+    pub(super) fn remember_failed(&mut self, phase: Phase, why: &str) {
         let Some(target) = self.state.canary.clone() else { return };
-        self.state.given_up.retain(|given| given.target.version != target.version);
-        if self.state.given_up.len() >= GIVEN_UP_MAX {
-            self.state.given_up.remove(0);
+        self.state.failed_targets.retain(|failed| failed.target.version != target.version);
+        if self.state.failed_targets.len() >= MAX_FAILED_TARGETS {
+            self.state.failed_targets.remove(0);
         }
-        self.state.given_up.push(Given { target, phase, why: super::short(why) });
+        self.state.failed_targets.push(FailedTarget { target, phase, why: super::short(why) });
     }
 
     /// Calls that were made no longer matter.
     pub(super) fn cancel_hooks(&mut self) {
         self.state.cleared.clear();
-        self.state.told_refused = false;
+        self.state.notified_refused = false;
         if !self.state.calls.is_empty() {
             self.state.calls.clear();
             self.effects.push(Effect::CancelHooks);
@@ -199,7 +199,7 @@ impl Turn<'_> {
     }
 }
 
-/// What people are told of a rollout that ended in `phase`.
+/// The alert of a rollout that ended in `phase`.
 pub(super) const fn ended(phase: Phase) -> Transition {
     if matches!(phase, Phase::RolledBack) { Transition::RolledBack } else { Transition::Aborted }
 }

@@ -4,8 +4,8 @@
 //! says nothing to the next. [`Times::pass`] is the one place where time goes by, and a clock that stands still or
 //! steps back adds nothing.
 //!
-//! Invariant: a [`State`] that was read back has passed [`State::from_json`]'s checks: a rollout under way has a
-//! stable version and a canary that differ, and a rollout that is over gives the canary nothing.
+//! Invariant: a [`RolloutState`] that was read back has passed [`RolloutState::from_json`]'s checks: a rollout under
+//! way has a stable version and a canary that differ, and a rollout that is over gives the canary nothing.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::history::Evidence;
 use crate::model::{Name, Weight};
-use crate::rollout::plan::When;
+use crate::rollout::plan::HookPoint;
 
-/// The format of a written [`State`]; raised when older code could misread it.
+/// The format of a written [`RolloutState`]; raised when older code could misread it.
 pub const STATE_VERSION: u32 = 1;
 
 /// Where a rollout is in its life.
@@ -25,7 +25,7 @@ pub enum Phase {
     /// Nothing is rolled out; the stable version has everything.
     #[default]
     Idle,
-    /// The target's health, a person or a hook is waited for.
+    /// The target's health, an operator or a hook is waited for.
     Waiting,
     /// The canary has a step's weight.
     Progressing,
@@ -39,9 +39,9 @@ pub enum Phase {
     RollingBack,
     /// The analysis sent everything back.
     RolledBack,
-    /// Nothing moves forward until a person says so; what is bad still goes back.
+    /// Nothing moves forward until an operator decides; what is bad still goes back.
     Paused,
-    /// A person sent everything back.
+    /// An operator sent everything back.
     Aborted,
 }
 
@@ -109,7 +109,7 @@ impl std::fmt::Display for Phase {
 
 /// A version as something to roll out: its name, and what it was when it was named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
+pub struct RolloutTarget {
     /// The version.
     #[serde(with = "name")]
     pub version: Name,
@@ -121,13 +121,13 @@ pub struct Target {
 /// What the waiting phase waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Waiting {
+pub enum WaitingFor {
     /// That both versions can take traffic, before any weight moves.
     Health,
-    /// A person's answer.
+    /// An operator's answer.
     Gate,
     /// That the hooks of this point accept.
-    Hook(When),
+    Hook(HookPoint),
 }
 
 /// How long things have lasted.
@@ -142,9 +142,9 @@ pub struct Times {
     pub gate: Duration,
     /// The lack of data or of a healthy target, if there is one.
     pub holding: Option<Duration>,
-    /// The canary without a usable endpoint, if it is.
+    /// The canary without an available endpoint, if it is.
     pub canary_down: Option<Duration>,
-    /// The stable version without a usable endpoint, if it is.
+    /// The stable version without an available endpoint, if it is.
     #[serde(default)]
     pub stable_down: Option<Duration>,
     /// The way back.
@@ -153,12 +153,12 @@ pub struct Times {
 
 impl Times {
     /// Lets time pass until `now`; none passes while the clock stands still, steps back or is read first.
-    pub(super) fn pass(&mut self, now: Duration, phase: Phase, waiting: Option<Waiting>) -> Duration {
+    pub(super) fn pass(&mut self, now: Duration, phase: Phase, waiting: Option<WaitingFor>) -> Duration {
         let passed = self.clock.map_or(Duration::ZERO, |last| now.saturating_sub(last));
         self.clock = Some(now);
         let add = |time: &mut Duration| *time = time.saturating_add(passed);
         add(&mut self.step);
-        if phase == Phase::Waiting && waiting == Some(Waiting::Gate) {
+        if phase == Phase::Waiting && waiting == Some(WaitingFor::Gate) {
             add(&mut self.gate);
         }
         if phase == Phase::RollingBack {
@@ -171,12 +171,12 @@ impl Times {
     }
 }
 
-/// Failed looks of this rollout.
+/// Failed analysis runs of this rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// In all.
     pub total: u32,
-    /// Since the last look that passed.
+    /// Since the last analysis run that passed.
     pub consecutive: u32,
 }
 
@@ -188,7 +188,7 @@ pub struct Call {
     /// Which of the plan's hooks.
     pub hook: usize,
     /// At which point.
-    pub when: When,
+    pub when: HookPoint,
     /// Since it was called.
     pub age: Duration,
     /// Whether it accepted; none while it has not answered.
@@ -197,9 +197,9 @@ pub struct Call {
 
 /// A target that is not tried again by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Given {
+pub struct FailedTarget {
     /// The target.
-    pub target: Target,
+    pub target: RolloutTarget,
     /// How it ended: rolled back or aborted.
     pub phase: Phase,
     /// Why.
@@ -208,19 +208,20 @@ pub struct Given {
 
 /// Everything that the engine knows of one service's rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct RolloutState {
     /// [`STATE_VERSION`] of who wrote it.
     pub state_version: u32,
     /// Where it is.
     pub phase: Phase,
     /// What serves, and where the way back always leads; none before the first sighting.
-    pub stable: Option<Target>,
+    pub stable: Option<RolloutTarget>,
     /// What is rolled out, or was when it went back.
-    pub canary: Option<Target>,
+    pub canary: Option<RolloutTarget>,
     /// The stable version before the last promotion.
-    pub previous: Option<Target>,
+    pub previous: Option<RolloutTarget>,
     /// What the file asks for, as last seen.
-    pub declared: Option<Target>,
+    #[serde(rename = "declared")]
+    pub desired: Option<RolloutTarget>,
     /// The canary's weight; the stable version has the rest.
     #[serde(with = "weight")]
     pub weight: Weight,
@@ -228,19 +229,20 @@ pub struct State {
     pub taken: usize,
     /// The bake is over.
     pub baked: bool,
-    /// A person ended the bake: lack of data does not delay the promotion.
+    /// An operator ended the bake: lack of data does not delay the promotion.
     pub forced: bool,
     /// The gate after the current step is open.
     pub approved: bool,
-    /// Both versions were bad: paused, and told so.
+    /// Both versions were bad: paused, and the receivers were notified.
     pub frozen: bool,
-    /// It was told that the state cannot be written.
-    pub told_unwritable: bool,
-    /// It was told that a hook refuses the next move.
-    #[serde(default)]
-    pub told_refused: bool,
+    /// The receivers were notified that the state cannot be written.
+    #[serde(rename = "told_unwritable")]
+    pub notified_unwritable: bool,
+    /// The receivers were notified that a hook refuses the next move.
+    #[serde(default, rename = "told_refused")]
+    pub notified_refused: bool,
     /// What is waited for.
-    pub waiting: Option<Waiting>,
+    pub waiting: Option<WaitingFor>,
     /// Where a pause returns to.
     pub paused_from: Option<Phase>,
     /// How long things have lasted.
@@ -248,24 +250,25 @@ pub struct State {
     /// The weight that a ramp back began at.
     #[serde(with = "weight")]
     pub ramp_from: Weight,
-    /// Failed looks.
+    /// Failed analysis runs.
     pub failures: Failed,
     /// Hooks that were called; at most one call for each of the plan's hooks.
     pub calls: Vec<Call>,
     /// The id of the next call.
     pub next_call: u64,
     /// Points whose hooks have accepted the next move.
-    pub cleared: Vec<When>,
-    /// Targets that failed, oldest first; at most [`GIVEN_UP_MAX`].
-    pub given_up: Vec<Given>,
-    /// What the last look found.
+    pub cleared: Vec<HookPoint>,
+    /// Targets that failed, oldest first; at most [`MAX_FAILED_TARGETS`].
+    #[serde(rename = "given_up")]
+    pub failed_targets: Vec<FailedTarget>,
+    /// What the last analysis run found.
     pub verdicts: Vec<Evidence>,
     /// Why it is where it is, in one sentence.
     pub reason: String,
 }
 
 /// How many failed targets are remembered.
-pub const GIVEN_UP_MAX: usize = 16;
+pub const MAX_FAILED_TARGETS: usize = 16;
 
 /// Why a written state is not used. Traffic goes to stable, and the file is set aside.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -283,7 +286,7 @@ pub enum Unreadable {
     Damaged(String),
 }
 
-impl Default for State {
+impl Default for RolloutState {
     fn default() -> Self {
         Self {
             state_version: STATE_VERSION,
@@ -291,15 +294,15 @@ impl Default for State {
             stable: None,
             canary: None,
             previous: None,
-            declared: None,
+            desired: None,
             weight: Weight::ZERO,
             taken: 0,
             baked: false,
             forced: false,
             approved: false,
             frozen: false,
-            told_unwritable: false,
-            told_refused: false,
+            notified_unwritable: false,
+            notified_refused: false,
             waiting: None,
             paused_from: None,
             times: Times::default(),
@@ -308,14 +311,14 @@ impl Default for State {
             calls: Vec::new(),
             next_call: 1,
             cleared: Vec::new(),
-            given_up: Vec::new(),
+            failed_targets: Vec::new(),
             verdicts: Vec::new(),
             reason: String::new(),
         }
     }
 }
 
-impl State {
+impl RolloutState {
     /// The state as text for the disk.
     ///
     /// # Errors
@@ -344,8 +347,9 @@ impl State {
 
     /// What makes this no state of a rollout, if anything does.
     pub(super) fn inconsistency(&self) -> Option<&'static str> {
-        let same =
-            |a: &Option<Target>, b: &Option<Target>| a.as_ref().map(|t| &t.version) == b.as_ref().map(|t| &t.version);
+        let same = |a: &Option<RolloutTarget>, b: &Option<RolloutTarget>| {
+            a.as_ref().map(|t| &t.version) == b.as_ref().map(|t| &t.version)
+        };
         if self.phase.is_under_way() {
             if self.stable.is_none() || self.canary.is_none() {
                 return Some("a rollout under way has a stable version and a canary");

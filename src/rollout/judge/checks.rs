@@ -23,7 +23,7 @@ pub(super) struct Finding {
 }
 
 /// The parameters of [`compare`].
-pub(super) struct Asked {
+pub(super) struct CompareParameters {
     pub(super) metric: Compared,
     pub(super) errors: Errors,
     /// In percentage points.
@@ -121,16 +121,16 @@ pub(super) fn requests(canary: &Sample, min: Option<f64>, max: Option<f64>, min_
 /// The canary's share of bad requests is not above stable's by more than a margin. The value and the limit are
 /// differences in percentage points.
 ///
-/// Evidence that was once enough stays enough for the rollout: the test's confidence is about all of its looks
+/// Evidence that was once enough stays enough for the rollout: the test's confidence is about all of its observations
 /// together, and a canary does not become as good as stable by waiting.
-pub(super) fn compare(totals: &Pair, asked: &Asked, test: &mut Compare, min_requests: u64) -> Finding {
-    let of = |sample: &Sample| match asked.metric {
-        Compared::ErrorRate => sample.errors(asked.errors),
+pub(super) fn compare(totals: &Pair, parameters: &CompareParameters, test: &mut Compare, min_requests: u64) -> Finding {
+    let of = |sample: &Sample| match parameters.metric {
+        Compared::ErrorRate => sample.errors(parameters.errors),
         Compared::Slower(limit) => sample.slower(limit),
     };
-    test.look(Totals { canary: of(&totals.canary), stable: of(&totals.stable) });
+    test.observe(Totals { canary: of(&totals.canary), stable: of(&totals.stable) });
     let Totals { canary, stable } = test.judged();
-    let (p, limit) = (test.p(), (100.0 - asked.confidence) / 100.0);
+    let (p, limit) = (test.p(), (100.0 - parameters.confidence) / 100.0);
     let worse = p <= limit;
     let missing = |tally: Tally| min_requests.saturating_sub(tally.requests);
     let (outcome, after) = match (missing(canary), missing(stable)) {
@@ -139,21 +139,21 @@ pub(super) fn compare(totals: &Pair, asked: &Asked, test: &mut Compare, min_requ
         (0, of_stable) => (Outcome::NoData, format!("{} of stable", needed(of_stable))),
         (of_canary, _) => (Outcome::NoData, needed(of_canary)),
     };
-    let what = match asked.metric {
+    let what = match parameters.metric {
         Compared::ErrorRate => "errors".to_owned(),
         Compared::Slower(limit) => format!("slower than {}{}", format::duration(limit), estimated(totals, limit)),
     };
     Finding {
         outcome,
         value: canary.percent().zip(stable.percent()).map(|(canary, stable)| canary - stable),
-        limit: Some(asked.margin),
+        limit: Some(parameters.margin),
         samples: canary.requests,
         stable_fails_too: false,
         text: format!(
             "{what}, canary {} since the start, stable {}, margin {} points, p {}, limit {}: {after}",
             canary.words(),
             stable.words(),
-            format::number(asked.margin),
+            format::number(parameters.margin),
             format::chance(p),
             format::number(limit),
         ),

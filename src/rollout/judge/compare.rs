@@ -1,13 +1,13 @@
 //! Is the canary worse than stable? A test on counts of requests that may be looked at as often as one likes.
 //!
-//! An ordinary test at 99 % is wrong once in a hundred times *per look*; looked at every ten seconds it condemns most
-//! good canaries in the end. This one is a bet against the claim "the canary's share of bad requests is at most the
-//! stable version's plus the margin". While that claim is true the bets win nothing on average, so by Ville's inequality
-//! the chance that the capital, 1 at the start, *ever* reaches 1 / (1 − confidence) is at most 1 − confidence: over all
-//! looks of a rollout together, however many there are and whoever chooses when to stop.
+//! An ordinary test at 99 % is wrong once in a hundred times *per observation*; looked at every ten seconds it
+//! condemns most good canaries in the end. This one is a bet against the claim "the canary's share of bad requests is
+//! at most the stable version's plus the margin". While that claim is true the bets win nothing on average, so by
+//! Ville's inequality the chance that the capital, 1 at the start, *ever* reaches 1 / (1 − confidence) is at most 1 −
+//! confidence: over all observations of a rollout together, however many there are and whoever chooses when to stop.
 //!
 //! ```text
-//! counts since the last look (a block): nₐ, kₐ of the canary; n_b, k_b of stable
+//! counts since the last observation (a block): nₐ, kₐ of the canary; n_b, k_b of stable
 //! guess, made before the block:   b = stable's share so far,  a = b + margin + δ          for each δ of a grid
 //! nearest point of the claim:     (t + margin, t) that minimises nₐ·KL(a ‖ t + margin) + n_b·KL(b ‖ t)
 //! capital on δ ×= (a/(t+margin))^kₐ ((1−a)/(1−t−margin))^(nₐ−kₐ) (b/t)^k_b ((1−b)/(1−t))^(n_b−k_b)
@@ -16,10 +16,10 @@
 //! * The bet on one block is the E-variable of Turner, Ly & Grünwald, "Generic E-variables for exact sequential
 //!   k-sample tests that allow for optional stopping" (J. Stat. Plan. Inference 230, 2024; arXiv 2106.02693), for a
 //!   convex claim. Its expectation is at most 1 for any block sizes, small counts, and any guess: a bad guess costs
-//!   power, never truth, as long as it does not know the block's outcomes. Why: the expectation is A^nₐ·B^n_b with A and B linear in the true shares; by the inequality of
-//!   means it is at most (1 − g)^(nₐ+n_b), where g is the slope at the nearest point towards the true one, and that is
-//!   not negative. The proof asks only that each block's requests on average keep the claim, so shares may drift over
-//!   the day as long as they drift together.
+//!   power, never truth, as long as it does not know the block's outcomes. Why: the expectation is A^nₐ·B^n_b with A
+//!   and B linear in the true shares; by the inequality of means it is at most (1 − g)^(nₐ+n_b), where g is the slope
+//!   at the nearest point towards the true one, and that is not negative. The proof asks only that each block's
+//!   requests on average keep the claim, so shares may drift over the day as long as they drift together.
 //! * Capital on several guesses is a mixture, which is a bet as well (Waudby-Smith & Ramdas, "Estimating means of
 //!   bounded random variables by betting", JRSS B 86, 2024; Howard, Ramdas, McAuliffe & Sekhon, "Time-uniform,
 //!   nonparametric, nonasymptotic confidence sequences", Ann. Stat. 49, 2021). On sequential tests of software under
@@ -59,7 +59,7 @@ const MOST: f64 = 1e100;
 /// which is nothing to any number of requests.
 const HALVINGS: u32 = 40;
 
-/// The state of one test, carried from look to look of one rollout. It can be stored and read back.
+/// The state of one test, carried from analysis run to analysis run of one rollout. It can be stored and read back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Compare {
     /// How much worse the canary may be, as a ratio.
@@ -104,7 +104,7 @@ impl Compare {
 
     /// Takes both versions' totals. The first totals are only where counting starts, and what stable's say about its
     /// usual share. Totals that became less are a new count: from them on it counts on.
-    pub(super) fn look(&mut self, totals: Totals) {
+    pub(super) fn observe(&mut self, totals: Totals) {
         let block = self.seen.and_then(|seen| {
             let canary = totals.canary.since(seen.canary)?;
             Some(Totals { canary, stable: totals.stable.since(seen.stable)? })
@@ -131,13 +131,13 @@ impl Compare {
         self.seen = None;
     }
 
-    /// What the test is about: requests since its first look.
+    /// What the test is about: requests since its first observation.
     pub(super) const fn judged(&self) -> Totals {
         self.judged
     }
 
-    /// The chance, at most, of as much evidence against the canary as there was at any look, if it is not worse than
-    /// the margin allows. It never rises again.
+    /// The chance, at most, of as much evidence against the canary as there was at any observation, if it is not
+    /// worse than the margin allows. It never rises again.
     pub(super) fn p(&self) -> f64 {
         self.peak.max(1.0).recip()
     }

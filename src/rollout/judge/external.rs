@@ -1,7 +1,8 @@
 //! Checks on what others measured: a PromQL query, a webhook.
 //!
 //! An answer without a number (no series, NaN from a division by nothing) is no data, as a window without requests
-//! is. A source that cannot be asked, or whose answer has no one meaning, is an error: it says nothing about the canary.
+//! is. A source that cannot be asked, or whose answer has no one meaning, is an error: it says nothing about the
+//! canary.
 
 use super::checks::{Finding, between, bounds, needed};
 use super::format;
@@ -9,8 +10,8 @@ use crate::rollout::plan::Provider;
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Outcome;
 
-/// The word for a provider.
-pub(super) const fn word(provider: &Provider) -> &'static str {
+/// The name of a kind of provider.
+pub(super) const fn provider_name(provider: &Provider) -> &'static str {
     match provider {
         Provider::Prometheus { .. } => "prometheus",
         Provider::Webhook { .. } => "webhook",

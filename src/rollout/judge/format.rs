@@ -1,12 +1,12 @@
-//! How verdicts write numbers: for people, in one way everywhere.
+//! How verdicts write numbers: in one way everywhere.
 //!
 //! Counts have thousands separators, measured shares two decimals, limits as many decimals as they were given, and
-//! durations the unit a person would use. A blank stands between a number and its unit.
+//! durations the unit an operator would use. A blank stands between a number and its unit.
 
 use std::time::Duration;
 
-/// Characters of what somebody else said that go into a sentence.
-const FOREIGN: usize = 200;
+/// Characters of text from outside that go into a sentence.
+const MAX_QUOTED_CHARS: usize = 200;
 
 /// A count with thousands separators: `16,410`.
 pub(super) fn count(count: u64) -> String {
@@ -49,7 +49,7 @@ pub(super) fn chance(chance: f64) -> String {
     if chance < 0.000_1 { "< 0.0001".to_owned() } else { number((chance * 1e4).round() / 1e4) }
 }
 
-/// One line of what somebody else said, at most 200 characters of it.
+/// One line of text from outside, at most 200 characters of it.
 pub(super) fn line(text: &str) -> String {
     let mut words = String::new();
     for word in text.split(|letter: char| letter.is_whitespace() || letter.is_control()).filter(|w| !w.is_empty()) {
@@ -57,8 +57,8 @@ pub(super) fn line(text: &str) -> String {
             words.push(' ');
         }
         words.push_str(word);
-        if words.chars().nth(FOREIGN).is_some() {
-            return words.chars().take(FOREIGN).chain(['…']).collect();
+        if words.chars().nth(MAX_QUOTED_CHARS).is_some() {
+            return words.chars().take(MAX_QUOTED_CHARS).chain(['…']).collect();
         }
     }
     words
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_say_is_one_short_line() {
+    fn text_from_outside_is_one_short_line() {
         assert_eq!(line("  the\r\n database\u{1b}[31m\tis   slow "), "the database [31m is slow");
         assert_eq!(line(&"é".repeat(100_000)).chars().count(), 201);
         assert_eq!(line(&"word ".repeat(100)).chars().count(), 201);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_the_unit_of_a_person() {
+    fn durations_have_the_unit_that_is_read_most_easily() {
         let texts =
             [0.0, 0.0042, 0.0099, 0.5, 0.61234, 0.9996, 1.25, 9.999, 60.4, 61.4, 120.0, 125.6, 3_900.0, 90_000.0]
                 .map(|seconds| duration(Duration::from_secs_f64(seconds)));

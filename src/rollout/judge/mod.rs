@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!               ┌ window(…) ──► errors, success, latency, requests ─┐
-//! look(plan) ───┼ totals ─────► compare (memory carried on) ────────┼─► one Verdict per check, in the plan's order
+//! analyze(plan) ───┼ totals ─────► compare (memory carried on) ────────┼─► one Verdict per check, in the plan's order
 //!               └ external(…) ► prometheus, webhook ────────────────┘
 //! once a second ► sustained::ErrorWatch      each canary request ► rollout::breaker
 //! ```
@@ -17,7 +17,7 @@
 //!   minimum of requests, fails the same limit. It is never set for `compare`, whose very finding is that the canary is
 //!   worse than stable, nor for `requests` (stable has another weight) and external checks (nobody asked about stable).
 //!
-//! Invariant: a look changes nothing but the memory, and that only for `compare`.
+//! Invariant: an analysis run changes nothing but the memory, and that only for `compare`.
 
 mod checks;
 mod compare;
@@ -48,7 +48,8 @@ pub struct Pair {
     pub stable: Sample,
 }
 
-/// What the judge carries from look to look of one rollout: the state of its sequential tests, by check.
+/// What the judge carries from analysis run to analysis run of one rollout: the state of its sequential tests, by
+/// check.
 ///
 /// One memory is for one rollout, all of its steps: the tests' confidence is about the whole of it. A new try of the
 /// same target is a new rollout with a new memory. It can be stored and read back; call [`Self::resume`] then.
@@ -65,8 +66,8 @@ struct Remembered {
 }
 
 impl Memory {
-    /// The recorder's totals begin at zero again, as after a restart: the next look is where counting goes on. What
-    /// was found before stays found.
+    /// The recorder's totals begin at zero again, as after a restart: the next analysis run is where counting goes
+    /// on. What was found before stays found.
     pub fn resume(&mut self) {
         self.compares.values_mut().for_each(|remembered| remembered.test.resume());
     }
@@ -82,13 +83,14 @@ impl Memory {
     }
 }
 
-/// Looks at every check of `plan`.
+/// An analysis run: evaluates every check of `plan`.
 ///
-/// * `totals` are all requests since the recorder began to count, and only grow. The first look of a rollout is where
-///   its sequential tests begin to count, so look once when it starts.
+/// * `totals` are all requests since the recorder began to count, and only grow. The first analysis run of a rollout
+///   is where its sequential tests begin to count, so run it once when it starts.
 /// * `window` gives what happened in so long a time before now; it is asked once per distinct window.
-/// * `external` gives what was measured for a check of [`Measure::External`] since the last look, if there is anything.
-pub fn look(
+/// * `external` gives what was measured for a check of [`Measure::External`] since the last analysis run, if there is
+///   anything.
+pub fn analyze(
     plan: &Plan,
     totals: &Pair,
     mut window: impl FnMut(Duration) -> Pair,
@@ -114,14 +116,18 @@ pub fn look(
             Measure::Compare { metric, margin, confidence, errors } => {
                 let question = format!("{metric:?}, {errors:?}, margin {margin}");
                 let test = memory.test(check, &question, *margin);
-                let asked =
-                    checks::Asked { metric: *metric, errors: *errors, margin: *margin, confidence: *confidence };
-                ("compare", checks::compare(totals, &asked, test, min_requests))
+                let parameters = checks::CompareParameters {
+                    metric: *metric,
+                    errors: *errors,
+                    margin: *margin,
+                    confidence: *confidence,
+                };
+                ("compare", checks::compare(totals, &parameters, test, min_requests))
             }
             Measure::External { provider, min, max } => {
                 let requests = seen.canary.requests();
                 let finding = external::judge(external(check), *min, *max, requests, check.min_requests.unwrap_or(0));
-                (external::word(provider), finding)
+                (external::provider_name(provider), finding)
             }
         };
         verdicts.push(verdict(check, about, &finding));

@@ -1,4 +1,4 @@
-//! What a look sees of one version: how its requests ended and how long they took.
+//! What an analysis run sees of one version: how its requests ended and how long they took.
 //!
 //! A sample is about a window (what a check looks back on) or about all time (what the sequential test takes the
 //! difference of). It is made from the recorder's counters by whoever calls the judge.
@@ -127,7 +127,7 @@ impl Sample {
         self.errors(Errors::default()).percent().unwrap_or(0.0)
     }
 
-    /// Errors as a sentence tells them: `14 of 820 (1.71 %, of which 3 connect, 1 timeout)`.
+    /// Errors in a sentence: `14 of 820 (1.71 %, of which 3 connect, 1 timeout)`.
     pub(super) fn errors_in_words(&self, errors: Errors) -> String {
         let tally = self.errors(errors);
         let own = self.own_in_words();
@@ -159,8 +159,9 @@ impl Sample {
         self.buckets.is_empty() || self.edges.binary_search(&limit).is_ok()
     }
 
-    /// How many requests took longer than `limit`: exact where a bucket ends there. Elsewhere those of the bucket around
-    /// it are taken to lie evenly in it, as Prometheus' `histogram_quantile` does; beyond the last edge all are slower.
+    /// How many requests took longer than `limit`: exact where a bucket ends there. Elsewhere those of the bucket
+    /// around it are taken to lie evenly in it, as Prometheus' `histogram_quantile` does; beyond the last edge all
+    /// are slower.
     pub(super) fn slower(&self, limit: Duration) -> Tally {
         let requests = self.buckets.iter().sum();
         let above = |bucket: usize| self.buckets.iter().skip(bucket).sum::<u64>();
@@ -248,7 +249,7 @@ mod tests {
         assert!(sample.is_exact(ms(500)) && !sample.is_exact(ms(200)));
         assert_eq!(sample.quantile(0.45), Some(ms(50)));
         assert_eq!(sample.quantile(0.94), Some(ms(300)));
-        assert_eq!(sample.quantile(0.999), Some(ms(500)), "what is above the last edge is told as the last edge");
+        assert_eq!(sample.quantile(0.999), Some(ms(500)), "what is above the last edge is shown as the last edge");
         assert_eq!(Sample::default().quantile(0.5), None);
     }
 }

@@ -1,48 +1,48 @@
 //! `error_rate above 1 % for 2m`: a condition that holds all the time, looked at once a second.
 //!
 //! ```text
-//! looks      ✗ ✗ ✗ · ✗ ✗ ✗ ✗      ✗ ✗ ✗ ✗ …     ✗ above, · not above or too few requests
+//! observed   ✗ ✗ ✗ · ✗ ✗ ✗ ✗      ✗ ✗ ✗ ✗ …     ✗ above, · not above or too few requests
 //! stretch    0 1 2   0 1 2 3  gap  0 1 2 3 …     seconds that count
 //! ```
 //!
 //! Time that nobody looked at counts as nothing: after a gap (late ticks, a machine that slept) the stretch begins
-//! again, at the look that ends the gap. So does it when there are too few requests to say: "above" is a claim, and
-//! a claim needs its minimum of requests. A canary that nobody asks hurts nobody, and what to do about no data is the
-//! checks' business.
+//! again, at the observation that ends the gap. So does it when there are too few requests to say: "above" is a
+//! claim, and a claim needs its minimum of requests. A canary that nobody asks hurts nobody, and what to do about no
+//! data is the checks' business.
 //!
-//! Invariant: the stretch is never longer than the time since the last look that was not above.
+//! Invariant: the stretch is never longer than the time since the last observation that was not above.
 
 use std::time::Duration;
 
 use super::format;
 use super::sample::{Limit, Sample};
-use crate::rollout::plan::{Condition, Errors};
+use crate::rollout::plan::{Errors, RollbackCondition};
 
-/// Looks come once a second. On a busy machine some may be missed, and the windows lose nothing by it; what is farther
-/// apart is a gap.
+/// Observations come once a second. On a busy machine some may be missed, and the windows lose nothing by it; what is
+/// farther apart is a gap.
 pub const MAX_GAP: Duration = Duration::from_secs(5);
 
 /// Since when something has been true without a break.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stretch {
-    /// The first and the last look at which it was true, if it was at the last.
-    looks: Option<(Duration, Duration)>,
+    /// The first and the last observation at which it was true, if it was at the last.
+    observations: Option<(Duration, Duration)>,
 }
 
 impl Stretch {
-    /// Takes what a look found at `now`, and returns for how long it has been true without a break. A look that is
+    /// Takes what an observation found at `now`, and returns for how long it has been true without a break. One that is
     /// earlier than the last one begins anew.
-    pub fn look(&mut self, is_true: bool, now: Duration) -> Duration {
-        let since = match self.looks {
+    pub fn observe(&mut self, is_true: bool, now: Duration) -> Duration {
+        let since = match self.observations {
             Some((since, last)) if now.checked_sub(last).is_some_and(|gap| gap <= MAX_GAP) => since,
             _ => now,
         };
-        self.looks = is_true.then_some((since, now));
-        self.looks.map_or(Duration::ZERO, |(since, _)| now.saturating_sub(since))
+        self.observations = is_true.then_some((since, now));
+        self.observations.map_or(Duration::ZERO, |(since, _)| now.saturating_sub(since))
     }
 }
 
-/// The condition [`Condition::ErrorRate`] and how long it has held.
+/// The condition [`RollbackCondition::ErrorRate`] and how long it has held.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErrorWatch {
     above: f64,
@@ -51,7 +51,7 @@ pub struct ErrorWatch {
     stretch: Stretch,
 }
 
-/// What a look of an [`ErrorWatch`] found.
+/// What an observation of an [`ErrorWatch`] found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watched {
     /// The condition has held for its time: all traffic has to go back.
@@ -68,24 +68,24 @@ pub struct Watched {
 impl ErrorWatch {
     /// The watch over a condition, if it is one of this kind.
     #[must_use]
-    pub const fn new(condition: &Condition) -> Option<Self> {
+    pub const fn new(condition: &RollbackCondition) -> Option<Self> {
         match *condition {
-            Condition::ErrorRate { above, sustained, errors } => {
-                Some(Self { above, sustained, errors, stretch: Stretch { looks: None } })
+            RollbackCondition::ErrorRate { above, sustained, errors } => {
+                Some(Self { above, sustained, errors, stretch: Stretch { observations: None } })
             }
-            Condition::InARow { .. } | Condition::Within { .. } => None,
+            RollbackCondition::InARow { .. } | RollbackCondition::Within { .. } => None,
         }
     }
 
-    /// Looks at both versions' windows at `now`. To be called once a second; see [`MAX_GAP`].
-    pub fn look(&mut self, canary: &Sample, stable: &Sample, min_requests: u64, now: Duration) -> Watched {
+    /// Observes both versions' windows at `now`. To be called once a second; see [`MAX_GAP`].
+    pub fn observe(&mut self, canary: &Sample, stable: &Sample, min_requests: u64, now: Duration) -> Watched {
         let limit = Limit::percent(self.above);
         let above = |sample: &Sample| {
             let tally = sample.errors(self.errors);
             tally.requests >= min_requests && tally.above(limit)
         };
         let (is_above, stable_fails_too) = (above(canary), above(stable));
-        let lasted = self.stretch.look(is_above, now);
+        let lasted = self.stretch.observe(is_above, now);
         Watched {
             breached: is_above && lasted >= self.sustained,
             lasted,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Memory, Pair, Sample, look};
+use super::{Memory, Pair, Sample, analyze};
 use crate::rollout::plan::{Check, Compared, Errors, Failures, Measure, NoData, Plan, Provider, Rollback, Step};
 use crate::rollout::verdict::{Outcome, Verdict};
 
@@ -62,7 +62,7 @@ fn example() -> Pair {
 
 /// The verdict on one check, both windows and totals being `seen`.
 fn judge(check: Check, seen: &Pair) -> Verdict {
-    let verdicts = look(&plan(vec![check]), seen, |_| seen.clone(), |_| None, &mut Memory::default());
+    let verdicts = analyze(&plan(vec![check]), seen, |_| seen.clone(), |_| None, &mut Memory::default());
     let [verdict] = <[Verdict; 1]>::try_from(verdicts).unwrap();
     verdict
 }
@@ -77,19 +77,19 @@ fn each_check_has_its_verdict_in_order_and_each_window_is_asked_for_once() {
     short.window = Some(ms(10_000));
     let mut dry = check("dry", error_rate(1.0));
     dry.dry_run = true;
-    let asked = RefCell::new(Vec::new());
+    let parameters = RefCell::new(Vec::new());
     let window = |span: Duration| {
-        asked.borrow_mut().push(span);
+        parameters.borrow_mut().push(span);
         if span == MINUTE { example() } else { pair(sample(200, 0, 0), sample(2_000, 0, 0)) }
     };
     let plan = plan(vec![check("errors", error_rate(1.0)), short, dry]);
-    let verdicts = look(&plan, &Pair::default(), window, |_| None, &mut Memory::default());
+    let verdicts = analyze(&plan, &Pair::default(), window, |_| None, &mut Memory::default());
     let found: Vec<_> = verdicts.iter().map(|v| (&*v.check, v.outcome, v.dry_run)).collect();
     assert_eq!(
         found,
         [("errors", Outcome::Fail, false), ("short", Outcome::Pass, false), ("dry", Outcome::Fail, true)]
     );
-    assert_eq!(asked.into_inner(), [MINUTE, ms(10_000)]);
+    assert_eq!(parameters.into_inner(), [MINUTE, ms(10_000)]);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn the_sequential_test_remembers_by_check_and_begins_anew_for_another_question()
     };
     let mut memory = Memory::default();
     let mut at = |margin, totals: &Pair| {
-        look(&plan(vec![compare(margin)]), totals, |_| Pair::default(), |_| None, &mut memory).remove(0)
+        analyze(&plan(vec![compare(margin)]), totals, |_| Pair::default(), |_| None, &mut memory).remove(0)
     };
     let (begin, bad) = (pair(sample(0, 0, 0), sample(9_000, 18, 0)), pair(sample(600, 40, 0), sample(20_000, 40, 0)));
     assert_eq!(at(0.5, &begin).outcome, Outcome::NoData);
@@ -134,7 +134,7 @@ fn after_a_restart_the_test_goes_on_from_the_new_totals() {
     let plan = plan(vec![check("compare", compare)]);
     let mut memory = Memory::default();
     let at = |memory: &mut Memory, canary: Sample, stable: Sample| {
-        look(&plan, &pair(canary, stable), |_| Pair::default(), |_| None, memory).remove(0)
+        analyze(&plan, &pair(canary, stable), |_| Pair::default(), |_| None, memory).remove(0)
     };
     at(&mut memory, sample(0, 0, 0), sample(0, 0, 0));
     let before = at(&mut memory, sample(150, 0, 1), sample(3_000, 0, 6));

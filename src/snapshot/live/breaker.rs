@@ -7,13 +7,13 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::model::Name;
-use crate::rollout::breaker::Trip;
+use crate::rollout::breaker::Breaker;
 
 /// Watches the finished requests of one version of a rollout. Handed to each snapshot that has the version.
 #[derive(Debug)]
 pub struct TripWire {
     /// What is too many.
-    pub trip: Trip,
+    pub trip: Breaker,
     /// The version is out: it gets no requests by weight or affinity. Shared with the choosers that read it.
     pub tripped: Arc<AtomicBool>,
     /// Told once, by the request that tripped the wire.
@@ -28,7 +28,7 @@ impl TripWire {
     /// A wire that trips as `trip` says, sends traffic to `stable` and tells `told`. `now` is any moment before the
     /// first request.
     #[must_use]
-    pub fn new(trip: Trip, stable: Name, told: Arc<Notify>, now: Instant) -> Self {
+    pub fn new(trip: Breaker, stable: Name, told: Arc<Notify>, now: Instant) -> Self {
         Self { trip, tripped: Arc::default(), told, stable, born: now }
     }
 
@@ -68,7 +68,7 @@ mod tests {
     #[tokio::test]
     async fn the_request_that_is_one_too_many_takes_the_version_out_and_tells_once() {
         let (told, now): (Arc<Notify>, _) = (Arc::default(), Instant::now());
-        let wire = TripWire::new(Trip::new(Some(3), None), "v1".into(), Arc::clone(&told), now);
+        let wire = TripWire::new(Breaker::new(Some(3), None), "v1".into(), Arc::clone(&told), now);
         let error = || wire.observe(true, || now);
         let success = || wire.observe(false, || panic!("a success needs no clock"));
         assert!(!error() && !error() && !success() && !error() && !error() && !wire.is_tripped());
@@ -84,7 +84,7 @@ mod tests {
     fn errors_within_a_time_are_told_apart_by_the_time_given() {
         let born = Instant::now();
         let within = Some((2, Duration::from_secs(1)));
-        let wire = TripWire::new(Trip::new(None, within), "v1".into(), Arc::default(), born);
+        let wire = TripWire::new(Breaker::new(None, within), "v1".into(), Arc::default(), born);
         let at = |millis| wire.observe(true, || born + Duration::from_millis(millis));
         assert!(!at(0) && !at(1_500) && !at(3_000) && at(4_000));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{self, Config, foreign};
 use crate::model::Weight;
-use crate::rollout::plan::{Errors, Failures, Measure, NoData, Plan, Provider, Rollback, When};
+use crate::rollout::plan::{Errors, Failures, HookPoint, Measure, NoData, Plan, Provider, Rollback};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -137,17 +137,17 @@ fn webhooks_and_alerts_become_hooks_and_receivers() {
     );
     let (text, config) = imported(&yaml).unwrap();
     let plan = config.services.get("shop").unwrap().rollout.clone().unwrap();
-    let hooks: Vec<(When, &str)> = plan.hooks.iter().map(|hook| (hook.when, &*hook.url)).collect();
+    let hooks: Vec<(HookPoint, &str)> = plan.hooks.iter().map(|hook| (hook.when, &*hook.url)).collect();
     assert_eq!(
         hooks,
         [
-            (When::BeforeStart, "http://a/"),
-            (When::BeforeStart, "http://b/"),
-            (When::During, "http://c/"),
-            (When::BeforeStep, "http://d/"),
-            (When::BeforePromote, "http://e/"),
-            (When::After, "http://f/"),
-            (When::DemandRollback, "http://g/"),
+            (HookPoint::BeforeStart, "http://a/"),
+            (HookPoint::BeforeStart, "http://b/"),
+            (HookPoint::During, "http://c/"),
+            (HookPoint::BeforeStep, "http://d/"),
+            (HookPoint::BeforePromote, "http://e/"),
+            (HookPoint::After, "http://f/"),
+            (HookPoint::DemandRollback, "http://g/"),
         ]
     );
     let second = &plan.hooks[1];

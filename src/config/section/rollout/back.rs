@@ -7,7 +7,7 @@ use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{Read, Reader};
 use crate::config::syntax::values::Period;
 use crate::config::syntax::yaml::Node;
-use crate::rollout::plan::{Condition, Errors, Failures, Rollback};
+use crate::rollout::plan::{Errors, Failures, Rollback, RollbackCondition};
 
 /// How many failed looks a rollout may bear.
 const LOOKS: std::ops::RangeInclusive<u32> = 1..=10_000;
@@ -24,11 +24,11 @@ pub(crate) const fn default_failures() -> Failures {
 }
 
 /// Of a rollout that says nothing: more than 1 % for two minutes, ten errors in a row, twenty in a second.
-pub(crate) fn default_conditions() -> Vec<Condition> {
+pub(crate) fn default_conditions() -> Vec<RollbackCondition> {
     vec![
-        Condition::ErrorRate { above: 1.0, sustained: Duration::from_secs(120), errors: Errors::default() },
-        Condition::InARow { errors: 10 },
-        Condition::Within { errors: 20, within: Duration::from_secs(1) },
+        RollbackCondition::ErrorRate { above: 1.0, sustained: Duration::from_secs(120), errors: Errors::default() },
+        RollbackCondition::InARow { errors: 10 },
+        RollbackCondition::Within { errors: 20, within: Duration::from_secs(1) },
     ]
 }
 
@@ -44,11 +44,11 @@ pub(crate) fn read_failures<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> 
     Some(Failures { total: total?, consecutive: consecutive? })
 }
 
-pub(crate) fn read_conditions<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Condition>> {
+pub(crate) fn read_conditions<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<RollbackCondition>> {
     reader.list(node, 0..=MAX_CONDITIONS)
 }
 
-impl Read for Condition {
+impl Read for RollbackCondition {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
         let mut fields = reader.fields(node, &["error_rate", "for", "count", "errors", "in_a_row", "within"])?;
         let rate = fields.within("error_rate", 0.0..=100.0);

@@ -6,7 +6,7 @@ use crate::config::syntax::read::{Read, Reader};
 use crate::config::syntax::url::Url;
 use crate::config::syntax::values::Period;
 use crate::config::syntax::yaml::Node;
-use crate::rollout::plan::{Hook, When};
+use crate::rollout::plan::{Hook, HookPoint};
 
 /// How many hooks a rollout may have.
 const MAX_HOOKS: usize = 32;
@@ -37,7 +37,7 @@ impl Read for Hook {
     }
 }
 
-impl Read for When {
+impl Read for HookPoint {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
         reader.choose(
             node,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::drain::{Bell, Kind};
 use crate::proxy::request::failure::{BODY_TOO_LARGE, DRAINED, DRILL, LOCAL, NO_ENDPOINT, RESET, TIMEOUT};
 use crate::proxy::request::record::{Finished, Gear, record};
-use crate::rollout::breaker::Trip;
+use crate::rollout::breaker::Breaker;
 use crate::snapshot::compile::{Compiler, Inputs};
 use crate::snapshot::live::TripWire;
 use crate::snapshot::{Publisher, Route, Snapshot};
@@ -59,7 +59,7 @@ fn stage() -> Stage {
     let config = crate::config::parse(Path::new("/etc/weir/weir.yaml"), yaml.as_bytes(), &|_: &str| None).unwrap();
     let options = Options { threads: 1, version: "test", revision: "test", started: Instant::now() };
     let recorder = Recorder::new(options);
-    let wire = TripWire::new(Trip::new(Some(2), None), "v1".into(), Arc::default(), Instant::now());
+    let wire = TripWire::new(Breaker::new(Some(2), None), "v1".into(), Arc::default(), Instant::now());
     let wire = Arc::new(wire);
     let guards = BTreeMap::from([(("shop".into(), "v2".into()), Arc::clone(&wire))]);
     let inputs = Inputs { guards, ..Inputs::default() };

@@ -3,8 +3,8 @@
 use super::rig::{Rig, hook, plan, target};
 use crate::model::Weight;
 use crate::rollout::alerts::Transition;
-use crate::rollout::engine::{Effect, Event, Phase, Standing, Verb, Waiting};
-use crate::rollout::plan::When;
+use crate::rollout::engine::{Effect, Event, Phase, Progress, Verb, WaitingFor};
+use crate::rollout::plan::HookPoint;
 
 fn transitions(rig: &Rig) -> Vec<Transition> {
     rig.alerts.iter().map(|alert| alert.transition).collect()
@@ -32,7 +32,7 @@ fn a_disk_that_refuses_is_named_in_every_phase() {
 #[test]
 fn a_hook_that_refuses_is_told_once_for_each_move() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::BeforeStart), hook(When::BeforePromote)];
+    plan.hooks = vec![hook(HookPoint::BeforeStart), hook(HookPoint::BeforePromote)];
     let mut rig = Rig::new(plan);
     rig.event(Event::Release(target("v2")));
     rig.event(Event::Tick);
@@ -50,7 +50,7 @@ fn a_hook_that_refuses_is_told_once_for_each_move() {
     rig.answer(true);
     rig.event(Event::Tick);
     for _ in 0..20 {
-        if rig.state.waiting != Some(Waiting::Hook(When::BeforePromote)) {
+        if rig.state.waiting != Some(WaitingFor::Hook(HookPoint::BeforePromote)) {
             rig.pass(1);
         }
     }
@@ -72,11 +72,11 @@ fn going_on_is_told() {
 #[test]
 fn what_is_told_of_a_success_is_how_it_stood_then() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::After)];
+    plan.hooks = vec![hook(HookPoint::After)];
     let mut rig = Rig::started(plan);
     rig.until(Phase::Succeeded);
     let (stable, canary) = (Some("v1".into()), Some("v2".into()));
-    let expected = Standing { stable, canary, phase: Phase::Succeeded, step: 3, weight: Weight::FULL };
+    let expected = Progress { stable, canary, phase: Phase::Succeeded, step: 3, weight: Weight::FULL };
     assert_eq!(rig.alerts.last().unwrap().at, expected);
     let after = rig.effects.iter().find_map(|effect| match effect {
         Effect::CallHook { at, .. } => Some(at),

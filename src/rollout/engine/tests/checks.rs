@@ -1,4 +1,4 @@
-//! What a look means: failures and their limits, no data, errors, dry runs, verdicts that are missing.
+//! What an analysis run means: failures and their limits, no data, errors, dry runs, verdicts that are missing.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn the_limit_in_a_row_is_tested_in_the_look_that_reaches_it() {
     rig.went_back(Phase::RolledBack);
     assert_eq!(
         rig.state.reason,
-        "errors: canary 14 of 820 (1.71 %), limit 1 %; failed look 3 of 3 in a row → roll back"
+        "errors: canary 14 of 820 (1.71 %), limit 1 %; failed analysis run 3 of 3 in a row → roll back"
     );
     assert_eq!(rig.entries.last().unwrap().evidence[0].samples, 820);
     assert_eq!(rig.alerts.last().map(|alert| alert.severity), Some(Severity::Critical));
@@ -38,7 +38,7 @@ fn the_limit_in_all_counts_over_steps() {
     }
     rig.all(Outcome::Fail);
     rig.went_back(Phase::RolledBack);
-    assert!(rig.state.reason.ends_with("failed look 5 of 5 → roll back"), "{}", rig.state.reason);
+    assert!(rig.state.reason.ends_with("failed analysis run 5 of 5 → roll back"), "{}", rig.state.reason);
 }
 
 #[test]
@@ -97,17 +97,17 @@ fn a_dry_run_decides_nothing() {
     plan.checks[1].dry_run = true;
     let mut rig = Rig::started(plan);
     for outcome in [Outcome::Fail, Outcome::Error, Outcome::NoData, Outcome::Fail] {
-        rig.look(vec![verdict("errors", Outcome::Pass), verdict("orders", outcome)]);
+        rig.analyze(vec![verdict("errors", Outcome::Pass), verdict("orders", outcome)]);
     }
     assert_eq!((rig.weight(), rig.state.failures.total), (percent(100), 0));
-    rig.look(vec![verdict("errors", Outcome::Pass)]);
+    rig.analyze(vec![verdict("errors", Outcome::Pass)]);
     assert_eq!(rig.phase(), Phase::Baking, "nor does its lack");
 }
 
 #[test]
 fn a_check_without_a_verdict_holds() {
     let mut rig = Rig::started(plan());
-    (0..5).for_each(|_| rig.look(vec![]));
+    (0..5).for_each(|_| rig.analyze(vec![]));
     assert_eq!(rig.weight(), percent(10));
     assert!(rig.state.reason.contains("errors: no verdict"), "{}", rig.state.reason);
 }
@@ -115,26 +115,26 @@ fn a_check_without_a_verdict_holds() {
 #[test]
 fn a_canary_that_dies_is_held_for_an_interval_and_then_goes_back() {
     let mut rig = Rig::started(plan());
-    rig.seen.canary_usable = 0;
+    rig.seen.canary_available = 0;
     rig.wait(1);
     assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, percent(10)));
     rig.wait(5);
-    rig.seen.canary_usable = 1;
+    rig.seen.canary_available = 1;
     rig.wait(1);
-    rig.seen.canary_usable = 0;
+    rig.seen.canary_available = 0;
     rig.wait(1);
     rig.wait(8);
     assert_eq!(rig.phase(), Phase::Progressing, "it had come back in between");
     rig.wait(2);
     rig.went_back(Phase::RolledBack);
-    assert_eq!(rig.state.reason, "v2 has no usable endpoint for an interval → roll back");
+    assert_eq!(rig.state.reason, "v2 has no available endpoint for an interval → roll back");
 }
 
 #[test]
 fn no_weight_for_a_canary_that_died_at_its_gate() {
     let mut rig = Rig::at(Phase::Waiting);
     rig.say(crate::rollout::engine::Verb::Approve).unwrap();
-    rig.seen.canary_usable = 0;
+    rig.seen.canary_available = 0;
     rig.pass(1);
     assert_eq!(rig.weight(), percent(10));
 }

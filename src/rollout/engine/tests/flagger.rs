@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::rig::{Rig, check, percent, step, target};
 use crate::model::Weight;
-use crate::rollout::engine::{Event, Phase, Recorded, State, replay};
+use crate::rollout::engine::{Event, Phase, Recorded, RolloutState, replay};
 use crate::rollout::plan::{Failures, Plan};
 use crate::rollout::verdict::Outcome;
 
@@ -69,10 +69,10 @@ fn a_replay_tells_what_another_policy_would_have_done() {
         let outcome = if minute == 2 { Outcome::Fail } else { Outcome::Pass };
         keep(2 + minute * 60, Event::Tick, Some(outcome));
     }
-    let (end, _) = replay(&policy(), State::default(), &recorded);
+    let (end, _) = replay(&policy(), RolloutState::default(), &recorded);
     assert_eq!((end.phase, end.weight), (Phase::Promoting, Weight::FULL));
     let stricter = Plan { failures: Failures { total: Some(1), consecutive: None }, ..policy() };
-    let (end, story) = replay(&stricter, State::default(), &recorded);
+    let (end, story) = replay(&stricter, RolloutState::default(), &recorded);
     assert_eq!(end.phase, Phase::RolledBack);
     let last = story.last().unwrap();
     assert_eq!((last.at, last.entries.last().unwrap().weight_after), (Duration::from_secs(122), Weight::ZERO));

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::rig::{Rig, gate, hook, percent, plan, step, target};
 use crate::model::Weight;
 use crate::rollout::alerts::Transition;
-use crate::rollout::engine::{Effect, Event, Phase, Severity, Verb, Waiting, What};
-use crate::rollout::plan::{GateDefault, When};
+use crate::rollout::engine::{Effect, Event, Phase, Severity, Verb, WaitingFor, What};
+use crate::rollout::plan::{GateDefault, HookPoint};
 use crate::rollout::verdict::Outcome;
 
 #[test]
@@ -42,12 +42,12 @@ fn a_healthy_canary_goes_all_the_way() {
 fn no_weight_moves_before_both_versions_are_usable() {
     for (canary, stable) in [(0, 2), (2, 0), (0, 0)] {
         let mut rig = Rig::new(plan());
-        (rig.seen.canary_usable, rig.seen.stable_usable) = (canary, stable);
+        (rig.seen.canary_available, rig.seen.stable_available) = (canary, stable);
         rig.event(Event::Release(target("v2")));
         rig.pass(3);
         assert_eq!((rig.phase(), rig.weight()), (Phase::Waiting, Weight::ZERO));
-        assert!(rig.state.reason.contains("no usable endpoint → hold"), "{}", rig.state.reason);
-        (rig.seen.canary_usable, rig.seen.stable_usable) = (1, 1);
+        assert!(rig.state.reason.contains("no available endpoint → hold"), "{}", rig.state.reason);
+        (rig.seen.canary_available, rig.seen.stable_available) = (1, 1);
         rig.event(Event::Tick);
         assert_eq!(rig.weight(), percent(10));
     }
@@ -56,7 +56,7 @@ fn no_weight_moves_before_both_versions_are_usable() {
 #[test]
 fn a_canary_that_never_becomes_healthy_pauses_the_rollout_and_tells() {
     let mut rig = Rig::new(plan());
-    rig.seen.canary_usable = 0;
+    rig.seen.canary_available = 0;
     rig.event(Event::Release(target("v2")));
     rig.wait(0);
     rig.wait(299);
@@ -80,9 +80,9 @@ fn a_clock_that_stands_still_takes_no_step_and_a_jump_takes_one() {
     assert_eq!(rig.weight(), percent(10));
     rig.now += Duration::from_secs(100 * 365 * 24 * 3600);
     rig.event(Event::Tick);
-    assert_eq!(rig.weight(), percent(10), "time alone is no look");
+    assert_eq!(rig.weight(), percent(10), "time alone is no analysis run");
     rig.pass(1);
-    assert_eq!(rig.weight(), percent(50), "one look, one step");
+    assert_eq!(rig.weight(), percent(50), "one analysis run, one step");
     rig.now = Duration::MAX - super::rig::INTERVAL;
     rig.all(Outcome::Fail);
     assert_eq!(rig.weight(), percent(50));
@@ -127,7 +127,7 @@ fn without_a_bake_the_promotion_follows_the_last_step() {
 #[test]
 fn a_gate_waits_for_a_person_and_then_for_a_look_that_passes() {
     let mut rig = Rig::at(Phase::Waiting);
-    assert_eq!((rig.state.waiting, rig.weight()), (Some(Waiting::Gate), percent(10)));
+    assert_eq!((rig.state.waiting, rig.weight()), (Some(WaitingFor::Gate), percent(10)));
     rig.pass(3);
     assert_eq!(rig.weight(), percent(10));
     rig.say(Verb::Approve).unwrap();
@@ -165,66 +165,71 @@ fn the_checks_still_send_back_what_waits_at_a_gate() {
 #[test]
 fn hooks_are_asked_in_order_and_a_refusal_is_waited_upon() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::BeforeStart), hook(When::BeforeStep), hook(When::BeforePromote), hook(When::After)];
+    plan.hooks = vec![
+        hook(HookPoint::BeforeStart),
+        hook(HookPoint::BeforeStep),
+        hook(HookPoint::BeforePromote),
+        hook(HookPoint::After),
+    ];
     let mut rig = Rig::new(plan);
     rig.event(Event::Release(target("v2")));
     rig.event(Event::Tick);
-    assert_eq!((rig.called(), rig.weight()), (vec![When::BeforeStart], Weight::ZERO));
+    assert_eq!((rig.called(), rig.weight()), (vec![HookPoint::BeforeStart], Weight::ZERO));
     rig.answer(false);
     rig.event(Event::Tick);
     assert_eq!(rig.called(), [], "asked again only after an interval");
     rig.wait(10);
-    assert_eq!(rig.called(), [When::BeforeStart]);
+    assert_eq!(rig.called(), [HookPoint::BeforeStart]);
     rig.answer(true);
     rig.event(Event::Tick);
-    assert_eq!((rig.called(), rig.weight()), (vec![When::BeforeStep], Weight::ZERO));
+    assert_eq!((rig.called(), rig.weight()), (vec![HookPoint::BeforeStep], Weight::ZERO));
     rig.answer(true);
     rig.event(Event::Tick);
     assert_eq!(rig.weight(), percent(10));
     for weight in [50, 100] {
         rig.pass(2);
-        assert_eq!((rig.phase(), rig.called()), (Phase::Waiting, vec![When::BeforeStep]));
+        assert_eq!((rig.phase(), rig.called()), (Phase::Waiting, vec![HookPoint::BeforeStep]));
         rig.answer(true);
-        assert!(rig.weight() < percent(weight), "an answer opens the way, a look goes it");
+        assert!(rig.weight() < percent(weight), "an answer opens the way, an analysis run goes it");
         rig.pass(1);
         assert_eq!(rig.weight(), percent(weight));
     }
     rig.pass(4);
     assert_eq!(
         (rig.state.waiting, rig.called()),
-        (Some(Waiting::Hook(When::BeforePromote)), vec![When::BeforePromote])
+        (Some(WaitingFor::Hook(HookPoint::BeforePromote)), vec![HookPoint::BeforePromote])
     );
     rig.answer(true);
     rig.pass(1);
     assert_eq!(rig.phase(), Phase::Promoting);
     rig.pass(1);
-    assert_eq!((rig.phase(), rig.called()), (Phase::Succeeded, vec![When::After]));
+    assert_eq!((rig.phase(), rig.called()), (Phase::Succeeded, vec![HookPoint::After]));
     assert_eq!(rig.state.failures.total, 0, "refusing is not failing");
 }
 
 #[test]
 fn a_hook_that_refuses_is_asked_at_each_look() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::BeforeStart)];
+    plan.hooks = vec![hook(HookPoint::BeforeStart)];
     let mut rig = Rig::new(plan);
     rig.event(Event::Release(target("v2")));
     rig.event(Event::Tick);
     for _ in 0..10 {
-        // The answer takes a while, and the look comes a little early.
+        // The answer takes a while, and the analysis run comes a little early.
         rig.now += Duration::from_secs(3);
         rig.answer(false);
         rig.event(Event::Tick);
         assert_eq!(rig.called(), []);
         rig.now += Duration::from_millis(6_990);
         rig.event(Event::Tick);
-        assert_eq!(rig.called(), [When::BeforeStart]);
+        assert_eq!(rig.called(), [HookPoint::BeforeStart]);
     }
 }
 
 #[test]
 fn a_hook_that_never_answers_is_asked_again_and_a_late_answer_is_dropped() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::BeforeStart)];
+    plan.hooks = vec![hook(HookPoint::BeforeStart)];
     let mut rig = Rig::new(plan);
     rig.event(Event::Release(target("v2")));
     rig.event(Event::Tick);
@@ -232,7 +237,7 @@ fn a_hook_that_never_answers_is_asked_again_and_a_late_answer_is_dropped() {
     rig.wait(119);
     assert_eq!(rig.called(), []);
     rig.wait(1);
-    assert_eq!(rig.called(), [When::BeforeStart]);
+    assert_eq!(rig.called(), [HookPoint::BeforeStart]);
     rig.event(Event::HookAnswered { id: first, accepted: true, text: String::new() });
     rig.event(Event::Tick);
     assert_eq!(rig.weight(), Weight::ZERO);
@@ -241,7 +246,7 @@ fn a_hook_that_never_answers_is_asked_again_and_a_late_answer_is_dropped() {
 #[test]
 fn a_person_passes_a_hook_that_refuses() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::BeforeStart)];
+    plan.hooks = vec![hook(HookPoint::BeforeStart)];
     let mut rig = Rig::new(plan);
     rig.event(Event::Release(target("v2")));
     rig.event(Event::Tick);
@@ -254,10 +259,10 @@ fn a_person_passes_a_hook_that_refuses() {
 #[test]
 fn hooks_during_are_called_at_each_look_and_decide_nothing() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::During), hook(When::DemandRollback)];
+    plan.hooks = vec![hook(HookPoint::During), hook(HookPoint::DemandRollback)];
     let mut rig = Rig::started(plan);
     rig.pass(1);
-    assert_eq!(rig.called(), [When::DemandRollback, When::During]);
+    assert_eq!(rig.called(), [HookPoint::DemandRollback, HookPoint::During]);
     rig.answer(false);
     rig.pass(1);
     assert_eq!((rig.called().len(), rig.weight()), (2, percent(50)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::rig::{Rig, hook, percent, plan, target};
 use crate::model::Weight;
 use crate::rollout::engine::{Effect, Event, Phase, Verb};
-use crate::rollout::plan::{Rollback, When};
+use crate::rollout::plan::{HookPoint, Rollback};
 use crate::rollout::verdict::Outcome;
 
 const PHASES: [Phase; 5] = [Phase::Waiting, Phase::Progressing, Phase::Baking, Phase::Promoting, Phase::Paused];
@@ -67,7 +67,7 @@ fn a_ramp_is_hurried_by_abort_the_trip_wire_and_another_plan() {
 #[test]
 fn a_hook_demands_the_rollback() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::DemandRollback), hook(When::After)];
+    plan.hooks = vec![hook(HookPoint::DemandRollback), hook(HookPoint::After)];
     let mut rig = Rig::started(plan);
     rig.pass(1);
     rig.answer(false);
@@ -77,14 +77,14 @@ fn a_hook_demands_the_rollback() {
     rig.went_back(Phase::RolledBack);
     assert_eq!(
         (rig.state.reason.as_str(), rig.called()),
-        ("a hook demands the rollback: said so → roll back", vec![When::After])
+        ("a hook demands the rollback: said so → roll back", vec![HookPoint::After])
     );
 }
 
 #[test]
 fn calls_that_no_longer_matter_are_cancelled_before_the_last_are_made() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::During), hook(When::After)];
+    plan.hooks = vec![hook(HookPoint::During), hook(HookPoint::After)];
     let mut rig = Rig::started(plan);
     rig.pass(1);
     rig.say(Verb::Abort).unwrap();

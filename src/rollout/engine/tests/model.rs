@@ -11,17 +11,17 @@ use proptest::test_runner::{Config, TestRunner};
 use super::rig::{check, gate, hook, percent, plan, step, verdict};
 use crate::model::Weight;
 use crate::rollout::engine::{
-    Applied, Effect, Event, GIVEN_UP_MAX, Observation, Phase, Ruling, State, Target, Verb, ruling,
+    Applied, Effect, Event, MAX_FAILED_TARGETS, Observation, Phase, RolloutState, RolloutTarget, Ruling, Verb, ruling,
 };
-use crate::rollout::plan::{GateDefault, NoData, Plan, Rollback, When};
+use crate::rollout::plan::{GateDefault, HookPoint, NoData, Plan, Rollback};
 use crate::rollout::verdict::{Outcome, Verdict};
 
 /// What the world does next.
 #[derive(Clone, Debug)]
 enum Do {
-    /// A look that passes, an interval later: most of what happens, or nothing would get far.
+    /// An analysis run that passes, an interval later: most of what happens, or nothing would get far.
     Pass,
-    Look(Vec<(Outcome, bool)>),
+    Analyze(Vec<(Outcome, bool)>),
     Wait(u64),
     Back(u64),
     Jump,
@@ -45,10 +45,10 @@ fn world() -> impl Strategy<Value = Do> {
         1 => Just(Outcome::NoData),
         1 => Just(Outcome::Error)
     ];
-    let look = proptest::collection::vec((outcome, prop::bool::weighted(0.1)), 0..4);
+    let analysis = proptest::collection::vec((outcome, prop::bool::weighted(0.1)), 0..4);
     prop_oneof![
         24 => Just(Do::Pass),
-        8 => look.prop_map(Do::Look),
+        8 => analysis.prop_map(Do::Analyze),
         4 => (0_u64..100).prop_map(Do::Wait),
         1 => (0_u64..1_000).prop_map(Do::Back),
         1 => Just(Do::Jump),
@@ -68,15 +68,22 @@ fn world() -> impl Strategy<Value = Do> {
     ]
 }
 
-/// Short steps, a policy of everything, one below 100 % without a bake, one where no data passes and the way back ramps.
+/// Short steps, a policy of everything, one below 100 % without a bake, one where no data passes and the way back
+/// ramps.
 fn plans() -> [Plan; 4] {
     let mut all = plan();
     all.steps[0].gate = Some(gate(Some(60), GateDefault::Approve));
     all.steps[2].gate = Some(gate(None, GateDefault::Abort));
-    all.hooks =
-        [When::BeforeStart, When::BeforeStep, When::During, When::BeforePromote, When::DemandRollback, When::After]
-            .map(hook)
-            .to_vec();
+    all.hooks = [
+        HookPoint::BeforeStart,
+        HookPoint::BeforeStep,
+        HookPoint::During,
+        HookPoint::BeforePromote,
+        HookPoint::DemandRollback,
+        HookPoint::After,
+    ]
+    .map(hook)
+    .to_vec();
     all.checks.push(check("latency"));
     all.checks.push(check("orders"));
     all.checks[2].dry_run = true;
@@ -94,7 +101,7 @@ fn plans() -> [Plan; 4] {
 struct Observer {
     plans: [Plan; 4],
     plan: usize,
-    state: State,
+    state: RolloutState,
     now: Duration,
     seen: Observation,
     /// The canary's version and the weight that was last published for it.
@@ -103,8 +110,8 @@ struct Observer {
     held: Duration,
 }
 
-fn target(version: u8, print: u8) -> Target {
-    Target { version: format!("v{version}").as_str().into(), fingerprint: format!("{version}-{print}") }
+fn target(version: u8, print: u8) -> RolloutTarget {
+    RolloutTarget { version: format!("v{version}").as_str().into(), fingerprint: format!("{version}-{print}") }
 }
 
 impl Observer {
@@ -112,9 +119,14 @@ impl Observer {
         Self {
             plans: plans(),
             plan: 0,
-            state: State::default(),
+            state: RolloutState::default(),
             now: Duration::from_secs(1_000),
-            seen: Observation { canary_usable: 2, stable_usable: 2, previous_usable: 2, ..Observation::default() },
+            seen: Observation {
+                canary_available: 2,
+                stable_available: 2,
+                previous_available: 2,
+                ..Observation::default()
+            },
             published: None,
             held: Duration::ZERO,
         }
@@ -161,7 +173,7 @@ impl Observer {
                 self.seen.verdicts = Some(self.verdicts(&vec![(Outcome::Pass, false); self.plan().checks.len()]));
                 Event::Tick
             }
-            Do::Look(outcomes) => {
+            Do::Analyze(outcomes) => {
                 self.seen.verdicts = Some(self.verdicts(&outcomes));
                 Event::Tick
             }
@@ -193,7 +205,7 @@ impl Observer {
             Do::Restart => return self.restart(),
             Do::Gone(version) => Event::VersionsGone(vec![target(version, 0).version]),
             Do::Health(canary, stable, previous) => {
-                (self.seen.canary_usable, self.seen.stable_usable, self.seen.previous_usable) =
+                (self.seen.canary_available, self.seen.stable_available, self.seen.previous_available) =
                     (canary, stable, previous);
                 Event::Tick
             }
@@ -214,7 +226,7 @@ impl Observer {
         let ruled = verb.map(|verb| ruling(self.state.phase, verb));
         match self.state.apply(self.plan(), event.clone(), &self.seen, self.now) {
             Err(refused) => {
-                assert!(verb.is_some(), "only persons are refused: {event:?}");
+                assert!(verb.is_some(), "only operators are refused: {event:?}");
                 assert_eq!((refused.phase, Some(refused.verb)), (self.state.phase, verb));
             }
             Ok(applied) => {
@@ -229,7 +241,7 @@ impl Observer {
     fn judge(&mut self, event: &Event, verb: Option<Verb>, applied: &Applied) {
         let (old, new) = (&self.state, &applied.state);
         assert_eq!(new.inconsistency(), None, "{event:?} of {old:?}");
-        assert!(new.calls.len() <= self.plan().hooks.len() && new.given_up.len() <= GIVEN_UP_MAX);
+        assert!(new.calls.len() <= self.plan().hooks.len() && new.failed_targets.len() <= MAX_FAILED_TARGETS);
         assert!((new.phase == Phase::Waiting) <= new.waiting.is_some(), "{event:?} of {old:?}");
         if applied.entries.is_empty() {
             let mut same = new.clone();
@@ -289,15 +301,15 @@ impl Observer {
         }
     }
 
-    /// A rise is one step whose look passed, or a person's promotion; and somebody can take the requests.
+    /// A rise is one step whose analysis run passed, or an operator's promotion; and somebody can take the requests.
     fn may_rise(&self, event: &Event, verb: Option<Verb>, from: Weight, to: Weight) {
         let story = format!("{event:?} with {:?} of {:?}", self.seen, self.state);
-        assert!(self.seen.canary_usable > 0 && !self.seen.unwritable, "{story}");
+        assert!(self.seen.canary_available > 0 && !self.seen.unwritable, "{story}");
         if verb == Some(Verb::Promote) {
             return assert_eq!(to, Weight::FULL);
         }
         assert_eq!(event, &Event::Tick, "{story}");
-        assert!(self.seen.stable_usable > 0, "{story}");
+        assert!(self.seen.stable_available > 0, "{story}");
         let steps = &self.plan().steps;
         let next = steps.iter().map(|step| step.weight).find(|weight| *weight > from).unwrap_or(Weight::FULL);
         assert_eq!(to, next, "no step is skipped: {story}");
@@ -314,8 +326,8 @@ impl Observer {
         if old.stable.as_ref().is_none_or(|stable| &*stable.version == to) {
             return;
         }
-        let promoted = old.phase == Phase::Promoting && *event == Event::Tick && self.seen.canary_usable > 0;
-        let undone = old.phase == Phase::Succeeded && verb == Some(Verb::Undo) && self.seen.previous_usable > 0;
+        let promoted = old.phase == Phase::Promoting && *event == Event::Tick && self.seen.canary_available > 0;
+        let undone = old.phase == Phase::Succeeded && verb == Some(Verb::Undo) && self.seen.previous_available > 0;
         assert!(
             promoted || undone || matches!(event, Event::VersionsGone(_) | Event::Stable(_)),
             "{event:?} of {old:?}"
@@ -324,7 +336,7 @@ impl Observer {
 
     /// A kill and a restart: nothing rises, nothing that was decided is lost.
     fn restart(&mut self) {
-        let mut read = State::from_json(&self.state.to_json().unwrap()).unwrap();
+        let mut read = RolloutState::from_json(&self.state.to_json().unwrap()).unwrap();
         assert_eq!(read.times.clock, None);
         read.times.clock = self.state.times.clock;
         assert_eq!(read, self.state);
@@ -395,7 +407,7 @@ fn every_event_in_every_phase_with_every_health_is_total() {
                 (observer.state, observer.now) = (rig.state, rig.now);
                 observer.plans[0] = rig.plan;
                 observer.published = Some(("v2".into(), observer.state.weight)).filter(|_| phase.is_under_way());
-                (observer.seen.canary_usable, observer.seen.stable_usable) = (canary, stable);
+                (observer.seen.canary_available, observer.seen.stable_available) = (canary, stable);
                 observer.advance(Duration::from_secs(60));
                 observer.seen.verdicts = Some(vec![verdict("errors", outcome)]);
                 observer.apply(first);

@@ -1,4 +1,4 @@
-//! What persons say, where it depends on more than the phase.
+//! What operators say, where it depends on more than the phase.
 
 use super::rig::{Rig, percent, plan, target};
 use crate::model::Weight;
@@ -13,7 +13,7 @@ fn start(version: &str) -> Event {
 fn a_command_is_written_with_who_and_why() {
     let mut rig = Rig::new(plan());
     rig.event(start("v2"));
-    assert_eq!(rig.last(), (&By::Person("ada".into()), What::Started, "start by ada: the fix: v1 → v2"));
+    assert_eq!(rig.last(), (&By::Operator("ada".into()), What::Started, "start by ada: the fix: v1 → v2"));
     rig.event(Event::Release(target("v1")));
     assert_eq!(rig.phase(), Phase::Waiting, "the file has not changed");
 }
@@ -42,11 +42,11 @@ fn promote_while_baking_ends_the_bake_and_waits_for_no_data() {
 fn promote_needs_a_usable_canary() {
     for phase in [Phase::Waiting, Phase::Progressing, Phase::Baking, Phase::Paused] {
         let mut rig = Rig::at(phase);
-        rig.seen.canary_usable = 0;
+        rig.seen.canary_available = 0;
         let refused = rig.say(Verb::Promote).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            format!("`promote` is refused while the rollout is {phase}: v2 has no usable endpoint")
+            format!("`promote` is refused while the rollout is {phase}: v2 has no available endpoint")
         );
     }
 }
@@ -90,15 +90,15 @@ fn a_rejected_gate_goes_back_and_is_remembered() {
     let mut rig = Rig::at(Phase::Waiting);
     rig.say(Verb::Reject).unwrap();
     rig.went_back(Phase::Aborted);
-    assert_eq!(rig.state.given_up.len(), 1);
+    assert_eq!(rig.state.failed_targets.len(), 1);
 }
 
 #[test]
 fn undo_returns_to_what_was_stable_also_after_it_is_over() {
     let mut rig = Rig::at(Phase::Succeeded);
-    rig.seen.previous_usable = 0;
+    rig.seen.previous_available = 0;
     assert!(rig.say(Verb::Undo).is_err(), "its health comes first");
-    rig.seen.previous_usable = 1;
+    rig.seen.previous_available = 1;
     rig.say(Verb::Undo).unwrap();
     assert_eq!((rig.phase(), rig.stable(), rig.settled()), (Phase::Aborted, "v1", Some("v1")));
     rig.event(Event::Release(target("v2")));
@@ -117,5 +117,5 @@ fn start_is_refused_for_what_serves_and_for_what_just_failed() {
     rig.event(start("v3"));
     rig.say(Verb::Abort).unwrap();
     rig.event(start("v2"));
-    assert_eq!(rig.phase(), Phase::Waiting, "a person asks for it by name after something else");
+    assert_eq!(rig.phase(), Phase::Waiting, "an operator asks for it by name after something else");
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::rig::{Rig, gate, hook, percent, plan, step, target};
 use crate::model::Weight;
-use crate::rollout::engine::{Effect, Event, Phase, State, Unreadable, Verb, Waiting};
-use crate::rollout::plan::{GateDefault, When};
+use crate::rollout::engine::{Effect, Event, Phase, RolloutState, Unreadable, Verb, WaitingFor};
+use crate::rollout::plan::{GateDefault, HookPoint};
 
 #[test]
 fn the_first_sighting_just_serves() {
@@ -17,7 +17,7 @@ fn the_first_sighting_just_serves() {
 #[test]
 fn what_the_file_names_as_stable_serves_and_the_release_begins_at_the_first_step() {
     let mut rig = Rig::new(plan());
-    rig.state = State::default();
+    rig.state = RolloutState::default();
     rig.event(Event::Stable(target("v1")));
     assert_eq!((rig.phase(), rig.stable(), rig.settled()), (Phase::Idle, "v1", Some("v1")));
     rig.event(Event::Release(target("v2")));
@@ -28,7 +28,7 @@ fn what_the_file_names_as_stable_serves_and_the_release_begins_at_the_first_step
     assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, percent(10)), "it is known by now");
 
     let mut rig = Rig::new(plan());
-    rig.state = State::default();
+    rig.state = RolloutState::default();
     rig.event(Event::Stable(target("v1")));
     rig.event(Event::Release(target("v1")));
     assert_eq!((rig.phase(), rig.stable()), (Phase::Idle, "v1"), "both the same: that one serves");
@@ -38,7 +38,7 @@ fn what_the_file_names_as_stable_serves_and_the_release_begins_at_the_first_step
 fn another_stable_in_the_place_of_one_that_is_gone_takes_everything_and_the_release_begins_anew() {
     for phase in Phase::ALL {
         let mut rig = Rig::at(phase);
-        let canary_failed = !rig.state.given_up.is_empty();
+        let canary_failed = !rig.state.failed_targets.is_empty();
         rig.event(Event::Stable(target("v3")));
         assert_eq!((rig.phase(), rig.stable(), rig.settled()), (Phase::Idle, "v3", Some("v3")), "{phase}");
         rig.event(Event::VersionsGone(vec!["v1".into()]));
@@ -131,7 +131,7 @@ fn a_gate_that_gets_a_timeout_has_all_of_it() {
     rig.plan.steps[0].gate = Some(gate(Some(3_600), GateDefault::Abort));
     rig.event(Event::PlanChanged);
     rig.wait(3_599);
-    assert_eq!((rig.phase(), rig.state.waiting), (Phase::Waiting, Some(Waiting::Gate)));
+    assert_eq!((rig.phase(), rig.state.waiting), (Phase::Waiting, Some(WaitingFor::Gate)));
     rig.wait(1);
     assert_eq!(rig.phase(), Phase::Aborted);
 }
@@ -139,16 +139,16 @@ fn a_gate_that_gets_a_timeout_has_all_of_it() {
 #[test]
 fn another_plan_without_the_hook_or_the_gate_goes_on() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::BeforeStart)];
+    plan.hooks = vec![hook(HookPoint::BeforeStart)];
     plan.steps[0].gate = Some(gate(None, GateDefault::Abort));
     let mut rig = Rig::new(plan);
     rig.event(Event::Release(target("v2")));
     rig.event(Event::Tick);
-    assert_eq!(rig.state.waiting, Some(Waiting::Hook(When::BeforeStart)));
+    assert_eq!(rig.state.waiting, Some(WaitingFor::Hook(HookPoint::BeforeStart)));
     rig.plan.hooks.clear();
     rig.event(Event::PlanChanged);
     rig.pass(3);
-    assert_eq!((rig.weight(), rig.state.waiting), (percent(10), Some(Waiting::Gate)));
+    assert_eq!((rig.weight(), rig.state.waiting), (percent(10), Some(WaitingFor::Gate)));
     rig.plan.steps[0].gate = None;
     rig.event(Event::PlanChanged);
     rig.pass(2);
@@ -202,7 +202,7 @@ fn a_restart_goes_on_where_it_was_and_holds_anew() {
 #[test]
 fn a_restart_forgets_no_answer_and_asks_for_the_rest_again() {
     let mut plan = plan();
-    plan.hooks = vec![hook(When::BeforeStart), hook(When::BeforeStart)];
+    plan.hooks = vec![hook(HookPoint::BeforeStart), hook(HookPoint::BeforeStart)];
     let mut rig = Rig::new(plan);
     rig.event(Event::Release(target("v2")));
     rig.event(Event::Tick);
@@ -229,17 +229,17 @@ fn a_restart_does_not_prolong_a_gate() {
 fn a_state_of_before_is_read() {
     let state = Rig::started(plan()).state;
     let text = state.to_json().unwrap();
-    let older = text.replace("\"told_refused\":false,", "").replace("\"stable_down\":null,", "");
-    assert_eq!(older.len() + "\"told_refused\":false,\"stable_down\":null,".len(), text.len(), "{text}");
-    assert_eq!(State::from_json(&older).unwrap(), State::from_json(&text).unwrap());
+    let older = text.replace("\"notified_refused\":false,", "").replace("\"stable_down\":null,", "");
+    assert_eq!(older.len() + "\"notified_refused\":false,\"stable_down\":null,".len(), text.len(), "{text}");
+    assert_eq!(RolloutState::from_json(&older).unwrap(), RolloutState::from_json(&text).unwrap());
 }
 
 #[test]
 fn a_state_that_is_newer_or_damaged_is_refused_by_name() {
     let good = Rig::started(plan()).state.to_json().unwrap();
-    assert!(State::from_json(&good).is_ok());
+    assert!(RolloutState::from_json(&good).is_ok());
     let newer = good.replace("\"state_version\":1", "\"state_version\":2");
-    assert_eq!(State::from_json(&newer), Err(Unreadable::Newer { found: 2 }));
+    assert_eq!(RolloutState::from_json(&newer), Err(Unreadable::Newer { found: 2 }));
     for damaged in [
         String::new(),
         "{}".into(),
@@ -250,7 +250,7 @@ fn a_state_that_is_newer_or_damaged_is_refused_by_name() {
         good.replace("\"phase\":\"progressing\"", "\"phase\":\"paused\""),
         good.replace("\"phase\":\"progressing\"", "\"phase\":\"promoting\""),
     ] {
-        assert!(matches!(State::from_json(&damaged), Err(Unreadable::Damaged(_))), "{damaged}");
+        assert!(matches!(RolloutState::from_json(&damaged), Err(Unreadable::Damaged(_))), "{damaged}");
     }
     assert_eq!(Rig::started(plan()).plan.interval, Duration::from_secs(10));
 }

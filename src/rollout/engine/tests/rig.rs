@@ -1,11 +1,13 @@
-//! A rollout on a bench: simulated time, verdicts by hand, and what was said kept for looking at.
+//! A rollout on a bench: simulated time, verdicts by hand, and what the engine did kept for the tests to see.
 
 use std::time::Duration;
 
 use crate::model::{Name, Weight};
-use crate::rollout::engine::{Alert, By, Effect, Entry, Event, Observation, Phase, Refused, State, Target, Verb, What};
+use crate::rollout::engine::{
+    Alert, By, CommandRefused, Effect, Entry, Event, Observation, Phase, RolloutState, RolloutTarget, Verb, What,
+};
 use crate::rollout::plan::{
-    Check, Errors, Failures, Gate, GateDefault, Hook, Measure, NoData, Plan, Rollback, Step, When,
+    Check, Errors, Failures, Gate, GateDefault, Hook, HookPoint, Measure, NoData, Plan, Rollback, Step,
 };
 use crate::rollout::verdict::{Outcome, Verdict};
 
@@ -15,8 +17,8 @@ pub(super) fn percent(percent: u16) -> Weight {
     Weight::from_basis_points(percent * 100).unwrap()
 }
 
-pub(super) fn target(version: &str) -> Target {
-    Target { version: Name::from(version), fingerprint: format!("{version}-1") }
+pub(super) fn target(version: &str) -> RolloutTarget {
+    RolloutTarget { version: Name::from(version), fingerprint: format!("{version}-1") }
 }
 
 pub(super) fn step(weight: u16, hold: u64) -> Step {
@@ -38,7 +40,7 @@ pub(super) fn check(name: &str) -> Check {
     }
 }
 
-pub(super) fn hook(when: When) -> Hook {
+pub(super) fn hook(when: HookPoint) -> Hook {
     Hook { when, url: "http://127.0.0.1:1/".into(), timeout: Duration::from_secs(10), retries: 2, secret_file: None }
 }
 
@@ -77,7 +79,7 @@ pub(super) fn verdict(check: &str, outcome: Outcome) -> Verdict {
 /// The bench.
 pub(super) struct Rig {
     pub(super) plan: Plan,
-    pub(super) state: State,
+    pub(super) state: RolloutState,
     pub(super) now: Duration,
     pub(super) seen: Observation,
     /// Of the last event.
@@ -91,8 +93,9 @@ pub(super) struct Rig {
 impl Rig {
     /// `v1` serves; nothing is rolled out; both versions are healthy.
     pub(super) fn new(plan: Plan) -> Self {
-        let seen = Observation { canary_usable: 2, stable_usable: 2, previous_usable: 2, ..Observation::default() };
-        let (state, now) = (State::default(), Duration::from_secs(1_000));
+        let seen =
+            Observation { canary_available: 2, stable_available: 2, previous_available: 2, ..Observation::default() };
+        let (state, now) = (RolloutState::default(), Duration::from_secs(1_000));
         let mut rig = Self { plan, state, now, seen, effects: vec![], entries: vec![], alerts: vec![] };
         rig.event(Event::Release(target("v1")));
         rig
@@ -135,7 +138,7 @@ impl Rig {
         self.try_event(event).unwrap();
     }
 
-    pub(super) fn try_event(&mut self, event: Event) -> Result<(), Refused> {
+    pub(super) fn try_event(&mut self, event: Event) -> Result<(), CommandRefused> {
         let applied = self.state.apply(&self.plan, event, &self.seen, self.now)?;
         assert_eq!(applied.state.inconsistency(), None);
         self.state = applied.state;
@@ -148,30 +151,30 @@ impl Rig {
         Ok(())
     }
 
-    pub(super) fn say(&mut self, verb: Verb) -> Result<(), Refused> {
+    pub(super) fn say(&mut self, verb: Verb) -> Result<(), CommandRefused> {
         self.try_event(Event::Verb { verb, by: "ada".into(), reason: String::new() })
     }
 
-    /// An interval later, a look with these verdicts.
-    pub(super) fn look(&mut self, verdicts: Vec<Verdict>) {
+    /// An interval later, an analysis run with these verdicts.
+    pub(super) fn analyze(&mut self, verdicts: Vec<Verdict>) {
         self.now += INTERVAL;
         self.seen.verdicts = Some(verdicts);
         self.event(Event::Tick);
         self.seen.verdicts = None;
     }
 
-    /// As [`look`](Self::look), with every check of the plan saying the same.
+    /// As [`analyze`](Self::analyze), with every check of the plan saying the same.
     pub(super) fn all(&mut self, outcome: Outcome) {
         let verdicts = self.plan.checks.iter().map(|check| verdict(&check.name, outcome)).collect();
-        self.look(verdicts);
+        self.analyze(verdicts);
     }
 
-    /// So many looks that pass.
-    pub(super) fn pass(&mut self, looks: usize) {
-        (0..looks).for_each(|_| self.all(Outcome::Pass));
+    /// So many analysis runs that pass.
+    pub(super) fn pass(&mut self, runs: usize) {
+        (0..runs).for_each(|_| self.all(Outcome::Pass));
     }
 
-    /// Looks that pass until it is in `phase`.
+    /// Analysis runs that pass until it is in `phase`.
     pub(super) fn until(&mut self, phase: Phase) {
         for _ in 0..50 {
             if self.phase() == phase {
@@ -190,7 +193,7 @@ impl Rig {
 
     /// A kill and a restart with another clock.
     pub(super) fn restart(&mut self) {
-        self.state = State::from_json(&self.state.to_json().unwrap()).unwrap();
+        self.state = RolloutState::from_json(&self.state.to_json().unwrap()).unwrap();
         self.now = Duration::from_secs(3);
         self.event(Event::Restored);
     }
@@ -235,7 +238,7 @@ impl Rig {
     }
 
     /// Points whose hooks the last event called.
-    pub(super) fn called(&self) -> Vec<When> {
+    pub(super) fn called(&self) -> Vec<HookPoint> {
         let when = |effect: &Effect| match effect {
             Effect::CallHook { when, .. } => Some(*when),
             _ => None,

@@ -61,13 +61,13 @@ fn a_bet_wins_where_the_canary_is_worse() {
 #[test]
 fn every_request_counts_once() {
     let mut test = Compare::new(0.0);
-    test.look(totals((1_000, 10), (9_000, 20)));
-    assert_eq!(test.judged(), Totals::default(), "the first look is where counting starts");
-    test.look(totals((1_100, 12), (9_900, 22)));
+    test.observe(totals((1_000, 10), (9_000, 20)));
+    assert_eq!(test.judged(), Totals::default(), "the first observation is where counting starts");
+    test.observe(totals((1_100, 12), (9_900, 22)));
     let (judged, p) = (test.judged(), test.p());
     assert_eq!(judged, totals((100, 2), (900, 2)));
     for _ in 0..100 {
-        test.look(totals((1_100, 12), (9_900, 22)));
+        test.observe(totals((1_100, 12), (9_900, 22)));
     }
     assert_eq!((test.judged(), test.p().to_bits()), (judged, p.to_bits()), "nothing new says nothing new");
 }
@@ -75,11 +75,11 @@ fn every_request_counts_once() {
 #[test]
 fn a_block_waits_for_requests_of_both() {
     let mut test = Compare::new(0.0);
-    test.look(Totals::default());
-    test.look(totals((50, 50), (0, 0)));
-    test.look(totals((80, 80), (0, 0)));
+    test.observe(Totals::default());
+    test.observe(totals((50, 50), (0, 0)));
+    test.observe(totals((80, 80), (0, 0)));
     assert_eq!((test.judged(), test.p()), (Totals::default(), 1.0));
-    test.look(totals((80, 80), (100, 0)));
+    test.observe(totals((80, 80), (100, 0)));
     assert_eq!(test.judged(), totals((80, 80), (100, 0)));
     assert!(test.p() < 1e-6, "{}", test.p());
 }
@@ -87,17 +87,17 @@ fn a_block_waits_for_requests_of_both() {
 #[test]
 fn totals_that_begin_again_do_not_count_as_requests() {
     let mut test = Compare::new(0.0);
-    test.look(Totals::default());
-    test.look(totals((500, 5), (5_000, 10)));
+    test.observe(Totals::default());
+    test.observe(totals((500, 5), (5_000, 10)));
     let before = test.clone();
     // A counter that became smaller is a new one.
-    test.look(totals((400, 200), (4_000, 8)));
+    test.observe(totals((400, 200), (4_000, 8)));
     assert_eq!((test.judged(), test.p().to_bits()), (before.judged(), before.p().to_bits()));
-    test.look(totals((410, 200), (4_100, 8)));
+    test.observe(totals((410, 200), (4_100, 8)));
     assert_eq!(test.judged(), totals((510, 5), (5_100, 10)));
     // After a restart a counter may have passed the old one before anybody looked.
     test.resume();
-    test.look(totals((600, 600), (6_000, 12)));
+    test.observe(totals((600, 600), (6_000, 12)));
     assert_eq!(test.judged(), totals((510, 5), (5_100, 10)));
     assert_eq!(test.p().to_bits(), before.p().to_bits());
 }
@@ -105,22 +105,22 @@ fn totals_that_begin_again_do_not_count_as_requests() {
 #[test]
 fn evidence_stays() {
     let mut test = Compare::new(0.5);
-    test.look(Totals::default());
-    test.look(totals((400, 40), (4_000, 8)));
+    test.observe(Totals::default());
+    test.observe(totals((400, 40), (4_000, 8)));
     let p = test.p();
     assert!(p < 0.01, "{p}");
-    test.look(totals((40_400, 40), (404_000, 800)));
+    test.observe(totals((40_400, 40), (404_000, 800)));
     assert_eq!(test.p().to_bits(), p.to_bits());
 }
 
 #[test]
 fn the_state_survives_storing() {
     let mut test = Compare::new(0.5);
-    test.look(totals((10, 0), (70, 1)));
-    test.look(totals((400, 9), (4_000, 8)));
+    test.observe(totals((10, 0), (70, 1)));
+    test.observe(totals((400, 9), (4_000, 8)));
     let mut back: Compare = serde_json::from_str(&serde_json::to_string(&test).unwrap()).unwrap();
     for each in [&mut test, &mut back] {
-        each.look(totals((900, 30), (9_000, 18)));
+        each.observe(totals((900, 30), (9_000, 18)));
     }
     assert_eq!(back.judged(), test.judged());
     assert!((back.p() / test.p() - 1.0).abs() < 1e-9);
@@ -129,20 +129,20 @@ fn the_state_survives_storing() {
 #[test]
 fn absurd_counts_stay_numbers() {
     let mut test = Compare::new(0.0);
-    test.look(Totals::default());
+    test.observe(Totals::default());
     let mut all = Totals::default();
     for round in 0..200_u64 {
         let much = 1 << (round % 50);
         all.canary += tally(much, if round % 2 == 0 { much } else { 0 });
         all.stable += tally(much, if round % 3 == 0 { much } else { 0 });
-        test.look(all);
+        test.observe(all);
         assert!(test.p().is_finite() && test.capital.iter().all(|capital| capital.is_finite()));
     }
     assert_eq!(test.judged(), all);
     for margin in [100.0, 99.9, -3.0] {
         let mut test = Compare::new(margin);
-        test.look(Totals::default());
-        test.look(totals((1_000, 1_000), (1_000, 0)));
+        test.observe(Totals::default());
+        test.observe(totals((1_000, 1_000), (1_000, 0)));
         assert!(test.p().is_finite());
     }
 }

@@ -1,4 +1,4 @@
-//! The stretch against a list of all looks.
+//! The stretch against a list of all observations.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use proptest::prelude::*;
 
 use super::{ErrorWatch, MAX_GAP, Stretch};
 use crate::rollout::judge::sample::Sample;
-use crate::rollout::plan::{Condition, Errors};
+use crate::rollout::plan::{Errors, RollbackCondition};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The naive model: walks back over all looks as long as they were true and close together.
-fn model(looks: &[(bool, Duration)]) -> Duration {
-    let Some(&(true, last)) = looks.last() else { return Duration::ZERO };
+/// The naive model: walks back over all observations as long as they were true and close together.
+fn model(observations: &[(bool, Duration)]) -> Duration {
+    let Some(&(true, last)) = observations.last() else { return Duration::ZERO };
     let mut since = last;
-    for &(is_true, at) in looks.iter().rev() {
+    for &(is_true, at) in observations.iter().rev() {
         if !is_true || at > since || since - at > MAX_GAP {
             break;
         }
@@ -33,17 +33,17 @@ proptest! {
         ]), 1..100),
         back in prop::option::of(0..100_usize),
     ) {
-        let (mut stretch, mut looks, mut now) = (Stretch::default(), Vec::new(), ms(1_000_000));
+        let (mut stretch, mut observations, mut now) = (Stretch::default(), Vec::new(), ms(1_000_000));
         for (at, (is_true, later)) in steps.into_iter().enumerate() {
             now = if back == Some(at) { now - ms(5) } else { now + ms(later) };
-            looks.push((is_true, now));
-            prop_assert_eq!(stretch.look(is_true, now), model(&looks));
+            observations.push((is_true, now));
+            prop_assert_eq!(stretch.observe(is_true, now), model(&observations));
         }
     }
 }
 
 fn watch(sustained: Duration) -> ErrorWatch {
-    ErrorWatch::new(&Condition::ErrorRate { above: 1.0, sustained, errors: Errors::default() }).unwrap()
+    ErrorWatch::new(&RollbackCondition::ErrorRate { above: 1.0, sustained, errors: Errors::default() }).unwrap()
 }
 
 fn sample(requests: u64, errors: u64) -> Sample {
@@ -51,10 +51,10 @@ fn sample(requests: u64, errors: u64) -> Sample {
     Sample { covered, successes: requests - errors, server_errors: errors, ..Sample::default() }
 }
 
-/// Looks once a second from second `from` on; the second of the breach.
+/// Observations once a second from second `from` on; the second of the breach.
 fn breach(watch: &mut ErrorWatch, from: u64, canary: impl Fn(u64) -> Sample) -> Option<u64> {
     let stable = sample(16_410, 31);
-    (from..from + 600).find(|s| watch.look(&canary(*s), &stable, 100, Duration::from_secs(*s)).breached)
+    (from..from + 600).find(|s| watch.observe(&canary(*s), &stable, 100, Duration::from_secs(*s)).breached)
 }
 
 #[test]
@@ -74,9 +74,9 @@ fn one_second_at_the_limit_or_with_too_few_requests_begins_anew() {
 fn a_jump_does_not_count() {
     let mut watch = watch(Duration::from_secs(120));
     let bad = sample(820, 14);
-    let mut look = |seconds| watch.look(&bad, &bad, 100, Duration::from_secs(seconds));
-    assert!((0..119).all(|s| !look(s).breached));
-    let after = look(3_600);
+    let mut observe = |seconds| watch.observe(&bad, &bad, 100, Duration::from_secs(seconds));
+    assert!((0..119).all(|s| !observe(s).breached));
+    let after = observe(3_600);
     assert!(!after.breached);
     assert_eq!(after.lasted, Duration::ZERO);
     assert!(after.stable_fails_too);
@@ -90,19 +90,19 @@ fn a_condition_without_a_time_is_breached_at_once() {
 
 #[test]
 fn it_tells_what_it_saw() {
-    let seen = watch(Duration::from_secs(120)).look(&sample(820, 14), &sample(16_410, 31), 100, Duration::ZERO);
+    let seen = watch(Duration::from_secs(120)).observe(&sample(820, 14), &sample(16_410, 31), 100, Duration::ZERO);
     assert!(!seen.stable_fails_too);
     assert_eq!(
         seen.sentence,
         "errors: canary 14 of 820 (1.71 %) over 60 s, stable 31 of 16,410 (0.19 %), limit 1 % for 2m00s"
     );
     let own = Sample { own: vec![("connect", 3), ("reset", 0), ("timeout", 1)], ..sample(820, 14) };
-    let seen = watch(Duration::from_secs(120)).look(&own, &sample(0, 0), 100, Duration::ZERO);
+    let seen = watch(Duration::from_secs(120)).observe(&own, &sample(0, 0), 100, Duration::ZERO);
     assert!(seen.sentence.starts_with("errors: canary 14 of 820 (1.71 %, of which 3 connect, 1 timeout) over 60 s, "));
 }
 
 #[test]
 fn trip_wires_are_not_watched_here() {
-    assert_eq!(ErrorWatch::new(&Condition::InARow { errors: 10 }), None);
-    assert_eq!(ErrorWatch::new(&Condition::Within { errors: 20, within: ms(1_000) }), None);
+    assert_eq!(ErrorWatch::new(&RollbackCondition::InARow { errors: 10 }), None);
+    assert_eq!(ErrorWatch::new(&RollbackCondition::Within { errors: 20, within: ms(1_000) }), None);
 }

@@ -8,7 +8,7 @@ fn found(external: Option<&Reading>, min_requests: Option<u64>) -> Verdict {
     let check = Check { min_requests, ..check("orders", measure) };
     let few = pair(sample(20, 0, 0), sample(0, 0, 0));
     let mut memory = Memory::default();
-    look(&plan(vec![check]), &few, |_| few.clone(), |_| external.cloned(), &mut memory).remove(0)
+    analyze(&plan(vec![check]), &few, |_| few.clone(), |_| external.cloned(), &mut memory).remove(0)
 }
 
 #[test]

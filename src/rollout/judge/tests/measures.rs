@@ -152,7 +152,7 @@ fn a_comparison_needs_its_minimum_on_both_sides() {
     let plan = plan(vec![check("compare", compare)]);
     let after = |canary, stable| {
         let mut memory = Memory::default();
-        let mut at = |totals: &Pair| look(&plan, totals, |_| Pair::default(), |_| None, &mut memory).remove(0);
+        let mut at = |totals: &Pair| analyze(&plan, totals, |_| Pair::default(), |_| None, &mut memory).remove(0);
         at(&pair(sample(0, 0, 0), sample(0, 0, 0)));
         let verdict = at(&pair(canary, stable));
         (verdict.outcome, verdict.sentence.rsplit(": ").next().unwrap().to_owned())

@@ -22,7 +22,8 @@ impl Random {
         ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 
-    /// How many of `requests` are bad at the share `p`, between 0 and 1: by the gaps between bad ones, which are geometric.
+    /// How many of `requests` are bad at the share `p`, between 0 and 1: by the gaps between bad ones, which are
+    /// geometric.
     fn bad(&mut self, requests: u64, p: f64) -> Tally {
         let (mut bad, mut at) = (0, 0.0);
         loop {
@@ -39,9 +40,10 @@ impl Random {
     }
 }
 
-/// One rollout: the canary's requests in each look, of so many percent of the traffic; the shares of bad requests by look.
+/// One rollout: the canary's requests in each observation, of so many percent of the traffic; the shares of bad
+/// requests by observation.
 struct Rollout<F> {
-    looks: u64,
+    observations: u64,
     requests: u64,
     share: u64,
     margin: f64,
@@ -49,16 +51,16 @@ struct Rollout<F> {
 }
 
 impl<F: Fn(u64) -> (f64, f64)> Rollout<F> {
-    /// The look (from 1) at which the canary was shown to be worse.
+    /// The observation (from 1) at which the canary was shown to be worse.
     fn run(&self, random: &mut Random) -> Option<u64> {
         let (mut test, mut all) = (Compare::new(self.margin), Totals::default());
-        test.look(all);
+        test.observe(all);
         let stable = self.requests * (100 - self.share) / self.share;
-        (1..=self.looks).find(|look| {
-            let truth = (self.truth)(*look);
+        (1..=self.observations).find(|observation| {
+            let truth = (self.truth)(*observation);
             all.canary += random.bad(self.requests, truth.0);
             all.stable += random.bad(stable, truth.1);
-            test.look(all);
+            test.observe(all);
             test.p() <= PROOF
         })
     }
@@ -68,19 +70,19 @@ impl<F: Fn(u64) -> (f64, f64)> Rollout<F> {
 const SHARES: [u64; 6] = [1, 2, 5, 10, 25, 50];
 const RATES: [f64; 6] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05];
 
-/// How many of 1,000 rollouts of 25 looks condemn a canary that is exactly `worse` than stable, over all rates and
-/// shares. The rate rises and falls over the rollout by the factor `tide`, for both versions.
+/// How many of 1,000 rollouts of 25 observations condemn a canary that is exactly `worse` than stable, over all rates
+/// and shares. The rate rises and falls over the rollout by the factor `tide`, for both versions.
 fn condemned(seed: u64, margin: f64, worse: f64, tide: f64) -> usize {
     let mut random = Random(seed);
     let condemned = (0..1_000).filter(|_| {
         let (rate, share) = (random.one_of(&RATES), random.one_of(&SHARES));
         let all = random.one_of(&[100, 1_000, 4_000]);
         let requests = (all * share / 100).max(1);
-        let truth = |look: u64| {
-            let rate = if look % 10 < 5 { rate } else { rate * tide };
+        let truth = |observation: u64| {
+            let rate = if observation % 10 < 5 { rate } else { rate * tide };
             (rate + worse, rate)
         };
-        Rollout { looks: 25, requests, share, margin, truth }.run(&mut random).is_some()
+        Rollout { observations: 25, requests, share, margin, truth }.run(&mut random).is_some()
     });
     condemned.count()
 }
@@ -110,16 +112,17 @@ fn errors_that_rise_and_fall_for_both_are_no_evidence() {
 #[test]
 fn looking_once_a_second_for_an_hour_is_safe_too() {
     let mut random = Random(7);
-    let rollout = Rollout { looks: 3_600, requests: 3, share: 10, margin: 0.0, truth: |_| (0.01, 0.01) };
+    let rollout = Rollout { observations: 3_600, requests: 3, share: 10, margin: 0.0, truth: |_| (0.01, 0.01) };
     let condemned = (0..40).filter(|_| rollout.run(&mut random).is_some()).count();
     // 99 % allows 0.4 of them on average, and more than two in fewer than 1 of 100 such tests.
     assert!(condemned <= 2, "{condemned} of 40");
 }
 
-/// Of 400 canaries with 2 % errors against 0.2 %, the share that is caught within 2,000 canary requests in 25 looks.
+/// Of 400 canaries with 2 % errors against 0.2 %, the share that is caught within 2,000 canary requests in 25
+/// observations.
 fn caught(seed: u64, share: u64, margin: f64) -> f64 {
     let mut random = Random(seed);
-    let rollout = Rollout { looks: 25, requests: 80, share, margin, truth: |_| (0.02, 0.002) };
+    let rollout = Rollout { observations: 25, requests: 80, share, margin, truth: |_| (0.02, 0.002) };
     (0..400).filter(|_| rollout.run(&mut random).is_some()).count() as f64 / 400.0
 }
 
@@ -149,9 +152,9 @@ fn with_a_margin_of_half_a_point_it_is_caught_as_well() {
 #[test]
 fn a_canary_that_turns_bad_late_is_caught_soon() {
     let mut random = Random(30);
-    let truth = |look| (if look <= 100 { 0.002 } else { 0.02 }, 0.002);
-    let rollout = Rollout { looks: 120, requests: 400, share: 10, margin: 0.5, truth };
+    let truth = |observation| (if observation <= 100 { 0.002 } else { 0.02 }, 0.002);
+    let rollout = Rollout { observations: 120, requests: 400, share: 10, margin: 0.5, truth };
     let found: Vec<_> = (0..100).map(|_| rollout.run(&mut random)).collect();
-    let caught = found.iter().filter(|look| look.is_some_and(|look| look > 100)).count();
-    assert!(caught >= 95, "{caught} of 100 within 20 looks of turning bad: {found:?}");
+    let caught = found.iter().filter(|observation| observation.is_some_and(|observation| observation > 100)).count();
+    assert!(caught >= 95, "{caught} of 100 within 20 observations of turning bad: {found:?}");
 }
