@@ -29,8 +29,8 @@ use crate::snapshot::live::{Drill, EndpointLive, TripWire};
 use crate::telemetry::{RouteSeries, VersionSeries};
 use crate::tls::{Certificates, ClientRoots};
 use crate::traffic::balance::Balancer;
-use crate::traffic::guard::Limits;
-use crate::traffic::guard::spelling::Underscore;
+use crate::traffic::validate::Limits;
+use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::route::Table;
 use crate::traffic::split::Chooser;
 

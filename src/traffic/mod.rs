@@ -9,7 +9,7 @@
 //! so every lane of the data plane uses the same stages and they are tested and measured without a socket.
 
 pub mod balance;
-pub mod guard;
+pub mod validate;
 pub mod route;
 pub mod split;
 

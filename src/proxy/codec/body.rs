@@ -11,7 +11,7 @@ use memchr::memchr;
 
 use crate::proxy::io::buffer::{Buffer, GATHERED};
 
-use crate::traffic::guard::{Framing, is_token};
+use crate::traffic::validate::{Framing, is_token};
 
 /// The most a chunk's size line may take, extension included.
 const MAX_SIZE_LINE: usize = 4 * 1024;

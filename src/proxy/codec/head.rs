@@ -13,8 +13,8 @@ use memchr::memchr;
 
 use crate::proxy::request::failure::BAD_REQUEST;
 use crate::traffic::Refusal;
-use crate::traffic::guard::Limits;
-use crate::traffic::guard::refusal::{FIELDS_TOO_LARGE, METHOD_TOO_LONG, TARGET_TOO_LONG};
+use crate::traffic::validate::Limits;
+use crate::traffic::validate::refusal::{FIELDS_TOO_LARGE, METHOD_TOO_LONG, TARGET_TOO_LONG};
 
 /// How far the search for a head's end is.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::headers::{self, Fate};
-use crate::traffic::guard::Framing;
-use crate::traffic::guard::spelling::Underscore;
+use crate::traffic::validate::Framing;
+use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::{HttpVersion, Request};
 
 /// Header fields that are read at most; a request with more is the general lane's to refuse.

@@ -27,7 +27,7 @@ use crate::telemetry::Outcome;
 use crate::telemetry::access_log::Text;
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
-use crate::traffic::guard::spelling::Underscore;
+use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::split::Reason;
 
 /// The engine's context of one request.

@@ -38,8 +38,8 @@ use crate::proxy::request::failure::BAD_REQUEST;
 use crate::proxy::request::record::Gear;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::Text;
-use crate::traffic::guard::refusal::{FIELDS_TOO_MANY, TARGET_TOO_LONG};
-use crate::traffic::guard::{self, Admitted, Framing};
+use crate::traffic::validate::refusal::{FIELDS_TOO_MANY, TARGET_TOO_LONG};
+use crate::traffic::validate::{self, Admitted, Framing};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 /// What came of waiting for a request.
@@ -257,7 +257,7 @@ fn decide(bytes: &[u8], snapshot: &Snapshot, handle: &Handle) -> Result<Plan, Bo
     let planned = match admit::decide(&head, snapshot, &handle.entrance()) {
         Ok(Decision { admitted, .. }) => plan(&head, bytes.len(), is_absolute.then_some(&admitted), admitted.framing),
         // Where it ends is certain: the engine's half refuses it, and the connection goes on.
-        Err(refusal) if !refusal.close && !is_absolute => guard::framing(&head, snapshot.limits_of(&handle.listener))
+        Err(refusal) if !refusal.close && !is_absolute => validate::framing(&head, snapshot.limits_of(&handle.listener))
             .and_then(|framing| plan(&head, bytes.len(), None, framing)),
         Err(refusal) => Err(refusal),
     };
@@ -413,7 +413,7 @@ mod tests {
         let fields: Vec<httparse::Header<'_>> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
         let head = Parsed { version: HttpVersion::Http11, method: "GET", target, fields: &fields, client: None };
-        let admitted = guard::admit(&head, &guard::Limits { fields: 1000, ..Default::default() }).unwrap();
+        let admitted = validate::admit(&head, &validate::Limits { fields: 1000, ..Default::default() }).unwrap();
         let framing = admitted.framing;
         plan(&head, 100, absolute.then_some(&admitted), framing).unwrap()
     }

@@ -18,7 +18,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::drain::Kind;
 use crate::proxy::request::headers;
-use crate::traffic::guard::spelling::Underscore;
+use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 /// A request head of the engine, as the traffic stages see it.

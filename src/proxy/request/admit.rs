@@ -16,9 +16,9 @@ use crate::proxy::pingora::message::{self, View};
 use crate::snapshot::{Route, Service, Snapshot, Version};
 use crate::telemetry::access_log::Text;
 use crate::traffic::balance::Tried;
-use crate::traffic::guard::refusal::FIELD_NAME_UNDERSCORE;
-use crate::traffic::guard::spelling::Underscore;
-use crate::traffic::guard::{self, Admitted, Framing};
+use crate::traffic::validate::refusal::FIELD_NAME_UNDERSCORE;
+use crate::traffic::validate::spelling::Underscore;
+use crate::traffic::validate::{self, Admitted, Framing};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 /// A request that may pass, and where it goes.
@@ -64,7 +64,7 @@ pub(crate) fn decide<'r, 's>(
         return Err(requests::refusal(cause));
     }
     let limits = snapshot.limits_of(entrance.listener);
-    let admitted = guard::admit(view, limits)?;
+    let admitted = validate::admit(view, limits)?;
     if entrance.misdirects(snapshot, &admitted.host) {
         return Err(MISDIRECTED);
     }
@@ -78,7 +78,7 @@ pub(crate) fn decide<'r, 's>(
 fn underscore(view: &impl Request, route: &Route, listener: Underscore) -> Result<Underscore, Refusal> {
     // Names of gRPC's metadata may have one, and servers of gRPC do not read it as a hyphen. Whether a call is one, its
     // client says; so the endpoints have to speak gRPC's protocol as well.
-    if guard::is_grpc(view) && route.service.versions.iter().all(Version::speaks_http2) {
+    if validate::is_grpc(view) && route.service.versions.iter().all(Version::speaks_http2) {
         return Ok(Underscore::Allow);
     }
     match route.underscore.unwrap_or(listener) {

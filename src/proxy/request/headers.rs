@@ -10,7 +10,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::traffic::guard::spelling::Underscore;
+use crate::traffic::validate::spelling::Underscore;
 
 /// What becomes of a field on its way to the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,8 +21,8 @@ use crate::coop::paced;
 use crate::model::{Address, EndpointState, Name, Split, Weight};
 use crate::telemetry::Recorder;
 use crate::traffic::balance::{Balancer, Rule as BalanceRule};
-use crate::traffic::guard::Limits;
-use crate::traffic::guard::spelling::{Backslash, EncodedSlash, NonAscii, Paths, Underscore};
+use crate::traffic::validate::Limits;
+use crate::traffic::validate::spelling::{Backslash, EncodedSlash, NonAscii, Paths, Underscore};
 use crate::traffic::route::{HeaderMatch, HeaderTest, HostPattern, PathPattern, Rule, Table};
 use crate::traffic::split::{self, Chooser, KeySource, Tables};
 

@@ -6,8 +6,8 @@
 use ahash::AHashSet;
 
 use crate::coop::paced;
-use crate::traffic::guard::path::{Normal, normalise};
-use crate::traffic::guard::spelling::Paths;
+use crate::traffic::validate::path::{Normal, normalise};
+use crate::traffic::validate::spelling::Paths;
 
 use super::condition::{Conditions, Rank};
 use super::index::{ANY, EXACT, Index, WILDCARD};

@@ -4,7 +4,7 @@ use ahash::AHashMap;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::traffic::Request;
-use crate::traffic::guard::fields::is_token;
+use crate::traffic::validate::fields::is_token;
 
 use super::Rule;
 use super::build::{MAX_REGEXES, RouteError};

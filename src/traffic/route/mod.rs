@@ -26,7 +26,7 @@
 //! Invariant: [`Table::find`] allocates nothing (but for the caches that the regex engine keeps per thread).
 
 use crate::traffic::Request;
-use crate::traffic::guard::spelling::Paths;
+use crate::traffic::validate::spelling::Paths;
 
 mod build;
 mod condition;
@@ -105,7 +105,7 @@ impl<T> Table<T> {
 
     /// The target of the rule that `request` takes, if one matches.
     ///
-    /// `host` and `path` are those of [`Admitted`](super::guard::Admitted): the host in lower case without
+    /// `host` and `path` are those of [`Admitted`](super::validate::Admitted): the host in lower case without
     /// port, the path in normal form without query.
     #[must_use]
     pub fn find(&self, host: &str, path: &str, request: &impl Request) -> Option<&T> {

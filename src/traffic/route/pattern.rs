@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::traffic::guard::authority::is_host;
+use crate::traffic::validate::authority::is_host;
 
 /// Which hosts a rule is for.
 ///

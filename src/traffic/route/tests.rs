@@ -3,8 +3,8 @@
 use super::{
     HeaderMatch, HeaderTest, HostPattern, MAX_REGEXES, MAX_REGEXES_PER_HOST, PathPattern, RouteError, Rule, Table,
 };
-use crate::traffic::guard::spelling::{EncodedSlash, Paths};
-use crate::traffic::guard::tests::Head;
+use crate::traffic::validate::spelling::{EncodedSlash, Paths};
+use crate::traffic::validate::tests::Head;
 
 mod properties;
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{Choice, Chooser, Options, Share, Splitter, Tables, among_available};
 use crate::model::{Name, Split, Weight};
-use crate::traffic::guard::tests::Head;
+use crate::traffic::validate::tests::Head;
 use crate::traffic::{HttpVersion, Request};
 
 mod affinity;

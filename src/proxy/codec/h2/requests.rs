@@ -17,8 +17,8 @@ use crate::proxy::codec::hpack::block::{Field, List};
 use crate::proxy::pingora::intake;
 use crate::proxy::request::failure::BAD_REQUEST;
 use crate::traffic::Refusal;
-use crate::traffic::guard::is_token;
-use crate::traffic::guard::refusal::{
+use crate::traffic::validate::is_token;
+use crate::traffic::validate::refusal::{
     CONNECTION_SPECIFIC, CONTENT_LENGTH_INVALID, CONTENT_LENGTH_REPEATED, FIELD_NAME_INVALID, FIELD_VALUE_INVALID,
     FIELDS_TOO_LARGE, HOST_INVALID, HOST_MISMATCH, HOST_MISSING, HOST_REPEATED, METHOD_INVALID, METHOD_UNSUPPORTED,
     TARGET_INVALID, TARGET_TOO_LONG,

@@ -11,7 +11,7 @@ use proptest::sample::{select, subsequence};
 use super::super::{HeaderMatch, HeaderTest, HostPattern, PathPattern, RouteError, Rule, Table};
 use super::path;
 use crate::traffic::Request;
-use crate::traffic::guard::tests::Head;
+use crate::traffic::validate::tests::Head;
 
 const HOSTS: &[&str] = &["*", "*.c", "*.b.c", "b.c", "a.b.c", "c"];
 const PATHS: &[&str] = &[

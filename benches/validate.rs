@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use weir::traffic::guard::{Limits, admit};
+use weir::traffic::validate::{Limits, admit};
 use weir::traffic::{HttpVersion, Request};
 
 struct Browser {

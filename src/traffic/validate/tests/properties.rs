@@ -6,8 +6,8 @@ use proptest::sample::select;
 
 use super::{Head, both, matched};
 use crate::traffic::HttpVersion;
-use crate::traffic::guard::spelling::{Backslash, EncodedSlash, NonAscii, Paths};
-use crate::traffic::guard::{Framing, Limits, admit, refusal};
+use crate::traffic::validate::spelling::{Backslash, EncodedSlash, NonAscii, Paths};
+use crate::traffic::validate::{Framing, Limits, admit, refusal};
 
 fn any_version() -> impl Strategy<Value = HttpVersion> {
     select(vec![HttpVersion::Http10, HttpVersion::Http11, HttpVersion::Http2])
