@@ -1,11 +1,11 @@
-//! What the guard costs a request: one as a browser sends it, and one whose path has to be rewritten.
+//! What validation costs a request: one as a browser sends it, and one whose path has to be rewritten.
 
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use weir::traffic::validate::{Limits, admit};
+use weir::traffic::validate::{Limits, validate};
 use weir::traffic::{HttpVersion, Request};
 
 struct Browser {
@@ -57,18 +57,18 @@ impl Request for Browser {
     }
 }
 
-fn guard(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("guard");
+fn validation(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("validate");
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
     for (name, target) in [
         ("browser", "/checkout/cart?item=4711&quantity=2"),
         ("rewritten_path", "/checkout/./x/../%63art?item=4711&quantity=2"),
     ] {
         let request = Browser { target };
-        group.bench_function(name, |bencher| bencher.iter(|| admit(black_box(&request), &Limits::default())));
+        group.bench_function(name, |bencher| bencher.iter(|| validate(black_box(&request), &Limits::default())));
     }
     group.finish();
 }
 
-criterion_group!(benches, guard);
+criterion_group!(benches, validation);
 criterion_main!(benches);

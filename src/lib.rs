@@ -1,12 +1,12 @@
 //! Weir carries a service's traffic and shifts it between versions of that service.
 //!
-//! Everything happens on one of three lines:
+//! Everything happens on one of two lines:
 //!
 //! ```text
-//! 1 the traffic line   client ─ listener ─ guard ─ route ─ split ─ balance ─ forward ─ record ─ client
-//!                                  ▲ load once                                    │ counters
-//!                               Current ◄──────────── publish ──────────┐         ▼
-//! 2 the control line   file·SIGHUP (watch) ─┐                           │      Recorder
+//! 1 the traffic line   client ─ listener ─ validate ─ route ─ split ─ balance ─ forward ─ record ─ client
+//!                                  ▲ load once                                       │ counters
+//!                               Current ◄──────────── publish ──────────┐            ▼
+//! 2 the control line   file·SIGHUP (watch) ─┐                           │         Recorder
 //!                      people (admin)       ├─ Proposal ─► control ─ compile
 //! ```
 //!

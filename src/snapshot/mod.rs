@@ -29,10 +29,10 @@ use crate::snapshot::live::{Drill, EndpointLive, TripWire};
 use crate::telemetry::{RouteSeries, VersionSeries};
 use crate::tls::{Certificates, ClientRoots};
 use crate::traffic::balance::Balancer;
-use crate::traffic::validate::Limits;
-use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::route::Table;
 use crate::traffic::split::Chooser;
+use crate::traffic::validate::Limits;
+use crate::traffic::validate::spelling::Underscore;
 
 /// The compiled configuration.
 pub struct Snapshot {
@@ -40,9 +40,9 @@ pub struct Snapshot {
     pub revision: u64,
     /// Hash of the configuration it was compiled from.
     pub hash: String,
-    /// What the guard admits.
+    /// What request validation lets pass.
     pub limits: Limits,
-    /// What it admits on listeners that say something of their own; few, if any.
+    /// What it lets pass on listeners that say something of their own; few, if any.
     pub listener_limits: Vec<(Name, Limits)>,
     /// How long clients may take, and how much they may have open.
     pub client: ClientLimits,
@@ -253,7 +253,7 @@ impl Snapshot {
         self.services.iter().find(|service| &*service.name == name)
     }
 
-    /// What the guard admits on `listener`.
+    /// What request validation lets pass on `listener`.
     #[inline]
     #[must_use]
     pub fn limits_of(&self, listener: &str) -> &Limits {

@@ -151,7 +151,7 @@ impl Recorder {
         &self.unread
     }
 
-    /// The series of requests that no version was chosen for: refused by the guard or matched by no route.
+    /// The series of requests that no version was chosen for: refused by request validation or matched by no route.
     /// Its service, version and route are empty.
     #[must_use]
     pub const fn unmatched(&self) -> &Arc<RouteSeries> {

@@ -1,7 +1,7 @@
-//! What is decided for one request: admitted or refused, which route, which version and why, which endpoint.
+//! What is decided for one request: valid or refused, which route, which version and why, which endpoint.
 //!
 //! ```text
-//! guard ─ route ─ split ─ balance
+//! validate ─ route ─ split ─ balance
 //! ```
 //!
 //! Every stage is synchronous, takes what it needs and returns a value. None reads a clock, does I/O, waits
@@ -9,9 +9,9 @@
 //! so every lane of the data plane uses the same stages and they are tested and measured without a socket.
 
 pub mod balance;
-pub mod validate;
 pub mod route;
 pub mod split;
+pub mod validate;
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
-//! The first stage: refuses what is ambiguous or too large, before anything is chosen.
+//! Request validation, the first stage: refuses what is ambiguous or too large, before anything is chosen.
 //!
-//! A proxy is attacked through the difference between what it reads and what the origin reads. So the guard
+//! A proxy is attacked through the difference between what it reads and what the origin reads. So validation
 //! does not repair: where two servers could see two requests it refuses, and where one request has several
 //! spellings it chooses one, and that one is both matched and forwarded.
 //!
@@ -9,7 +9,7 @@
 //! sizes) is the parser's part.
 //!
 //! Decisions where the RFCs leave a choice:
-//! * HTTP/1.0 without `Host` is admitted; its host is empty and only routes for any host match.
+//! * HTTP/1.0 without `Host` is valid; its host is empty and only routes for any host match.
 //! * `CONNECT` and `TRACE` are answered 501: nothing here tunnels, and a trace would show what other hops add.
 //! * What becomes of header names with an underscore, and of odd spellings of paths, the operator chooses; see
 //!   [`spelling`]. Names that frame the message once `_` is read as `-` are always refused.
@@ -17,7 +17,7 @@
 //! * `OPTIONS *` is matched like the path `/` and forwarded as `*`.
 //! * An upgrade offered with a body is not an upgrade.
 //!
-//! Invariant: what is admitted has one host, one body framing and one path for every reader.
+//! Invariant: what is valid has one host, one body framing and one path for every reader.
 
 use std::borrow::Cow;
 
@@ -54,7 +54,7 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// What becomes of odd spellings in the path.
     pub paths: Paths,
-    /// What becomes of header names with an underscore. The guard only sees whether there are any: a route may say
+    /// What becomes of header names with an underscore. Validation only sees whether there are any: a route may say
     /// something of its own.
     pub underscore: Underscore,
 }
@@ -97,10 +97,10 @@ impl Framing {
     }
 }
 
-/// A request that may pass, as every later stage shall read it.
+/// A valid request, as every later stage shall read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Admitted<'r> {
+pub struct Validated<'r> {
     /// The host to match: lower case, no port, no final dot. Empty only for HTTP/1.0 without one.
     pub host: Cow<'r, str>,
     /// The `host[:port]` to forward, as the client wrote it. Empty only for HTTP/1.0 without one.
@@ -146,13 +146,13 @@ impl<'r> Upgrade<'r> {
     }
 }
 
-/// Admits `request`, or says why not.
+/// Validates `request`: as every later stage shall read it, or why it is refused.
 ///
 /// Nothing is allocated unless the host has upper-case letters or the path is not in normal form.
 ///
 /// # Errors
 /// One of [`refusal::ALL`].
-pub fn admit<'r>(request: &'r impl Request, limits: &Limits) -> Result<Admitted<'r>, Refusal> {
+pub fn validate<'r>(request: &'r impl Request, limits: &Limits) -> Result<Validated<'r>, Refusal> {
     check_method(request.method(), limits)?;
     // Framing before all else that may be refused, so that those refusals know whether the connection is sound.
     let fields = fields::read(request, limits)?;
@@ -162,7 +162,7 @@ pub fn admit<'r>(request: &'r impl Request, limits: &Limits) -> Result<Admitted<
     let upgrade = if fields.upgrade && !fields.framing.has_body() { offered(request)? } else { None };
 
     let forwarded = forwarded(&target, &normal.forwarded, limits.paths);
-    Ok(Admitted {
+    Ok(Validated {
         host: authority.map_or(Cow::Borrowed(""), |authority| authority.lower_host()),
         authority: authority.map_or("", |authority| authority.text),
         path: normal.into_matched(),

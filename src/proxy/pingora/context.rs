@@ -27,8 +27,8 @@ use crate::telemetry::Outcome;
 use crate::telemetry::access_log::Text;
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
-use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::split::Reason;
+use crate::traffic::validate::spelling::Underscore;
 
 /// The engine's context of one request.
 pub(crate) struct Pass {

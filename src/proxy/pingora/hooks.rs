@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! early_request_filter   the head is complete: clock, timeouts
-//! request_filter         guard ─ route ─ split
+//! request_filter         validate ─ route ─ split
 //! upstream_peer          balance ─ which connection          (again for each attempt)
 //! upstream_request_filter, response_filter                   what we change in messages
 //! fail_to_connect, error_while_proxy                         what may be tried again

@@ -39,7 +39,7 @@ use crate::proxy::request::record::Gear;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::Text;
 use crate::traffic::validate::refusal::{FIELDS_TOO_MANY, TARGET_TOO_LONG};
-use crate::traffic::validate::{self, Admitted, Framing};
+use crate::traffic::validate::{self, Framing, Validated};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 /// What came of waiting for a request.
@@ -257,8 +257,10 @@ fn decide(bytes: &[u8], snapshot: &Snapshot, handle: &Handle) -> Result<Plan, Bo
     let planned = match admit::decide(&head, snapshot, &handle.entrance()) {
         Ok(Decision { admitted, .. }) => plan(&head, bytes.len(), is_absolute.then_some(&admitted), admitted.framing),
         // Where it ends is certain: the engine's half refuses it, and the connection goes on.
-        Err(refusal) if !refusal.close && !is_absolute => validate::framing(&head, snapshot.limits_of(&handle.listener))
-            .and_then(|framing| plan(&head, bytes.len(), None, framing)),
+        Err(refusal) if !refusal.close && !is_absolute => {
+            validate::framing(&head, snapshot.limits_of(&handle.listener))
+                .and_then(|framing| plan(&head, bytes.len(), None, framing))
+        }
         Err(refusal) => Err(refusal),
     };
     planned.map_err(|refusal| Box::new(head.refused(refusal, trusted)))
@@ -269,7 +271,7 @@ fn decide(bytes: &[u8], snapshot: &Snapshot, handle: &Handle) -> Result<Plan, Bo
 fn plan(
     head: &Parsed<'_, '_>,
     length: usize,
-    absolute: Option<&Admitted<'_>>,
+    absolute: Option<&Validated<'_>>,
     framing: Framing,
 ) -> Result<Plan, Refusal> {
     let target = absolute.map_or(head.target, |admitted| &admitted.target);
@@ -413,7 +415,7 @@ mod tests {
         let fields: Vec<httparse::Header<'_>> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
         let head = Parsed { version: HttpVersion::Http11, method: "GET", target, fields: &fields, client: None };
-        let admitted = validate::admit(&head, &validate::Limits { fields: 1000, ..Default::default() }).unwrap();
+        let admitted = validate::validate(&head, &validate::Limits { fields: 1000, ..Default::default() }).unwrap();
         let framing = admitted.framing;
         plan(&head, 100, absolute.then_some(&admitted), framing).unwrap()
     }

@@ -18,13 +18,13 @@ use crate::telemetry::access_log::Text;
 use crate::traffic::balance::Tried;
 use crate::traffic::validate::refusal::FIELD_NAME_UNDERSCORE;
 use crate::traffic::validate::spelling::Underscore;
-use crate::traffic::validate::{self, Admitted, Framing};
+use crate::traffic::validate::{self, Framing, Validated};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 /// A request that may pass, and where it goes.
 pub(crate) struct Decision<'r, 's> {
     /// The request as every later stage reads it.
-    pub(crate) admitted: Admitted<'r>,
+    pub(crate) admitted: Validated<'r>,
     /// The route it takes.
     pub(crate) route: &'s Arc<Route>,
     /// What becomes of header names with an underscore; none if no name has one.
@@ -64,7 +64,7 @@ pub(crate) fn decide<'r, 's>(
         return Err(requests::refusal(cause));
     }
     let limits = snapshot.limits_of(entrance.listener);
-    let admitted = validate::admit(view, limits)?;
+    let admitted = validate::validate(view, limits)?;
     if entrance.misdirects(snapshot, &admitted.host) {
         return Err(MISDIRECTED);
     }

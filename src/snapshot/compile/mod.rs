@@ -21,10 +21,10 @@ use crate::coop::paced;
 use crate::model::{Address, EndpointState, Name, Split, Weight};
 use crate::telemetry::Recorder;
 use crate::traffic::balance::{Balancer, Rule as BalanceRule};
-use crate::traffic::validate::Limits;
-use crate::traffic::validate::spelling::{Backslash, EncodedSlash, NonAscii, Paths, Underscore};
 use crate::traffic::route::{HeaderMatch, HeaderTest, HostPattern, PathPattern, Rule, Table};
 use crate::traffic::split::{self, Chooser, KeySource, Tables};
+use crate::traffic::validate::Limits;
+use crate::traffic::validate::spelling::{Backslash, EncodedSlash, NonAscii, Paths, Underscore};
 
 /// What is compiled besides the file itself.
 #[derive(Clone, Default)]
@@ -249,7 +249,7 @@ fn has_own_limits(listener: &config::Listener) -> bool {
     (listener.paths, listener.headers) != Default::default()
 }
 
-/// What the guard admits on `listener`.
+/// What request validation lets pass on `listener`.
 fn limits_of(config: &Config, listener: &config::Listener) -> Limits {
     limits(config, listener.paths.over(config.paths), listener.headers.over(config.headers))
 }

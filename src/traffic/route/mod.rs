@@ -105,7 +105,7 @@ impl<T> Table<T> {
 
     /// The target of the rule that `request` takes, if one matches.
     ///
-    /// `host` and `path` are those of [`Admitted`](super::validate::Admitted): the host in lower case without
+    /// `host` and `path` are those of [`Validated`](super::validate::Validated): the host in lower case without
     /// port, the path in normal form without query.
     #[must_use]
     pub fn find(&self, host: &str, path: &str, request: &impl Request) -> Option<&T> {

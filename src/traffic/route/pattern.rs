@@ -63,7 +63,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// Which paths a rule is for. Paths are matched in normal form, see the guard.
+/// Which paths a rule is for. Paths are matched in normal form, see validation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PathPattern {
     /// This path and no other, to the final slash.

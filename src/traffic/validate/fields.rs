@@ -84,7 +84,7 @@ fn is_value(value: &[u8]) -> bool {
     !value.iter().fold(false, |any, &byte| any | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f))
 }
 
-/// The fields that the guard reads.
+/// The fields that validation reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Connection,

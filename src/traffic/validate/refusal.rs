@@ -1,4 +1,4 @@
-//! Every refusal of the guard, as constants: the closed set of causes.
+//! Every refusal of validation, as constants: the closed set of causes.
 //!
 //! Constants and not constructed values, so that the causes can be listed (documentation, metric labels) and
 //! a refusal costs nothing. Statuses follow RFC 9110 §15 and RFC 9112.
@@ -97,7 +97,7 @@ pub const PATH_ENCODING_INVALID: Refusal =
 pub const PATH_AMBIGUOUS: Refusal =
     sound(400, "path_ambiguous", "the path has bytes that servers read in different ways");
 
-/// All refusals of the guard.
+/// All refusals of validation.
 pub const ALL: [Refusal; 29] = [
     METHOD_INVALID,
     METHOD_TOO_LONG,

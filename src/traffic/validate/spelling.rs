@@ -1,6 +1,6 @@
 //! What becomes of spellings that servers read in different ways, where it is for the operator to say.
 //!
-//! The guard cannot know what an endpoint makes of `%2F`, `//` or `x_user`; who runs both does. Whatever is chosen, the
+//! Validation cannot know what an endpoint makes of `%2F`, `//` or `x_user`; who runs both does. Whatever is chosen, the
 //! form that is matched is the form that is forwarded, so no choice lets a request past the route that its path names.
 //! It can only let it past what the *endpoint* makes of that path.
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::refusal::*;
 use super::spelling::{Backslash, EncodedSlash, NonAscii, Paths};
-use super::{Admitted, Framing, Limits, admit, is_grpc, path};
+use super::{Framing, Limits, Validated, is_grpc, path, validate};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 mod corpus;
@@ -57,12 +57,12 @@ impl Head {
         self
     }
 
-    fn admitted(&self) -> Result<Admitted<'_>, Refusal> {
-        admit(self, &Limits::default())
+    fn valid(&self) -> Result<Validated<'_>, Refusal> {
+        validate(self, &Limits::default())
     }
 
     fn refused(&self) -> Option<Refusal> {
-        self.admitted().err()
+        self.valid().err()
     }
 }
 
@@ -113,26 +113,26 @@ fn matched(path: &str, paths: Paths) -> Result<String, Refusal> {
 }
 
 #[test]
-fn a_plain_request_is_admitted_as_it_is_and_nothing_is_copied() {
+fn a_plain_request_is_valid_as_it_is_and_nothing_is_copied() {
     use std::borrow::Cow;
     let head = Head::get("/cart/items?id=7&x=%zz?");
-    let admitted = head.admitted().unwrap();
-    assert_eq!(admitted.host, "shop.example.com");
-    assert_eq!(admitted.authority, "shop.example.com");
-    assert_eq!(admitted.path, "/cart/items");
-    assert_eq!(admitted.query, Some("id=7&x=%zz?"));
-    assert_eq!(admitted.target, "/cart/items?id=7&x=%zz?");
-    assert!(!admitted.target_changed);
-    assert_eq!(admitted.framing, Framing::None);
-    assert!(!admitted.expect_continue);
-    assert_eq!(admitted.upgrade, None);
+    let valid = head.valid().unwrap();
+    assert_eq!(valid.host, "shop.example.com");
+    assert_eq!(valid.authority, "shop.example.com");
+    assert_eq!(valid.path, "/cart/items");
+    assert_eq!(valid.query, Some("id=7&x=%zz?"));
+    assert_eq!(valid.target, "/cart/items?id=7&x=%zz?");
+    assert!(!valid.target_changed);
+    assert_eq!(valid.framing, Framing::None);
+    assert!(!valid.expect_continue);
+    assert_eq!(valid.upgrade, None);
     let borrowed = |text: &Cow<'_, str>| matches!(text, Cow::Borrowed(_));
-    assert!(borrowed(&admitted.host) && borrowed(&admitted.path) && borrowed(&admitted.target));
+    assert!(borrowed(&valid.host) && borrowed(&valid.path) && borrowed(&valid.target));
 }
 
 #[test]
 fn a_body_has_exactly_one_framing() {
-    let framing = |head: Head| head.admitted().map(|admitted| admitted.framing);
+    let framing = |head: Head| head.valid().map(|valid| valid.framing);
     assert_eq!(framing(Head::post()), Ok(Framing::None));
     for (value, length) in [("0", 0), ("5", 5), ("18446744073709551615", u64::MAX)] {
         assert_eq!(framing(Head::post().with("Content-Length", value)), Ok(Framing::Length(length)));
@@ -191,7 +191,7 @@ fn a_length_beside_chunks_is_refused_in_both_orders_and_closes() {
 #[test]
 fn a_body_over_the_limit_is_refused_where_its_length_is_declared() {
     let limits = Limits { body_bytes: Some(10), ..Limits::default() };
-    let refused = |value: &str| admit(&Head::post().with("Content-Length", value), &limits).err();
+    let refused = |value: &str| validate(&Head::post().with("Content-Length", value), &limits).err();
     assert_eq!(refused("10"), None);
     assert_eq!(refused("11"), Some(BODY_TOO_LARGE));
 }
@@ -251,15 +251,15 @@ fn http11_needs_exactly_one_valid_host() {
         ("under_score", "under_score"),
     ] {
         let head = Head::host(HttpVersion::Http11, host);
-        let admitted = head.admitted().unwrap();
-        assert_eq!((&*admitted.host, admitted.authority), (name, host));
+        let valid = head.valid().unwrap();
+        assert_eq!((&*valid.host, valid.authority), (name, host));
     }
 }
 
 #[test]
 fn http10_may_come_without_a_host_but_not_with_a_bad_one() {
     let none = Head::new(HttpVersion::Http10, "GET", "/");
-    assert_eq!(none.admitted().map(|admitted| admitted.host.into_owned()), Ok(String::new()));
+    assert_eq!(none.valid().map(|valid| valid.host.into_owned()), Ok(String::new()));
     assert_eq!(Head::host(HttpVersion::Http10, "").refused(), Some(HOST_INVALID));
     assert_eq!(Head::host(HttpVersion::Http10, "a").with("Host", "b").refused(), Some(HOST_REPEATED));
 }
@@ -274,9 +274,9 @@ fn an_absolute_target_becomes_origin_form_and_agrees_with_the_host() {
         ("http://shop.example.com/x/../a?q", "/a?q", "/a", Some("q")),
     ] {
         let head = Head::get(target);
-        let admitted = head.admitted().unwrap();
-        assert_eq!((&*admitted.target, &*admitted.path, admitted.query), (forwarded, path, query), "{target}");
-        assert!(admitted.target_changed, "{target}");
+        let valid = head.valid().unwrap();
+        assert_eq!((&*valid.target, &*valid.path, valid.query), (forwarded, path, query), "{target}");
+        assert!(valid.target_changed, "{target}");
     }
     for target in ["http://other.example.com/", "http://shop.example.com:81/", "https://shop.example.com:80/"] {
         assert_eq!(Head::get(target).refused(), Some(HOST_MISMATCH), "{target}");
@@ -287,7 +287,7 @@ fn an_absolute_target_becomes_origin_form_and_agrees_with_the_host() {
     let target = "http://shop.example.com/";
     assert_eq!(Head::new(HttpVersion::Http11, "GET", target).refused(), Some(HOST_MISSING));
     let old = Head::new(HttpVersion::Http10, "GET", target);
-    assert_eq!(old.admitted().map(|admitted| admitted.host.into_owned()), Ok("shop.example.com".to_owned()));
+    assert_eq!(old.valid().map(|valid| valid.host.into_owned()), Ok("shop.example.com".to_owned()));
 }
 
 #[test]
@@ -295,8 +295,8 @@ fn the_asterisk_is_for_options() {
     let options = |target| Head { method: "OPTIONS".to_owned(), ..Head::get(target) };
     for (target, changed) in [("*", false), ("http://shop.example.com", true)] {
         let head = options(target);
-        let admitted = head.admitted().unwrap();
-        assert_eq!((&*admitted.target, &*admitted.path, admitted.target_changed), ("*", "/", changed));
+        let valid = head.valid().unwrap();
+        assert_eq!((&*valid.target, &*valid.path, valid.target_changed), ("*", "/", changed));
     }
     assert_eq!(Head::get("*").refused(), Some(TARGET_ASTERISK));
     assert_eq!(Head::http2("*").refused(), Some(TARGET_ASTERISK));
@@ -330,7 +330,7 @@ fn connect_trace_and_what_is_no_token_are_no_methods() {
 #[test]
 fn limits_hold_to_the_byte() {
     let limits = Limits { target_bytes: 20, fields: 3, header_bytes: 60, ..Limits::default() };
-    let refused = |head: &Head| admit(head, &limits).err();
+    let refused = |head: &Head| validate(head, &limits).err();
     for version in [HttpVersion::Http11, HttpVersion::Http2] {
         let head = Head { version, ..Head::host(HttpVersion::Http11, "a") };
         let target = |bytes: usize| Head { target: format!("/{}", "a".repeat(bytes - 1)).into_bytes(), ..head.clone() };
@@ -363,9 +363,9 @@ fn a_name_with_an_underscore_is_seen_and_refused_where_it_would_frame_the_messag
             assert_eq!(head.clone().with(name, "5").refused(), Some(FIELD_NAME_UNDERSCORE), "{name}");
         }
         for name in ["_", "x_y", "user_id", "X_Forwarded_For"] {
-            assert!(head.clone().with(name, "v").admitted().unwrap().underscores, "{name}");
+            assert!(head.clone().with(name, "v").valid().unwrap().underscores, "{name}");
         }
-        assert!(!head.with("x-y", "v_w").admitted().unwrap().underscores);
+        assert!(!head.with("x-y", "v_w").valid().unwrap().underscores);
     }
 }
 
@@ -407,11 +407,11 @@ fn connection_nominates_only_what_is_hop_by_hop() {
 #[test]
 fn an_upgrade_needs_connection_http11_and_no_body() {
     let offer = Head::get("/").with("Connection", "keep-alive, Upgrade").with("Upgrade", "foo/2, WebSocket");
-    let upgrade = offer.admitted().unwrap().upgrade.unwrap();
+    let upgrade = offer.valid().unwrap().upgrade.unwrap();
     assert_eq!(upgrade.protocols().collect::<Vec<_>>(), ["foo/2", "WebSocket"]);
     assert_eq!(upgrade.choose(&["websocket"]), Some("WebSocket"));
     assert_eq!(upgrade.choose(&["h2c"]), None);
-    let none = |head: Head| head.admitted().unwrap().upgrade.is_none();
+    let none = |head: Head| head.valid().unwrap().upgrade.is_none();
     assert!(none(Head::get("/").with("Upgrade", "websocket")));
     assert!(none(Head { version: HttpVersion::Http10, ..offer.clone() }));
     assert!(none(offer.clone().with("Content-Length", "1")));
@@ -424,7 +424,7 @@ fn an_upgrade_needs_connection_http11_and_no_body() {
 
 #[test]
 fn only_continue_may_be_expected() {
-    let expect = |head: Head| head.admitted().map(|admitted| admitted.expect_continue);
+    let expect = |head: Head| head.valid().map(|valid| valid.expect_continue);
     let post = || Head::post().with("Content-Length", "5");
     assert_eq!(expect(post().with("Expect", "100-Continue")), Ok(true));
     assert_eq!(expect(Head::get("/").with("Expect", "100-continue")), Ok(false), "no body to wait for");
@@ -442,10 +442,10 @@ fn only_continue_may_be_expected() {
 #[test]
 fn http2_has_one_authority_and_no_connection_headers() {
     let head = Head::http2("/a").with("host", "SHOP.example.com").with("te", "trailers").with("content-length", "3");
-    let admitted = head.admitted().unwrap();
-    assert_eq!((&*admitted.host, admitted.framing), ("shop.example.com", Framing::Frames { length: Some(3) }));
+    let valid = head.valid().unwrap();
+    assert_eq!((&*valid.host, valid.framing), ("shop.example.com", Framing::Frames { length: Some(3) }));
     let only_host = Head { authority: None, ..Head::http2("/").with("host", "a") };
-    assert_eq!(only_host.admitted().map(|admitted| admitted.host.into_owned()), Ok("a".to_owned()));
+    assert_eq!(only_host.valid().map(|valid| valid.host.into_owned()), Ok("a".to_owned()));
     assert_eq!(Head { authority: None, ..Head::http2("/") }.refused(), Some(HOST_MISSING));
     for authority in ["", "u@a", "a,b"] {
         let head = Head { authority: Some(authority.into()), ..Head::http2("/") };
@@ -557,24 +557,24 @@ fn odd_spellings_become_what_was_chosen() {
 
 #[test]
 fn targets_beyond_ascii_are_for_the_operator_to_let_in() {
-    let admitted = |target: &str, non_ascii| {
+    let valid = |target: &str, non_ascii| {
         let limits = Limits { paths: Paths { non_ascii, ..Paths::default() }, ..Limits::default() };
-        admit(&Head::get(target), &limits).map(|admitted| (admitted.target.to_string(), admitted.path.to_string()))
+        validate(&Head::get(target), &limits).map(|valid| (valid.target.to_string(), valid.path.to_string()))
     };
     let target = "/café?q=ü";
     let of = |target: &str, path: &str| Ok((target.to_owned(), path.to_owned()));
-    assert_eq!(admitted(target, NonAscii::Refuse), Err(TARGET_INVALID));
-    assert_eq!(admitted(target, NonAscii::Keep), of(target, "/caf%C3%A9"));
-    assert_eq!(admitted(target, NonAscii::Encode), of("/caf%C3%A9?q=%C3%BC", "/caf%C3%A9"));
-    assert_eq!(admitted("/a?q=ü", NonAscii::Encode), of("/a?q=%C3%BC", "/a"));
-    assert_eq!(admitted("/a?q=%zz", NonAscii::Encode), of("/a?q=%zz", "/a"));
+    assert_eq!(valid(target, NonAscii::Refuse), Err(TARGET_INVALID));
+    assert_eq!(valid(target, NonAscii::Keep), of(target, "/caf%C3%A9"));
+    assert_eq!(valid(target, NonAscii::Encode), of("/caf%C3%A9?q=%C3%BC", "/caf%C3%A9"));
+    assert_eq!(valid("/a?q=ü", NonAscii::Encode), of("/a?q=%C3%BC", "/a"));
+    assert_eq!(valid("/a?q=%zz", NonAscii::Encode), of("/a?q=%zz", "/a"));
     for non_ascii in [NonAscii::Keep, NonAscii::Encode] {
         for target in ["/é\x7f", "/é é", "/é#", "é", "/\0é"] {
-            assert_eq!(admitted(target, non_ascii), Err(TARGET_INVALID), "{target:?}");
+            assert_eq!(valid(target, non_ascii), Err(TARGET_INVALID), "{target:?}");
         }
         let latin1 = Head { target: b"/caf\xe9".to_vec(), ..Head::get("/") };
         let limits = Limits { paths: Paths { non_ascii, ..Paths::default() }, ..Limits::default() };
-        assert_eq!(admit(&latin1, &limits).err(), Some(TARGET_INVALID), "it is no UTF-8");
+        assert_eq!(validate(&latin1, &limits).err(), Some(TARGET_INVALID), "it is no UTF-8");
     }
 }
 
@@ -588,9 +588,9 @@ fn what_is_forwarded_is_what_was_matched_but_for_parameters() {
         ("/;x/a", "/;x/a", "//a"),
     ] {
         let head = Head::get(target);
-        let admitted = head.admitted().unwrap();
-        assert_eq!((&*admitted.target, &*admitted.path), (forwarded, path), "{target}");
-        assert_eq!(admitted.target_changed, target != forwarded);
+        let valid = head.valid().unwrap();
+        assert_eq!((&*valid.target, &*valid.path), (forwarded, path), "{target}");
+        assert_eq!(valid.target_changed, target != forwarded);
     }
 }
 

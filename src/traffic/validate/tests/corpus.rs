@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::{Framing, Limits, admit};
+use super::super::{Framing, Limits, validate};
 use super::Head;
 use crate::traffic::{HttpVersion, Refusal};
 
@@ -14,10 +14,10 @@ fn file() -> PathBuf {
 
 /// What became of a case.
 enum Outcome {
-    /// The parser refused it, so it never reaches the guard.
+    /// The parser refused it, so it never reaches validation.
     Unparsed,
     Refused(Refusal),
-    Admitted(Framing),
+    Valid(Framing),
 }
 
 fn run(raw: &[u8]) -> Outcome {
@@ -31,8 +31,8 @@ fn run(raw: &[u8]) -> Outcome {
     for header in parsed.headers.iter() {
         head = head.with(header.name, header.value.trim_ascii());
     }
-    match admit(&head, &Limits::default()) {
-        Ok(admitted) => Outcome::Admitted(admitted.framing),
+    match validate(&head, &Limits::default()) {
+        Ok(valid) => Outcome::Valid(valid.framing),
         Err(refusal) => Outcome::Refused(refusal),
     }
 }
@@ -53,7 +53,7 @@ fn base64(text: &str) -> Vec<u8> {
     out
 }
 
-/// Cases whose fault is in the body, or that the guard may leave to others: the chunk sizes and extensions, and
+/// Cases whose fault is in the body, or that validation may leave to others: the chunk sizes and extensions, and
 /// a body that never comes.
 fn is_about_the_body(id: &str) -> bool {
     id.starts_with("SMUG-CHUNK")
@@ -93,10 +93,10 @@ fn every_published_request_that_must_be_refused_is_refused() {
                     wrong.push(format!("{id}: {refusal:?}, expected {expected}"));
                 }
             }
-            Outcome::Admitted(framing) if !may_pass && !is_about_the_body(id) => {
-                wrong.push(format!("{id}: admitted with {framing:?}, expected {expected}"));
+            Outcome::Valid(framing) if !may_pass && !is_about_the_body(id) => {
+                wrong.push(format!("{id}: valid with {framing:?}, expected {expected}"));
             }
-            Outcome::Admitted(_) => good += 1,
+            Outcome::Valid(_) => good += 1,
         }
     }
     println!("must be refused and is: {must}; may be and is: {may}; passes: {good}; ended in the parser: {unparsed}");

@@ -7,13 +7,13 @@ use proptest::sample::select;
 use super::{Head, both, matched};
 use crate::traffic::HttpVersion;
 use crate::traffic::validate::spelling::{Backslash, EncodedSlash, NonAscii, Paths};
-use crate::traffic::validate::{Framing, Limits, admit, refusal};
+use crate::traffic::validate::{Framing, Limits, refusal, validate};
 
 fn any_version() -> impl Strategy<Value = HttpVersion> {
     select(vec![HttpVersion::Http10, HttpVersion::Http11, HttpVersion::Http2])
 }
 
-/// Bytes that mean something to the guard more often than random ones do.
+/// Bytes that mean something to validation more often than random ones do.
 fn bytes(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![select(pieces).prop_map(|text| text.as_bytes().to_vec()), vec(any::<u8>(), 0..4)];
     vec(piece, 0..8).prop_map(|pieces| pieces.concat())
@@ -70,7 +70,7 @@ fn any_head() -> impl Strategy<Value = Head> {
         .prop_map(|(version, method, target, authority, headers)| Head { version, method, target, authority, headers })
 }
 
-/// A path in RFC 3986 normal form, without what the guard refuses.
+/// A path in RFC 3986 normal form, without what validation refuses.
 fn normal_path() -> impl Strategy<Value = Vec<String>> {
     vec("[a-z.~]{0,3}[a-z](%C3%A9)?", 1..5)
 }
@@ -176,31 +176,31 @@ fn naive_framing(version: HttpVersion, lengths: &[&str], codings: &[&str]) -> Op
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_guard_panic_and_what_it_admits_is_well_formed(head in any_head(), limits in any_limits()) {
-        match admit(&head, &limits) {
+    fn no_bytes_make_validation_panic_and_what_is_valid_is_well_formed(head in any_head(), limits in any_limits()) {
+        match validate(&head, &limits) {
             Err(refused) => prop_assert!(refusal::ALL.contains(&refused)),
-            Ok(admitted) => {
-                prop_assert!(admitted.target == "*" || admitted.target.starts_with('/'));
-                prop_assert!(admitted.path.starts_with('/') && admitted.path.is_ascii());
-                prop_assert!(!admitted.path.contains([';', '\\']));
-                prop_assert!(!limits.paths.merge_slashes || !admitted.path.contains("//"));
-                prop_assert!(!admitted.path.split('/').any(|segment| segment == "." || segment == ".."));
-                prop_assert!(limits.paths.non_ascii == NonAscii::Keep || admitted.target.is_ascii());
-                prop_assert_eq!(admitted.target_changed, admitted.target.as_bytes() != head.target.as_slice());
-                prop_assert!(admitted.host.is_empty() == (head.version == HttpVersion::Http10 && admitted.authority.is_empty()));
+            Ok(valid) => {
+                prop_assert!(valid.target == "*" || valid.target.starts_with('/'));
+                prop_assert!(valid.path.starts_with('/') && valid.path.is_ascii());
+                prop_assert!(!valid.path.contains([';', '\\']));
+                prop_assert!(!limits.paths.merge_slashes || !valid.path.contains("//"));
+                prop_assert!(!valid.path.split('/').any(|segment| segment == "." || segment == ".."));
+                prop_assert!(limits.paths.non_ascii == NonAscii::Keep || valid.target.is_ascii());
+                prop_assert_eq!(valid.target_changed, valid.target.as_bytes() != head.target.as_slice());
+                prop_assert!(valid.host.is_empty() == (head.version == HttpVersion::Http10 && valid.authority.is_empty()));
             }
         }
     }
 
     #[test]
-    fn what_was_forwarded_is_admitted_again_unchanged(head in any_head(), limits in any_limits()) {
-        if let Ok(admitted) = admit(&head, &limits) {
-            let again = Head { target: admitted.target.clone().into_owned().into_bytes(), ..head.clone() };
-            let second = admit(&again, &limits);
+    fn what_was_forwarded_is_valid_again_and_unchanged(head in any_head(), limits in any_limits()) {
+        if let Ok(valid) = validate(&head, &limits) {
+            let again = Head { target: valid.target.clone().into_owned().into_bytes(), ..head.clone() };
+            let second = validate(&again, &limits);
             prop_assert!(second.is_ok(), "{:?}", second);
             let second = second.unwrap();
             prop_assert!(!second.target_changed);
-            prop_assert_eq!(second.path, admitted.path);
+            prop_assert_eq!(second.path, valid.path);
         }
     }
 
@@ -245,8 +245,8 @@ proptest! {
         for length in &lengths {
             head = head.with("Content-Length", length);
         }
-        let found = admit(&head, &Limits::default());
-        prop_assert_eq!(found.as_ref().ok().map(|admitted| admitted.framing), naive_framing(version, &lengths, &codings));
+        let found = validate(&head, &Limits::default());
+        prop_assert_eq!(found.as_ref().ok().map(|valid| valid.framing), naive_framing(version, &lengths, &codings));
         if let Err(refused) = found {
             prop_assert!(refused.close, "a doubtful framing must close: {refused:?}");
         }
