@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use weir::model::Weight;
-use weir::traffic::balance::{Balancer, Rule, Tried};
-use weir::traffic::split::{Chooser, KeySource, Options, Share, Tables};
+use weir::traffic::balance::{Algorithm, Balancer, Tried};
+use weir::traffic::split::{Chooser, KeySource, Options, Schedules, Share};
 use weir::traffic::{HttpVersion, Request};
 
 /// A request with these header fields.
@@ -53,11 +53,11 @@ fn chooser(weights: &[u16], affinity: Option<KeySource>) -> Chooser {
         name: format!("v{at}").into(),
         weight: Weight::from_basis_points(*bp).unwrap_or_default(),
         available: true,
-        guard: None,
+        breaker: None,
     };
     let shares: Vec<Share> = weights.iter().enumerate().map(share).collect();
     let options = Options { salt: "shop".to_owned(), affinity, overrides: None };
-    Chooser::compile(&shares, options, None, &mut Tables::default())
+    Chooser::compile(&shares, options, None, &mut Schedules::default())
 }
 
 const TWO: &[u16] = &[9_000, 1_000];
@@ -105,7 +105,7 @@ fn balance(criterion: &mut Criterion) {
     for endpoints in [2_usize, 10, 100] {
         let names: Vec<String> = (0..endpoints).map(|at| format!("10.0.0.{at}:8080")).collect();
         let named = names.iter().enumerate().map(|(at, name)| (at, name.as_str()));
-        let balancer = Balancer::new(named, Rule::LeastRequests);
+        let balancer = Balancer::new(named, Algorithm::LeastRequests);
         let load = |at: usize| u64::from(at.is_multiple_of(3));
         for (name, key) in [("least_requests", None), ("affinity", Some(0x5e20_f275_941b_3638))] {
             group.bench_function(BenchmarkId::new(name, endpoints), |bencher| {

@@ -137,7 +137,7 @@ impl Split {
 
     /// The split in which one version has everything.
     #[must_use]
-    pub fn whole(version: Name) -> Self {
+    pub fn all_to(version: Name) -> Self {
         Self(vec![(version, Weight::FULL)])
     }
 

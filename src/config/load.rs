@@ -18,7 +18,7 @@ use super::syntax::problem::{Place, Problem, Problems};
 use super::syntax::read::{Read as _, Reader};
 use super::syntax::yaml::{self, Node, Value};
 use super::{Config, restart, stable};
-use crate::coop::paced;
+use crate::coop::in_pieces;
 
 /// The largest file that is read: 10,000 hosts with 10 paths each take about 8 MiB.
 pub const MAX_FILE: u64 = 64 << 20;
@@ -152,7 +152,7 @@ fn hash_node(node: &Node<'_>, state: &mut u64) {
         }
         Value::List(items) => {
             hash_bytes(&[0xf7], state);
-            paced(items).for_each(|item| hash_node(item, state));
+            in_pieces(items).for_each(|item| hash_node(item, state));
         }
         Value::Map(entries) => {
             hash_bytes(&[0xf8], state);

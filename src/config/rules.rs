@@ -9,7 +9,7 @@ use super::syntax::problem::Problem;
 use super::syntax::read::{Fields, Items, Read, Reader, Step};
 use super::syntax::yaml::{Node, Value};
 use super::{Config, Format, Listener, Origin, Route, Service, load};
-use crate::coop::paced;
+use crate::coop::in_pieces;
 use crate::model::Address;
 
 /// How many listeners a process may have.
@@ -119,7 +119,7 @@ fn check_names<'n, T>(
 ) -> bool {
     let mut lines = ahash::HashMap::default();
     let mut unique = true;
-    for (at, node, item) in paced(&items.good) {
+    for (at, node, item) in in_pieces(&items.good) {
         let (Some(name), Some((key, value))) = (name(item), node.field("name")) else { continue };
         if let Some(line) = lines.insert(name, value.place.line) {
             unique = false;
@@ -235,7 +235,7 @@ fn read_routes(fields: &mut Fields<'_, '_>) -> Option<Vec<Route>> {
 
 fn check_services<'n>(reader: &mut Reader<'n>, items: &Items<'n, Route>, services: &ahash::HashSet<&str>) -> bool {
     let mut known = true;
-    for (at, node, route) in paced(&items.good) {
+    for (at, node, route) in in_pieces(&items.good) {
         if services.contains(&*route.service) {
             continue;
         }
@@ -259,7 +259,7 @@ type Identity<'a> = (Option<&'a HostMatch>, &'a Option<PathMatch>, &'a [String],
 fn check_matches<'n>(reader: &mut Reader<'n>, items: &Items<'n, Route>) -> bool {
     let mut seen: ahash::HashMap<Identity<'_>, (usize, u32)> = ahash::HashMap::default();
     let mut distinct = true;
-    for (at, node, route) in paced(&items.good) {
+    for (at, node, route) in in_pieces(&items.good) {
         let matches = &route.matches;
         let any: &[Option<&HostMatch>] = &[None];
         let hosts: Vec<Option<&HostMatch>> = matches.hosts.iter().map(Some).collect();

@@ -16,7 +16,7 @@ use super::syntax::map::Map;
 use super::syntax::problem::Problem;
 use super::syntax::read::{Fields, Read as _};
 use super::syntax::yaml::{Node, Value};
-use crate::coop::paced;
+use crate::coop::in_pieces;
 use crate::model::{Name, Split, Weight};
 
 /// A service that is rolled out, has several versions, and does not say which one is stable.
@@ -71,7 +71,7 @@ pub(super) fn unsaid(services: &Map<Service>, root: &Node<'_>, source: &str) -> 
     let Some(Value::Map(nodes)) = root.field("services").map(|(_, node)| &node.value) else { return Vec::new() };
     let mut names = Vec::new();
     let mut places = Vec::new();
-    for ((key, node), (name, service)) in paced(nodes.iter().zip(services.iter())) {
+    for ((key, node), (name, service)) in in_pieces(nodes.iter().zip(services.iter())) {
         if service.rollout.is_some() && service.stable.is_none() && service.versions.len() > 1 {
             let place = node.field("release").map_or(key.place, |(release, _)| release.place);
             names.push((place, name.clone()));

@@ -38,7 +38,7 @@ impl Departures {
             if endpoint.state == EndpointState::Ready {
                 self.list.retain(|departure| departure.live.id != endpoint.live.id);
                 endpoint.live.ledger.set_cut(Cut::Nothing);
-                endpoint.live.set_welcome(true);
+                endpoint.live.set_accepting(true);
             } else {
                 self.begin(service, version, endpoint, false, now);
             }
@@ -55,7 +55,7 @@ impl Departures {
     }
 
     fn begin(&mut self, service: &Service, version: &Version, endpoint: &Endpoint, removed: bool, now: Instant) {
-        endpoint.live.set_welcome(false);
+        endpoint.live.set_accepting(false);
         if let Some(known) = self.list.iter_mut().find(|known| known.live.id == endpoint.live.id) {
             known.times = service.drain;
             return;

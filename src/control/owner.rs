@@ -22,7 +22,7 @@ use super::uses::Uses;
 use super::{Ack, Board, By, Control, Outcome, Proposal, QUEUE, Rejection, Shift, changes, facts, files, resolve};
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Environment};
-use crate::coop::discard;
+use crate::coop::drop_in_pieces;
 use crate::drain::Bell;
 use crate::model::{Name, Split};
 use crate::rollouts::Rollouts;
@@ -127,7 +127,7 @@ impl Owner {
             certificates: loaded.certificates,
             upstream_tls: loaded.upstream_tls,
             resolved,
-            guards: rollouts.guards(),
+            breakers: rollouts.breakers(),
             ..Inputs::default()
         };
         let mut compiler = Compiler::new(Arc::clone(&recorder));
@@ -284,8 +284,8 @@ impl Owner {
         let served = self.shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect();
         let decided = rollouts.take_in(&self.config, &served, &seen);
         let decided = decided.map_err(|unknown| Rejection::Invalid(config.stable_unknown(&unknown)))?;
-        let mut drills = self.inputs.drills.clone();
-        drills.retain(|(service, version), _| {
+        let mut faults = self.inputs.faults.clone();
+        faults.retain(|(service, version), _| {
             config.services.get(service).is_some_and(|file| file.versions.get(version).is_some())
         });
         let inputs = Inputs {
@@ -294,8 +294,8 @@ impl Owner {
             certificates: loaded.certificates,
             upstream_tls: loaded.upstream_tls,
             resolved,
-            guards: rollouts.guards(),
-            drills,
+            breakers: rollouts.breakers(),
+            faults,
         };
         let mut changes = changes::between(&self.config, &config);
         let rotated = changes::certificates(&self.inputs.certificates, &inputs.certificates);
@@ -326,7 +326,7 @@ impl Owner {
         }
         rollouts.forget_others(&seen);
         forget_outdated(&self.durable, (&self.shifts, &self.states), (&shifts, &states));
-        discard(std::mem::replace(&mut self.config, config).routes);
+        drop_in_pieces(std::mem::replace(&mut self.config, config).routes);
         (self.shifts, self.states, self.inputs) = (shifts, states, inputs);
         self.rollouts = rollouts;
         let revision = self.publish(next);

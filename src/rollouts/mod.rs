@@ -47,7 +47,7 @@ use crate::rollout::engine::{CommandRefused, Event, Phase, RolloutState, Verb};
 use crate::rollout::plan::Plan;
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Verdict;
-use crate::snapshot::live::TripWire;
+use crate::snapshot::live::CircuitBreaker;
 use crate::telemetry::RolloutFact;
 
 /// A person's word about a service's rollout.
@@ -85,7 +85,7 @@ pub(crate) struct Rollouts {
     services: BTreeMap<Name, Driven>,
     /// Why the last write failed, if it did.
     unwritable: Option<String>,
-    /// Told by requests that trip a wire.
+    /// Told by requests that trip a breaker.
     told: Arc<Notify>,
     errands: Vec<Errand>,
     /// What the copy beside the store says.
@@ -351,7 +351,7 @@ impl Rollouts {
         }
     }
 
-    /// Told when a request tripped a wire.
+    /// Told when a request tripped a breaker.
     pub(crate) fn told(&self) -> Arc<Notify> {
         Arc::clone(&self.told)
     }
@@ -428,7 +428,7 @@ impl Rollouts {
     }
 
     /// The trip wires of canaries.
-    pub(crate) fn guards(&self) -> BTreeMap<(Name, Name), Arc<TripWire>> {
+    pub(crate) fn breakers(&self) -> BTreeMap<(Name, Name), Arc<CircuitBreaker>> {
         let guard = |driven: &Driven| {
             let canary = driven.state().canary.as_ref()?.version.clone();
             Some(((driven.service.clone(), canary), Arc::clone(driven.wire.as_ref()?)))

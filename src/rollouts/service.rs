@@ -32,7 +32,7 @@ use crate::rollout::judge::sustained::ErrorWatch;
 use crate::rollout::plan::{Plan, RollbackCondition};
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Verdict;
-use crate::snapshot::live::TripWire;
+use crate::snapshot::live::CircuitBreaker;
 
 /// How often something happened, for metrics.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +54,7 @@ pub(super) struct Driven {
     /// When the split in effect became what it is, in milliseconds since the Unix epoch.
     pub(super) since_ms: u64,
     pub(super) tallies: Tallies,
-    pub(super) wire: Option<Arc<TripWire>>,
+    pub(super) wire: Option<Arc<CircuitBreaker>>,
     pub(super) ring: Option<Arc<Ring>>,
     pub(super) watches: Vec<ErrorWatch>,
     /// What providers answered since the last look, each with its question.
@@ -219,7 +219,7 @@ impl Driven {
         let state = self.state();
         let stable = state.stable.as_ref()?.version.clone();
         let Some(canary) = state.canary.as_ref().filter(|_| state.weight > Weight::ZERO) else {
-            return Some(Split::whole(stable));
+            return Some(Split::all_to(stable));
         };
         let rest = Weight::FULL.basis_points().saturating_sub(state.weight.basis_points());
         let rest = Weight::from_basis_points(rest).unwrap_or_default();
@@ -368,8 +368,9 @@ impl Driven {
         // One that has tripped and was not taken note of yet is still to be: another plan does not undo it.
         let unheard = self.wire.as_ref().is_some_and(|wire| wire.is_tripped()) && !began && !from_nothing;
         if began || from_nothing || (replanned && !unheard) || self.wire.is_none() {
-            self.wire = trip(&self.plan)
-                .map(|trip| Arc::new(TripWire::new(trip, roles.stable.clone(), Arc::clone(told), Instant::now())));
+            self.wire = trip(&self.plan).map(|trip| {
+                Arc::new(CircuitBreaker::new(trip, roles.stable.clone(), Arc::clone(told), Instant::now()))
+            });
         }
         let fresh = began || self.ring.is_none();
         if fresh || from_nothing || replanned {

@@ -203,7 +203,7 @@ fn errors_send_it_back_and_the_same_version_is_not_tried_again() {
     assert_eq!(share(&rollouts, "v2"), 1_000);
     (0..4).for_each(|_| rig.second(&mut rollouts, 4));
     assert_eq!((phase(&rollouts), share(&rollouts, "v1")), (Phase::RolledBack, 10_000));
-    assert!(rollouts.guards().is_empty() && rollouts.services["shop"].wire.is_none());
+    assert!(rollouts.breakers().is_empty() && rollouts.services["shop"].wire.is_none());
     rig.take_in(&mut rollouts, "v2");
     (0..3).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!(phase(&rollouts), Phase::RolledBack);

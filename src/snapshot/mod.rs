@@ -22,10 +22,10 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use ipnet::IpNet;
 
-use crate::coop::discard;
+use crate::coop::drop_in_pieces;
 use crate::drain::Cut;
 use crate::model::{Address, EndpointState, Name, Weight};
-use crate::snapshot::live::{Drill, EndpointLive, TripWire};
+use crate::snapshot::live::{CircuitBreaker, EndpointLive, FaultInjection};
 use crate::telemetry::{RouteSeries, VersionSeries};
 use crate::tls::{Certificates, ClientRoots};
 use crate::traffic::balance::Balancer;
@@ -183,10 +183,10 @@ pub struct Version {
     pub endpoints: Vec<Endpoint>,
     /// Where its requests are counted.
     pub series: Arc<VersionSeries>,
-    /// What its finished requests tell, if it is a canary that is to go out at once.
-    pub guard: Option<Arc<TripWire>>,
-    /// Faults for its requests, if it is being drilled.
-    pub drill: Option<Arc<Drill>>,
+    /// Its circuit breaker, which its finished requests count on, if it has one.
+    pub breaker: Option<Arc<CircuitBreaker>>,
+    /// Faults that are injected into its requests, if any.
+    pub faults: Option<Arc<FaultInjection>>,
 }
 
 /// One compiled endpoint.
@@ -331,7 +331,7 @@ impl Publisher {
     pub fn free(&mut self) {
         for snapshot in self.replaced.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1) {
             if let Some(snapshot) = Arc::into_inner(snapshot) {
-                discard(snapshot.table.into_targets());
+                drop_in_pieces(snapshot.table.into_targets());
             }
         }
     }

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use super::diagnostic::quoted;
 use super::problem::Problem;
 use super::yaml::{Node, Value};
-use crate::coop::paced;
+use crate::coop::in_pieces;
 
 /// Where variables are looked up: the process's environment, or a test's.
 pub trait Environment {
@@ -50,7 +50,7 @@ pub(crate) fn substitute(root: &mut Node<'_>, environment: &dyn Environment) {
 /// Recursion is bounded by the depth of the tree.
 fn walk(node: &mut Node<'_>, environment: &dyn Environment, left: &mut usize) {
     match &mut node.value {
-        Value::List(items) => paced(items).for_each(|item| walk(item, environment, left)),
+        Value::List(items) => in_pieces(items).for_each(|item| walk(item, environment, left)),
         Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| walk(value, environment, left)),
         Value::Text(text) if memchr::memchr(b'$', text.text.as_bytes()).is_some() => {
             match expand(&text.text, environment, left) {

@@ -17,7 +17,7 @@ use super::map::Map;
 use super::problem::{MAX_COMPARISONS, Place, Problem, Problems, nearest};
 use super::values::{self, NotAValue};
 use super::yaml::{Key, Node, Value};
-use crate::coop::paced;
+use crate::coop::in_pieces;
 use crate::model::Name;
 
 /// A type that reads itself from the tree.
@@ -202,7 +202,7 @@ impl<'n> Reader<'n> {
             _ => return self.wrong_kind(node, expected),
         };
         let mut good = Vec::with_capacity(items.len());
-        for (at, item) in paced(items.iter().enumerate()) {
+        for (at, item) in in_pieces(items.iter().enumerate()) {
             if let Some(value) = self.below(Step::Item(at), item.place, |reader| read(reader, item)) {
                 good.push((at, item, value));
             }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{self as parser, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::problem::{Place, Problem};
-use crate::coop::{discard, paced};
+use crate::coop::{drop_in_pieces, in_pieces};
 
 /// How deep values may nest. The file's own shape needs 8.
 pub(crate) const MAX_DEPTH: usize = 32;
@@ -93,8 +93,8 @@ impl<'s> Node<'s> {
         let Value::Map(sections) = self.value else { return };
         for (_, section) in sections {
             match section.value {
-                Value::List(items) => discard(items),
-                Value::Map(fields) => discard(fields),
+                Value::List(items) => drop_in_pieces(items),
+                Value::Map(fields) => drop_in_pieces(fields),
                 Value::Null | Value::Text(_) | Value::Broken(_) => {}
             }
         }
@@ -165,7 +165,7 @@ fn build<'s>(source: &'s str, tree: &mut Builder<'s>) -> Result<(), Box<Problem>
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    for event in paced(Parser::<StrInput<'_>>::new_from_str_with_options(source, options)) {
+    for event in in_pieces(Parser::<StrInput<'_>>::new_from_str_with_options(source, options)) {
         let (event, span) = event.map_err(|error| Box::new(syntax(source, &error)))?;
         tree.take(event, place(span))?;
     }

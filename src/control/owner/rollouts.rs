@@ -15,7 +15,7 @@ use crate::model::{Name, Split, Weight};
 use crate::rollouts::dispatch::{News, Outside};
 use crate::rollouts::{self, Rollouts, Stamped, View, Word};
 use crate::snapshot::compile::States;
-use crate::snapshot::live::{Drill, TripWire};
+use crate::snapshot::live::{CircuitBreaker, FaultInjection};
 use crate::telemetry::Recorder;
 
 /// A drill as it is asked for.
@@ -63,9 +63,9 @@ impl Owner {
 
     /// What rollouts decided takes effect: the splits at once, then what concerns the outside.
     pub(super) fn carry_out(&mut self) {
-        let (shifts, guards) = (splits(&self.shifts, &self.rollouts), self.rollouts.guards());
-        if shifts != self.inputs.shifts || !same(&guards, &self.inputs.guards) {
-            (self.inputs.shifts, self.inputs.guards) = (shifts, guards);
+        let (shifts, breakers) = (splits(&self.shifts, &self.rollouts), self.rollouts.breakers());
+        if shifts != self.inputs.shifts || !same(&breakers, &self.inputs.breakers) {
+            (self.inputs.shifts, self.inputs.breakers) = (shifts, breakers);
             self.publish_inputs();
         }
         self.send_out();
@@ -102,15 +102,15 @@ impl Owner {
         self.recorder.tick(now);
         self.pay();
         self.uses.second(&self.current.peek(), &self.durable, now);
-        let before = self.inputs.drills.len();
-        self.inputs.drills.retain(|(service, version), drill| {
+        let before = self.inputs.faults.len();
+        self.inputs.faults.retain(|(service, version), drill| {
             let goes_on = drill.until() > now;
             if !goes_on {
                 tracing::info!(%service, %version, "the drill is over");
             }
             goes_on
         });
-        if self.inputs.drills.len() != before {
+        if self.inputs.faults.len() != before {
             self.publish_inputs();
         }
         if !self.rollouts.is_empty() {
@@ -119,7 +119,7 @@ impl Owner {
         }
     }
 
-    /// Requests tripped a wire: the canary is at 0 already, and this makes it lasting.
+    /// Requests tripped a breaker: the canary is at 0 already, and this makes it lasting.
     pub(super) fn tripped(&mut self) {
         self.decide(Rollouts::trips);
         self.carry_out();
@@ -174,13 +174,13 @@ impl Owner {
         let key = (service, version);
         let what = format!("drill on {}/{}", key.0, key.1);
         let line = if order.errors == Weight::ZERO && order.delay.is_zero() {
-            if self.inputs.drills.remove(&key).is_none() {
+            if self.inputs.faults.remove(&key).is_none() {
                 return Ok(Ack { revision: self.current.peek().revision, changes: Vec::new(), warnings: Vec::new() });
             }
             format!("{what} ended by {}{}", by.author, reason(by))
         } else {
             let until = Instant::now() + order.lasting;
-            self.inputs.drills.insert(key, Arc::new(Drill::new(order.errors, order.delay, until)));
+            self.inputs.faults.insert(key, Arc::new(FaultInjection::new(order.errors, order.delay, until)));
             let errors = (order.errors > Weight::ZERO).then(|| format!("{} % errors", order.errors));
             let delay = (!order.delay.is_zero()).then(|| format!("{:?} delay", order.delay));
             let faults = errors.into_iter().chain(delay).collect::<Vec<_>>().join(" and ");
@@ -204,8 +204,8 @@ impl Owner {
     }
 }
 
-type Guards = BTreeMap<(Name, Name), Arc<TripWire>>;
+type Breakers = BTreeMap<(Name, Name), Arc<CircuitBreaker>>;
 
-fn same(a: &Guards, b: &Guards) -> bool {
+fn same(a: &Breakers, b: &Breakers) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
 }

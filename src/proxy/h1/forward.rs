@@ -24,7 +24,7 @@ use crate::proxy::request::fault;
 use crate::proxy::request::upload::Manner;
 use crate::proxy::upstream::connection::{self, Lease};
 use crate::proxy::upstream::pool::{self, Line};
-use crate::snapshot::live::Drill;
+use crate::snapshot::live::FaultInjection;
 use crate::snapshot::{Endpoint, Snapshot, Timeouts};
 use crate::telemetry::RetryReason;
 use crate::traffic::Refusal;
@@ -173,7 +173,7 @@ impl Client {
             return self.refuse(request, NO_ENDPOINT.refusal, false).await;
         }
         let mut tries = Tries { began: request.passage.began, connect: false, reused: false, failed: None };
-        if let Some(drill) = &request.passage.version.drill {
+        if let Some(drill) = &request.passage.version.faults {
             if let Some(refusal) = self.drilled(drill, request).await {
                 return self.refuse(request, refusal, false).await;
             }
@@ -224,7 +224,7 @@ impl Client {
     }
 
     /// Does to a request what a drill wants; the answer if that is an error.
-    async fn drilled(&mut self, drill: &Drill, request: &mut Request<'_>) -> Option<Refusal> {
+    async fn drilled(&mut self, drill: &FaultInjection, request: &mut Request<'_>) -> Option<Refusal> {
         let passage = &mut request.passage;
         let fault = fault::begin(drill, &passage.version.series)?;
         passage.cause = Some(DRILL.cause);

@@ -11,11 +11,11 @@ use std::time::Instant;
 
 use super::failure::{DRILL, Failure};
 use super::record::Finished;
-use crate::snapshot::live::TripWire;
+use crate::snapshot::live::CircuitBreaker;
 use crate::telemetry::{Class, Outcome};
 
 /// Tells a version's trip wire how a request ended.
-pub(crate) fn tell(wire: &TripWire, finished: &Finished<'_>) {
+pub(crate) fn tell(wire: &CircuitBreaker, finished: &Finished<'_>) {
     if let Some(is_error) = evidence(finished) {
         wire.observe(is_error, Instant::now);
     }

@@ -2,13 +2,13 @@
 
 use super::failure::DRILL;
 use crate::proxy::pingora::context::{Pass, Routed};
-use crate::snapshot::live::{Drill, Fault};
+use crate::snapshot::live::{Fault, FaultInjection};
 use crate::telemetry::{DrillFault, VersionSeries};
 use crate::traffic::Refusal;
 
 /// What a drill does to a request that begins now, if it does anything. The caller waits as long as that says, and
 /// then calls [`end`].
-pub(crate) fn begin(drill: &Drill, series: &VersionSeries) -> Option<Fault> {
+pub(crate) fn begin(drill: &FaultInjection, series: &VersionSeries) -> Option<Fault> {
     let fault = drill.fault(std::time::Instant::now()).filter(|fault| fault.fails || !fault.delay.is_zero())?;
     if !fault.delay.is_zero() {
         series.drilled(DrillFault::Delay);
@@ -28,7 +28,7 @@ pub(crate) fn end(fault: Fault, series: &VersionSeries) -> Option<Refusal> {
 /// Puts a request of the general lane through its version's drill; the answer if that is an error.
 pub(crate) async fn request(pass: &mut Pass) -> Option<Refusal> {
     let version = pass.routed().and_then(Routed::version)?;
-    let fault = begin(version.drill.as_deref()?, &version.series)?;
+    let fault = begin(version.faults.as_deref()?, &version.series)?;
     pass.cause = Some(DRILL.cause);
     if !fault.delay.is_zero() {
         // Who ends the exchange drops this wait with it.

@@ -152,9 +152,10 @@ pub(crate) fn record(gear: &Gear, finished: &Finished<'_>, line: impl FnOnce() -
                     if finished.grpc_failed && outcome.class() != Class::ServerError {
                         series.version().grpc_failed();
                     }
-                    if let Some(wire) = route.service.versions.get(version).and_then(|version| version.guard.as_deref())
+                    if let Some(breaker) =
+                        route.service.versions.get(version).and_then(|version| version.breaker.as_deref())
                     {
-                        breaker::tell(wire, finished);
+                        breaker::tell(breaker, finished);
                     }
                 }
                 if cut {

@@ -254,7 +254,7 @@ impl Drop for Lease {
         {
             link.closing.store(true, Ordering::SeqCst);
         }
-        if link.closing.load(Ordering::SeqCst) || !link.live.is_welcome() {
+        if link.closing.load(Ordering::SeqCst) || !link.live.is_accepting() {
             link.close_idle();
         }
     }

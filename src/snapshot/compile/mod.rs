@@ -11,18 +11,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use super::live::{Drill, Registry, TripWire};
+use super::live::{CircuitBreaker, FaultInjection, Registry};
 use super::{
     AffinityCookie, ClientLimits, DrainTimes, Endpoint, ListenerTls, Route, Service, Snapshot, Timeouts, Upstream,
     UpstreamTls, Version,
 };
 use crate::config::{self, AffinityKey, Balance, Config, EndpointAddress, HostHeader, OverrideFrom, Protocol};
-use crate::coop::paced;
+use crate::coop::in_pieces;
 use crate::model::{Address, EndpointState, Name, Split, Weight};
 use crate::telemetry::Recorder;
-use crate::traffic::balance::{Balancer, Rule as BalanceRule};
+use crate::traffic::balance::{Algorithm, Balancer};
 use crate::traffic::route::{HeaderMatch, HeaderTest, HostPattern, PathPattern, Rule, Table};
-use crate::traffic::split::{self, Chooser, KeySource, Tables};
+use crate::traffic::split::{self, Chooser, KeySource, Schedules};
 use crate::traffic::validate::Limits;
 use crate::traffic::validate::spelling::{Backslash, EncodedSlash, NonAscii, Paths, Underscore};
 
@@ -39,10 +39,10 @@ pub struct Inputs {
     pub upstream_tls: Vec<(config::UpstreamTls, UpstreamTls)>,
     /// The addresses behind DNS names, by `name:port`.
     pub resolved: HashMap<String, Vec<SocketAddr>>,
-    /// Trip wires of canaries, by service and version.
-    pub guards: BTreeMap<(Name, Name), Arc<TripWire>>,
-    /// Drills that go on, by service and version.
-    pub drills: BTreeMap<(Name, Name), Arc<Drill>>,
+    /// Circuit breakers of canaries, by service and version.
+    pub breakers: BTreeMap<(Name, Name), Arc<CircuitBreaker>>,
+    /// Faults that are injected, by service and version.
+    pub faults: BTreeMap<(Name, Name), Arc<FaultInjection>>,
 }
 
 /// States that operators put over the file's: by service, version and, for one endpoint, its name.
@@ -74,12 +74,14 @@ impl Compiler {
     ) -> Result<Snapshot, Vec<String>> {
         let before: HashMap<&str, &Arc<Service>> =
             previous.iter().flat_map(|snapshot| &snapshot.services).map(|service| (&*service.name, service)).collect();
-        // Of this compile only: splits that are kept hold theirs, and what is owed makes nearly each one another.
-        let mut tables = Tables::default();
+        // Of this compile only: splits that are kept hold theirs, and deficits make nearly each one another.
+        let mut schedules = Schedules::default();
         let services: Vec<Arc<Service>> = config
             .services
             .iter()
-            .map(|(name, file)| Arc::new(self.service((name, file), inputs, before.get(&**name).copied(), &mut tables)))
+            .map(|(name, file)| {
+                Arc::new(self.service((name, file), inputs, before.get(&**name).copied(), &mut schedules))
+            })
             .collect();
         let table = self.routes(config, &services)?;
         self.registry.forget_gone();
@@ -103,7 +105,7 @@ impl Compiler {
         (name, file): (&Name, &config::Service),
         inputs: &Inputs,
         before: Option<&Arc<Service>>,
-        tables: &mut Tables,
+        schedules: &mut Schedules,
     ) -> Service {
         let split = inputs.shifts.get(name).unwrap_or(&file.split);
         let mut versions: Vec<Version> = file
@@ -117,14 +119,14 @@ impl Compiler {
                 name: version.name.clone(),
                 weight: version.configured,
                 available: version.is_available(),
-                guard: version
-                    .guard
-                    .as_ref()
-                    .map(|wire| split::Guard { tripped: Arc::clone(&wire.tripped), stable: wire.stable.clone() }),
+                breaker: version.breaker.as_ref().map(|breaker| split::Breaker {
+                    tripped: Arc::clone(&breaker.tripped),
+                    stable: breaker.stable.clone(),
+                }),
             })
             .collect();
         let options = chooser_options(name, file);
-        let chooser = Chooser::compile(&weights, options, before.map(|service| &service.chooser), tables);
+        let chooser = Chooser::compile(&weights, options, before.map(|service| &service.chooser), schedules);
         for (version, effective) in versions.iter_mut().zip(chooser.effective()) {
             version.effective = effective;
         }
@@ -203,8 +205,8 @@ impl Compiler {
         let balancer = Balancer::new(
             ready.map(|(at, endpoint)| (at, &*endpoint.name)),
             match file.balance {
-                Balance::LeastRequests => BalanceRule::LeastRequests,
-                Balance::RoundRobin => BalanceRule::RoundRobin,
+                Balance::LeastRequests => Algorithm::LeastRequests,
+                Balance::RoundRobin => Algorithm::RoundRobin,
             },
         );
         let identity = (service.clone(), name.clone());
@@ -216,15 +218,15 @@ impl Compiler {
             balancer,
             endpoints,
             series,
-            guard: inputs.guards.get(&identity).cloned(),
-            drill: inputs.drills.get(&identity).cloned(),
+            breaker: inputs.breakers.get(&identity).cloned(),
+            faults: inputs.faults.get(&identity).cloned(),
         }
     }
 
     fn routes(&self, config: &Config, services: &[Arc<Service>]) -> Result<Table<Arc<Route>>, Vec<String>> {
         let by_name: HashMap<&str, &Arc<Service>> = services.iter().map(|service| (&*service.name, service)).collect();
         let mut rules = Vec::with_capacity(config.routes.len());
-        for route in paced(&config.routes) {
+        for route in in_pieces(&config.routes) {
             let Some(service) = by_name.get(&*route.service) else { continue };
             let name = route.name.clone().unwrap_or_else(|| route_name(&route.matches));
             let series = service.versions.iter().map(|v| self.recorder.route(&service.name, &v.name, &name)).collect();

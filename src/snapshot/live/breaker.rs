@@ -1,4 +1,5 @@
-//! A version's trip wire: requests count on it, and the one that is too many takes the version out at once.
+//! A version's circuit breaker: finished requests count on it, and the one error too many takes the version out at
+//! once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,25 +12,25 @@ use crate::rollout::breaker::Breaker;
 
 /// Watches the finished requests of one version of a rollout. Handed to each snapshot that has the version.
 #[derive(Debug)]
-pub struct TripWire {
+pub struct CircuitBreaker {
     /// What is too many.
     pub trip: Breaker,
     /// The version is out: it gets no requests by weight or affinity. Shared with the choosers that read it.
     pub tripped: Arc<AtomicBool>,
-    /// Told once, by the request that tripped the wire.
-    pub told: Arc<Notify>,
+    /// Notified once, by the request that tripped the breaker.
+    pub on_trip: Arc<Notify>,
     /// Who gets the version's requests where nobody else has a weight.
     pub stable: Name,
     /// Times are counted from here.
-    born: Instant,
+    epoch: Instant,
 }
 
-impl TripWire {
-    /// A wire that trips as `trip` says, sends traffic to `stable` and tells `told`. `now` is any moment before the
+impl CircuitBreaker {
+    /// A breaker that trips as `trip` says, sends traffic to `stable` and notifies `on_trip`. `now` is any moment before the
     /// first request.
     #[must_use]
-    pub fn new(trip: Breaker, stable: Name, told: Arc<Notify>, now: Instant) -> Self {
-        Self { trip, tripped: Arc::default(), told, stable, born: now }
+    pub fn new(trip: Breaker, stable: Name, on_trip: Arc<Notify>, now: Instant) -> Self {
+        Self { trip, tripped: Arc::default(), on_trip, stable, epoch: now }
     }
 
     /// Whether the version is out.
@@ -39,21 +40,21 @@ impl TripWire {
     }
 
     /// A request of the version finished; `now` is asked for only if it failed. Returns whether it is the one that
-    /// tripped the wire.
+    /// tripped the breaker.
     pub fn observe(&self, is_error: bool, now: impl FnOnce() -> Instant) -> bool {
-        let millis = if is_error { now().saturating_duration_since(self.born).as_millis() } else { 0 };
+        let millis = if is_error { now().saturating_duration_since(self.epoch).as_millis() } else { 0 };
         let trips = self.trip.observe(is_error, u64::try_from(millis).unwrap_or(u64::MAX));
         if trips {
             self.tripped.store(true, Ordering::Release);
             // One permit is kept if nobody waits at this moment.
-            self.told.notify_one();
+            self.on_trip.notify_one();
         }
         trips
     }
 
     /// Takes the version in again and forgets what was counted.
     pub fn reset(&self) {
-        // The flag first: a wire that trips again in between must not be overruled.
+        // The flag first: a breaker that trips again in between must not be overruled.
         self.tripped.store(false, Ordering::Release);
         self.trip.reset();
     }
@@ -66,26 +67,26 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_request_that_is_one_too_many_takes_the_version_out_and_tells_once() {
-        let (told, now): (Arc<Notify>, _) = (Arc::default(), Instant::now());
-        let wire = TripWire::new(Breaker::new(Some(3), None), "v1".into(), Arc::clone(&told), now);
-        let error = || wire.observe(true, || now);
-        let success = || wire.observe(false, || panic!("a success needs no clock"));
-        assert!(!error() && !error() && !success() && !error() && !error() && !wire.is_tripped());
-        assert!(error() && wire.is_tripped());
+    async fn the_request_that_is_one_too_many_takes_the_version_out_and_notifies_once() {
+        let (on_trip, now): (Arc<Notify>, _) = (Arc::default(), Instant::now());
+        let breaker = CircuitBreaker::new(Breaker::new(Some(3), None), "v1".into(), Arc::clone(&on_trip), now);
+        let error = || breaker.observe(true, || now);
+        let success = || breaker.observe(false, || panic!("a success needs no clock"));
+        assert!(!error() && !error() && !success() && !error() && !error() && !breaker.is_tripped());
+        assert!(error() && breaker.is_tripped());
         assert!(!error(), "it tripped already");
-        told.notified().await;
-        assert!(tokio::time::timeout(Duration::ZERO, told.notified()).await.is_err(), "told once");
-        wire.reset();
-        assert!(!wire.is_tripped() && !error() && !error() && error() && wire.is_tripped());
+        on_trip.notified().await;
+        assert!(tokio::time::timeout(Duration::ZERO, on_trip.notified()).await.is_err(), "notified once");
+        breaker.reset();
+        assert!(!breaker.is_tripped() && !error() && !error() && error() && breaker.is_tripped());
     }
 
     #[test]
     fn errors_within_a_time_are_told_apart_by_the_time_given() {
-        let born = Instant::now();
+        let epoch = Instant::now();
         let within = Some((2, Duration::from_secs(1)));
-        let wire = TripWire::new(Breaker::new(None, within), "v1".into(), Arc::default(), born);
-        let at = |millis| wire.observe(true, || born + Duration::from_millis(millis));
+        let breaker = CircuitBreaker::new(Breaker::new(None, within), "v1".into(), Arc::default(), epoch);
+        let at = |millis| breaker.observe(true, || epoch + Duration::from_millis(millis));
         assert!(!at(0) && !at(1_500) && !at(3_000) && at(4_000));
     }
 }

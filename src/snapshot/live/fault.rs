@@ -1,11 +1,11 @@
-//! A drill: faults that are put into a version's responses on purpose, for a time.
+//! Fault injection: faults that are put into a version's responses on purpose, for a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::model::Weight;
 
-/// The longest that a drill delays a request.
+/// The longest delay of a request.
 pub const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Faults for one version's requests, until a moment. Handed to each snapshot that has the version.
@@ -13,7 +13,7 @@ pub const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Invariant: of any number of requests that asked, the share that fails is exact to within one; after
 /// [`Self::until`] none fails and none waits.
 #[derive(Debug)]
-pub struct Drill {
+pub struct FaultInjection {
     errors: Weight,
     delay: Duration,
     until: Instant,
@@ -21,7 +21,7 @@ pub struct Drill {
     seen: AtomicU64,
 }
 
-/// What a drill does to one request.
+/// What is done to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// How long it waits before anything else; zero for not at all.
@@ -30,8 +30,8 @@ pub struct Fault {
     pub fails: bool,
 }
 
-impl Drill {
-    /// A drill that fails the share `errors` of all requests and delays every request by `delay` (at most
+impl FaultInjection {
+    /// An injection that fails the share `errors` of all requests and delays every request by `delay` (at most
     /// [`MAX_DELAY`]), until `until`.
     #[must_use]
     pub fn new(errors: Weight, delay: Duration, until: Instant) -> Self {
@@ -56,8 +56,8 @@ impl Drill {
         self.until
     }
 
-    /// What happens to a request that begins at `now`; none once the drill is over. A delay does not reach beyond the
-    /// drill's end.
+    /// What happens to a request that begins at `now`; none once the injection is over. A delay does not reach beyond the
+    /// injection's end.
     #[must_use]
     pub fn fault(&self, now: Instant) -> Option<Fault> {
         let left = self.until.checked_duration_since(now).filter(|left| !left.is_zero())?;
@@ -85,10 +85,10 @@ mod tests {
         #[test]
         fn the_share_that_fails_is_exact_in_every_prefix(basis_points in 0..=10_000_u16) {
             let now = Instant::now();
-            let drill = Drill::new(share(basis_points), Duration::ZERO, now + SECOND);
+            let faults = FaultInjection::new(share(basis_points), Duration::ZERO, now + SECOND);
             let mut failed = 0_u64;
             for requests in 1..=3_000_u64 {
-                failed += u64::from(drill.fault(now).unwrap().fails);
+                failed += u64::from(faults.fault(now).unwrap().fails);
                 prop_assert_eq!(failed, requests * u64::from(basis_points) / 10_000);
             }
         }
@@ -97,8 +97,8 @@ mod tests {
     #[test]
     fn threads_together_fail_the_share() {
         let now = Instant::now();
-        let drill = Drill::new(share(333), Duration::ZERO, now + SECOND);
-        let work = || (0..10_000).filter(|_| drill.fault(now).unwrap().fails).count();
+        let faults = FaultInjection::new(share(333), Duration::ZERO, now + SECOND);
+        let work = || (0..10_000).filter(|_| faults.fault(now).unwrap().fails).count();
         let failed: usize = std::thread::scope(|scope| {
             let threads = [scope.spawn(work), scope.spawn(work), scope.spawn(work)];
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn it_ends_by_itself_and_no_delay_reaches_beyond_its_end() {
         let now = Instant::now();
-        let drill = Drill::new(Weight::FULL, 3 * SECOND, now + 10 * SECOND);
-        let at = |seconds| drill.fault(now + seconds * SECOND).map(|fault| fault.delay);
+        let faults = FaultInjection::new(Weight::FULL, 3 * SECOND, now + 10 * SECOND);
+        let at = |seconds| faults.fault(now + seconds * SECOND).map(|fault| fault.delay);
         assert_eq!([at(0), at(7), at(9)], [Some(3 * SECOND), Some(3 * SECOND), Some(SECOND)]);
         assert_eq!([at(10), at(11)], [None, None]);
         assert_eq!(at(1_000_000_000), None, "a clock that jumps far");
@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn requests_after_the_end_take_no_turn_and_delays_have_a_bound() {
         let now = Instant::now();
-        let drill = Drill::new(share(5_000), Duration::MAX, now + 1_000 * SECOND);
-        assert_eq!(drill.fault(now), Some(Fault { delay: MAX_DELAY, fails: false }));
-        assert_eq!(drill.fault(now + 1_000 * SECOND), None);
-        assert!(drill.fault(now).unwrap().fails, "it was the second one's turn");
+        let faults = FaultInjection::new(share(5_000), Duration::MAX, now + 1_000 * SECOND);
+        assert_eq!(faults.fault(now), Some(Fault { delay: MAX_DELAY, fails: false }));
+        assert_eq!(faults.fault(now + 1_000 * SECOND), None);
+        assert!(faults.fault(now).unwrap().fails, "it was the second one's turn");
     }
 }

@@ -3,10 +3,10 @@
 //! | fact | who writes | who reads |
 //! |---|---|---|
 //! | work in flight ([`crate::drain::Ledger`]) | requests | balance, drain, status |
-//! | whether new work is welcome | control | the data plane, before it reuses a connection |
+//! | whether it accepts new work | control | the data plane, before it reuses a connection |
 //! | open upstream connections | the data plane | control, to close idle ones when a drain begins |
-//! | a canary's errors ([`TripWire`]) | finished requests | the split, control |
-//! | how many requests a drill has seen ([`Drill`]) | requests | the drill itself |
+//! | a canary's errors ([`CircuitBreaker`]) | finished requests | the split, control |
+//! | how many requests a fault injection has seen ([`FaultInjection`]) | requests | the injection itself |
 //!
 //! Invariant: an endpoint that leaves the file and comes back while it still drains is the same one.
 
@@ -18,8 +18,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-pub use self::breaker::TripWire;
-pub use self::fault::{Drill, Fault, MAX_DELAY};
+pub use self::breaker::CircuitBreaker;
+pub use self::fault::{Fault, FaultInjection, MAX_DELAY};
 use crate::drain::Ledger;
 use crate::model::{Address, Name};
 use crate::telemetry::{UpstreamError, VersionSeries};
@@ -38,7 +38,7 @@ pub struct EndpointLive {
     pub ledger: Arc<Ledger>,
     /// Open upstream connections without work.
     pub idle: AtomicUsize,
-    welcome: AtomicBool,
+    accepting: AtomicBool,
     /// Where its version is counted.
     series: OnceLock<Arc<VersionSeries>>,
     /// Locked when a connection opens or closes and when a drain begins, never by a request.
@@ -51,7 +51,7 @@ impl EndpointLive {
             id,
             ledger: Arc::default(),
             idle: AtomicUsize::new(0),
-            welcome: AtomicBool::new(true),
+            accepting: AtomicBool::new(true),
             series: OnceLock::new(),
             connections: Mutex::new(Vec::new()),
         }
@@ -71,13 +71,13 @@ impl EndpointLive {
 
     /// Whether connections to the endpoint may be kept and reused.
     #[must_use]
-    pub fn is_welcome(&self) -> bool {
-        self.welcome.load(Ordering::Acquire)
+    pub fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::Acquire)
     }
 
-    /// Says whether new work is welcome. When it no longer is, idle connections close at once.
-    pub fn set_welcome(&self, welcome: bool) {
-        if self.welcome.swap(welcome, Ordering::AcqRel) && !welcome {
+    /// Says whether new work is accepted. When it no longer is, idle connections close at once.
+    pub fn set_accepting(&self, accepting: bool) {
+        if self.accepting.swap(accepting, Ordering::AcqRel) && !accepting {
             let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
             for connection in connections.iter().filter_map(Weak::upgrade) {
                 connection.close_idle();
@@ -167,16 +167,16 @@ mod tests {
     }
 
     #[test]
-    fn idle_connections_close_when_new_work_is_no_longer_welcome() {
+    fn idle_connections_close_when_new_work_is_no_longer_accepted() {
         let (service, version, address) = names();
         let live = Registry::default().endpoint(&service, &version, &address);
         let probe: Arc<Probe> = Arc::default();
         let weak: Weak<dyn UpstreamConnection> = Arc::<Probe>::downgrade(&probe);
         live.opened(weak);
         assert_eq!(live.open_connections(), 1);
-        live.set_welcome(true);
+        live.set_accepting(true);
         assert!(!probe.0.load(Ordering::Acquire));
-        live.set_welcome(false);
+        live.set_accepting(false);
         assert!(probe.0.load(Ordering::Acquire));
     }
 }

@@ -19,7 +19,7 @@ use super::split::affinity;
 
 /// How endpoints are picked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rule {
+pub enum Algorithm {
     /// The one with less in flight of two at random.
     #[default]
     LeastRequests,
@@ -58,17 +58,17 @@ impl Tried {
 pub struct Balancer {
     /// Ready endpoints: index into the version's, and a hash of the name.
     ready: Vec<(usize, u64)>,
-    rule: Rule,
+    algorithm: Algorithm,
     turn: AtomicU64,
 }
 
 impl Balancer {
     /// A balancer over the ready endpoints, each with its index in the version and its name.
     #[must_use]
-    pub fn new<'a>(ready: impl Iterator<Item = (usize, &'a str)>, rule: Rule) -> Self {
+    pub fn new<'a>(ready: impl Iterator<Item = (usize, &'a str)>, algorithm: Algorithm) -> Self {
         let ready = ready.map(|(at, name)| (at, affinity::hash("endpoint", name.as_bytes()))).collect();
         // Not from 0, or every reload would begin with the same endpoint.
-        Self { ready, rule, turn: AtomicU64::new(random() >> 1) }
+        Self { ready, algorithm, turn: AtomicU64::new(random() >> 1) }
     }
 
     /// The endpoint for a request: ready, and not in `tried`. `load` tells what an endpoint has in flight.
@@ -87,9 +87,9 @@ impl Balancer {
             let open = self.ready.iter().filter(|(at, _)| !tried.contains(*at));
             return open.max_by_key(|(_, name)| affinity::mix(key ^ name)).map(|(at, _)| *at);
         }
-        match self.rule {
-            Rule::RoundRobin => self.from(self.turn.fetch_add(1, Ordering::Relaxed), tried),
-            Rule::LeastRequests => {
+        match self.algorithm {
+            Algorithm::RoundRobin => self.from(self.turn.fetch_add(1, Ordering::Relaxed), tried),
+            Algorithm::LeastRequests => {
                 let first = self.from(random(), tried)?;
                 let second = self.from(random(), tried)?;
                 Some(if load(second) < load(first) { second } else { first })
@@ -121,14 +121,14 @@ fn random() -> u64 {
 mod tests {
     use super::*;
 
-    fn balancer(count: usize, rule: Rule) -> Balancer {
+    fn balancer(count: usize, algorithm: Algorithm) -> Balancer {
         let names: Vec<String> = (0..count).map(|at| format!("10.0.0.{at}:80")).collect();
-        Balancer::new(names.iter().enumerate().map(|(at, name)| (at, name.as_str())), rule)
+        Balancer::new(names.iter().enumerate().map(|(at, name)| (at, name.as_str())), algorithm)
     }
 
     #[test]
     fn round_robin_gives_each_its_turn() {
-        let balancer = balancer(3, Rule::RoundRobin);
+        let balancer = balancer(3, Algorithm::RoundRobin);
         let mut counts = [0; 3];
         for _ in 0..300 {
             counts[balancer.pick(|_| 0, &Tried::default(), None).unwrap()] += 1;
@@ -138,9 +138,9 @@ mod tests {
 
     #[test]
     fn what_was_tried_is_not_picked_again() {
-        for rule in [Rule::RoundRobin, Rule::LeastRequests] {
+        for algorithm in [Algorithm::RoundRobin, Algorithm::LeastRequests] {
             for key in [None, Some(7)] {
-                let balancer = balancer(3, rule);
+                let balancer = balancer(3, algorithm);
                 let mut tried = Tried::default();
                 let mut seen = Vec::new();
                 while let Some(at) = balancer.pick(|_| 0, &tried, key) {
@@ -148,20 +148,20 @@ mod tests {
                     tried.insert(at);
                 }
                 seen.sort_unstable();
-                assert_eq!(seen, [0, 1, 2], "{rule:?} {key:?}");
+                assert_eq!(seen, [0, 1, 2], "{algorithm:?} {key:?}");
             }
         }
     }
 
     #[test]
     fn nothing_ready_gives_nothing() {
-        assert_eq!(balancer(0, Rule::LeastRequests).pick(|_| 0, &Tried::default(), None), None);
-        assert_eq!(balancer(0, Rule::RoundRobin).pick(|_| 0, &Tried::default(), Some(1)), None);
+        assert_eq!(balancer(0, Algorithm::LeastRequests).pick(|_| 0, &Tried::default(), None), None);
+        assert_eq!(balancer(0, Algorithm::RoundRobin).pick(|_| 0, &Tried::default(), Some(1)), None);
     }
 
     #[test]
     fn the_busier_of_two_is_left_alone() {
-        let balancer = balancer(2, Rule::LeastRequests);
+        let balancer = balancer(2, Algorithm::LeastRequests);
         let busy = |at: usize| if at == 0 { 10 } else { 0 };
         let picks = (0..1_000).filter(|_| balancer.pick(busy, &Tried::default(), None) == Some(0)).count();
         // Both draws hit the busy one in a quarter of the cases.
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_idle_pool_is_used_evenly() {
-        let balancer = balancer(4, Rule::LeastRequests);
+        let balancer = balancer(4, Algorithm::LeastRequests);
         let mut counts = [0_u32; 4];
         for _ in 0..8_000 {
             counts[balancer.pick(|_| 0, &Tried::default(), None).unwrap()] += 1;
@@ -180,11 +180,11 @@ mod tests {
 
     #[test]
     fn a_key_keeps_its_endpoint_and_only_the_gone_ones_clients_move() {
-        let all = balancer(5, Rule::LeastRequests);
+        let all = balancer(5, Algorithm::LeastRequests);
         let names: Vec<String> = (0..5).map(|at| format!("10.0.0.{at}:80")).collect();
         let without_two = Balancer::new(
             names.iter().enumerate().filter(|(at, _)| *at != 2).map(|(at, n)| (at, n.as_str())),
-            Rule::LeastRequests,
+            Algorithm::LeastRequests,
         );
         for key in 0..2_000_u64 {
             let key = Some(affinity::mix(key));

@@ -5,7 +5,7 @@
 
 use ahash::AHashSet;
 
-use crate::coop::paced;
+use crate::coop::in_pieces;
 use crate::traffic::validate::path::{Normal, normalise};
 use crate::traffic::validate::spelling::Paths;
 
@@ -125,7 +125,7 @@ pub(super) fn build<T>(rules: Vec<Rule<T>>, paths: Paths) -> Result<Table<T>, Ve
         errors: vec![],
         longest_wildcard_bytes: 0,
     };
-    for (rule, given) in paced(rules.iter().enumerate()) {
+    for (rule, given) in in_pieces(rules.iter().enumerate()) {
         build.add(rule, given);
     }
     // Mostly in order already, since nodes are numbered as the rules come: a sort that sees runs is linear then.
@@ -143,7 +143,7 @@ pub(super) fn build<T>(rules: Vec<Rule<T>>, paths: Paths) -> Result<Table<T>, Ve
         index: build.index,
         entries: build.placed.iter().map(|own| Entry { rule: own.rule, condition: own.condition }).collect(),
         conditions: build.conditions.all.into_boxed_slice(),
-        targets: paced(rules).map(|rule| rule.target).collect(),
+        targets: in_pieces(rules).map(|rule| rule.target).collect(),
         longest_wildcard_bytes: build.longest_wildcard_bytes,
     })
 }
@@ -243,7 +243,7 @@ impl Build {
     /// Finds rules that match the same requests, and hosts with too many regexes.
     fn find_clashes<T>(&mut self, rules: &[Rule<T>]) {
         let mut told = AHashSet::new();
-        for group in paced(self.placed.chunk_by(|one, next| (one.node, one.kind) == (next.node, next.kind))) {
+        for group in in_pieces(self.placed.chunk_by(|one, next| (one.node, one.kind) == (next.node, next.kind))) {
             let mut same: Vec<_> = match group {
                 [_] => continue,
                 _ => group.iter().map(|placed| (placed.condition, placed.rule)).collect(),

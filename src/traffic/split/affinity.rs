@@ -1,6 +1,6 @@
-//! Affinity: a client's key, its bucket, and the version whose band the bucket is in.
+//! Affinity: a client's key, its bucket, and the version in whose range the bucket is.
 //!
-//! The bucket is `hash(salt, key) mod 10 000`, compared with cumulative weights. The band of the file's last
+//! The bucket is `hash(salt, key) mod 10 000`, compared with cumulative weights. The range of the file's last
 //! version, the canary, comes first, then those of the others in the file's order, so the canary's neighbour is
 //! the file's first version, the stable one. A shift between these two moves the edge between them and no
 //! other: clients go one way only and none moves between other versions. With two versions that is every
@@ -17,22 +17,22 @@ use crate::traffic::Request;
 /// Buckets: one for each basis point.
 const BUCKETS: u64 = 10_000;
 
-/// Which version's band a bucket is in.
+/// Which version's range a bucket is in.
 #[derive(Debug)]
-pub(super) struct Bands(Vec<(u64, usize)>);
+pub(super) struct HashRanges(Vec<(u64, usize)>);
 
-impl Bands {
-    /// The bands of versions with these weights.
+impl HashRanges {
+    /// The ranges of versions with these weights.
     pub(super) fn new(weights: &[Weight]) -> Self {
         let mut edge = 0;
-        let band = |(version, weight): (usize, &Weight)| {
+        let range = |(version, weight): (usize, &Weight)| {
             edge += u64::from(weight.basis_points());
             (edge, version)
         };
         let canary = weights.len().saturating_sub(1);
         let (others, last) = weights.split_at(canary);
         let order = last.iter().map(|weight| (canary, weight)).chain(others.iter().enumerate());
-        Self(order.filter(|(_, weight)| **weight > Weight::ZERO).map(band).collect())
+        Self(order.filter(|(_, weight)| **weight > Weight::ZERO).map(range).collect())
     }
 
     /// The version of a hashed key.
@@ -73,9 +73,9 @@ pub(super) fn key(source: &KeySource, request: &impl Request, salt: &str) -> Opt
     }
 }
 
-/// Gives the value of the cookie `name` to `look`, if the request has that cookie (RFC 6265 §5.4; HTTP/2 may send
+/// Gives the value of the cookie `name` to `visit`, if the request has that cookie (RFC 6265 §5.4; HTTP/2 may send
 /// it in several fields).
-pub(super) fn with_cookie<T>(request: &impl Request, name: &str, look: impl Fn(&[u8]) -> T) -> Option<T> {
+pub(super) fn with_cookie<T>(request: &impl Request, name: &str, visit: impl Fn(&[u8]) -> T) -> Option<T> {
     let mut found = None;
     request.for_each_header(&mut |field, value| {
         if found.is_some() || !field.eq_ignore_ascii_case(b"cookie") {
@@ -86,7 +86,7 @@ pub(super) fn with_cookie<T>(request: &impl Request, name: &str, look: impl Fn(&
             if parts.next() == Some(name.as_bytes()) {
                 let value = parts.next().unwrap_or_default();
                 let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-                found = Some(look(value));
+                found = Some(visit(value));
                 return;
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! override  the request names a version and may ──────────────────────────────────────► Choice
-//! affinity  hash(salt, key) → bucket → band      ─┬─► available? ─ yes ─┬─► tripped? ─ no ─► Choice
+//! affinity  hash(salt, key) → bucket → range     ─┬─► available? ─ yes ─┬─► tripped? ─ no ─► Choice
 //! weight    the exact schedule (Tijdeman)        ─┘      └ no ─► failover ┘     └ yes ─► one of the rest
 //! ```
 //!
@@ -18,10 +18,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use self::affinity::Bands;
-use self::breaker::Fuse;
-pub use self::breaker::Guard;
-pub use self::schedule::Tables;
+use self::affinity::HashRanges;
+pub use self::breaker::Breaker;
+use self::breaker::Breakers;
+pub use self::schedule::Schedules;
 pub use self::weighted::Splitter;
 use super::Request;
 use crate::model::{Name, Split, Weight};
@@ -64,8 +64,8 @@ pub struct Share {
     pub weight: Weight,
     /// Whether it takes requests: by its state, and because an endpoint of it is ready.
     pub available: bool,
-    /// What takes it out at once, if it is guarded.
-    pub guard: Option<Guard>,
+    /// What takes it out at once, if it has a breaker.
+    pub breaker: Option<Breaker>,
 }
 
 /// What besides weights decides.
@@ -112,52 +112,53 @@ pub struct Chooser {
     versions: Vec<Share>,
     options: Options,
     weights: Splitter,
-    bands: Bands,
+    ranges: HashRanges,
     /// Weights among the available versions, where some with a weight are not.
     failover: Option<Failover>,
     /// The schedule of the last failover while there is none: the next one goes on there, or a version that
     /// comes and goes would always play its beginning.
     resting: Option<Splitter>,
-    /// What happens in place of a version that trips, where one is guarded.
-    fuse: Option<Fuse>,
+    /// What happens in place of a version that trips, where one has a breaker.
+    breakers: Option<Breakers>,
 }
 
 #[derive(Debug)]
 struct Failover {
     /// `None` when no version with a weight is available.
-    among: Option<(Splitter, Bands)>,
+    among: Option<(Splitter, HashRanges)>,
     effective: Vec<Weight>,
 }
 
 impl Chooser {
-    /// The chooser of a service's versions. `previous`, the one in use for the same service, hands over what
-    /// each version is owed.
+    /// The chooser of a service's versions. `previous`, the one in use for the same service, hands over
+    /// deficits.
     ///
     /// Weights that do not sum to 100 % (the configuration sees that they do) give the first version everything.
     #[must_use]
-    pub fn compile(versions: &[Share], options: Options, previous: Option<&Self>, tables: &mut Tables) -> Self {
+    pub fn compile(versions: &[Share], options: Options, previous: Option<&Self>, schedules: &mut Schedules) -> Self {
         let configured: Vec<Weight> = versions.iter().map(|version| version.weight).collect();
-        let weights = Splitter::compile(&split(versions, &configured), previous.map(|before| &before.weights), tables);
-        let bands = Bands::new(&configured);
+        let weights =
+            Splitter::compile(&split(versions, &configured), previous.map(|before| &before.weights), schedules);
+        let ranges = HashRanges::new(&configured);
         let out = versions.iter().any(|version| !version.available && version.weight > Weight::ZERO);
         let before = previous.and_then(Self::last_failover);
         let failover = out.then(|| {
             let effective = among_available(versions);
             let among = effective.iter().any(|weight| *weight > Weight::ZERO).then(|| {
-                let splitter = Splitter::compile(&split(versions, &effective), before, tables);
-                (splitter, Bands::new(&effective))
+                let splitter = Splitter::compile(&split(versions, &effective), before, schedules);
+                (splitter, HashRanges::new(&effective))
             });
             Failover { among, effective }
         });
         let going_on = failover.as_ref().is_some_and(|failover| failover.among.is_some());
         let resting = if going_on { None } else { before.cloned() };
-        let fuse = Fuse::compile(versions, previous.and_then(|before| before.fuse.as_ref()), tables);
-        Self { versions: versions.to_vec(), options, weights, bands, failover, resting, fuse }
+        let breakers = Breakers::compile(versions, previous.and_then(|before| before.breakers.as_ref()), schedules);
+        Self { versions: versions.to_vec(), options, weights, ranges, failover, resting, breakers }
     }
 
     /// The share that requests without affinity or override really get, by version.
     pub fn effective(&self) -> impl Iterator<Item = Weight> {
-        let tripped = self.fuse.as_ref().and_then(Fuse::effective);
+        let tripped = self.breakers.as_ref().and_then(Breakers::effective);
         let instead = tripped.or_else(|| self.failover.as_ref().map(|failover| &*failover.effective));
         self.versions.iter().enumerate().map(move |(at, version)| match instead {
             Some(weights) => weights.get(at).copied().unwrap_or_default(),
@@ -179,7 +180,7 @@ impl Chooser {
         });
         let mut choice = match (self.overridden(request), key) {
             (Some(version), _) => Choice { version, reason: Reason::Override, available: true, key, new_key: None },
-            (None, Some(bucket)) => self.due(self.bands.version(bucket), Reason::Affinity, key),
+            (None, Some(bucket)) => self.due(self.ranges.version(bucket), Reason::Affinity, key),
             (None, None) => self.due(self.weights.choose(), Reason::Weight, None),
         };
         choice.new_key = made;
@@ -196,15 +197,15 @@ impl Chooser {
         let available = self.versions.get(version).is_some_and(|version| version.available);
         let choice = Choice { version, reason, available, key, new_key: None };
         let choice = match self.failover.as_ref().and_then(|failover| failover.among.as_ref()) {
-            Some((splitter, bands)) if !available => {
-                let version = key.map_or_else(|| splitter.choose(), |key| bands.version(affinity::mix(key)));
+            Some((splitter, ranges)) if !available => {
+                let version = key.map_or_else(|| splitter.choose(), |key| ranges.version(affinity::mix(key)));
                 Choice { version, reason: Reason::Failover, available: true, ..choice }
             }
             _ => choice,
         };
-        match &self.fuse {
+        match &self.breakers {
             None => choice,
-            Some(fuse) => fuse.instead_of(choice),
+            Some(breakers) => breakers.instead_of(choice),
         }
     }
 
@@ -235,7 +236,7 @@ fn split(versions: &[Share], weights: &[Weight]) -> Split {
     Split::new(pairs).unwrap_or_else(|_| {
         let whole = |at: usize| if at == 0 { Weight::FULL } else { Weight::ZERO };
         let pairs = versions.iter().enumerate().map(|(at, version)| (version.name.clone(), whole(at))).collect();
-        Split::new(pairs).unwrap_or_else(|_| Split::whole(Name::from("none")))
+        Split::new(pairs).unwrap_or_else(|_| Split::all_to(Name::from("none")))
     })
 }
 

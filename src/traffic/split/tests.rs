@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::{Choice, Chooser, Options, Share, Splitter, Tables, among_available};
+use super::{Choice, Chooser, Options, Schedules, Share, Splitter, among_available};
 use crate::model::{Name, Split, Weight};
 use crate::traffic::validate::tests::Head;
 use crate::traffic::{HttpVersion, Request};
@@ -17,7 +17,7 @@ mod threads;
 mod weighted;
 
 /// One request in basis points, the unit of the model.
-const WHOLE: i64 = 10_000;
+const REQUEST: i64 = 10_000;
 
 fn weight(basis_points: u16) -> Weight {
     Weight::from_basis_points(basis_points).unwrap()
@@ -32,17 +32,17 @@ fn split(weights: &[u16]) -> Split {
 }
 
 fn splitter(weights: &[u16], previous: Option<&Splitter>) -> Splitter {
-    Splitter::compile(&split(weights), previous, &mut Tables::default())
+    Splitter::compile(&split(weights), previous, &mut Schedules::default())
 }
 
 /// Versions with these weights, all of them available.
 fn shares(weights: &[u16]) -> Vec<Share> {
-    let share = |(at, bp): (usize, &u16)| Share { name: name(at), weight: weight(*bp), available: true, guard: None };
+    let share = |(at, bp): (usize, &u16)| Share { name: name(at), weight: weight(*bp), available: true, breaker: None };
     weights.iter().enumerate().map(share).collect()
 }
 
 fn chooser(shares: &[Share], options: Options, previous: Option<&Chooser>) -> Chooser {
-    Chooser::compile(shares, options, previous, &mut Tables::default())
+    Chooser::compile(shares, options, previous, &mut Schedules::default())
 }
 
 /// Weights of `versions` versions with two decimals that sum to 100 %, often with zeros and very small ones.
@@ -58,25 +58,25 @@ fn weights_of(versions: impl Into<proptest::collection::SizeRange>) -> impl Stra
     })
 }
 
-/// The naive model: what each version is owed, in basis points of a request.
+/// The naive model: by how much each version is behind, in basis points of a request.
 #[derive(Clone, Debug)]
-struct Owed(Vec<i64>);
+struct Deficit(Vec<i64>);
 
-impl Owed {
+impl Deficit {
     fn nothing(versions: usize) -> Self {
         Self(vec![0; versions])
     }
 
     /// A request under these weights that `version` got.
     fn request(&mut self, weights: &[u16], version: usize) {
-        for (owed, weight) in self.0.iter_mut().zip(weights) {
-            *owed += i64::from(*weight);
+        for (deficit, weight) in self.0.iter_mut().zip(weights) {
+            *deficit += i64::from(*weight);
         }
-        self.0[version] -= WHOLE;
+        self.0[version] -= REQUEST;
     }
 
     fn worst(&self) -> i64 {
-        self.0.iter().map(|owed| owed.abs()).max().unwrap_or(0)
+        self.0.iter().map(|deficit| deficit.abs()).max().unwrap_or(0)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::proxy::request::failure::{BODY_TOO_LARGE, DRAINED, DRILL, LOCAL, NO_E
 use crate::proxy::request::record::{Finished, Gear, record};
 use crate::rollout::breaker::Breaker;
 use crate::snapshot::compile::{Compiler, Inputs};
-use crate::snapshot::live::TripWire;
+use crate::snapshot::live::CircuitBreaker;
 use crate::snapshot::{Publisher, Route, Snapshot};
 use crate::telemetry::access_log::Output;
 use crate::telemetry::{AccessLog, Lane, Options, Outcome, Recorder};
@@ -49,7 +49,7 @@ const V2: usize = 1;
 struct Stage {
     gear: Gear,
     snapshot: Arc<Snapshot>,
-    wire: Arc<TripWire>,
+    wire: Arc<CircuitBreaker>,
 }
 
 fn stage() -> Stage {
@@ -59,10 +59,10 @@ fn stage() -> Stage {
     let config = crate::config::parse(Path::new("/etc/weir/weir.yaml"), yaml.as_bytes(), &|_: &str| None).unwrap();
     let options = Options { threads: 1, version: "test", revision: "test", started: Instant::now() };
     let recorder = Recorder::new(options);
-    let wire = TripWire::new(Breaker::new(Some(2), None), "v1".into(), Arc::default(), Instant::now());
+    let wire = CircuitBreaker::new(Breaker::new(Some(2), None), "v1".into(), Arc::default(), Instant::now());
     let wire = Arc::new(wire);
-    let guards = BTreeMap::from([(("shop".into(), "v2".into()), Arc::clone(&wire))]);
-    let inputs = Inputs { guards, ..Inputs::default() };
+    let breakers = BTreeMap::from([(("shop".into(), "v2".into()), Arc::clone(&wire))]);
+    let inputs = Inputs { breakers, ..Inputs::default() };
     let snapshot = Compiler::new(Arc::clone(&recorder)).compile(&config, &inputs, None).unwrap();
     let (_, current) = Publisher::new(snapshot);
     let (access_log, _) = AccessLog::start(Output::Off, 1, recorder.lines_dropped()).unwrap();
@@ -169,7 +169,7 @@ async fn the_request_that_trips_the_wire_moves_the_very_next_one_to_stable() {
     assert_eq!(stage.next(), V2);
     stage.finish(V2, Outcome::Status(500), None, Kind::Request);
     assert_eq!(stage.next(), V1, "in the same snapshot");
-    stage.wire.told.notified().await;
+    stage.wire.on_trip.notified().await;
     // Whatever still comes in from the canary changes nothing.
     stage.finish(V2, Outcome::Status(200), None, Kind::Request);
     assert_eq!(stage.next(), V1);

@@ -1,4 +1,4 @@
-//! Affinity: the hash that may never change, the bands, and what clients see of them.
+//! Affinity: the hash that may never change, the hash ranges, and what clients see of them.
 
 use super::super::affinity::hash;
 use super::super::{KeySource, Reason};
@@ -37,7 +37,7 @@ fn a_salt_and_a_key_do_not_run_into_each_other() {
 }
 
 #[test]
-fn the_band_of_the_last_version_comes_first() {
+fn the_range_of_the_last_version_comes_first() {
     // Buckets by the golden hashes: alice 9996, bob 4567.
     let version = |weights: &[u16], user: &str| {
         choose(&chooser(&shares(weights), by_header(), None), &get().with("x-user", user)).version

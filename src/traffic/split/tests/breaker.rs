@@ -1,17 +1,17 @@
-//! Versions that trip: they get nothing with the next choice, and the rest get exactly their shares.
+//! Versions whose breaker trips: they get nothing with the next choice, and the rest get exactly their shares.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::{Guard, KeySource, Override, Reason};
+use super::super::{Breaker, KeySource, Override, Reason};
 use super::*;
 
-/// Versions with these weights of which the last is guarded and the first is stable, and the flag.
-fn guarded(weights: &[u16]) -> (Vec<Share>, Arc<AtomicBool>) {
+/// Versions with these weights of which the last has a breaker and the first is stable, and its flag.
+fn with_breaker(weights: &[u16]) -> (Vec<Share>, Arc<AtomicBool>) {
     let mut versions = shares(weights);
     let tripped: Arc<AtomicBool> = Arc::default();
-    let guard = Guard { tripped: Arc::clone(&tripped), stable: name(0) };
-    versions.last_mut().unwrap().guard = Some(guard);
+    let breaker = Breaker { tripped: Arc::clone(&tripped), stable: name(0) };
+    versions.last_mut().unwrap().breaker = Some(breaker);
     (versions, tripped)
 }
 
@@ -36,31 +36,31 @@ proptest! {
         before in 0..500_usize,
         after in 0..500_usize,
     ) {
-        let (versions, tripped) = guarded(&weights);
-        let guarded = chooser(&versions, Options::default(), None);
+        let (versions, tripped) = with_breaker(&weights);
+        let broken = chooser(&versions, Options::default(), None);
         let plain = chooser(&shares(&weights), Options::default(), None);
         let rest = rest(&weights);
         let last = weights.len() - 1;
-        let mut owed = Owed::nothing(weights.len());
+        let mut deficit = Deficit::nothing(weights.len());
         for request in 0..before + 2_000 + after {
             let is_out = (before..before + 2_000).contains(&request);
             tripped.store(is_out, Ordering::Release);
-            // What is due is what would be due without any guard, so all other versions keep their own turns.
-            let (choice, due) = (choose(&guarded, &get()), choose(&plain, &get()));
+            // What is due is what would be due without any breaker, so all other versions keep their own turns.
+            let (choice, due) = (choose(&broken, &get()), choose(&plain, &get()));
             if !is_out || due.version != last {
                 prop_assert_eq!(choice, due);
                 continue;
             }
             prop_assert!(choice.version != last && choice.available);
             prop_assert_eq!(choice.reason, Reason::Failover);
-            owed.request(&rest, choice.version);
-            prop_assert!(owed.worst() < WHOLE, "{:?}", owed);
+            deficit.request(&rest, choice.version);
+            prop_assert!(deficit.worst() < REQUEST, "{:?}", deficit);
         }
     }
 
     #[test]
     fn beside_versions_that_are_away_the_rest_still_get_everything(weights in weights_of(4..=4), away in 1..=2_usize) {
-        let (mut versions, tripped) = guarded(&weights);
+        let (mut versions, tripped) = with_breaker(&weights);
         versions[away].available = false;
         let chooser = chooser(&versions, Options::default(), None);
         tripped.store(true, Ordering::Release);
@@ -79,7 +79,7 @@ proptest! {
 
 #[test]
 fn from_a_canary_that_had_everything_all_goes_to_stable_at_once() {
-    let (versions, tripped) = guarded(&[0, 0, 10_000]);
+    let (versions, tripped) = with_breaker(&[0, 0, 10_000]);
     let chooser = chooser(&versions, Options::default(), None);
     assert_eq!(choose(&chooser, &get()).version, 2);
     tripped.store(true, Ordering::Release);
@@ -93,7 +93,7 @@ fn from_a_canary_that_had_everything_all_goes_to_stable_at_once() {
 
 #[test]
 fn without_anybody_else_a_tripped_version_is_not_available() {
-    let (mut versions, tripped) = guarded(&[9_000, 1_000]);
+    let (mut versions, tripped) = with_breaker(&[9_000, 1_000]);
     versions[0].available = false;
     let chooser = chooser(&versions, Options::default(), None);
     assert!(choose(&chooser, &get()).available);
@@ -105,7 +105,7 @@ fn without_anybody_else_a_tripped_version_is_not_available() {
 #[test]
 fn clients_of_a_tripped_version_go_to_the_others_and_come_back() {
     let options = Options { affinity: Some(KeySource::Header("x-user".into())), ..Options::default() };
-    let (versions, tripped) = guarded(&[4_000, 3_000, 3_000]);
+    let (versions, tripped) = with_breaker(&[4_000, 3_000, 3_000]);
     let chooser = chooser(&versions, options, None);
     let mut moved = [0; 3];
     for at in 0..10_000 {
@@ -132,7 +132,7 @@ fn clients_of_a_tripped_version_go_to_the_others_and_come_back() {
 #[test]
 fn an_override_still_reaches_a_tripped_version() {
     let overrides = Override { header: Some("x-version".into()), cookie: None, from: None };
-    let (versions, tripped) = guarded(&[9_000, 1_000]);
+    let (versions, tripped) = with_breaker(&[9_000, 1_000]);
     let chooser = chooser(&versions, Options { overrides: Some(overrides), ..Options::default() }, None);
     tripped.store(true, Ordering::Release);
     let choice = choose(&chooser, &get().with("x-version", "v2"));
@@ -140,20 +140,20 @@ fn an_override_still_reaches_a_tripped_version() {
 }
 
 #[test]
-fn what_the_rest_are_owed_survives_a_new_snapshot() {
+fn the_deficits_of_the_rest_survive_a_new_snapshot() {
     let weights = [5_000, 2_500, 2_500];
-    let (versions, tripped) = guarded(&weights);
+    let (versions, tripped) = with_breaker(&weights);
     tripped.store(true, Ordering::Release);
     let rest = rest(&weights);
-    let mut owed = Owed::nothing(3);
+    let mut deficit = Deficit::nothing(3);
     let mut current: Option<Chooser> = None;
     for _ in 0..500 {
         let next = chooser(&versions, Options::default(), current.as_ref());
         for _ in 0..3 {
             let choice = choose(&next, &get());
             if choice.reason == Reason::Failover {
-                owed.request(&rest, choice.version);
-                assert!(owed.worst() < WHOLE, "{owed:?}");
+                deficit.request(&rest, choice.version);
+                assert!(deficit.worst() < REQUEST, "{deficit:?}");
             }
         }
         current = Some(next);

@@ -39,12 +39,12 @@ proptest! {
         let scaled = scaled(&weights, available);
         let sum: i64 = weights.iter().zip(available).filter(|(_, up)| **up).map(|(weight, _)| i64::from(*weight)).sum();
         let total: i64 = scaled.iter().copied().map(i64::from).sum();
-        prop_assert_eq!(total, if sum == 0 { 0 } else { WHOLE });
+        prop_assert_eq!(total, if sum == 0 { 0 } else { REQUEST });
         for ((scaled, weight), up) in scaled.iter().zip(&weights).zip(available) {
             if !*up || *weight == 0 {
                 prop_assert_eq!(*scaled, 0);
             } else {
-                prop_assert!((i64::from(*scaled) * sum - i64::from(*weight) * WHOLE).abs() < sum);
+                prop_assert!((i64::from(*scaled) * sum - i64::from(*weight) * REQUEST).abs() < sum);
             }
         }
     }
@@ -59,7 +59,7 @@ proptest! {
         let scaled = scaled(&weights, available);
         let effective: Vec<u16> = chooser.effective().map(Weight::basis_points).collect();
         prop_assert_eq!(&effective, &scaled);
-        let (mut due, mut failed_over) = (Owed::nothing(weights.len()), Owed::nothing(weights.len()));
+        let (mut due, mut failed_over) = (Deficit::nothing(weights.len()), Deficit::nothing(weights.len()));
         let mut direct = vec![0_i64; weights.len()];
         let up = 1 + i64::try_from(available.iter().filter(|up| **up).count()).unwrap();
         for request in 1..=3_000_i64 {
@@ -75,19 +75,19 @@ proptest! {
                 Reason::Failover => failed_over.request(&scaled, choice.version),
                 _ => direct[choice.version] += 1,
             }
-            prop_assert!(failed_over.worst() < WHOLE);
+            prop_assert!(failed_over.worst() < REQUEST);
             for ((count, weight), _) in direct.iter().zip(&weights).zip(available).filter(|(_, up)| **up) {
-                prop_assert!((count * WHOLE - request * i64::from(*weight)).abs() < WHOLE);
+                prop_assert!((count * REQUEST - request * i64::from(*weight)).abs() < REQUEST);
             }
             due.request(&scaled, choice.version);
             // The failover's error, that of each available version's own turns, and the scaled weights' rounding.
-            prop_assert!(due.worst() < up * WHOLE + request);
+            prop_assert!(due.worst() < up * REQUEST + request);
         }
     }
 
     #[test]
     fn a_version_that_comes_and_goes_brings_no_bias(ups in vec(1..=4_usize, 100..200), weights in weights_of(4..=4)) {
-        let mut owed = Owed::nothing(4);
+        let mut deficit = Deficit::nothing(4);
         let mut current: Option<Chooser> = None;
         for (at, requests) in ups.iter().enumerate() {
             let versions = with_states(&weights, &[at % 2 == 0, true, true, true]);
@@ -96,8 +96,8 @@ proptest! {
             for _ in 0..*requests {
                 let choice = choose(&next, &get());
                 if choice.reason == Reason::Failover && choice.available {
-                    owed.request(&scaled, choice.version);
-                    prop_assert!(owed.worst() < WHOLE, "{:?} in turn {}", owed, at);
+                    deficit.request(&scaled, choice.version);
+                    prop_assert!(deficit.worst() < REQUEST, "{:?} in turn {}", deficit, at);
                 }
             }
             current = Some(next);

@@ -30,27 +30,27 @@ proptest! {
         let counts = counts(&splitter(&weights, None), weights.len(), threads, each);
         let requests = i64::try_from(threads * each).unwrap();
         for (count, weight) in counts.iter().zip(&weights) {
-            let off = count * WHOLE - requests * i64::from(*weight);
-            prop_assert!(off.abs() < WHOLE, "{} of {} at weight {}", count, requests, weight);
+            let off = count * REQUEST - requests * i64::from(*weight);
+            prop_assert!(off.abs() < REQUEST, "{} of {} at weight {}", count, requests, weight);
             prop_assert!(*weight > 0 || *count == 0);
         }
     }
 }
 
-/// What is owed after threads chose while the weights changed under them, and what the books say.
+/// The deficits after threads chose while the weights changed under them, and what the books say.
 fn under_changes(plans: &[&[u16]], threads: usize, changes: usize) -> (Vec<i64>, Vec<i64>) {
     let current = ArcSwap::from_pointee((0, splitter(plans[0], None)));
     let over = AtomicBool::new(false);
     let take = || {
-        let mut owed = Owed::nothing(plans[0].len());
+        let mut deficit = Deficit::nothing(plans[0].len());
         while !over.load(Ordering::Relaxed) {
             let held = current.load();
             let (plan, splitter) = &**held;
-            owed.request(plans[*plan], splitter.choose());
+            deficit.request(plans[*plan], splitter.choose());
         }
-        owed
+        deficit
     };
-    let owed = thread::scope(|scope| {
+    let deficit = thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
         for change in 1..=changes {
             let plan = change % plans.len();
@@ -62,16 +62,16 @@ fn under_changes(plans: &[&[u16]], threads: usize, changes: usize) -> (Vec<i64>,
         let all = running.into_iter().map(|one| one.join().unwrap().0);
         all.fold(vec![0; plans[0].len()], |sum, one| sum.iter().zip(one).map(|(a, b)| a + b).collect())
     });
-    let books = current.load().1.owed(&split(plans[0]));
-    (owed, books)
+    let books = current.load().1.deficits(&split(plans[0]));
+    (deficit, books)
 }
 
 #[test]
 fn two_versions_stay_exact_while_weights_change_under_threads() {
     for threads in [1, 2, 4] {
-        let (owed, books) = under_changes(&[&[9_000, 1_000], &[5_000, 5_000], &[3_333, 6_667]], threads, 300);
-        assert!(owed.iter().all(|owed| owed.abs() < WHOLE), "{owed:?} on {threads} threads");
-        assert_eq!(owed, books);
+        let (deficit, books) = under_changes(&[&[9_000, 1_000], &[5_000, 5_000], &[3_333, 6_667]], threads, 300);
+        assert!(deficit.iter().all(|deficit| deficit.abs() < REQUEST), "{deficit:?} on {threads} threads");
+        assert_eq!(deficit, books);
     }
 }
 
@@ -79,9 +79,9 @@ fn two_versions_stay_exact_while_weights_change_under_threads() {
 fn three_versions_lose_no_turn_while_weights_change_under_threads() {
     for threads in [1, 2, 4] {
         let plans: &[&[u16]] = &[&[9_000, 500, 500], &[5_000, 2_500, 2_500], &[2_000, 3_000, 5_000]];
-        let (owed, books) = under_changes(plans, threads, 100);
-        // Below one by the schedule, and below two by turns taken from an old table after its successor began.
-        assert!(owed.iter().all(|owed| owed.abs() < 3 * WHOLE), "{owed:?} on {threads} threads");
-        assert_eq!(owed, books, "the books know every turn");
+        let (deficit, books) = under_changes(plans, threads, 100);
+        // Below one by the schedule, and below two by turns taken from an old schedule after its successor began.
+        assert!(deficit.iter().all(|deficit| deficit.abs() < 3 * REQUEST), "{deficit:?} on {threads} threads");
+        assert_eq!(deficit, books, "the books know every turn");
     }
 }

@@ -10,17 +10,17 @@ proptest! {
     #[test]
     fn no_prefix_is_off_by_a_request(weights in weights_of(2..=8)) {
         let splitter = splitter(&weights, None);
-        let mut owed = Owed::nothing(weights.len());
+        let mut deficit = Deficit::nothing(weights.len());
         let entitled = i64::try_from(weights.iter().filter(|weight| **weight > 0).count()).unwrap();
         // Tijdeman's bound for three or more, 1 - 1/(2n-2); one accumulator for two is below one.
-        let bound = if entitled > 2 { WHOLE - (WHOLE + 2 * entitled - 3) / (2 * entitled - 2) } else { WHOLE - 1 };
+        let bound = if entitled > 2 { REQUEST - (REQUEST + 2 * entitled - 3) / (2 * entitled - 2) } else { REQUEST - 1 };
         for request in 1..=21_000 {
             let version = splitter.choose();
             prop_assert!(weights[version] > 0, "a version without weight got request {}", request);
-            owed.request(&weights, version);
-            prop_assert!(owed.worst() <= bound, "after {} requests {:?} is owed", request, owed);
+            deficit.request(&weights, version);
+            prop_assert!(deficit.worst() <= bound, "after {} requests {:?} are the deficits", request, deficit);
         }
-        prop_assert_eq!(splitter.owed(&split(&weights)), owed.0);
+        prop_assert_eq!(splitter.deficits(&split(&weights)), deficit.0);
     }
 
     #[test]
@@ -28,29 +28,29 @@ proptest! {
         phases in vec((weights_of(2), 1..200_usize), 1..60),
     ) {
         let mut current: Option<Splitter> = None;
-        let mut owed = Owed::nothing(2);
+        let mut deficit = Deficit::nothing(2);
         let (mut least, mut most) = (0, 0);
         for (weights, requests) in &phases {
             let next = splitter(weights, current.as_ref());
             for _ in 0..*requests {
                 let version = next.choose();
                 prop_assert!(weights[version] > 0);
-                owed.request(weights, version);
-                (least, most) = (least.min(owed.0[0]), most.max(owed.0[0]));
+                deficit.request(weights, version);
+                (least, most) = (least.min(deficit.0[0]), most.max(deficit.0[0]));
             }
             current = Some(next);
         }
-        // A window's error is the difference of what is owed at its ends.
-        prop_assert!(most - least < WHOLE, "{} to {}", least, most);
+        // A window's error is the difference of the deficits at its ends.
+        prop_assert!(most - least < REQUEST, "{} to {}", least, most);
     }
 
     #[test]
     fn a_storm_of_changes_of_three_versions_is_off_by_less_than_a_request(
         phases in vec((weights_of(3), 1..=20_usize), 1..40),
     ) {
-        let (owed, worst, books) = storm(&phases, 3)?;
-        prop_assert!(worst < WHOLE, "{}", worst);
-        prop_assert_eq!(books, owed.0);
+        let (deficit, worst, books) = storm(&phases, 3)?;
+        prop_assert!(worst < REQUEST, "{}", worst);
+        prop_assert_eq!(books, deficit.0);
     }
 
     #[test]
@@ -65,9 +65,9 @@ proptest! {
             folded
         };
         let phases: Vec<_> = seed.iter().map(|(weights, requests)| (fold(weights), *requests)).collect();
-        let (owed, worst, books) = storm(&phases, versions)?;
-        prop_assert!(worst < 2 * WHOLE, "{}", worst);
-        prop_assert_eq!(books, owed.0);
+        let (deficit, worst, books) = storm(&phases, versions)?;
+        prop_assert!(worst < 2 * REQUEST, "{}", worst);
+        prop_assert_eq!(books, deficit.0);
     }
 
     #[test]
@@ -76,19 +76,19 @@ proptest! {
         rest in vec(1..1_000_u16, 6),
     ) {
         let mut current: Option<Splitter> = None;
-        let mut owed = Owed::nothing(6);
+        let mut deficit = Deficit::nothing(6);
         for (weights, requests) in &phases {
             let next = splitter(weights, current.as_ref());
-            (0..*requests).for_each(|_| owed.request(weights, next.choose()));
+            (0..*requests).for_each(|_| deficit.request(weights, next.choose()));
             current = Some(next);
         }
         let mut weights = rest;
         weights[0] += 10_000 - weights.iter().sum::<u16>();
         let calm = splitter(&weights, current.as_ref());
-        (0..10_000).for_each(|_| owed.request(&weights, calm.choose()));
+        (0..10_000).for_each(|_| deficit.request(&weights, calm.choose()));
         for request in 0..10_000 {
-            owed.request(&weights, calm.choose());
-            prop_assert!(owed.worst() < WHOLE, "{:?} is owed {} requests after the calm", owed, request);
+            deficit.request(&weights, calm.choose());
+            prop_assert!(deficit.worst() < REQUEST, "{:?} are the deficits {} requests after the calm", deficit, request);
         }
     }
 
@@ -110,7 +110,7 @@ proptest! {
         let mut pairs: Vec<_> = split(&weights).iter().map(|(name, weight)| (name.clone(), weight)).collect();
         pairs.rotate_left(turned.index(weights.len()));
         let names: Vec<Name> = pairs.iter().map(|(name, _)| name.clone()).collect();
-        let turned = Splitter::compile(&Split::new(pairs).unwrap(), Some(&again), &mut Tables::default());
+        let turned = Splitter::compile(&Split::new(pairs).unwrap(), Some(&again), &mut Schedules::default());
         for _ in 0..200 {
             prop_assert_eq!(&name(alone.choose()), &names[turned.choose()]);
         }
@@ -131,23 +131,23 @@ proptest! {
     }
 }
 
-/// Recompiles at each phase; what is owed at the end, the worst error on the way, and what the books say.
-fn storm(phases: &[(Vec<u16>, usize)], versions: usize) -> Result<(Owed, i64, Vec<i64>), TestCaseError> {
+/// Recompiles at each phase; the deficits at the end, the worst error on the way, and what the books say.
+fn storm(phases: &[(Vec<u16>, usize)], versions: usize) -> Result<(Deficit, i64, Vec<i64>), TestCaseError> {
     let mut current: Option<Splitter> = None;
-    let mut owed = Owed::nothing(versions);
+    let mut deficit = Deficit::nothing(versions);
     let mut worst = 0;
     for (weights, requests) in phases {
         let next = splitter(weights, current.as_ref());
         for _ in 0..*requests {
             let version = next.choose();
             prop_assert!(weights[version] > 0, "a version without weight got a request");
-            owed.request(weights, version);
-            worst = worst.max(owed.worst());
+            deficit.request(weights, version);
+            worst = worst.max(deficit.worst());
         }
         current = Some(next);
     }
-    let books = current.map(|last| last.owed(&split(&phases[0].0))).unwrap_or_default();
-    Ok((owed, worst, books))
+    let books = current.map(|last| last.deficits(&split(&phases[0].0))).unwrap_or_default();
+    Ok((deficit, worst, books))
 }
 
 #[test]
@@ -164,15 +164,15 @@ fn ninety_ten_is_a_thousand_in_any_ten_thousand() {
 #[test]
 fn a_change_at_every_request_starves_nobody() {
     let mut current = splitter(&[9_000, 500, 500], None);
-    let mut owed = Owed::nothing(3);
+    let mut deficit = Deficit::nothing(3);
     let mut counts = [0; 3];
     for request in 0..4_000 {
         let weights = if request % 2 == 0 { [9_000, 500, 500] } else { [8_900, 600, 500] };
         current = splitter(&weights, Some(&current));
         let version = current.choose();
         counts[version] += 1;
-        owed.request(&weights, version);
-        assert!(owed.worst() < WHOLE, "{owed:?} after {request}");
+        deficit.request(&weights, version);
+        assert!(deficit.worst() < REQUEST, "{deficit:?} after {request}");
     }
     assert_eq!(counts, [3_580, 220, 200]);
 }

@@ -71,14 +71,14 @@ fn play(phases: &[(Vec<u16>, usize)]) -> i64 {
     let mut splitter = None::<Splitter>;
     for (weights, requests) in phases {
         let split = split(weights);
-        let next = Splitter::compile(&split, splitter.as_ref(), &mut Tables::default());
+        let next = Splitter::compile(&split, splitter.as_ref(), &mut Schedules::default());
         for _ in 0..*requests {
             tally.step(weights, next.choose());
             worst = worst.max(tally.error());
         }
         drop(splitter.replace(next));
         assert_eq!(
-            splitter.as_ref().map(|splitter| splitter.owed(&split)),
+            splitter.as_ref().map(|splitter| splitter.deficits(&split)),
             Some(tally.errors()),
             "the ledger is right"
         );
@@ -104,7 +104,7 @@ proptest! {
     fn every_window_is_within_two_requests_of_its_share_and_of_two_versions_within_one(
         weights in any_weights(), before in 0_usize..12_000, requests in 1_usize..12_000,
     ) {
-        let splitter = Splitter::compile(&split(&weights), None, &mut Tables::default());
+        let splitter = Splitter::compile(&split(&weights), None, &mut Schedules::default());
         (0..before).for_each(|_| _ = splitter.choose());
         let mut tally = Tally::of(weights.len());
         let bound = if weights.iter().filter(|weight| **weight > 0).count() < 3 { UNIT } else { 2 * UNIT };
@@ -128,7 +128,7 @@ proptest! {
     fn each_phase_of_two_versions_is_also_exact_by_itself(phases in phases(2_usize..=2)) {
         let mut splitter = None::<Splitter>;
         for (weights, requests) in phases {
-            let next = Splitter::compile(&split(&weights), splitter.as_ref(), &mut Tables::default());
+            let next = Splitter::compile(&split(&weights), splitter.as_ref(), &mut Schedules::default());
             let mut tally = Tally::of(2);
             for _ in 0..requests {
                 tally.step(&weights, next.choose());
@@ -149,11 +149,11 @@ proptest! {
                 .map(|(weight, name)| (format!("v{name}").into(), Weight::from_basis_points(*weight).unwrap()))
                 .collect();
             let split = Split::new(named).unwrap();
-            let next = Splitter::compile(&split, splitter.as_ref(), &mut Tables::default());
+            let next = Splitter::compile(&split, splitter.as_ref(), &mut Schedules::default());
             (0..requests).for_each(|_| _ = next.choose());
             splitter = None;
-            let owed = next.owed(&split);
-            prop_assert!(owed.iter().all(|owed| owed.abs() < 2 * UNIT), "{owed:?}");
+            let deficit = next.deficits(&split);
+            prop_assert!(deficit.iter().all(|deficit| deficit.abs() < 2 * UNIT), "{deficit:?}");
             splitter.replace(next);
         }
     }
@@ -161,7 +161,7 @@ proptest! {
 
 #[test]
 fn ninety_to_ten_gives_the_canary_1000_of_any_10_000() {
-    let splitter = Splitter::compile(&split(&[9_000, 1_000]), None, &mut Tables::default());
+    let splitter = Splitter::compile(&split(&[9_000, 1_000]), None, &mut Schedules::default());
     let chosen: Vec<usize> = (0..30_000).map(|_| splitter.choose()).collect();
     for window in chosen.windows(10_000).step_by(7) {
         assert_eq!(window.iter().sum::<usize>(), 1_000);
@@ -193,10 +193,10 @@ fn switching_a_canary_off_and_on_pays_what_it_was_owed() {
 fn a_reload_without_a_change_goes_on_where_it_was() {
     for weights in [vec![6_667, 3_333], vec![5_000, 2_501, 2_499], vec![2_500; 4]] {
         let split = split(&weights);
-        let mut reloaded = Splitter::compile(&split, None, &mut Tables::default());
-        let left_alone = Splitter::compile(&split, None, &mut Tables::default());
+        let mut reloaded = Splitter::compile(&split, None, &mut Schedules::default());
+        let left_alone = Splitter::compile(&split, None, &mut Schedules::default());
         for _ in 0..500 {
-            reloaded = Splitter::compile(&split, Some(&reloaded), &mut Tables::default());
+            reloaded = Splitter::compile(&split, Some(&reloaded), &mut Schedules::default());
             assert_eq!(reloaded.choose(), left_alone.choose());
         }
     }
@@ -209,11 +209,11 @@ fn another_order_in_the_file_changes_nothing() {
         Split::new(names.iter().map(|name| (Name::from(*name), weight(name))).collect()).unwrap()
     };
     let (one, other) = (["a", "b", "c"], ["c", "a", "b"]);
-    let mut splitter = Splitter::compile(&order(one), None, &mut Tables::default());
-    let plain = Splitter::compile(&order(one), None, &mut Tables::default());
+    let mut splitter = Splitter::compile(&order(one), None, &mut Schedules::default());
+    let plain = Splitter::compile(&order(one), None, &mut Schedules::default());
     for at in 0..100 {
         let names = if at % 2 == 0 { other } else { one };
-        splitter = Splitter::compile(&order(names), Some(&splitter), &mut Tables::default());
+        splitter = Splitter::compile(&order(names), Some(&splitter), &mut Schedules::default());
         assert_eq!(names[splitter.choose()], one[plain.choose()]);
     }
 }
@@ -221,10 +221,10 @@ fn another_order_in_the_file_changes_nothing() {
 #[test]
 fn a_snapshot_that_is_never_published_changes_nothing() {
     let split_now = split(&[7_000, 2_000, 1_000]);
-    let live = Splitter::compile(&split_now, None, &mut Tables::default());
-    let plain = Splitter::compile(&split_now, None, &mut Tables::default());
+    let live = Splitter::compile(&split_now, None, &mut Schedules::default());
+    let plain = Splitter::compile(&split_now, None, &mut Schedules::default());
     for _ in 0..100 {
-        drop(Splitter::compile(&split(&[1_000, 2_000, 7_000]), Some(&live), &mut Tables::default()));
+        drop(Splitter::compile(&split(&[1_000, 2_000, 7_000]), Some(&live), &mut Schedules::default()));
         assert_eq!(live.choose(), plain.choose());
     }
     assert!(live.ledger.lock().open.len() <= 2, "a discarded turn is closed by the next compilation");
@@ -260,7 +260,7 @@ fn race(threads: usize, requests: usize, splitters: &[Splitter], versions: usize
 fn the_total_over_all_threads_is_exact() {
     for weights in [vec![9_000, 1_000], vec![9_999, 1], vec![8_900, 1_000, 100, 0], vec![1_250; 8]] {
         for threads in 1..=8 {
-            let splitter = Splitter::compile(&split(&weights), None, &mut Tables::default());
+            let splitter = Splitter::compile(&split(&weights), None, &mut Schedules::default());
             let counts = race(threads, 5_003, &[splitter], weights.len());
             let requests = i64::try_from(threads * 5_003).unwrap();
             for (count, weight) in counts.iter().zip(&weights) {
@@ -272,21 +272,21 @@ fn the_total_over_all_threads_is_exact() {
 
 #[test]
 fn two_versions_stay_exact_while_threads_use_old_and_new_weights_at_once() {
-    let old = Splitter::compile(&split(&[9_000, 1_000]), None, &mut Tables::default());
-    let new = Splitter::compile(&split(&[3_333, 6_667]), Some(&old), &mut Tables::default());
+    let old = Splitter::compile(&split(&[9_000, 1_000]), None, &mut Schedules::default());
+    let new = Splitter::compile(&split(&[3_333, 6_667]), Some(&old), &mut Schedules::default());
     let counts = race(8, 10_000, &[old, new], 2);
     // Each thread took half of its requests with each of the two.
     assert!((counts[1] * UNIT - 40_000 * (1_000 + 6_667)).abs() < UNIT, "{counts:?}");
 }
 
 #[test]
-fn stragglers_on_an_old_table_are_off_by_less_than_two_and_paid_back_at_the_next_change() {
+fn stragglers_on_an_old_schedule_are_off_by_less_than_two_and_paid_back_at_the_next_change() {
     let (before, after) = ([9_000, 500, 500], [8_000, 1_500, 500]);
     let mut tally = Tally::of(3);
-    let mut old = Splitter::compile(&split(&before), None, &mut Tables::default());
+    let mut old = Splitter::compile(&split(&before), None, &mut Schedules::default());
     for round in 0..200 {
         let [now, then] = if round % 2 == 0 { [&before, &after] } else { [&after, &before] };
-        let new = Splitter::compile(&split(then), Some(&old), &mut Tables::default());
+        let new = Splitter::compile(&split(then), Some(&old), &mut Schedules::default());
         for _ in 0..round % 23 {
             tally.step(now, old.choose());
         }
@@ -295,9 +295,9 @@ fn stragglers_on_an_old_table_are_off_by_less_than_two_and_paid_back_at_the_next
             assert!(tally.error() < 3 * UNIT, "{:?}", tally.errors());
         }
         old = new;
-        assert_eq!(old.owed(&split(then)), tally.errors());
+        assert_eq!(old.deficits(&split(then)), tally.errors());
     }
-    let settled = Splitter::compile(&split(&[8_500, 1_000, 500]), Some(&old), &mut Tables::default());
+    let settled = Splitter::compile(&split(&[8_500, 1_000, 500]), Some(&old), &mut Schedules::default());
     for _ in 0..20 {
         tally.step(&[8_500, 1_000, 500], settled.choose());
     }
@@ -311,10 +311,10 @@ fn stragglers_on_an_old_table_are_off_by_less_than_two_and_paid_back_at_the_next
 fn any_schedule_settles_within_three_periods() {
     let mut longest = 0;
     for seed in 0..40_i64 {
-        let owed = [seed * 97 % 9_999, -(seed * 331 % 9_999), seed * 61 % 4_000];
-        let last = -owed.iter().sum::<i64>();
-        let table = Table::compile(&[(5_000, owed[0]), (3_000, owed[1]), (1_500, owed[2]), (500, last)]);
-        longest = longest.max(table.once / table.period);
+        let deficit = [seed * 97 % 9_999, -(seed * 331 % 9_999), seed * 61 % 4_000];
+        let last = -deficit.iter().sum::<i64>();
+        let schedule = Schedule::compile(&[(5_000, deficit[0]), (3_000, deficit[1]), (1_500, deficit[2]), (500, last)]);
+        longest = longest.max(schedule.once / schedule.period);
     }
     assert!(longest <= 2, "{longest}");
 }
