@@ -22,7 +22,7 @@ use crate::proxy::request::failure::{
 };
 use crate::proxy::request::fault;
 use crate::proxy::request::upload::Manner;
-use crate::proxy::upstream::connection::{self, Lease};
+use crate::proxy::upstream::connection::{self, Checkout};
 use crate::proxy::upstream::pool::{self, Line};
 use crate::snapshot::live::FaultInjection;
 use crate::snapshot::{Endpoint, Snapshot, Timeouts};
@@ -61,7 +61,7 @@ pub(super) enum Next {
 /// A connection to an endpoint while a request uses it.
 struct Held<'s> {
     line: Line,
-    lease: Lease,
+    checkout: Checkout,
     reused: bool,
     /// Where it belongs in the pool.
     key: u64,
@@ -112,10 +112,10 @@ impl<'s> Request<'s> {
                     self.passage.ended = Some(End::Cut);
                     return Err(DRAINED);
                 }
-                Some(Ok((line, lease, reused, key))) => {
+                Some(Ok((line, checkout, reused, key))) => {
                     let since = if reused { tries.began } else { Instant::now() };
                     self.passage.connect = (!reused).then(|| since - tries.began);
-                    return Ok(Held { line, lease, reused, key, since, ticket });
+                    return Ok(Held { line, checkout, reused, key, since, ticket });
                 }
                 Some(Err(failure)) => failure,
             };
@@ -252,7 +252,7 @@ impl Client {
             input: &mut self.input,
             alarm: &mut self.alarm,
             line: &mut held.line,
-            lease: &held.lease,
+            checkout: &held.checkout,
             upload: &mut request.upload,
             download,
             passage: &mut request.passage,
@@ -278,7 +278,7 @@ impl Client {
         let limit = request.passage.route.service.timeouts.pool_idle;
         if request.upload.is_complete() && download.ended_exactly() && !download.closes {
             let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
-            pool::give(held.key, held.line, held.lease, until, request.passage.bytes_in > 0);
+            pool::put(held.key, held.line, held.checkout, until, request.passage.bytes_in > 0);
         }
         match (request.upload.is_complete(), download.closes_client) {
             (true, false) => Next::Request,
@@ -397,13 +397,13 @@ async fn connection(
     timeouts: &Timeouts,
     fresh: bool,
     now: Instant,
-) -> Result<(Line, Lease, bool, u64), Failure> {
+) -> Result<(Line, Checkout, bool, u64), Failure> {
     let failure = |error: Box<pingora_error::Error>| Failure::of(&error, None).unwrap_or(NO_ENDPOINT);
     let key = connection::key(endpoint, timeouts).map_err(failure)?;
-    if !fresh && let Some((line, lease)) = pool::take(key, now) {
-        return Ok((line, lease, true, key));
+    if !fresh && let Some((line, checkout)) = pool::checkout(key, now) {
+        return Ok((line, checkout, true, key));
     }
     // Boxed because it is large and rare.
-    let (line, lease) = Box::pin(connection::connect(endpoint, timeouts)).await.map_err(failure)?;
-    Ok((line, lease, false, key))
+    let (line, checkout) = Box::pin(connection::connect(endpoint, timeouts)).await.map_err(failure)?;
+    Ok((line, checkout, false, key))
 }

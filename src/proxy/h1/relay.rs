@@ -29,7 +29,7 @@ use crate::proxy::pingora::exchange::{End, GRACE};
 use crate::proxy::pingora::inbound::LOOK;
 use crate::proxy::request::failure::{BAD_REQUEST, BODY_TOO_LARGE, Failure, PROTOCOL, RESET};
 use crate::proxy::request::upload::Proof;
-use crate::proxy::upstream::connection::Lease;
+use crate::proxy::upstream::connection::Checkout;
 use crate::proxy::upstream::pool::Line;
 use crate::snapshot::{ClientLimits, Timeouts};
 use crate::traffic::Refusal;
@@ -91,11 +91,11 @@ impl Upload {
     }
 
     /// Whether an answer whose first byte is here can only be one to all of the request.
-    fn is_answered_whole(&self, lease: &Lease) -> bool {
+    fn is_answered_whole(&self, checkout: &Checkout) -> bool {
         match self.proof {
             Proof::None => true,
-            Proof::Acknowledged => lease.is_acknowledged(),
-            Proof::Late => self.complete && lease.is_answered_late(),
+            Proof::Acknowledged => checkout.is_acknowledged(),
+            Proof::Late => self.complete && checkout.is_answered_late(),
         }
     }
 
@@ -151,7 +151,7 @@ pub(super) struct Relay<'a, 's> {
     pub(super) input: &'a mut Buffer,
     pub(super) alarm: &'a mut Alarm,
     pub(super) line: &'a mut Line,
-    pub(super) lease: &'a Lease,
+    pub(super) checkout: &'a Checkout,
     pub(super) upload: &'a mut Upload,
     pub(super) download: &'a mut Download,
     pub(super) passage: &'a mut Passage<'s>,
@@ -257,7 +257,7 @@ impl Relay<'_, '_> {
                         upload.complete = true;
                         // What came before the endpoint had all may be of an answer that was early, also where only
                         // its beginning is here.
-                        if upload.split && (!self.download.input.is_empty() || self.lease.has_unread()) {
+                        if upload.split && (!self.download.input.is_empty() || self.checkout.has_unread()) {
                             self.download.closes = true;
                         }
                         self.moved = true;
@@ -364,7 +364,7 @@ impl Relay<'_, '_> {
         }
         match ready!(download.input.poll_fill(cx, Pin::new(&mut *self.line))) {
             Ok(n) if n > 0 => {
-                download.closes |= !download.begun && !self.upload.is_answered_whole(self.lease);
+                download.closes |= !download.begun && !self.upload.is_answered_whole(self.checkout);
                 download.begun = true;
                 // A head that comes in drops is late all the same.
                 self.moved |= download.body.is_some();

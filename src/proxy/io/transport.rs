@@ -25,7 +25,7 @@ enum SocketKind {
 
 /// What came on a connection on which nothing should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum UnreadData {
     /// It is over.
     End,
     /// Something that nobody asked for.
@@ -52,16 +52,16 @@ impl Socket {
 
     /// What can be read, if anything: the end of the stream or a byte, which is lost. The system is asked only if the runtime knows of something,
     /// and the runtime's budget plays no part: with it spent, what is over would look alive.
-    pub(crate) fn news(&self) -> Option<News> {
+    pub(crate) fn unread_data(&self) -> Option<UnreadData> {
         let mut byte = [0];
         let read = match &self.kind {
             SocketKind::Tcp(stream) => stream.try_read(&mut byte),
             SocketKind::Unix(stream) => stream.try_read(&mut byte),
         };
         match read {
-            Ok(1..) => Some(News::Bytes),
+            Ok(1..) => Some(UnreadData::Bytes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Ok(0) | Err(_) => Some(News::End),
+            Ok(0) | Err(_) => Some(UnreadData::End),
         }
     }
 

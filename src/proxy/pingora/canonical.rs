@@ -33,7 +33,7 @@ use super::exchange::{EXCHANGE, Side};
 use crate::proxy::codec::body::{Body, Malformed, Sender, gather};
 use crate::proxy::codec::response::{self, Head, MAX_INFORMATIONAL, Read, SWITCHING};
 use crate::proxy::io::buffer::{Buffer, GATHERED, SIZE};
-use crate::proxy::upstream::connection::{Lease, Link};
+use crate::proxy::upstream::connection::{Checkout, ConnectionHandle};
 use crate::proxy::upstream::pool::{self, Line};
 
 /// Where a connection belongs while no request uses it.
@@ -56,9 +56,9 @@ const SMALL_PIECE: usize = 2 * 1024;
 
 /// A connection that carries one request of the engine.
 pub(crate) struct Canonical {
-    link: Arc<Link>,
+    handle: Arc<ConnectionHandle>,
     /// None once the pool has it again.
-    line: Option<(Line, Lease)>,
+    line: Option<(Line, Checkout)>,
     home: Home,
     /// Whether the request is `HEAD`; known from its first byte on.
     head_only: Option<bool>,
@@ -104,10 +104,10 @@ enum After {
 }
 
 impl Canonical {
-    pub(crate) fn new(line: Line, lease: Lease, home: Home) -> Self {
+    pub(crate) fn new(line: Line, checkout: Checkout, home: Home) -> Self {
         Self {
-            link: lease.link(),
-            line: Some((line, lease)),
+            handle: checkout.handle(),
+            line: Some((line, checkout)),
             home,
             head_only: None,
             input: Buffer::default(),
@@ -288,12 +288,12 @@ fn write(head: &Head<'_, '_>, head_only: bool, out: &mut Buffer) -> After {
 impl AsyncRead for Canonical {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let most = if this.link.ahead() < AHEAD { PIECE } else { SMALL_PIECE };
+        let most = if this.handle.ahead() < AHEAD { PIECE } else { SMALL_PIECE };
         let mut piece = ReadBuf::new(buf.initialize_unfilled_to(most.min(buf.remaining())));
         ready!(this.poll_piece(cx, &mut piece))?;
         let n = piece.filled().len();
         buf.advance(n);
-        this.link.read(n);
+        this.handle.read(n);
         Poll::Ready(Ok(()))
     }
 }
@@ -328,10 +328,10 @@ impl AsyncWrite for Canonical {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.is_clean()
-            && let Some((line, lease)) = this.line.take()
+            && let Some((line, checkout)) = this.line.take()
         {
             // What of the request was a body is not known here.
-            pool::give(this.home.key, line, lease, Instant::now() + this.home.idle, true);
+            pool::put(this.home.key, line, checkout, Instant::now() + this.home.idle, true);
         }
         match &mut this.line {
             Some((line, _)) => Pin::new(line).poll_shutdown(cx),

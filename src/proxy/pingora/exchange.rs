@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::handle::Handle;
 use crate::drain::{Kind, Ticket};
-use crate::proxy::upstream::connection::Lease;
+use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::Timeouts;
 
 tokio::task_local! {
@@ -65,7 +65,7 @@ struct State {
     timeouts: Option<Timeouts>,
     active: Option<Instant>,
     ticket: Option<Ticket>,
-    lease: Option<Lease>,
+    checkout: Option<Checkout>,
     /// The endpoint has the whole request; its time to answer runs from then on.
     request_sent: bool,
     end: Option<(End, Instant)>,
@@ -121,7 +121,7 @@ impl State {
     /// Whether something of the answer waits for the client.
     fn answer_waits(&self) -> bool {
         let over = self.handed_all && self.request_sent;
-        over || self.writing || self.lease.as_ref().is_some_and(Lease::is_held_up)
+        over || self.writing || self.checkout.as_ref().is_some_and(Checkout::is_held_up)
     }
 }
 
@@ -145,7 +145,7 @@ impl Exchange {
         state.phase = Phase::Connecting;
         state.timeouts = Some(timeouts);
         state.active = Some(now);
-        state.lease = None;
+        state.checkout = None;
         state.ticket = Some(ticket);
         state.request_sent = !has_body;
         state.corked = false;
@@ -178,11 +178,11 @@ impl Exchange {
 
     /// The engine has a connection to the endpoint. `settled`: whatever arrives on it from now on is an answer, and not
     /// the end of a TLS handshake.
-    pub(crate) fn connected(&self, lease: Option<Lease>, settled: bool, now: Instant) {
+    pub(crate) fn connected(&self, checkout: Option<Checkout>, settled: bool, now: Instant) {
         let mut state = self.state();
         let bodied = settled && !state.request_sent;
-        state.received = lease.as_ref().filter(|_| bodied).and_then(Lease::received);
-        state.lease = lease;
+        state.received = checkout.as_ref().filter(|_| bodied).and_then(Checkout::received);
+        state.checkout = checkout;
         state.phase = Phase::Waiting;
         state.active = Some(now);
         drop(state);
@@ -193,7 +193,7 @@ impl Exchange {
     pub(crate) fn informed(&self) {
         let mut state = self.state();
         if state.received.is_some() {
-            state.received = state.lease.as_ref().and_then(Lease::received);
+            state.received = state.checkout.as_ref().and_then(Checkout::received);
         }
     }
 
@@ -209,8 +209,8 @@ impl Exchange {
         state.handed = Some(now);
         state.handed_all = ends;
         state.tunnel.to_client = state.tunnel.to_client.saturating_sub(bytes);
-        if let Some(lease) = &state.lease {
-            lease.taken();
+        if let Some(checkout) = &state.checkout {
+            checkout.taken();
         }
     }
 
@@ -273,8 +273,8 @@ impl Exchange {
     /// not have the request sooner.
     pub(crate) fn cork(&self) {
         let mut state = self.state();
-        if let Some(lease) = &state.lease {
-            state.corked = lease.cork(true);
+        if let Some(checkout) = &state.checkout {
+            state.corked = checkout.cork(true);
             state.request_sent = !state.corked;
         }
     }
@@ -331,31 +331,31 @@ impl Exchange {
     }
 
     /// The connection in use must not be reused.
-    pub(crate) fn spoil(&self) {
-        if let Some(lease) = &self.state().lease {
-            lease.spoil();
+    pub(crate) fn mark_unusable(&self) {
+        if let Some(checkout) = &self.state().checkout {
+            checkout.mark_unusable();
         }
     }
 
     /// Whether all of the request was handed on, and the endpoint acknowledged it.
     pub(crate) fn is_acknowledged(&self) -> bool {
         let state = self.state();
-        state.request_sent && state.lease.as_ref().is_none_or(Lease::is_acknowledged)
+        state.request_sent && state.checkout.as_ref().is_none_or(Checkout::is_acknowledged)
     }
 
     /// Whether the endpoint sent something before it had the whole request.
     pub(crate) fn answered_early(&self) -> bool {
         let state = self.state();
-        let Some(lease) = &state.lease else { return false };
+        let Some(checkout) = &state.checkout else { return false };
         // The engine may have read the beginning of an answer and wait for the rest.
-        let came = |before| lease.received().is_some_and(|now| now > before);
-        lease.has_unread() || state.received.is_some_and(came)
+        let came = |before| checkout.received().is_some_and(|now| now > before);
+        checkout.has_unread() || state.received.is_some_and(came)
     }
 
     /// The attempt is over: its endpoint has one less in flight, its connection is free.
     pub(crate) fn over(&self) {
         let mut state = self.state();
-        let ended = (state.lease.take(), state.ticket.take());
+        let ended = (state.checkout.take(), state.ticket.take());
         state.phase = Phase::Idle;
         drop(state);
         drop(ended);
@@ -387,8 +387,8 @@ impl Exchange {
         let mut state = self.state();
         if state.corked && state.request_sent {
             state.corked = false;
-            if let Some(lease) = &state.lease {
-                lease.cork(false);
+            if let Some(checkout) = &state.checkout {
+                checkout.cork(false);
             }
         }
     }
@@ -419,7 +419,7 @@ impl Exchange {
         };
         state.end = Some((end, now));
         // Before the response head the client can still be told; after it, dropping is the honest signal.
-        let told = state.attended || state.lease.as_ref().is_some_and(Lease::end);
+        let told = state.attended || state.checkout.as_ref().is_some_and(Checkout::end);
         let gentle = state.phase == Phase::Gathering || (state.phase == Phase::Waiting && told);
         drop(state);
         self.ending.notify_one();

@@ -29,10 +29,10 @@ use super::hooks::{self, General, MAX_ATTEMPTS};
 use super::message;
 use crate::proxy::codec::response;
 use crate::proxy::upstream::h2::UNPROCESSED;
-use crate::proxy::upstream::h2::connection::{Place, Signals};
-use crate::proxy::upstream::h2::pool::{self, Held};
+use crate::proxy::upstream::h2::connection::{StreamPermit, ConnectionState};
+use crate::proxy::upstream::h2::pool::{self, Acquired};
 use crate::proxy::upstream::h2::request;
-use crate::proxy::upstream::h2::stream::{Answer, Event};
+use crate::proxy::upstream::h2::stream::{ResponseStream, ResponseEvent};
 
 /// Carries a routed request to its version and the answer back, with the attempts that the hooks allow.
 ///
@@ -56,13 +56,13 @@ async fn attempt(general: &General, session: &mut Session, pass: &mut Pass) -> R
     let tls = endpoint.upstream.tls.is_some();
     let timeouts = routed.service().timeouts;
     let acquired = pool::acquire(peer.reuse_hash(), endpoint, &timeouts, routed.attempt.fresh).await;
-    let Held { place, lease, reused } = match acquired {
+    let Acquired { permit, checkout, reused } = match acquired {
         Ok(held) => held,
         Err(error) => return Err(general.fail_to_connect(session, &peer, pass, error.into_up()).into_up()),
     };
-    hooks::connected(pass, Some(lease), reused, true);
+    hooks::connected(pass, Some(checkout), reused, true);
     pass.exchange.attend();
-    let carried = match Relay::begin(general, session, pass, &place, tls).await {
+    let carried = match Relay::begin(general, session, pass, &permit, tls).await {
         Ok(relay) => relay.run(timeouts.idle).await,
         Err(error) => Err(error),
     };
@@ -74,10 +74,10 @@ struct Relay<'a> {
     general: &'a General,
     session: &'a mut Session,
     pass: &'a mut Pass,
-    signals: Arc<Signals>,
+    state: Arc<ConnectionState>,
     stream: u32,
     upload: Upload,
-    answer: Answer,
+    answer: ResponseStream,
     /// When the client, which waits for a 100, gets ours.
     promise: Option<Instant>,
     /// The final head arrived.
@@ -107,7 +107,7 @@ enum Turn {
     Refused,
     /// The endpoint took nothing for too long.
     Stuck,
-    Came(Result<Event, ::h2::Error>),
+    Came(Result<ResponseEvent, ::h2::Error>),
     /// The client waited long enough for the endpoint's 100.
     Promise,
     /// The client reset the stream.
@@ -125,7 +125,7 @@ impl<'a> Relay<'a> {
         general: &'a General,
         session: &'a mut Session,
         pass: &'a mut Pass,
-        place: &Place,
+        permit: &StreamPermit,
         tls: bool,
     ) -> Result<Self> {
         let mut head = session.req_header().clone();
@@ -138,7 +138,7 @@ impl<'a> Relay<'a> {
         let bodied = routed.has_body;
         let request = request::write(head, &routed.authority, tls)?;
         let unprocessed = || Error::explain(UNPROCESSED, "the connection takes no more streams").into_up();
-        let mut ready = place.ready().await.ok_or_else(unprocessed)?;
+        let mut ready = permit.ready().await.ok_or_else(unprocessed)?;
         let (response, send) = ready.send_request(request, !bodied).map_err(|error| {
             if error.is_go_away() || error.is_io() || error.is_reset() {
                 unprocessed()
@@ -151,10 +151,10 @@ impl<'a> Relay<'a> {
             general,
             session,
             pass,
-            signals: Arc::clone(&place.connection().signals),
+            state: Arc::clone(&permit.connection().state),
             stream: upload.send.stream_id().as_u32(),
             upload,
-            answer: Answer::new(response),
+            answer: ResponseStream::new(response),
             promise: expects.then(|| Instant::now() + PROMISE),
             answered: false,
         };
@@ -198,14 +198,14 @@ impl<'a> Relay<'a> {
                     false
                 }
                 Turn::Stuck => {
-                    self.signals.retire();
+                    self.state.retire();
                     return Err(Error::explain(ErrorType::WriteTimedout, "the endpoint takes no more").into_up());
                 }
                 Turn::Gone => return Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()),
                 Turn::Ended => {
                     if self.pass.exchange.ended() == Some(End::FirstByte) {
                         // It may hang as a whole; those who are on it have deadlines of their own.
-                        self.signals.retire();
+                        self.state.retire();
                     }
                     return Err(Error::explain(ErrorType::ReadTimedout, "the exchange was ended").into_up());
                 }
@@ -257,13 +257,13 @@ impl<'a> Relay<'a> {
     }
 
     /// Passes on what came; whether it was the last.
-    async fn came(&mut self, event: Event) -> Result<bool> {
+    async fn came(&mut self, event: ResponseEvent) -> Result<bool> {
         match event {
-            Event::Informational(head) => self.informational(head).await.map(|()| false),
-            Event::Head(head) => self.head(head).await,
-            Event::Data(bytes) => self.data(bytes).await,
-            Event::End(None) => self.write(HttpTask::Done).await.map(|()| true),
-            Event::End(Some(trailers)) => self.trailers(trailers).await.map(|()| true),
+            ResponseEvent::Informational(head) => self.informational(head).await.map(|()| false),
+            ResponseEvent::Head(head) => self.head(head).await,
+            ResponseEvent::Data(bytes) => self.data(bytes).await,
+            ResponseEvent::End(None) => self.write(HttpTask::Done).await.map(|()| true),
+            ResponseEvent::End(Some(trailers)) => self.trailers(trailers).await.map(|()| true),
         }
     }
 
@@ -332,7 +332,7 @@ impl<'a> Relay<'a> {
     /// What the end of the stream means.
     fn failed(&self, error: ::h2::Error) -> Box<Error> {
         let refused = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
-        let excluded = self.signals.excludes(self.stream);
+        let excluded = self.state.excludes(self.stream);
         let kind = if !self.answered && (refused || excluded) {
             UNPROCESSED
         } else if self.answered || error.is_io() {

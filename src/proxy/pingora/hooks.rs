@@ -34,7 +34,7 @@ use crate::proxy::request::failure::{self, BAD_REQUEST, Failure, NO_ENDPOINT, WR
 use crate::proxy::request::record::Gear;
 use crate::proxy::request::upload::{self, Manner};
 use crate::proxy::request::{admit, fault};
-use crate::proxy::upstream::connection::{self, Lease, NOT_REUSABLE};
+use crate::proxy::upstream::connection::{self, Checkout, NOT_REUSABLE};
 use crate::telemetry::RetryReason;
 
 /// The hooks.
@@ -56,9 +56,9 @@ fn routed(pass: &mut Pass) -> Result<&mut Routed> {
 }
 
 /// An attempt has its connection; `settled` as in [`Exchange::connected`].
-pub(crate) fn connected(pass: &mut Pass, lease: Option<Lease>, reused: bool, settled: bool) {
+pub(crate) fn connected(pass: &mut Pass, checkout: Option<Checkout>, reused: bool, settled: bool) {
     let now = Instant::now();
-    pass.exchange.connected(lease, settled, now);
+    pass.exchange.connected(checkout, settled, now);
     if let Some(routed) = pass.routed_mut() {
         routed.attempt.reused = reused;
         routed.connect = (!reused).then(|| now - routed.attempt.began);
@@ -166,11 +166,11 @@ impl ProxyHttp for General {
         digest: Option<&Digest>,
         pass: &mut Pass,
     ) -> Result<()> {
-        let lease = Lease::of(digest, reused)?;
+        let checkout = Checkout::of(digest, reused)?;
         // The engine keeps no connections: it does not know which are reused.
-        let reused = reused || lease.as_ref().is_some_and(Lease::is_reused);
-        let plain = lease.as_ref().is_some_and(|lease| !lease.is_tls());
-        connected(pass, lease, reused, reused || plain);
+        let reused = reused || checkout.as_ref().is_some_and(Checkout::is_reused);
+        let plain = checkout.as_ref().is_some_and(|checkout| !checkout.is_tls());
+        connected(pass, checkout, reused, reused || plain);
         if pass.routed().is_some_and(|routed| routed.upgrade.is_some()) {
             pass.exchange.cork();
         }
@@ -246,7 +246,7 @@ impl ProxyHttp for General {
         }
         if end_of_stream && routed.has_body {
             if exchange.answered_early() {
-                exchange.spoil();
+                exchange.mark_unusable();
             }
             exchange.request_sent(Instant::now());
         } else if end_of_stream && routed.upgrade.is_some() {
@@ -289,7 +289,7 @@ impl ProxyHttp for General {
         let whole = routed.manner == Some(Manner::Whole);
         let early = if whole { !exchange.is_acknowledged() } else { !session.as_downstream_mut().is_body_done() };
         if routed.has_body && early {
-            exchange.spoil();
+            exchange.mark_unusable();
         }
         Ok(())
     }

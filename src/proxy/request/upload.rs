@@ -206,7 +206,7 @@ impl Pass {
     pub(crate) fn send_off(&self) {
         match self.routed().and_then(|routed| routed.manner) {
             Some(Manner::Whole) => self.exchange.cork(),
-            Some(Manner::Streamed) => self.exchange.spoil(),
+            Some(Manner::Streamed) => self.exchange.mark_unusable(),
             None => {}
         }
     }

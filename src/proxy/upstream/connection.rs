@@ -1,6 +1,6 @@
 //! Connections to endpoints: how they are dialled, when they may be reused, how they are closed.
 //!
-//! Each connection that we dial carries a [`Link`] with its own duplicate of the socket. A drain shuts idle sockets
+//! Each connection that we dial carries a [`ConnectionHandle`] with its own duplicate of the socket. A drain shuts idle sockets
 //! down through it (the pool sees the end of stream and forgets them), a deadline ends the connection under a request,
 //! and a connection that must not be reused says so at the moment somebody takes it from the pool.
 //!
@@ -37,7 +37,7 @@ use crate::snapshot::{Endpoint, Timeouts};
 
 /// An open upstream connection, told apart from its stream so that others can end it.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct ConnectionHandle {
     socket: OwnedFd,
     live: Arc<EndpointLive>,
     max_idle: usize,
@@ -57,7 +57,7 @@ pub(crate) struct Link {
     ahead: AtomicUsize,
 }
 
-impl Link {
+impl ConnectionHandle {
     /// Bytes that were read since the client took some.
     pub(crate) fn ahead(&self) -> usize {
         self.ahead.load(Ordering::Relaxed)
@@ -109,19 +109,19 @@ impl Link {
     }
 
     /// Takes the connection for one request. `None` if it must not be reused.
-    pub(crate) fn take(self: &Arc<Self>, reused: bool) -> Option<Lease> {
+    pub(crate) fn check_out(self: &Arc<Self>, reused: bool) -> Option<Checkout> {
         let others = self.busy.fetch_add(1, Ordering::SeqCst);
-        let lease = Lease(Arc::clone(self));
+        let checkout = Checkout(Arc::clone(self));
         if self.counted_idle.swap(false, Ordering::AcqRel) {
             self.live.idle.fetch_sub(1, Ordering::Relaxed);
         }
         // Of a shared connection only the first request decides; others on it would be ended with it.
         let refusable = reused && (others == 0 || !self.shared);
-        if refusable && self.closing.load(Ordering::SeqCst) { None } else { Some(lease) }
+        if refusable && self.closing.load(Ordering::SeqCst) { None } else { Some(checkout) }
     }
 }
 
-impl UpstreamConnection for Link {
+impl UpstreamConnection for ConnectionHandle {
     fn close_idle(&self) {
         self.closing.store(true, Ordering::SeqCst);
         if self.busy.load(Ordering::SeqCst) == 0 {
@@ -130,7 +130,7 @@ impl UpstreamConnection for Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for ConnectionHandle {
     fn drop(&mut self) {
         if *self.counted_idle.get_mut() {
             self.live.idle.fetch_sub(1, Ordering::Relaxed);
@@ -138,17 +138,17 @@ impl Drop for Link {
     }
 }
 
-/// The link of a connection, as the engine carries it.
-pub(crate) fn link_of(digest: Option<&ProxyDigest>) -> Option<&Arc<Link>> {
+/// The handle of a connection, as the engine carries it.
+pub(crate) fn handle_of(digest: Option<&ProxyDigest>) -> Option<&Arc<ConnectionHandle>> {
     digest?.user_data.as_ref()?.downcast_ref()
 }
 
 /// A request's hold on an upstream connection.
 #[derive(Debug)]
-#[must_use = "the connection is busy only while its lease lives"]
-pub(crate) struct Lease(Arc<Link>);
+#[must_use = "the connection is busy only while its checkout lives"]
+pub(crate) struct Checkout(Arc<ConnectionHandle>);
 
-impl Lease {
+impl Checkout {
     /// Whether the request is not the connection's first.
     pub(crate) fn is_reused(&self) -> bool {
         self.0.reused.load(Ordering::Relaxed)
@@ -159,17 +159,17 @@ impl Lease {
         self.0.tls
     }
 
-    /// The request is over; the connection may be used for another unless the link says that it is closing.
-    pub(crate) fn release(self) -> Arc<Link> {
+    /// The request is over; the connection may be used for another unless the handle says that it is closing.
+    pub(crate) fn release(self) -> Arc<ConnectionHandle> {
         Arc::clone(&self.0)
     }
 
     /// The connection that it holds.
-    pub(crate) fn link(&self) -> Arc<Link> {
+    pub(crate) fn handle(&self) -> Arc<ConnectionHandle> {
         Arc::clone(&self.0)
     }
 
-    /// The lease of a connection that the engine just made or took from its pool.
+    /// The checkout of a connection that the engine just made or took from its pool.
     ///
     /// # Errors
     /// [`ErrorType::Custom`] with [`NOT_REUSABLE`] if the connection must not be reused; nothing was sent on it.
@@ -178,16 +178,16 @@ impl Lease {
     }
 
     pub(crate) fn held_by(digest: Option<&ProxyDigest>, reused: bool) -> Result<Option<Self>> {
-        let Some(link) = link_of(digest) else { return Ok(None) };
-        match link.take(reused) {
-            Some(lease) => Ok(Some(lease)),
+        let Some(handle) = handle_of(digest) else { return Ok(None) };
+        match handle.check_out(reused) {
+            Some(checkout) => Ok(Some(checkout)),
             None => Error::e_explain(NOT_REUSABLE, "the pooled connection was to be closed"),
         }
     }
 
     /// The endpoint may take the rest of this request for the next one: the connection must not be reused.
     /// HTTP/2 frames keep requests apart, so a shared connection stays as it is.
-    pub(crate) fn spoil(&self) {
+    pub(crate) fn mark_unusable(&self) {
         if !self.0.shared {
             self.0.closing.store(true, Ordering::SeqCst);
         }
@@ -241,21 +241,21 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for Checkout {
     fn drop(&mut self) {
-        let link = &self.0;
-        if link.busy.fetch_sub(1, Ordering::SeqCst) != 1 {
+        let handle = &self.0;
+        if handle.busy.fetch_sub(1, Ordering::SeqCst) != 1 {
             return;
         }
         // What closes now is no idle connection any more.
-        if !link.is_closing()
-            && !link.counted_idle.swap(true, Ordering::AcqRel)
-            && link.live.idle.fetch_add(1, Ordering::Relaxed) >= link.max_idle
+        if !handle.is_closing()
+            && !handle.counted_idle.swap(true, Ordering::AcqRel)
+            && handle.live.idle.fetch_add(1, Ordering::Relaxed) >= handle.max_idle
         {
-            link.closing.store(true, Ordering::SeqCst);
+            handle.closing.store(true, Ordering::SeqCst);
         }
-        if link.closing.load(Ordering::SeqCst) || !link.live.is_accepting() {
-            link.close_idle();
+        if handle.closing.load(Ordering::SeqCst) || !handle.live.is_accepting() {
+            handle.close_idle();
         }
     }
 }
@@ -265,7 +265,7 @@ pub(crate) const NOT_REUSABLE: ErrorType = ErrorType::Custom("weir: pooled conne
 
 /// Dials one endpoint.
 #[derive(Clone, Debug)]
-pub(crate) struct Dialler {
+pub(crate) struct Connector {
     live: Arc<EndpointLive>,
     max_idle: usize,
     shared: bool,
@@ -279,7 +279,7 @@ pub(crate) enum Dialled {
     Unix(UnixStream),
 }
 
-impl Dialler {
+impl Connector {
     pub(crate) fn new(endpoint: &Endpoint, timeouts: &Timeouts) -> Self {
         Self {
             live: Arc::clone(&endpoint.live),
@@ -290,8 +290,8 @@ impl Dialler {
         }
     }
 
-    /// Dials, and makes the connection's link known to whoever drains the endpoint.
-    pub(crate) async fn dial(&self, address: &SocketAddr) -> Result<(Dialled, Arc<Link>)> {
+    /// Dials, and makes the connection's handle known to whoever drains the endpoint.
+    pub(crate) async fn dial(&self, address: &SocketAddr) -> Result<(Dialled, Arc<ConnectionHandle>)> {
         let dial = async {
             match address {
                 SocketAddr::Inet(address) => {
@@ -299,8 +299,8 @@ impl Dialler {
                         std::net::SocketAddr::V4(_) => TcpSocket::new_v4(),
                         std::net::SocketAddr::V6(_) => TcpSocket::new_v6(),
                     }?;
-                    let link = socket.as_fd().try_clone_to_owned()?;
-                    descriptors::for_endpoint(&socket, &link)?;
+                    let handle = socket.as_fd().try_clone_to_owned()?;
+                    descriptors::for_endpoint(&socket, &handle)?;
                     let stream = socket.connect(*address).await?;
                     stream.set_nodelay(true)?;
                     // A peer that vanished without a word is noticed: while something is on its way to it by the one,
@@ -308,14 +308,14 @@ impl Dialler {
                     let socket = socket2::SockRef::from(&stream);
                     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
                     socket.set_tcp_keepalive(&KEEPALIVE)?;
-                    Ok((Dialled::Tcp(stream), link))
+                    Ok((Dialled::Tcp(stream), handle))
                 }
                 SocketAddr::Unix(address) => {
                     let path = address.as_pathname().ok_or(io::ErrorKind::InvalidInput)?;
                     let stream = UnixStream::connect(path).await?;
-                    let link = stream.as_fd().try_clone_to_owned()?;
-                    descriptors::for_endpoint(&stream, &link)?;
-                    Ok((Dialled::Unix(stream), link))
+                    let handle = stream.as_fd().try_clone_to_owned()?;
+                    descriptors::for_endpoint(&stream, &handle)?;
+                    Ok((Dialled::Unix(stream), handle))
                 }
             }
         };
@@ -329,7 +329,7 @@ impl Dialler {
                 );
             }
         };
-        let link = Arc::new(Link {
+        let handle = Arc::new(ConnectionHandle {
             socket,
             live: Arc::clone(&self.live),
             max_idle: self.max_idle,
@@ -341,28 +341,28 @@ impl Dialler {
             counted_idle: AtomicBool::new(false),
             ahead: AtomicUsize::new(0),
         });
-        let weak: std::sync::Weak<dyn UpstreamConnection> = Arc::<Link>::downgrade(&link);
+        let weak: std::sync::Weak<dyn UpstreamConnection> = Arc::<ConnectionHandle>::downgrade(&handle);
         self.live.opened(weak);
-        Ok((stream, link))
+        Ok((stream, handle))
     }
 }
 
 #[async_trait]
-impl L4Connect for Dialler {
+impl L4Connect for Connector {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let (dialled, link) = self.dial(address).await?;
+        let (dialled, handle) = self.dial(address).await?;
         let stream = match dialled {
             Dialled::Tcp(stream) => Stream::from(stream),
             Dialled::Unix(stream) => Stream::from(stream),
         };
-        linked(stream, link)
+        with_handle(stream, handle)
     }
 }
 
-/// Makes a connection's link known to the engine's hooks.
-pub(crate) fn linked(mut stream: Stream, link: Arc<Link>) -> Result<Stream> {
+/// Makes a connection's handle known to the engine's hooks.
+pub(crate) fn with_handle(mut stream: Stream, handle: Arc<ConnectionHandle>) -> Result<Stream> {
     let no_response = Box::new(ResponseHeader::build_no_case(200, Some(0))?);
-    stream.set_proxy_digest(ProxyDigest::new(no_response, Some(Box::new(link))));
+    stream.set_proxy_digest(ProxyDigest::new(no_response, Some(Box::new(handle))));
     Ok(stream)
 }
 
@@ -407,10 +407,10 @@ mod tests {
     use super::*;
     use crate::snapshot::live::Registry;
 
-    fn link(shared: bool) -> Arc<Link> {
+    fn handle(shared: bool) -> Arc<ConnectionHandle> {
         let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
         let live = Registry::default().endpoint(&"shop".into(), &"v1".into(), &"127.0.0.1:1".parse().unwrap());
-        Arc::new(Link {
+        Arc::new(ConnectionHandle {
             socket: socket.into(),
             live,
             max_idle: 8,
@@ -426,20 +426,20 @@ mod tests {
 
     #[test]
     fn a_spoiled_connection_is_refused_even_while_its_last_request_still_ends() {
-        let link = link(false);
-        let first = link.take(false).unwrap();
-        first.spoil();
-        assert!(link.take(true).is_none(), "the engine pooled it before the first request was over");
+        let handle = handle(false);
+        let first = handle.check_out(false).unwrap();
+        first.mark_unusable();
+        assert!(handle.check_out(true).is_none(), "the engine pooled it before the first request was over");
         drop(first);
-        assert!(link.take(true).is_none());
+        assert!(handle.check_out(true).is_none());
     }
 
     #[test]
     fn an_early_answer_does_not_cost_a_shared_connection() {
-        let link = link(true);
-        let first = link.take(false).unwrap();
-        first.spoil();
-        let second = link.take(true).unwrap();
+        let handle = handle(true);
+        let first = handle.check_out(false).unwrap();
+        first.mark_unusable();
+        let second = handle.check_out(true).unwrap();
         assert!(!second.end(), "another stream is on it");
         drop(first);
         assert!(second.end());

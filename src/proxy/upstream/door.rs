@@ -15,14 +15,14 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{ErrorType, OkOrErr, Result};
 use tokio::time::Instant;
 
-use super::connection::{Dialled, Dialler, Lease, linked};
+use super::connection::{Dialled, Connector, Checkout, with_handle};
 use super::pool::{self, Line};
 use crate::proxy::pingora::canonical::{Canonical, Home};
 
 /// Where the engine gets its connections to one HTTP/1 endpoint.
 #[derive(Clone, Debug)]
-pub(crate) struct Door {
-    dialler: Dialler,
+pub(crate) struct EngineConnector {
+    dialler: Connector,
     /// How to connect where the endpoint speaks TLS.
     tls: Option<HttpPeer>,
     home: Home,
@@ -30,9 +30,9 @@ pub(crate) struct Door {
     fresh: bool,
 }
 
-impl Door {
+impl EngineConnector {
     /// The way to an endpoint; `tls`: how to connect where it speaks TLS.
-    pub(crate) fn new(dialler: Dialler, tls: Option<HttpPeer>, home: Home) -> Self {
+    pub(crate) fn new(dialler: Connector, tls: Option<HttpPeer>, home: Home) -> Self {
         Self { dialler, tls, home, fresh: false }
     }
 
@@ -50,38 +50,38 @@ impl Door {
     ///
     /// # Errors
     /// The engine's, so that both lanes count and answer them alike.
-    pub(crate) async fn open(&self, address: &SocketAddr) -> Result<(Line, Lease)> {
+    pub(crate) async fn open(&self, address: &SocketAddr) -> Result<(Line, Checkout)> {
         if let Some(peer) = &self.tls {
             let connector = CONNECTOR
                 .with(|connector| Arc::clone(connector.get_or_init(|| Arc::new(TransportConnector::new(None)))));
             let stream = connector.new_stream(peer).await?;
-            let lease = Lease::held_by(stream.get_proxy_digest().as_deref(), false)?;
-            let lease = lease.or_err(ErrorType::InternalError, "the connection has no link")?;
-            return Ok((Line::Engine(stream), lease));
+            let checkout = Checkout::held_by(stream.get_proxy_digest().as_deref(), false)?;
+            let checkout = checkout.or_err(ErrorType::InternalError, "the connection has no handle")?;
+            return Ok((Line::Engine(stream), checkout));
         }
-        let (dialled, link) = self.dialler.dial(address).await?;
+        let (dialled, handle) = self.dialler.dial(address).await?;
         let socket = match dialled {
             Dialled::Tcp(stream) => stream.into(),
             Dialled::Unix(stream) => stream.into(),
         };
-        let lease = link.take(false).or_err(ErrorType::InternalError, "a new connection is always free")?;
-        Ok((Line::Plain(socket), lease))
+        let checkout = handle.check_out(false).or_err(ErrorType::InternalError, "a new connection is always free")?;
+        Ok((Line::Plain(socket), checkout))
     }
 }
 
 #[async_trait]
-impl L4Connect for Door {
+impl L4Connect for EngineConnector {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let pooled = if self.fresh { None } else { pool::take(self.home.key, Instant::now()) };
+        let pooled = if self.fresh { None } else { pool::checkout(self.home.key, Instant::now()) };
         let reused = pooled.is_some();
-        let (line, lease) = match pooled {
+        let (line, checkout) = match pooled {
             Some(pooled) => pooled,
             None => self.open(address).await?,
         };
-        let link = lease.link();
-        link.set_reused(reused);
-        let canonical = Canonical::new(line, lease, self.home);
-        linked(Stream::from(VirtualSocketStream::new(Box::new(canonical))), link)
+        let handle = checkout.handle();
+        handle.set_reused(reused);
+        let canonical = Canonical::new(line, checkout, self.home);
+        with_handle(Stream::from(VirtualSocketStream::new(Box::new(canonical))), handle)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Idle connections to endpoints, of one worker: most recently used first.
 //!
 //! ```text
-//! take ─► is it alive? asks the runtime, not the system ─► request ─► give back, or drop
-//!              ▲ a drain shuts it down (Link), the endpoint closes it, or its time is up: dropped by `sweep`
+//! checkout ─► is it alive? asks the runtime, not the system ─► request ─► put back, or drop
+//!              ▲ a drain shuts it down (ConnectionHandle), the endpoint closes it, or its time is up: dropped by `sweep`
 //! ```
 //!
 //! Only the worker's own thread comes here, so nothing is locked. How many idle connections an endpoint may have is
-//! counted for all workers together, by [`Link`](crate::proxy::upstream::connection::Link).
+//! counted for all workers together, by [`ConnectionHandle`](crate::proxy::upstream::connection::ConnectionHandle).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,8 +20,8 @@ use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::connection::{Lease, Link};
-use crate::proxy::io::transport::{News, Socket};
+use super::connection::{Checkout, ConnectionHandle};
+use crate::proxy::io::transport::{UnreadData, Socket};
 
 /// The bytes of a connection to an endpoint.
 pub(crate) enum Line {
@@ -34,7 +34,7 @@ pub(crate) enum Line {
 /// A connection that no request uses.
 struct Idle {
     line: Line,
-    link: Arc<Link>,
+    handle: Arc<ConnectionHandle>,
     until: Instant,
     /// Its last request had a body. An endpoint that knows no bodies answers that too, at once: the system is asked.
     bodied: bool,
@@ -45,25 +45,25 @@ thread_local! {
 }
 
 /// An idle connection of the endpoint with this key, the most recently used one.
-pub(crate) fn take(key: u64, now: Instant) -> Option<(Line, Lease)> {
+pub(crate) fn checkout(key: u64, now: Instant) -> Option<(Line, Checkout)> {
     loop {
         let mut idle = POOL.with_borrow_mut(|pool| pool.get_mut(&key).and_then(Vec::pop))?;
         if idle.until > now
-            && !idle.has_news()
-            && let Some(lease) = idle.link.take(true)
+            && !idle.has_unread_data()
+            && let Some(checkout) = idle.handle.check_out(true)
         {
-            return Some((idle.line, lease));
+            return Some((idle.line, checkout));
         }
     }
 }
 
 /// Keeps a connection for the next request, at most until then, unless it is not to be used again.
-pub(crate) fn give(key: u64, line: Line, lease: Lease, until: Instant, bodied: bool) {
-    let link = lease.release();
-    if link.is_closing() {
+pub(crate) fn put(key: u64, line: Line, checkout: Checkout, until: Instant, bodied: bool) {
+    let handle = checkout.release();
+    if handle.is_closing() {
         return;
     }
-    let idle = Idle { line, link, until, bodied };
+    let idle = Idle { line, handle, until, bodied };
     POOL.with_borrow_mut(|pool| pool.entry(key).or_default().push(idle));
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn sweep() {
     let now = Instant::now();
     POOL.with_borrow_mut(|pool| {
         pool.retain(|_, idle| {
-            idle.retain_mut(|idle| idle.until > now && !idle.link.is_closing() && !idle.has_news());
+            idle.retain_mut(|idle| idle.until > now && !idle.handle.is_closing() && !idle.has_unread_data());
             !idle.is_empty()
         });
     });
@@ -81,24 +81,24 @@ pub(crate) fn sweep() {
 impl Idle {
     /// Whether something arrived that nobody asked for: usually the end of the stream. Anything else could be taken for
     /// the answer to the next request.
-    fn has_news(&mut self) -> bool {
-        let mut news = self.line.news();
-        if news.is_none() && self.bodied && self.link.has_unread() {
-            news = Some(News::Bytes);
+    fn has_unread_data(&mut self) -> bool {
+        let mut unread = self.line.unread_data();
+        if unread.is_none() && self.bodied && self.handle.has_unread() {
+            unread = Some(UnreadData::Bytes);
         }
-        if news == Some(News::Bytes) {
-            self.link.unsolicited();
+        if unread == Some(UnreadData::Bytes) {
+            self.handle.unsolicited();
         }
-        news.is_some()
+        unread.is_some()
     }
 }
 
 impl Line {
     /// What arrived. It costs a system call only if the runtime says that there is something.
-    fn news(&mut self) -> Option<News> {
+    fn unread_data(&mut self) -> Option<UnreadData> {
         match self {
-            Self::Plain(socket) => socket.news(),
-            // What TLS says for itself, a session ticket for instance, is read on the way and is no news.
+            Self::Plain(socket) => socket.unread_data(),
+            // What TLS says for itself, a session ticket for instance, is read on the way and is not meant here.
             Self::Engine(stream) => {
                 let mut byte = [0];
                 let mut read = ReadBuf::new(&mut byte);
@@ -106,7 +106,7 @@ impl Line {
                 // Without the runtime's budget: with it spent, what is over would look alive.
                 let reads = std::pin::pin!(tokio::task::unconstrained(reads));
                 let came = reads.poll(&mut Context::from_waker(Waker::noop())).is_ready();
-                came.then(|| if read.filled().is_empty() { News::End } else { News::Bytes })
+                came.then(|| if read.filled().is_empty() { UnreadData::End } else { UnreadData::Bytes })
             }
         }
     }

@@ -10,8 +10,8 @@ use pingora_core::upstreams::peer::{HttpPeer, Peer, PeerOptions};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 
-use super::connection::{Dialler, Lease};
-use super::door::Door;
+use super::connection::{Connector, Checkout};
+use super::door::EngineConnector;
 use super::pool::Line;
 use crate::model::Address;
 use crate::proxy::pingora::canonical::Home;
@@ -21,7 +21,7 @@ use crate::snapshot::{Endpoint, Timeouts, UpstreamTls};
 ///
 /// # Errors
 /// The engine's, so that both lanes count and answer them alike.
-pub(crate) async fn connect(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<(Line, Lease)> {
+pub(crate) async fn connect(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<(Line, Checkout)> {
     let address = match &endpoint.address {
         Address::Inet(address) => SocketAddr::Inet(*address),
         Address::Unix(path) => std::os::unix::net::SocketAddr::from_pathname(path)
@@ -62,7 +62,7 @@ pub(crate) fn peer(endpoint: &Endpoint, timeouts: &Timeouts, fresh: bool) -> Res
 struct Kept {
     /// For the engine.
     peer: HttpPeer,
-    door: Door,
+    door: EngineConnector,
 }
 
 /// Derives what does not change once.
@@ -76,7 +76,7 @@ fn kept(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Arc<Kept>> {
     // Ids count up from 0; hashes fill the rest of the numbers.
     let key = tls.as_ref().map_or(endpoint.live.id, |peer| peer.reuse_hash() | 1 << 63);
     let home = Home { key, idle: timeouts.pool_idle };
-    let door = Door::new(Dialler::new(endpoint, timeouts), tls, home);
+    let door = EngineConnector::new(Connector::new(endpoint, timeouts), tls, home);
     let peer = if endpoint.upstream.http2 { direct } else { through(&door, endpoint, direct)? };
     let kept = Arc::new(Kept { peer, door });
     // Another request may have been first; both are alike.
@@ -85,7 +85,7 @@ fn kept(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Arc<Kept>> {
 }
 
 /// How the engine connects to an HTTP/1 endpoint: through `door`, behind which TLS is.
-fn through(door: &Door, endpoint: &Endpoint, direct: HttpPeer) -> Result<HttpPeer> {
+fn through(door: &EngineConnector, endpoint: &Endpoint, direct: HttpPeer) -> Result<HttpPeer> {
     let mut peer = bare(endpoint, false, String::new())?;
     peer.group_key = direct.group_key;
     peer.options = direct.options;
@@ -132,7 +132,7 @@ fn template(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<HttpPeer> {
     options.total_connection_timeout = Some(timeouts.connect);
     options.write_timeout = Some(timeouts.idle);
     options.idle_timeout = Some(timeouts.pool_idle);
-    options.custom_l4 = Some(Arc::new(Dialler::new(endpoint, timeouts)));
+    options.custom_l4 = Some(Arc::new(Connector::new(endpoint, timeouts)));
     if upstream.http2 {
         options.set_http_version(2, 2);
     }

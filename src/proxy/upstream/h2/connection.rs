@@ -5,7 +5,7 @@
 //! tells a request that the endpoint never saw from one that failed in no way that holds.
 //!
 //! ```text
-//! open ─► task drives it ─► requests take places ─► GOAWAY, close, drain, idle: no new ones ─► last one over: closed
+//! open ─► task drives it ─► requests take permits ─► GOAWAY, close, drain, idle: no new ones ─► last one over: closed
 //! ```
 //!
 //! Invariant: no PING is sent. A peer that vanished is noticed by the kernel (keepalive and user timeout of the socket),
@@ -21,35 +21,35 @@ use pingora_core::protocols::ALPN;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use tokio::sync::Notify;
 
-use super::filter::Filter;
-use crate::proxy::upstream::connection::{self, Lease, Link};
+use super::filter::FrameFilter;
+use crate::proxy::upstream::connection::{self, Checkout, ConnectionHandle};
 use crate::proxy::upstream::pool::Line;
 use crate::snapshot::{Endpoint, Timeouts};
 
 /// What the connections to one endpoint have in common.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedState {
     /// Rings when requests may join a connection, or must not any more.
     pub(crate) changed: Notify,
     /// So many requests a connection may carry in all, as far as is known.
     allowance: AtomicU64,
 }
 
-impl Default for Shared {
+impl Default for SharedState {
     fn default() -> Self {
         Self { changed: Notify::new(), allowance: AtomicU64::new(u64::MAX) }
     }
 }
 
-impl Shared {
+impl SharedState {
     pub(crate) fn allowance(&self) -> u64 {
         self.allowance.load(Ordering::Acquire)
     }
 
     /// An endpoint that ends connections after so many requests will do so again. Who knows it sends no more on one, and
     /// nobody is turned away.
-    fn learn(&self, served: u64) {
-        self.allowance.store(served.max(1), Ordering::Release);
+    fn learn(&self, total: u64) {
+        self.allowance.store(total.max(1), Ordering::Release);
     }
 
     /// A connection carried all it may, and the endpoint did not end it: that was not why it ended another.
@@ -60,24 +60,24 @@ impl Shared {
 
 /// What is known of a connection beside what the `h2` crate tells.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub(crate) struct ConnectionState {
     /// The endpoint's first SETTINGS arrived: how many streams it takes is known.
     settled: AtomicBool,
     /// No new request may go on it.
     over: AtomicBool,
     /// The last stream that a GOAWAY lets live.
     last_stream: AtomicU32,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
-impl Default for Signals {
+impl Default for ConnectionState {
     fn default() -> Self {
         Self::new(Arc::default())
     }
 }
 
-impl Signals {
-    fn new(shared: Arc<Shared>) -> Self {
+impl ConnectionState {
+    fn new(shared: Arc<SharedState>) -> Self {
         Self {
             settled: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -128,27 +128,27 @@ impl Signals {
 }
 
 /// A connection, shared by its requests and the pool. It closes when nobody holds it any more.
-pub(crate) struct Connection {
+pub(crate) struct H2Connection {
     send: SendRequest<Bytes>,
-    pub(crate) link: Arc<Link>,
-    pub(crate) signals: Arc<Signals>,
-    count: Arc<Count>,
+    pub(crate) handle: Arc<ConnectionHandle>,
+    pub(crate) state: Arc<ConnectionState>,
+    count: Arc<StreamCounts>,
     /// It may be idle for so long.
     pub(crate) idle: Duration,
 }
 
 /// The requests of a connection.
 #[derive(Debug, Default)]
-struct Count {
+struct StreamCounts {
     /// On it now.
-    places: AtomicUsize,
+    active: AtomicUsize,
     /// Ever.
-    served: AtomicU64,
+    total: AtomicU64,
     /// Ever, at most.
     allowance: u64,
 }
 
-impl Connection {
+impl H2Connection {
     /// Connects to an endpoint; calls `closed` at the end.
     ///
     /// # Errors
@@ -156,65 +156,65 @@ impl Connection {
     pub(crate) async fn open(
         endpoint: &Endpoint,
         timeouts: &Timeouts,
-        shared: Arc<Shared>,
+        shared: Arc<SharedState>,
         closed: impl FnOnce() + Send + 'static,
-    ) -> Result<(Arc<Self>, Lease)> {
-        let (line, lease) = connection::connect(endpoint, timeouts).await?;
+    ) -> Result<(Arc<Self>, Checkout)> {
+        let (line, checkout) = connection::connect(endpoint, timeouts).await?;
         if let Line::Engine(stream) = &line
             && stream.selected_alpn_proto() != Some(ALPN::H2)
         {
             return Error::e_explain(ErrorType::H2Error, "the endpoint does not offer HTTP/2 over TLS (ALPN)");
         }
-        let signals = Arc::new(Signals::new(Arc::clone(&shared)));
-        let filter = Filter::new(line, Arc::clone(&signals));
+        let state = Arc::new(ConnectionState::new(Arc::clone(&shared)));
+        let filter = FrameFilter::new(line, Arc::clone(&state));
         let handshake = builder().handshake(filter).await;
         let (send, driver) = handshake.or_err(ErrorType::HandshakeError, "beginning HTTP/2")?;
-        let count = Arc::new(Count { allowance: shared.allowance(), ..Count::default() });
-        let (told, counted) = (Arc::clone(&signals), Arc::clone(&count));
+        let count = Arc::new(StreamCounts { allowance: shared.allowance(), ..StreamCounts::default() });
+        let (told, counted) = (Arc::clone(&state), Arc::clone(&count));
         tokio::spawn(async move {
             // How it ended, its streams hear.
             let _ = driver.await;
-            let carried = counted.served.load(Ordering::Acquire);
+            let carried = counted.total.load(Ordering::Acquire);
             if carried >= counted.allowance && !told.saw_goaway() {
                 shared.unlearn(carried);
             }
             told.retire();
             closed();
         });
-        let connection = Self { send, link: lease.link(), signals, count, idle: timeouts.pool_idle };
-        Ok((Arc::new(connection), lease))
+        let connection = Self { send, handle: checkout.handle(), state, count, idle: timeouts.pool_idle };
+        Ok((Arc::new(connection), checkout))
     }
 
-    /// Whether new requests may go on it, were there a place.
+    /// Whether new requests may go on it, if there is room on it.
     pub(crate) fn is_open(&self) -> bool {
-        !self.signals.is_over() && !self.link.is_closing()
+        !self.state.is_over() && !self.handle.is_closing()
     }
 
-    /// A place for a request, if there is one. Until the endpoint has said how many streams it takes, there is one.
-    pub(crate) fn place(self: &Arc<Self>) -> Option<Place> {
-        let limit = if self.signals.is_settled() { self.send.current_max_send_streams().min(STREAMS) } else { 1 };
-        if self.count.places.load(Ordering::Acquire) >= limit {
+    /// A permit for a request, if there is one. Until the endpoint has said how many streams it takes, there is one.
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<StreamPermit> {
+        let limit = if self.state.is_settled() { self.send.current_max_send_streams().min(STREAMS) } else { 1 };
+        if self.count.active.load(Ordering::Acquire) >= limit {
             return None;
         }
-        self.count.places.fetch_add(1, Ordering::AcqRel);
-        if self.count.served.fetch_add(1, Ordering::AcqRel) + 1 >= self.count.allowance {
-            self.signals.retire();
+        self.count.active.fetch_add(1, Ordering::AcqRel);
+        if self.count.total.fetch_add(1, Ordering::AcqRel) + 1 >= self.count.allowance {
+            self.state.retire();
         }
-        Some(Place(Arc::clone(self)))
+        Some(StreamPermit(Arc::clone(self)))
     }
 
     /// How many requests were ever on it, if none is now.
-    pub(crate) fn unused(&self) -> Option<u64> {
-        (self.count.places.load(Ordering::Acquire) == 0).then(|| self.count.served.load(Ordering::Acquire))
+    pub(crate) fn idle_since(&self) -> Option<u64> {
+        (self.count.active.load(Ordering::Acquire) == 0).then(|| self.count.total.load(Ordering::Acquire))
     }
 }
 
-/// A request's place on a connection.
-#[must_use = "the place is free when it is dropped"]
-pub(crate) struct Place(Arc<Connection>);
+/// A request's permit on a connection.
+#[must_use = "the permit is free when it is dropped"]
+pub(crate) struct StreamPermit(Arc<H2Connection>);
 
-impl Place {
-    pub(crate) fn connection(&self) -> &Connection {
+impl StreamPermit {
+    pub(crate) fn connection(&self) -> &H2Connection {
         &self.0
     }
 
@@ -222,19 +222,19 @@ impl Place {
     pub(crate) async fn ready(&self) -> Option<SendRequest<Bytes>> {
         let ready = self.0.send.clone().ready().await.ok();
         if ready.is_none() {
-            self.0.signals.retire();
+            self.0.state.retire();
         }
         ready
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
-        self.0.count.places.fetch_sub(1, Ordering::AcqRel);
-        if self.0.signals.is_over() {
-            self.0.link.retire();
+        self.0.count.active.fetch_sub(1, Ordering::AcqRel);
+        if self.0.state.is_over() {
+            self.0.handle.retire();
         } else {
-            self.0.signals.shared.changed.notify_waiters();
+            self.0.state.shared.changed.notify_waiters();
         }
     }
 }

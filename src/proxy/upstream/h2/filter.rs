@@ -19,15 +19,15 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::connection::{FRAME, HEADER_LIST, Signals};
-use super::heads::Answers;
+use super::connection::{FRAME, HEADER_LIST, ConnectionState};
+use super::heads::ResponseRules;
 use crate::proxy::codec::h2::blocks::{Blocks, Next};
 use crate::proxy::codec::h2::frames::{FRAME_HEAD, Head};
 
 /// A connection to an endpoint, as the `h2` crate reads and writes it.
-pub(crate) struct Filter<S> {
+pub(crate) struct FrameFilter<S> {
     line: S,
-    signals: Arc<Signals>,
+    state: Arc<ConnectionState>,
     /// Read and not handed on.
     raw: BytesMut,
     /// So many of the next bytes were looked at and pass.
@@ -35,7 +35,7 @@ pub(crate) struct Filter<S> {
     /// Read since the reader last gave way.
     turn: usize,
     ended: bool,
-    blocks: Blocks<Answers>,
+    blocks: Blocks<ResponseRules>,
     /// Goes on before what was read.
     ready: Bytes,
 }
@@ -58,10 +58,10 @@ const PADDED: u8 = 0x8;
 /// RFC 9113 §7.
 const PROTOCOL_ERROR: [u8; 4] = [0, 0, 0, 1];
 
-impl<S> Filter<S> {
-    pub(crate) fn new(line: S, signals: Arc<Signals>) -> Self {
-        let blocks = Blocks::new(Answers::default(), HEADER_LIST as usize, FRAME as usize);
-        Self { line, signals, raw: BytesMut::new(), pass: 0, turn: 0, ended: false, blocks, ready: Bytes::new() }
+impl<S> FrameFilter<S> {
+    pub(crate) fn new(line: S, state: Arc<ConnectionState>) -> Self {
+        let blocks = Blocks::new(ResponseRules::default(), HEADER_LIST as usize, FRAME as usize);
+        Self { line, state, raw: BytesMut::new(), pass: 0, turn: 0, ended: false, blocks, ready: Bytes::new() }
     }
 
     /// Looks at the next frame's head; whether more bytes are needed for it.
@@ -90,9 +90,9 @@ impl<S> Filter<S> {
             }
             GOAWAY if length >= 8 => {
                 let Some(last) = self.raw.get(FRAME_HEAD..).and_then(<[u8]>::first_chunk::<4>) else { return true };
-                self.signals.going_away(u32::from_be_bytes(*last) & 0x7FFF_FFFF);
+                self.state.going_away(u32::from_be_bytes(*last) & 0x7FFF_FFFF);
             }
-            SETTINGS if flags & ACK == 0 => self.signals.settled(),
+            SETTINGS if flags & ACK == 0 => self.state.settled(),
             WINDOW_UPDATE if length == 4 && stream > 0 => {
                 let Some(frame) = self.raw.first_chunk_mut::<{ FRAME_HEAD + 4 }>() else { return true };
                 let [_, _, _, kind, _, _, _, _, _, by @ ..] = frame;
@@ -128,7 +128,7 @@ impl<S> Filter<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Filter<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FrameFilter<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
@@ -158,7 +158,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Filter<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Filter<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FrameFilter<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.line).poll_write(cx, buf)
     }
@@ -194,13 +194,13 @@ mod tests {
         [&[length[1], length[2], length[3], kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    async fn filtered(pieces: &[&[u8]]) -> (Vec<u8>, Arc<Signals>) {
+    async fn filtered(pieces: &[&[u8]]) -> (Vec<u8>, Arc<ConnectionState>) {
         let mut line = pieces_of(pieces);
-        let signals = Arc::new(Signals::default());
-        let mut filter = Filter::new(&mut line, Arc::clone(&signals));
+        let state = Arc::new(ConnectionState::default());
+        let mut filter = FrameFilter::new(&mut line, Arc::clone(&state));
         let mut out = Vec::new();
         filter.read_to_end(&mut out).await.unwrap();
-        (out, signals)
+        (out, state)
     }
 
     /// Gives each piece at one read.
@@ -229,9 +229,9 @@ mod tests {
         let empty = frame(DATA, 0, &[]);
         let all = [&empty[..], &kept[0], &empty, &kept[1], &kept[2], &empty, &empty, &kept[3], &kept[4]].concat();
         for cut in 1..all.len() {
-            let (out, signals) = filtered(&[&all[..cut], &all[cut..]]).await;
+            let (out, state) = filtered(&[&all[..cut], &all[cut..]]).await;
             assert_eq!(out, kept.concat(), "cut at {cut}");
-            assert!(signals.is_settled());
+            assert!(state.is_settled());
         }
         let bytes: Vec<&[u8]> = all.chunks(1).collect();
         assert_eq!(filtered(&bytes).await.0, kept.concat());
@@ -240,11 +240,11 @@ mod tests {
     #[tokio::test]
     async fn the_lowest_last_stream_of_all_goaways_counts() {
         let goaway = |last: u32| frame(GOAWAY, 0, &[&last.to_be_bytes()[..], &[0; 4]].concat());
-        let (_, signals) = filtered(&[&frame(DATA, 0, b"a")]).await;
-        assert!(!signals.is_over() && !signals.excludes(u32::MAX >> 1));
-        let (out, signals) = filtered(&[&goaway(0x7FFF_FFFF), &goaway(9)]).await;
+        let (_, state) = filtered(&[&frame(DATA, 0, b"a")]).await;
+        assert!(!state.is_over() && !state.excludes(u32::MAX >> 1));
+        let (out, state) = filtered(&[&goaway(0x7FFF_FFFF), &goaway(9)]).await;
         assert_eq!(out.len(), 2 * 17);
-        assert!(signals.is_over() && signals.excludes(11) && !signals.excludes(9));
+        assert!(state.is_over() && state.excludes(11) && !state.excludes(9));
     }
 
     #[tokio::test]
@@ -283,7 +283,7 @@ mod tests {
     async fn a_flood_of_small_frames_gives_way() {
         let flood = frame(DATA, 0, b"a").repeat(READ / 10);
         let pieces: Vec<&[u8]> = std::iter::repeat_n(&flood[..], 8).collect();
-        let mut filter = Filter::new(pieces_of(&pieces), Arc::new(Signals::default()));
+        let mut filter = FrameFilter::new(pieces_of(&pieces), Arc::new(ConnectionState::default()));
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let (mut read, mut room) = (0, vec![0; READ]);
         loop {

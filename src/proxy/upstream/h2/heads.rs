@@ -13,7 +13,7 @@ use crate::proxy::codec::hpack::block::{Field, List};
 
 /// The rules of answers.
 #[derive(Debug, Default)]
-pub(crate) struct Answers {
+pub(crate) struct ResponseRules {
     /// Streams whose final head has passed: a status after it is wrong, and the crate drops it in silence.
     answered: BTreeSet<u32>,
 }
@@ -22,7 +22,7 @@ pub(crate) struct Answers {
 /// the oldest are forgotten for them.
 const ANSWERED: usize = 256;
 
-impl Answers {
+impl ResponseRules {
     /// A stream ended.
     pub(crate) fn ended(&mut self, stream: u32) {
         self.answered.remove(&stream);
@@ -36,7 +36,7 @@ impl Answers {
     }
 }
 
-impl Rules for Answers {
+impl Rules for ResponseRules {
     fn judge(&mut self, block: Opening, list: &mut List) -> Option<Instead> {
         let has_status = list.fields.first().is_some_and(|(name, _)| name == ":status");
         let head = has_status && !self.answered.contains(&block.stream);
@@ -78,11 +78,11 @@ mod tests {
     #[test]
     fn malformed_heads_and_trailers_are_errors_of_their_stream() {
         const OK: (&str, &str) = (":status", "200");
-        let mut answers = Answers::default();
+        let mut answers = ResponseRules::default();
         let mut judged = |stream, ends, fields: &[(&'static str, &'static str)]| {
             answers.judge(Opening { stream, ends, itself: false }, &mut list(fields)).map(|instead| instead.ends)
         };
-        assert_eq!(judged(1, false, &[(":status", "103"), ("link", "a")]), None);
+        assert_eq!(judged(1, false, &[(":status", "103"), ("handle", "a")]), None);
         assert_eq!(judged(1, false, &[OK, ("a", "b")]), None);
         assert_eq!(judged(1, true, &[("grpc-status", "0")]), None);
         assert_eq!(judged(3, true, &[]), None, "the crate knows that it is no head");

@@ -1,10 +1,10 @@
 //! The HTTP/2 connections of one worker: which one a request goes on.
 //!
-//! The first with a free place, else a new one. A request that finds one being made waits for it, so that a burst of
+//! The first with room for a stream, else a new one. A request that finds one being made waits for it, so that a burst of
 //! first requests makes one connection and not one each; if that one fails, all who waited have failed.
 //!
 //! Only the worker's own thread comes here, so nothing is locked. Connections are as many as requests at once need, with
-//! a hundred on each; idle ones are bounded for an endpoint over all workers by [`Link`](crate::proxy::upstream::connection::Link).
+//! a hundred on each; idle ones are bounded for an endpoint over all workers by [`ConnectionHandle`](crate::proxy::upstream::connection::ConnectionHandle).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,75 +13,75 @@ use std::sync::Arc;
 use pingora_error::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::connection::{Connection, Place, STREAMS, Shared};
-use crate::proxy::upstream::connection::Lease;
+use super::connection::{H2Connection, StreamPermit, STREAMS, SharedState};
+use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::{Endpoint, Timeouts};
 
 /// The connections to one endpoint.
 #[derive(Default)]
-struct Endpoints {
-    connections: Vec<Kept>,
+struct EndpointConnections {
+    connections: Vec<PooledH2>,
     /// Connections being made.
-    dialling: usize,
+    connecting: usize,
     /// How often that failed, and how it did the last time.
     failures: u64,
     failure: Option<(ErrorType, String)>,
     /// Requests that wait for one.
     waiting: usize,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
-struct Kept {
-    connection: Arc<Connection>,
+struct PooledH2 {
+    connection: Arc<H2Connection>,
     /// Since when nobody used it, and how many had.
-    unused: Option<(Instant, u64)>,
+    idle_since: Option<(Instant, u64)>,
 }
 
 thread_local! {
-    static POOL: RefCell<HashMap<u64, Endpoints, ahash::RandomState>> = RefCell::default();
+    static POOL: RefCell<HashMap<u64, EndpointConnections, ahash::RandomState>> = RefCell::default();
 }
 
 /// What there is for a request.
-enum Found {
-    Place(Place),
+enum Lookup {
+    Ready(StreamPermit),
     /// A connection is being made on which there will be one. How often that failed before, and the wait for it.
-    Soon(u64, Waiting),
+    Pending(u64, Waiter),
     Nothing,
 }
 
 /// What a request holds of a connection.
-pub(crate) struct Held {
-    pub(crate) place: Place,
-    pub(crate) lease: Lease,
+pub(crate) struct Acquired {
+    pub(crate) permit: StreamPermit,
+    pub(crate) checkout: Checkout,
     /// The connection was there before.
     pub(crate) reused: bool,
 }
 
-/// A place on a connection to this endpoint; on a `fresh` one the request is the first.
+/// A permit on a connection to this endpoint; on a `fresh` one the request is the first.
 ///
 /// # Errors
 /// If no connection can be made.
-pub(crate) async fn acquire(key: u64, endpoint: &Endpoint, timeouts: &Timeouts, fresh: bool) -> Result<Held> {
+pub(crate) async fn acquire(key: u64, endpoint: &Endpoint, timeouts: &Timeouts, fresh: bool) -> Result<Acquired> {
     if !fresh && let Some(joined) = join(key, Instant::now() + timeouts.connect).await {
         return joined;
     }
     dial(key, endpoint, timeouts).await
 }
 
-/// A place on a connection that is there, or is being made and there in time; none if a new one must be made.
-async fn join(key: u64, until: Instant) -> Option<Result<Held>> {
+/// A permit on a connection that is there, or is being made and there in time; none if a new one must be made.
+async fn join(key: u64, until: Instant) -> Option<Result<Acquired>> {
     let mut failures = None;
     loop {
         let (now, waiting) = match find(key) {
-            Found::Place(place) => {
-                if let Some(lease) = hold(&place) {
-                    return Some(Ok(Held { place, lease, reused: true }));
+            Lookup::Ready(permit) => {
+                if let Some(checkout) = hold(&permit) {
+                    return Some(Ok(Acquired { permit, checkout, reused: true }));
                 }
-                place.connection().signals.retire();
+                permit.connection().state.retire();
                 continue;
             }
-            Found::Soon(now, waiting) => (now, Some(waiting)),
-            Found::Nothing => (failed(key), None),
+            Lookup::Pending(now, waiting) => (now, Some(waiting)),
+            Lookup::Nothing => (failed(key), None),
         };
         if now != *failures.get_or_insert(now) {
             return Some(Err(last_failure(key)));
@@ -92,39 +92,39 @@ async fn join(key: u64, until: Instant) -> Option<Result<Held>> {
     }
 }
 
-/// The lease of a connection that was there; none if it is not to be used after all.
-fn hold(place: &Place) -> Option<Lease> {
-    let link = &place.connection().link;
+/// The checkout of a connection that was there; none if it is not to be used after all.
+fn hold(permit: &StreamPermit) -> Option<Checkout> {
+    let handle = &permit.connection().handle;
     // Its end may have arrived and not been read yet: what is sent after it, nobody can say was not processed.
-    if link.is_closed_idle() { None } else { link.take(true) }
+    if handle.is_closed_idle() { None } else { handle.check_out(true) }
 }
 
-fn find(key: u64) -> Found {
+fn find(key: u64) -> Lookup {
     POOL.with_borrow_mut(|pool| {
         let endpoints = pool.entry(key).or_default();
-        endpoints.connections.retain(|kept| kept.connection.is_open());
-        if let Some(place) = endpoints.connections.iter().find_map(|kept| kept.connection.place()) {
-            return Found::Place(place);
+        endpoints.connections.retain(|pooled| pooled.connection.is_open());
+        if let Some(permit) = endpoints.connections.iter().find_map(|pooled| pooled.connection.try_acquire()) {
+            return Lookup::Ready(permit);
         }
-        let unsettled = endpoints.connections.iter().filter(|kept| !kept.connection.signals.is_settled()).count();
-        // Whoever makes it, or found it first, has a place on it.
+        let unsettled = endpoints.connections.iter().filter(|pooled| !pooled.connection.state.is_settled()).count();
+        // Whoever makes it, or found it first, has a permit on it.
         let others = usize::try_from(endpoints.shared.allowance()).unwrap_or(STREAMS).min(STREAMS) - 1;
-        if endpoints.waiting < (endpoints.dialling + unsettled) * others {
+        if endpoints.waiting < (endpoints.connecting + unsettled) * others {
             endpoints.waiting += 1;
-            Found::Soon(endpoints.failures, Waiting { key, shared: Arc::clone(&endpoints.shared) })
+            Lookup::Pending(endpoints.failures, Waiter { key, shared: Arc::clone(&endpoints.shared) })
         } else {
-            Found::Nothing
+            Lookup::Nothing
         }
     })
 }
 
 /// A request waits for a connection that is being made, until this is dropped.
-struct Waiting {
+struct Waiter {
     key: u64,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
-impl Drop for Waiting {
+impl Drop for Waiter {
     fn drop(&mut self) {
         POOL.with_borrow_mut(|pool| {
             if let Some(endpoints) = pool.get_mut(&self.key) {
@@ -145,16 +145,16 @@ fn last_failure(key: u64) -> Box<Error> {
 }
 
 /// Makes a connection that others may join.
-async fn dial(key: u64, endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Held> {
-    let dialling = Dialling::begin(key);
-    let opened = Connection::open(endpoint, timeouts, Arc::clone(&dialling.shared), move || forget(key)).await;
+async fn dial(key: u64, endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Acquired> {
+    let connecting = ConnectGuard::begin(key);
+    let opened = H2Connection::open(endpoint, timeouts, Arc::clone(&connecting.shared), move || forget(key)).await;
     let known = POOL.with_borrow_mut(|pool| {
         let endpoints = pool.entry(key).or_default();
         match &opened {
             Ok((connection, _)) => {
-                let place = connection.place();
-                endpoints.connections.push(Kept { connection: Arc::clone(connection), unused: None });
-                place
+                let permit = connection.try_acquire();
+                endpoints.connections.push(PooledH2 { connection: Arc::clone(connection), idle_since: None });
+                permit
             }
             Err(error) => {
                 endpoints.failures += 1;
@@ -163,35 +163,35 @@ async fn dial(key: u64, endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Held
             }
         }
     });
-    let (_, lease) = opened?;
+    let (_, checkout) = opened?;
     match known {
-        Some(place) => Ok(Held { place, lease, reused: false }),
+        Some(permit) => Ok(Acquired { permit, checkout, reused: false }),
         None => Error::e_explain(ErrorType::H2Error, "the endpoint takes no streams"),
     }
 }
 
 /// A connection is being made, until this is dropped.
-struct Dialling {
+struct ConnectGuard {
     key: u64,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
-impl Dialling {
+impl ConnectGuard {
     fn begin(key: u64) -> Self {
         let shared = POOL.with_borrow_mut(|pool| {
             let endpoints = pool.entry(key).or_default();
-            endpoints.dialling += 1;
+            endpoints.connecting += 1;
             Arc::clone(&endpoints.shared)
         });
         Self { key, shared }
     }
 }
 
-impl Drop for Dialling {
+impl Drop for ConnectGuard {
     fn drop(&mut self) {
         POOL.with_borrow_mut(|pool| {
             if let Some(endpoints) = pool.get_mut(&self.key) {
-                endpoints.dialling -= 1;
+                endpoints.connecting -= 1;
             }
         });
         self.shared.changed.notify_waiters();
@@ -202,7 +202,7 @@ impl Drop for Dialling {
 fn forget(key: u64) {
     POOL.with_borrow_mut(|pool| {
         if let Some(endpoints) = pool.get_mut(&key) {
-            endpoints.connections.retain(|kept| kept.connection.is_open());
+            endpoints.connections.retain(|pooled| pooled.connection.is_open());
         }
     });
 }
@@ -212,22 +212,22 @@ pub(crate) fn sweep() {
     let now = Instant::now();
     POOL.with_borrow_mut(|pool| {
         pool.retain(|_, endpoints| {
-            endpoints.connections.retain_mut(|kept| kept.connection.is_open() && !kept.is_stale(now));
-            !endpoints.connections.is_empty() || endpoints.dialling > 0 || endpoints.waiting > 0
+            endpoints.connections.retain_mut(|pooled| pooled.connection.is_open() && !pooled.is_stale(now));
+            !endpoints.connections.is_empty() || endpoints.connecting > 0 || endpoints.waiting > 0
         });
     });
 }
 
-impl Kept {
+impl PooledH2 {
     fn is_stale(&mut self, now: Instant) -> bool {
-        let Some(served) = self.connection.unused() else {
-            self.unused = None;
+        let Some(total) = self.connection.idle_since() else {
+            self.idle_since = None;
             return false;
         };
-        match self.unused {
-            Some((since, before)) if before == served => now - since >= self.connection.idle,
+        match self.idle_since {
+            Some((since, before)) if before == total => now - since >= self.connection.idle,
             _ => {
-                self.unused = Some((now, served));
+                self.idle_since = Some((now, total));
                 false
             }
         }

@@ -14,22 +14,22 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response};
 
 /// Something that came from the endpoint.
-pub(crate) enum Event {
+pub(crate) enum ResponseEvent {
     /// A 1xx.
     Informational(Response<()>),
     /// The final head.
     Head(Response<()>),
-    /// Bytes of the body. They count against the stream's window until [`Answer::forwarded`].
+    /// Bytes of the body. They count against the stream's window until [`ResponseStream::forwarded`].
     Data(Bytes),
     /// The end, with trailers if there are any.
     End(Option<HeaderMap>),
 }
 
 /// The endpoint's side of a stream.
-pub(crate) struct Answer {
+pub(crate) struct ResponseStream {
     head: Option<ResponseFuture>,
     body: Option<RecvStream>,
-    waiting: VecDeque<Result<Event, ::h2::Error>>,
+    waiting: VecDeque<Result<ResponseEvent, ::h2::Error>>,
     /// The end of the body that waits, still growing.
     tail: BytesMut,
     over: bool,
@@ -41,7 +41,7 @@ const SMALL: usize = 4 * 1024;
 /// What is put together grows up to this size.
 const PIECE: usize = 16 * 1024;
 
-impl Answer {
+impl ResponseStream {
     pub(crate) fn new(head: ResponseFuture) -> Self {
         Self { head: Some(head), body: None, waiting: VecDeque::new(), tail: BytesMut::new(), over: false }
     }
@@ -50,7 +50,7 @@ impl Answer {
     ///
     /// # Errors
     /// The stream's or the connection's end.
-    pub(crate) async fn next(&mut self) -> Result<Event, ::h2::Error> {
+    pub(crate) async fn next(&mut self) -> Result<ResponseEvent, ::h2::Error> {
         poll_fn(|cx| {
             // All that is there at once: small frames become one piece.
             while let Poll::Ready(()) = self.poll_take(cx) {}
@@ -67,7 +67,7 @@ impl Answer {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         // The waker is set anew when the next event is waited for.
         while let Poll::Ready(()) = self.poll_take(&mut cx) {}
-        self.tail.is_empty() && self.waiting.len() == 1 && matches!(self.waiting.front(), Some(Ok(Event::End(None))))
+        self.tail.is_empty() && self.waiting.len() == 1 && matches!(self.waiting.front(), Some(Ok(ResponseEvent::End(None))))
     }
 
     /// Takes frames for as long as `other` takes; its result.
@@ -97,14 +97,14 @@ impl Answer {
             return Poll::Pending;
         }
         match ready!(self.poll_event(cx)) {
-            Ok(Event::Data(bytes)) if bytes.len() < SMALL => {
+            Ok(ResponseEvent::Data(bytes)) if bytes.len() < SMALL => {
                 if self.tail.len() + bytes.len() > PIECE {
                     self.cut();
                 }
                 self.tail.extend_from_slice(&bytes);
             }
             event => {
-                self.over = matches!(event, Ok(Event::End(_)) | Err(_));
+                self.over = matches!(event, Ok(ResponseEvent::End(_)) | Err(_));
                 self.cut();
                 self.waiting.push_back(event);
             }
@@ -115,35 +115,35 @@ impl Answer {
     /// Ends the piece that grows.
     fn cut(&mut self) {
         if !self.tail.is_empty() {
-            self.waiting.push_back(Ok(Event::Data(std::mem::take(&mut self.tail).freeze())));
+            self.waiting.push_back(Ok(ResponseEvent::Data(std::mem::take(&mut self.tail).freeze())));
         }
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ::h2::Error>> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseEvent, ::h2::Error>> {
         if let Some(response) = &mut self.head {
             match response.poll_informational(cx) {
-                Poll::Ready(Some(informational)) => return Poll::Ready(informational.map(Event::Informational)),
+                Poll::Ready(Some(informational)) => return Poll::Ready(informational.map(ResponseEvent::Informational)),
                 Poll::Ready(None) => {}
                 Poll::Pending => return Poll::Pending,
             }
             let (head, body) = ready!(Pin::new(response).poll(cx))?.into_parts();
             (self.head, self.body) = (None, Some(body));
-            return Poll::Ready(Ok(Event::Head(Response::from_parts(head, ()))));
+            return Poll::Ready(Ok(ResponseEvent::Head(Response::from_parts(head, ()))));
         }
-        let Some(body) = &mut self.body else { return Poll::Ready(Ok(Event::End(None))) };
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(ResponseEvent::End(None))) };
         if let Some(data) = ready!(body.poll_data(cx)) {
-            return Poll::Ready(end_in_good_order(data.map(Event::Data)));
+            return Poll::Ready(end_in_good_order(data.map(ResponseEvent::Data)));
         }
-        let trailers = ready!(body.poll_trailers(cx)).map(Event::End);
+        let trailers = ready!(body.poll_trailers(cx)).map(ResponseEvent::End);
         Poll::Ready(end_in_good_order(trailers))
     }
 }
 
 /// An endpoint that wants no more of a request says so after its whole answer (RFC 9113 §8.1).
-fn end_in_good_order(event: Result<Event, ::h2::Error>) -> Result<Event, ::h2::Error> {
+fn end_in_good_order(event: Result<ResponseEvent, ::h2::Error>) -> Result<ResponseEvent, ::h2::Error> {
     match event {
         Err(error) if error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR) => {
-            Ok(Event::End(None))
+            Ok(ResponseEvent::End(None))
         }
         event => event,
     }
