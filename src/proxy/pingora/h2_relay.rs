@@ -29,10 +29,10 @@ use super::hooks::{self, General, MAX_ATTEMPTS};
 use super::message;
 use crate::proxy::codec::response;
 use crate::proxy::upstream::h2::UNPROCESSED;
-use crate::proxy::upstream::h2::connection::{StreamPermit, ConnectionState};
+use crate::proxy::upstream::h2::connection::{ConnectionState, StreamPermit};
 use crate::proxy::upstream::h2::pool::{self, Acquired};
 use crate::proxy::upstream::h2::request;
-use crate::proxy::upstream::h2::stream::{ResponseStream, ResponseEvent};
+use crate::proxy::upstream::h2::stream::{ResponseEvent, ResponseStream};
 
 /// Carries a routed request to its version and the answer back, with the attempts that the hooks allow.
 ///

@@ -15,7 +15,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{ErrorType, OkOrErr, Result};
 use tokio::time::Instant;
 
-use super::connection::{Dialled, Connector, Checkout, with_handle};
+use super::connection::{Checkout, Connector, Dialled, with_handle};
 use super::pool::{self, Line};
 use crate::proxy::pingora::canonical::{Canonical, Home};
 

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::connection::{Checkout, ConnectionHandle};
-use crate::proxy::io::transport::{UnreadData, Socket};
+use crate::proxy::io::transport::{Socket, UnreadData};
 
 /// The bytes of a connection to an endpoint.
 pub(crate) enum Line {

@@ -10,7 +10,7 @@ use pingora_core::upstreams::peer::{HttpPeer, Peer, PeerOptions};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 
-use super::connection::{Connector, Checkout};
+use super::connection::{Checkout, Connector};
 use super::door::EngineConnector;
 use super::pool::Line;
 use crate::model::Address;

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::connection::{FRAME, HEADER_LIST, ConnectionState};
+use super::connection::{ConnectionState, FRAME, HEADER_LIST};
 use super::heads::ResponseRules;
 use crate::proxy::codec::h2::blocks::{Blocks, Next};
 use crate::proxy::codec::h2::frames::{FRAME_HEAD, Head};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use pingora_error::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::connection::{H2Connection, StreamPermit, STREAMS, SharedState};
+use super::connection::{H2Connection, STREAMS, SharedState, StreamPermit};
 use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::{Endpoint, Timeouts};
 

@@ -67,7 +67,9 @@ impl ResponseStream {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         // The waker is set anew when the next event is waited for.
         while let Poll::Ready(()) = self.poll_take(&mut cx) {}
-        self.tail.is_empty() && self.waiting.len() == 1 && matches!(self.waiting.front(), Some(Ok(ResponseEvent::End(None))))
+        self.tail.is_empty()
+            && self.waiting.len() == 1
+            && matches!(self.waiting.front(), Some(Ok(ResponseEvent::End(None))))
     }
 
     /// Takes frames for as long as `other` takes; its result.
@@ -122,7 +124,9 @@ impl ResponseStream {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseEvent, ::h2::Error>> {
         if let Some(response) = &mut self.head {
             match response.poll_informational(cx) {
-                Poll::Ready(Some(informational)) => return Poll::Ready(informational.map(ResponseEvent::Informational)),
+                Poll::Ready(Some(informational)) => {
+                    return Poll::Ready(informational.map(ResponseEvent::Informational));
+                }
                 Poll::Ready(None) => {}
                 Poll::Pending => return Poll::Pending,
             }
