@@ -3,13 +3,12 @@
 //! Invariant: nothing waits longer than [`CONNECT`] and [`TOTAL`], and no answer is read beyond [`ANSWER`].
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::arguments::AdminArguments;
+use super::arguments::{AdminArguments, Server};
 use super::failure::{Exit, Failure};
 use crate::admin::wire::{Problem, kind};
 use crate::config::{Diagnostic, Snippet};
@@ -30,51 +29,6 @@ const TOTAL: Duration = Duration::from_secs(30);
 const ANSWER: usize = 256 << 20;
 /// The largest token file; a token is a line.
 const TOKEN: u64 = 64 * 1024;
-
-/// Where a server is: `http://HOST[:PORT]` or `unix:PATH`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Server {
-    /// TCP, with host (an IPv6 address in brackets) and port.
-    Tcp {
-        /// As it is written in `Host`.
-        authority: String,
-    },
-    /// A unix socket.
-    Unix(PathBuf),
-}
-
-impl FromStr for Server {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const WRITE: &str = "write http://HOST:PORT or unix:/path/to/socket";
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err(WRITE.to_owned()) } else { Ok(Self::Unix(PathBuf::from(path))) };
-        }
-        if text.starts_with("https:") {
-            return Err("the control API speaks plain HTTP; reach it through a tunnel or a unix socket".to_owned());
-        }
-        let uri: Uri = if text.contains("://") { text.parse() } else { format!("http://{text}").parse() }
-            .map_err(|error| format!("{error}; {WRITE}"))?;
-        let authority = uri.authority().ok_or(WRITE)?;
-        let bare = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
-        if !bare || authority.as_str().contains('@') {
-            return Err(WRITE.to_owned());
-        }
-        let port = authority.port_u16().unwrap_or(80);
-        Ok(Self::Tcp { authority: format!("{}:{port}", authority.host()) })
-    }
-}
-
-impl std::fmt::Display for Server {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp { authority } => write!(f, "http://{authority}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
 
 /// What a server answered.
 #[derive(Debug)]
@@ -315,20 +269,6 @@ pub(super) fn segment(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_is_a_plain_url_or_a_unix_socket() {
-        let tcp = |authority: &str| Ok(Server::Tcp { authority: authority.to_owned() });
-        assert_eq!("http://127.0.0.1:9901".parse(), tcp("127.0.0.1:9901"));
-        assert_eq!("http://weir.internal/".parse(), tcp("weir.internal:80"));
-        assert_eq!("http://[::1]:9901".parse(), tcp("[::1]:9901"));
-        assert_eq!("localhost:9901".parse(), tcp("localhost:9901"));
-        assert_eq!("unix:/run/weir.sock".parse(), Ok(Server::Unix("/run/weir.sock".into())));
-        assert_eq!("unix:///run/weir.sock".parse(), Ok(Server::Unix("/run/weir.sock".into())));
-        for wrong in ["", "unix:", "https://x", "http://", "http://x/path", "http://x/?q", "http://u@x", "ftp://x"] {
-            assert!(wrong.parse::<Server>().is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_name_is_one_segment_whatever_it_holds() {

@@ -8,9 +8,9 @@ use hyper::{Method, Request, Uri};
 use tokio::time::{Instant, sleep};
 
 use super::arguments::{
-    AdminArguments, ByArguments, DrainArguments, HealthcheckArguments, StateArguments, Target, WeightArguments,
+    AdminArguments, ByArguments, DrainArguments, HealthcheckArguments, Server, StateArguments, Target, WeightArguments,
 };
-use super::client::{Client, NoAnswer, Server, segment};
+use super::client::{Client, NoAnswer, segment};
 use super::failure::{Exit, Failure};
 use super::{print, table, tell};
 use crate::admin::wire::{Changed, EndpointStatus, SetState, SetWeights, Status};

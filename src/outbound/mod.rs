@@ -19,12 +19,10 @@ pub mod alert;
 mod backoff;
 mod client;
 pub mod hook;
-mod prometheus;
 pub mod provider;
 mod secret;
 #[cfg(test)]
 mod stub;
 mod text;
-mod webhook;
 
 pub use client::{BadUrl, Client, Url};

@@ -1,6 +1,5 @@
 //! Commands about rollouts, and about what surrounds them: `weir rollout …`, `weir removable`, `weir drill`.
 
-pub(super) mod arguments;
 mod replay;
 mod view;
 
@@ -9,7 +8,7 @@ use std::time::Duration;
 use hyper::Method;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use self::arguments::{
+use super::arguments::rollout::{
     DrillArguments, HistoryArguments, RemovableArguments, RolloutCommand, RolloutStatusArguments, StartArguments,
     WordArguments,
 };

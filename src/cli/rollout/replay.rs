@@ -12,9 +12,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::arguments::ReplayArguments;
 use super::{path, view};
 use crate::admin::wire::{CheckResult, History, HistoryEntry};
+use crate::cli::arguments::rollout::ReplayArguments;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::table::{clean, percent};

@@ -12,7 +12,7 @@
 //! Invariant: a receiver that is dead or slow costs its own queue and nothing else.
 
 mod cloudevents;
-mod courier;
+mod delivery;
 mod pagerduty;
 mod queue;
 mod send;
@@ -26,7 +26,7 @@ use crate::model::Name;
 use crate::rollout::alerts::{Receiver as Kind, Transition};
 use crate::rollout::verdict::Verdict;
 
-pub use courier::{Alerts, Courier, Fate, Loss, OnReport, Report};
+pub use delivery::{Alerts, Courier, Fate, Loss, OnReport, Report};
 pub use queue::{CAPACITY, Pending};
 pub use send::TRY;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::arguments::{AdminArguments, ByArguments, ConfigFile, Output, duration};
+use super::common::{AdminArguments, ByArguments, ConfigFile, Output, duration};
 use crate::model::Weight;
 
 /// What is done with a rollout.

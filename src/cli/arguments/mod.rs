@@ -9,8 +9,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::client::Server;
-use super::rollout::arguments::{DrillArguments, RemovableArguments, RolloutCommand};
+mod common;
+pub(in crate::cli) mod rollout;
+mod server;
+
+use self::common::duration;
+pub(super) use self::common::{AdminArguments, ByArguments, ConfigFile, Output};
+use self::rollout::{DrillArguments, RemovableArguments, RolloutCommand};
+pub(super) use self::server::Server;
 use crate::model::Weight;
 
 /// Weir carries a service's traffic and shifts it between versions of that service.
@@ -69,23 +75,6 @@ pub(super) enum Command {
     },
 }
 
-/// Which configuration file.
-#[derive(Args, Debug)]
-pub(super) struct ConfigFile {
-    /// The configuration file; default: ./weir.yaml, then /etc/weir/weir.yaml
-    #[arg(short, long, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
-}
-
-/// How the result is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-}
-
 #[derive(Args, Debug)]
 pub(super) struct CheckArguments {
     #[command(flatten)]
@@ -121,17 +110,6 @@ pub(super) struct ImportArguments {
     pub(super) file: PathBuf,
 }
 
-/// How to reach a running Weir.
-#[derive(Args, Debug)]
-pub(super) struct AdminArguments {
-    /// The control API: a URL or `unix:PATH`
-    #[arg(long, value_name = "URL", env = "WEIR_ADMIN", default_value = "http://127.0.0.1:9901")]
-    pub(super) admin: Server,
-    /// A file with the bearer token; else the variable WEIR_TOKEN is used
-    #[arg(long, value_name = "FILE")]
-    pub(super) token_file: Option<PathBuf>,
-}
-
 #[derive(Args, Debug)]
 pub(super) struct StatusArguments {
     /// Only this service
@@ -163,17 +141,6 @@ pub(super) struct WeightArguments {
     pub(super) by: ByArguments,
     #[command(flatten)]
     pub(super) admin: AdminArguments,
-}
-
-/// Who does it, and why.
-#[derive(Args, Debug)]
-pub(super) struct ByArguments {
-    /// Why; shown next to the change
-    #[arg(long, value_name = "TEXT")]
-    pub(super) reason: Option<String>,
-    /// Who does it; default: your user name at this host
-    #[arg(long, value_name = "NAME")]
-    pub(super) author: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -262,10 +229,6 @@ impl FromStr for Target {
         }
         Ok(Self { service, version, endpoint })
     }
-}
-
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write 30s, 5m or 1h30m"))
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client, NoAnswer, Post, Url};
-use super::provider::{Question, unanswered};
-use super::text;
+use super::question::{Question, unanswered};
+use crate::outbound::client::{Answer, Client, NoAnswer, Post, Url};
+use crate::outbound::text;
 use crate::rollout::reading::Reading;
 
 /// The longest text of a verdict that is kept, in characters.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, from_value};
 
-use super::client::{Answer, Client, NoAnswer, Post, Url};
-use super::provider::{Question, unanswered};
-use super::text;
+use super::question::{Question, unanswered};
+use crate::outbound::client::{Answer, Client, NoAnswer, Post, Url};
+use crate::outbound::text;
 use crate::rollout::reading::Reading;
 
 /// Replaces `{{service}}`, `{{canary}}`, `{{stable}}` and `{{window}}` (as `60s`). Space inside the braces does not
