@@ -88,8 +88,8 @@ pub struct ClientLimits {
 pub struct Route {
     /// Its name: a metric label.
     pub name: Name,
-    /// The service it leads to.
-    pub service: Arc<Service>,
+    /// The service it leads to, as an index into [`Snapshot::services`].
+    pub service: usize,
     /// Counters by version index of the service.
     pub series: Vec<Arc<RouteSeries>>,
     /// Its requests are health probes, which say nothing about a version.
@@ -251,6 +251,12 @@ impl Snapshot {
     #[must_use]
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
         self.services.iter().find(|service| &*service.name == name)
+    }
+
+    /// The service that `route`, one of this snapshot's, leads to.
+    #[must_use]
+    pub fn service_of(&self, route: &Route) -> Option<&Arc<Service>> {
+        self.services.get(route.service)
     }
 
     /// What request validation lets pass on `listener`.

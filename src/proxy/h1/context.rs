@@ -14,7 +14,7 @@ use crate::model::Name;
 use crate::proxy::pingora::context::Head;
 use crate::proxy::pingora::exchange::End;
 use crate::proxy::request::record::{self, Ending, Finished, Gear, decision, stream};
-use crate::snapshot::{Endpoint, Route, Version};
+use crate::snapshot::{Endpoint, Route, Service, Version};
 use crate::telemetry::access_log::{Line, Text};
 use crate::telemetry::{Lane, Open, Outcome, VersionSeries};
 use crate::traffic::Refusal;
@@ -34,6 +34,7 @@ pub(super) struct Logged {
 pub(super) struct Passage<'s> {
     pub(super) gear: &'s Gear,
     pub(super) route: &'s Route,
+    pub(super) service: &'s Service,
     pub(super) version: &'s Version,
     pub(super) version_at: usize,
     pub(super) reason: Reason,
@@ -66,7 +67,7 @@ impl<'s> Passage<'s> {
     /// Enters a request into its version.
     pub(super) fn enter(
         gear: &'s Gear,
-        route: &'s Route,
+        (route, service): (&'s Route, &'s Service),
         (version_at, version): (usize, &'s Version),
         reason: Reason,
         logged: Option<Box<Logged>>,
@@ -76,6 +77,7 @@ impl<'s> Passage<'s> {
         Self {
             gear,
             route,
+            service,
             version,
             version_at,
             reason,
@@ -151,7 +153,7 @@ impl<'s> Passage<'s> {
             host: head.host.clone(),
             path: head.path.clone(),
             route: Some(self.route.name.clone()),
-            service: Some(self.route.service.name.clone()),
+            service: Some(self.service.name.clone()),
             version: Some(self.version.name.clone()),
             why: Some(decision(self.reason)),
             endpoint: self.endpoint.map(|endpoint| endpoint.name.clone()),
@@ -178,6 +180,7 @@ impl Drop for Passage<'_> {
         let finished = Finished {
             lane: Lane::Express,
             route: Some((self.route, self.version_at)),
+            breaker: self.version.breaker.as_deref(),
             kind,
             duration,
             answered_after: self.answered_after,

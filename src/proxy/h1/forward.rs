@@ -94,7 +94,7 @@ impl<'s> Request<'s> {
     /// What to answer.
     async fn hold(&mut self, tries: &mut Tries, mut first: Option<Chosen<'s>>) -> Result<Held<'s>, Refusal> {
         let version = self.passage.version;
-        let timeouts = self.passage.route.service.timeouts;
+        let timeouts = self.passage.service.timeouts;
         loop {
             let Some(Chosen { at, endpoint, ticket }) = first.take().or_else(|| self.choose()) else {
                 NO_ENDPOINT.charge(&version.series);
@@ -245,7 +245,7 @@ impl Client {
         download: &mut Download,
         began: Instant,
     ) -> Result<(), Broken> {
-        let service = &request.passage.route.service;
+        let service = request.passage.service;
         let cookie = service.affinity_cookie.as_ref().zip(request.new_key.as_deref());
         let mut relay = Relay {
             client: &mut self.transport,
@@ -275,7 +275,7 @@ impl Client {
     /// The response is with the client.
     fn finish(&self, request: &mut Request<'_>, held: Held<'_>, download: &Download) -> Next {
         request.passage.complete = true;
-        let limit = request.passage.route.service.timeouts.pool_idle;
+        let limit = request.passage.service.timeouts.pool_idle;
         if request.upload.is_complete() && download.ended_exactly() && !download.closes {
             let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
             pool::put(held.key, held.line, held.checkout, until, request.passage.bytes_in > 0);

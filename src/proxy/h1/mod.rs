@@ -272,8 +272,7 @@ impl Client {
         let entrance = Entrance { listener: &self.listener, sni: self.transport.sni() };
         let Ok(decision) = admit::decide(&head, snapshot, &entrance) else { return Begun::Other };
         let too_large = decision.is_too_large(snapshot);
-        let Decision { admitted, route, underscore } = decision;
-        let service = &*route.service;
+        let Decision { admitted, route, service, underscore } = decision;
         if !service.speaks_http1 || too_large || admitted.upgrade.is_some() || admitted.expect_continue {
             return Begun::Other;
         }
@@ -289,7 +288,7 @@ impl Client {
                 client: head.client,
             })
         });
-        let passage = Passage::enter(gear, route, (choice.version, version), choice.reason, logged);
+        let passage = Passage::enter(gear, (route, service), (choice.version, version), choice.reason, logged);
         let mut out = Buffer::default();
         let outward = Outward {
             peer: &self.peer_text,

@@ -82,6 +82,7 @@ pub(crate) enum Stage {
 pub(crate) struct Routed {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) route: Arc<Route>,
+    pub(crate) service: Arc<Service>,
     pub(crate) version: usize,
     pub(crate) reason: Reason,
     /// The client's affinity key, hashed: it also keeps the client on one endpoint.
@@ -146,12 +147,12 @@ impl Retries {
 
 impl Routed {
     pub(crate) fn service(&self) -> &Arc<Service> {
-        &self.route.service
+        &self.service
     }
 
     /// The chosen version.
     pub(crate) fn version(&self) -> Option<&Version> {
-        self.route.service.versions.get(self.version)
+        self.service.versions.get(self.version)
     }
 
     /// The endpoint of the attempt under way.

@@ -27,6 +27,8 @@ pub(crate) struct Decision<'r, 's> {
     pub(crate) admitted: Validated<'r>,
     /// The route it takes.
     pub(crate) route: &'s Arc<Route>,
+    /// The service that the route leads to.
+    pub(crate) service: &'s Arc<Service>,
     /// What becomes of header names with an underscore; none if no name has one.
     pub(crate) underscore: Option<Underscore>,
 }
@@ -69,16 +71,22 @@ pub(crate) fn decide<'r, 's>(
         return Err(MISDIRECTED);
     }
     let route = snapshot.table.find(&admitted.host, &admitted.path, view).ok_or(NO_ROUTE)?;
-    let underscore = if admitted.underscores { Some(underscore(view, route, limits.underscore)?) } else { None };
-    Ok(Decision { admitted, route, underscore })
+    let service = snapshot.service_of(route).ok_or(NO_ROUTE)?;
+    let underscore =
+        if admitted.underscores { Some(underscore(view, (route, service), limits.underscore)?) } else { None };
+    Ok(Decision { admitted, route, service, underscore })
 }
 
 /// What becomes of header names with an underscore in a request that takes `route`; `listener` is its listener's choice.
 #[cold]
-fn underscore(view: &impl Request, route: &Route, listener: Underscore) -> Result<Underscore, Refusal> {
+fn underscore(
+    view: &impl Request,
+    (route, service): (&Route, &Service),
+    listener: Underscore,
+) -> Result<Underscore, Refusal> {
     // Names of gRPC's metadata may have one, and servers of gRPC do not read it as a hyphen. Whether a call is one, its
     // client says; so the endpoints have to speak gRPC's protocol as well.
-    if validate::is_grpc(view) && route.service.versions.iter().all(Version::speaks_http2) {
+    if validate::is_grpc(view) && service.versions.iter().all(Version::speaks_http2) {
         return Ok(Underscore::Allow);
     }
     match route.underscore.unwrap_or(listener) {
@@ -94,7 +102,7 @@ impl Decision<'_, '_> {
             Framing::Length(length) | Framing::Frames { length: Some(length) } => length,
             _ => 0,
         };
-        self.route.service.body_limit(snapshot).is_some_and(|limit| length > limit)
+        self.service.body_limit(snapshot).is_some_and(|limit| length > limit)
     }
 }
 
@@ -125,8 +133,7 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
     }
     let decision = decide(&view, &snapshot, &handle.entrance())?;
     let too_large = decision.is_too_large(&snapshot);
-    let Decision { admitted, route, underscore } = decision;
-    let service = &route.service;
+    let Decision { admitted, route, service, underscore } = decision;
     let choice = service.chooser.choose(&view, message::random_token);
     let upgrade = admitted.upgrade.and_then(|offer| offer.choose(&service.upgrades)).map(Box::from);
     let routed = Routed {
@@ -153,8 +160,9 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
         informational: 0,
         first_byte: None,
         connect: None,
-        snapshot: Arc::clone(&snapshot),
         route: Arc::clone(route),
+        service: Arc::clone(service),
+        snapshot,
     };
     pass.stage = Stage::Routed(Box::new(routed));
     pass.request_entered();

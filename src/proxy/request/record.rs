@@ -11,6 +11,7 @@ use super::failure::{Failure, NO_ENDPOINT, SLOW_CLIENT};
 use crate::drain::{Bell, Kind};
 use crate::proxy::pingora::context::{Pass, Routed};
 use crate::proxy::pingora::exchange::End;
+use crate::snapshot::live::CircuitBreaker;
 use crate::snapshot::{Current, Route};
 use crate::telemetry::access_log::{Line, Text};
 use crate::telemetry::{AccessLog, Class, CutKind, DecisionReason, Lane, Open, Outcome, Recorder, StreamKind};
@@ -118,6 +119,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) lane: Lane,
     /// Its route, and the version that was chosen.
     pub(crate) route: Option<(&'a Route, usize)>,
+    /// The circuit breaker of that version.
+    pub(crate) breaker: Option<&'a CircuitBreaker>,
     pub(crate) kind: Kind,
     /// From its head to its end.
     pub(crate) duration: Duration,
@@ -152,9 +155,7 @@ pub(crate) fn record(gear: &Gear, finished: &Finished<'_>, line: impl FnOnce() -
                     if finished.grpc_failed && outcome.class() != Class::ServerError {
                         series.version().grpc_failed();
                     }
-                    if let Some(breaker) =
-                        route.service.versions.get(version).and_then(|version| version.breaker.as_deref())
-                    {
+                    if let Some(breaker) = finished.breaker {
                         breaker::tell(breaker, finished);
                     }
                 }
@@ -179,6 +180,7 @@ impl Pass {
         let finished = Finished {
             lane: Lane::General,
             route: self.routed().map(|routed| (&*routed.route, routed.version)),
+            breaker: self.routed().and_then(Routed::version).and_then(|version| version.breaker.as_deref()),
             kind: self.kind,
             duration,
             answered_after: self.answered_after,

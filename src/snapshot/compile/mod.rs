@@ -224,14 +224,15 @@ impl Compiler {
     }
 
     fn routes(&self, config: &Config, services: &[Arc<Service>]) -> Result<Table<Arc<Route>>, Vec<String>> {
-        let by_name: HashMap<&str, &Arc<Service>> = services.iter().map(|service| (&*service.name, service)).collect();
+        let by_name: HashMap<&str, (usize, &Arc<Service>)> =
+            services.iter().enumerate().map(|(at, service)| (&*service.name, (at, service))).collect();
         let mut rules = Vec::with_capacity(config.routes.len());
         for route in in_pieces(&config.routes) {
-            let Some(service) = by_name.get(&*route.service) else { continue };
+            let Some(&(at, service)) = by_name.get(&*route.service) else { continue };
             let name = route.name.clone().unwrap_or_else(|| route_name(&route.matches));
             let series = service.versions.iter().map(|v| self.recorder.route(&service.name, &v.name, &name)).collect();
             let underscore = route.headers.underscore.map(underscore);
-            let route_of = Route { name, service: Arc::clone(service), series, probe: route.probe, underscore };
+            let route_of = Route { name, service: at, series, probe: route.probe, underscore };
             rules.push(rule(&route.matches, Arc::new(route_of)));
         }
         Table::build_for(rules, every_spelling(config))

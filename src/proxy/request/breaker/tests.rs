@@ -89,10 +89,12 @@ impl Stage {
 
     fn finish(&self, version: usize, outcome: Outcome, cause: Option<&'static str>, kind: Kind) {
         let route = self.route();
+        let service = self.snapshot.service_of(&route).unwrap();
         self.gear.request_begun();
         let finished = Finished {
             lane: Lane::Express,
             route: Some((&route, version)),
+            breaker: service.versions.get(version).and_then(|version| version.breaker.as_deref()),
             kind,
             duration: Duration::from_millis(1),
             answered_after: None,
@@ -106,7 +108,7 @@ impl Stage {
 
     /// The version of the next request.
     fn next(&self) -> usize {
-        self.route().service.chooser.choose(&Get, || panic!("no key is to be made")).version
+        self.snapshot.service_of(&self.route()).unwrap().chooser.choose(&Get, || panic!("no key is to be made")).version
     }
 }
 
