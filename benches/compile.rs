@@ -9,7 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use weir::config::{self, Config};
 use weir::snapshot::compile::{Compiler, Inputs};
 use weir::snapshot::{Publisher, Snapshot};
-use weir::telemetry::{Options, Recorder};
+use weir::telemetry::{Recorder, RecorderOptions};
 
 const SERVICES: usize = 1_000;
 const ROUTES: usize = 10_000;
@@ -51,7 +51,8 @@ fn reload(criterion: &mut Criterion) {
     let file = file();
     group.bench_function("parse", |bencher| bencher.iter(|| parse(black_box(&file))));
 
-    let recorder = Recorder::new(Options { threads: 2, version: "bench", revision: "bench", started: Instant::now() });
+    let recorder =
+        Recorder::new(RecorderOptions { threads: 2, version: "bench", revision: "bench", started: Instant::now() });
     let mut compiler = Compiler::new(Arc::clone(&recorder));
     let config = parse(&file);
     let changed = parse(&file.replace("v1: 90, v2: 10", "v1: 80, v2: 20"));

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use weir::model::Name;
-use weir::telemetry::{DecisionReason, Options, Outcome, Recorder, RouteSeries, exposition};
+use weir::telemetry::{DecisionReason, Outcome, Recorder, RecorderOptions, RouteSeries, exposition};
 
 const DURATION: Duration = Duration::from_micros(730);
 
 fn recorder() -> Arc<Recorder> {
-    Recorder::new(Options { threads: 2, version: "bench", revision: "bench", started: Instant::now() })
+    Recorder::new(RecorderOptions { threads: 2, version: "bench", revision: "bench", started: Instant::now() })
 }
 
 /// `services` services with two versions and `routes` routes on each, all of which have had a request.

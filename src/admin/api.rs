@@ -14,18 +14,18 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use axum::{Json as Answer, Router};
+use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::body::{Json, Nothing};
+use super::body::{JsonBody, NoBody};
 use super::extractors::{bad, by, changed, control, named};
 use super::wire::{Changed, Problem, SetState, SetWeights, Status, kind};
-use super::{Auth, Faces, rollouts, status};
+use super::{AdminState, Auth, rollouts, status};
 use crate::control::{Rejection, Target};
 use crate::model::Weight;
 
-/// The control API over `faces`, for those whom `auth` admits.
-pub(super) fn router(faces: Arc<Faces>, auth: Auth) -> Router {
+/// The control API over `admin`, for those whom `auth` admits.
+pub(super) fn router(admin: Arc<AdminState>, auth: Auth) -> Router {
     let routes = Router::new()
         .route("/api/v1/status", get(show_status))
         .route("/api/v1/reload", post(reload))
@@ -34,7 +34,7 @@ pub(super) fn router(faces: Arc<Faces>, auth: Auth) -> Router {
         .route("/api/v1/services/{service}/versions/{version}/state", put(set_version_state))
         .route("/api/v1/services/{service}/versions/{version}/endpoints/{endpoint}/state", put(set_endpoint_state))
         .merge(rollouts::routes())
-        .with_state(faces);
+        .with_state(admin);
     guarded(routes, auth)
 }
 
@@ -79,26 +79,26 @@ struct StatusQuery {
 }
 
 async fn show_status(
-    State(faces): State<Arc<Faces>>,
+    State(admin): State<Arc<AdminState>>,
     query: Result<Query<StatusQuery>, QueryRejection>,
-) -> Result<Answer<Status>, Problem> {
+) -> Result<Json<Status>, Problem> {
     let query = query.map_err(|error| bad(&error.body_text()))?.0;
-    status::of(&faces, query.service.as_deref()).map(Answer).map_err(Problem::from)
+    status::of(&admin, query.service.as_deref()).map(Json).map_err(Problem::from)
 }
 
-async fn reload(State(faces): State<Arc<Faces>>, _: Nothing) -> Result<Answer<Changed>, Problem> {
-    changed(control(&faces)?.reload().await)
+async fn reload(State(admin): State<Arc<AdminState>>, _: NoBody) -> Result<Json<Changed>, Problem> {
+    changed(control(&admin)?.reload().await)
 }
 
 async fn set_weights(
-    State(faces): State<Arc<Faces>>,
+    State(admin): State<Arc<AdminState>>,
     path: Result<Path<String>, PathRejection>,
-    Json(body): Json<SetWeights>,
-) -> Result<Answer<Changed>, Problem> {
+    JsonBody(body): JsonBody<SetWeights>,
+) -> Result<Json<Changed>, Problem> {
     let service = named(path)?;
     let weights = weights(&body)?;
     let by = by(body.author, body.reason)?;
-    changed(control(&faces)?.set_weights(service, weights, by).await)
+    changed(control(&admin)?.set_weights(service, weights, by).await)
 }
 
 #[derive(Deserialize)]
@@ -109,46 +109,50 @@ struct ByQuery {
 }
 
 async fn reset_weights(
-    State(faces): State<Arc<Faces>>,
+    State(admin): State<Arc<AdminState>>,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<ByQuery>, QueryRejection>,
-    _: Nothing,
-) -> Result<Answer<Changed>, Problem> {
+    _: NoBody,
+) -> Result<Json<Changed>, Problem> {
     let service = named(path)?;
     let query = query.map_err(|error| bad(&error.body_text()))?.0;
     let by = by(query.author, query.reason)?;
-    changed(control(&faces)?.reset_weights(service, by).await)
+    changed(control(&admin)?.reset_weights(service, by).await)
 }
 
 async fn set_service_state(
-    State(faces): State<Arc<Faces>>,
+    State(admin): State<Arc<AdminState>>,
     path: Result<Path<String>, PathRejection>,
-    body: Json<SetState>,
-) -> Result<Answer<Changed>, Problem> {
-    set_state(&faces, Target { service: named(path)?, version: None, endpoint: None }, body).await
+    body: JsonBody<SetState>,
+) -> Result<Json<Changed>, Problem> {
+    set_state(&admin, Target { service: named(path)?, version: None, endpoint: None }, body).await
 }
 
 async fn set_version_state(
-    State(faces): State<Arc<Faces>>,
+    State(admin): State<Arc<AdminState>>,
     path: Result<Path<(String, String)>, PathRejection>,
-    body: Json<SetState>,
-) -> Result<Answer<Changed>, Problem> {
+    body: JsonBody<SetState>,
+) -> Result<Json<Changed>, Problem> {
     let (service, version) = named(path)?;
-    set_state(&faces, Target { service, version: Some(version), endpoint: None }, body).await
+    set_state(&admin, Target { service, version: Some(version), endpoint: None }, body).await
 }
 
 async fn set_endpoint_state(
-    State(faces): State<Arc<Faces>>,
+    State(admin): State<Arc<AdminState>>,
     path: Result<Path<(String, String, String)>, PathRejection>,
-    body: Json<SetState>,
-) -> Result<Answer<Changed>, Problem> {
+    body: JsonBody<SetState>,
+) -> Result<Json<Changed>, Problem> {
     let (service, version, endpoint) = named(path)?;
-    set_state(&faces, Target { service, version: Some(version), endpoint: Some(endpoint) }, body).await
+    set_state(&admin, Target { service, version: Some(version), endpoint: Some(endpoint) }, body).await
 }
 
-async fn set_state(faces: &Faces, target: Target, Json(body): Json<SetState>) -> Result<Answer<Changed>, Problem> {
+async fn set_state(
+    admin: &AdminState,
+    target: Target,
+    JsonBody(body): JsonBody<SetState>,
+) -> Result<Json<Changed>, Problem> {
     let by = by(body.author, body.reason)?;
-    changed(control(faces)?.set_state(target, body.state, by).await)
+    changed(control(admin)?.set_state(target, body.state, by).await)
 }
 
 /// The weights of a body: numbers or text, percentages with at most two decimals.
@@ -208,7 +212,7 @@ mod tests {
     async fn ask(request: Builder) -> (u16, HeaderMap, Problem) {
         let names = |path: Result<Path<(String, String)>, PathRejection>| async {
             named(path).map(|(service, endpoint)| {
-                Answer(json!({ "type": "x", "title": service, "status": 200, "detail": endpoint }))
+                Json(json!({ "type": "x", "title": service, "status": 200, "detail": endpoint }))
             })
         };
         let routes = Router::new().route("/names/{service}/{endpoint}", put(names));

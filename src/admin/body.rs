@@ -13,14 +13,14 @@ use tokio::time::timeout;
 use super::wire::Problem;
 
 /// The largest body: room for the weights of a thousand versions with long names.
-const LIMIT: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 /// From the head to the last byte of the body.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request's body, which must be JSON of this shape.
-pub(super) struct Json<T>(pub(super) T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -33,14 +33,14 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
 }
 
 /// No body, or one that is JSON and says so. What it holds does not matter.
-pub(super) struct Nothing;
+pub(super) struct NoBody;
 
-impl<S: Sync> FromRequest<S> for Nothing {
+impl<S: Sync> FromRequest<S> for NoBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         if request.headers().contains_key(header::CONTENT_TYPE) {
-            return Json::<serde_json::Value>::from_request(request, state).await.map(|_| Self);
+            return JsonBody::<serde_json::Value>::from_request(request, state).await.map(|_| Self);
         }
         let body = read(request).await?;
         if body.is_empty() {
@@ -51,11 +51,11 @@ impl<S: Sync> FromRequest<S> for Nothing {
 }
 
 async fn read(request: Request) -> Result<Bytes, Problem> {
-    let body = Limited::new(request.into_body(), LIMIT);
-    match timeout(PATIENCE, body.collect()).await {
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES);
+    match timeout(BODY_TIMEOUT, body.collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {LIMIT} bytes")))
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MAX_BODY_BYTES} bytes")))
         }
         Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "the body ended too early")),
         Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took more than 10 s to arrive")),
@@ -91,7 +91,7 @@ mod tests {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
         let request = request.body(body.into()).unwrap();
-        Json::<SetState>::from_request(request, &()).await.err().map_or(200, |problem| problem.status)
+        JsonBody::<SetState>::from_request(request, &()).await.err().map_or(200, |problem| problem.status)
     }
 
     #[tokio::test]
@@ -116,8 +116,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_has_a_bound() {
-        assert_eq!(status(Some("application/json"), "[".repeat(LIMIT + 1)).await, 413);
-        let deep = "[".repeat(LIMIT);
+        assert_eq!(status(Some("application/json"), "[".repeat(MAX_BODY_BYTES + 1)).await, 413);
+        let deep = "[".repeat(MAX_BODY_BYTES);
         assert_eq!(status(Some("application/json"), deep).await, 400, "depth is bounded too");
     }
 
@@ -134,7 +134,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_needs_no_body_may_have_none() {
         let nothing =
-            |request: Request| async { Nothing::from_request(request, &()).await.err().map_or(200, |p| p.status) };
+            |request: Request| async { NoBody::from_request(request, &()).await.err().map_or(200, |p| p.status) };
         assert_eq!(nothing(Request::post("/").body(Body::empty()).unwrap()).await, 200);
         assert_eq!(nothing(Request::post("/").body(Body::from("x")).unwrap()).await, 415);
         let json = Request::post("/").header("content-type", "application/json").body(Body::from("{}")).unwrap();

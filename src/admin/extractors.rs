@@ -1,26 +1,26 @@
 //! What handlers of the control API share: names in paths, who asks and why, and the answer of a change.
 
-use axum::Json as Answer;
+use axum::Json;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::StatusCode;
 
-use super::Faces;
+use super::AdminState;
 use super::wire::{Changed, Problem};
 use crate::control::{By, Control, Outcome};
 use crate::model::Process;
 
 /// Where to propose a change, while the process takes any.
-pub(super) fn control(faces: &Faces) -> Result<&Control, Problem> {
-    match *faces.process.borrow() {
-        Process::Starting | Process::Ready => Ok(&faces.control),
+pub(super) fn control(admin: &AdminState) -> Result<&Control, Problem> {
+    match *admin.process.borrow() {
+        Process::Starting | Process::Ready => Ok(&admin.control),
         Process::Draining => Err(Problem::stopping(Process::Draining)),
     }
 }
 
-pub(super) fn changed(outcome: Outcome) -> Result<Answer<Changed>, Problem> {
+pub(super) fn changed(outcome: Outcome) -> Result<Json<Changed>, Problem> {
     let ack = outcome?;
-    Ok(Answer(Changed { revision: ack.revision, changes: ack.changes, warnings: ack.warnings }))
+    Ok(Json(Changed { revision: ack.revision, changes: ack.changes, warnings: ack.warnings }))
 }
 
 pub(super) fn named<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
@@ -32,13 +32,13 @@ pub(super) fn bad(detail: &str) -> Problem {
 }
 
 /// The longest author and reason, in characters: both are kept and shown.
-const AUTHOR: usize = 200;
-const REASON: usize = 1_000;
+const MAX_AUTHOR_CHARS: usize = 200;
+const MAX_REASON_CHARS: usize = 1_000;
 
 pub(super) fn by(author: Option<String>, reason: Option<String>) -> Result<By, Problem> {
     let author = author.filter(|author| !author.trim().is_empty()).unwrap_or_else(|| "unknown".to_owned());
     let reason = reason.unwrap_or_default();
-    for (what, text, limit) in [("author", &author, AUTHOR), ("reason", &reason, REASON)] {
+    for (what, text, limit) in [("author", &author, MAX_AUTHOR_CHARS), ("reason", &reason, MAX_REASON_CHARS)] {
         if text.chars().count() > limit || text.chars().any(char::is_control) {
             let detail = format!("`{what}` is one line of at most {limit} characters");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
@@ -56,6 +56,6 @@ mod tests {
         assert_eq!(by(None, None).unwrap(), By { author: "unknown".to_owned(), reason: String::new() });
         assert_eq!(by(Some("alice".to_owned()), Some("too slow".to_owned())).unwrap().reason, "too slow");
         assert_eq!(by(Some("a\x1b[2J".to_owned()), None).unwrap_err().status, 422);
-        assert_eq!(by(None, Some("x".repeat(REASON + 1))).unwrap_err().status, 422);
+        assert_eq!(by(None, Some("x".repeat(MAX_REASON_CHARS + 1))).unwrap_err().status, 422);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! accept (bounded) ─ serve ─ access ─► api ─► Control ─► answer        the control API
-//!                    │                  └► status ◄─ snapshot, board, recorder
+//!                    │                  └► status ◄─ snapshot, control, recorder
 //!                    └────────────────► telemetry ◄─ recorder, process  /metrics /livez /readyz
 //! ```
 //!
@@ -39,7 +39,7 @@ use crate::snapshot::Current;
 use crate::telemetry::Recorder;
 
 /// What the control API and the telemetry endpoints show and act on.
-pub struct Faces {
+pub struct AdminState {
     /// Where changes are proposed.
     pub control: Control,
     /// What requests read.
@@ -53,21 +53,26 @@ pub struct Faces {
     /// Where telemetry is served, if it is: the bound address.
     pub telemetry_address: Option<String>,
     /// Connections at the same time, to each of the two.
-    pub places: usize,
+    pub max_connections: usize,
     /// When the process started.
     pub started: Instant,
 }
 
 /// Serves the control API until `shutdown`, and then until open requests are answered, a few seconds at most.
-pub async fn serve_admin(listener: AdminListener, faces: Arc<Faces>, auth: Auth, shutdown: impl Future<Output = ()>) {
-    let places = faces.places;
-    serve::serve(listener, api::router(faces, auth), places, shutdown).await;
+pub async fn serve_admin(
+    listener: AdminListener,
+    admin: Arc<AdminState>,
+    auth: Auth,
+    shutdown: impl Future<Output = ()>,
+) {
+    let max_connections = admin.max_connections;
+    serve::serve(listener, api::router(admin, auth), max_connections, shutdown).await;
 }
 
 /// Serves `/metrics`, `/livez` and `/readyz` until `shutdown`, as [`serve_admin`] does.
-pub async fn serve_telemetry(listener: AdminListener, faces: Arc<Faces>, shutdown: impl Future<Output = ()>) {
-    let places = faces.places;
-    serve::serve(listener, telemetry::router(faces), places, shutdown).await;
+pub async fn serve_telemetry(listener: AdminListener, admin: Arc<AdminState>, shutdown: impl Future<Output = ()>) {
+    let max_connections = admin.max_connections;
+    serve::serve(listener, telemetry::router(admin), max_connections, shutdown).await;
 }
 
 #[cfg(test)]

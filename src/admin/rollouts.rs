@@ -1,4 +1,4 @@
-//! Rollouts, drills and removable versions, as the control API shows and changes them.
+//! Rollouts, injected faults and removable versions, as the control API shows and changes them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -7,16 +7,16 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Json as Answer, Router};
+use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::body::Json;
+use super::body::JsonBody;
 use super::extractors::{bad, by, changed, control, named};
 use super::wire::{
-    Changed, CheckResult, Drill, GivenUp, History, HistoryEntry, Problem, Removable, Rollout, RolloutFailures,
-    RolloutGate, RolloutLeft, RolloutStep, RolloutWeights, Rollouts, Say,
+    Changed, CheckResult, CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Problem, Removable,
+    Rollout, RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
 };
-use super::{Faces, status};
+use super::{AdminState, status};
 use crate::control::{DrillOrder, Rejection};
 use crate::model::{Name, Weight};
 use crate::rollout::engine::{Evidence, Phase, RolloutTarget, Verb, WaitingFor};
@@ -24,46 +24,46 @@ use crate::rollout::plan::{GateDefault, Rollback};
 use crate::rollouts::{RolloutStatus, Stamped, Word, labels};
 
 /// What may be asked about rollouts.
-pub(super) fn routes() -> Router<Arc<Faces>> {
+pub(super) fn routes() -> Router<Arc<AdminState>> {
     Router::new()
         .route("/api/v1/rollouts", get(show_all))
-        .route("/api/v1/rollouts/{service}", get(show).post(say))
+        .route("/api/v1/rollouts/{service}", get(show).post(command))
         .route("/api/v1/rollouts/{service}/history", get(history))
-        .route("/api/v1/drills", post(drill))
+        .route("/api/v1/drills", post(inject_fault))
         .route("/api/v1/removable/{service}/{version}", get(removable))
 }
 
-async fn show_all(State(faces): State<Arc<Faces>>) -> Answer<Rollouts> {
-    let board = faces.control.board();
-    let rollouts = board.rollouts.iter().map(|(service, status)| rollout(&faces, service, status));
-    Answer(Rollouts { rollouts: rollouts.collect() })
+async fn show_all(State(admin): State<Arc<AdminState>>) -> Json<RolloutList> {
+    let board = admin.control.board();
+    let rollouts = board.rollouts.iter().map(|(service, status)| rollout(&admin, service, status));
+    Json(RolloutList { rollouts: rollouts.collect() })
 }
 
 async fn show(
-    State(faces): State<Arc<Faces>>,
+    State(admin): State<Arc<AdminState>>,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Answer<Rollouts>, Problem> {
+) -> Result<Json<RolloutList>, Problem> {
     let service = named(path)?;
-    let board = faces.control.board();
+    let board = admin.control.board();
     match board.rollouts.get_key_value(&*service) {
-        Some((name, status)) => Ok(Answer(Rollouts { rollouts: vec![rollout(&faces, name, status)] })),
-        None => Err(none(&faces, service)),
+        Some((name, status)) => Ok(Json(RolloutList { rollouts: vec![rollout(&admin, name, status)] })),
+        None => Err(none(&admin, service)),
     }
 }
 
 /// Why there is nothing to be said of the rollout of `service`.
-fn none(faces: &Faces, service: String) -> Problem {
-    match status::of(faces, Some(&service)) {
+fn none(admin: &AdminState, service: String) -> Problem {
+    match status::of(admin, Some(&service)) {
         Ok(_) => Rejection::NoRollout(service).into(),
         Err(missing) => missing.into(),
     }
 }
 
-async fn say(
-    State(faces): State<Arc<Faces>>,
+async fn command(
+    State(admin): State<Arc<AdminState>>,
     path: Result<Path<String>, PathRejection>,
-    Json(body): Json<Say>,
-) -> Result<Answer<Changed>, Problem> {
+    JsonBody(body): JsonBody<CommandRollout>,
+) -> Result<Json<Changed>, Problem> {
     let service = named(path)?;
     let Some(verb) = Verb::ALL.into_iter().find(|verb| verb.as_str() == body.verb) else {
         let known: Vec<_> = Verb::ALL.iter().map(|verb| format!("`{}`", verb.as_str())).collect();
@@ -75,11 +75,11 @@ async fn say(
     }
     let word = Word { verb, version: body.version.map(Name::from) };
     let by = by(body.author, body.reason)?;
-    changed(control(&faces)?.say(service, word, by).await)
+    changed(control(&admin)?.say(service, word, by).await)
 }
 
 /// Decisions that are shown where nobody says how many.
-const SHOWN: usize = 100;
+const DEFAULT_HISTORY_LIMIT: usize = 100;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,36 +88,39 @@ struct HistoryQuery {
 }
 
 async fn history(
-    State(faces): State<Arc<Faces>>,
+    State(admin): State<Arc<AdminState>>,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<HistoryQuery>, QueryRejection>,
-) -> Result<Answer<History>, Problem> {
+) -> Result<Json<History>, Problem> {
     let service = named(path)?;
-    let limit = query.map_err(|error| bad(&error.body_text()))?.0.limit.unwrap_or(SHOWN);
-    let entries = faces.control.history(service.clone(), limit).await?;
-    Ok(Answer(History { service, entries: entries.iter().map(|stamped| entry(stamped)).collect() }))
+    let limit = query.map_err(|error| bad(&error.body_text()))?.0.limit.unwrap_or(DEFAULT_HISTORY_LIMIT);
+    let entries = admin.control.history(service.clone(), limit).await?;
+    Ok(Json(History { service, entries: entries.iter().map(|stamped| entry(stamped)).collect() }))
 }
 
-/// The longest drill, and the longest delay of one.
-const DRILL: u64 = 24 * 60 * 60;
-const DELAY: Duration = crate::snapshot::live::MAX_DELAY;
+/// The longest fault injection, and the longest delay of one.
+const MAX_FAULT_SECONDS: u64 = 24 * 60 * 60;
+const MAX_FAULT_DELAY: Duration = crate::snapshot::live::MAX_DELAY;
 
-async fn drill(State(faces): State<Arc<Faces>>, Json(body): Json<Drill>) -> Result<Answer<Changed>, Problem> {
+async fn inject_fault(
+    State(admin): State<Arc<AdminState>>,
+    JsonBody(body): JsonBody<InjectFault>,
+) -> Result<Json<Changed>, Problem> {
     let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
     let errors: Weight =
         body.errors.to_string().parse().map_err(|error| wrong(format!("`errors` is a percentage: {error}")))?;
     let delay = Duration::from_millis(body.delay_ms);
-    if delay > DELAY {
-        return Err(wrong(format!("`delay_ms` is at most {}", DELAY.as_millis())));
+    if delay > MAX_FAULT_DELAY {
+        return Err(wrong(format!("`delay_ms` is at most {}", MAX_FAULT_DELAY.as_millis())));
     }
     let ends = errors == Weight::ZERO && delay.is_zero();
-    if !ends && !(1..=DRILL).contains(&body.seconds) {
-        return Err(wrong(format!("`seconds` is 1 to {DRILL}: a drill ends by itself")));
+    if !ends && !(1..=MAX_FAULT_SECONDS).contains(&body.seconds) {
+        return Err(wrong(format!("`seconds` is 1 to {MAX_FAULT_SECONDS}: a drill ends by itself")));
     }
     let lasting = Duration::from_secs(body.seconds);
     let order = DrillOrder { service: body.service, version: body.version, errors, delay, lasting };
     let by = by(body.author, body.reason)?;
-    changed(control(&faces)?.drill(order, by).await)
+    changed(control(&admin)?.drill(order, by).await)
 }
 
 #[derive(Deserialize)]
@@ -127,22 +130,22 @@ struct RemovableQuery {
 }
 
 async fn removable(
-    State(faces): State<Arc<Faces>>,
+    State(admin): State<Arc<AdminState>>,
     path: Result<Path<(String, String)>, PathRejection>,
     query: Result<Query<RemovableQuery>, QueryRejection>,
-) -> Result<Answer<Removable>, Problem> {
+) -> Result<Json<Removable>, Problem> {
     let (service, version) = named(path)?;
     let wanted = Duration::from_secs(query.map_err(|error| bad(&error.body_text()))?.0.idle);
-    let snapshot = faces.current.load();
+    let snapshot = admin.current.load();
     let Some(found) = snapshot.service(&service) else {
-        return Err(status::of(&faces, Some(&service)).map_or_else(Problem::from, |_| gone("service", service)));
+        return Err(status::of(&admin, Some(&service)).map_or_else(Problem::from, |_| gone("service", service)));
     };
     let Some(found) = found.versions.iter().find(|known| *known.name == *version) else {
         return Err(gone("version", version));
     };
     let last_use = found.series.last_use(Instant::now());
     let wall = SystemTime::now();
-    let since = faces.control.uses_since(&service.into(), &version.into()).unwrap_or(wall);
+    let since = admin.control.uses_since(&service.into(), &version.into()).unwrap_or(wall);
     let known = wall.duration_since(since).unwrap_or_default().max(last_use.watched);
     let idle = last_use.idle.unwrap_or(known);
     let removable = last_use.open == 0 && idle >= wanted;
@@ -157,7 +160,7 @@ async fn removable(
     };
     let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let ago = |span: Duration| seconds(wall.checked_sub(span).unwrap_or(UNIX_EPOCH));
-    Ok(Answer(Removable {
+    Ok(Json(Removable {
         removable,
         last_used: last_use.idle.map(ago),
         known_since: ago(known),
@@ -171,7 +174,7 @@ fn gone(what: &'static str, found: String) -> Problem {
 }
 
 /// Where a rollout is.
-fn rollout(faces: &Faces, service: &Name, status: &RolloutStatus) -> Rollout {
+fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollout {
     let (state, plan) = (&status.state, &status.plan);
     let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.to_string());
     let under_way = state.phase.is_under_way();
@@ -195,7 +198,7 @@ fn rollout(faces: &Faces, service: &Name, status: &RolloutStatus) -> Rollout {
                 gate: step.gate.is_some(),
             })
             .collect(),
-        weights: weights(faces, service, status),
+        weights: weights(admin, service, status),
         checks: state.verdicts.iter().map(check).collect(),
         failures: RolloutFailures {
             total: state.failures.total,
@@ -225,10 +228,10 @@ fn rollout(faces: &Faces, service: &Name, status: &RolloutStatus) -> Rollout {
         given_up: state
             .failed_targets
             .iter()
-            .map(|given| GivenUp {
-                version: given.target.version.to_string(),
-                phase: given.phase.as_str().to_owned(),
-                why: given.why.clone(),
+            .map(|failed| FailedVersion {
+                version: failed.target.version.to_string(),
+                phase: failed.phase.as_str().to_owned(),
+                why: failed.why.clone(),
             })
             .collect(),
         entries: status.entries.iter().map(|stamped| entry(stamped)).collect(),
@@ -236,11 +239,11 @@ fn rollout(faces: &Faces, service: &Name, status: &RolloutStatus) -> Rollout {
     }
 }
 
-fn weights(faces: &Faces, service: &Name, status: &RolloutStatus) -> RolloutWeights {
+fn weights(admin: &AdminState, service: &Name, status: &RolloutStatus) -> RolloutWeights {
     let configured = percentage(status.state.weight);
     let canary = status.state.canary.as_ref().filter(|_| status.state.phase.is_under_way());
     let seen = canary.and_then(|canary| {
-        let services = status::of(faces, Some(service)).ok()?.services;
+        let services = status::of(admin, Some(service)).ok()?.services;
         services.into_iter().flat_map(|service| service.versions).find(|version| *version.name == *canary.version)
     });
     RolloutWeights {

@@ -1,11 +1,11 @@
 //! The accept loop of the control API and the telemetry endpoints, with a bound on everything a client can hold.
 //!
-//! Invariant: a client that is slow, silent or gone holds a place for a bounded time: [`HEAD`] without a complete head
-//! (also between requests), [`REQUEST`] for an answer, [`STALL`] without taking a byte of it, [`LIFE`] and
-//! [`LAST_WORDS`] in all.
+//! Invariant: a client that is slow, silent or gone holds a place for a bounded time: [`HEADER_TIMEOUT`] without a
+//! complete head (also between requests), [`REQUEST_TIMEOUT`] for an answer, [`WRITE_TIMEOUT`] without taking a byte
+//! of it, [`MAX_CONNECTION_AGE`] and [`CLOSE_TIMEOUT`] in all.
 //!
 //! Invariant: a probe gets in whatever others hold. Where all places are taken, whoever has been idle the longest goes,
-//! after [`MERCY`]; only requests that are being answered are never cut for another.
+//! after [`IDLE_GRACE`]; only requests that are being answered are never cut for another.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -45,31 +45,36 @@ pub enum AdminListener {
 
 /// From the first chance to send a request's head to its end. Whoever connects here has its request ready; scrapers
 /// connect again.
-const HEAD: Duration = Duration::from_secs(1);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client that just came, or was just answered, is left alone for this long: its next request may be on its way. So
 /// 256 places take in 2,560 silent clients a second, and a probe behind them waits less than its own timeout.
-const MERCY: Duration = Duration::from_millis(100);
+const IDLE_GRACE: Duration = Duration::from_millis(100);
 /// The size of a request's head: longer than any token, host and path that are needed.
-const HEAD_BYTES: usize = 16 * 1024;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Fields of a request's head.
-const HEAD_FIELDS: usize = 64;
+const MAX_HEADER_FIELDS: usize = 64;
 /// From a request's head to its answer.
-const REQUEST: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of an answer.
-const STALL: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one connection is used, so that a client that takes an answer byte by byte cannot stay for ever.
-const LIFE: Duration = Duration::from_secs(300);
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// From the end of a connection's use to its close: for the answer that is being sent.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failed accept: out of file descriptors, most likely, and trying at once would only burn a core.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Accepts and serves until `shutdown`, at most `places` at the same time, and then until open connections have ended,
-/// [`LAST_WORDS`] at most.
-pub(super) async fn serve(listener: AdminListener, router: Router, places: usize, shutdown: impl Future<Output = ()>) {
+/// Accepts and serves until `shutdown`, at most `max_connections` at the same time, and then until open connections
+/// have ended, [`CLOSE_TIMEOUT`] at most.
+pub(super) async fn serve(
+    listener: AdminListener,
+    router: Router,
+    max_connections: usize,
+    shutdown: impl Future<Output = ()>,
+) {
     let mut shutdown = pin!(shutdown);
     let (stop, stopping) = watch::channel(());
-    let mut room = Room { places, connections: JoinSet::new(), seats: Vec::new() };
+    let mut connections = Connections { max: max_connections, tasks: JoinSet::new(), slots: Vec::new() };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -81,56 +86,56 @@ pub(super) async fn serve(listener: AdminListener, router: Router, places: usize
                 tokio::select! {
                     biased;
                     () = &mut shutdown => break,
-                    () = room.make_place() => {}
+                    () = connections.make_room() => {}
                 }
-                let seat = Arc::new(Seat::new());
-                let connection = connection(socket, arrival, Arc::clone(&seat), router.clone(), stopping.clone());
-                let task = room.connections.spawn(connection);
-                room.seats.push((task, seat));
+                let slot = Arc::new(Slot::new());
+                let connection = connection(socket, arrival, Arc::clone(&slot), router.clone(), stopping.clone());
+                let task = connections.tasks.spawn(connection);
+                connections.slots.push((task, slot));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection to the admin or telemetry listener could not be accepted");
                 tokio::select! {
                     () = &mut shutdown => break,
-                    () = sleep(ACCEPT_PAUSE) => {}
+                    () = sleep(ACCEPT_RETRY_DELAY) => {}
                 }
             }
         }
     }
     drop(listener);
     drop(stop);
-    while room.connections.join_next().await.is_some() {}
+    while connections.tasks.join_next().await.is_some() {}
 }
 
 /// The open connections of one listener.
-struct Room {
-    places: usize,
-    connections: JoinSet<()>,
-    seats: Vec<(AbortHandle, Arc<Seat>)>,
+struct Connections {
+    max: usize,
+    tasks: JoinSet<()>,
+    slots: Vec<(AbortHandle, Arc<Slot>)>,
 }
 
-impl Room {
+impl Connections {
     /// Waits until there is a place: one that is free, or else that of whoever has been idle the longest.
-    async fn make_place(&mut self) {
+    async fn make_room(&mut self) {
         loop {
-            while self.connections.try_join_next().is_some() {}
-            if self.connections.len() < self.places {
-                self.seats.retain(|(task, _)| !task.is_finished());
+            while self.tasks.try_join_next().is_some() {}
+            if self.tasks.len() < self.max {
+                self.slots.retain(|(task, _)| !task.is_finished());
                 return;
             }
-            let idle = self.seats.iter().filter(|(task, _)| !task.is_finished());
-            let idle = idle.filter_map(|(task, seat)| Some((seat.idle()?, task))).min_by_key(|(idle, _)| *idle);
+            let idle = self.slots.iter().filter(|(task, _)| !task.is_finished());
+            let idle = idle.filter_map(|(task, slot)| Some((slot.idle()?, task))).min_by_key(|(idle, _)| *idle);
             let Some(((_, since), task)) = idle else {
-                self.connections.join_next().await;
+                self.tasks.join_next().await;
                 continue;
             };
-            if since.elapsed() >= MERCY {
+            if since.elapsed() >= IDLE_GRACE {
                 task.abort();
-                self.connections.join_next().await;
+                self.tasks.join_next().await;
             } else {
                 tokio::select! {
-                    _ = self.connections.join_next() => {}
-                    () = tokio::time::sleep_until(since + MERCY) => {}
+                    _ = self.tasks.join_next() => {}
+                    () = tokio::time::sleep_until(since + IDLE_GRACE) => {}
                 }
             }
         }
@@ -139,10 +144,10 @@ impl Room {
 
 /// What one connection does with its place. Its own task writes and the accept loop looks, on the one thread of this
 /// runtime: the lock is never contended.
-struct Seat(Mutex<Doing>);
+struct Slot(Mutex<Activity>);
 
 #[derive(Clone, Copy)]
-struct Doing {
+struct Activity {
     /// Since when it waits for a request, or an answer is being taken.
     since: Instant,
     answering: bool,
@@ -150,27 +155,27 @@ struct Doing {
     stalled: bool,
 }
 
-impl Seat {
+impl Slot {
     fn new() -> Self {
-        Self(Mutex::new(Doing { since: Instant::now(), answering: false, stalled: false }))
+        Self(Mutex::new(Activity { since: Instant::now(), answering: false, stalled: false }))
     }
 
-    fn change(&self, change: impl FnOnce(&mut Doing)) {
+    fn change(&self, change: impl FnOnce(&mut Activity)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Since when it has been idle, unless its request is being answered; those that say nothing before those that take
     /// their answer slowly.
     fn idle(&self) -> Option<(bool, Instant)> {
-        let doing = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (!doing.answering).then_some((doing.stalled, doing.since))
+        let activity = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!activity.answering).then_some((activity.stalled, activity.since))
     }
 }
 
-type Socket = Pin<Box<dyn Duplex>>;
+type Socket = Pin<Box<dyn AdminStream>>;
 
-trait Duplex: AsyncRead + AsyncWrite + Send {}
-impl<S: AsyncRead + AsyncWrite + Send> Duplex for S {}
+trait AdminStream: AsyncRead + AsyncWrite + Send {}
+impl<S: AsyncRead + AsyncWrite + Send> AdminStream for S {}
 
 async fn accept(listener: &AdminListener) -> io::Result<(Socket, Arrival)> {
     match listener {
@@ -187,36 +192,40 @@ async fn accept(listener: &AdminListener) -> io::Result<(Socket, Arrival)> {
 async fn connection(
     socket: Socket,
     arrival: Arrival,
-    seat: Arc<Seat>,
+    slot: Arc<Slot>,
     router: Router,
     mut stopping: watch::Receiver<()>,
 ) {
-    let asked = Arc::clone(&seat);
+    let of_requests = Arc::clone(&slot);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(arrival);
-        let (seat, router) = (Arc::clone(&asked), router.clone());
+        let (slot, router) = (Arc::clone(&of_requests), router.clone());
         async move {
-            seat.change(|doing| doing.answering = true);
+            slot.change(|activity| activity.answering = true);
             let answer = answer(router, request.map(Body::new)).await;
-            seat.change(|doing| *doing = Doing { since: Instant::now(), answering: false, stalled: false });
+            slot.change(|activity| *activity = Activity { since: Instant::now(), answering: false, stalled: false });
             answer
         }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_headers(HEAD_FIELDS).max_buf_size(HEAD_BYTES);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Paced::new(socket, seat)), service));
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADER_FIELDS)
+        .max_buf_size(MAX_HEADER_BYTES);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(TimedStream::new(socket, slot)), service));
     tokio::select! {
         // How it ended is the client's affair: a reset, a stall, a head that is none.
         _ = connection.as_mut() => return,
         _ = stopping.changed() => {}
-        () = sleep(LIFE) => {}
+        () = sleep(MAX_CONNECTION_AGE) => {}
     }
     connection.as_mut().graceful_shutdown();
-    drop(timeout(LAST_WORDS, connection).await);
+    drop(timeout(CLOSE_TIMEOUT, connection).await);
 }
 
 async fn answer(router: Router, request: Request) -> Result<Response, Infallible> {
-    match timeout(REQUEST, router.oneshot(request)).await {
+    match timeout(REQUEST_TIMEOUT, router.oneshot(request)).await {
         Ok(answer) => answer,
         Err(_) => {
             let detail = "no answer within 30 s; a change may still take effect: look at the status";
@@ -225,44 +234,44 @@ async fn answer(router: Router, request: Request) -> Result<Response, Infallible
     }
 }
 
-/// A socket whose writer gives up when the client takes nothing for [`STALL`]. hyper bounds the time of
+/// A socket whose writer gives up when the client takes nothing for [`WRITE_TIMEOUT`]. hyper bounds the time of
 /// reading a head, but not of writing an answer.
-struct Paced {
+struct TimedStream {
     socket: Socket,
-    seat: Arc<Seat>,
+    slot: Arc<Slot>,
     stall: Option<Pin<Box<Sleep>>>,
 }
 
-impl Paced {
-    const fn new(socket: Socket, seat: Arc<Seat>) -> Self {
-        Self { socket, seat, stall: None }
+impl TimedStream {
+    const fn new(socket: Socket, slot: Arc<Slot>) -> Self {
+        Self { socket, slot, stall: None }
     }
 
     /// `progress`, or an error once there has been none for too long.
     fn watch<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {
             if self.stall.take().is_some() {
-                self.seat.change(|doing| doing.stalled = false);
+                self.slot.change(|activity| activity.stalled = false);
             }
             return progress;
         }
-        let seat = &self.seat;
+        let slot = &self.slot;
         let stall = self.stall.get_or_insert_with(|| {
-            seat.change(|doing| doing.stalled = true);
-            Box::pin(tokio::time::sleep_until(Instant::now() + STALL))
+            slot.change(|activity| activity.stalled = true);
+            Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_TIMEOUT))
         });
         ready!(stall.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Paced {
+impl AsyncRead for TimedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.socket.as_mut().poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Paced {
+impl AsyncWrite for TimedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = self.socket.as_mut().poll_write(cx, bytes);
         self.watch(cx, progress)

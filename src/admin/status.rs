@@ -1,4 +1,4 @@
-//! The state of everything, put together from the snapshot, control's board and what was counted.
+//! The state of everything, put together from the snapshot, the status of control, and what was counted.
 //!
 //! Nothing here keeps anything: it reads what others own at one moment, so a service, its counts and its drains
 //! may be a few microseconds apart.
@@ -12,9 +12,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::Faces;
+use super::AdminState;
 use super::wire::{
-    Build, ConfigStatus, DrainStatus, EndpointStatus, ListenerStatus, ServiceStatus, Shift, Status, VersionStatus,
+    Build, ConfigStatus, DrainStatus, EndpointStatus, ListenerStatus, ServiceStatus, ShiftStatus, Status, VersionStatus,
 };
 use crate::control::{self, Board, Departure};
 use crate::model::{EndpointState, Split, Weight};
@@ -38,19 +38,19 @@ pub(super) struct NoService {
 ///
 /// # Errors
 /// [`NoService`] when there is none of that name, not even one that only drains.
-pub(super) fn of(faces: &Faces, service: Option<&str>) -> Result<Status, NoService> {
-    let snapshot = faces.current.load();
-    let board = faces.control.board();
+pub(super) fn of(admin: &AdminState, service: Option<&str>) -> Result<Status, NoService> {
+    let snapshot = admin.current.load();
+    let board = admin.control.board();
     let measure = |series: &VersionSeries| Measured::of(series);
     let services = services(&snapshot, &board, service, &measure, Instant::now());
     if let (true, Some(found)) = (services.is_empty(), service) {
         return Err(missing(&snapshot, found));
     }
     Ok(Status {
-        state: faces.process.borrow().as_str().to_owned(),
+        state: admin.process.borrow().as_str().to_owned(),
         build: Build { version: env!("CARGO_PKG_VERSION").to_owned(), revision: REVISION.to_owned() },
         pid: std::process::id(),
-        uptime_seconds: rounded(faces.started.elapsed().as_secs_f64(), 3),
+        uptime_seconds: rounded(admin.started.elapsed().as_secs_f64(), 3),
         revision: snapshot.revision,
         config: ConfigStatus {
             path: board.path.display().to_string(),
@@ -59,7 +59,7 @@ pub(super) fn of(faces: &Faces, service: Option<&str>) -> Result<Status, NoServi
             errors: board.errors.clone(),
             faulty_certificates: board.faults.clone(),
         },
-        listeners: faces
+        listeners: admin
             .listeners
             .iter()
             .map(|bound| ListenerStatus {
@@ -68,7 +68,7 @@ pub(super) fn of(faces: &Faces, service: Option<&str>) -> Result<Status, NoServi
                 connections: bound.series.connections(),
             })
             .collect(),
-        telemetry: faces.telemetry_address.clone(),
+        telemetry: admin.telemetry_address.clone(),
         services,
     })
 }
@@ -149,8 +149,8 @@ fn services(
     shown
 }
 
-fn shift(shift: &control::Shift) -> Shift {
-    Shift {
+fn shift(shift: &control::Shift) -> ShiftStatus {
+    ShiftStatus {
         weights: percentages(&shift.split),
         author: shift.by.author.clone(),
         reason: shift.by.reason.clone(),

@@ -8,27 +8,27 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::Faces;
+use super::AdminState;
 use crate::model::Process;
 use crate::telemetry::{CONTENT_TYPE, exposition};
 
-/// The telemetry endpoints over `faces`. HEAD is answered like GET, without the body.
-pub(super) fn router(faces: Arc<Faces>) -> Router {
+/// The telemetry endpoints over `admin`. HEAD is answered like GET, without the body.
+pub(super) fn router(admin: Arc<AdminState>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is /metrics, /livez and /readyz\n") })
         .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n") })
-        .with_state(faces)
+        .with_state(admin)
 }
 
-async fn metrics(State(faces): State<Arc<Faces>>) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], exposition(&faces.recorder)).into_response()
+async fn metrics(State(admin): State<Arc<AdminState>>) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], exposition(&admin.recorder)).into_response()
 }
 
-async fn readyz(State(faces): State<Arc<Faces>>) -> Response {
-    readiness(*faces.process.borrow()).into_response()
+async fn readyz(State(admin): State<Arc<AdminState>>) -> Response {
+    readiness(*admin.process.borrow()).into_response()
 }
 
 const fn readiness(process: Process) -> (StatusCode, &'static str) {

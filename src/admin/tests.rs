@@ -16,7 +16,7 @@ use crate::control::{Owner, Parts};
 use crate::drain::{Bell, Kind};
 use crate::snapshot::Endpoint;
 use crate::store::Store;
-use crate::telemetry::{Options, Outcome};
+use crate::telemetry::{Outcome, RecorderOptions};
 
 const FILE: &str = "version: 1
 listeners: [{ name: web, address: 127.0.0.1:0 }]
@@ -32,7 +32,7 @@ routes: [{ match: { path: / }, service: shop }]
 
 struct World {
     directory: tempfile::TempDir,
-    faces: Arc<Faces>,
+    admin: Arc<AdminState>,
     process: watch::Sender<Process>,
     api: Router,
 }
@@ -42,7 +42,8 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("weir.yaml");
         std::fs::write(&path, FILE).unwrap();
-        let recorder = Recorder::new(Options { threads: 1, version: "0", revision: "test", started: Instant::now() });
+        let recorder =
+            Recorder::new(RecorderOptions { threads: 1, version: "0", revision: "test", started: Instant::now() });
         let parts = Parts {
             config: config::load(&path, &ProcessEnvironment).unwrap(),
             path,
@@ -56,18 +57,18 @@ impl World {
         let (process, process_now) = watch::channel(Process::Ready);
         let web: crate::model::Name = "web".into();
         let bound = Bound { name: web.clone(), address: "127.0.0.1:8080".to_owned(), series: recorder.listener(&web) };
-        let faces = Arc::new(Faces {
+        let admin = Arc::new(AdminState {
             control,
             current,
             recorder,
             process: process_now,
             listeners: vec![bound],
             telemetry_address: Some("127.0.0.1:9902".to_owned()),
-            places: 16,
+            max_connections: 16,
             started: Instant::now(),
         });
-        let api = api::router(Arc::clone(&faces), Auth::default());
-        Self { directory, faces, process, api }
+        let api = api::router(Arc::clone(&admin), Auth::default());
+        Self { directory, admin, process, api }
     }
 
     fn file(&self) -> PathBuf {
@@ -107,7 +108,7 @@ impl World {
     }
 
     fn on_endpoint<T>(&self, version: &str, at: usize, look: impl Fn(&Endpoint) -> T) -> T {
-        look(&self.faces.current.load().service("shop").unwrap().version(version).unwrap().endpoints[at])
+        look(&self.admin.current.load().service("shop").unwrap().version(version).unwrap().endpoints[at])
     }
 }
 
@@ -242,7 +243,7 @@ async fn a_service_that_left_the_file_is_shown_while_it_drains() {
 #[tokio::test]
 async fn what_was_counted_becomes_shares_rates_and_quantiles() {
     let world = World::new().await;
-    let snapshot = world.faces.current.load();
+    let snapshot = world.admin.current.load();
     let shop = snapshot.service("shop").unwrap();
     for (version, requests, status) in [("v1", 3_u16, 200), ("v2", 1, 500)] {
         let route = shop.version(version).unwrap().series.route(&"all".into());
@@ -300,7 +301,7 @@ async fn a_process_that_stops_takes_no_changes_but_shows_its_status() {
 
 async fn telemetry_of(world: &World, method: &str, path: &str) -> (u16, String) {
     let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-    let response = telemetry::router(Arc::clone(&world.faces)).oneshot(request).await.unwrap();
+    let response = telemetry::router(Arc::clone(&world.admin)).oneshot(request).await.unwrap();
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())

@@ -8,8 +8,8 @@ mod rollout;
 use std::collections::BTreeMap;
 
 pub use self::rollout::{
-    CheckResult, Drill, GivenUp, History, HistoryEntry, Removable, Rollout, RolloutFailures, RolloutGate, RolloutLeft,
-    RolloutStep, RolloutWeights, Rollouts, Say,
+    CheckResult, CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Removable, Rollout,
+    RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
 };
 
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ pub struct ServiceStatus {
     /// Its name.
     pub name: String,
     /// The shift over the file's split, if one is in effect.
-    pub shift: Option<Shift>,
+    pub shift: Option<ShiftStatus>,
     /// What the file should say of the stable version, where it does not: the line to write, in a sentence.
     #[serde(default)]
     pub behind: Option<String>,
@@ -92,7 +92,7 @@ pub struct ServiceStatus {
 
 /// Weights that an operator or a rollout put over the file's split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shift {
+pub struct ShiftStatus {
     /// Percentages by version; they sum to 100.
     pub weights: BTreeMap<String, f64>,
     /// Who did it.

@@ -8,8 +8,8 @@
 //!   ├ exit 0                                    or, shortly before the deadline, what is left is cut and counted
 //! ```
 //!
-//! SIGINT and SIGQUIT are the same. A second one of them ends the process at once. One number, the deadline, governs all
-//! of it.
+//! SIGINT and SIGQUIT are the same. A second one of them ends the process at once. One number, the deadline, governs
+//! all of it.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -29,19 +29,19 @@ use crate::proxy::Proxy;
 use crate::telemetry::AccessLog;
 
 /// The signals of the process: every one that would end it by the system's default and can be taken over. Those that
-/// tell of a fault of the program (SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP) keep the default: a program
-/// that goes on after one is wrong about what it does.
-pub(super) struct Signals(Vec<(Signal, Name, Meaning)>);
+/// tell of a fault of the program (SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP) keep the default: a
+/// program that goes on after one is wrong about what it does.
+pub(super) struct Signals(Vec<(Signal, SignalName, Meaning)>);
 
 /// What a signal is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Name {
+pub(super) enum SignalName {
     Known(&'static str),
     /// A real-time signal, which has no name that all C libraries share.
     Number(i32),
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for SignalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Known(name) => f.write_str(name),
@@ -90,20 +90,20 @@ impl Signals {
     /// Takes the signals over from the system's defaults, for good.
     pub(super) fn new() -> std::io::Result<Self> {
         let take = |(what, name, meaning): (ProcessSignal, _, _)| {
-            Ok((signal(SignalKind::from_raw(what.as_raw()))?, Name::Known(name), meaning))
+            Ok((signal(SignalKind::from_raw(what.as_raw()))?, SignalName::Known(name), meaning))
         };
         let mut all = MEANINGS.into_iter().map(take).collect::<std::io::Result<Vec<_>>>()?;
         for number in REAL_TIME {
             // The C library keeps the first two or three for itself, and refuses to give them.
             if let Ok(taken) = signal(SignalKind::from_raw(number)) {
-                all.push((taken, Name::Number(number), Meaning::Nothing));
+                all.push((taken, SignalName::Number(number), Meaning::Nothing));
             }
         }
         Ok(Self(all))
     }
 
     /// The next signal of those `wanted`; others stay until they are.
-    async fn next(&mut self, wanted: impl Fn(Meaning) -> bool) -> (Name, Meaning) {
+    async fn next(&mut self, wanted: impl Fn(Meaning) -> bool) -> (SignalName, Meaning) {
         poll_fn(|cx| {
             for (signal, name, meaning) in &mut self.0 {
                 if wanted(*meaning) && signal.poll_recv(cx).is_ready() {
@@ -116,12 +116,12 @@ impl Signals {
     }
 
     /// Waits until the process is told to stop, and by what.
-    pub(super) async fn told_to_stop(&mut self) -> Name {
+    pub(super) async fn stop_signal(&mut self) -> SignalName {
         self.next(|meaning| meaning == Meaning::Stop).await.0
     }
 
     /// Waits until the process is told to stop; reloads and opens logs anew meanwhile.
-    pub(super) async fn serve(&mut self, control: &Control, access_log: &AccessLog) -> Name {
+    pub(super) async fn serve(&mut self, control: &Control, access_log: &AccessLog) -> SignalName {
         loop {
             match self.next(|_| true).await {
                 (name, Meaning::Stop) => return name,
@@ -132,7 +132,7 @@ impl Signals {
                         // The outcome is logged, counted and shown by the status.
                         _ = control.reload() => {}
                         // A resolver that does not answer must not hold the stop up.
-                        name = self.told_to_stop() => return name,
+                        name = self.stop_signal() => return name,
                     }
                     notify("READY=1");
                 }
@@ -143,7 +143,7 @@ impl Signals {
     }
 
     /// Waits for another order to stop.
-    async fn again(&mut self, access_log: &AccessLog) -> Name {
+    async fn second_stop(&mut self, access_log: &AccessLog) -> SignalName {
         loop {
             match self.next(|_| true).await {
                 (name, Meaning::Stop) => return name,
@@ -154,14 +154,14 @@ impl Signals {
     }
 }
 
-fn reopen(name: Name, access_log: &AccessLog) {
+fn reopen(name: SignalName, access_log: &AccessLog) {
     tracing::info!("{name}: the access log is opened anew if it is a file");
     access_log.reopen();
 }
 
 /// How a process stops.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub(super) struct ShutdownPlan {
     /// From the signal to the exit, at most.
     pub(super) deadline: Duration,
     /// How long new connections are accepted, at least.
@@ -170,19 +170,19 @@ pub(super) struct Plan {
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum ShutdownOutcome {
     /// Everything in flight finished or was cut at the deadline.
     Orderly,
     /// A second signal, this one, ended it.
-    AtOnce(Name),
+    AtOnce(SignalName),
 }
 
 /// Nothing arriving for this long is a quiet moment.
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET_PERIOD: Duration = Duration::from_millis(500);
 /// How often the way down is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-impl Plan {
+impl ShutdownPlan {
     /// New connections are refused at the latest after this, however many still come.
     fn latest_stop(&self) -> Duration {
         self.delay.max(self.deadline * 3 / 5)
@@ -199,24 +199,25 @@ pub(super) async fn stop(
     proxy: &Proxy,
     process: &watch::Sender<Process>,
     access_log: &AccessLog,
-    plan: Plan,
+    plan: ShutdownPlan,
     signals: &mut Signals,
-) -> Ending {
+) -> ShutdownOutcome {
     process.send_replace(Process::Draining);
     notify("STOPPING=1");
     proxy.announce_close();
     tokio::select! {
-        () = wind_down(proxy, plan) => Ending::Orderly,
-        name = signals.again(access_log) => Ending::AtOnce(name),
+        () = wind_down(proxy, plan) => ShutdownOutcome::Orderly,
+        name = signals.second_stop(access_log) => ShutdownOutcome::AtOnce(name),
     }
 }
 
-async fn wind_down(proxy: &Proxy, plan: Plan) {
+async fn wind_down(proxy: &Proxy, plan: ShutdownPlan) {
     let began = Instant::now();
-    until(began, plan.latest_stop(), || began.elapsed() >= plan.delay && proxy.quiet() >= QUIET.min(plan.delay)).await;
+    until(began, plan.latest_stop(), || began.elapsed() >= plan.delay && proxy.quiet() >= QUIET_PERIOD.min(plan.delay))
+        .await;
     proxy.stop_accepting();
     tracing::info!(in_flight = proxy.in_flight(), connections = proxy.connections(), "accepting no more connections");
-    let quiet = || proxy.in_flight() == 0 && (proxy.connections() == 0 || proxy.quiet() >= QUIET);
+    let quiet = || proxy.in_flight() == 0 && (proxy.connections() == 0 || proxy.quiet() >= QUIET_PERIOD);
     if !until(began, plan.cut(), quiet).await {
         tracing::warn!(in_flight = proxy.in_flight(), "the deadline is near: what is left is cut");
         proxy.cut_all();
@@ -224,7 +225,7 @@ async fn wind_down(proxy: &Proxy, plan: Plan) {
     }
     proxy.end_idle();
     // Connections that were told to end do so at once; one that does not is not waited for.
-    until(Instant::now(), QUIET, || proxy.connections() == 0).await;
+    until(Instant::now(), QUIET_PERIOD, || proxy.connections() == 0).await;
     // A request that came in at the last moment was accepted, so it is served.
     if !until(began, plan.cut(), || proxy.in_flight() == 0).await {
         proxy.cut_all();
@@ -241,6 +242,6 @@ async fn until(began: Instant, limit: Duration, mut done: impl FnMut() -> bool) 
         if began.elapsed() >= limit {
             return false;
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

@@ -5,20 +5,20 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Failure, wanted};
+use super::{StartError, system_error};
 use crate::admin::{AdminListener, Auth};
 use crate::config::{self, Config};
 use crate::model::{Address, Name};
 use crate::proxy::accept::listener::{self, Families, Listener, ProxyProtocol, Settings};
 use crate::snapshot::Current;
-use crate::telemetry::access_log::{CAPACITY, Output, Worker};
+use crate::telemetry::access_log::{LogOutput, LogWriter, MAX_QUEUED_LINES};
 use crate::telemetry::{AccessLog, Recorder};
 use crate::tls::{self, ClientAuth, Demand, MinVersion, Protocols, Resumption};
 
 /// The ports that the configuration takes at IPv4 addresses.
-pub(super) struct Taken(Vec<u16>);
+pub(super) struct Ipv4Ports(Vec<u16>);
 
-impl Taken {
+impl Ipv4Ports {
     /// Those of `config`.
     pub(super) fn of(config: &Config) -> Self {
         let all = config.listeners.iter().map(|listener| &listener.address);
@@ -45,12 +45,12 @@ impl Taken {
 /// Which one could not be bound, and why.
 pub(super) fn bind(
     listeners: &[config::Listener],
-    taken: &Taken,
+    ipv4_ports: &Ipv4Ports,
     current: &Current,
     recorder: &Recorder,
     workers: usize,
-) -> Result<Vec<Vec<Listener>>, Failure> {
-    let resumption = Resumption::new().map_err(|error| Failure::System {
+) -> Result<Vec<Vec<Listener>>, StartError> {
+    let resumption = Resumption::new().map_err(|error| StartError::System {
         what: "no randomness for session tickets".to_owned(),
         error: io::Error::other(error),
     })?;
@@ -58,24 +58,24 @@ pub(super) fn bind(
         .iter()
         .map(|listener| {
             let series = recorder.listener(&listener.name);
-            let settings = settings(listener, taken, current, &resumption)?;
+            let settings = settings(listener, ipv4_ports, current, &resumption)?;
             let what = format!("listener {} cannot listen on {}", listener.name, listener.address);
-            Listener::bind(settings, series, workers).map_err(wanted(what))
+            Listener::bind(settings, series, workers).map_err(system_error(what))
         })
         .collect()
 }
 
 fn settings(
     listener: &config::Listener,
-    taken: &Taken,
+    ipv4_ports: &Ipv4Ports,
     current: &Current,
     resumption: &Resumption,
-) -> Result<Settings, Failure> {
+) -> Result<Settings, StartError> {
     let tls = listener.tls.as_ref().map(|tls| server_config(&listener.name, tls, current, resumption)).transpose()?;
     Ok(Settings {
         name: listener.name.clone(),
         address: listener.address.clone(),
-        families: taken.families(&listener.address),
+        families: ipv4_ports.families(&listener.address),
         tls,
         proxy_protocol: listener.proxy_protocol.as_ref().map(|wanted| ProxyProtocol {
             from: wanted.from.iter().map(|cidr| cidr.get()).collect(),
@@ -92,7 +92,7 @@ fn server_config(
     tls: &config::Tls,
     current: &Current,
     resumption: &Resumption,
-) -> Result<Arc<rustls::ServerConfig>, Failure> {
+) -> Result<Arc<rustls::ServerConfig>, StartError> {
     let none = Arc::new(tls::Certificates::default());
     let (listener, now) = (name.clone(), current.clone());
     let certificates: tls::Source<tls::Certificates> = Arc::new(move || {
@@ -124,32 +124,35 @@ fn server_config(
         client_auth,
     };
     tls::server_config(&options, certificates, resumption)
-        .map_err(|error| Failure::Unusable(vec![format!("listener {name}: {error}")]))
+        .map_err(|error| StartError::Unusable(vec![format!("listener {name}: {error}")]))
 }
 
 /// A bound socket of a face, and where it is.
-pub(super) struct Face {
+pub(super) struct BoundSocket {
     pub(super) listener: AdminListener,
     pub(super) address: String,
     pub(super) auth: Auth,
 }
 
 /// Binds the telemetry socket, if there is to be one.
-pub(super) fn telemetry(wanted_at: Option<&config::Telemetry>, taken: &Taken) -> Result<Option<Face>, Failure> {
+pub(super) fn telemetry(
+    wanted_at: Option<&config::Telemetry>,
+    ipv4_ports: &Ipv4Ports,
+) -> Result<Option<BoundSocket>, StartError> {
     let Some(telemetry) = wanted_at else { return Ok(None) };
-    let (listener, address) = face("telemetry", &telemetry.address, taken)?;
-    Ok(Some(Face { listener, address, auth: Auth::default() }))
+    let (listener, address) = bind_admin_socket("telemetry", &telemetry.address, ipv4_ports)?;
+    Ok(Some(BoundSocket { listener, address, auth: Auth::default() }))
 }
 
 /// Binds the admin socket and reads its token.
-pub(super) fn admin(admin: &config::Admin, taken: &Taken) -> Result<Face, Failure> {
+pub(super) fn admin(admin: &config::Admin, ipv4_ports: &Ipv4Ports) -> Result<BoundSocket, StartError> {
     let token = match &admin.token_file {
         None => None,
         Some(path) => {
-            let text = fs::read_to_string(path).map_err(wanted(format!("the admin token {}", path.display())))?;
+            let text = fs::read_to_string(path).map_err(system_error(format!("the admin token {}", path.display())))?;
             let token = text.trim();
             if token.is_empty() {
-                return Err(Failure::Unusable(vec![format!("{}: the admin token is empty", path.display())]));
+                return Err(StartError::Unusable(vec![format!("{}: the admin token is empty", path.display())]));
             }
             Some(token.to_owned())
         }
@@ -159,22 +162,22 @@ pub(super) fn admin(admin: &config::Admin, taken: &Taken) -> Result<Face, Failur
         Address::Unix(_) => true,
     };
     if token.is_none() && !loopback {
-        return Err(Failure::Unusable(vec!["admin beyond loopback needs `token_file`".to_owned()]));
+        return Err(StartError::Unusable(vec!["admin beyond loopback needs `token_file`".to_owned()]));
     }
-    let (listener, address) = face("admin", &admin.address, taken)?;
-    Ok(Face { listener, address, auth: Auth { token, allowed_hosts: admin.allowed_hosts.clone() } })
+    let (listener, address) = bind_admin_socket("admin", &admin.address, ipv4_ports)?;
+    Ok(BoundSocket { listener, address, auth: Auth { token, allowed_hosts: admin.allowed_hosts.clone() } })
 }
 
 fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-fn face(what: &str, at: &Address, taken: &Taken) -> Result<(AdminListener, String), Failure> {
+fn bind_admin_socket(what: &str, at: &Address, ipv4_ports: &Ipv4Ports) -> Result<(AdminListener, String), StartError> {
     let failed = format!("{what} cannot listen on {at}");
     match at {
         Address::Inet(address) => {
-            let socket = listener::bind_tcp(*address, taken.families(at)).map_err(wanted(failed.clone()))?;
-            let address = socket.local_addr().map_err(wanted(failed))?.to_string();
+            let socket = listener::bind_tcp(*address, ipv4_ports.families(at)).map_err(system_error(failed.clone()))?;
+            let address = socket.local_addr().map_err(system_error(failed))?.to_string();
             Ok((AdminListener::Tcp(socket), address))
         }
         Address::Unix(path) => {
@@ -182,7 +185,7 @@ fn face(what: &str, at: &Address, taken: &Taken) -> Result<(AdminListener, Strin
             let mask = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o177));
             let bound = listener::bind_unix(path);
             rustix::process::umask(mask);
-            let socket = bound.map_err(wanted(failed))?;
+            let socket = bound.map_err(system_error(failed))?;
             Ok((AdminListener::Unix(socket), at.to_string()))
         }
     }
@@ -192,12 +195,13 @@ fn face(what: &str, at: &Address, taken: &Taken) -> Result<(AdminListener, Strin
 ///
 /// # Errors
 /// If its file cannot be opened.
-pub(super) fn access_log(config: &Config, recorder: &Recorder) -> Result<(AccessLog, Worker), Failure> {
+pub(super) fn access_log(config: &Config, recorder: &Recorder) -> Result<(AccessLog, LogWriter), StartError> {
     let output = match &config.access_log.output {
-        config::Output::Off => Output::Off,
-        config::Output::Stdout => Output::Stdout,
-        config::Output::Stderr => Output::Stderr,
-        config::Output::File(path) => Output::File(path.clone()),
+        config::Output::Off => LogOutput::Off,
+        config::Output::Stdout => LogOutput::Stdout,
+        config::Output::Stderr => LogOutput::Stderr,
+        config::Output::File(path) => LogOutput::File(path.clone()),
     };
-    AccessLog::start(output, CAPACITY, recorder.lines_dropped()).map_err(wanted("the access log cannot be opened"))
+    AccessLog::start(output, MAX_QUEUED_LINES, recorder.lines_dropped())
+        .map_err(system_error("the access log cannot be opened"))
 }

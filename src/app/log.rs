@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Invariant: who logs never waits for whoever reads the log. What the queue cannot take is dropped and counted
-//! (`weir_log_dropped_total`), a line says how much once there is room again, and at the end [`FLUSH`] is all that the
-//! last lines get.
+//! (`weir_log_dropped_total`), a line says how much once there is room again, and at the end [`FLUSH_TIMEOUT`] is all
+//! that the last lines get.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
@@ -22,29 +22,29 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 /// Lines that wait at most: a burst of refused reloads and endpoints that go is some hundred.
-const LINES: usize = 4_096;
+const MAX_QUEUED_LINES: usize = 4_096;
 /// Bytes of lines that wait at most, since a line may name every fault of a file.
-const BYTES: usize = 1024 * 1024;
+const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 /// How long the last lines may take at the end.
-const FLUSH: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait for an output that refuses instead of blocking, before asking again.
-const AGAIN: Duration = Duration::from_millis(10);
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The running log. Dropping it lets the last lines out, for [`FLUSH`] at most.
+/// The running log. Dropping it lets the last lines out, for [`FLUSH_TIMEOUT`] at most.
 pub(super) struct Log {
-    queue: Queue,
+    queue: LogQueue,
     done: Receiver<()>,
 }
 
 /// Where lines are left; cheap to clone.
 #[derive(Clone)]
-struct Queue {
+struct LogQueue {
     lines: SyncSender<Vec<u8>>,
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct LogState {
     /// Bytes in the queue.
     waiting: AtomicUsize,
     stop: AtomicBool,
@@ -74,14 +74,14 @@ impl Log {
             .try_init();
         let queue = log.queue.clone();
         // The standard hook would wait for a reader, with the lock of standard error held.
-        std::panic::set_hook(Box::new(move |panic| queue.give(report(panic))));
+        std::panic::set_hook(Box::new(move |panic| queue.push(report(panic))));
         Ok(log)
     }
 
     fn to(output: impl Write + Send + 'static) -> io::Result<Self> {
-        let (lines, waiting) = sync_channel(LINES);
+        let (lines, waiting) = sync_channel(MAX_QUEUED_LINES);
         let (ending, done) = sync_channel(1);
-        let queue = Queue { lines, shared: Arc::default() };
+        let queue = LogQueue { lines, shared: Arc::default() };
         let shared = Arc::clone(&queue.shared);
         thread::Builder::new().name("weir-log".to_owned()).spawn(move || {
             write(&waiting, output, &shared);
@@ -102,15 +102,15 @@ impl Drop for Log {
         // Wakes the thread. A full queue is no loss: then it does not sleep.
         let _ = self.queue.lines.try_send(Vec::new());
         // Whoever does not read by now is not waited for.
-        let _ = self.done.recv_timeout(FLUSH);
+        let _ = self.done.recv_timeout(FLUSH_TIMEOUT);
     }
 }
 
-impl Queue {
-    fn give(&self, line: Vec<u8>) {
-        let Shared { waiting, dropped, .. } = &*self.shared;
+impl LogQueue {
+    fn push(&self, line: Vec<u8>) {
+        let LogState { waiting, dropped, .. } = &*self.shared;
         let len = line.len();
-        let fits = waiting.fetch_add(len, Ordering::Relaxed).saturating_add(len) <= BYTES;
+        let fits = waiting.fetch_add(len, Ordering::Relaxed).saturating_add(len) <= MAX_QUEUED_BYTES;
         if !fits || self.lines.try_send(line).is_err() {
             waiting.fetch_sub(len, Ordering::Relaxed);
             dropped.fetch_add(1, Ordering::Relaxed);
@@ -119,9 +119,9 @@ impl Queue {
 }
 
 /// Each write is one whole line: the subscriber renders an event before it writes it.
-impl Write for Queue {
+impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.give(line.to_vec());
+        self.push(line.to_vec());
         Ok(line.len())
     }
 
@@ -130,9 +130,9 @@ impl Write for Queue {
     }
 }
 
-/// Writes lines until told to stop and none waits.
-fn write(lines: &Receiver<Vec<u8>>, mut output: impl Write, shared: &Shared) {
-    let mut told = 0;
+/// Writes lines until the log stops and none waits.
+fn write(lines: &Receiver<Vec<u8>>, mut output: impl Write, shared: &LogState) {
+    let mut reported = 0;
     loop {
         // Looked at before every wait: whoever sets it sends a wake-up after, or finds the queue full.
         let stop = shared.stop.load(Ordering::Acquire);
@@ -145,9 +145,9 @@ fn write(lines: &Receiver<Vec<u8>>, mut output: impl Write, shared: &Shared) {
             continue;
         }
         let dropped = shared.dropped.load(Ordering::Relaxed);
-        if left == 0 && dropped > told {
-            tracing::warn!("{} messages were dropped: standard error was not read in time", dropped - told);
-            told = dropped;
+        if left == 0 && dropped > reported {
+            tracing::warn!("{} messages were dropped: standard error was not read in time", dropped - reported);
+            reported = dropped;
         }
     }
 }
@@ -159,7 +159,7 @@ fn write_all(output: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => line = line.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(AGAIN),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(RETRY_INTERVAL),
             Err(error) => return Err(error),
         }
     }
@@ -190,9 +190,9 @@ mod tests {
         let (queue, dropped) = (log.queue.clone(), log.dropped());
         let line = |n: usize| format!("{n:0>999}\n").into_bytes();
         // More than the pipe and the queue take, and nobody reads.
-        (0..3_000).for_each(|n| queue.give(line(n)));
+        (0..3_000).for_each(|n| queue.push(line(n)));
         let lost = dropped.load(Ordering::Relaxed);
-        assert!((1_500..3_000).contains(&lost), "{lost}: at most {BYTES} bytes wait");
+        assert!((1_500..3_000).contains(&lost), "{lost}: at most {MAX_QUEUED_BYTES} bytes wait");
         let reading = thread::spawn(move || {
             let mut text = String::new();
             reader.read_to_string(&mut text).unwrap();
@@ -209,7 +209,7 @@ mod tests {
     fn the_end_does_not_wait_for_a_reader_that_does_not_read() {
         let (reader, writer) = pipe().unwrap();
         let log = Log::to(writer).unwrap();
-        log.queue.give(vec![b'x'; BYTES]);
+        log.queue.push(vec![b'x'; MAX_QUEUED_BYTES]);
         drop(log); // returns although nothing is read
         drop(reader);
     }
@@ -220,7 +220,7 @@ mod tests {
         drop(reader);
         let log = Log::to(writer).unwrap();
         let dropped = log.dropped();
-        log.queue.give(b"a line\n".to_vec());
+        log.queue.push(b"a line\n".to_vec());
         drop(log);
         assert_eq!(dropped.load(Ordering::Relaxed), 1);
     }

@@ -27,10 +27,10 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use self::lifecycle::{Ending, Plan, Signals};
-use self::listeners::Taken;
+use self::lifecycle::{ShutdownOutcome, ShutdownPlan, Signals};
+use self::listeners::Ipv4Ports;
 use self::log::Log;
-use crate::admin::{self, Faces};
+use crate::admin::{self, AdminState};
 use crate::config::{self, Config, Diagnostics, ProcessEnvironment};
 use crate::control::{Control, Owner, Parts};
 use crate::drain::Bell;
@@ -42,28 +42,28 @@ use crate::telemetry::{self, AccessLog, Recorder};
 
 /// What `weir run` was asked for.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RunOptions {
     /// The configuration file.
     pub config: PathBuf,
 }
 
 /// Why Weir does not run.
 #[derive(Debug)]
-pub enum Failure {
+pub enum StartError {
     /// The configuration is not valid.
     Invalid(Diagnostics),
     /// What the configuration names cannot be used.
     Unusable(Vec<String>),
     /// The system refused something.
     System {
-        /// What was wanted.
+        /// What failed.
         what: String,
         /// What the system said.
         error: io::Error,
     },
 }
 
-impl Failure {
+impl StartError {
     /// The exit code of the process.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
@@ -74,7 +74,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(diagnostics) => diagnostics.fmt(f),
@@ -84,27 +84,28 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Attaches to a system error what was wanted.
-fn wanted(what: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
+/// Says of an error of the system what failed.
+fn system_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
     let what = what.into();
-    move |error| Failure::System { what, error }
+    move |error| StartError::System { what, error }
 }
 
 /// Runs Weir until it is told to stop.
 ///
 /// # Errors
 /// Why it could not start. Once it serves, it ends with `Ok` however it was told to stop.
-pub fn run(options: &Options) -> Result<(), Failure> {
-    let faces = runtime(1, "weir-admin")?;
+pub fn run(options: &RunOptions) -> Result<(), StartError> {
+    let admin_runtime = runtime(1, "weir-admin")?;
     // Before anything that takes time: from here on no signal ends the process without its leave.
-    let mut signals = faces.block_on(async { Signals::new() }).map_err(wanted("cannot take over signals"))?;
-    let config = config::load(&options.config, &ProcessEnvironment).map_err(Failure::Invalid)?;
-    let log = Log::start().map_err(wanted("cannot start the log"))?;
+    let mut signals =
+        admin_runtime.block_on(async { Signals::new() }).map_err(system_error("cannot take over signals"))?;
+    let config = config::load(&options.config, &ProcessEnvironment).map_err(StartError::Invalid)?;
+    let log = Log::start().map_err(system_error("cannot start the log"))?;
     raise_file_limit();
-    let ending = faces.block_on(serve(options, config, &log, &mut signals));
+    let outcome = admin_runtime.block_on(serve(options, config, &log, &mut signals));
     // Tasks that did not end by themselves are not waited for: what they had was cut and counted.
-    faces.shutdown_background();
-    ending
+    admin_runtime.shutdown_background();
+    outcome
 }
 
 /// A process that serves.
@@ -112,16 +113,16 @@ struct Serving {
     control: Control,
     proxy: Proxy,
     process: watch::Sender<Process>,
-    plan: Plan,
+    plan: ShutdownPlan,
     access_log: AccessLog,
-    log_worker: telemetry::access_log::Worker,
+    log_worker: telemetry::access_log::LogWriter,
     _workers: workers::Workers,
 }
 
-async fn serve(options: &Options, config: Config, log: &Log, signals: &mut Signals) -> Result<(), Failure> {
+async fn serve(options: &RunOptions, config: Config, log: &Log, signals: &mut Signals) -> Result<(), StartError> {
     let serving = tokio::select! {
         started = start(options, config, log) => started?,
-        signal = signals.told_to_stop() => {
+        signal = signals.stop_signal() => {
             tracing::info!(%signal, "stopped before it was ready");
             return Ok(());
         }
@@ -130,25 +131,25 @@ async fn serve(options: &Options, config: Config, log: &Log, signals: &mut Signa
     let signal = signals.serve(&control, &access_log).await;
     tracing::info!(%signal, deadline = ?plan.deadline, in_flight = proxy.in_flight(), "stopping");
     let cut_before = proxy.cut();
-    let ending = lifecycle::stop(&proxy, &process, &access_log, plan, signals).await;
+    let outcome = lifecycle::stop(&proxy, &process, &access_log, plan, signals).await;
     drop(access_log);
-    report(ending, (proxy.in_flight(), proxy.cut() - cut_before), log_worker);
+    report(outcome, (proxy.in_flight(), proxy.cut() - cut_before), log_worker);
     Ok(())
 }
 
 /// From the configuration to a process that is ready.
-async fn start(options: &Options, config: Config, log: &Log) -> Result<Serving, Failure> {
+async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Serving, StartError> {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = config.runtime.threads.map_or_else(cores, usize::from);
     let started = std::time::Instant::now();
     let (version, revision) = build();
-    let recorder = Recorder::new(telemetry::Options { threads: threads + 1, version, revision, started });
+    let recorder = Recorder::new(telemetry::RecorderOptions { threads: threads + 1, version, revision, started });
     recorder.count_log_drops(log.dropped());
     let (access_log, log_worker) = listeners::access_log(&config, &recorder)?;
     let bell = Bell::default();
-    let plan = Plan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
+    let plan = ShutdownPlan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
     let (telemetry_at, admin_at) = (config.telemetry.clone(), config.admin.clone());
-    let (listener_settings, taken) = (config.listeners.clone(), Taken::of(&config));
+    let (listener_settings, ipv4_ports) = (config.listeners.clone(), Ipv4Ports::of(&config));
     let lanes = Lanes { workers: threads, express: config.runtime.express_lane };
     let parts = Parts {
         path: options.config.clone(),
@@ -158,38 +159,38 @@ async fn start(options: &Options, config: Config, log: &Log) -> Result<Serving, 
         recorder: Arc::clone(&recorder),
         bell: bell.clone(),
     };
-    let (owner, control, current) = Owner::new(parts).await.map_err(Failure::Unusable)?;
+    let (owner, control, current) = Owner::new(parts).await.map_err(StartError::Unusable)?;
     let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, lanes);
     let ready = workers::prepare(&proxy, threads)?;
-    let sockets = listeners::bind(&listener_settings, &taken, &current, &recorder, threads)?;
+    let sockets = listeners::bind(&listener_settings, &ipv4_ports, &current, &recorder, threads)?;
     let bound: Vec<Bound> = sockets
         .iter()
         .filter_map(|listener| listener.first())
         .map(Listener::bound)
         .collect::<io::Result<_>>()
-        .map_err(wanted("listeners"))?;
-    let telemetry = listeners::telemetry(telemetry_at.as_ref(), &taken)?;
-    let admin = listeners::admin(&admin_at, &taken)?;
+        .map_err(system_error("listeners"))?;
+    let telemetry = listeners::telemetry(telemetry_at.as_ref(), &ipv4_ports)?;
+    let admin = listeners::admin(&admin_at, &ipv4_ports)?;
     let (process, process_now) = watch::channel(Process::Starting);
-    let faces = Arc::new(Faces {
+    let admin_state = Arc::new(AdminState {
         control: control.clone(),
         current,
         recorder: Arc::clone(&recorder),
         process: process_now,
         listeners: bound.clone(),
         telemetry_address: telemetry.as_ref().map(|socket| socket.address.clone()),
-        places: Division::now().faces,
+        max_connections: Division::now().faces,
         started,
     });
     if let Some(socket) = telemetry {
-        tokio::spawn(admin::serve_telemetry(socket.listener, Arc::clone(&faces), std::future::pending()));
+        tokio::spawn(admin::serve_telemetry(socket.listener, Arc::clone(&admin_state), std::future::pending()));
     }
     let admin_address = admin.address.clone();
-    tokio::spawn(admin::serve_admin(admin.listener, faces, admin.auth, std::future::pending()));
+    tokio::spawn(admin::serve_admin(admin.listener, admin_state, admin.auth, std::future::pending()));
     std::thread::Builder::new()
         .name("weir-control".to_owned())
-        .spawn(move || own(owner))
-        .map_err(wanted("cannot start the control thread"))?;
+        .spawn(move || run_control(owner))
+        .map_err(system_error("cannot start the control thread"))?;
     let workers = workers::start(ready, sockets)?;
     process.send_replace(Process::Ready);
     for listener in &bound {
@@ -201,25 +202,25 @@ async fn start(options: &Options, config: Config, log: &Log) -> Result<Serving, 
 }
 
 /// Says how it ended, and lets the last access log lines out.
-fn report(ending: Ending, (left, cut): (u64, u64), log_worker: telemetry::access_log::Worker) {
-    match ending {
-        Ending::Orderly => tracing::info!(cut, left, "stopped"),
-        Ending::AtOnce(signal) => tracing::warn!(%signal, cut, left, "stopped at once by a second signal"),
+fn report(outcome: ShutdownOutcome, (left, cut): (u64, u64), log_worker: telemetry::access_log::LogWriter) {
+    match outcome {
+        ShutdownOutcome::Orderly => tracing::info!(cut, left, "stopped"),
+        ShutdownOutcome::AtOnce(signal) => tracing::warn!(%signal, cut, left, "stopped at once by a second signal"),
     }
-    if log_worker.finish(FLUSH) == telemetry::access_log::Flushed::TimedOut {
+    if log_worker.finish(FLUSH_TIMEOUT) == telemetry::access_log::Flushed::TimedOut {
         tracing::warn!("the last access log lines were not taken in time");
     }
 }
 
 /// How long the last access log lines may take.
-const FLUSH: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How far the control thread steps back: where every CPU is busy with requests it still gets a tenth of one, and a
 /// reload of many routes does not make a request wait for its turn.
 const CONTROL_NICE: i32 = 10;
 
 /// The control thread: one task, and what it blocks on blocks nobody else.
-fn own(owner: Owner) {
+fn run_control(owner: Owner) {
     // No process is named, which is this thread alone (setpriority(2), "C library/kernel differences").
     if let Err(error) = rustix::process::setpriority_process(None, CONTROL_NICE) {
         tracing::debug!(%error, "the control thread keeps the priority of the others");
@@ -230,7 +231,7 @@ fn own(owner: Owner) {
     }
 }
 
-fn runtime(threads: usize, name: &str) -> Result<Runtime, Failure> {
+fn runtime(threads: usize, name: &str) -> Result<Runtime, StartError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .max_blocking_threads(8)
@@ -238,7 +239,7 @@ fn runtime(threads: usize, name: &str) -> Result<Runtime, Failure> {
         .on_thread_start(telemetry::enlist_thread)
         .enable_all()
         .build()
-        .map_err(wanted("cannot start threads"))
+        .map_err(system_error("cannot start threads"))
 }
 
 /// What was built: version and source revision.

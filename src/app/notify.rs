@@ -20,13 +20,13 @@ pub(super) fn notify(state: &str) {
     }
     let sent = address.and_then(|address| {
         let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
         socket.send_to_addr(message.as_bytes(), &address)
     });
     if let Err(error) = sent {
-        tracing::warn!(%error, "the supervisor could not be told `{state}`");
+        tracing::warn!(%error, "the supervisor could not be notified of `{state}`");
     }
 }
 
 /// How long a supervisor may leave its queue full. Who waits here takes signals.
-const PATIENCE: Duration = Duration::from_millis(100);
+const SEND_TIMEOUT: Duration = Duration::from_millis(100);

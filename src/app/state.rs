@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Failure;
+use super::StartError;
 use crate::config::Config;
 use crate::control::NoStore;
 use crate::store::{Store, StoreError, read_copy};
@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError, read_copy};
 ///
 /// # Errors
 /// If a configured directory is held by another process, or is needed for rollouts and cannot be used.
-pub(super) fn open(config: &Config) -> Result<Result<Store, NoStore>, Failure> {
+pub(super) fn open(config: &Config) -> Result<Result<Store, NoStore>, StartError> {
     let configured = config.state.directory.clone();
     let Some(directory) = configured.clone().or_else(default_directory) else {
         let why = "there is no state directory; set `state.directory`".to_owned();
@@ -35,12 +35,12 @@ pub(super) fn open(config: &Config) -> Result<Result<Store, NoStore>, Failure> {
             Ok(Store::set_aside(&directory).map(|(store, _)| store).map_err(|error| none(&error)))
         }
         Err(error) if configured.is_some() && matches!(error, StoreError::Locked { .. }) => {
-            Err(Failure::Unusable(vec![error.to_string()]))
+            Err(StartError::Unusable(vec![error.to_string()]))
         }
         // What is stable would be guessed, and a version that failed could get all traffic.
         Err(error) if configured.is_some() && rolls_out(config) && read_copy(&directory).is_none() => {
             let help = "a service has a `rollout`, whose decisions are there; make `state.directory` usable";
-            Err(Failure::Unusable(vec![format!("{error}; {help}")]))
+            Err(StartError::Unusable(vec![format!("{error}; {help}")]))
         }
         Err(error) => {
             tracing::warn!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Failure, wanted};
+use super::{StartError, system_error};
 use crate::proxy::accept::listener::{self, Listener};
 use crate::proxy::{Proxy, Worker};
 use crate::telemetry;
@@ -20,12 +20,12 @@ pub(super) struct Workers {
 ///
 /// # Errors
 /// If the system's certificate authorities cannot be read.
-pub(super) fn prepare(proxy: &Proxy, count: usize) -> Result<Vec<Worker>, Failure> {
+pub(super) fn prepare(proxy: &Proxy, count: usize) -> Result<Vec<Worker>, StartError> {
     // The engine panics where the authorities cannot be read.
     let build = std::panic::AssertUnwindSafe(|| (0..count).map(|_| proxy.worker()).collect());
     std::panic::catch_unwind(build).map_err(|_| {
         let help = "the system's certificate authorities cannot be read; see SSL_CERT_FILE and SSL_CERT_DIR";
-        Failure::Unusable(vec![help.to_owned()])
+        StartError::Unusable(vec![help.to_owned()])
     })
 }
 
@@ -33,17 +33,17 @@ pub(super) fn prepare(proxy: &Proxy, count: usize) -> Result<Vec<Worker>, Failur
 ///
 /// # Errors
 /// If a thread cannot be started.
-pub(super) fn start(workers: Vec<Worker>, listeners: Vec<Vec<Listener>>) -> Result<Workers, Failure> {
+pub(super) fn start(workers: Vec<Worker>, listeners: Vec<Vec<Listener>>) -> Result<Workers, StartError> {
     let running = watch::Sender::new(());
     let mut sockets: Vec<_> = listeners.into_iter().map(Vec::into_iter).collect();
     for (at, worker) in workers.into_iter().enumerate() {
         let own: Vec<Listener> = sockets.iter_mut().filter_map(Iterator::next).collect();
-        let runtime = runtime().map_err(wanted("cannot start a traffic thread"))?;
+        let runtime = runtime().map_err(system_error("cannot start a traffic thread"))?;
         let ended = running.subscribe();
         std::thread::Builder::new()
             .name(format!("weir-traffic-{at}"))
             .spawn(move || run(&runtime, worker, own, ended))
-            .map_err(wanted("cannot start a traffic thread"))?;
+            .map_err(system_error("cannot start a traffic thread"))?;
     }
     Ok(Workers { _running: running })
 }

@@ -95,7 +95,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 }
 
 fn run_proxy(file: &ConfigFile) -> Result<(), Failure> {
-    app::run(&app::Options { config: file.path() })
+    app::run(&app::RunOptions { config: file.path() })
         .map_err(|failure| Failure::new(Exit::of(failure.exit_code()), failure.to_string()))
 }
 

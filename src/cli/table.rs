@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::admin::wire::{DrainStatus, EndpointStatus, ServiceStatus, Shift, Status, VersionStatus};
+use crate::admin::wire::{DrainStatus, EndpointStatus, ServiceStatus, ShiftStatus, Status, VersionStatus};
 
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
@@ -183,7 +183,7 @@ fn drain_line(drain: &DrainStatus, endpoint: &EndpointStatus) -> String {
     format!("draining {}: {work}; {}{cut}", span(drain.seconds), deadlines.join(", "))
 }
 
-fn shift_line(shift: &Shift, service: &ServiceStatus, now: u64) -> String {
+fn shift_line(shift: &ShiftStatus, service: &ServiceStatus, now: u64) -> String {
     let reason = if shift.reason.is_empty() { String::new() } else { format!(": {}", clean(&shift.reason)) };
     let base = in_order(&shift.base, service);
     let base = if base.is_empty() { base } else { format!("; the file says {base}") };

@@ -2,11 +2,11 @@
 
 use crate::model::EndpointState;
 use crate::snapshot::Snapshot;
-use crate::telemetry::{EndpointFact, Facts, WeightFact};
+use crate::telemetry::{EndpointFact, SnapshotFacts, WeightFact};
 
 /// The facts of a snapshot.
-pub(super) fn of(snapshot: &Snapshot) -> Facts {
-    let mut facts = Facts { config_hash: snapshot.hash.clone(), ..Facts::default() };
+pub(super) fn of(snapshot: &Snapshot) -> SnapshotFacts {
+    let mut facts = SnapshotFacts { config_hash: snapshot.hash.clone(), ..SnapshotFacts::default() };
     for service in &snapshot.services {
         for version in &service.versions {
             facts.weights.push(WeightFact {

@@ -30,7 +30,7 @@ use crate::rollouts::dispatch::Outside;
 use crate::snapshot::compile::{Compiler, Inputs, States};
 use crate::snapshot::{Current, Publisher, Snapshot};
 use crate::store::Store;
-use crate::telemetry::{Facts, Recorder};
+use crate::telemetry::{Recorder, SnapshotFacts};
 
 /// What the owner is built from.
 pub struct Parts {
@@ -380,7 +380,7 @@ impl Owner {
 
     /// Lets people and metrics see how it is now.
     fn tell(&self) {
-        self.recorder.publish(Facts { rollouts: self.rollouts.facts(), ..facts::of(&self.current.peek()) });
+        self.recorder.publish(SnapshotFacts { rollouts: self.rollouts.facts(), ..facts::of(&self.current.peek()) });
         self.board.store(Arc::new(Board {
             path: self.path.clone(),
             errors: self.errors.clone(),

@@ -8,7 +8,7 @@ pub struct Verdict {
     /// The check's name.
     pub check: Name,
     /// Good, bad, or why neither.
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
     /// The check reports without deciding.
     pub dry_run: bool,
     /// What was measured, if anything was; in the check's own unit (percent, seconds, requests per second).
@@ -26,7 +26,7 @@ pub struct Verdict {
 /// Whether what was measured is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// Good.
     Pass,
     /// Bad.
@@ -37,7 +37,7 @@ pub enum Outcome {
     Error,
 }
 
-impl Outcome {
+impl CheckOutcome {
     /// The word in metrics, the API and the history.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

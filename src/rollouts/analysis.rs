@@ -14,7 +14,7 @@ use crate::model::Name;
 use crate::rollout::judge;
 use crate::rollout::plan::{Check, Measure, Provider};
 use crate::rollout::reading::Reading;
-use crate::rollout::verdict::{Outcome, Verdict};
+use crate::rollout::verdict::{CheckOutcome, Verdict};
 
 /// How often it is seen whether it is time for something.
 const SECOND: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ impl Driven {
         let external = |name: &Name| {
             self.plan.checks.iter().any(|c| c.name == *name && matches!(c.measure, Measure::External { .. }))
         };
-        let failed = verdicts.iter().find(|v| v.outcome == Outcome::Error && external(&v.check));
+        let failed = verdicts.iter().find(|v| v.outcome == CheckOutcome::Error && external(&v.check));
         let told = std::mem::replace(&mut self.told_provider, failed.is_some());
         let Some((failed, roles)) = failed.filter(|_| !told).zip(Roles::of(&self.record.state)) else {
             return Vec::new();

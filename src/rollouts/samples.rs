@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::rollout::judge::{Pair, Sample};
+use crate::rollout::judge::{Sample, Samples};
 use crate::telemetry::{Class, RetryReason, Totals, UpstreamError, VersionSeries};
 
 /// Copies a second apart.
@@ -138,7 +138,7 @@ impl Ring {
     }
 
     /// What happened in the last `span` before `now`, or since the rollout began.
-    pub(super) fn window(&self, span: Duration, now: Duration) -> Pair {
+    pub(super) fn window(&self, span: Duration, now: Duration) -> Samples {
         let begin = now.saturating_sub(span);
         let before = |copies: &VecDeque<Copied>| copies.partition_point(|copy| copy.at <= begin).checked_sub(1);
         let base = before(&self.fine)
@@ -146,18 +146,18 @@ impl Ring {
             .or_else(|| before(&self.coarse).and_then(|at| self.coarse.get(at)))
             .or_else(|| self.coarse.front());
         let current = self.copy(now);
-        let Some(base) = base else { return Pair::default() };
+        let Some(base) = base else { return Samples::default() };
         let covered = now.saturating_sub(base.at);
-        Pair {
+        Samples {
             canary: current.canary.since(&base.canary, covered, &self.canary_edges),
             stable: current.stable.since(&base.stable, covered, &self.stable_edges),
         }
     }
 
     /// All requests since the recorder began to count.
-    pub(super) fn totals(&self, now: Duration) -> Pair {
+    pub(super) fn totals(&self, now: Duration) -> Samples {
         let (current, none) = (self.copy(now), Counts::default());
-        Pair {
+        Samples {
             canary: current.canary.since(&none, now, &self.canary_edges),
             stable: current.stable.since(&none, now, &self.stable_edges),
         }
@@ -181,12 +181,12 @@ mod tests {
 
     use super::*;
     use crate::model::Name;
-    use crate::telemetry::{Options, Outcome, Recorder};
+    use crate::telemetry::{Outcome, Recorder, RecorderOptions};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn recorder() -> Arc<Recorder> {
-        Recorder::new(Options { threads: 1, version: "0", revision: "unknown", started: Instant::now() })
+        Recorder::new(RecorderOptions { threads: 1, version: "0", revision: "unknown", started: Instant::now() })
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::config::{self, Config};
 use crate::model::Weight;
 use crate::rollout::engine::What;
 use crate::snapshot::compile::States;
-use crate::telemetry::{Options, Outcome, Recorder, RouteSeries};
+use crate::telemetry::{Outcome, Recorder, RecorderOptions, RouteSeries};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -82,7 +82,7 @@ const PLAN: &str = "interval: 1s, window: 5s, min_requests: 10, bake: 2s, \
 
 impl Rig {
     fn new() -> Self {
-        let options = Options { threads: 1, version: "0", revision: "x", started: std::time::Instant::now() };
+        let options = RecorderOptions { threads: 1, version: "0", revision: "x", started: std::time::Instant::now() };
         let recorder = Recorder::new(options);
         let shop: Name = "shop".into();
         let route = |version: &str| recorder.version(&shop, &version.into()).route(&"r".into());

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! What does not fit there goes to a table that all threads share and that few routes ever need: registered
-//! codes always find room in it; codes that nobody registered share [`STRANGE`] slots, and then `other`, so
+//! codes always find room in it; codes that nobody registered share [`MAX_UNREGISTERED`] slots, and then `other`, so
 //! that an endpoint cannot grow the label set without bound.
 //!
 //! Invariants: nothing that was counted is lost; a key is in a table at most once; counting never locks.
@@ -24,10 +24,10 @@ use super::label::Outcome;
 use super::sharded::{LINE, Sharded};
 
 /// Room for every key that [`Code::is_known`] accepts.
-const KNOWN: usize = 64;
+const MAX_REGISTERED: usize = 64;
 
 /// So many different unregistered codes of one route are told apart.
-const STRANGE: usize = 8;
+const MAX_UNREGISTERED: usize = 8;
 
 const COUNT_BITS: u32 = 54;
 
@@ -71,14 +71,14 @@ impl From<Outcome> for Code {
 #[derive(Debug)]
 pub(super) struct Codes {
     own: Sharded,
-    shared: OnceLock<Box<Shared>>,
+    shared: OnceLock<Box<SharedCodes>>,
 }
 
 /// The table that all threads share.
 #[derive(Debug)]
-struct Shared {
-    known: [AtomicU64; KNOWN],
-    strange: [AtomicU64; STRANGE],
+struct SharedCodes {
+    known: [AtomicU64; MAX_REGISTERED],
+    unregistered: [AtomicU64; MAX_UNREGISTERED],
     other: AtomicU64,
 }
 
@@ -100,13 +100,13 @@ impl Codes {
     #[cold]
     fn count_shared(&self, code: Code) {
         let shared = self.shared.get_or_init(|| {
-            Box::new(Shared {
-                known: [const { AtomicU64::new(0) }; KNOWN],
-                strange: [const { AtomicU64::new(0) }; STRANGE],
+            Box::new(SharedCodes {
+                known: [const { AtomicU64::new(0) }; MAX_REGISTERED],
+                unregistered: [const { AtomicU64::new(0) }; MAX_UNREGISTERED],
                 other: AtomicU64::new(0),
             })
         });
-        let table: &[AtomicU64] = if code.is_known() { &shared.known } else { &shared.strange };
+        let table: &[AtomicU64] = if code.is_known() { &shared.known } else { &shared.unregistered };
         if code == Code::OTHER || !count_in(table, code) {
             shared.other.fetch_add(1, Ordering::Relaxed);
         }
@@ -122,7 +122,7 @@ impl Codes {
         };
         let own = self.own.first_lines().flatten();
         let shared = self.shared.get();
-        let rare = shared.iter().flat_map(|shared| shared.known.iter().chain(&shared.strange));
+        let rare = shared.iter().flat_map(|shared| shared.known.iter().chain(&shared.unregistered));
         for slot in own.chain(rare) {
             let (code, count) = unpack(slot.load(Ordering::Relaxed));
             add(code, count);
@@ -185,14 +185,14 @@ mod tests {
     #[test]
     fn every_registered_code_has_room_on_one_route() {
         let known: Vec<u16> = (0..1_024).filter(|code| Code(*code).is_known()).collect();
-        assert_eq!(known.len(), KNOWN, "the shared table has exactly the room they need");
+        assert_eq!(known.len(), MAX_REGISTERED, "the shared table has exactly the room they need");
         let codes = Codes::new(1);
         for status in known.iter().filter(|code| **code >= 100) {
             (0..3).for_each(|_| codes.count(Outcome::Status(*status)));
         }
         codes.count(Outcome::ClientClosed);
         let totals = totals(&codes);
-        assert_eq!(totals.len(), KNOWN);
+        assert_eq!(totals.len(), MAX_REGISTERED);
         assert_eq!(totals.iter().map(|(_, count)| count).sum::<u64>(), 63 * 3 + 1);
         assert_eq!(totals[0], ("client_closed".to_owned(), 1));
         assert!(totals.contains(&("200".to_owned(), 3)) && totals.contains(&("511".to_owned(), 3)));
@@ -210,10 +210,10 @@ mod tests {
         codes.count(Outcome::Status(600));
         codes.count(Outcome::Status(200));
         let totals = totals(&codes);
-        assert_eq!(totals.len(), STRANGE + 2, "{totals:?}");
+        assert_eq!(totals.len(), MAX_UNREGISTERED + 2, "{totals:?}");
         assert!(totals.contains(&("600".to_owned(), 2)));
         assert!(totals.contains(&("200".to_owned(), 1)));
-        assert!(totals.contains(&("other".to_owned(), 100 - STRANGE as u64 + 3)));
+        assert!(totals.contains(&("other".to_owned(), 100 - MAX_UNREGISTERED as u64 + 3)));
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
                 scope.spawn(move || {
                     barrier.wait();
                     for n in 0..20_000_u16 {
-                        // 40 codes: some in the thread's own line, some shared, some strange, some other.
+                        // 40 codes: some in the thread's own line, some shared, some unregistered, some other.
                         codes.count(Outcome::Status([200, 300, 400, 600][usize::from(n % 4)] + (n / 4 + thread) % 10));
                     }
                 });

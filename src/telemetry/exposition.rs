@@ -1,6 +1,6 @@
 //! `/metrics`: what the recorder knows, as Prometheus reads it.
 //!
-//! One walk over all series makes metric families of the `prometheus` crate. [`Families`] hands them to a
+//! One walk over all series makes metric families of the `prometheus` crate. [`MetricFamilies`] hands them to a
 //! registry of that crate; [`exposition`] writes them as text. The crate's values are large (about a
 //! kilobyte per sample), so the text is written in portions: with 100,000 routes under traffic the
 //! intermediate form stays below a megabyte, and only the text itself grows.
@@ -22,10 +22,10 @@ use prometheus::{Encoder, TextEncoder};
 use crate::model::EndpointState;
 
 use super::label::{
-    ConnectionRefusal, CutKind, DecisionReason, DrillFault, Lane, RetryReason, StreamKind, UpstreamError,
+    ConnectionRefusal, CutKind, DecisionReason, InjectedFault, Lane, RetryReason, StreamKind, UpstreamError,
 };
 use super::listener::ListenerSeries;
-use super::metric::{self, Kind, METRICS, Metric};
+use super::metric::{self, METRICS, Metric, MetricKind};
 use super::recorder::Recorder;
 use super::series::VersionSeries;
 
@@ -38,7 +38,7 @@ const PORTION: usize = 512;
 /// All metrics in the text format, version 0.0.4.
 #[must_use]
 pub fn exposition(recorder: &Recorder) -> String {
-    let mut text = Text::default();
+    let mut text = ExpositionText::default();
     walk(recorder, PORTION, &mut |family| text.append(&family));
     recorder.process().collect().iter().for_each(|family| text.append(family));
     String::from_utf8(text.bytes).unwrap_or_default()
@@ -46,12 +46,12 @@ pub fn exposition(recorder: &Recorder) -> String {
 
 /// The recorder as a collector for a registry of the `prometheus` crate.
 #[derive(Debug)]
-pub struct Families {
+pub struct MetricFamilies {
     recorder: Arc<Recorder>,
     descriptions: Vec<Desc>,
 }
 
-impl Families {
+impl MetricFamilies {
     /// A collector of what `recorder` knows, without `process_*`.
     #[must_use]
     pub fn new(recorder: Arc<Recorder>) -> Self {
@@ -63,7 +63,7 @@ impl Families {
     }
 }
 
-impl Collector for Families {
+impl Collector for MetricFamilies {
     fn desc(&self) -> Vec<&Desc> {
         self.descriptions.iter().collect()
     }
@@ -77,12 +77,12 @@ impl Collector for Families {
 
 /// The text so far, and whose samples came last.
 #[derive(Default)]
-struct Text {
+struct ExpositionText {
     bytes: Vec<u8>,
     last: String,
 }
 
-impl Text {
+impl ExpositionText {
     /// Appends a portion of a family. Only the first portion brings `# HELP` and `# TYPE`.
     fn append(&mut self, family: &MetricFamily) {
         let start = self.bytes.len();
@@ -121,7 +121,7 @@ fn walk(recorder: &Recorder, portion: usize, out: &mut dyn FnMut(MetricFamily)) 
     endpoints(family, recorder);
     by_word(family.of(&metric::DRAIN_CUT), &busy, VersionSeries::cuts, &CUT_KINDS);
     grpc_failures(family.of(&metric::GRPC_FAILURES), &busy);
-    by_word(family.of(&metric::DRILL_FAULTS), &busy, VersionSeries::drill_faults, &DRILL_FAULTS);
+    by_word(family.of(&metric::INJECTED_FAULTS), &busy, VersionSeries::injected_faults, &INJECTED_FAULTS);
     rollouts(family, recorder);
     lanes(family.of(&metric::LANE_REQUESTS), recorder);
     config(family, recorder);
@@ -143,7 +143,7 @@ const STREAM_KINDS: Words<StreamKind> = Words { all: StreamKind::ALL, word: Stre
 const UPSTREAM_KINDS: Words<UpstreamError> = Words { all: UpstreamError::ALL, word: UpstreamError::as_str };
 const RETRY_REASONS: Words<RetryReason> = Words { all: RetryReason::ALL, word: RetryReason::as_str };
 const DECISION_REASONS: Words<DecisionReason> = Words { all: DecisionReason::ALL, word: DecisionReason::as_str };
-const DRILL_FAULTS: Words<DrillFault> = Words { all: DrillFault::ALL, word: DrillFault::as_str };
+const INJECTED_FAULTS: Words<InjectedFault> = Words { all: InjectedFault::ALL, word: InjectedFault::as_str };
 const CUT_KINDS: Words<CutKind> = Words { all: CutKind::ALL, word: CutKind::as_str };
 
 fn by_word<W: Copy>(
@@ -318,12 +318,12 @@ impl Samples<'_, '_> {
     fn push(&mut self, labels: &[&str], value: f64) {
         let mut sample = self.sample(labels);
         match self.metric.kind {
-            Kind::Counter => {
+            MetricKind::Counter => {
                 let mut counter = proto::Counter::default();
                 counter.set_value(value);
                 sample.set_counter(counter);
             }
-            Kind::Gauge | Kind::Histogram => {
+            MetricKind::Gauge | MetricKind::Histogram => {
                 let mut gauge = proto::Gauge::default();
                 gauge.set_value(value);
                 sample.set_gauge(gauge);
@@ -364,9 +364,9 @@ impl Samples<'_, '_> {
         family.set_name(self.metric.name.to_owned());
         family.set_help(self.metric.help.to_owned());
         family.set_field_type(match self.metric.kind {
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Histogram => MetricType::HISTOGRAM,
+            MetricKind::Counter => MetricType::COUNTER,
+            MetricKind::Gauge => MetricType::GAUGE,
+            MetricKind::Histogram => MetricType::HISTOGRAM,
         });
         family.set_metric(std::mem::take(&mut self.pending));
         (self.portions.out)(family);

@@ -7,7 +7,7 @@ use crate::model::{EndpointState, Name, Weight};
 
 /// What is exposed as gauges until the next publish.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
+pub struct SnapshotFacts {
     /// Hash of the configuration in effect; empty until one is.
     pub config_hash: String,
     /// The versions' shares of their services' traffic.
@@ -63,7 +63,7 @@ pub struct RolloutFact {
     pub transitions: Vec<(&'static str, &'static str, u64)>,
 }
 
-impl Facts {
+impl SnapshotFacts {
     /// In order of identity, each identity once: two samples of one series would spoil the whole scrape.
     pub(super) fn in_order(mut self) -> Self {
         self.weights.sort_by(|a, b| (&a.service, &a.version).cmp(&(&b.service, &b.version)));

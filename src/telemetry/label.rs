@@ -7,7 +7,7 @@
 //! Invariant: the words equal those of `design.md` §7.
 
 /// Defines an enum whose variants are label values, with the list of all and the word of each.
-macro_rules! words {
+macro_rules! label_values {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +35,7 @@ macro_rules! words {
     };
 }
 
-words! {
+label_values! {
     /// What a long-lived exchange is. Requests that are none of these are no streams.
     StreamKind {
         /// A WebSocket connection (RFC 6455), also by extended CONNECT (RFC 8441).
@@ -49,7 +49,7 @@ words! {
     }
 }
 
-words! {
+label_values! {
     /// Which lane of the data plane carries a request.
     Lane {
         /// The lean loop for plain HTTP/1.1.
@@ -59,7 +59,7 @@ words! {
     }
 }
 
-words! {
+label_values! {
     /// Why an attempt to get a response from an endpoint failed.
     UpstreamError {
         /// No connection came about: refused, unreachable, or not within the connect timeout.
@@ -79,7 +79,7 @@ words! {
     }
 }
 
-words! {
+label_values! {
     /// Why an attempt was repeated.
     RetryReason {
         /// The connection to an endpoint could not be made; another endpoint was tried.
@@ -91,7 +91,7 @@ words! {
     }
 }
 
-words! {
+label_values! {
     /// Why a request went to its version.
     DecisionReason {
         /// By the weights.
@@ -105,7 +105,7 @@ words! {
     }
 }
 
-words! {
+label_values! {
     /// What a drain cut when its deadline came.
     CutKind {
         /// A request in flight that is no stream.
@@ -132,9 +132,9 @@ impl From<StreamKind> for CutKind {
     }
 }
 
-words! {
-    /// What a drill did to a request.
-    DrillFault {
+label_values! {
+    /// What fault injection did to a request.
+    InjectedFault {
         /// It was answered with an error.
         Error = "error",
         /// It had to wait.
@@ -142,7 +142,7 @@ words! {
     }
 }
 
-words! {
+label_values! {
     /// Why a client connection was closed before it carried a request.
     ConnectionRefusal {
         /// The listener's cap on connections was reached, and this one had been idle longest.
@@ -158,7 +158,7 @@ words! {
     }
 }
 
-words! {
+label_values! {
     /// The class of an outcome, as totals by version distinguish it.
     Class {
         /// 100 to 199; as a final status only 101.

@@ -11,9 +11,9 @@ const WIDTH: usize = CARRIED + Lane::ALL.len();
 
 /// What the lanes carry. Obtained from [`Recorder::lanes`](super::Recorder::lanes).
 #[derive(Debug)]
-pub struct Lanes(Sharded);
+pub struct LaneSeries(Sharded);
 
-impl Lanes {
+impl LaneSeries {
     pub(super) fn new(shards: usize) -> Self {
         Self(Sharded::new(shards, WIDTH))
     }
@@ -45,7 +45,8 @@ impl Lanes {
     }
 }
 
-/// What is held for clients and endpoints that do not read. Obtained from [`Recorder::unread`](super::Recorder::unread).
+/// What is held for clients and endpoints that do not read. Obtained from
+/// [`Recorder::unread`](super::Recorder::unread).
 #[derive(Debug, Default)]
 pub struct Unread {
     bytes: AtomicU64,
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn requests_are_in_flight_until_their_lane_has_carried_them() {
-        let lanes = Lanes::new(2);
+        let lanes = LaneSeries::new(2);
         lanes.entered();
         lanes.entered();
         lanes.left(Lane::Express);

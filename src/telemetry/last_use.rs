@@ -1,7 +1,8 @@
 //! When a version was in use last: the fact that says whether it can be removed.
 //!
-//! Requests write nothing for this. Once a second the counters that they write anyway are looked at: a version is in
-//! use while something is open on it, and was in use since the last look if more requests have finished than then.
+//! Requests write nothing for this. Once a second the counters that they write anyway are read: a version is in
+//! use while something is open on it, and was in use since the last observation if more requests have finished than
+//! then.
 
 use std::time::{Duration, Instant};
 
@@ -18,29 +19,29 @@ pub struct LastUse {
 
 /// The uses of one version.
 #[derive(Debug)]
-pub(super) struct Uses {
+pub(super) struct UseTracker {
     born: Instant,
-    /// Finished requests at the last look.
+    /// Finished requests at the last observation.
     finished: u64,
     /// At this moment it had been idle for so long.
     last: Option<(Instant, Duration)>,
 }
 
-impl Uses {
+impl UseTracker {
     /// No use is known; the watch begins at `born`.
     pub(super) const fn new(born: Instant) -> Self {
         Self { born, finished: 0, last: None }
     }
 
-    /// A look at `now`: so much is open, so many have finished in all.
-    pub(super) fn look(&mut self, now: Instant, open: u64, finished: u64) {
+    /// Observes at `now`: so much is open, so many have finished in all.
+    pub(super) fn observe(&mut self, now: Instant, open: u64, finished: u64) {
         if open > 0 || finished != self.finished {
             self.finished = finished;
             self.last = Some((now, Duration::ZERO));
         }
     }
 
-    /// Somebody else knows that it had been idle for `idle` at `now`. The later use counts.
+    /// An earlier process knew that it had been idle for `idle` at `now`. The later use counts.
     pub(super) fn remember(&mut self, idle: Duration, now: Instant) {
         if self.idle(now).is_none_or(|known| idle < known) {
             self.last = Some((now, idle));
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_is_seen_by_the_next_look_and_grows_old_from_there() {
+    fn a_use_is_seen_by_the_next_observation_and_grows_old_from_there() {
         let start = Instant::now();
         let at = |seconds| start + seconds * SECOND;
         let version = version(start);
@@ -97,7 +98,7 @@ mod tests {
         assert_eq!(version.last_use(at(100)), LastUse { open: 1, idle: Some(Duration::ZERO), watched: 100 * SECOND });
         drop(open);
         version.tick(at(101));
-        assert_eq!(version.last_use(at(160)).idle, Some(60 * SECOND), "it was open at the last look");
+        assert_eq!(version.last_use(at(160)).idle, Some(60 * SECOND), "it was open at the last observation");
     }
 
     #[test]

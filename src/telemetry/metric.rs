@@ -12,7 +12,7 @@ pub struct Metric {
     /// Its name.
     pub name: &'static str,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The names of its labels, in the order in which they are written.
     pub labels: &'static [&'static str],
     /// One sentence for the person who meets it on a dashboard.
@@ -21,7 +21,7 @@ pub struct Metric {
 
 /// What a metric's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -30,7 +30,7 @@ pub enum Kind {
     Histogram,
 }
 
-impl Kind {
+impl MetricKind {
     /// The word after `# TYPE`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -46,7 +46,7 @@ impl Kind {
 macro_rules! metrics {
     ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
         $(pub(super) const $constant: Metric =
-            Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)+
+            Metric { name: $name, kind: MetricKind::$kind, labels: &[$($label),*], help: $help };)+
 
         /// All metrics but `process_*`, in the order in which they are exposed.
         pub const METRICS: &[Metric] = &[$($constant),+];
@@ -80,7 +80,7 @@ metrics! {
         "Requests and streams that were cut because their drain's deadline came.";
     GRPC_FAILURES = Counter "weir_grpc_failures_total" ["service", "version"]
         "Finished gRPC calls whose status blames the server: unknown, deadline, unimplemented, internal, unavailable, data loss.";
-    DRILL_FAULTS = Counter "weir_drill_faults_total" ["service", "version", "kind"]
+    INJECTED_FAULTS = Counter "weir_drill_faults_total" ["service", "version", "kind"]
         "Faults that drills put into the version's responses on purpose.";
     ROLLOUT_PHASE = Gauge "weir_rollout_phase" ["service", "phase"]
         "1 for the phase the service's rollout is in, 0 for the others.";
@@ -132,7 +132,7 @@ mod tests {
             let name = metric.name;
             assert!(name.starts_with("weir_"), "{name}");
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
-            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == MetricKind::Counter, "{name}");
             assert_eq!(
                 name.contains("duration") || name.contains("timestamp"),
                 name.ends_with("_seconds"),

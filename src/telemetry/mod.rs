@@ -34,18 +34,18 @@ mod sharded;
 mod window;
 
 pub use access_log::AccessLog;
-pub use exposition::{CONTENT_TYPE, Families, exposition};
-pub use facts::{EndpointFact, Facts, RolloutFact, WeightFact};
+pub use exposition::{CONTENT_TYPE, MetricFamilies, exposition};
+pub use facts::{EndpointFact, RolloutFact, SnapshotFacts, WeightFact};
 pub use histogram::Edges;
 pub use label::{
-    Class, ConnectionRefusal, CutKind, DecisionReason, DrillFault, Lane, Outcome, RetryReason, StreamKind,
+    Class, ConnectionRefusal, CutKind, DecisionReason, InjectedFault, Lane, Outcome, RetryReason, StreamKind,
     UpstreamError,
 };
-pub use lane::{Lanes, Unread};
+pub use lane::{LaneSeries, Unread};
 pub use last_use::LastUse;
 pub use listener::{ListenerSeries, OpenConnection};
-pub use metric::{Kind, METRICS, Metric};
-pub use recorder::{Options, Recorder};
-pub use series::{Open, RouteSeries, VersionSeries};
+pub use metric::{METRICS, Metric, MetricKind};
+pub use recorder::{Recorder, RecorderOptions};
+pub use series::{OpenGuard, RouteSeries, VersionSeries};
 pub use sharded::enlist_thread;
 pub use window::{Totals, WindowStats};

@@ -19,17 +19,17 @@ use prometheus::process_collector::ProcessCollector;
 
 use crate::model::Name;
 
-use super::facts::Facts;
+use super::facts::SnapshotFacts;
 use super::histogram::Edges;
-use super::lane::{Lanes, Unread};
+use super::lane::{LaneSeries, Unread};
 use super::listener::ListenerSeries;
-use super::registry::Registry;
+use super::registry::SeriesRegistry;
 use super::series::{RouteSeries, VersionSeries};
 use super::sharded::shards_for;
 
 /// What a [`Recorder`] must know at its start.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RecorderOptions {
     /// Threads that carry traffic; counters have one copy for each (up to 64).
     pub threads: usize,
     /// Weir's version, for `weir_build_info`.
@@ -42,14 +42,14 @@ pub struct Options {
 
 /// All counters, gauges and histograms of the process. One per process, shared.
 pub struct Recorder {
-    options: Options,
+    options: RecorderOptions,
     standard_edges: Arc<Edges>,
-    versions: Registry<(Name, Name), VersionSeries>,
-    listeners: Registry<Name, ListenerSeries>,
-    lanes: Lanes,
+    versions: SeriesRegistry<(Name, Name), VersionSeries>,
+    listeners: SeriesRegistry<Name, ListenerSeries>,
+    lanes: LaneSeries,
     unread: Unread,
     unmatched: Arc<RouteSeries>,
-    facts: ArcSwap<Facts>,
+    facts: ArcSwap<SnapshotFacts>,
     reloads: Reloads,
     certificates: Certificates,
     lines_dropped: Arc<AtomicU64>,
@@ -81,9 +81,9 @@ pub(super) struct Certificates {
 impl Recorder {
     /// A recorder with nothing counted.
     #[must_use]
-    pub fn new(options: Options) -> Arc<Self> {
+    pub fn new(options: RecorderOptions) -> Arc<Self> {
         let standard_edges = Arc::new(Edges::standard());
-        let versions = Registry::new();
+        let versions = SeriesRegistry::new();
         let nobody = || Name::from("");
         let (shards, started) = (shards_for(options.threads), options.started);
         let unmatched = versions.resolve((nobody(), nobody()), || {
@@ -93,8 +93,8 @@ impl Recorder {
             standard_edges,
             unmatched: unmatched.route(&nobody()),
             versions,
-            listeners: Registry::new(),
-            lanes: Lanes::new(shards),
+            listeners: SeriesRegistry::new(),
+            lanes: LaneSeries::new(shards),
             unread: Unread::default(),
             facts: ArcSwap::default(),
             reloads: Reloads::default(),
@@ -141,7 +141,7 @@ impl Recorder {
 
     /// What the lanes of the data plane carry.
     #[must_use]
-    pub const fn lanes(&self) -> &Lanes {
+    pub const fn lanes(&self) -> &LaneSeries {
         &self.lanes
     }
 
@@ -171,7 +171,7 @@ impl Recorder {
     }
 
     /// Replaces what the snapshot says about itself.
-    pub fn publish(&self, facts: Facts) {
+    pub fn publish(&self, facts: SnapshotFacts) {
         self.facts.store(Arc::new(facts.in_order()));
     }
 
@@ -241,7 +241,7 @@ impl Recorder {
         listeners
     }
 
-    pub(super) fn facts(&self) -> Arc<Facts> {
+    pub(super) fn facts(&self) -> Arc<SnapshotFacts> {
         self.facts.load_full()
     }
 
@@ -249,7 +249,7 @@ impl Recorder {
         &self.reloads
     }
 
-    pub(super) const fn options(&self) -> &Options {
+    pub(super) const fn options(&self) -> &RecorderOptions {
         &self.options
     }
 
@@ -276,7 +276,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn recorder() -> Arc<Recorder> {
-        Recorder::new(Options { threads: 2, version: "1.2.3", revision: "abc", started: Instant::now() })
+        Recorder::new(RecorderOptions { threads: 2, version: "1.2.3", revision: "abc", started: Instant::now() })
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn a_tick_reaches_every_version_and_a_late_born_one_is_not_older_than_it_is() {
         let started = Instant::now();
-        let recorder = Recorder::new(Options { threads: 1, version: "", revision: "", started });
+        let recorder = Recorder::new(RecorderOptions { threads: 1, version: "", revision: "", started });
         let at = |seconds| started + Duration::from_secs(seconds);
         (1..=100).for_each(|second| recorder.tick(at(second)));
         recorder.tick(at(50)); // time that goes back is ignored

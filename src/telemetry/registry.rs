@@ -4,7 +4,7 @@
 //! in flight, the tracker of a drain. So a series survives reloads with its counts, a version that left the
 //! file stays on `/metrics` until its drain is over, and then it is gone without anybody removing it.
 //!
-//! Invariant: the number of dead entries is bounded by the number of live ones at the last look, plus 64.
+//! Invariant: the number of dead entries is bounded by the number of live ones at the last observation, plus 64.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,7 +15,7 @@ const FIRST_PRUNE: usize = 64;
 
 /// A map from identities to series.
 #[derive(Debug)]
-pub(super) struct Registry<K, S>(Mutex<Entries<K, S>>);
+pub(super) struct SeriesRegistry<K, S>(Mutex<Entries<K, S>>);
 
 #[derive(Debug)]
 struct Entries<K, S> {
@@ -23,7 +23,7 @@ struct Entries<K, S> {
     prune_at: usize,
 }
 
-impl<K: Eq + Hash, S> Registry<K, S> {
+impl<K: Eq + Hash, S> SeriesRegistry<K, S> {
     pub(super) fn new() -> Self {
         Self(Mutex::new(Entries { by_key: HashMap::default(), prune_at: FIRST_PRUNE }))
     }
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn an_identity_gives_the_same_series_while_somebody_holds_it() {
-        let registry = Registry::new();
+        let registry = SeriesRegistry::new();
         let first = registry.resolve("a", || 1);
         assert_eq!(*registry.resolve("a", || 2), 1);
         drop(first);
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn entries_of_dropped_series_do_not_pile_up() {
-        let registry = Registry::new();
+        let registry = SeriesRegistry::new();
         let held = registry.resolve(0, || 0);
         for n in 1..10_000 {
             drop(registry.resolve(n, || n));

@@ -12,7 +12,7 @@
 //! counters of a version, one copy per thread
 //!   0        sum of durations, µs             14   upstream errors by kind
 //!   1        sum of upstream durations, µs    21   drain cuts by kind
-//!   2        in flight                        26   faults of drills by kind
+//!   2        in flight                        26   injected faults by kind
 //!   3        streams open by kind             28   gRPC failures
 //!   7        decisions by reason              29   upstream duration by bucket
 //!   11       retries by reason                29 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
@@ -29,9 +29,9 @@ use crate::model::Name;
 
 use super::code::Codes;
 use super::histogram::Edges;
-use super::label::{Class, CutKind, DecisionReason, DrillFault, Outcome, RetryReason, StreamKind, UpstreamError};
-use super::last_use::{LastUse, Uses};
-use super::registry::Registry;
+use super::label::{Class, CutKind, DecisionReason, InjectedFault, Outcome, RetryReason, StreamKind, UpstreamError};
+use super::last_use::{LastUse, UseTracker};
+use super::registry::SeriesRegistry;
 use super::sharded::Sharded;
 use super::window::{Totals, Window, WindowStats};
 
@@ -43,8 +43,8 @@ const DECISIONS: usize = STREAMS + StreamKind::ALL.len();
 const RETRIES: usize = DECISIONS + DecisionReason::ALL.len();
 const ERRORS: usize = RETRIES + RetryReason::ALL.len();
 const CUTS: usize = ERRORS + UpstreamError::ALL.len();
-const FAULTS: usize = CUTS + CutKind::ALL.len();
-const GRPC: usize = FAULTS + DrillFault::ALL.len();
+const INJECTED: usize = CUTS + CutKind::ALL.len();
+const GRPC: usize = INJECTED + InjectedFault::ALL.len();
 const BUCKETS: usize = GRPC + 1;
 
 /// What one version of a service did. Obtained from [`Recorder::version`](super::Recorder::version).
@@ -55,11 +55,11 @@ pub struct VersionSeries {
     shards: usize,
     edges: Arc<Edges>,
     counters: OnceLock<Sharded>,
-    routes: Registry<Name, RouteSeries>,
+    routes: SeriesRegistry<Name, RouteSeries>,
     /// A tick writes and whoever asks for the last minute reads; no request comes here.
     window: Mutex<Window>,
     /// As rarely locked.
-    uses: Mutex<Uses>,
+    uses: Mutex<UseTracker>,
 }
 
 impl VersionSeries {
@@ -71,9 +71,9 @@ impl VersionSeries {
             shards,
             edges,
             counters: OnceLock::new(),
-            routes: Registry::new(),
+            routes: SeriesRegistry::new(),
             window: Mutex::new(Window::new(born)),
-            uses: Mutex::new(Uses::new(born)),
+            uses: Mutex::new(UseTracker::new(born)),
         }
     }
 
@@ -107,25 +107,25 @@ impl VersionSeries {
     }
 
     /// A request began: it is in flight until the returned value is dropped.
-    pub fn enter(self: &Arc<Self>) -> Open {
-        Open::new(Arc::clone(self), IN_FLIGHT)
+    pub fn enter(self: &Arc<Self>) -> OpenGuard {
+        OpenGuard::new(Arc::clone(self), IN_FLIGHT)
     }
 
     /// Like [`Self::enter`], for one who borrows the series all the while: it saves counting a reference that all
     /// threads share.
-    pub fn enter_borrowed(&self) -> Open<&Self> {
-        Open::new(self, IN_FLIGHT)
+    pub fn enter_borrowed(&self) -> OpenGuard<&Self> {
+        OpenGuard::new(self, IN_FLIGHT)
     }
 
     /// Like [`Self::stream`], for one who borrows the series all the while.
-    pub fn stream_borrowed(&self, kind: StreamKind) -> Open<&Self> {
-        Open::new(self, STREAMS + kind.index())
+    pub fn stream_borrowed(&self, kind: StreamKind) -> OpenGuard<&Self> {
+        OpenGuard::new(self, STREAMS + kind.index())
     }
 
     /// A request turned out to be a stream: it is open until the returned value is dropped. It also stays in
     /// flight.
-    pub fn stream(self: &Arc<Self>, kind: StreamKind) -> Open {
-        Open::new(Arc::clone(self), STREAMS + kind.index())
+    pub fn stream(self: &Arc<Self>, kind: StreamKind) -> OpenGuard {
+        OpenGuard::new(Arc::clone(self), STREAMS + kind.index())
     }
 
     /// A request was given to this version for `reason`.
@@ -158,10 +158,10 @@ impl VersionSeries {
         self.counters().add(GRPC, 1);
     }
 
-    /// A drill put this fault into a request.
+    /// A fault injection put this fault into a request.
     #[inline]
-    pub fn drilled(&self, fault: DrillFault) {
-        self.counters().add(FAULTS + fault.index(), 1);
+    pub fn fault_injected(&self, fault: InjectedFault) {
+        self.counters().add(INJECTED + fault.index(), 1);
     }
 
     /// An endpoint sent the first byte of its response `after` the request was sent to it.
@@ -220,10 +220,10 @@ impl VersionSeries {
         self.sum(GRPC)
     }
 
-    /// Faults of this kind that drills made.
+    /// Injected faults of this kind.
     #[must_use]
-    pub fn drill_faults(&self, fault: DrillFault) -> u64 {
-        self.sum(FAULTS + fault.index())
+    pub fn injected_faults(&self, fault: InjectedFault) -> u64 {
+        self.sum(INJECTED + fault.index())
     }
 
     /// When this version was in use last, as of `now`, streams included. Exact to the second: what ended between two
@@ -231,7 +231,7 @@ impl VersionSeries {
     #[must_use]
     pub fn last_use(&self, now: Instant) -> LastUse {
         let mut uses = self.lock_uses();
-        self.look(&mut uses, now);
+        self.observe(&mut uses, now);
         uses.last(now, self.in_flight())
     }
 
@@ -240,11 +240,11 @@ impl VersionSeries {
         self.lock_uses().remember(idle, now);
     }
 
-    /// Notes a use if there was one since the last look.
-    fn look(&self, uses: &mut Uses, now: Instant) {
+    /// Notes a use if there was one since the last observation.
+    fn observe(&self, uses: &mut UseTracker, now: Instant) {
         // Finished is read after what is open: a request that ends in between is seen in one of them.
         let open = self.in_flight();
-        uses.look(now, open, self.requests_total());
+        uses.observe(now, open, self.requests_total());
     }
 
     /// What happened in the last `span` before `now`. A minute is remembered, in steps of a second; see
@@ -261,7 +261,7 @@ impl VersionSeries {
         if !self.has_traffic() {
             return;
         }
-        self.look(&mut self.lock_uses(), now);
+        self.observe(&mut self.lock_uses(), now);
         let mut window = self.lock_window();
         if window.is_due(now) {
             window.keep(now, &self.totals());
@@ -328,7 +328,7 @@ impl VersionSeries {
         self.counters.get().map_or(0, |counters| counters.gauge(slot))
     }
 
-    fn lock_uses(&self) -> MutexGuard<'_, Uses> {
+    fn lock_uses(&self) -> MutexGuard<'_, UseTracker> {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -387,19 +387,19 @@ impl RouteSeries {
 /// that is cancelled at any point leaves nothing behind.
 #[derive(Debug)]
 #[must_use = "what is dropped is no longer open"]
-pub struct Open<S: Deref<Target = VersionSeries> = Arc<VersionSeries>> {
+pub struct OpenGuard<S: Deref<Target = VersionSeries> = Arc<VersionSeries>> {
     series: S,
     slot: usize,
 }
 
-impl<S: Deref<Target = VersionSeries>> Open<S> {
+impl<S: Deref<Target = VersionSeries>> OpenGuard<S> {
     fn new(series: S, slot: usize) -> Self {
         series.counters().add(slot, 1);
         Self { series, slot }
     }
 }
 
-impl<S: Deref<Target = VersionSeries>> Drop for Open<S> {
+impl<S: Deref<Target = VersionSeries>> Drop for OpenGuard<S> {
     fn drop(&mut self) {
         self.series.counters().sub_one(self.slot);
     }

@@ -93,6 +93,6 @@ routes:
         v2 = v2.address(),
     );
     std::fs::write(&config, text).expect("the configuration is written");
-    thread::spawn(move || weir::app::run(&weir::app::Options { config }).expect("Weir runs"));
+    thread::spawn(move || weir::app::run(&weir::app::RunOptions { config }).expect("Weir runs"));
     lean::listener(&admin, "web")
 }

@@ -15,7 +15,7 @@ async fn connected(buffer: usize, body: &'static str) -> (DuplexStream, JoinHand
         .route("/", get(move || async move { body }))
         .route("/slow", get(std::future::pending::<&'static str>));
     let (stop, stopping) = watch::channel(());
-    let task = tokio::spawn(connection(Box::pin(server), Arrival::Unix, Arc::new(Seat::new()), router, stopping));
+    let task = tokio::spawn(connection(Box::pin(server), Arrival::Unix, Arc::new(Slot::new()), router, stopping));
     (client, task, stop)
 }
 
@@ -31,7 +31,7 @@ async fn a_client_that_says_nothing_is_let_go() {
     let (_client, task, _stop) = connected(1024, "").await;
     let began = Instant::now();
     task.await.unwrap();
-    assert_lasted(began, HEAD);
+    assert_lasted(began, HEADER_TIMEOUT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -43,11 +43,11 @@ async fn a_head_that_trickles_is_not_waited_for() {
             if client.write_all(&[*byte]).await.is_err() {
                 return;
             }
-            sleep(HEAD / 10).await;
+            sleep(HEADER_TIMEOUT / 10).await;
         }
     });
     task.await.unwrap();
-    assert_lasted(began, HEAD);
+    assert_lasted(began, HEADER_TIMEOUT);
     trickle.await.unwrap();
 }
 
@@ -58,7 +58,7 @@ async fn a_client_that_takes_no_answer_is_let_go() {
     client.write_all(GET).await.unwrap();
     let began = Instant::now();
     task.await.unwrap();
-    assert_lasted(began, STALL);
+    assert_lasted(began, WRITE_TIMEOUT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,11 +69,11 @@ async fn a_connection_is_used_for_several_requests_but_not_for_ever() {
     let mut buffer = [0; 1024];
     while client.write_all(GET).await.is_ok() && client.read(&mut buffer).await.is_ok_and(|read| read > 0) {
         answers += 1;
-        sleep(HEAD / 2).await;
+        sleep(HEADER_TIMEOUT / 2).await;
     }
     task.await.unwrap();
     assert!(answers > 10, "{answers}");
-    assert!(began.elapsed() <= LIFE + LAST_WORDS + HEAD, "{:?}", began.elapsed());
+    assert!(began.elapsed() <= MAX_CONNECTION_AGE + CLOSE_TIMEOUT + HEADER_TIMEOUT, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The JSON of rollouts: where each one is, what it decided and why, and what a person may say to it.
+//! The JSON of rollouts: where each one is, what it decided and why, and the commands of operators.
 //!
 //! `phase`, `what`, `by` and `outcome` are the words of the engine. Weights are percentages. New fields may appear; all
 //! that came after the first version has a default, so that an older answer is read too.
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Answer of `GET /api/v1/rollouts`, and, with one rollout, of `GET /api/v1/rollouts/{service}`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Rollouts {
+pub struct RolloutList {
     /// Of each service whose versions are rolled out, by name.
     pub rollouts: Vec<Rollout>,
 }
@@ -34,9 +34,9 @@ pub struct Rollout {
     pub steps: Vec<RolloutStep>,
     /// The canary's shares.
     pub weights: RolloutWeights,
-    /// What the last look found, one for each check.
+    /// What the last analysis run found, one for each check.
     pub checks: Vec<CheckResult>,
-    /// Failed looks.
+    /// Failed analysis runs.
     pub failures: RolloutFailures,
     /// What `waiting` waits for: `health`, `gate` or `hook`.
     pub waiting_for: Option<String>,
@@ -54,10 +54,10 @@ pub struct Rollout {
     #[serde(default)]
     pub behind: Option<String>,
     /// Versions that are not tried again by themselves.
-    pub given_up: Vec<GivenUp>,
+    pub given_up: Vec<FailedVersion>,
     /// The last lines of the history, oldest first.
     pub entries: Vec<HistoryEntry>,
-    /// Seconds between two looks.
+    /// Seconds between two analysis runs.
     pub interval_seconds: f64,
 }
 
@@ -68,7 +68,7 @@ pub struct RolloutStep {
     pub weight: f64,
     /// How long it is held, at least.
     pub hold_seconds: f64,
-    /// A person must approve what comes after it.
+    /// An operator must approve what comes after it.
     pub gate: bool,
 }
 
@@ -105,7 +105,7 @@ pub struct CheckResult {
     pub sentence: String,
 }
 
-/// Failed looks of a rollout, and how many are too many.
+/// Failed analysis runs of a rollout, and how many are too many.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RolloutFailures {
     /// In all.
@@ -138,7 +138,7 @@ pub struct RolloutLeft {
 
 /// A version that failed or was aborted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct GivenUp {
+pub struct FailedVersion {
     /// The version.
     pub version: String,
     /// `rolled_back` or `aborted`.
@@ -156,16 +156,16 @@ pub struct History {
     pub entries: Vec<HistoryEntry>,
 }
 
-/// One decision, or one look.
+/// One decision, or one analysis run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// Its place in the service's history; grows, with gaps where looks were forgotten before decisions.
+    /// Its place in the service's history; grows, with gaps where analysis runs were forgotten before decisions.
     pub number: u64,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// Who: `judge`, `trip_wire`, `hook`, `file`, `restart` or `person`.
     pub by: String,
-    /// The person's name, if it was one.
+    /// The operator's name, if it was one.
     pub author: Option<String>,
     /// What: `served`, `started`, `not_tried`, `looked`, `stepped`, `held`, `waited`, `answered`, `commanded`, `moved`,
     /// `promoted`, `went_back`, `paused`, `changed` or `restored`.
@@ -186,21 +186,21 @@ pub struct HistoryEntry {
     pub canary: Option<String>,
     /// Steps taken.
     pub step: usize,
-    /// What the last look found.
+    /// What the last analysis run found.
     pub checks: Vec<CheckResult>,
 }
 
-/// Body of `POST /api/v1/rollouts/{service}`. The answer is [`Changed`](super::Changed); a word that makes no sense in the
-/// phase is answered with 409 and [`kind::REFUSED`](super::kind::REFUSED).
+/// Body of `POST /api/v1/rollouts/{service}`. The answer is [`Changed`](super::Changed); a command that makes no
+/// sense in the phase is answered with 409 and [`kind::REFUSED`](super::kind::REFUSED).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Say {
+pub struct CommandRollout {
     /// `start`, `promote`, `pause`, `resume`, `abort`, `approve`, `reject`, `retry` or `undo`.
     pub verb: String,
     /// What `start` rolls out; only there.
     #[serde(default)]
     pub version: Option<String>,
-    /// Who says it.
+    /// Who gives it.
     #[serde(default)]
     pub author: Option<String>,
     /// Why.
@@ -208,11 +208,11 @@ pub struct Say {
     pub reason: Option<String>,
 }
 
-/// Body of `POST /api/v1/drills`: faults in a version's responses, for a while. A second one for the same version replaces
-/// the first; all zero ends it.
+/// Body of `POST /api/v1/drills`: faults in a version's responses, for a while. A second one for the same version
+/// replaces the first; all zero ends it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Drill {
+pub struct InjectFault {
     /// The service.
     pub service: String,
     /// The version, or `canary` or `stable` for the one in that role.

@@ -33,7 +33,7 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use super::{print, rollout, status, table, told_to_stop};
-use crate::admin::wire::{Rollout, Rollouts, Status};
+use crate::admin::wire::{Rollout, RolloutList, Status};
 
 /// How long the child may take until it answers.
 const START: Duration = Duration::from_secs(10);
@@ -150,7 +150,7 @@ impl Demo {
         }
     }
 
-    fn page(&self, status: &Status, rollouts: &Rollouts, files: &Files, load: &Load, stage: &Stage) -> String {
+    fn page(&self, status: &Status, rollouts: &RolloutList, files: &Files, load: &Load, stage: &Stage) -> String {
         let (answered, errors, lost) = load.totals();
         let shares = load.recent().into_iter().map(|(version, share)| format!("{version} {share:.0}%"));
         let shares = shares.collect::<Vec<_>>().join(", ");

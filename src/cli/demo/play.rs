@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::files::Files;
 use super::origin::Character;
-use crate::admin::wire::Rollouts;
+use crate::admin::wire::RolloutList;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 
@@ -93,7 +93,7 @@ impl Stage {
 
 /// Whether the act is over: what it released was tried, and it is in its last phase.
 async fn over(client: &Client, act: &Act) -> bool {
-    let Ok(found) = client.get::<Rollouts>("/api/v1/rollouts").await else { return false };
+    let Ok(found) = client.get::<RolloutList>("/api/v1/rollouts").await else { return false };
     found.rollouts.first().is_some_and(|shop| {
         let released = [&shop.stable, &shop.canary].into_iter().flatten().any(|version| version == act.release);
         released && shop.phase == act.ends

@@ -18,7 +18,7 @@ use super::failure::{Exit, Failure};
 use super::operate::{report, who};
 use super::screen::Screen;
 use super::{print, tell, told_to_stop};
-use crate::admin::wire::{Changed, Drill, History, Removable, Rollout, Rollouts, Say};
+use crate::admin::wire::{Changed, CommandRollout, History, InjectFault, Removable, Rollout, RolloutList};
 
 pub(super) use self::view::render;
 
@@ -63,7 +63,7 @@ async fn propose(
     by: &ByArguments,
 ) -> Result<(), Failure> {
     let (author, reason) = who(by);
-    let body = Say { verb: verb.to_owned(), version, author: Some(author), reason };
+    let body = CommandRollout { verb: verb.to_owned(), version, author: Some(author), reason };
     let changed: Changed = Client::new(admin)?.call(Method::POST, &path(service), Some(&body)).await?;
     report(&changed, "nothing changed")
 }
@@ -106,7 +106,7 @@ async fn watch(client: &Client, path: &str, first: &str, output: Output) -> Resu
     Ok(())
 }
 
-fn shown(rollouts: &Rollouts, output: Output) -> Result<String, Failure> {
+fn shown(rollouts: &RolloutList, output: Output) -> Result<String, Failure> {
     match output {
         Output::Table if rollouts.rollouts.is_empty() => Ok("no service has a rollout\n".to_owned()),
         Output::Table => Ok(rollouts.rollouts.iter().map(render).collect::<Vec<_>>().join("\n")),
@@ -127,7 +127,7 @@ async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
     let mut told = String::new();
     loop {
         // A Weir that is being replaced is away for a moment.
-        let found = match client.get::<Rollouts>(&path).await {
+        let found = match client.get::<RolloutList>(&path).await {
             Ok(found) => found.rollouts.into_iter().next(),
             Err(failure) if failure.exit == Exit::UNREACHABLE && !told.is_empty() => None,
             Err(failure) => return Err(failure),
@@ -193,7 +193,7 @@ pub(super) async fn drill(arguments: &DrillArguments) -> Result<(), Failure> {
     let (author, reason) = who(&arguments.by);
     let errors = arguments.errors.map_or(0.0, |errors| f64::from(errors.0.basis_points()) / 100.0);
     let delay = arguments.delay.unwrap_or_default();
-    let body = Drill {
+    let body = InjectFault {
         service: arguments.service.clone(),
         version: arguments.version.clone(),
         errors,
@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(end(&rollout(phase, "v1", Some("v2")), None), None, "{phase}");
         }
         let mut later = rollout("progressing", "v1", Some("v3"));
-        later.given_up.push(crate::admin::wire::GivenUp { version: "v2".to_owned(), ..Default::default() });
+        later.given_up.push(crate::admin::wire::FailedVersion { version: "v2".to_owned(), ..Default::default() });
         assert_eq!((end(&later, Some("v2")), end(&later, Some("v3"))), (Some(false), None));
     }
 

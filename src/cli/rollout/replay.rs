@@ -22,7 +22,7 @@ use crate::cli::{print, tell};
 use crate::config;
 use crate::rollout::engine::{Event, Observation, Phase, Recorded, RolloutState, RolloutTarget, Verb, What, replay};
 use crate::rollout::plan::{Check, Measure, NoData, Plan, RollbackCondition};
-use crate::rollout::verdict::{Outcome, Verdict};
+use crate::rollout::verdict::{CheckOutcome, Verdict};
 
 /// More than any history holds.
 const LIMIT: usize = 10_000;
@@ -187,7 +187,7 @@ fn judge(plan: &Plan, entry: &HistoryEntry) -> Vec<Verdict> {
 fn verdict(plan: &Plan, check: &Check, found: Option<&CheckResult>) -> Verdict {
     let verdict = Verdict {
         check: check.name.clone(),
-        outcome: Outcome::NoData,
+        outcome: CheckOutcome::NoData,
         dry_run: true,
         value: None,
         limit: None,
@@ -200,15 +200,15 @@ fn verdict(plan: &Plan, check: &Check, found: Option<&CheckResult>) -> Verdict {
     let counted = !matches!(check.measure, Measure::External { .. } | Measure::Requests { .. });
     let no_data = check.no_data.unwrap_or(plan.no_data);
     let outcome = match found.value {
-        _ if found.outcome == "error" => Outcome::Error,
-        None => Outcome::NoData,
-        Some(_) if counted && found.samples < needed => Outcome::NoData,
+        _ if found.outcome == "error" => CheckOutcome::Error,
+        None => CheckOutcome::NoData,
+        Some(_) if counted && found.samples < needed => CheckOutcome::NoData,
         Some(value) => holds(&check.measure, value, &found.outcome),
     };
     let said = match (outcome, no_data) {
-        (Outcome::NoData, NoData::Pass) => "no data, which passes",
-        (Outcome::NoData, NoData::Fail) => "no data, which fails",
-        (Outcome::NoData, NoData::Hold) => "no data, which holds",
+        (CheckOutcome::NoData, NoData::Pass) => "no data, which passes",
+        (CheckOutcome::NoData, NoData::Fail) => "no data, which fails",
+        (CheckOutcome::NoData, NoData::Hold) => "no data, which holds",
         (outcome, _) => outcome.as_str(),
     };
     Verdict {
@@ -223,7 +223,7 @@ fn verdict(plan: &Plan, check: &Check, found: Option<&CheckResult>) -> Verdict {
 }
 
 /// Whether a value is within the limits of the file.
-fn holds(measure: &Measure, value: f64, recorded: &str) -> Outcome {
+fn holds(measure: &Measure, value: f64, recorded: &str) -> CheckOutcome {
     let good = match measure {
         Measure::SuccessRate { min, .. } => value >= *min,
         Measure::ErrorRate { max, .. } => value <= *max,
@@ -234,13 +234,13 @@ fn holds(measure: &Measure, value: f64, recorded: &str) -> Outcome {
         // Its evidence adds up over the whole rollout and is not in the history.
         Measure::Compare { .. } => {
             return match recorded {
-                "pass" => Outcome::Pass,
-                "fail" => Outcome::Fail,
-                _ => Outcome::NoData,
+                "pass" => CheckOutcome::Pass,
+                "fail" => CheckOutcome::Fail,
+                _ => CheckOutcome::NoData,
             };
         }
     };
-    if good { Outcome::Pass } else { Outcome::Fail }
+    if good { CheckOutcome::Pass } else { CheckOutcome::Fail }
 }
 
 #[cfg(test)]

@@ -250,7 +250,7 @@ fn phase_style(phase: &str) -> Style {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::{GivenUp, RolloutFailures, RolloutGate, RolloutLeft, RolloutStep, RolloutWeights};
+    use crate::admin::wire::{FailedVersion, RolloutFailures, RolloutGate, RolloutLeft, RolloutStep, RolloutWeights};
 
     fn plain(text: &str) -> String {
         anstream::adapter::strip_str(text).to_string()
@@ -324,7 +324,7 @@ shop progressing  v1 → v2
             waiting_for: Some("gate".to_owned()),
             gate: Some(RolloutGate { left_seconds: Some(60.0), default: "abort".to_owned() }),
             left: None,
-            given_up: vec![GivenUp { version: "v0".into(), phase: "aborted".into(), why: "abort by ann".into() }],
+            given_up: vec![FailedVersion { version: "v0".into(), phase: "aborted".into(), why: "abort by ann".into() }],
             ..shop()
         };
         let text = plain(&render(&waiting));

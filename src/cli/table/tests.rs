@@ -75,7 +75,7 @@ fn a_busy_service_in_a_drain_under_a_shift() {
     v2.in_flight = 3;
     v2.streams = BTreeMap::from([("sse".to_owned(), 1)]);
     v2.endpoints = vec![EndpointStatus { drain: Some(drain()), ..endpoint("10.0.2.10:8080", "drain", 3, 1) }];
-    let shift = Shift {
+    let shift = ShiftStatus {
         weights: BTreeMap::new(),
         author: "alice".to_owned(),
         reason: "checkout is slow".to_owned(),
@@ -147,7 +147,7 @@ fn nothing_from_outside_drives_the_terminal() {
         behind: Some("\u{7}".to_owned()),
         versions: vec![version("v\u{202e}1", "ready", 100.0)],
     };
-    shop.shift = Some(Shift {
+    shop.shift = Some(ShiftStatus {
         weights: BTreeMap::new(),
         author: "a\u{7}".to_owned(),
         reason: "b\nc".to_owned(),

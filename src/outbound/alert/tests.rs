@@ -12,13 +12,13 @@ use super::*;
 use crate::outbound::client::Client;
 use crate::outbound::stub::{Received, Reply, Stub, refusing};
 use crate::rollout::alerts::Secret;
-use crate::rollout::verdict::Outcome;
+use crate::rollout::verdict::CheckOutcome;
 
 /// A rollback with one figure.
 pub(super) fn alert(id: &str, transition: Transition) -> Alert {
     let verdict = Verdict {
         check: "errors".into(),
-        outcome: Outcome::Fail,
+        outcome: CheckOutcome::Fail,
         dry_run: false,
         value: Some(1.71),
         limit: Some(1.0),
@@ -205,7 +205,7 @@ fn a_receiver_is_told_what_it_asked_for() {
 fn an_alert_survives_its_storage() {
     let verdict = Verdict {
         check: "ratio".into(),
-        outcome: Outcome::Fail,
+        outcome: CheckOutcome::Fail,
         dry_run: false,
         value: Some(f64::INFINITY),
         limit: None,

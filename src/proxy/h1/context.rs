@@ -15,8 +15,8 @@ use crate::proxy::pingora::context::Head;
 use crate::proxy::pingora::exchange::End;
 use crate::proxy::request::record::{self, Ending, Finished, Gear, decision, stream};
 use crate::snapshot::{Endpoint, Route, Service, Version};
-use crate::telemetry::access_log::{Line, Text};
-use crate::telemetry::{Lane, Open, Outcome, VersionSeries};
+use crate::telemetry::access_log::{Line, LogText};
+use crate::telemetry::{Lane, OpenGuard, Outcome, VersionSeries};
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
 use crate::traffic::split::Reason;
@@ -24,7 +24,7 @@ use crate::traffic::split::Reason;
 /// What the access log wants beside the rest; kept only when there is one.
 pub(super) struct Logged {
     pub(super) head: Head,
-    pub(super) request_id: Text,
+    pub(super) request_id: LogText,
     pub(super) listener: Name,
     /// As a trusted proxy may have it.
     pub(super) client: Option<IpAddr>,
@@ -59,8 +59,8 @@ pub(super) struct Passage<'s> {
     pub(super) retries: u8,
     pub(super) logged: Option<Box<Logged>>,
     /// None for a health probe.
-    _request: Option<Open<&'s VersionSeries>>,
-    stream: Option<Open<&'s VersionSeries>>,
+    _request: Option<OpenGuard<&'s VersionSeries>>,
+    stream: Option<OpenGuard<&'s VersionSeries>>,
 }
 
 impl<'s> Passage<'s> {

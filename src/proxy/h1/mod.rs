@@ -48,7 +48,7 @@ use crate::proxy::request::admit::{self, Decision, Entrance};
 use crate::proxy::request::record::Gear;
 use crate::proxy::slots::Seat;
 use crate::snapshot::{ClientLimits, Current, Snapshot};
-use crate::telemetry::access_log::Text;
+use crate::telemetry::access_log::LogText;
 use crate::traffic::Refusal;
 
 pub(crate) use self::wait::wake_all;
@@ -283,7 +283,7 @@ impl Client {
         let logged = gear.access_log.enabled().then(|| {
             Box::new(Logged {
                 head: admit::logged_head(&head),
-                request_id: Text::word(request_id),
+                request_id: LogText::word(request_id),
                 listener: self.listener.clone(),
                 client: head.client,
             })

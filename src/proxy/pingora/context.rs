@@ -24,7 +24,7 @@ use crate::proxy::request::record::{Counted, Ending, Gear};
 use crate::proxy::request::upload::Manner;
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
 use crate::telemetry::Outcome;
-use crate::telemetry::access_log::Text;
+use crate::telemetry::access_log::LogText;
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
 use crate::traffic::split::Reason;
@@ -64,9 +64,9 @@ pub(crate) struct Pass {
 /// What the access log says of the request's head; kept only when there is an access log.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
-    pub(crate) method: Text,
-    pub(crate) host: Text,
-    pub(crate) path: Text,
+    pub(crate) method: LogText,
+    pub(crate) host: LogText,
+    pub(crate) path: LogText,
     pub(crate) protocol: &'static str,
 }
 

@@ -37,7 +37,7 @@ use crate::proxy::request::admit::{self, Decision};
 use crate::proxy::request::failure::BAD_REQUEST;
 use crate::proxy::request::record::Gear;
 use crate::snapshot::Snapshot;
-use crate::telemetry::access_log::Text;
+use crate::telemetry::access_log::LogText;
 use crate::traffic::validate::refusal::{FIELDS_TOO_MANY, TARGET_TOO_LONG};
 use crate::traffic::validate::{self, Framing, Validated};
 use crate::traffic::{HttpVersion, Refusal, Request};
@@ -358,7 +358,7 @@ impl Refused {
             b"HTTP/1.1" => "HTTP/1.1",
             _ => "",
         };
-        let logged = Head { method: Text::word(method), host: Text::default(), path: Text::path(target), protocol };
+        let logged = Head { method: LogText::word(method), host: LogText::default(), path: LogText::path(target), protocol };
         Self { refusal, head_only: method == b"HEAD", client, request_id: None, logged: Some(Box::new(logged)) }
     }
 }

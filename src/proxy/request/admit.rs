@@ -14,7 +14,7 @@ use crate::proxy::codec::h2::requests;
 use crate::proxy::pingora::context::{Attempt, Head, Pass, Retries, Routed, Stage};
 use crate::proxy::pingora::message::{self, View};
 use crate::snapshot::{Route, Service, Snapshot, Version};
-use crate::telemetry::access_log::Text;
+use crate::telemetry::access_log::LogText;
 use crate::traffic::balance::Tried;
 use crate::traffic::validate::refusal::FIELD_NAME_UNDERSCORE;
 use crate::traffic::validate::spelling::Underscore;
@@ -196,9 +196,9 @@ pub(crate) fn given_request_id(view: &impl Request, trusted: bool) -> Option<&st
 /// What the access log says of a request's head.
 pub(crate) fn logged_head(view: &impl Request) -> Head {
     Head {
-        method: Text::word(view.method().as_bytes()),
-        host: Text::host(view.authority().or_else(|| view.header("host")).unwrap_or_default()),
-        path: Text::path(view.target()),
+        method: LogText::word(view.method().as_bytes()),
+        host: LogText::host(view.authority().or_else(|| view.header("host")).unwrap_or_default()),
+        path: LogText::path(view.target()),
         protocol: match view.version() {
             HttpVersion::Http10 => "HTTP/1.0",
             HttpVersion::Http11 => "HTTP/1.1",

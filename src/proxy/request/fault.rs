@@ -3,7 +3,7 @@
 use super::failure::DRILL;
 use crate::proxy::pingora::context::{Pass, Routed};
 use crate::snapshot::live::{Fault, FaultInjection};
-use crate::telemetry::{DrillFault, VersionSeries};
+use crate::telemetry::{InjectedFault, VersionSeries};
 use crate::traffic::Refusal;
 
 /// What a drill does to a request that begins now, if it does anything. The caller waits as long as that says, and
@@ -11,7 +11,7 @@ use crate::traffic::Refusal;
 pub(crate) fn begin(drill: &FaultInjection, series: &VersionSeries) -> Option<Fault> {
     let fault = drill.fault(std::time::Instant::now()).filter(|fault| fault.fails || !fault.delay.is_zero())?;
     if !fault.delay.is_zero() {
-        series.drilled(DrillFault::Delay);
+        series.fault_injected(InjectedFault::Delay);
     }
     Some(fault)
 }
@@ -21,7 +21,7 @@ pub(crate) fn end(fault: Fault, series: &VersionSeries) -> Option<Refusal> {
     if !fault.fails {
         return None;
     }
-    series.drilled(DrillFault::Error);
+    series.fault_injected(InjectedFault::Error);
     Some(DRILL)
 }
 

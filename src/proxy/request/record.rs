@@ -13,8 +13,8 @@ use crate::proxy::pingora::context::{Pass, Routed};
 use crate::proxy::pingora::exchange::End;
 use crate::snapshot::live::CircuitBreaker;
 use crate::snapshot::{Current, Route};
-use crate::telemetry::access_log::{Line, Text};
-use crate::telemetry::{AccessLog, Class, CutKind, DecisionReason, Lane, Open, Outcome, Recorder, StreamKind};
+use crate::telemetry::access_log::{Line, LogText};
+use crate::telemetry::{AccessLog, Class, CutKind, DecisionReason, Lane, OpenGuard, Outcome, Recorder, StreamKind};
 use crate::traffic::split::Reason;
 
 /// What all requests of the process share.
@@ -217,7 +217,7 @@ fn line(pass: &Pass, duration: Duration, outcome: Outcome) -> Line {
     let head = pass.head.as_deref();
     Line {
         time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
-        request_id: Some(Text::word(pass.request_id.as_bytes())),
+        request_id: Some(LogText::word(pass.request_id.as_bytes())),
         client: pass.client,
         listener: Some(pass.exchange.handle.listener.clone()),
         protocol: head.map(|head| head.protocol).unwrap_or_default(),
@@ -246,6 +246,6 @@ fn line(pass: &Pass, duration: Duration, outcome: Outcome) -> Line {
 /// What the version counts as open for a request; dropped with it.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
-    request: Option<Open>,
-    stream: Option<Open>,
+    request: Option<OpenGuard>,
+    stream: Option<OpenGuard>,
 }

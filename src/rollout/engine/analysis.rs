@@ -12,7 +12,7 @@ use super::history::{By, Evidence, What};
 use super::state::Phase;
 use crate::model::Weight;
 use crate::rollout::plan::NoData;
-use crate::rollout::verdict::{Outcome, Verdict};
+use crate::rollout::verdict::{CheckOutcome, Verdict};
 
 /// What an analysis run means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,10 +92,10 @@ impl Reaction<'_> {
         let (mut failed, mut both, mut unsure) = (Vec::new(), Vec::new(), Vec::new());
         for verdict in verdicts.iter().filter(|verdict| self.decides(verdict)) {
             match self.means(verdict) {
-                Outcome::Pass => {}
-                Outcome::Fail if verdict.stable_fails_too => both.push(verdict.sentence.as_str()),
-                Outcome::Fail => failed.push(verdict.sentence.as_str()),
-                Outcome::NoData | Outcome::Error => unsure.push(verdict.sentence.as_str()),
+                CheckOutcome::Pass => {}
+                CheckOutcome::Fail if verdict.stable_fails_too => both.push(verdict.sentence.as_str()),
+                CheckOutcome::Fail => failed.push(verdict.sentence.as_str()),
+                CheckOutcome::NoData | CheckOutcome::Error => unsure.push(verdict.sentence.as_str()),
             }
         }
         let missing = self
@@ -123,15 +123,15 @@ impl Reaction<'_> {
     }
 
     /// The outcome, with what the plan makes of too little data.
-    fn means(&self, verdict: &Verdict) -> Outcome {
-        if verdict.outcome != Outcome::NoData {
+    fn means(&self, verdict: &Verdict) -> CheckOutcome {
+        if verdict.outcome != CheckOutcome::NoData {
             return verdict.outcome;
         }
         let own = self.plan.checks.iter().find(|check| check.name == verdict.check).and_then(|check| check.no_data);
         match own.unwrap_or(self.plan.no_data) {
-            NoData::Hold => Outcome::NoData,
-            NoData::Pass => Outcome::Pass,
-            NoData::Fail => Outcome::Fail,
+            NoData::Hold => CheckOutcome::NoData,
+            NoData::Pass => CheckOutcome::Pass,
+            NoData::Fail => CheckOutcome::Fail,
         }
     }
 

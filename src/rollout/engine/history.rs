@@ -9,7 +9,7 @@ use super::state::{Phase, RolloutState, RolloutTarget, weight};
 use crate::model::{Name, Weight};
 use crate::rollout::alerts::Transition;
 use crate::rollout::plan::HookPoint;
-use crate::rollout::verdict::{Outcome, Verdict};
+use crate::rollout::verdict::{CheckOutcome, Verdict};
 
 /// Something that shall be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,7 +180,7 @@ pub struct Evidence {
     /// The check's name.
     pub check: String,
     /// What it found.
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
     /// It reports without deciding.
     pub dry_run: bool,
     /// What was measured, in the check's unit; none if nothing or no finite number was.

@@ -5,16 +5,16 @@
 
 use std::time::Duration;
 
-use super::compare::{Compare, Totals};
+use super::compare::{SequentialTest, TallyPair};
 use super::sample::{Limit, Sample, Tally};
-use super::{Pair, format};
+use super::{Samples, format};
 use crate::rollout::plan::{Compared, Errors};
-use crate::rollout::verdict::Outcome;
+use crate::rollout::verdict::CheckOutcome;
 
 /// What a check found; a verdict without its check.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Finding {
-    pub(super) outcome: Outcome,
+    pub(super) outcome: CheckOutcome,
     pub(super) value: Option<f64>,
     pub(super) limit: Option<f64>,
     pub(super) samples: u64,
@@ -33,7 +33,7 @@ pub(super) struct CompareParameters {
 }
 
 /// At most `max` percent of the responses are errors.
-pub(super) fn error_rate(seen: &Pair, max: f64, errors: Errors, min_requests: u64) -> Finding {
+pub(super) fn error_rate(seen: &Samples, max: f64, errors: Errors, min_requests: u64) -> Finding {
     let (canary, stable) = (seen.canary.errors(errors), seen.stable.errors(errors));
     let (outcome, stable_fails_too) = judged(canary, stable, Limit::percent(max), min_requests);
     let after = conclusion(outcome, stable_fails_too, "too many errors", min_requests.saturating_sub(canary.requests));
@@ -54,7 +54,7 @@ pub(super) fn error_rate(seen: &Pair, max: f64, errors: Errors, min_requests: u6
 }
 
 /// At least `min` percent of the responses are no errors.
-pub(super) fn success_rate(seen: &Pair, min: f64, errors: Errors, min_requests: u64) -> Finding {
+pub(super) fn success_rate(seen: &Samples, min: f64, errors: Errors, min_requests: u64) -> Finding {
     let (canary, stable) = (seen.canary.errors(errors), seen.stable.errors(errors));
     let (outcome, stable_fails_too) = judged(canary, stable, Limit::percent(min).rest(), min_requests);
     let after = conclusion(outcome, stable_fails_too, "too many errors", min_requests.saturating_sub(canary.requests));
@@ -75,7 +75,7 @@ pub(super) fn success_rate(seen: &Pair, min: f64, errors: Errors, min_requests: 
 }
 
 /// The quantile of the durations is at most `max`: no more than the share that the quantile leaves is slower.
-pub(super) fn duration(seen: &Pair, quantile: f64, max: Duration, min_requests: u64) -> Finding {
+pub(super) fn duration(seen: &Samples, quantile: f64, max: Duration, min_requests: u64) -> Finding {
     let (canary, stable) = (seen.canary.slower(max), seen.stable.slower(max));
     let (outcome, stable_fails_too) = judged(canary, stable, Limit::ratio(quantile).rest(), min_requests);
     let after = conclusion(outcome, stable_fails_too, "too slow", min_requests.saturating_sub(canary.requests));
@@ -105,8 +105,8 @@ pub(super) fn requests(canary: &Sample, min: Option<f64>, max: Option<f64>, min_
     let seconds = canary.covered.as_secs_f64();
     let value = (seconds > 0.0).then(|| count as f64 / seconds);
     let (outcome, limit, after) = match value {
-        None => (Outcome::NoData, min.or(max), "no time has passed".to_owned()),
-        Some(_) if count < min_requests => (Outcome::NoData, min.or(max), needed(min_requests - count)),
+        None => (CheckOutcome::NoData, min.or(max), "no time has passed".to_owned()),
+        Some(_) if count < min_requests => (CheckOutcome::NoData, min.or(max), needed(min_requests - count)),
         Some(value) => between(value, min, max, ["too few", "too many"]),
     };
     let rate = value.map_or_else(String::new, |value| format!("{value:.2} requests/s, "));
@@ -123,21 +123,26 @@ pub(super) fn requests(canary: &Sample, min: Option<f64>, max: Option<f64>, min_
 ///
 /// Evidence that was once enough stays enough for the rollout: the test's confidence is about all of its observations
 /// together, and a canary does not become as good as stable by waiting.
-pub(super) fn compare(totals: &Pair, parameters: &CompareParameters, test: &mut Compare, min_requests: u64) -> Finding {
+pub(super) fn compare(
+    totals: &Samples,
+    parameters: &CompareParameters,
+    test: &mut SequentialTest,
+    min_requests: u64,
+) -> Finding {
     let of = |sample: &Sample| match parameters.metric {
         Compared::ErrorRate => sample.errors(parameters.errors),
         Compared::Slower(limit) => sample.slower(limit),
     };
-    test.observe(Totals { canary: of(&totals.canary), stable: of(&totals.stable) });
-    let Totals { canary, stable } = test.judged();
+    test.observe(TallyPair { canary: of(&totals.canary), stable: of(&totals.stable) });
+    let TallyPair { canary, stable } = test.judged();
     let (p, limit) = (test.p(), (100.0 - parameters.confidence) / 100.0);
     let worse = p <= limit;
     let missing = |tally: Tally| min_requests.saturating_sub(tally.requests);
     let (outcome, after) = match (missing(canary), missing(stable)) {
-        (0, 0) if worse => (Outcome::Fail, "worse".to_owned()),
-        (0, 0) => (Outcome::Pass, "not shown to be worse".to_owned()),
-        (0, of_stable) => (Outcome::NoData, format!("{} of stable", needed(of_stable))),
-        (of_canary, _) => (Outcome::NoData, needed(of_canary)),
+        (0, 0) if worse => (CheckOutcome::Fail, "worse".to_owned()),
+        (0, 0) => (CheckOutcome::Pass, "not shown to be worse".to_owned()),
+        (0, of_stable) => (CheckOutcome::NoData, format!("{} of stable", needed(of_stable))),
+        (of_canary, _) => (CheckOutcome::NoData, needed(of_canary)),
     };
     let what = match parameters.metric {
         Compared::ErrorRate => "errors".to_owned(),
@@ -161,23 +166,23 @@ pub(super) fn compare(totals: &Pair, parameters: &CompareParameters, test: &mut 
 }
 
 /// Whether the canary's share of bad requests is above the limit, and if so, whether stable's is too.
-fn judged(canary: Tally, stable: Tally, limit: Limit, min_requests: u64) -> (Outcome, bool) {
+fn judged(canary: Tally, stable: Tally, limit: Limit, min_requests: u64) -> (CheckOutcome, bool) {
     if canary.requests < min_requests || canary.requests == 0 {
-        (Outcome::NoData, false)
+        (CheckOutcome::NoData, false)
     } else if canary.above(limit) {
-        (Outcome::Fail, stable.requests >= min_requests && stable.above(limit))
+        (CheckOutcome::Fail, stable.requests >= min_requests && stable.above(limit))
     } else {
-        (Outcome::Pass, false)
+        (CheckOutcome::Pass, false)
     }
 }
 
 /// What follows from an outcome.
-fn conclusion(outcome: Outcome, stable_fails_too: bool, fault: &str, missing: u64) -> String {
+fn conclusion(outcome: CheckOutcome, stable_fails_too: bool, fault: &str, missing: u64) -> String {
     match outcome {
-        Outcome::Fail if stable_fails_too => format!("{fault}, and stable as well"),
-        Outcome::Fail => fault.to_owned(),
-        Outcome::NoData => needed(missing.max(1)),
-        Outcome::Pass | Outcome::Error => "ok".to_owned(),
+        CheckOutcome::Fail if stable_fails_too => format!("{fault}, and stable as well"),
+        CheckOutcome::Fail => fault.to_owned(),
+        CheckOutcome::NoData => needed(missing.max(1)),
+        CheckOutcome::Pass | CheckOutcome::Error => "ok".to_owned(),
     }
 }
 
@@ -193,11 +198,11 @@ pub(super) fn between(
     min: Option<f64>,
     max: Option<f64>,
     [below, above]: [&str; 2],
-) -> (Outcome, Option<f64>, String) {
+) -> (CheckOutcome, Option<f64>, String) {
     match (min, max) {
-        (Some(min), _) if value < min => (Outcome::Fail, Some(min), below.to_owned()),
-        (_, Some(max)) if value > max => (Outcome::Fail, Some(max), above.to_owned()),
-        _ => (Outcome::Pass, min.or(max), "ok".to_owned()),
+        (Some(min), _) if value < min => (CheckOutcome::Fail, Some(min), below.to_owned()),
+        (_, Some(max)) if value > max => (CheckOutcome::Fail, Some(max), above.to_owned()),
+        _ => (CheckOutcome::Pass, min.or(max), "ok".to_owned()),
     }
 }
 
@@ -212,7 +217,7 @@ pub(super) fn bounds(min: Option<f64>, max: Option<f64>, unit: &str) -> String {
 }
 
 /// Said where the counts are not exact at `limit`: it is newer than the histograms, which a restart makes anew.
-fn estimated(seen: &Pair, limit: Duration) -> &'static str {
+fn estimated(seen: &Samples, limit: Duration) -> &'static str {
     let exact = seen.canary.is_exact(limit) && seen.stable.is_exact(limit);
     if exact { "" } else { " (estimated; exact after a restart, because the limit is new)" }
 }

@@ -61,13 +61,13 @@ const HALVINGS: u32 = 40;
 
 /// The state of one test, carried from analysis run to analysis run of one rollout. It can be stored and read back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Compare {
+pub(super) struct SequentialTest {
     /// How much worse the canary may be, as a ratio.
     margin: f64,
     /// The totals of both versions that have been bet on.
-    seen: Option<Totals>,
+    seen: Option<TallyPair>,
     /// What the bets were about.
-    judged: Totals,
+    judged: TallyPair,
     /// Stable's requests and bad ones, for the guess.
     remembered: (f64, f64),
     /// Capital on each of [`GUESSES`].
@@ -82,18 +82,18 @@ pub(super) struct Compare {
 
 /// Requests of both versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Totals {
+pub(super) struct TallyPair {
     pub(super) canary: Tally,
     pub(super) stable: Tally,
 }
 
-impl Compare {
+impl SequentialTest {
     /// A test that has seen nothing. `margin` is how much worse the canary may be, in percentage points.
     pub(super) fn new(margin: f64) -> Self {
         Self {
             margin: (margin / 100.0).clamp(0.0, 1.0),
             seen: None,
-            judged: Totals::default(),
+            judged: TallyPair::default(),
             remembered: (0.0, 0.0),
             capital: [(1.0 - HELD_BACK) / GUESSES.len() as f64; GUESSES.len()],
             held_back: HELD_BACK,
@@ -103,11 +103,11 @@ impl Compare {
     }
 
     /// Takes both versions' totals. The first totals are only where counting starts, and what stable's say about its
-    /// usual share. Totals that became less are a new count: from them on it counts on.
-    pub(super) fn observe(&mut self, totals: Totals) {
+    /// usual share. TallyPair that became less are a new count: from them on it counts on.
+    pub(super) fn observe(&mut self, totals: TallyPair) {
         let block = self.seen.and_then(|seen| {
             let canary = totals.canary.since(seen.canary)?;
-            Some(Totals { canary, stable: totals.stable.since(seen.stable)? })
+            Some(TallyPair { canary, stable: totals.stable.since(seen.stable)? })
         });
         let Some(block) = block else {
             self.seen = Some(totals);
@@ -132,7 +132,7 @@ impl Compare {
     }
 
     /// What the test is about: requests since its first observation.
-    pub(super) const fn judged(&self) -> Totals {
+    pub(super) const fn judged(&self) -> TallyPair {
         self.judged
     }
 
@@ -142,7 +142,7 @@ impl Compare {
         self.peak.max(1.0).recip()
     }
 
-    fn bet(&mut self, block: Totals) {
+    fn bet(&mut self, block: TallyPair) {
         let stable = self.guess();
         // 1/2, 1/6, 1/12 … of what is held back: in sum all of it, and late blocks still get their part.
         self.blocks = self.blocks.saturating_add(1);
@@ -175,8 +175,8 @@ impl Compare {
 }
 
 /// The logarithm of what a bet on the shares `guess` (canary, stable) brings for a block.
-fn log_growth(block: Totals, guess: (f64, f64), margin: f64) -> f64 {
-    let (canary, stable) = (Counts::of(block.canary), Counts::of(block.stable));
+fn log_growth(block: TallyPair, guess: (f64, f64), margin: f64) -> f64 {
+    let (canary, stable) = (RealTally::of(block.canary), RealTally::of(block.stable));
     let nearest = nearest(canary.all, stable.all, guess, margin);
     canary.log_ratio(guess.0, nearest + margin) + stable.log_ratio(guess.1, nearest)
 }
@@ -199,12 +199,12 @@ fn nearest(canary: f64, stable: f64, guess: (f64, f64), margin: f64) -> f64 {
 }
 
 /// A tally as real numbers.
-struct Counts {
+struct RealTally {
     all: f64,
     bad: f64,
 }
 
-impl Counts {
+impl RealTally {
     fn of(tally: Tally) -> Self {
         Self { all: tally.requests as f64, bad: tally.bad as f64 }
     }

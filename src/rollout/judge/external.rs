@@ -8,7 +8,7 @@ use super::checks::{Finding, between, bounds, needed};
 use super::format;
 use crate::rollout::plan::Provider;
 use crate::rollout::reading::Reading;
-use crate::rollout::verdict::Outcome;
+use crate::rollout::verdict::CheckOutcome;
 
 /// The name of a kind of provider.
 pub(super) const fn provider_name(provider: &Provider) -> &'static str {
@@ -33,13 +33,14 @@ pub(super) fn judge(
     let limits = bounds(min, max, "");
     let mut limit = min.or(max);
     let (outcome, text) = match external {
-        _ if requests < min_requests => {
-            (Outcome::NoData, format!("canary {}: {}", format::requests(requests), needed(min_requests - requests)))
-        }
-        None => (Outcome::NoData, "no answer yet".to_owned()),
+        _ if requests < min_requests => (
+            CheckOutcome::NoData,
+            format!("canary {}: {}", format::requests(requests), needed(min_requests - requests)),
+        ),
+        None => (CheckOutcome::NoData, "no answer yet".to_owned()),
         Some(Reading::Value(value)) if value.is_nan() => not_a_number(),
         Some(Reading::Value(value)) if value.is_infinite() => {
-            (Outcome::Error, format!("{value} is no number to compare, {limits}"))
+            (CheckOutcome::Error, format!("{value} is no number to compare, {limits}"))
         }
         Some(Reading::Value(value)) => {
             let (outcome, about, after) = between(value, min, max, ["too low", "too high"]);
@@ -47,21 +48,23 @@ pub(super) fn judge(
             (outcome, format!("{}, {limits}: {after}", format::number(value)))
         }
         Some(Reading::Verdict { pass: good, text: reason }) => {
-            let (outcome, word) = if good { (Outcome::Pass, "ok") } else { (Outcome::Fail, "refused") };
+            let (outcome, word) = if good { (CheckOutcome::Pass, "ok") } else { (CheckOutcome::Fail, "refused") };
             let reason = format::line(&reason);
             (outcome, if reason.is_empty() { word.to_owned() } else { format!("{word}: {reason}") })
         }
-        Some(Reading::Empty) => (Outcome::NoData, "the query has no result, probably for want of traffic".to_owned()),
+        Some(Reading::Empty) => {
+            (CheckOutcome::NoData, "the query has no result, probably for want of traffic".to_owned())
+        }
         Some(Reading::Many(_)) => {
-            (Outcome::Error, "the query has more than one series: aggregate it to one, with sum() say".to_owned())
+            (CheckOutcome::Error, "the query has more than one series: aggregate it to one, with sum() say".to_owned())
         }
         Some(Reading::NotANumber) => not_a_number(),
-        Some(Reading::Timeout) => (Outcome::Error, "no answer in time".to_owned()),
-        Some(Reading::Failed(reason)) => (Outcome::Error, format!("no answer: {}", format::line(&reason))),
+        Some(Reading::Timeout) => (CheckOutcome::Error, "no answer in time".to_owned()),
+        Some(Reading::Failed(reason)) => (CheckOutcome::Error, format!("no answer: {}", format::line(&reason))),
     };
     Finding { outcome, value, limit, samples: requests, stable_fails_too: false, text }
 }
 
-fn not_a_number() -> (Outcome, String) {
-    (Outcome::NoData, "the result is not a number, probably for want of traffic".to_owned())
+fn not_a_number() -> (CheckOutcome, String) {
+    (CheckOutcome::NoData, "the result is not a number, probably for want of traffic".to_owned())
 }

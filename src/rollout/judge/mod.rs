@@ -34,14 +34,14 @@ use serde::{Deserialize, Serialize};
 pub use self::sample::Sample;
 
 use self::checks::Finding;
-use self::compare::Compare;
+use self::compare::SequentialTest;
 use super::plan::{Check, Measure, Plan};
 use super::reading::Reading;
-use super::verdict::{Outcome, Verdict};
+use super::verdict::{CheckOutcome, Verdict};
 
 /// Samples of both versions, about the same time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pair {
+pub struct Samples {
     /// The version that is rolled out.
     pub canary: Sample,
     /// The version that it replaces.
@@ -62,7 +62,7 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Remembered {
     question: String,
-    test: Compare,
+    test: SequentialTest,
 }
 
 impl Memory {
@@ -73,8 +73,8 @@ impl Memory {
     }
 
     /// The test of `check`. A check whose question changed (another margin, say) begins anew.
-    fn test(&mut self, check: &Check, question: &str, margin: f64) -> &mut Compare {
-        let new = || Remembered { question: question.to_owned(), test: Compare::new(margin) };
+    fn test(&mut self, check: &Check, question: &str, margin: f64) -> &mut SequentialTest {
+        let new = || Remembered { question: question.to_owned(), test: SequentialTest::new(margin) };
         let remembered = self.compares.entry(check.name.to_string()).or_insert_with(new);
         if remembered.question != question {
             *remembered = new();
@@ -92,13 +92,13 @@ impl Memory {
 ///   anything.
 pub fn analyze(
     plan: &Plan,
-    totals: &Pair,
-    mut window: impl FnMut(Duration) -> Pair,
+    totals: &Samples,
+    mut window: impl FnMut(Duration) -> Samples,
     mut external: impl FnMut(&Check) -> Option<Reading>,
     memory: &mut Memory,
 ) -> Vec<Verdict> {
     memory.compares.retain(|name, _| plan.checks.iter().any(|check| *check.name == **name));
-    let mut windows: BTreeMap<Duration, Pair> = BTreeMap::new();
+    let mut windows: BTreeMap<Duration, Samples> = BTreeMap::new();
     let mut verdicts = Vec::with_capacity(plan.checks.len());
     for check in &plan.checks {
         let span = check.window.unwrap_or(plan.window);
@@ -145,7 +145,7 @@ fn verdict(check: &Check, about: &str, finding: &Finding) -> Verdict {
         value: finding.value,
         limit: finding.limit,
         samples: finding.samples,
-        stable_fails_too: finding.stable_fails_too && finding.outcome == Outcome::Fail,
+        stable_fails_too: finding.stable_fails_too && finding.outcome == CheckOutcome::Fail,
         sentence: format!("{subject}: {}", finding.text),
     }
 }

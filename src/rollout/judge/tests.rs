@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Memory, Pair, Sample, analyze};
+use super::{Memory, Sample, Samples, analyze};
 use crate::rollout::plan::{Check, Compared, Errors, Failures, Measure, NoData, Plan, Provider, Rollback, Step};
-use crate::rollout::verdict::{Outcome, Verdict};
+use crate::rollout::verdict::{CheckOutcome, Verdict};
 
 mod external;
 mod measures;
@@ -51,17 +51,17 @@ fn sample(requests: u64, errors: u64, slow: u64) -> Sample {
     }
 }
 
-fn pair(canary: Sample, stable: Sample) -> Pair {
-    Pair { canary, stable }
+fn pair(canary: Sample, stable: Sample) -> Samples {
+    Samples { canary, stable }
 }
 
 /// The canary of the issue's example.
-fn example() -> Pair {
+fn example() -> Samples {
     pair(sample(820, 14, 34), sample(16_410, 31, 31))
 }
 
 /// The verdict on one check, both windows and totals being `seen`.
-fn judge(check: Check, seen: &Pair) -> Verdict {
+fn judge(check: Check, seen: &Samples) -> Verdict {
     let verdicts = analyze(&plan(vec![check]), seen, |_| seen.clone(), |_| None, &mut Memory::default());
     let [verdict] = <[Verdict; 1]>::try_from(verdicts).unwrap();
     verdict
@@ -83,11 +83,15 @@ fn each_check_has_its_verdict_in_order_and_each_window_is_asked_for_once() {
         if span == MINUTE { example() } else { pair(sample(200, 0, 0), sample(2_000, 0, 0)) }
     };
     let plan = plan(vec![check("errors", error_rate(1.0)), short, dry]);
-    let verdicts = analyze(&plan, &Pair::default(), window, |_| None, &mut Memory::default());
+    let verdicts = analyze(&plan, &Samples::default(), window, |_| None, &mut Memory::default());
     let found: Vec<_> = verdicts.iter().map(|v| (&*v.check, v.outcome, v.dry_run)).collect();
     assert_eq!(
         found,
-        [("errors", Outcome::Fail, false), ("short", Outcome::Pass, false), ("dry", Outcome::Fail, true)]
+        [
+            ("errors", CheckOutcome::Fail, false),
+            ("short", CheckOutcome::Pass, false),
+            ("dry", CheckOutcome::Fail, true)
+        ]
     );
     assert_eq!(parameters.into_inner(), [MINUTE, ms(10_000)]);
 }
@@ -107,21 +111,21 @@ fn the_sequential_test_remembers_by_check_and_begins_anew_for_another_question()
         check("not-worse", Measure::Compare { metric, margin, confidence: 99.0, errors: Errors::default() })
     };
     let mut memory = Memory::default();
-    let mut at = |margin, totals: &Pair| {
-        analyze(&plan(vec![compare(margin)]), totals, |_| Pair::default(), |_| None, &mut memory).remove(0)
+    let mut at = |margin, totals: &Samples| {
+        analyze(&plan(vec![compare(margin)]), totals, |_| Samples::default(), |_| None, &mut memory).remove(0)
     };
     let (begin, bad) = (pair(sample(0, 0, 0), sample(9_000, 18, 0)), pair(sample(600, 40, 0), sample(20_000, 40, 0)));
-    assert_eq!(at(0.5, &begin).outcome, Outcome::NoData);
+    assert_eq!(at(0.5, &begin).outcome, CheckOutcome::NoData);
     let verdict = at(0.5, &bad);
-    assert_eq!((verdict.outcome, verdict.samples, verdict.limit), (Outcome::Fail, 600, Some(0.5)));
+    assert_eq!((verdict.outcome, verdict.samples, verdict.limit), (CheckOutcome::Fail, 600, Some(0.5)));
     assert!(verdict.value.is_some_and(|points| (points - 6.467).abs() < 0.001), "{:?}", verdict.value);
     assert_eq!(
         verdict.sentence,
         "not-worse (compare): errors, canary 40 of 600 (6.67 %) since the start, stable 22 of 11,000 (0.20 %), \
          margin 0.5 points, p < 0.0001, limit 0.01: worse"
     );
-    assert_eq!(at(0.5, &bad).outcome, Outcome::Fail, "evidence stays");
-    assert_eq!(at(0.1, &bad).outcome, Outcome::NoData, "another margin is another question");
+    assert_eq!(at(0.5, &bad).outcome, CheckOutcome::Fail, "evidence stays");
+    assert_eq!(at(0.1, &bad).outcome, CheckOutcome::NoData, "another margin is another question");
 
     let stored = serde_json::to_string(&memory).unwrap();
     assert_eq!(serde_json::from_str::<Memory>(&stored).unwrap().compares.len(), 1);
@@ -134,16 +138,16 @@ fn after_a_restart_the_test_goes_on_from_the_new_totals() {
     let plan = plan(vec![check("compare", compare)]);
     let mut memory = Memory::default();
     let at = |memory: &mut Memory, canary: Sample, stable: Sample| {
-        analyze(&plan, &pair(canary, stable), |_| Pair::default(), |_| None, memory).remove(0)
+        analyze(&plan, &pair(canary, stable), |_| Samples::default(), |_| None, memory).remove(0)
     };
     at(&mut memory, sample(0, 0, 0), sample(0, 0, 0));
     let before = at(&mut memory, sample(150, 0, 1), sample(3_000, 0, 6));
-    assert_eq!((before.outcome, before.samples), (Outcome::Pass, 150), "{}", before.sentence);
+    assert_eq!((before.outcome, before.samples), (CheckOutcome::Pass, 150), "{}", before.sentence);
     memory.resume();
     let after = at(&mut memory, sample(900, 0, 900), sample(9_000, 0, 0));
     assert_eq!(after.sentence, before.sentence, "what happened while nobody looked is not counted");
     let later = at(&mut memory, sample(950, 0, 950), sample(9_900, 0, 0));
-    assert_eq!((later.outcome, later.samples), (Outcome::Fail, 200), "{}", later.sentence);
+    assert_eq!((later.outcome, later.samples), (CheckOutcome::Fail, 200), "{}", later.sentence);
     assert!(
         later.sentence.starts_with("compare: slower than 500 ms, canary 51 of 200 (25.50 %) "),
         "{}",

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::snapshot::Publisher;
-use crate::telemetry::Options;
+use crate::telemetry::RecorderOptions;
 use crate::traffic::balance::Tried;
 use crate::traffic::split::Reason;
 use crate::traffic::{HttpVersion, Request};
@@ -39,7 +39,12 @@ impl Request for Head {
 }
 
 fn compiler() -> Compiler {
-    Compiler::new(Recorder::new(Options { threads: 1, version: "test", revision: "test", started: Instant::now() }))
+    Compiler::new(Recorder::new(RecorderOptions {
+        threads: 1,
+        version: "test",
+        revision: "test",
+        started: Instant::now(),
+    }))
 }
 
 /// A file with one service `shop`, of these keys, and these routes.

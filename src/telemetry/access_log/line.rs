@@ -1,7 +1,7 @@
 //! One line of the access log: what is known of a finished request, and how it is written.
 //!
 //! A line waits in a queue, so its size has a bound that the types keep: text that a client chose is a
-//! [`Text`], which is cut when it is made. Nothing secret is in a line: no headers, no query string (it
+//! [`LogText`], which is cut when it is made. Nothing secret is in a line: no headers, no query string (it
 //! carries tokens often enough), no user information of an absolute target.
 //!
 //! Invariants: a line is one JSON object without a line break in it, whatever a client sends; no control
@@ -29,9 +29,9 @@ const MAX_WORD: usize = 128;
 /// itself); what is too long ends with `…`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Text(Box<str>);
+pub struct LogText(Box<str>);
 
-impl Text {
+impl LogText {
     /// A short word: a request id, a method.
     #[must_use]
     pub fn word(bytes: &[u8]) -> Self {
@@ -93,7 +93,7 @@ pub struct Line {
     pub time: SystemTime,
     /// The request's id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<Text>,
+    pub request_id: Option<LogText>,
     /// The client's address, as the connection or a trusted proxy states it; none on a unix socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
@@ -103,11 +103,11 @@ pub struct Line {
     /// The protocol that the client speaks: `HTTP/1.1`, `HTTP/2` …
     pub protocol: &'static str,
     /// The method.
-    pub method: Text,
+    pub method: LogText,
     /// The host that was asked for.
-    pub host: Text,
+    pub host: LogText,
     /// The path, without the query.
-    pub path: Text,
+    pub path: LogText,
     /// The route that matched.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
     pub route: Option<Name>,
@@ -221,9 +221,9 @@ pub(super) mod tests {
             client: None,
             listener: None,
             protocol: "HTTP/1.1",
-            method: Text::word(b"GET"),
-            host: Text::host(b"shop.example.com"),
-            path: Text::path(path.as_bytes()),
+            method: LogText::word(b"GET"),
+            host: LogText::host(b"shop.example.com"),
+            path: LogText::path(path.as_bytes()),
             route: None,
             service: None,
             version: None,
@@ -265,7 +265,7 @@ pub(super) mod tests {
     #[test]
     fn a_carried_request_has_them_all() {
         let line = Line {
-            request_id: Some(Text::word(b"0123")),
+            request_id: Some(LogText::word(b"0123")),
             client: Some("2001:db8::1".parse().unwrap()),
             listener: Some("web".into()),
             route: Some("checkout".into()),
@@ -307,16 +307,16 @@ pub(super) mod tests {
             ("", ""),
             ("?", ""),
         ] {
-            assert_eq!(Text::path(target.as_bytes()).as_str(), path, "{target}");
+            assert_eq!(LogText::path(target.as_bytes()).as_str(), path, "{target}");
         }
     }
 
     #[test]
     fn what_is_long_is_cut_at_a_character() {
-        let cut = Text::path(format!("/{}", "é".repeat(2_000)).as_bytes());
+        let cut = LogText::path(format!("/{}", "é".repeat(2_000)).as_bytes());
         assert!(cut.as_str().ends_with("é…") && cut.as_str().len() <= MAX_PATH + '…'.len_utf8());
-        assert_eq!(Text::word(&[b'a'; MAX_WORD]).as_str(), "a".repeat(MAX_WORD));
-        assert_eq!(Text::word(&[b'a'; MAX_WORD + 1]).as_str(), "a".repeat(MAX_WORD) + "…");
+        assert_eq!(LogText::word(&[b'a'; MAX_WORD]).as_str(), "a".repeat(MAX_WORD));
+        assert_eq!(LogText::word(&[b'a'; MAX_WORD + 1]).as_str(), "a".repeat(MAX_WORD) + "…");
     }
 
     #[test]
@@ -331,10 +331,10 @@ pub(super) mod tests {
         #[test]
         fn whatever_a_client_sends_is_one_line_of_bounded_json(bytes in prop::collection::vec(any::<u8>(), 0..3_000)) {
             let line = Line {
-                request_id: Some(Text::word(&bytes)),
-                method: Text::word(&bytes),
-                host: Text::host(&bytes),
-                path: Text::path(&bytes),
+                request_id: Some(LogText::word(&bytes)),
+                method: LogText::word(&bytes),
+                host: LogText::host(&bytes),
+                path: LogText::path(&bytes),
                 ..plain("/")
             };
             let text = written(&line);
@@ -349,7 +349,7 @@ pub(super) mod tests {
         #[test]
         fn text_that_is_harmless_is_kept(text in "[a-zA-Z0-9/._~ é€-]{0,128}") {
             prop_assume!(text.len() <= MAX_WORD);
-            let word = Text::word(text.as_bytes());
+            let word = LogText::word(text.as_bytes());
             prop_assert_eq!(word.as_str(), &text);
         }
     }

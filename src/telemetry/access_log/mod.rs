@@ -24,16 +24,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-pub use line::{Line, Text};
+pub use line::{Line, LogText};
 
 use sink::Sink;
 
 /// Lines that wait at most, unless the configuration says otherwise: a second of 8,000 requests/s.
-pub const CAPACITY: usize = 8_192;
+pub const MAX_QUEUED_LINES: usize = 8_192;
 
 /// Where the access log goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Output {
+pub enum LogOutput {
     /// Nowhere; lines are not even built.
     #[default]
     Off,
@@ -49,20 +49,20 @@ pub enum Output {
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     queue: Option<SyncSender<Message>>,
-    signals: Arc<Signals>,
+    signals: Arc<WriterSignals>,
 }
 
 /// The thread that writes. Dropping it leaves the thread to end by itself, when the last [`AccessLog`] is
 /// gone and all lines are written.
 #[derive(Debug)]
-pub struct Worker {
+pub struct LogWriter {
     log: AccessLog,
     done: Option<Receiver<()>>,
 }
 
-/// What the thread is told beside the queue, so that a full queue cannot keep it from hearing it.
+/// Signals to the thread beside the queue, so that a full queue cannot hold them up.
 #[derive(Debug)]
-struct Signals {
+struct WriterSignals {
     reopen: AtomicBool,
     stop: AtomicBool,
     dropped: Arc<AtomicU64>,
@@ -92,27 +92,27 @@ impl AccessLog {
     ///
     /// # Errors
     /// If the file cannot be opened or the thread cannot be started.
-    pub fn start(output: Output, capacity: usize, dropped: Arc<AtomicU64>) -> io::Result<(Self, Worker)> {
+    pub fn start(output: LogOutput, capacity: usize, dropped: Arc<AtomicU64>) -> io::Result<(Self, LogWriter)> {
         match output {
-            Output::Off => Ok(Self::off(dropped)),
-            Output::Stdout => Self::with(sink::Output::stdout()?, capacity, dropped),
-            Output::Stderr => Self::with(sink::Output::stderr()?, capacity, dropped),
-            Output::File(path) => {
+            LogOutput::Off => Ok(Self::off(dropped)),
+            LogOutput::Stdout => Self::with(sink::LogFile::stdout()?, capacity, dropped),
+            LogOutput::Stderr => Self::with(sink::LogFile::stderr()?, capacity, dropped),
+            LogOutput::File(path) => {
                 let what = format!("cannot open the access log `{}`", path.display());
-                let file = sink::Output::file(path)
+                let file = sink::LogFile::file(path)
                     .map_err(|error| io::Error::new(error.kind(), format!("{what}: {error}")))?;
                 Self::with(file, capacity, dropped)
             }
         }
     }
 
-    fn off(dropped: Arc<AtomicU64>) -> (Self, Worker) {
-        let signals = Signals { reopen: AtomicBool::new(false), stop: AtomicBool::new(false), dropped };
+    fn off(dropped: Arc<AtomicU64>) -> (Self, LogWriter) {
+        let signals = WriterSignals { reopen: AtomicBool::new(false), stop: AtomicBool::new(false), dropped };
         let log = Self { queue: None, signals: Arc::new(signals) };
-        (log.clone(), Worker { log, done: None })
+        (log.clone(), LogWriter { log, done: None })
     }
 
-    fn with(sink: impl Sink, capacity: usize, dropped: Arc<AtomicU64>) -> io::Result<(Self, Worker)> {
+    fn with(sink: impl Sink, capacity: usize, dropped: Arc<AtomicU64>) -> io::Result<(Self, LogWriter)> {
         let (mut log, _) = Self::off(dropped);
         let (queue, lines) = sync_channel(capacity.max(1));
         let (ending, done) = sync_channel(1);
@@ -122,7 +122,7 @@ impl AccessLog {
             drop(ending);
         })?;
         log.queue = Some(queue);
-        Ok((log.clone(), Worker { log, done: Some(done) }))
+        Ok((log.clone(), LogWriter { log, done: Some(done) }))
     }
 
     /// Whether lines go anywhere; if not, there is no need to build one.
@@ -162,7 +162,7 @@ impl AccessLog {
     }
 }
 
-impl Worker {
+impl LogWriter {
     /// Ends the log: writes the lines that wait and waits for that, for at most `limit` (a second is
     /// sensible). It blocks the calling thread. Lines that come later are dropped; to be called when requests
     /// are over.

@@ -19,12 +19,12 @@ pub(super) trait Sink: Send + 'static {
 
 /// A stream of the process or a file.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(super) struct LogFile {
     file: File,
     path: Option<PathBuf>,
 }
 
-impl Output {
+impl LogFile {
     pub(super) fn stdout() -> io::Result<Self> {
         let file = io::stdout().as_fd().try_clone_to_owned()?.into();
         Ok(Self { file, path: None })
@@ -40,7 +40,7 @@ impl Output {
     }
 }
 
-impl Sink for Output {
+impl Sink for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }

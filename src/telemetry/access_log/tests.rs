@@ -78,7 +78,7 @@ fn log_all(log: &AccessLog, paths: &[String]) {
 
 #[test]
 fn a_log_that_is_off_takes_nothing_and_ends_at_once() {
-    let (log, worker) = AccessLog::start(Output::Off, 10, Arc::default()).unwrap();
+    let (log, worker) = AccessLog::start(LogOutput::Off, 10, Arc::default()).unwrap();
     assert!(!log.enabled());
     log.log(plain("/"));
     log.reopen();
@@ -89,7 +89,7 @@ fn a_log_that_is_off_takes_nothing_and_ends_at_once() {
 fn every_line_is_in_the_file_in_order_after_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
-    let (log, worker) = AccessLog::start(Output::File(path.clone()), 10_000, Arc::default()).unwrap();
+    let (log, worker) = AccessLog::start(LogOutput::File(path.clone()), 10_000, Arc::default()).unwrap();
     log_all(&log, &numbers(0..5_000));
     assert_eq!(worker.finish(LIMIT), Flushed::All);
     assert_eq!(paths(&fs::read_to_string(path).unwrap()), numbers(0..5_000));
@@ -102,7 +102,7 @@ fn a_file_that_was_moved_away_is_opened_anew() {
     let directory = tempfile::tempdir().unwrap();
     let (path, moved) = (directory.path().join("access.log"), directory.path().join("access.log.1"));
     fs::write(&path, "{\"path\":\"/old\"}\n").unwrap();
-    let (log, worker) = AccessLog::start(Output::File(path.clone()), 10, Arc::default()).unwrap();
+    let (log, worker) = AccessLog::start(LogOutput::File(path.clone()), 10, Arc::default()).unwrap();
     fs::rename(&path, &moved).unwrap();
     log.reopen();
     log.log(plain("/new"));
@@ -114,7 +114,7 @@ fn a_file_that_was_moved_away_is_opened_anew() {
 #[test]
 fn a_file_that_cannot_be_opened_is_named() {
     let path = PathBuf::from("/nonexistent/access.log");
-    let error = AccessLog::start(Output::File(path), 10, Arc::default()).unwrap_err();
+    let error = AccessLog::start(LogOutput::File(path), 10, Arc::default()).unwrap_err();
     assert!(error.to_string().starts_with("cannot open the access log `/nonexistent/access.log`: "), "{error}");
 }
 
@@ -193,7 +193,7 @@ fn every_line_is_written_or_counted_when_many_log_at_once() {
 #[test]
 fn the_thread_ends_when_nobody_is_left_to_log() {
     let pipe = Pipe::default();
-    let (log, Worker { log: own, done }) = AccessLog::with(pipe.clone(), 64, Arc::default()).unwrap();
+    let (log, LogWriter { log: own, done }) = AccessLog::with(pipe.clone(), 64, Arc::default()).unwrap();
     log.log(plain("/last"));
     drop((log, own));
     assert_eq!(done.unwrap().recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));

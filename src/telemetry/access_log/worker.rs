@@ -12,18 +12,18 @@ use std::thread;
 use std::time::Duration;
 
 use super::sink::Sink;
-use super::{Message, Signals};
+use super::{Message, WriterSignals};
 
 /// A batch is written when it has so many bytes, or when no more lines wait.
-const BATCH: usize = 64 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// How long to wait for an output that is set to refuse instead of block, before asking again.
-const AGAIN: Duration = Duration::from_millis(10);
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Writes lines until the queue has no sender or the log is told to stop and the queue is empty.
-pub(super) fn run(lines: &Receiver<Message>, sink: impl Sink, signals: &Signals) {
-    let mut writer = Writer { sink, torn: false, failing: false };
-    let mut batch = Vec::with_capacity(BATCH + BATCH / 4);
+/// Writes lines until the queue has no sender or the log stops and the queue is empty.
+pub(super) fn run(lines: &Receiver<Message>, sink: impl Sink, signals: &WriterSignals) {
+    let mut writer = BatchWriter { sink, torn: false, failing: false };
+    let mut batch = Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4);
     loop {
         // Looked at before every wait: whoever sets it sends a wake-up after, or finds the queue full.
         let stop = signals.stop.load(Ordering::Acquire);
@@ -34,7 +34,7 @@ pub(super) fn run(lines: &Receiver<Message>, sink: impl Sink, signals: &Signals)
             if let Message::Line(line) = message {
                 line.write_to(&mut batch);
             }
-            next = if batch.len() < BATCH { lines.try_recv().ok() } else { None };
+            next = if batch.len() < BATCH_BYTES { lines.try_recv().ok() } else { None };
         }
         if signals.reopen.swap(false, Ordering::AcqRel) {
             writer.reopen();
@@ -45,14 +45,14 @@ pub(super) fn run(lines: &Receiver<Message>, sink: impl Sink, signals: &Signals)
     }
 }
 
-struct Writer<S> {
+struct BatchWriter<S> {
     sink: S,
     /// The last thing that arrived was a part of a line.
     torn: bool,
     failing: bool,
 }
 
-impl<S: Sink> Writer<S> {
+impl<S: Sink> BatchWriter<S> {
     /// Writes whole lines and says how many of them did not arrive whole.
     fn write(&mut self, batch: &[u8]) -> u64 {
         if batch.is_empty() {
@@ -83,7 +83,7 @@ impl<S: Sink> Writer<S> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The other end of a pipe or terminal may have made it non-blocking for everybody.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(AGAIN),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(RETRY_INTERVAL),
                 Err(error) => return Err((bytes.len() - rest.len(), error)),
             }
         }
@@ -98,7 +98,7 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// Says once that writing began to fail, and once that it works again.
+    /// Reports once that writing began to fail, and once that it works again.
     fn report(&mut self, error: Option<io::Error>) {
         match error {
             Some(error) if !self.failing => {

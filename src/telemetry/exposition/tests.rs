@@ -3,14 +3,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::model::{Name, Weight};
-use crate::telemetry::facts::{EndpointFact, Facts, RolloutFact, WeightFact};
+use crate::telemetry::facts::{EndpointFact, RolloutFact, SnapshotFacts, WeightFact};
 use crate::telemetry::label::{Lane, Outcome};
-use crate::telemetry::recorder::Options;
+use crate::telemetry::recorder::RecorderOptions;
 
 const MS: Duration = Duration::from_millis(1);
 
 fn recorder() -> Arc<Recorder> {
-    Recorder::new(Options { threads: 2, version: "1.2.3", revision: "abc", started: Instant::now() })
+    Recorder::new(RecorderOptions { threads: 2, version: "1.2.3", revision: "abc", started: Instant::now() })
 }
 
 /// A recorder on which everything happened once, and the handles that keep it so.
@@ -33,7 +33,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     listener.refused(ConnectionRefusal::Limit);
     recorder.config_loaded(SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
     recorder.reload_failed();
-    recorder.publish(Facts {
+    recorder.publish(SnapshotFacts {
         config_hash: "cafe".into(),
         weights: vec![WeightFact {
             service: "shop".into(),
@@ -177,7 +177,7 @@ fn a_series_ends_with_its_last_holder() {
     let (recorder, held) = lively();
     assert!(exposition(&recorder).contains(r#"version="v1",route="checkout""#));
     drop(held);
-    recorder.publish(Facts::default());
+    recorder.publish(SnapshotFacts::default());
     let text = exposition(&recorder);
     assert!(!text.contains(r#"service="shop""#) && !text.contains(r#"listener="web""#), "{text}");
     assert!(text.contains(r#"route="",code="404"} 1"#), "what was never matched stays");
@@ -202,7 +202,7 @@ fn a_family_in_many_portions_has_one_head_and_all_samples_in_order() {
 fn a_registry_of_the_crate_takes_the_collector_and_gathers_the_same() {
     let (recorder, _held) = lively();
     let registry = prometheus::Registry::new();
-    registry.register(Box::new(Families::new(Arc::clone(&recorder)))).unwrap();
+    registry.register(Box::new(MetricFamilies::new(Arc::clone(&recorder)))).unwrap();
     let gathered = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     let ours = exposition(&recorder);
     let lines = |text: &str| {

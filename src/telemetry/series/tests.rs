@@ -22,7 +22,7 @@ fn a_series_without_traffic_is_small() {
 
 #[test]
 fn slots_do_not_overlap() {
-    let slots = (DECISIONS, RETRIES, ERRORS, CUTS, FAULTS, GRPC, BUCKETS);
+    let slots = (DECISIONS, RETRIES, ERRORS, CUTS, INJECTED, GRPC, BUCKETS);
     assert_eq!(slots, (7, 11, 14, 21, 26, 28, 29), "as the header draws them");
     let version = version(1);
     let mut all = Vec::new();
@@ -32,7 +32,7 @@ fn slots_do_not_overlap() {
     RetryReason::ALL.iter().for_each(|reason| version.retried(*reason));
     UpstreamError::ALL.iter().for_each(|kind| version.upstream_error(*kind));
     CutKind::ALL.iter().for_each(|kind| version.cut(*kind));
-    DrillFault::ALL.iter().for_each(|fault| version.drilled(*fault));
+    InjectedFault::ALL.iter().for_each(|fault| version.fault_injected(*fault));
     version.grpc_failed();
     std::mem::forget(version.enter());
     StreamKind::ALL.iter().for_each(|kind| expect(&|| version.streams_open(*kind)));
@@ -40,7 +40,7 @@ fn slots_do_not_overlap() {
     RetryReason::ALL.iter().for_each(|reason| expect(&|| version.retries(*reason)));
     UpstreamError::ALL.iter().for_each(|kind| expect(&|| version.upstream_errors(*kind)));
     CutKind::ALL.iter().for_each(|kind| expect(&|| version.cuts(*kind)));
-    DrillFault::ALL.iter().for_each(|fault| expect(&|| version.drill_faults(*fault)));
+    InjectedFault::ALL.iter().for_each(|fault| expect(&|| version.injected_faults(*fault)));
     expect(&|| version.grpc_failures());
     expect(&|| version.in_flight());
     assert_eq!(all, vec![1; 27]);

@@ -13,8 +13,8 @@ use crate::rollout::breaker::Breaker;
 use crate::snapshot::compile::{Compiler, Inputs};
 use crate::snapshot::live::CircuitBreaker;
 use crate::snapshot::{Publisher, Route, Snapshot};
-use crate::telemetry::access_log::Output;
-use crate::telemetry::{AccessLog, Lane, Options, Outcome, Recorder};
+use crate::telemetry::access_log::LogOutput;
+use crate::telemetry::{AccessLog, Lane, Outcome, Recorder, RecorderOptions};
 use crate::traffic::{HttpVersion, Request};
 
 /// `GET /` without header fields.
@@ -57,7 +57,7 @@ fn stage() -> Stage {
         { v1: { endpoints: [\"127.0.0.1:1\"] }, v2: { endpoints: [\"127.0.0.1:2\"] } }\n    split: { v1: 0, v2: 100 }\n\
         routes: [{ match: { path: / }, service: shop }]\n";
     let config = crate::config::parse(Path::new("/etc/weir/weir.yaml"), yaml.as_bytes(), &|_: &str| None).unwrap();
-    let options = Options { threads: 1, version: "test", revision: "test", started: Instant::now() };
+    let options = RecorderOptions { threads: 1, version: "test", revision: "test", started: Instant::now() };
     let recorder = Recorder::new(options);
     let wire = CircuitBreaker::new(Breaker::new(Some(2), None), "v1".into(), Arc::default(), Instant::now());
     let wire = Arc::new(wire);
@@ -65,7 +65,7 @@ fn stage() -> Stage {
     let inputs = Inputs { breakers, ..Inputs::default() };
     let snapshot = Compiler::new(Arc::clone(&recorder)).compile(&config, &inputs, None).unwrap();
     let (_, current) = Publisher::new(snapshot);
-    let (access_log, _) = AccessLog::start(Output::Off, 1, recorder.lines_dropped()).unwrap();
+    let (access_log, _) = AccessLog::start(LogOutput::Off, 1, recorder.lines_dropped()).unwrap();
     let snapshot = current.load();
     let gear = Gear {
         current,

@@ -4,10 +4,10 @@ use super::rig::{Rig, percent, plan, verdict};
 use crate::model::Weight;
 use crate::rollout::engine::{Event, Phase, Severity, Verb};
 use crate::rollout::plan::HookPoint;
-use crate::rollout::verdict::Outcome;
+use crate::rollout::verdict::CheckOutcome;
 
 fn both() -> crate::rollout::verdict::Verdict {
-    let mut verdict = verdict("errors", Outcome::Fail);
+    let mut verdict = verdict("errors", CheckOutcome::Fail);
     verdict.stable_fails_too = true;
     verdict
 }
@@ -39,7 +39,7 @@ fn what_only_the_canary_fails_counts_whatever_else_both_fail() {
     plan.checks.push(super::rig::check("latency"));
     plan.failures.consecutive = Some(1);
     let mut rig = Rig::started(plan);
-    rig.analyze(vec![both(), verdict("latency", Outcome::Fail)]);
+    rig.analyze(vec![both(), verdict("latency", CheckOutcome::Fail)]);
     rig.went_back(Phase::RolledBack);
 }
 

@@ -5,21 +5,21 @@ use std::time::Duration;
 use super::rig::{Rig, check, percent, plan, verdict};
 use crate::rollout::engine::{Event, Phase, Severity};
 use crate::rollout::plan::NoData;
-use crate::rollout::verdict::Outcome;
+use crate::rollout::verdict::CheckOutcome;
 
 #[test]
 fn the_limit_in_a_row_is_tested_in_the_look_that_reaches_it() {
     let mut rig = Rig::started(plan());
     for _ in 0..4 {
-        rig.all(Outcome::Fail);
+        rig.all(CheckOutcome::Fail);
         rig.pass(1);
     }
     assert!(rig.phase().is_under_way(), "never three in a row, and four in all");
     let mut rig = Rig::started(plan());
-    rig.all(Outcome::Fail);
-    rig.all(Outcome::Fail);
+    rig.all(CheckOutcome::Fail);
+    rig.all(CheckOutcome::Fail);
     assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, percent(10)));
-    rig.all(Outcome::Fail);
+    rig.all(CheckOutcome::Fail);
     rig.went_back(Phase::RolledBack);
     assert_eq!(
         rig.state.reason,
@@ -33,10 +33,10 @@ fn the_limit_in_a_row_is_tested_in_the_look_that_reaches_it() {
 fn the_limit_in_all_counts_over_steps() {
     let mut rig = Rig::started(plan());
     for _ in 0..4 {
-        rig.all(Outcome::Fail);
+        rig.all(CheckOutcome::Fail);
         rig.pass(1);
     }
-    rig.all(Outcome::Fail);
+    rig.all(CheckOutcome::Fail);
     rig.went_back(Phase::RolledBack);
     assert!(rig.state.reason.ends_with("failed analysis run 5 of 5 → roll back"), "{}", rig.state.reason);
 }
@@ -45,8 +45,8 @@ fn the_limit_in_all_counts_over_steps() {
 fn a_failed_look_stays_at_its_weight() {
     let mut rig = Rig::started(plan());
     rig.pass(1);
-    rig.all(Outcome::Fail);
-    rig.all(Outcome::Fail);
+    rig.all(CheckOutcome::Fail);
+    rig.all(CheckOutcome::Fail);
     assert_eq!(rig.weight(), percent(10));
     rig.pass(1);
     assert_eq!(rig.weight(), percent(50));
@@ -54,7 +54,7 @@ fn a_failed_look_stays_at_its_weight() {
 
 #[test]
 fn no_data_and_errors_hold_then_pause_and_tell_and_are_no_failures() {
-    for outcome in [Outcome::NoData, Outcome::Error] {
+    for outcome in [CheckOutcome::NoData, CheckOutcome::Error] {
         let mut rig = Rig::started(plan());
         rig.pass(1);
         for _ in 0..30 {
@@ -73,8 +73,8 @@ fn data_ends_a_hold() {
     let mut rig = Rig::started(plan());
     rig.plan.failures = crate::rollout::plan::Failures::default();
     for _ in 0..3 {
-        (0..30).for_each(|_| rig.all(Outcome::NoData));
-        rig.all(Outcome::Fail);
+        (0..30).for_each(|_| rig.all(CheckOutcome::NoData));
+        rig.all(CheckOutcome::Fail);
     }
     assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, percent(10)));
 }
@@ -83,10 +83,10 @@ fn data_ends_a_hold() {
 fn the_plan_says_what_no_data_means_and_a_check_may_say_otherwise() {
     let mut rig = Rig::started(plan());
     rig.plan.no_data = NoData::Pass;
-    (0..2).for_each(|_| rig.all(Outcome::NoData));
+    (0..2).for_each(|_| rig.all(CheckOutcome::NoData));
     assert_eq!(rig.weight(), percent(50));
     rig.plan.checks[0].no_data = Some(NoData::Fail);
-    (0..3).for_each(|_| rig.all(Outcome::NoData));
+    (0..3).for_each(|_| rig.all(CheckOutcome::NoData));
     assert_eq!(rig.phase(), Phase::RolledBack);
 }
 
@@ -96,11 +96,11 @@ fn a_dry_run_decides_nothing() {
     plan.checks.push(check("orders"));
     plan.checks[1].dry_run = true;
     let mut rig = Rig::started(plan);
-    for outcome in [Outcome::Fail, Outcome::Error, Outcome::NoData, Outcome::Fail] {
-        rig.analyze(vec![verdict("errors", Outcome::Pass), verdict("orders", outcome)]);
+    for outcome in [CheckOutcome::Fail, CheckOutcome::Error, CheckOutcome::NoData, CheckOutcome::Fail] {
+        rig.analyze(vec![verdict("errors", CheckOutcome::Pass), verdict("orders", outcome)]);
     }
     assert_eq!((rig.weight(), rig.state.failures.total), (percent(100), 0));
-    rig.analyze(vec![verdict("errors", Outcome::Pass)]);
+    rig.analyze(vec![verdict("errors", CheckOutcome::Pass)]);
     assert_eq!(rig.phase(), Phase::Baking, "nor does its lack");
 }
 

@@ -7,7 +7,7 @@ use super::rig::{Rig, check, percent, step, target};
 use crate::model::Weight;
 use crate::rollout::engine::{Event, Phase, Recorded, RolloutState, replay};
 use crate::rollout::plan::{Failures, Plan};
-use crate::rollout::verdict::Outcome;
+use crate::rollout::verdict::CheckOutcome;
 
 fn policy() -> Plan {
     Plan {
@@ -20,7 +20,7 @@ fn policy() -> Plan {
     }
 }
 
-fn minute(rig: &mut Rig, outcome: Outcome) {
+fn minute(rig: &mut Rig, outcome: CheckOutcome) {
     rig.now += Duration::from_secs(50);
     rig.all(outcome);
 }
@@ -30,26 +30,26 @@ fn ten_percent_more_each_minute_and_then_everything() {
     let mut rig = Rig::started(policy());
     let mut weights = vec![rig.weight()];
     for _ in 0..5 {
-        minute(&mut rig, Outcome::Pass);
+        minute(&mut rig, CheckOutcome::Pass);
         weights.push(rig.weight());
     }
     assert_eq!(weights, [10, 20, 30, 40, 50, 100].map(percent), "never over 50 before the promotion");
     assert_eq!(rig.phase(), Phase::Promoting);
-    minute(&mut rig, Outcome::Pass);
+    minute(&mut rig, CheckOutcome::Pass);
     assert_eq!((rig.phase(), rig.stable()), (Phase::Succeeded, "v2"));
 }
 
 #[test]
 fn five_failed_checks_in_all_and_back_to_nothing_in_the_same_minute() {
     let mut rig = Rig::started(policy());
-    minute(&mut rig, Outcome::Pass);
+    minute(&mut rig, CheckOutcome::Pass);
     for failed in 1..5 {
-        minute(&mut rig, Outcome::Fail);
+        minute(&mut rig, CheckOutcome::Fail);
         assert_eq!((rig.state.failures.total, rig.weight()), (failed, percent(20)));
     }
-    minute(&mut rig, Outcome::Pass);
+    minute(&mut rig, CheckOutcome::Pass);
     assert_eq!(rig.weight(), percent(30), "what failed keeps its weight, what passes goes on");
-    minute(&mut rig, Outcome::Fail);
+    minute(&mut rig, CheckOutcome::Fail);
     rig.went_back(Phase::RolledBack);
 }
 
@@ -57,7 +57,7 @@ fn five_failed_checks_in_all_and_back_to_nothing_in_the_same_minute() {
 fn a_replay_tells_what_another_policy_would_have_done() {
     let mut recorded = vec![];
     let mut rig = Rig::new(policy());
-    let mut keep = |at: u64, event: Event, verdicts: Option<Outcome>| {
+    let mut keep = |at: u64, event: Event, verdicts: Option<CheckOutcome>| {
         rig.seen.verdicts = verdicts
             .map(|outcome| rig.plan.checks.iter().map(|check| super::rig::verdict(&check.name, outcome)).collect());
         recorded.push(Recorded { at: Duration::from_secs(at), event, seen: rig.seen.clone() });
@@ -66,7 +66,7 @@ fn a_replay_tells_what_another_policy_would_have_done() {
     keep(1, Event::Release(target("v2")), None);
     keep(2, Event::Tick, None);
     for minute in 1..=6 {
-        let outcome = if minute == 2 { Outcome::Fail } else { Outcome::Pass };
+        let outcome = if minute == 2 { CheckOutcome::Fail } else { CheckOutcome::Pass };
         keep(2 + minute * 60, Event::Tick, Some(outcome));
     }
     let (end, _) = replay(&policy(), RolloutState::default(), &recorded);

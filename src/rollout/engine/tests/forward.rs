@@ -7,7 +7,7 @@ use crate::model::Weight;
 use crate::rollout::alerts::Transition;
 use crate::rollout::engine::{Effect, Event, Phase, Severity, Verb, WaitingFor, What};
 use crate::rollout::plan::{GateDefault, HookPoint};
-use crate::rollout::verdict::Outcome;
+use crate::rollout::verdict::CheckOutcome;
 
 #[test]
 fn a_healthy_canary_goes_all_the_way() {
@@ -84,7 +84,7 @@ fn a_clock_that_stands_still_takes_no_step_and_a_jump_takes_one() {
     rig.pass(1);
     assert_eq!(rig.weight(), percent(50), "one analysis run, one step");
     rig.now = Duration::MAX - super::rig::INTERVAL;
-    rig.all(Outcome::Fail);
+    rig.all(CheckOutcome::Fail);
     assert_eq!(rig.weight(), percent(50));
 }
 
@@ -132,7 +132,7 @@ fn a_gate_waits_for_a_person_and_then_for_a_look_that_passes() {
     assert_eq!(rig.weight(), percent(10));
     rig.say(Verb::Approve).unwrap();
     assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, percent(10)));
-    rig.all(Outcome::Fail);
+    rig.all(CheckOutcome::Fail);
     assert_eq!(rig.weight(), percent(10));
     rig.pass(1);
     assert_eq!(rig.weight(), percent(50));
@@ -158,7 +158,7 @@ fn a_gate_that_nobody_answers_does_its_default() {
 #[test]
 fn the_checks_still_send_back_what_waits_at_a_gate() {
     let mut rig = Rig::at(Phase::Waiting);
-    (0..3).for_each(|_| rig.all(Outcome::Fail));
+    (0..3).for_each(|_| rig.all(CheckOutcome::Fail));
     rig.went_back(Phase::RolledBack);
 }
 

@@ -6,7 +6,7 @@ use super::rig::{Rig, hook, percent, plan, target};
 use crate::model::Weight;
 use crate::rollout::engine::{Effect, Event, Phase, Verb};
 use crate::rollout::plan::{HookPoint, Rollback};
-use crate::rollout::verdict::Outcome;
+use crate::rollout::verdict::CheckOutcome;
 
 const PHASES: [Phase; 5] = [Phase::Waiting, Phase::Progressing, Phase::Baking, Phase::Promoting, Phase::Paused];
 
@@ -18,7 +18,7 @@ fn from_any_phase_the_analysis_goes_back_in_one_snapshot() {
         rig.went_back(Phase::RolledBack);
         assert_eq!(rig.state.reason, "errors above 1 % for 2m00s → roll back");
         let mut rig = Rig::at(phase);
-        (0..3).for_each(|_| rig.all(Outcome::Fail));
+        (0..3).for_each(|_| rig.all(CheckOutcome::Fail));
         assert_eq!((rig.phase(), rig.weight()), (Phase::RolledBack, Weight::ZERO));
     }
 }

@@ -14,14 +14,14 @@ use crate::rollout::engine::{
     Applied, Effect, Event, MAX_FAILED_TARGETS, Observation, Phase, RolloutState, RolloutTarget, Ruling, Verb, ruling,
 };
 use crate::rollout::plan::{GateDefault, HookPoint, NoData, Plan, Rollback};
-use crate::rollout::verdict::{Outcome, Verdict};
+use crate::rollout::verdict::{CheckOutcome, Verdict};
 
 /// What the world does next.
 #[derive(Clone, Debug)]
 enum Do {
     /// An analysis run that passes, an interval later: most of what happens, or nothing would get far.
     Pass,
-    Analyze(Vec<(Outcome, bool)>),
+    Analyze(Vec<(CheckOutcome, bool)>),
     Wait(u64),
     Back(u64),
     Jump,
@@ -40,10 +40,10 @@ enum Do {
 
 fn world() -> impl Strategy<Value = Do> {
     let outcome = prop_oneof![
-        4 => Just(Outcome::Pass),
-        2 => Just(Outcome::Fail),
-        1 => Just(Outcome::NoData),
-        1 => Just(Outcome::Error)
+        4 => Just(CheckOutcome::Pass),
+        2 => Just(CheckOutcome::Fail),
+        1 => Just(CheckOutcome::NoData),
+        1 => Just(CheckOutcome::Error)
     ];
     let analysis = proptest::collection::vec((outcome, prop::bool::weighted(0.1)), 0..4);
     prop_oneof![
@@ -141,8 +141,8 @@ impl Observer {
         self.held = self.held.saturating_add(by);
     }
 
-    fn verdicts(&self, outcomes: &[(Outcome, bool)]) -> Vec<Verdict> {
-        let one = |(at, (outcome, both)): (usize, &(Outcome, bool))| {
+    fn verdicts(&self, outcomes: &[(CheckOutcome, bool)]) -> Vec<Verdict> {
+        let one = |(at, (outcome, both)): (usize, &(CheckOutcome, bool))| {
             let name = self.plan().checks.get(at).map_or("unknown", |check| &check.name);
             let mut verdict = verdict(name, *outcome);
             verdict.stable_fails_too = *both;
@@ -156,9 +156,9 @@ impl Observer {
         let Some(verdicts) = &self.seen.verdicts else { return false };
         let dry = |name: &str| self.plan().checks.iter().any(|check| &*check.name == name && check.dry_run);
         let good = |verdict: &Verdict| match verdict.outcome {
-            Outcome::Pass => true,
-            Outcome::NoData => self.plan().no_data == NoData::Pass,
-            Outcome::Fail | Outcome::Error => false,
+            CheckOutcome::Pass => true,
+            CheckOutcome::NoData => self.plan().no_data == NoData::Pass,
+            CheckOutcome::Fail | CheckOutcome::Error => false,
         };
         let all = verdicts.iter().filter(|verdict| !dry(&verdict.check)).all(good);
         let each = self.plan().checks.iter().filter(|check| !check.dry_run);
@@ -170,7 +170,7 @@ impl Observer {
         let event = match what {
             Do::Pass => {
                 self.advance(Duration::from_secs(10));
-                self.seen.verdicts = Some(self.verdicts(&vec![(Outcome::Pass, false); self.plan().checks.len()]));
+                self.seen.verdicts = Some(self.verdicts(&vec![(CheckOutcome::Pass, false); self.plan().checks.len()]));
                 Event::Tick
             }
             Do::Analyze(outcomes) => {
@@ -399,9 +399,12 @@ fn every_event_in_every_phase_with_every_health_is_total() {
     let empty = Plan { steps: vec![], checks: vec![], ..plan() };
     for phase in Phase::ALL {
         for (first, second) in events.iter().flat_map(|a| events.iter().map(move |b| (a, b))) {
-            for (canary, stable, outcome) in
-                [(2, 2, Outcome::Pass), (0, 2, Outcome::Fail), (2, 0, Outcome::Error), (0, 0, Outcome::NoData)]
-            {
+            for (canary, stable, outcome) in [
+                (2, 2, CheckOutcome::Pass),
+                (0, 2, CheckOutcome::Fail),
+                (2, 0, CheckOutcome::Error),
+                (0, 0, CheckOutcome::NoData),
+            ] {
                 let mut observer = Observer::new();
                 let rig = super::rig::Rig::at(phase);
                 (observer.state, observer.now) = (rig.state, rig.now);

@@ -3,7 +3,7 @@
 use super::rig::{Rig, percent, plan, target};
 use crate::model::Weight;
 use crate::rollout::engine::{By, Event, Phase, Verb, What};
-use crate::rollout::verdict::Outcome;
+use crate::rollout::verdict::CheckOutcome;
 
 fn start(version: &str) -> Event {
     Event::Start { target: target(version), by: "ada".into(), reason: "the fix".into() }
@@ -24,7 +24,7 @@ fn promote_gives_everything_at_once_and_still_bakes() {
         let mut rig = Rig::at(phase);
         rig.say(Verb::Promote).unwrap();
         assert_eq!((rig.phase(), rig.published()), (Phase::Baking, vec![Weight::FULL]));
-        (0..3).for_each(|_| rig.all(Outcome::Fail));
+        (0..3).for_each(|_| rig.all(CheckOutcome::Fail));
         rig.went_back(Phase::RolledBack);
     }
 }
@@ -34,7 +34,7 @@ fn promote_while_baking_ends_the_bake_and_waits_for_no_data() {
     let mut rig = Rig::at(Phase::Baking);
     rig.say(Verb::Promote).unwrap();
     assert_eq!(rig.phase(), Phase::Promoting);
-    rig.all(Outcome::NoData);
+    rig.all(CheckOutcome::NoData);
     assert_eq!((rig.phase(), rig.stable()), (Phase::Succeeded, "v2"));
 }
 

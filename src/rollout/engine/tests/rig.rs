@@ -9,7 +9,7 @@ use crate::rollout::engine::{
 use crate::rollout::plan::{
     Check, Errors, Failures, Gate, GateDefault, Hook, HookPoint, Measure, NoData, Plan, Rollback, Step,
 };
-use crate::rollout::verdict::{Outcome, Verdict};
+use crate::rollout::verdict::{CheckOutcome, Verdict};
 
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -63,7 +63,7 @@ pub(super) fn plan() -> Plan {
     }
 }
 
-pub(super) fn verdict(check: &str, outcome: Outcome) -> Verdict {
+pub(super) fn verdict(check: &str, outcome: CheckOutcome) -> Verdict {
     Verdict {
         check: Name::from(check),
         outcome,
@@ -164,14 +164,14 @@ impl Rig {
     }
 
     /// As [`analyze`](Self::analyze), with every check of the plan saying the same.
-    pub(super) fn all(&mut self, outcome: Outcome) {
+    pub(super) fn all(&mut self, outcome: CheckOutcome) {
         let verdicts = self.plan.checks.iter().map(|check| verdict(&check.name, outcome)).collect();
         self.analyze(verdicts);
     }
 
     /// So many analysis runs that pass.
     pub(super) fn pass(&mut self, runs: usize) {
-        (0..runs).for_each(|_| self.all(Outcome::Pass));
+        (0..runs).for_each(|_| self.all(CheckOutcome::Pass));
     }
 
     /// Analysis runs that pass until it is in `phase`.

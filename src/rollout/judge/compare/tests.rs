@@ -1,6 +1,6 @@
 //! The sequential test: exactly, by enumeration of small blocks, and by simulated rollouts with fixed seeds.
 
-use super::{Compare, Tally, Totals, log_growth};
+use super::{SequentialTest, Tally, TallyPair, log_growth};
 
 mod simulation;
 
@@ -8,8 +8,8 @@ fn tally(requests: u64, bad: u64) -> Tally {
     Tally { requests, bad }
 }
 
-fn totals(canary: (u64, u64), stable: (u64, u64)) -> Totals {
-    Totals { canary: tally(canary.0, canary.1), stable: tally(stable.0, stable.1) }
+fn totals(canary: (u64, u64), stable: (u64, u64)) -> TallyPair {
+    TallyPair { canary: tally(canary.0, canary.1), stable: tally(stable.0, stable.1) }
 }
 
 /// The chance of exactly `bad` of `requests` at the share `p`.
@@ -60,9 +60,9 @@ fn a_bet_wins_where_the_canary_is_worse() {
 
 #[test]
 fn every_request_counts_once() {
-    let mut test = Compare::new(0.0);
+    let mut test = SequentialTest::new(0.0);
     test.observe(totals((1_000, 10), (9_000, 20)));
-    assert_eq!(test.judged(), Totals::default(), "the first observation is where counting starts");
+    assert_eq!(test.judged(), TallyPair::default(), "the first observation is where counting starts");
     test.observe(totals((1_100, 12), (9_900, 22)));
     let (judged, p) = (test.judged(), test.p());
     assert_eq!(judged, totals((100, 2), (900, 2)));
@@ -74,11 +74,11 @@ fn every_request_counts_once() {
 
 #[test]
 fn a_block_waits_for_requests_of_both() {
-    let mut test = Compare::new(0.0);
-    test.observe(Totals::default());
+    let mut test = SequentialTest::new(0.0);
+    test.observe(TallyPair::default());
     test.observe(totals((50, 50), (0, 0)));
     test.observe(totals((80, 80), (0, 0)));
-    assert_eq!((test.judged(), test.p()), (Totals::default(), 1.0));
+    assert_eq!((test.judged(), test.p()), (TallyPair::default(), 1.0));
     test.observe(totals((80, 80), (100, 0)));
     assert_eq!(test.judged(), totals((80, 80), (100, 0)));
     assert!(test.p() < 1e-6, "{}", test.p());
@@ -86,8 +86,8 @@ fn a_block_waits_for_requests_of_both() {
 
 #[test]
 fn totals_that_begin_again_do_not_count_as_requests() {
-    let mut test = Compare::new(0.0);
-    test.observe(Totals::default());
+    let mut test = SequentialTest::new(0.0);
+    test.observe(TallyPair::default());
     test.observe(totals((500, 5), (5_000, 10)));
     let before = test.clone();
     // A counter that became smaller is a new one.
@@ -104,8 +104,8 @@ fn totals_that_begin_again_do_not_count_as_requests() {
 
 #[test]
 fn evidence_stays() {
-    let mut test = Compare::new(0.5);
-    test.observe(Totals::default());
+    let mut test = SequentialTest::new(0.5);
+    test.observe(TallyPair::default());
     test.observe(totals((400, 40), (4_000, 8)));
     let p = test.p();
     assert!(p < 0.01, "{p}");
@@ -115,10 +115,10 @@ fn evidence_stays() {
 
 #[test]
 fn the_state_survives_storing() {
-    let mut test = Compare::new(0.5);
+    let mut test = SequentialTest::new(0.5);
     test.observe(totals((10, 0), (70, 1)));
     test.observe(totals((400, 9), (4_000, 8)));
-    let mut back: Compare = serde_json::from_str(&serde_json::to_string(&test).unwrap()).unwrap();
+    let mut back: SequentialTest = serde_json::from_str(&serde_json::to_string(&test).unwrap()).unwrap();
     for each in [&mut test, &mut back] {
         each.observe(totals((900, 30), (9_000, 18)));
     }
@@ -128,9 +128,9 @@ fn the_state_survives_storing() {
 
 #[test]
 fn absurd_counts_stay_numbers() {
-    let mut test = Compare::new(0.0);
-    test.observe(Totals::default());
-    let mut all = Totals::default();
+    let mut test = SequentialTest::new(0.0);
+    test.observe(TallyPair::default());
+    let mut all = TallyPair::default();
     for round in 0..200_u64 {
         let much = 1 << (round % 50);
         all.canary += tally(much, if round % 2 == 0 { much } else { 0 });
@@ -140,8 +140,8 @@ fn absurd_counts_stay_numbers() {
     }
     assert_eq!(test.judged(), all);
     for margin in [100.0, 99.9, -3.0] {
-        let mut test = Compare::new(margin);
-        test.observe(Totals::default());
+        let mut test = SequentialTest::new(margin);
+        test.observe(TallyPair::default());
         test.observe(totals((1_000, 1_000), (1_000, 0)));
         assert!(test.p().is_finite());
     }

@@ -2,20 +2,20 @@
 
 use super::*;
 
-/// Outcome and sentence.
-fn found(check: Check, seen: &Pair) -> (Outcome, String) {
+/// CheckOutcome and sentence.
+fn found(check: Check, seen: &Samples) -> (CheckOutcome, String) {
     let verdict = judge(check, seen);
     (verdict.outcome, verdict.sentence)
 }
 
-fn text(outcome: Outcome, sentence: &str) -> (Outcome, String) {
+fn text(outcome: CheckOutcome, sentence: &str) -> (CheckOutcome, String) {
     (outcome, sentence.to_owned())
 }
 
 #[test]
 fn errors_above_the_limit_fail() {
     let verdict = judge(check("errors", error_rate(1.0)), &example());
-    assert_eq!((verdict.outcome, verdict.samples, verdict.limit), (Outcome::Fail, 820, Some(1.0)));
+    assert_eq!((verdict.outcome, verdict.samples, verdict.limit), (CheckOutcome::Fail, 820, Some(1.0)));
     assert!(verdict.value.is_some_and(|percent| (percent - 1.707).abs() < 0.001));
     assert!(!verdict.stable_fails_too);
     assert_eq!(
@@ -27,14 +27,14 @@ fn errors_above_the_limit_fail() {
 #[test]
 fn exactly_the_limit_passes() {
     let seen = pair(sample(1_000, 10, 10), sample(0, 0, 0));
-    assert_eq!(judge(check("errors", error_rate(1.0)), &seen).outcome, Outcome::Pass);
+    assert_eq!(judge(check("errors", error_rate(1.0)), &seen).outcome, CheckOutcome::Pass);
     let success = Measure::SuccessRate { min: 99.0, errors: Errors::default() };
-    assert_eq!(judge(check("success", success), &seen).outcome, Outcome::Pass);
+    assert_eq!(judge(check("success", success), &seen).outcome, CheckOutcome::Pass);
     let latency = Measure::Duration { quantile: 0.99, max: ms(500) };
-    assert_eq!(judge(check("latency", latency), &seen).outcome, Outcome::Pass);
+    assert_eq!(judge(check("latency", latency), &seen).outcome, CheckOutcome::Pass);
     assert_eq!(
         found(check("errors", error_rate(1.0)), &seen),
-        text(Outcome::Pass, "errors: canary 10 of 1,000 (1.00 %) over 60 s, stable no requests, limit 1 %: ok")
+        text(CheckOutcome::Pass, "errors: canary 10 of 1,000 (1.00 %) over 60 s, stable no requests, limit 1 %: ok")
     );
 }
 
@@ -57,18 +57,18 @@ fn below_the_minimum_there_is_no_data_and_the_sentence_says_how_much_is_missing(
     assert_eq!(
         found(check("errors", error_rate(1.0)), &few),
         text(
-            Outcome::NoData,
+            CheckOutcome::NoData,
             "errors: canary 99 of 99 (100.00 %) over 60 s, stable 0 of 16,410 (0.00 %), limit 1 %: 1 more request needed"
         )
     );
     let mut own = check("errors", error_rate(1.0));
     own.min_requests = Some(99);
-    assert_eq!(judge(own, &few).outcome, Outcome::Fail);
+    assert_eq!(judge(own, &few).outcome, CheckOutcome::Fail);
     // Nothing at all is no data even where nothing is asked for.
     let mut none = check("errors", error_rate(1.0));
     none.min_requests = Some(0);
     let verdict = judge(none, &pair(sample(0, 0, 0), sample(0, 0, 0)));
-    assert_eq!((verdict.outcome, verdict.value), (Outcome::NoData, None));
+    assert_eq!((verdict.outcome, verdict.value), (CheckOutcome::NoData, None));
     assert!(verdict.sentence.ends_with("1 more request needed"), "{}", verdict.sentence);
 }
 
@@ -85,7 +85,7 @@ fn what_weir_answered_itself_is_named() {
     assert_eq!(
         found(check("success", success), &seen),
         text(
-            Outcome::Fail,
+            CheckOutcome::Fail,
             "success: canary 806 of 820 (98.29 %, of the errors 3 connect, 1 timeout) over 60 s, \
              stable 16,379 of 16,410 (99.81 %), at least 99 %: too many errors"
         )
@@ -101,16 +101,16 @@ fn client_errors_and_aborts_count_only_if_asked_for() {
         let verdict = judge(check("errors", Measure::ErrorRate { max: 1.0, errors }), &seen);
         (verdict.outcome, verdict.samples)
     };
-    assert_eq!(rate(false, false), (Outcome::Pass, 1_200));
-    assert_eq!(rate(true, false), (Outcome::Fail, 1_200));
-    assert_eq!(rate(false, true), (Outcome::Fail, 1_300));
+    assert_eq!(rate(false, false), (CheckOutcome::Pass, 1_200));
+    assert_eq!(rate(true, false), (CheckOutcome::Fail, 1_200));
+    assert_eq!(rate(false, true), (CheckOutcome::Fail, 1_300));
 }
 
 #[test]
 fn latency_is_judged_by_counts_and_told_by_the_quantile() {
     let latency = |max| check("latency", Measure::Duration { quantile: 0.99, max });
     let verdict = judge(latency(ms(500)), &example());
-    assert_eq!((verdict.outcome, verdict.limit, verdict.value), (Outcome::Fail, Some(0.5), Some(0.5)));
+    assert_eq!((verdict.outcome, verdict.limit, verdict.value), (CheckOutcome::Fail, Some(0.5), Some(0.5)));
     assert_eq!(
         verdict.sentence,
         "latency: canary p99 500 ms, 34 of 820 (4.15 %) slower than 500 ms over 60 s, \
@@ -119,10 +119,10 @@ fn latency_is_judged_by_counts_and_told_by_the_quantile() {
     let both = judge(latency(ms(100)), &example());
     assert!(both.stable_fails_too);
     let newer = judge(latency(ms(250)), &example());
-    assert_eq!((newer.outcome, newer.limit), (Outcome::Fail, Some(0.25)));
+    assert_eq!((newer.outcome, newer.limit), (CheckOutcome::Fail, Some(0.25)));
     assert!(newer.sentence.contains("slower than 250 ms (estimated"), "{}", newer.sentence);
     let few = judge(latency(ms(500)), &pair(sample(20, 0, 20), sample(16_410, 0, 0)));
-    assert_eq!(few.outcome, Outcome::NoData);
+    assert_eq!(few.outcome, CheckOutcome::NoData);
     assert!(few.sentence.ends_with(": 80 more requests needed"), "{}", few.sentence);
 }
 
@@ -132,17 +132,17 @@ fn too_few_requests_are_the_finding_of_the_check_on_requests() {
     assert_eq!(
         found(requests(Some(20.0), Some(30.0)), &example()),
         text(
-            Outcome::Fail,
+            CheckOutcome::Fail,
             "requests: canary 13.67 requests/s, 820 requests over 60 s, at least 20 and at most 30 requests/s: too few"
         )
     );
-    assert_eq!(judge(requests(Some(0.1), None), &pair(sample(1, 0, 0), sample(0, 0, 0))).outcome, Outcome::Fail);
-    assert_eq!(judge(requests(None, Some(13.0)), &example()).outcome, Outcome::Fail);
-    assert_eq!(judge(requests(Some(13.0), Some(14.0)), &example()).outcome, Outcome::Pass);
-    assert_eq!(judge(requests(Some(1.0), None), &Pair::default()).outcome, Outcome::NoData);
+    assert_eq!(judge(requests(Some(0.1), None), &pair(sample(1, 0, 0), sample(0, 0, 0))).outcome, CheckOutcome::Fail);
+    assert_eq!(judge(requests(None, Some(13.0)), &example()).outcome, CheckOutcome::Fail);
+    assert_eq!(judge(requests(Some(13.0), Some(14.0)), &example()).outcome, CheckOutcome::Pass);
+    assert_eq!(judge(requests(Some(1.0), None), &Samples::default()).outcome, CheckOutcome::NoData);
     let mut own = requests(Some(20.0), None);
     own.min_requests = Some(1_000);
-    assert_eq!(judge(own, &example()).outcome, Outcome::NoData);
+    assert_eq!(judge(own, &example()).outcome, CheckOutcome::NoData);
 }
 
 #[test]
@@ -152,16 +152,16 @@ fn a_comparison_needs_its_minimum_on_both_sides() {
     let plan = plan(vec![check("compare", compare)]);
     let after = |canary, stable| {
         let mut memory = Memory::default();
-        let mut at = |totals: &Pair| analyze(&plan, totals, |_| Pair::default(), |_| None, &mut memory).remove(0);
+        let mut at = |totals: &Samples| analyze(&plan, totals, |_| Samples::default(), |_| None, &mut memory).remove(0);
         at(&pair(sample(0, 0, 0), sample(0, 0, 0)));
         let verdict = at(&pair(canary, stable));
         (verdict.outcome, verdict.sentence.rsplit(": ").next().unwrap().to_owned())
     };
-    assert_eq!(after(sample(80, 80, 0), sample(900, 0, 0)), text(Outcome::NoData, "20 more requests needed"));
+    assert_eq!(after(sample(80, 80, 0), sample(900, 0, 0)), text(CheckOutcome::NoData, "20 more requests needed"));
     assert_eq!(
         after(sample(900, 900, 0), sample(80, 0, 0)),
-        text(Outcome::NoData, "20 more requests needed of stable")
+        text(CheckOutcome::NoData, "20 more requests needed of stable")
     );
-    assert_eq!(after(sample(100, 100, 0), sample(100, 0, 0)), text(Outcome::Fail, "worse"));
-    assert_eq!(after(sample(500, 1, 0), sample(5_000, 10, 0)), text(Outcome::Pass, "not shown to be worse"));
+    assert_eq!(after(sample(100, 100, 0), sample(100, 0, 0)), text(CheckOutcome::Fail, "worse"));
+    assert_eq!(after(sample(500, 1, 0), sample(5_000, 10, 0)), text(CheckOutcome::Pass, "not shown to be worse"));
 }

@@ -18,7 +18,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use weir::admin::wire::{Rollout, Rollouts, Status};
+use weir::admin::wire::{Rollout, RolloutList, Status};
 use weir::model::Address;
 
 pub(crate) use metrics::Metrics;
@@ -343,7 +343,7 @@ impl Weir {
     pub(crate) async fn rollout(&self, service: &str) -> Rollout {
         let (status, body) = self.api("GET", &format!("/api/v1/rollouts/{service}"), None).await;
         assert_eq!(status, 200, "{body}");
-        let rollouts: Rollouts = serde_json::from_value(body).unwrap();
+        let rollouts: RolloutList = serde_json::from_value(body).unwrap();
         rollouts.rollouts.into_iter().next().unwrap()
     }
 

@@ -1,6 +1,6 @@
 //! Rollouts by the thousand, with fixed seeds: how often a good canary is condemned, how soon a bad one is.
 
-use super::super::{Compare, Tally, Totals};
+use super::super::{SequentialTest, Tally, TallyPair};
 
 /// 99 %.
 const PROOF: f64 = 0.01;
@@ -53,7 +53,7 @@ struct Rollout<F> {
 impl<F: Fn(u64) -> (f64, f64)> Rollout<F> {
     /// The observation (from 1) at which the canary was shown to be worse.
     fn run(&self, random: &mut Random) -> Option<u64> {
-        let (mut test, mut all) = (Compare::new(self.margin), Totals::default());
+        let (mut test, mut all) = (SequentialTest::new(self.margin), TallyPair::default());
         test.observe(all);
         let stable = self.requests * (100 - self.share) / self.share;
         (1..=self.observations).find(|observation| {
