@@ -358,7 +358,8 @@ impl Refused {
             b"HTTP/1.1" => "HTTP/1.1",
             _ => "",
         };
-        let logged = Head { method: LogText::word(method), host: LogText::default(), path: LogText::path(target), protocol };
+        let logged =
+            Head { method: LogText::word(method), host: LogText::default(), path: LogText::path(target), protocol };
         Self { refusal, head_only: method == b"HEAD", client, request_id: None, logged: Some(Box::new(logged)) }
     }
 }
