@@ -1,6 +1,7 @@
 //! HTTP as bytes: heads, bodies and header blocks, read and written without knowing who serves them.
 
 pub(crate) mod body;
+pub(crate) mod date;
 pub(crate) mod h2;
 pub(crate) mod head;
 pub(crate) mod hpack;

@@ -10,7 +10,6 @@ use httparse::{Header, ParserConfig, Response};
 
 use super::body::{Body, Chunk};
 use crate::proxy::io::buffer::Buffer;
-use crate::proxy::pingora::message;
 
 /// The largest head that is passed on, in bytes.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -120,19 +119,6 @@ impl<'b, 'f> Head<'b, 'f> {
         let unsure = self.found.chunked && self.found.length.is_some();
         !self.http11 || self.found.close || unsure || body == Body::UntilClose
     }
-
-    /// The fields that concern more than the connection to the endpoint.
-    #[inline]
-    pub(crate) fn passed(&self) -> impl Iterator<Item = &'f Header<'b>> {
-        self.fields.iter().filter(|field| !self.found.ends_here(field))
-    }
-
-    /// Writes the status line and the fields that are passed on.
-    #[inline]
-    pub(crate) fn write(&self, out: &mut Buffer) {
-        write_status(self.status, self.reason, out);
-        self.passed().for_each(|field| out.push_field(field.name, field.value));
-    }
 }
 
 /// The status with which an endpoint takes an upgrade.
@@ -156,12 +142,12 @@ pub(crate) struct Found<'b> {
     bare: bool,
     chunked: bool,
     close: bool,
-    pub(crate) grpc_failed: bool,
     pub(crate) date: bool,
-    pub(crate) event_stream: bool,
+    pub(crate) content_type: Option<&'b [u8]>,
+    pub(crate) grpc_status: Option<&'b [u8]>,
     /// A `Connection` value that names fields, and another one.
-    nominates: Option<&'b [u8]>,
-    nominates_too: Option<&'b [u8]>,
+    nominated: Option<&'b [u8]>,
+    nominated_too: Option<&'b [u8]>,
 }
 
 impl<'b> Found<'b> {
@@ -182,11 +168,8 @@ impl<'b> Found<'b> {
                         }
                     }
                 }
-                11 if is("grpc-status") => found.grpc_failed = message::grpc_blames(field.value),
-                12 if is("content-type") => {
-                    let start = field.value.get(.."text/event-stream".len());
-                    found.event_stream = start.is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
-                }
+                11 if is("grpc-status") => _ = found.grpc_status.get_or_insert(field.value),
+                12 if is("content-type") => _ = found.content_type.get_or_insert(field.value),
                 14 if is("content-length") => {
                     let length = length(field.value)?;
                     found.odd_length |= found.length.is_some() || !is_plain(field.value);
@@ -208,10 +191,10 @@ impl<'b> Found<'b> {
 
     /// Notes a `Connection` value that names fields; none if there are too many to keep.
     fn nominate(&mut self, value: &'b [u8]) -> Option<()> {
-        match (self.nominates, self.nominates_too) {
-            (None, _) => self.nominates = Some(value),
+        match (self.nominated, self.nominated_too) {
+            (None, _) => self.nominated = Some(value),
             (Some(first), _) if first == value => {}
-            (_, None) => self.nominates_too = Some(value),
+            (_, None) => self.nominated_too = Some(value),
             (_, Some(second)) => return (second == value).then_some(()),
         }
         Some(())
@@ -223,19 +206,19 @@ impl<'b> Found<'b> {
         self.length.filter(|_| self.odd_length && !self.chunked && !self.bare)
     }
 
-    /// Whether a field concerns only the connection to the endpoint (RFC 9110 §7.6.1), or is not the endpoint's to say.
+    /// Whether the length is not passed on as the endpoint wrote it.
     #[inline]
-    fn ends_here(&self, field: &Header<'_>) -> bool {
-        let is = |word: &str| field.name.eq_ignore_ascii_case(word);
-        let ends = match field.name.len() {
-            14 => (self.chunked || self.odd_length || self.bare) && is("content-length"),
-            _ => message::ends_here(field.name),
+    pub(crate) fn drops_length(&self) -> bool {
+        self.chunked || self.odd_length || self.bare
+    }
+
+    /// Whether the endpoint's `Connection` names the field.
+    #[inline]
+    pub(crate) fn nominates(&self, name: &str) -> bool {
+        let named = |names: &[u8]| {
+            names.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
         };
-        let nominated = |names: &[u8]| {
-            names.split(|byte| *byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(field.name.as_bytes()))
-        };
-        let named = self.nominates.is_some_and(nominated) || self.nominates_too.is_some_and(nominated);
-        ends || (named && !is("content-length"))
+        self.nominated.is_some_and(named) || self.nominated_too.is_some_and(named)
     }
 }
 

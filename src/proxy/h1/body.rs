@@ -15,7 +15,7 @@ use super::forward::Request;
 use super::relay::{BAD_BODY, Broken};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::{Body, Malformed};
-use crate::proxy::pingora::exchange::{End, GRACE};
+use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::request::failure::BODY_TOO_LARGE;
 use crate::proxy::request::upload::{Manner, PAUSE, Scan, is_small};
 

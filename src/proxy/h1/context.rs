@@ -2,7 +2,6 @@
 //!
 //! Invariant: it is recorded exactly once, when its passage is dropped, however it ended.
 
-use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
@@ -10,25 +9,15 @@ use tokio::time::Instant;
 
 use super::response::Answer;
 use crate::drain::Kind;
-use crate::model::Name;
-use crate::proxy::pingora::context::Head;
-use crate::proxy::pingora::exchange::End;
+use crate::proxy::request::context::Logged;
+use crate::proxy::request::end::End;
 use crate::proxy::request::record::{self, Ending, Finished, Gear, decision, stream};
 use crate::snapshot::{Endpoint, Route, Service, Version};
-use crate::telemetry::access_log::{Line, LogText};
+use crate::telemetry::access_log::Line;
 use crate::telemetry::{Lane, OpenGuard, Outcome, VersionSeries};
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
 use crate::traffic::split::Reason;
-
-/// What the access log wants beside the rest; kept only when there is one.
-pub(super) struct Logged {
-    pub(super) head: Head,
-    pub(super) request_id: LogText,
-    pub(super) listener: Name,
-    /// As a trusted proxy may have it.
-    pub(super) client: Option<IpAddr>,
-}
 
 /// A request whose route and version are chosen.
 pub(super) struct Passage<'s> {
@@ -142,16 +131,15 @@ impl<'s> Passage<'s> {
     }
 
     fn line(&self, logged: &Logged, duration: Duration, outcome: Outcome) -> Line {
-        let Logged { head, request_id, listener, client } = logged;
         Line {
             time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
-            request_id: Some(request_id.clone()),
-            client: *client,
-            listener: Some(listener.clone()),
-            protocol: head.protocol,
-            method: head.method.clone(),
-            host: head.host.clone(),
-            path: head.path.clone(),
+            request_id: Some(logged.request_id.clone()),
+            client: logged.client,
+            listener: Some(logged.listener.clone()),
+            protocol: logged.protocol,
+            method: logged.method.clone(),
+            host: logged.host.clone(),
+            path: logged.path.clone(),
             route: Some(self.route.name.clone()),
             service: Some(self.service.name.clone()),
             version: Some(self.version.name.clone()),

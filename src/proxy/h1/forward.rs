@@ -4,7 +4,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
-use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -12,16 +11,15 @@ use tokio::time::Instant;
 use super::Client;
 use super::context::Passage;
 use super::relay::{Broken, Download, Relay, Upload};
-use super::response::{Asked, Inward, write_refusal};
+use super::response::{Asked, Inward};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::io::buffer::Buffer;
-use crate::proxy::pingora::exchange::End;
-use crate::proxy::pingora::intake::BODY_DRAIN;
+use crate::proxy::request::end::{BODY_DRAIN, End, LOCAL_RESPONSE_TIMEOUT};
 use crate::proxy::request::failure::{
     DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT, UNREAD, WRITE_TIMEOUT,
 };
-use crate::proxy::request::fault;
 use crate::proxy::request::upload::Manner;
+use crate::proxy::request::{fault, local_response};
 use crate::proxy::upstream::connection::{self, Checkout};
 use crate::proxy::upstream::pool::{self, Line};
 use crate::snapshot::live::FaultInjection;
@@ -334,9 +332,9 @@ impl Client {
         let unread = !request.upload.body.is_done();
         let close = close || refusal.close || request.closes || unread || request.passage.is_leaving();
         let mut answer = Buffer::default();
-        write_refusal(refusal, request.asked.head_only, close, &mut answer);
+        local_response::write(refusal, request.asked.head_only, close, &mut answer);
         request.passage.refused(refusal);
-        let until = Instant::now() + ANSWER;
+        let until = Instant::now() + LOCAL_RESPONSE_TIMEOUT;
         let written = poll_fn(|cx| {
             while !answer.is_empty() {
                 match Pin::new(&mut self.transport).poll_write(cx, answer.data()) {
@@ -387,9 +385,6 @@ impl Client {
         .await;
     }
 }
-
-/// How long an answer of our own may take to be taken.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// A connection to an endpoint: a pooled one, or a new one; whether it is reused, and its key in the pool.
 async fn connection(

@@ -32,7 +32,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use self::context::{Logged, Passage};
+use self::context::Passage;
 use self::forward::{Next, Request};
 use self::relay::Upload;
 use self::request::{Outward, Parsed};
@@ -43,13 +43,13 @@ use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, Look};
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::io::transport::Transport;
-use crate::proxy::pingora::message;
-use crate::proxy::request::admit::{self, Decision, Entrance};
+use crate::proxy::request::admit::{self, Decision, Entrance, Sender};
+use crate::proxy::request::context::Logged;
 use crate::proxy::request::record::Gear;
+use crate::proxy::request::{attempts, kind, token};
 use crate::proxy::slots::Seat;
 use crate::snapshot::{ClientLimits, Current, Snapshot};
-use crate::telemetry::access_log::LogText;
-use crate::traffic::Refusal;
+use crate::traffic::Request as _;
 
 pub(crate) use self::wait::wake_all;
 
@@ -264,11 +264,8 @@ impl Client {
         if !head.is_plain() {
             return Begun::Other;
         }
-        let trusted = snapshot.trusts(self.peer);
-        head.client = self.peer;
-        if trusted {
-            head.client = admit::forwarded_client(&head).or(self.peer);
-        }
+        let Sender { trusted, client } = admit::sender(&head, snapshot, self.peer);
+        head.client = client;
         let entrance = Entrance { listener: &self.listener, sni: self.transport.sni() };
         let Ok(decision) = admit::decide(&head, snapshot, &entrance) else { return Begun::Other };
         let too_large = decision.is_too_large(snapshot);
@@ -276,18 +273,11 @@ impl Client {
         if !service.speaks_http1 || too_large || admitted.upgrade.is_some() || admitted.expect_continue {
             return Begun::Other;
         }
-        let choice = service.chooser.choose(&head, message::random_token);
+        let choice = service.chooser.choose(&head, token::random_token);
         let Some(version) = service.versions.get(choice.version) else { return Begun::Other };
-        let token = message::token();
+        let token = token::token();
         let request_id = admit::given_request_id(&head, trusted).map_or(token.as_slice(), str::as_bytes);
-        let logged = gear.access_log.enabled().then(|| {
-            Box::new(Logged {
-                head: admit::logged_head(&head),
-                request_id: LogText::word(request_id),
-                listener: self.listener.clone(),
-                client: head.client,
-            })
-        });
+        let logged = gear.access_log.enabled().then(|| Box::new(Logged::of(&head, request_id, &self.listener)));
         let passage = Passage::enter(gear, (route, service), (choice.version, version), choice.reason, logged);
         let mut out = Buffer::default();
         let outward = Outward {
@@ -302,13 +292,14 @@ impl Client {
             framing: admitted.framing,
         };
         request::write(&head, &outward, &mut out);
+        let idempotent = attempts::is_idempotent(head.method);
         let request = Request {
             passage,
-            upload: Upload::new(out, Body::of(admitted.framing), head.is_idempotent(), service.body_limit(snapshot)),
-            asked: Asked { head_only: head.method == "HEAD", grpc: head.is_grpc() },
+            upload: Upload::new(out, Body::of(admitted.framing), idempotent, service.body_limit(snapshot)),
+            asked: Asked { head_only: head.method == "HEAD", grpc: kind::is_grpc(head.header("content-type")) },
             closes: head.closes(),
             available: choice.available,
-            idempotent: head.is_idempotent(),
+            idempotent,
             key: choice.key,
             new_key: choice.new_key,
         };
@@ -325,13 +316,6 @@ impl Client {
         })
         .await;
     }
-}
-
-/// An answer of our own that ends the connection, in bytes.
-pub(crate) fn refusal(refusal: Refusal, head_only: bool) -> Vec<u8> {
-    let mut out = Buffer::default();
-    response::write_refusal(refusal, head_only, true, &mut out);
-    out.data().to_vec()
 }
 
 /// What a worker's requests read, shared inside the worker only: counting references to the snapshot itself would

@@ -25,8 +25,7 @@ use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Sender, gather};
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
 use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE, SIZE};
 use crate::proxy::io::transport::Transport;
-use crate::proxy::pingora::exchange::{End, GRACE};
-use crate::proxy::pingora::inbound::LOOK;
+use crate::proxy::request::end::{End, GRACE, HALF_CLOSED_CHECK};
 use crate::proxy::request::failure::{BAD_REQUEST, BODY_TOO_LARGE, Failure, PROTOCOL, RESET};
 use crate::proxy::request::upload::Proof;
 use crate::proxy::upstream::connection::Checkout;
@@ -433,7 +432,7 @@ impl Relay<'_, '_> {
             match self.input.poll_fill(cx, Pin::new(&mut *self.client)) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => {
-                    self.half_closed = Some(self.now() + LOOK);
+                    self.half_closed = Some(self.now() + HALF_CLOSED_CHECK);
                     return Ok(());
                 }
                 Poll::Ready(Ok(_)) => {}
@@ -479,7 +478,7 @@ impl Relay<'_, '_> {
             if self.client.is_broken() {
                 return Some(Broken::ClientGone);
             }
-            self.half_closed = Some(now + LOOK);
+            self.half_closed = Some(now + HALF_CLOSED_CHECK);
         }
         self.alarm.poll(cx, deadline).is_ready().then_some(broken)
     }

@@ -4,9 +4,9 @@
 //! the stories of the test-suite run over both lanes and compare.
 
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 
 use crate::proxy::io::buffer::Buffer;
+use crate::proxy::request::head::ParsedHead;
 use crate::proxy::request::headers::{self, Fate};
 use crate::traffic::validate::Framing;
 use crate::traffic::validate::spelling::Underscore;
@@ -23,21 +23,12 @@ pub(super) const fn fields<'b>() -> Fields<'b> {
     [const { MaybeUninit::uninit() }; MAX_FIELDS]
 }
 
-/// A request's head.
-pub(super) struct Head<'b, 'f> {
-    pub(super) method: &'b str,
-    pub(super) target: &'b str,
-    pub(super) fields: &'f [httparse::Header<'b>],
-    /// As the socket or a trusted proxy has it.
-    pub(super) client: Option<IpAddr>,
-}
-
 /// What the bytes that arrived are.
 pub(super) enum Parsed<'b, 'f> {
     /// The beginning of a head.
     Partial,
     /// A head of so many bytes.
-    Head(Head<'b, 'f>, usize),
+    Head(ParsedHead<'b, 'f>, usize),
     /// Nothing that this lane reads: another protocol or version, or no HTTP.
     Other,
 }
@@ -49,7 +40,8 @@ pub(super) fn parse<'b, 'f>(bytes: &'b [u8], fields: &'f mut Fields<'b>) -> Pars
         Ok(httparse::Status::Partial) => Parsed::Partial,
         Ok(httparse::Status::Complete(length)) => match (request.method, request.path, request.version) {
             (Some(method), Some(target), Some(1)) => {
-                Parsed::Head(Head { method, target, fields: request.headers, client: None }, length)
+                let fields = request.headers;
+                Parsed::Head(ParsedHead { version: HttpVersion::Http11, method, target, fields, client: None }, length)
             }
             _ => Parsed::Other,
         },
@@ -57,39 +49,7 @@ pub(super) fn parse<'b, 'f>(bytes: &'b [u8], fields: &'f mut Fields<'b>) -> Pars
     }
 }
 
-impl Request for Head<'_, '_> {
-    fn version(&self) -> HttpVersion {
-        HttpVersion::Http11
-    }
-
-    fn method(&self) -> &str {
-        self.method
-    }
-
-    fn target(&self) -> &[u8] {
-        self.target.as_bytes()
-    }
-
-    fn authority(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-    }
-
-    fn for_each_header(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
-        for field in self.fields {
-            visit(field.name.as_bytes(), field.value);
-        }
-    }
-
-    fn client(&self) -> Option<IpAddr> {
-        self.client
-    }
-}
-
-impl Head<'_, '_> {
+impl ParsedHead<'_, '_> {
     /// Whether the request is one this lane carries: an ordinary target, and of the connection only whether it is
     /// to be kept.
     pub(super) fn is_plain(&self) -> bool {
@@ -108,16 +68,6 @@ impl Head<'_, '_> {
     /// Whether the client ends its connection after the answer.
     pub(super) fn closes(&self) -> bool {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"))
-    }
-
-    /// Whether the endpoint may get the request twice (RFC 9110 §9.2.2).
-    pub(super) fn is_idempotent(&self) -> bool {
-        matches!(self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
-    }
-
-    /// Whether it is a gRPC call.
-    pub(super) fn is_grpc(&self) -> bool {
-        self.header("content-type").is_some_and(|value| value.starts_with(b"application/grpc"))
     }
 }
 
@@ -141,7 +91,7 @@ pub(super) struct Outward<'a> {
 }
 
 /// Appends the head that the endpoint gets to `out`.
-pub(super) fn write(head: &Head<'_, '_>, outward: &Outward<'_>, out: &mut Buffer) {
+pub(super) fn write(head: &ParsedHead<'_, '_>, outward: &Outward<'_>, out: &mut Buffer) {
     out.push_all([head.method, " ", outward.target, " HTTP/1.1\r\n"].map(str::as_bytes));
     let (mut proto, mut host) = (false, false);
     let (mut forwarded_for, mut via) = (false, false);
@@ -185,7 +135,7 @@ pub(super) fn write(head: &Head<'_, '_>, outward: &Outward<'_>, out: &mut Buffer
 }
 
 /// Appends the list field `name`: what came, then `own`.
-fn write_list(head: &Head<'_, '_>, name: &str, own: &str, out: &mut Buffer) {
+fn write_list(head: &ParsedHead<'_, '_>, name: &str, own: &str, out: &mut Buffer) {
     let came = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name) && field.value.is_ascii());
     let members = came.map(|field| field.value).chain([own.as_bytes()]).filter(|member| !member.is_empty());
     let mut first = true;

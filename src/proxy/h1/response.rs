@@ -1,17 +1,15 @@
-//! A response's head on the express lane: read from the endpoint, written anew for the client; and answers of our
-//! own.
+//! A response's head on the express lane: read from the endpoint, written anew for the client.
 
-use std::cell::RefCell;
 use std::fmt::Write;
-use std::time::{Duration, SystemTime};
 
 use crate::drain::Kind;
 use crate::proxy::codec::body::Body;
-use crate::proxy::codec::response::{self, Found, Head, Read, SWITCHING, write_status};
+use crate::proxy::codec::date::write_date;
+use crate::proxy::codec::response::{self, Found, Head, Read, SWITCHING};
 use crate::proxy::io::buffer::Buffer;
-use crate::proxy::pingora::message;
+use crate::proxy::request::kind;
+use crate::proxy::request::response::{self as rewrite, affinity_cookie};
 use crate::snapshot::AffinityCookie;
-use crate::traffic::Refusal;
 
 /// What is known of the request when its response comes.
 #[derive(Clone, Copy, Debug)]
@@ -72,19 +70,15 @@ fn write(head: &Head<'_, '_>, length: usize, asked: Asked, inward: &Inward<'_>, 
     if head.status == SWITCHING {
         return Parsed::Invalid;
     }
-    head.write(out);
+    rewrite::write(head, out);
     if head.status < 200 {
         out.push(b"\r\n");
         return Parsed::Informational(length);
     }
     let body = head.body(asked.head_only);
     finish(&head.found, body, inward, out);
-    let grpc_failed = asked.grpc && head.found.grpc_failed;
-    let kind = match head.found.event_stream {
-        true => Kind::Sse,
-        false if asked.grpc => Kind::Grpc,
-        false => Kind::Request,
-    };
+    let grpc_failed = asked.grpc && head.found.grpc_status.is_some_and(kind::blames_server);
+    let kind = kind::of_response(head.found.content_type, asked.grpc);
     Parsed::Final(Answer { status: head.status, body, kind, closes: head.closes(body), grpc_failed }, length)
 }
 
@@ -100,45 +94,10 @@ fn finish(found: &Found<'_>, body: Body, inward: &Inward<'_>, out: &mut Buffer) 
         write_date(out);
     }
     if let Some((cookie, key)) = inward.cookie {
-        let value = message::affinity_cookie(&cookie.name, key, cookie.max_age, inward.tls);
+        let value = affinity_cookie(&cookie.name, key, cookie.max_age, inward.tls);
         out.push_field("set-cookie", value.as_bytes());
     }
     out.push(if inward.close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
-}
-
-/// Writes an answer of our own, and announces the end of the connection if `close`.
-pub(super) fn write_refusal(refusal: Refusal, head_only: bool, close: bool, out: &mut Buffer) {
-    let Refusal { status, cause, text, .. } = refusal;
-    let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    write_status(status, reason.unwrap_or_default(), out);
-    let length = refusal.body_bytes(false);
-    let _ = write!(
-        out,
-        "content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\ncache-control: no-store\r\n\
-         weir-error: {cause}\r\n"
-    );
-    write_date(out);
-    out.push(if close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
-    if !head_only {
-        let _ = writeln!(out, "{status} {text}");
-    }
-}
-
-/// Writes the `Date` (RFC 9110 §6.6.1), which is made once a second.
-fn write_date(out: &mut Buffer) {
-    thread_local! {
-        static MADE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-    }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    MADE.with_borrow_mut(|(second, text)| {
-        if *second != now || text.is_empty() {
-            text.clear();
-            let date = httpdate::HttpDate::from(SystemTime::UNIX_EPOCH + Duration::from_secs(now));
-            let _ = write!(text, "date: {date}\r\n");
-            *second = now;
-        }
-        out.push(text.as_bytes());
-    });
 }
 
 #[cfg(test)]
@@ -265,16 +224,5 @@ mod tests {
         assert!(matches!(passed("HTTP/1.1 101 Switching\r\n\r\n", ASKED).0, Parsed::Invalid));
         assert!(matches!(passed("SSH-2.0-x\r\n\r\n", ASKED).0, Parsed::Invalid));
         assert!(matches!(passed("HTTP/1.1 200 OK\r\nA:", ASKED).0, Parsed::Partial));
-    }
-
-    #[test]
-    fn an_answer_of_our_own_has_the_length_that_it_says() {
-        let refusal = Refusal { status: 503, cause: "no_endpoint", text: "no endpoint", close: false };
-        let mut out = Buffer::default();
-        write_refusal(refusal, false, true, &mut out);
-        let text = String::from_utf8(out.data().to_vec()).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("content-length: {}", body.len())), "{text}");
-        assert!(head.contains("weir-error: no_endpoint") && head.contains("connection: close"), "{text}");
     }
 }

@@ -33,6 +33,7 @@ use super::exchange::{EXCHANGE, Side};
 use crate::proxy::codec::body::{Body, Malformed, Sender, gather};
 use crate::proxy::codec::response::{self, Head, MAX_INFORMATIONAL, Read, SWITCHING};
 use crate::proxy::io::buffer::{Buffer, GATHERED, SIZE};
+use crate::proxy::request::response as rewrite;
 use crate::proxy::upstream::connection::{Checkout, ConnectionHandle};
 use crate::proxy::upstream::pool::{self, Line};
 
@@ -261,7 +262,7 @@ impl Canonical {
 
 /// Writes the canonical form of a head.
 fn write(head: &Head<'_, '_>, head_only: bool, out: &mut Buffer) -> After {
-    head.write(out);
+    rewrite::write(head, out);
     if head.status == SWITCHING {
         let upgrades = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("upgrade"));
         upgrades.for_each(|field| out.push_field("upgrade", field.value));

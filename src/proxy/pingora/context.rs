@@ -6,9 +6,8 @@
 //! Invariant: every request whose head was read is recorded exactly once, when its pass is dropped, however it
 //! ended.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use http::Method;
@@ -16,15 +15,17 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_error::Result;
 use tokio::time::Instant;
 
-use super::exchange::{End, Exchange};
+use super::exchange::Exchange;
 use super::message;
 use crate::drain::Kind;
-use crate::proxy::request::failure::{DRAINED, TIMEOUT, UNREAD};
-use crate::proxy::request::record::{Counted, Ending, Gear};
+use crate::proxy::request::context::Logged;
+use crate::proxy::request::end::End;
+use crate::proxy::request::failure::{DRAINED, NO_ENDPOINT, TIMEOUT, UNREAD};
+use crate::proxy::request::record::{self, Ending, Finished, Gear, decision, stream};
 use crate::proxy::request::upload::Manner;
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
-use crate::telemetry::Outcome;
-use crate::telemetry::access_log::LogText;
+use crate::telemetry::access_log::Line;
+use crate::telemetry::{Lane, OpenGuard, Outcome};
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
 use crate::traffic::split::Reason;
@@ -56,18 +57,8 @@ pub(crate) struct Pass {
     pub(crate) open: Counted,
     /// From the request's head to the response's.
     pub(crate) answered_after: Option<Duration>,
-    pub(crate) head: Option<Box<Head>>,
-    pub(crate) client: Option<IpAddr>,
+    pub(crate) logged: Option<Box<Logged>>,
     pub(crate) request_id: String,
-}
-
-/// What the access log says of the request's head; kept only when there is an access log.
-#[derive(Debug, Default)]
-pub(crate) struct Head {
-    pub(crate) method: LogText,
-    pub(crate) host: LogText,
-    pub(crate) path: LogText,
-    pub(crate) protocol: &'static str,
 }
 
 /// How far a pass is.
@@ -190,8 +181,7 @@ impl Pass {
             grpc_failed: false,
             open: Counted::default(),
             answered_after: None,
-            head: None,
-            client: None,
+            logged: None,
             request_id: String::new(),
         }
     }
@@ -263,4 +253,90 @@ impl Drop for Pass {
             self.exchange.handle.request_ended();
         }
     }
+}
+
+impl Pass {
+    /// The request has its version: it is in flight there.
+    pub(crate) fn request_entered(&mut self) {
+        let entered = self.routed().and_then(|routed| {
+            let series = &routed.version()?.series;
+            series.decided(decision(routed.reason));
+            (!routed.route.probe).then(|| series.enter())
+        });
+        self.open.request = entered;
+    }
+
+    /// The response is a stream, if it is one.
+    pub(crate) fn stream_opened(&mut self) {
+        if let (Some(kind), Some(version)) = (stream(self.kind), self.routed().and_then(Routed::version)) {
+            self.open.stream = Some(version.series.stream(kind));
+        }
+    }
+
+    /// No endpoint takes the request.
+    pub(crate) fn no_endpoint(&self) {
+        if let Some(version) = self.routed().and_then(Routed::version) {
+            NO_ENDPOINT.charge(&version.series);
+        }
+    }
+}
+
+impl Pass {
+    /// Records the request of the general lane, which is over.
+    pub(crate) fn record(&self, duration: Duration, outcome: Outcome, cut: bool) {
+        let finished = Finished {
+            lane: Lane::General,
+            route: self.routed().map(|routed| (&*routed.route, routed.version)),
+            breaker: self.routed().and_then(Routed::version).and_then(|version| version.breaker.as_deref()),
+            kind: self.kind,
+            duration,
+            answered_after: self.answered_after,
+            outcome,
+            grpc_failed: self.grpc_failed,
+            cut,
+            cause: self.cause,
+        };
+        record::record(&self.gear, &finished, || {
+            let headless = || Logged::without_head(b"", &self.exchange.handle.listener, None);
+            let made = self.logged.is_none().then(headless);
+            Some(line(self, self.logged.as_deref().or(made.as_ref())?, duration, outcome))
+        });
+    }
+}
+
+fn line(pass: &Pass, logged: &Logged, duration: Duration, outcome: Outcome) -> Line {
+    let routed = pass.routed();
+    Line {
+        time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+        request_id: Some(logged.request_id.clone()),
+        client: logged.client,
+        listener: Some(logged.listener.clone()),
+        protocol: logged.protocol,
+        method: logged.method.clone(),
+        host: logged.host.clone(),
+        path: logged.path.clone(),
+        route: routed.map(|routed| routed.route.name.clone()),
+        service: routed.map(|routed| routed.service().name.clone()),
+        version: routed.and_then(Routed::version).map(|version| version.name.clone()),
+        why: routed.map(|routed| decision(routed.reason)),
+        endpoint: routed.and_then(Routed::endpoint).map(|endpoint| endpoint.name.clone()),
+        lane: Lane::General.as_str(),
+        status: outcome,
+        cause: pass.cause,
+        stream: stream(pass.kind),
+        bytes_in: pass.bytes_in,
+        bytes_out: pass.bytes_out,
+        duration,
+        first_byte: pass.answered_after,
+        upstream: routed.and_then(|routed| routed.first_byte),
+        connect: routed.and_then(|routed| routed.connect),
+        retries: routed.map_or(0, |routed| routed.retries.count()),
+    }
+}
+
+/// What the version counts as open for a request; dropped with it.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    request: Option<OpenGuard>,
+    stream: Option<OpenGuard>,
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::handle::Handle;
 use crate::drain::{Kind, Ticket};
+use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::Timeouts;
 
@@ -26,28 +27,8 @@ tokio::task_local! {
     pub(crate) static EXCHANGE: Arc<Exchange>;
 }
 
-/// Why an exchange was ended from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The endpoint sent no first byte in time.
-    FirstByte,
-    /// Neither side sent anything for too long.
-    Idle,
-    /// The client stopped in the middle of its request.
-    Upload,
-    /// The client had ended its half of the connection, and the stream was silent for too long.
-    Left,
-    /// The drain's deadline, or the process's.
-    Cut,
-    /// The client did not read the answer or the endpoint the request, and what is held for such ones was too much.
-    Unread,
-}
-
 /// Who took nothing for so long may not be reading.
 const UNREAD: Duration = Duration::from_millis(200);
-
-/// How long a gentle end may take before the exchange is dropped.
-pub(crate) const GRACE: Duration = Duration::from_millis(500);
 
 /// What the two halves of an exchange share. Both run in one task, so its lock is never contended.
 #[derive(Debug)]

@@ -24,10 +24,10 @@ use pingora_proxy::{ProxyHttp, Session};
 use tokio::time::Instant;
 
 use super::context::Pass;
-use super::exchange::End;
 use super::hooks::{self, General, MAX_ATTEMPTS};
 use super::message;
 use crate::proxy::codec::response;
+use crate::proxy::request::end::End;
 use crate::proxy::upstream::h2::UNPROCESSED;
 use crate::proxy::upstream::h2::connection::{ConnectionState, StreamPermit};
 use crate::proxy::upstream::h2::pool::{self, Acquired};

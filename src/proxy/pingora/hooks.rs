@@ -28,14 +28,18 @@ use tokio::time::Instant;
 use super::context::{Pass, Routed};
 use super::exchange::{EXCHANGE, Exchange};
 use super::message::{self, Provenance};
-use super::{h2_relay, intake};
+use super::{admission, h2_relay, intake, upload};
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
-use crate::proxy::request::failure::{self, BAD_REQUEST, Failure, NO_ENDPOINT, WRITE_TIMEOUT};
+use crate::proxy::request::attempts::is_idempotent;
+use crate::proxy::request::end::BODY_DRAIN;
+use crate::proxy::request::failure::{self, BAD_REQUEST, DRILL, Failure, NO_ENDPOINT, WRITE_TIMEOUT};
+use crate::proxy::request::fault;
 use crate::proxy::request::record::Gear;
-use crate::proxy::request::upload::{self, Manner};
-use crate::proxy::request::{admit, fault};
+use crate::proxy::request::response::affinity_cookie;
+use crate::proxy::request::upload::Manner;
 use crate::proxy::upstream::connection::{self, Checkout, NOT_REUSABLE};
 use crate::telemetry::RetryReason;
+use crate::traffic::Refusal;
 
 /// The hooks.
 pub(crate) struct General {
@@ -65,6 +69,18 @@ pub(crate) fn connected(pass: &mut Pass, checkout: Option<Checkout>, reused: boo
     }
 }
 
+/// Puts a request of the general lane through its version's drill; the answer if that is an error.
+async fn inject_fault(pass: &mut Pass) -> Option<Refusal> {
+    let version = pass.routed().and_then(Routed::version)?;
+    let fault = fault::begin(version.faults.as_deref()?, &version.series)?;
+    pass.cause = Some(DRILL.cause);
+    if !fault.delay.is_zero() {
+        // Who ends the exchange drops this wait with it.
+        tokio::time::sleep(fault.delay).await;
+    }
+    fault::end(fault, &pass.routed().and_then(Routed::version)?.series)
+}
+
 #[async_trait]
 impl ProxyHttp for General {
     type CTX = Pass;
@@ -88,14 +104,14 @@ impl ProxyHttp for General {
             session.set_keepalive(seconds);
         }
         session.set_write_timeout(Some(client.write_timeout));
-        session.as_downstream_mut().set_total_drain_timeout(Some(intake::BODY_DRAIN));
+        session.as_downstream_mut().set_total_drain_timeout(Some(BODY_DRAIN));
         Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
         message::join_cookies(session.req_header_mut())?;
-        let admitted = match admit::admit(session.as_downstream(), pass) {
-            Ok(()) => fault::request(pass).await,
+        let admitted = match admission::admit(session.as_downstream(), pass) {
+            Ok(()) => inject_fault(pass).await,
             Err(refusal) => Some(refusal),
         };
         let Some(refusal) = admitted else {
@@ -324,7 +340,7 @@ impl ProxyHttp for General {
         if let Some(routed) = pass.routed()
             && let (Some(key), Some(cookie)) = (&routed.new_key, &routed.service().affinity_cookie)
         {
-            let value = message::affinity_cookie(&cookie.name, key, cookie.max_age, pass.exchange.handle.tls);
+            let value = affinity_cookie(&cookie.name, key, cookie.max_age, pass.exchange.handle.tls);
             head.append_header(header::SET_COOKIE, value)?;
         }
         pass.stream_opened();
@@ -396,7 +412,7 @@ impl ProxyHttp for General {
         let failure = Failure::of(&error, pass.exchange.ended());
         let replayable = !session.as_ref().retry_buffer_truncated();
         let untouched = session.response_written().is_none() && replayable;
-        let idempotent = session.req_header().method.is_idempotent();
+        let idempotent = is_idempotent(session.req_header().method.as_str());
         let passed_over = *error.etype() == NOT_REUSABLE;
         pass.exchange.over();
         error.set_retry(false);

@@ -10,7 +10,6 @@ use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
@@ -20,6 +19,7 @@ use super::exchange::{EXCHANGE, Side};
 use super::handle::Handle;
 use crate::proxy::codec::body::{Body, Malformed, Piece};
 use crate::proxy::io::transport::Transport;
+use crate::proxy::request::end::HALF_CLOSED_CHECK;
 
 /// A request on its way to the engine.
 pub(crate) struct Inbound {
@@ -35,9 +35,6 @@ pub(crate) struct Inbound {
 
 /// What is read at once, and the most that is read ahead of a request that is being answered.
 pub(crate) const READ: usize = 16 * 1024;
-
-/// How often a client that has ended its half of the connection is looked at: nothing wakes us when it goes.
-pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 impl Inbound {
     /// A request with this head and body; `input` is what came after its head.
@@ -129,7 +126,7 @@ impl Inbound {
         if read > 0 || over.unwrap_or(true) {
             return Poll::Ready(Ok(()));
         }
-        self.half_closed = Some(Box::pin(tokio::time::sleep(LOOK)));
+        self.half_closed = Some(Box::pin(tokio::time::sleep(HALF_CLOSED_CHECK)));
         // Whoever writes to the endpoint was perhaps polled before.
         cx.waker().wake_by_ref();
         self.poll_departure(cx, transport).map(Err)
@@ -175,7 +172,7 @@ impl Inbound {
                 if transport.is_broken() {
                     return Poll::Ready(io::ErrorKind::ConnectionReset.into());
                 }
-                look.as_mut().reset(Instant::now() + LOOK);
+                look.as_mut().reset(Instant::now() + HALF_CLOSED_CHECK);
                 continue;
             }
             if self.input.len() >= READ {
@@ -183,7 +180,7 @@ impl Inbound {
             }
             match ready!(self.poll_fill(cx, transport)) {
                 Ok(0) => {
-                    self.half_closed = Some(Box::pin(tokio::time::sleep(LOOK)));
+                    self.half_closed = Some(Box::pin(tokio::time::sleep(HALF_CLOSED_CHECK)));
                     // No exchange, no request: then nobody waits for an answer.
                     let _ = EXCHANGE.try_with(|exchange| exchange.half_closed());
                 }

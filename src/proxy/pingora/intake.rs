@@ -13,9 +13,7 @@
 //! Invariant: every request that is answered here is counted and has its line in the access log.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
@@ -24,23 +22,25 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{Connection, PREFACE};
-use super::context::{Head, Pass};
+use super::context::Pass;
 use super::exchange::Exchange;
 use super::handle::Handle;
 use super::inbound::{Inbound, READ};
-use super::message;
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, Look};
-use crate::proxy::h1;
 use crate::proxy::io::transport::Transport;
-use crate::proxy::request::admit::{self, Decision};
+use crate::proxy::request::admit::{self, Decision, Sender};
+use crate::proxy::request::context::Logged;
+use crate::proxy::request::end::{BODY_DRAIN, LOCAL_RESPONSE_TIMEOUT};
 use crate::proxy::request::failure::BAD_REQUEST;
+use crate::proxy::request::head::ParsedHead;
 use crate::proxy::request::record::Gear;
+use crate::proxy::request::{local_response, token};
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::LogText;
 use crate::traffic::validate::refusal::{FIELDS_TOO_MANY, TARGET_TOO_LONG};
 use crate::traffic::validate::{self, Framing, Validated};
-use crate::traffic::{HttpVersion, Refusal, Request};
+use crate::traffic::{HttpVersion, Refusal};
 
 /// What came of waiting for a request.
 pub(crate) enum Taken {
@@ -52,23 +52,11 @@ pub(crate) enum Taken {
     End,
 }
 
-/// A request's head.
-struct Parsed<'b, 'f> {
-    version: HttpVersion,
-    method: &'b str,
-    target: &'b str,
-    fields: &'f [httparse::Header<'b>],
-    /// As the socket or a trusted proxy has it.
-    client: Option<IpAddr>,
-}
-
 /// What is known of a request that is refused.
 struct Refused {
     refusal: Refusal,
     head_only: bool,
-    client: Option<IpAddr>,
-    request_id: Option<String>,
-    logged: Option<Box<Head>>,
+    logged: Box<Logged>,
 }
 
 /// Field names and values that the engine has no room for.
@@ -104,7 +92,7 @@ impl Connection {
                 Look::Part => {}
                 Look::Complete(length) => return self.begin(input, length, gear).await,
                 Look::Refused(refusal) => {
-                    let refused = Refused::unread(refusal, &input, self.handle.client);
+                    let refused = Refused::unread(refusal, &input, &self.handle);
                     return self.refuse(refused, gear).await;
                 }
             }
@@ -155,21 +143,20 @@ impl Connection {
 
     /// Answers a request, records it, and ends the connection.
     async fn refuse(&mut self, refused: Refused, gear: &Arc<Gear>) -> Taken {
-        let Refused { refusal, head_only, client, request_id, logged } = refused;
+        let Refused { refusal, head_only, logged } = refused;
         let Some(transport) = &mut self.transport else { return Taken::End };
         let mut pass = Pass::new(Arc::clone(gear), Arc::new(Exchange::new(Arc::clone(&self.handle))));
         pass.began = Some(Instant::now());
         self.handle.request_begun();
         gear.request_begun();
-        (pass.client, pass.head) = (client, logged);
-        pass.request_id = request_id.unwrap_or_else(message::random_token);
+        pass.logged = Some(logged);
         pass.answered(refusal);
-        let answer = h1::refusal(refusal, head_only);
+        let answer = local_response::bytes(refusal, head_only);
         let write = async {
             transport.write_all(&answer).await?;
             transport.flush().await
         };
-        pass.complete = matches!(timeout(ANSWER, write).await, Ok(Ok(())));
+        pass.complete = matches!(timeout(LOCAL_RESPONSE_TIMEOUT, write).await, Ok(Ok(())));
         pass.client_gone = !pass.complete;
         if pass.complete {
             pass.bytes_out = refusal.body_bytes(head_only);
@@ -194,12 +181,6 @@ pub(crate) fn complete(session: &mut ServerSession, handle: &Handle) -> pingora_
     }
     Ok(())
 }
-
-/// An unread request body is read for at most this long.
-pub(crate) const BODY_DRAIN: Duration = Duration::from_secs(1);
-
-/// How long an answer of our own may take to be taken.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// What is read of a head at once.
 const READ_HEAD: usize = 4 * 1024;
@@ -235,8 +216,7 @@ struct Plan {
 
 /// Decides what becomes of a complete head.
 fn decide(bytes: &[u8], snapshot: &Snapshot, handle: &Handle) -> Result<Plan, Box<Refused>> {
-    let peer = handle.client;
-    let unread = |refusal| Box::new(Refused::unread(refusal, bytes, peer));
+    let unread = |refusal| Box::new(Refused::unread(refusal, bytes, handle));
     let mut room = vec![httparse::EMPTY_HEADER; snapshot.limits.fields.saturating_add(1)];
     let mut request = httparse::Request::new(&mut room);
     match request.parse(bytes) {
@@ -248,11 +228,9 @@ fn decide(bytes: &[u8], snapshot: &Snapshot, handle: &Handle) -> Result<Plan, Bo
         return Err(unread(BAD_REQUEST));
     };
     let version = if version == 0 { HttpVersion::Http10 } else { HttpVersion::Http11 };
-    let mut head = Parsed { version, method, target, fields: request.headers, client: peer };
-    let trusted = snapshot.trusts(peer);
-    if trusted {
-        head.client = admit::forwarded_client(&head).or(peer);
-    }
+    let mut head = ParsedHead { version, method, target, fields: request.headers, client: None };
+    let Sender { trusted, client } = admit::sender(&head, snapshot, handle.client);
+    head.client = client;
     let is_absolute = !target.starts_with('/') && target != "*";
     let planned = match admit::decide(&head, snapshot, &handle.entrance()) {
         Ok(Decision { admitted, .. }) => plan(&head, bytes.len(), is_absolute.then_some(&admitted), admitted.framing),
@@ -263,13 +241,13 @@ fn decide(bytes: &[u8], snapshot: &Snapshot, handle: &Handle) -> Result<Plan, Bo
         }
         Err(refusal) => Err(refusal),
     };
-    planned.map_err(|refusal| Box::new(head.refused(refusal, trusted)))
+    planned.map_err(|refusal| Box::new(Refused::read(refusal, &head, trusted, handle)))
 }
 
 /// Decides how the engine gets a request whose head had so many bytes; `absolute` is what a target in absolute form
 /// came to.
 fn plan(
-    head: &Parsed<'_, '_>,
+    head: &ParsedHead<'_, '_>,
     length: usize,
     absolute: Option<&Validated<'_>>,
     framing: Framing,
@@ -348,7 +326,7 @@ pub(crate) fn encode(target: &str) -> Option<String> {
 
 impl Refused {
     /// A request whose head could not be read, as far as it goes.
-    fn unread(refusal: Refusal, bytes: &[u8], client: Option<IpAddr>) -> Self {
+    fn unread(refusal: Refusal, bytes: &[u8], handle: &Handle) -> Self {
         let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
         let mut words = line.split(|byte| *byte == b' ');
         let mut word = || words.next().unwrap_or_default();
@@ -358,53 +336,21 @@ impl Refused {
             b"HTTP/1.1" => "HTTP/1.1",
             _ => "",
         };
-        let logged =
-            Head { method: LogText::word(method), host: LogText::default(), path: LogText::path(target), protocol };
-        Self { refusal, head_only: method == b"HEAD", client, request_id: None, logged: Some(Box::new(logged)) }
-    }
-}
-
-impl Parsed<'_, '_> {
-    fn refused(&self, refusal: Refusal, trusted: bool) -> Refused {
-        Refused {
-            refusal,
-            head_only: self.method == "HEAD",
-            client: self.client,
-            request_id: admit::given_request_id(self, trusted).map(str::to_owned),
-            logged: Some(Box::new(admit::logged_head(self))),
-        }
-    }
-}
-
-impl Request for Parsed<'_, '_> {
-    fn version(&self) -> HttpVersion {
-        self.version
+        let logged = Logged {
+            protocol,
+            method: LogText::word(method),
+            path: LogText::path(target),
+            ..Logged::without_head(&token::token(), &handle.listener, handle.client)
+        };
+        Self { refusal, head_only: method == b"HEAD", logged: Box::new(logged) }
     }
 
-    fn method(&self) -> &str {
-        self.method
-    }
-
-    fn target(&self) -> &[u8] {
-        self.target.as_bytes()
-    }
-
-    fn authority(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-    }
-
-    fn for_each_header(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
-        for field in self.fields {
-            visit(field.name.as_bytes(), field.value);
-        }
-    }
-
-    fn client(&self) -> Option<IpAddr> {
-        self.client
+    /// A request whose head was read.
+    fn read(refusal: Refusal, head: &ParsedHead<'_, '_>, trusted: bool, handle: &Handle) -> Self {
+        let token = token::token();
+        let request_id = admit::given_request_id(head, trusted).map_or(token.as_slice(), str::as_bytes);
+        let logged = Box::new(Logged::of(head, request_id, &handle.listener));
+        Self { refusal, head_only: head.method == "HEAD", logged }
     }
 }
 
@@ -415,7 +361,7 @@ mod tests {
     fn planned(target: &str, fields: &[(&str, &str)], absolute: bool) -> Plan {
         let fields: Vec<httparse::Header<'_>> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        let head = Parsed { version: HttpVersion::Http11, method: "GET", target, fields: &fields, client: None };
+        let head = ParsedHead { version: HttpVersion::Http11, method: "GET", target, fields: &fields, client: None };
         let admitted = validate::validate(&head, &validate::Limits { fields: 1000, ..Default::default() }).unwrap();
         let framing = admitted.framing;
         plan(&head, 100, absolute.then_some(&admitted), framing).unwrap()

@@ -3,11 +3,7 @@
 //! The engine strips hop-by-hop fields from requests; responses are ours to clean. What becomes of the fields in which
 //! a client says where it comes from is [`provenance`]'s to say.
 
-use std::cell::Cell;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
@@ -17,7 +13,7 @@ use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::drain::Kind;
-use crate::proxy::request::headers;
+use crate::proxy::request::{headers, kind, response};
 use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::{HttpVersion, Refusal, Request};
 
@@ -133,9 +129,7 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The header that carries a request's id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The header that names the cause of an answer that is Weir's own; no endpoint's may have it.
-pub(crate) const CAUSE: &str = "weir-error";
-const WEIR_ERROR: HeaderName = HeaderName::from_static(CAUSE);
+const WEIR_ERROR: HeaderName = HeaderName::from_static(response::CAUSE);
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -229,23 +223,6 @@ pub(crate) fn offer_upgrade(head: &mut RequestHeader, token: &str) -> Result<()>
     Ok(())
 }
 
-/// Whether a field of an answer goes no further, whatever the answer's `Connection` names: it concerns only the
-/// connection to the endpoint (RFC 9110 §7.6.1, RFC 9113 §8.2.2), or is not the endpoint's to say. The one list for all
-/// lanes.
-#[inline]
-pub(crate) fn ends_here(name: &str) -> bool {
-    let is = |word: &str| name.eq_ignore_ascii_case(word);
-    // By length first: most fields are none of these.
-    match name.len() {
-        2 => is("te"),
-        7 => is("upgrade"),
-        10 => is("connection") || is("keep-alive") || is(CAUSE),
-        16 => is("proxy-connection"),
-        17 => is("transfer-encoding"),
-        _ => false,
-    }
-}
-
 /// Takes what concerns only the upstream connection out of a response.
 ///
 /// `Transfer-Encoding` stays: it is the engine's framing towards the client, not the endpoint's.
@@ -266,7 +243,7 @@ pub(crate) fn to_client(head: &mut ResponseHeader) {
     let stays = |name: &HeaderName| match *name {
         header::TRANSFER_ENCODING => true,
         header::CONNECTION | header::UPGRADE => upgrading,
-        _ => !ends_here(name.as_str()),
+        _ => !response::ends_here(name.as_str()),
     };
     let ending: Vec<HeaderName> = head.headers.keys().filter(|name| !stays(name)).cloned().collect();
     for name in ending {
@@ -281,7 +258,7 @@ pub(crate) fn to_client(head: &mut ResponseHeader) {
 
 /// Does the same to trailers.
 pub(crate) fn trailers_to_client(trailers: &mut http::HeaderMap) {
-    let ending: Vec<HeaderName> = trailers.keys().filter(|name| ends_here(name.as_str())).cloned().collect();
+    let ending: Vec<HeaderName> = trailers.keys().filter(|name| response::ends_here(name.as_str())).cloned().collect();
     for name in ending {
         trailers.remove(&name);
     }
@@ -297,40 +274,19 @@ pub(crate) fn takes(head: &ResponseHeader, offered: &str) -> bool {
 /// What kind of work a response makes of its request.
 pub(crate) fn kind_of(request: &RequestHeader, response: &ResponseHeader) -> Kind {
     if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        let websocket = response
-            .headers
-            .get(header::UPGRADE)
-            .is_some_and(|token| token.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        return if websocket { Kind::WebSocket } else { Kind::Upgrade };
+        return kind::of_tunnel(response.headers.get(header::UPGRADE).map(HeaderValue::as_bytes));
     }
-    let starts = |value: Option<&HeaderValue>, prefix: &str| {
-        value.is_some_and(|value| {
-            value.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-        })
-    };
-    if starts(response.headers.get(header::CONTENT_TYPE), "text/event-stream") {
-        Kind::Sse
-    } else if is_grpc(request) {
-        Kind::Grpc
-    } else {
-        Kind::Request
-    }
+    kind::of_response(response.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes), is_grpc(request))
 }
 
 /// Whether fields hold a gRPC status that blames the server.
 pub(crate) fn grpc_failed(fields: &http::HeaderMap) -> bool {
-    fields.get("grpc-status").is_some_and(|status| grpc_blames(status.as_bytes()))
-}
-
-/// Whether a gRPC status blames the server: those that OpenTelemetry's conventions for RPC servers call errors (unknown,
-/// deadline exceeded, unimplemented, internal, unavailable, data loss).
-pub(crate) fn grpc_blames(status: &[u8]) -> bool {
-    matches!(status, b"2" | b"4" | b"12" | b"13" | b"14" | b"15")
+    fields.get("grpc-status").is_some_and(|status| kind::blames_server(status.as_bytes()))
 }
 
 /// Whether a request is a gRPC call.
 pub(crate) fn is_grpc(request: &RequestHeader) -> bool {
-    request.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    kind::is_grpc(request.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes))
 }
 
 /// Writes an answer of our own: a small text body and the cause in a header.
@@ -350,40 +306,6 @@ pub(crate) async fn answer(session: &mut ServerSession, refusal: Refusal, head_o
     session.write_response_header(Box::new(head)).await?;
     let body = if head_only { Bytes::new() } else { Bytes::from(body) };
     session.write_response_body(body, true).await
-}
-
-/// A random token of 128 bits in hexadecimal: a request id or an affinity key.
-pub(crate) fn random_token() -> String {
-    String::from_utf8_lossy(&token()).into_owned()
-}
-
-/// Like [`random_token`], without memory of its own.
-pub(crate) fn token() -> [u8; 32] {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(std::thread::current().id()));
-    }
-    // SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). Unique, not secret.
-    let next = || {
-        STATE.with(|state| {
-            let seed = state.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
-            state.set(seed);
-            let mut mixed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            mixed ^ (mixed >> 31)
-        })
-    };
-    let bits = (u128::from(next()) << 64) | u128::from(next());
-    std::array::from_fn(|at| {
-        let digit = (bits >> (124 - 4 * at)) & 0xF;
-        b"0123456789abcdef".get(usize::try_from(digit).unwrap_or_default()).copied().unwrap_or(b'0')
-    })
-}
-
-/// The `Set-Cookie` value that gives a client its affinity key.
-pub(crate) fn affinity_cookie(name: &str, key: &str, max_age: Duration, tls: bool) -> String {
-    let max_age = max_age.as_secs();
-    let secure = if tls { "; Secure" } else { "" };
-    format!("{name}={key}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}")
 }
 
 #[cfg(test)]
@@ -496,12 +418,5 @@ mod tests {
         head.insert_header("te", "x").unwrap();
         to_client(&mut head);
         assert!(head.headers.is_empty(), "{:?}", head.headers);
-    }
-
-    #[test]
-    fn random_tokens_differ() {
-        let tokens: std::collections::HashSet<String> = (0..1_000).map(|_| random_token()).collect();
-        assert_eq!(tokens.len(), 1_000);
-        assert!(tokens.iter().all(|token| token.len() == 32));
     }
 }

@@ -1,5 +1,6 @@
 //! The general lane: pingora's engine carries HTTP/2, upgrades, HTTP/1.0 and whatever our own lanes do not.
 
+mod admission;
 pub(crate) mod canonical;
 pub(crate) mod connection;
 pub(crate) mod context;
@@ -12,3 +13,4 @@ pub(crate) mod intake;
 pub(crate) mod message;
 pub(crate) mod serve;
 pub(crate) mod unread;
+mod upload;

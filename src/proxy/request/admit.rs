@@ -3,19 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use pingora_core::protocols::http::server::Session as ServerSession;
-use tokio::time::Instant;
-
-use super::failure::{BODY_TOO_LARGE, MISDIRECTED, NO_ENDPOINT, NO_ROUTE};
+use super::failure::{MISDIRECTED, NO_ROUTE};
 use super::headers;
 use crate::model::Name;
 use crate::proxy::codec::h2::requests;
-use crate::proxy::pingora::context::{Attempt, Head, Pass, Retries, Routed, Stage};
-use crate::proxy::pingora::message::{self, View};
 use crate::snapshot::{Route, Service, Snapshot, Version};
-use crate::telemetry::access_log::LogText;
-use crate::traffic::balance::Tried;
 use crate::traffic::validate::refusal::FIELD_NAME_UNDERSCORE;
 use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::validate::{self, Framing, Validated};
@@ -96,12 +88,17 @@ fn underscore(
 }
 
 impl Decision<'_, '_> {
+    /// The length of the body, if the client declared it.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self.admitted.framing {
+            Framing::Length(length) | Framing::Frames { length: Some(length) } => Some(length),
+            _ => None,
+        }
+    }
+
     /// Whether the body is longer than the service takes, as far as its length is declared.
     pub(crate) fn is_too_large(&self, snapshot: &Snapshot) -> bool {
-        let length = match self.admitted.framing {
-            Framing::Length(length) | Framing::Frames { length: Some(length) } => length,
-            _ => 0,
-        };
+        let length = self.length().unwrap_or_default();
         self.service.body_limit(snapshot).is_some_and(|limit| length > limit)
     }
 }
@@ -113,68 +110,24 @@ impl Service {
     }
 }
 
-/// Admits a request and chooses its route and version.
-///
-/// # Errors
-/// The refusal to answer with; the pass knows what was chosen before it.
-pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refusal> {
-    let head = session.req_header();
-    let snapshot = pass.gear.current.load();
-    let handle = Arc::clone(&pass.exchange.handle);
-    let trusted = snapshot.trusts(handle.client);
-    let mut view = View { head, client: handle.client, hidden_length: message::hides_length(session) };
-    if trusted {
-        view.client = forwarded_client(&view).or(handle.client);
-    }
-    pass.client = view.client;
-    pass.request_id = given_request_id(&view, trusted).map_or_else(message::random_token, str::to_owned);
-    if pass.gear.access_log.enabled() {
-        pass.head = Some(Box::new(logged_head(&view)));
-    }
-    let decision = decide(&view, &snapshot, &handle.entrance())?;
-    let too_large = decision.is_too_large(&snapshot);
-    let Decision { admitted, route, service, underscore } = decision;
-    let choice = service.chooser.choose(&view, message::random_token);
-    let upgrade = admitted.upgrade.and_then(|offer| offer.choose(&service.upgrades)).map(Box::from);
-    let routed = Routed {
-        version: choice.version,
-        reason: choice.reason,
-        key: choice.key,
-        new_key: choice.new_key,
-        target: admitted.target_changed.then(|| admitted.target.as_bytes().into()),
-        authority: admitted.authority.into(),
-        upgrade,
-        underscore,
-        has_body: admitted.framing.has_body(),
-        length: match admitted.framing {
-            Framing::Length(length) | Framing::Frames { length: Some(length) } => Some(length),
-            _ => None,
-        },
-        expects: admitted.expect_continue,
-        manner: None,
-        ahead: BytesMut::new(),
-        tried: Tried::default(),
-        endpoint: None,
-        attempt: Attempt { began: Instant::now(), fresh: false, reused: false, failed: None },
-        retries: Retries::default(),
-        informational: 0,
-        first_byte: None,
-        connect: None,
-        route: Arc::clone(route),
-        service: Arc::clone(service),
-        snapshot,
-    };
-    pass.stage = Stage::Routed(Box::new(routed));
-    pass.request_entered();
-    if !choice.available {
-        pass.no_endpoint();
-        return Err(NO_ENDPOINT.refusal);
-    }
-    if too_large { Err(BODY_TOO_LARGE) } else { Ok(()) }
+/// Who sent a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    /// Whether what it says of itself is believed.
+    pub(crate) trusted: bool,
+    /// The client: the peer, or the one that a trusted proxy names.
+    pub(crate) client: Option<IpAddr>,
+}
+
+/// Who sent a request that came from `peer`.
+pub(crate) fn sender(view: &impl Request, snapshot: &Snapshot, peer: Option<IpAddr>) -> Sender {
+    let trusted = snapshot.trusts(peer);
+    let named = if trusted { forwarded_client(view) } else { None };
+    Sender { trusted, client: named.or(peer) }
 }
 
 /// The client that a trusted proxy names: the last address of `X-Forwarded-For`.
-pub(crate) fn forwarded_client(view: &impl Request) -> Option<IpAddr> {
+fn forwarded_client(view: &impl Request) -> Option<IpAddr> {
     let mut client = None;
     view.for_each_header(&mut |name, value| {
         if name.eq_ignore_ascii_case(b"x-forwarded-for") {
@@ -191,18 +144,4 @@ pub(crate) fn given_request_id(view: &impl Request, trusted: bool) -> Option<&st
     given.and_then(|value| str::from_utf8(value).ok()).filter(|id| {
         !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
     })
-}
-
-/// What the access log says of a request's head.
-pub(crate) fn logged_head(view: &impl Request) -> Head {
-    Head {
-        method: LogText::word(view.method().as_bytes()),
-        host: LogText::host(view.authority().or_else(|| view.header("host")).unwrap_or_default()),
-        path: LogText::path(view.target()),
-        protocol: match view.version() {
-            HttpVersion::Http10 => "HTTP/1.0",
-            HttpVersion::Http11 => "HTTP/1.1",
-            HttpVersion::Http2 => "HTTP/2",
-        },
-    }
 }

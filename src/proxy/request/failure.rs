@@ -4,8 +4,8 @@ use std::io;
 
 use pingora_error::{Error, ErrorSource, ErrorType};
 
+use super::end::End;
 use crate::proxy::codec::body::Malformed;
-use crate::proxy::pingora::exchange::End;
 use crate::proxy::upstream::h2;
 use crate::telemetry::{UpstreamError, VersionSeries};
 use crate::traffic::Refusal;

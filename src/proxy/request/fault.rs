@@ -1,7 +1,6 @@
 //! Drills: what a version's requests go through before an endpoint is asked, in both lanes.
 
 use super::failure::DRILL;
-use crate::proxy::pingora::context::{Pass, Routed};
 use crate::snapshot::live::{Fault, FaultInjection};
 use crate::telemetry::{InjectedFault, VersionSeries};
 use crate::traffic::Refusal;
@@ -23,16 +22,4 @@ pub(crate) fn end(fault: Fault, series: &VersionSeries) -> Option<Refusal> {
     }
     series.fault_injected(InjectedFault::Error);
     Some(DRILL)
-}
-
-/// Puts a request of the general lane through its version's drill; the answer if that is an error.
-pub(crate) async fn request(pass: &mut Pass) -> Option<Refusal> {
-    let version = pass.routed().and_then(Routed::version)?;
-    let fault = begin(version.faults.as_deref()?, &version.series)?;
-    pass.cause = Some(DRILL.cause);
-    if !fault.delay.is_zero() {
-        // Who ends the exchange drops this wait with it.
-        tokio::time::sleep(fault.delay).await;
-    }
-    end(fault, &pass.routed().and_then(Routed::version)?.series)
 }

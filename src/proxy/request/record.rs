@@ -2,19 +2,18 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::breaker;
-use super::failure::{Failure, NO_ENDPOINT, SLOW_CLIENT};
+use super::end::End;
+use super::failure::{Failure, SLOW_CLIENT};
 use crate::drain::{Bell, Kind};
-use crate::proxy::pingora::context::{Pass, Routed};
-use crate::proxy::pingora::exchange::End;
 use crate::snapshot::live::CircuitBreaker;
 use crate::snapshot::{Current, Route};
-use crate::telemetry::access_log::{Line, LogText};
-use crate::telemetry::{AccessLog, Class, CutKind, DecisionReason, Lane, OpenGuard, Outcome, Recorder, StreamKind};
+use crate::telemetry::access_log::Line;
+use crate::telemetry::{AccessLog, Class, CutKind, DecisionReason, Lane, Outcome, Recorder, StreamKind};
 use crate::traffic::split::Reason;
 
 /// What all requests of the process share.
@@ -57,32 +56,6 @@ impl Gear {
     pub(crate) fn request_begun(&self) {
         self.recorder.lanes().entered();
         self.arrived();
-    }
-}
-
-impl Pass {
-    /// The request has its version: it is in flight there.
-    pub(crate) fn request_entered(&mut self) {
-        let entered = self.routed().and_then(|routed| {
-            let series = &routed.version()?.series;
-            series.decided(decision(routed.reason));
-            (!routed.route.probe).then(|| series.enter())
-        });
-        self.open.request = entered;
-    }
-
-    /// The response is a stream, if it is one.
-    pub(crate) fn stream_opened(&mut self) {
-        if let (Some(kind), Some(version)) = (stream(self.kind), self.routed().and_then(Routed::version)) {
-            self.open.stream = Some(version.series.stream(kind));
-        }
-    }
-
-    /// No endpoint takes the request.
-    pub(crate) fn no_endpoint(&self) {
-        if let Some(version) = self.routed().and_then(Routed::version) {
-            NO_ENDPOINT.charge(&version.series);
-        }
     }
 }
 
@@ -174,25 +147,6 @@ pub(crate) fn record(gear: &Gear, finished: &Finished<'_>, line: impl FnOnce() -
     gear.recorder.lanes().left(finished.lane);
 }
 
-impl Pass {
-    /// Records the request of the general lane, which is over.
-    pub(crate) fn record(&self, duration: Duration, outcome: Outcome, cut: bool) {
-        let finished = Finished {
-            lane: Lane::General,
-            route: self.routed().map(|routed| (&*routed.route, routed.version)),
-            breaker: self.routed().and_then(Routed::version).and_then(|version| version.breaker.as_deref()),
-            kind: self.kind,
-            duration,
-            answered_after: self.answered_after,
-            outcome,
-            grpc_failed: self.grpc_failed,
-            cut,
-            cause: self.cause,
-        };
-        record(&self.gear, &finished, || Some(line(self, duration, outcome)));
-    }
-}
-
 pub(crate) fn decision(reason: Reason) -> DecisionReason {
     match reason {
         Reason::Override => DecisionReason::Override,
@@ -210,42 +164,4 @@ pub(crate) fn stream(kind: Kind) -> Option<StreamKind> {
         Kind::Grpc => Some(StreamKind::Grpc),
         Kind::Upgrade => Some(StreamKind::Upgrade),
     }
-}
-
-fn line(pass: &Pass, duration: Duration, outcome: Outcome) -> Line {
-    let routed = pass.routed();
-    let head = pass.head.as_deref();
-    Line {
-        time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
-        request_id: Some(LogText::word(pass.request_id.as_bytes())),
-        client: pass.client,
-        listener: Some(pass.exchange.handle.listener.clone()),
-        protocol: head.map(|head| head.protocol).unwrap_or_default(),
-        method: head.map(|head| head.method.clone()).unwrap_or_default(),
-        host: head.map(|head| head.host.clone()).unwrap_or_default(),
-        path: head.map(|head| head.path.clone()).unwrap_or_default(),
-        route: routed.map(|routed| routed.route.name.clone()),
-        service: routed.map(|routed| routed.service().name.clone()),
-        version: routed.and_then(Routed::version).map(|version| version.name.clone()),
-        why: routed.map(|routed| decision(routed.reason)),
-        endpoint: routed.and_then(Routed::endpoint).map(|endpoint| endpoint.name.clone()),
-        lane: Lane::General.as_str(),
-        status: outcome,
-        cause: pass.cause,
-        stream: stream(pass.kind),
-        bytes_in: pass.bytes_in,
-        bytes_out: pass.bytes_out,
-        duration,
-        first_byte: pass.answered_after,
-        upstream: routed.and_then(|routed| routed.first_byte),
-        connect: routed.and_then(|routed| routed.connect),
-        retries: routed.map_or(0, |routed| routed.retries.count()),
-    }
-}
-
-/// What the version counts as open for a request; dropped with it.
-#[derive(Debug, Default)]
-pub(crate) struct Counted {
-    request: Option<OpenGuard>,
-    stream: Option<OpenGuard>,
 }

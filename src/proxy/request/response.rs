@@ -1,0 +1,54 @@
+//! What of an endpoint's response goes on to the client: one rule for every lane, for heads and trailers.
+//!
+//! What concerns only the connection to the endpoint ends here, and so does what is Weir's to say. The length goes on
+//! where it frames the message; a client that is to keep its affinity gets a cookie.
+
+use std::time::Duration;
+
+use crate::proxy::codec::response::{Head, write_status};
+use crate::proxy::io::buffer::Buffer;
+
+/// The header that names the cause of an answer that is Weir's own; no endpoint's may have it.
+pub(crate) const CAUSE: &str = "weir-error";
+
+/// Whether a field of a response goes no further, whatever the response's `Connection` names: it concerns only the
+/// connection to the endpoint (RFC 9110 §7.6.1, RFC 9113 §8.2.2), or is not the endpoint's to say.
+#[inline]
+pub(crate) fn ends_here(name: &str) -> bool {
+    let is = |word: &str| name.eq_ignore_ascii_case(word);
+    // By length first: most fields are none of these.
+    match name.len() {
+        2 => is("te"),
+        7 => is("upgrade"),
+        10 => is("connection") || is("keep-alive") || is(CAUSE),
+        16 => is("proxy-connection"),
+        17 => is("transfer-encoding"),
+        _ => false,
+    }
+}
+
+/// Whether a field of a response that `Connection` names or does not is passed on.
+#[inline]
+pub(crate) fn passes(name: &str, nominated: bool) -> bool {
+    !ends_here(name) && (!nominated || name.eq_ignore_ascii_case("content-length"))
+}
+
+/// Writes the status line of an HTTP/1 endpoint's response, and the fields that are passed on.
+#[inline]
+pub(crate) fn write(head: &Head<'_, '_>, out: &mut Buffer) {
+    write_status(head.status, head.reason, out);
+    let drops_length = head.found.drops_length();
+    for field in head.fields {
+        let reframed = drops_length && field.name.eq_ignore_ascii_case("content-length");
+        if !reframed && passes(field.name, head.found.nominates(field.name)) {
+            out.push_field(field.name, field.value);
+        }
+    }
+}
+
+/// The `Set-Cookie` value that gives a client its affinity key.
+pub(crate) fn affinity_cookie(name: &str, key: &str, max_age: Duration, tls: bool) -> String {
+    let max_age = max_age.as_secs();
+    let secure = if tls { "; Secure" } else { "" };
+    format!("{name}={key}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}")
+}
