@@ -21,7 +21,7 @@ use super::body::{JsonBody, NoBody};
 use super::extractors::{bad, by, changed, control, named};
 use super::wire::{Changed, Problem, SetState, SetWeights, Status, kind};
 use super::{AdminState, Auth, rollouts, status};
-use crate::control::{Rejection, Target};
+use crate::control::{Rejection, StateTarget};
 use crate::model::Weight;
 
 /// The control API over `admin`, for those whom `auth` admits.
@@ -125,7 +125,7 @@ async fn set_service_state(
     path: Result<Path<String>, PathRejection>,
     body: JsonBody<SetState>,
 ) -> Result<Json<Changed>, Problem> {
-    set_state(&admin, Target { service: named(path)?, version: None, endpoint: None }, body).await
+    set_state(&admin, StateTarget { service: named(path)?, version: None, endpoint: None }, body).await
 }
 
 async fn set_version_state(
@@ -134,7 +134,7 @@ async fn set_version_state(
     body: JsonBody<SetState>,
 ) -> Result<Json<Changed>, Problem> {
     let (service, version) = named(path)?;
-    set_state(&admin, Target { service, version: Some(version), endpoint: None }, body).await
+    set_state(&admin, StateTarget { service, version: Some(version), endpoint: None }, body).await
 }
 
 async fn set_endpoint_state(
@@ -143,12 +143,12 @@ async fn set_endpoint_state(
     body: JsonBody<SetState>,
 ) -> Result<Json<Changed>, Problem> {
     let (service, version, endpoint) = named(path)?;
-    set_state(&admin, Target { service, version: Some(version), endpoint: Some(endpoint) }, body).await
+    set_state(&admin, StateTarget { service, version: Some(version), endpoint: Some(endpoint) }, body).await
 }
 
 async fn set_state(
     admin: &AdminState,
-    target: Target,
+    target: StateTarget,
     JsonBody(body): JsonBody<SetState>,
 ) -> Result<Json<Changed>, Problem> {
     let by = by(body.author, body.reason)?;

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 
 use super::AdminState;
 use super::wire::{Changed, Problem};
-use crate::control::{By, Control, Outcome};
+use crate::control::{Attribution, Control, ProposalResult};
 use crate::model::Process;
 
 /// Where to propose a change, while the process takes any.
@@ -18,7 +18,7 @@ pub(super) fn control(admin: &AdminState) -> Result<&Control, Problem> {
     }
 }
 
-pub(super) fn changed(outcome: Outcome) -> Result<Json<Changed>, Problem> {
+pub(super) fn changed(outcome: ProposalResult) -> Result<Json<Changed>, Problem> {
     let ack = outcome?;
     Ok(Json(Changed { revision: ack.revision, changes: ack.changes, warnings: ack.warnings }))
 }
@@ -35,7 +35,7 @@ pub(super) fn bad(detail: &str) -> Problem {
 const MAX_AUTHOR_CHARS: usize = 200;
 const MAX_REASON_CHARS: usize = 1_000;
 
-pub(super) fn by(author: Option<String>, reason: Option<String>) -> Result<By, Problem> {
+pub(super) fn by(author: Option<String>, reason: Option<String>) -> Result<Attribution, Problem> {
     let author = author.filter(|author| !author.trim().is_empty()).unwrap_or_else(|| "unknown".to_owned());
     let reason = reason.unwrap_or_default();
     for (what, text, limit) in [("author", &author, MAX_AUTHOR_CHARS), ("reason", &reason, MAX_REASON_CHARS)] {
@@ -44,7 +44,7 @@ pub(super) fn by(author: Option<String>, reason: Option<String>) -> Result<By, P
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
         }
     }
-    Ok(By { author, reason })
+    Ok(Attribution { author, reason })
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn an_author_and_a_reason_are_short_lines() {
-        assert_eq!(by(None, None).unwrap(), By { author: "unknown".to_owned(), reason: String::new() });
+        assert_eq!(by(None, None).unwrap(), Attribution { author: "unknown".to_owned(), reason: String::new() });
         assert_eq!(by(Some("alice".to_owned()), Some("too slow".to_owned())).unwrap().reason, "too slow");
         assert_eq!(by(Some("a\x1b[2J".to_owned()), None).unwrap_err().status, 422);
         assert_eq!(by(None, Some("x".repeat(MAX_REASON_CHARS + 1))).unwrap_err().status, 422);

@@ -17,11 +17,11 @@ use super::wire::{
     Rollout, RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
 };
 use super::{AdminState, status};
-use crate::control::{DrillOrder, Rejection};
+use crate::control::{FaultRequest, Rejection};
 use crate::model::{Name, Weight};
 use crate::rollout::engine::{Evidence, Phase, RolloutTarget, Verb, WaitingFor};
 use crate::rollout::plan::{GateDefault, Rollback};
-use crate::rollouts::{RolloutStatus, Stamped, Word, labels};
+use crate::rollouts::{Command, RecordedEntry, RolloutStatus, labels};
 
 /// What may be asked about rollouts.
 pub(super) fn routes() -> Router<Arc<AdminState>> {
@@ -34,8 +34,8 @@ pub(super) fn routes() -> Router<Arc<AdminState>> {
 }
 
 async fn show_all(State(admin): State<Arc<AdminState>>) -> Json<RolloutList> {
-    let board = admin.control.board();
-    let rollouts = board.rollouts.iter().map(|(service, status)| rollout(&admin, service, status));
+    let control = admin.control.status();
+    let rollouts = control.rollouts.iter().map(|(service, status)| rollout(&admin, service, status));
     Json(RolloutList { rollouts: rollouts.collect() })
 }
 
@@ -44,8 +44,8 @@ async fn show(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RolloutList>, Problem> {
     let service = named(path)?;
-    let board = admin.control.board();
-    match board.rollouts.get_key_value(&*service) {
+    let control = admin.control.status();
+    match control.rollouts.get_key_value(&*service) {
         Some((name, status)) => Ok(Json(RolloutList { rollouts: vec![rollout(&admin, name, status)] })),
         None => Err(none(&admin, service)),
     }
@@ -73,9 +73,9 @@ async fn command(
     if body.version.is_some() && verb != Verb::Start {
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "only `start` takes a `version`"));
     }
-    let word = Word { verb, version: body.version.map(Name::from) };
+    let command = Command { verb, version: body.version.map(Name::from) };
     let by = by(body.author, body.reason)?;
-    changed(control(&admin)?.say(service, word, by).await)
+    changed(control(&admin)?.command(service, command, by).await)
 }
 
 /// Decisions that are shown where nobody says how many.
@@ -118,7 +118,7 @@ async fn inject_fault(
         return Err(wrong(format!("`seconds` is 1 to {MAX_FAULT_SECONDS}: a drill ends by itself")));
     }
     let lasting = Duration::from_secs(body.seconds);
-    let order = DrillOrder { service: body.service, version: body.version, errors, delay, lasting };
+    let order = FaultRequest { service: body.service, version: body.version, errors, delay, lasting };
     let by = by(body.author, body.reason)?;
     changed(control(&admin)?.drill(order, by).await)
 }
@@ -275,7 +275,7 @@ fn left(limit: Duration, passed: Duration, age: Duration) -> f64 {
     limit.saturating_sub(passed).saturating_sub(age).as_secs_f64()
 }
 
-fn entry(stamped: &Stamped) -> HistoryEntry {
+fn entry(stamped: &RecordedEntry) -> HistoryEntry {
     let entry = &stamped.entry;
     let (by, author) = labels::by(&entry.by);
     let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.to_string());

@@ -16,7 +16,7 @@ use super::AdminState;
 use super::wire::{
     Build, ConfigStatus, DrainStatus, EndpointStatus, ListenerStatus, ServiceStatus, ShiftStatus, Status, VersionStatus,
 };
-use crate::control::{self, Board, Departure};
+use crate::control::{self, DrainingEndpoint};
 use crate::model::{EndpointState, Split, Weight};
 use crate::snapshot::{Service, Snapshot, Version};
 use crate::telemetry::{StreamKind, VersionSeries, WindowStats};
@@ -40,9 +40,9 @@ pub(super) struct NoService {
 /// [`NoService`] when there is none of that name, not even one that only drains.
 pub(super) fn of(admin: &AdminState, service: Option<&str>) -> Result<Status, NoService> {
     let snapshot = admin.current.load();
-    let board = admin.control.board();
+    let control = admin.control.status();
     let measure = |series: &VersionSeries| Measured::of(series);
-    let services = services(&snapshot, &board, service, &measure, Instant::now());
+    let services = services(&snapshot, &control, service, &measure, Instant::now());
     if let (true, Some(found)) = (services.is_empty(), service) {
         return Err(missing(&snapshot, found));
     }
@@ -53,11 +53,11 @@ pub(super) fn of(admin: &AdminState, service: Option<&str>) -> Result<Status, No
         uptime_seconds: rounded(admin.started.elapsed().as_secs_f64(), 3),
         revision: snapshot.revision,
         config: ConfigStatus {
-            path: board.path.display().to_string(),
+            path: control.path.display().to_string(),
             hash: snapshot.hash.clone(),
-            current: board.errors.is_none(),
-            errors: board.errors.clone(),
-            faulty_certificates: board.faults.clone(),
+            current: control.errors.is_none(),
+            errors: control.errors.clone(),
+            faulty_certificates: control.faults.clone(),
         },
         listeners: admin
             .listeners
@@ -114,12 +114,12 @@ impl Measured {
 type Measure<'m> = &'m dyn Fn(&VersionSeries) -> Measured;
 
 /// Departures by service and version; a version's are in the order in which they began.
-type Leaving<'b> = HashMap<(&'b str, &'b str), Vec<&'b Departure>>;
+type Leaving<'b> = HashMap<(&'b str, &'b str), Vec<&'b DrainingEndpoint>>;
 
 /// The services that are `wanted` (all if none is named): those of the snapshot, then those that only drain.
 fn services(
     snapshot: &Snapshot,
-    board: &Board,
+    control: &control::Status,
     wanted: Option<&str>,
     measure: Measure<'_>,
     now: Instant,
@@ -127,18 +127,18 @@ fn services(
     let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted == name);
     let mut leaving = Leaving::new();
     let mut gone: Vec<&str> = Vec::new();
-    for departure in board.departures.iter().filter(|departure| is_wanted(&departure.service)) {
-        leaving.entry((&*departure.service, &*departure.version)).or_default().push(departure);
-        if snapshot.service(&departure.service).is_none() && !gone.contains(&&*departure.service) {
-            gone.push(&departure.service);
+    for draining in control.drains.iter().filter(|draining| is_wanted(&draining.service)) {
+        leaving.entry((&*draining.service, &*draining.version)).or_default().push(draining);
+        if snapshot.service(&draining.service).is_none() && !gone.contains(&&*draining.service) {
+            gone.push(&draining.service);
         }
     }
     let present = snapshot.services.iter().filter(|service| is_wanted(&service.name));
     let mut shown: Vec<ServiceStatus> = present
         .map(|service| {
             let versions = versions(&service.name, Some(service), &leaving, measure, now);
-            let shift = board.shifts.get(&service.name).map(shift);
-            let behind = board.rollouts.get(&service.name).and_then(|rollout| rollout.behind.clone());
+            let shift = control.shifts.get(&service.name).map(shift);
+            let behind = control.rollouts.get(&service.name).and_then(|rollout| rollout.behind.clone());
             ServiceStatus { name: service.name.to_string(), shift, behind, versions }
         })
         .collect();
@@ -167,7 +167,7 @@ fn percentage(weight: Weight) -> f64 {
     f64::from(weight.basis_points()) / 100.0
 }
 
-fn departures<'l>(leaving: &'l Leaving<'l>, service: &'l str, version: &'l str) -> &'l [&'l Departure] {
+fn departures<'l>(leaving: &'l Leaving<'l>, service: &'l str, version: &'l str) -> &'l [&'l DrainingEndpoint] {
     leaving.get(&(service, version)).map_or(&[][..], Vec::as_slice)
 }
 
@@ -201,8 +201,13 @@ fn share(part: u64, all: u64) -> Option<f64> {
     (all > 0).then(|| rounded(part as f64 * 100.0 / all as f64, 2))
 }
 
-fn in_file(version: &Version, leaving: &[&Departure], measured: &Measured, now: Instant) -> (VersionStatus, u64) {
-    let drain_of = |id: u64| leaving.iter().find(|departure| departure.live.id == id).copied();
+fn in_file(
+    version: &Version,
+    leaving: &[&DrainingEndpoint],
+    measured: &Measured,
+    now: Instant,
+) -> (VersionStatus, u64) {
+    let drain_of = |id: u64| leaving.iter().find(|draining| draining.live.id == id).copied();
     let mut endpoints: Vec<EndpointStatus> = version
         .endpoints
         .iter()
@@ -211,18 +216,18 @@ fn in_file(version: &Version, leaving: &[&Departure], measured: &Measured, now: 
             state: endpoint.state.as_str().to_owned(),
             in_flight: endpoint.live.ledger.in_flight(),
             streams: endpoint.live.ledger.streams(),
-            drain: drain_of(endpoint.live.id).map(|departure| drain(departure, now)),
+            drain: drain_of(endpoint.live.id).map(|draining| drain(draining, now)),
         })
         .collect();
-    endpoints.extend(leaving.iter().filter(|departure| departure.removed).map(|departure| removed(departure, now)));
+    endpoints.extend(leaving.iter().filter(|draining| draining.removed).map(|draining| removed(draining, now)));
     let drains = || endpoints.iter().filter_map(|endpoint| endpoint.drain.as_ref());
     let drain = if version.state == EndpointState::Ready { None } else { summary(drains()) };
     let shares = (percentage(version.configured), percentage(version.effective));
     (version_status(&version.name, version.state.as_str(), shares, measured, (drain, endpoints)), measured.requests())
 }
 
-fn out_of_file(name: &str, leaving: &[&Departure], measured: &Measured, now: Instant) -> (VersionStatus, u64) {
-    let endpoints: Vec<EndpointStatus> = leaving.iter().map(|departure| removed(departure, now)).collect();
+fn out_of_file(name: &str, leaving: &[&DrainingEndpoint], measured: &Measured, now: Instant) -> (VersionStatus, u64) {
+    let endpoints: Vec<EndpointStatus> = leaving.iter().map(|draining| removed(draining, now)).collect();
     let drain = summary(endpoints.iter().filter_map(|endpoint| endpoint.drain.as_ref()));
     (version_status(name, REMOVED, (0.0, 0.0), measured, (drain, endpoints)), measured.requests())
 }
@@ -255,24 +260,24 @@ fn version_status(
     }
 }
 
-fn removed(departure: &Departure, now: Instant) -> EndpointStatus {
+fn removed(draining: &DrainingEndpoint, now: Instant) -> EndpointStatus {
     EndpointStatus {
-        name: departure.endpoint.to_string(),
+        name: draining.endpoint.to_string(),
         state: REMOVED.to_owned(),
-        in_flight: departure.live.ledger.in_flight(),
-        streams: departure.live.ledger.streams(),
-        drain: Some(drain(departure, now)),
+        in_flight: draining.live.ledger.in_flight(),
+        streams: draining.live.ledger.streams(),
+        drain: Some(drain(draining, now)),
     }
 }
 
-fn drain(departure: &Departure, now: Instant) -> DrainStatus {
-    let (requests, streams) = departure.left(now);
+fn drain(draining: &DrainingEndpoint, now: Instant) -> DrainStatus {
+    let (requests, streams) = draining.left(now);
     DrainStatus {
-        seconds: rounded(now.saturating_duration_since(departure.since).as_secs_f64(), 1),
-        empty: departure.live.ledger.in_flight() == 0,
+        seconds: rounded(now.saturating_duration_since(draining.since).as_secs_f64(), 1),
+        empty: draining.live.ledger.in_flight() == 0,
         requests_cut_in_seconds: rounded(requests.as_secs_f64(), 1),
         streams_cut_in_seconds: rounded(streams.as_secs_f64(), 1),
-        cut: departure.live.ledger.cut_count(),
+        cut: draining.live.ledger.cut_count(),
     }
 }
 

@@ -22,9 +22,9 @@ pub(super) fn open(config: &Config) -> Result<Result<Store, NoStore>, StartError
     let none = |error: &StoreError| NoStore { why: error.to_string(), copy: read_copy(&directory) };
     match Store::open(&directory) {
         Ok(store) => {
-            if let Some(trouble) = store.trouble() {
+            if let Some(last_error) = store.last_error() {
                 tracing::error!(
-                    "{trouble}; what was decided before is known and in effect. Nothing moves forward, and what goes back \
+                    "{last_error}; what was decided before is known and in effect. Nothing moves forward, and what goes back \
                      does so only until a restart"
                 );
             }
@@ -32,7 +32,7 @@ pub(super) fn open(config: &Config) -> Result<Result<Store, NoStore>, StartError
         }
         Err(error @ (StoreError::Corrupt { .. } | StoreError::Newer { .. })) => {
             tracing::error!("{error}; it is set aside and Weir goes on with the file's splits");
-            Ok(Store::set_aside(&directory).map(|(store, _)| store).map_err(|error| none(&error)))
+            Ok(Store::quarantine(&directory).map(|(store, _)| store).map_err(|error| none(&error)))
         }
         Err(error) if configured.is_some() && matches!(error, StoreError::Locked { .. }) => {
             Err(StartError::Unusable(vec![error.to_string()]))

@@ -1,4 +1,4 @@
-//! What a reload changed, in lines for a person.
+//! What a reload changed, in lines for an operator.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::model::Name;
 use crate::snapshot::ListenerTls;
 
 /// Lines shown of one kind of change; more are counted.
-const SHOWN: usize = 20;
+const MAX_LINES: usize = 20;
 
 /// What differs between two configurations, in effect.
 pub(super) fn between(before: &Config, after: &Config) -> Vec<String> {
@@ -27,9 +27,9 @@ pub(super) fn between(before: &Config, after: &Config) -> Vec<String> {
             .filter(|name| after.services.get(name).is_none())
             .map(|name| format!("{name}: removed")),
     );
-    if lines.len() > SHOWN {
-        let more = lines.len() - SHOWN;
-        lines.truncate(SHOWN);
+    if lines.len() > MAX_LINES {
+        let more = lines.len() - MAX_LINES;
+        lines.truncate(MAX_LINES);
         lines.push(format!("and {more} more changes of services"));
     }
     if before.routes != after.routes {

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{By, Shift};
+use super::{Attribution, Shift};
 use crate::model::{EndpointState, Name, Split, Weight};
-use crate::rollouts::Shelf;
+use crate::rollouts::RecordStore;
 use crate::snapshot::compile::States;
 use crate::store::Store;
 
@@ -41,7 +41,7 @@ pub struct NoStore {
 
 /// The store, or why there is none.
 pub(super) enum Durable {
-    Kept(Store),
+    Available(Store),
     Missing(NoStore),
 }
 
@@ -49,7 +49,7 @@ impl Durable {
     /// Reads what was kept. What cannot be read is left out with a line that says so.
     pub(super) fn read(&self) -> (BTreeMap<Name, Shift>, States, Vec<String>) {
         let (mut shifts, mut states, mut unread) = (BTreeMap::new(), States::new(), Vec::new());
-        let Self::Kept(store) = self else { return (shifts, states, unread) };
+        let Self::Available(store) = self else { return (shifts, states, unread) };
         for (key, fact) in store.list(SHIFT) {
             let service: Name = key.trim_start_matches(SHIFT).into();
             match serde_json::from_slice(&fact.value).ok().and_then(|stored: StoredShift| stored.into_shift()) {
@@ -69,7 +69,7 @@ impl Durable {
         (shifts, states, unread)
     }
 
-    pub(super) fn keep_shift(&self, service: &Name, shift: &Shift) -> Result<(), String> {
+    pub(super) fn save_shift(&self, service: &Name, shift: &Shift) -> Result<(), String> {
         let at = shift.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let stored = StoredShift {
             split: pairs(&shift.split),
@@ -81,11 +81,11 @@ impl Durable {
         self.keep(&format!("{SHIFT}{service}"), &stored)
     }
 
-    pub(super) fn forget_shift(&self, service: &Name) -> Result<(), String> {
+    pub(super) fn delete_shift(&self, service: &Name) -> Result<(), String> {
         self.delete(&format!("{SHIFT}{service}"))
     }
 
-    pub(super) fn keep_state(
+    pub(super) fn save_state(
         &self,
         (service, version, endpoint): &(Name, Name, Option<Name>),
         state: EndpointState,
@@ -99,7 +99,7 @@ impl Durable {
         self.keep(&state_key(service, version, endpoint.as_ref()), &stored)
     }
 
-    pub(super) fn forget_state(&self, (service, version, endpoint): &(Name, Name, Option<Name>)) -> Result<(), String> {
+    pub(super) fn delete_state(&self, (service, version, endpoint): &(Name, Name, Option<Name>)) -> Result<(), String> {
         self.delete(&state_key(service, version, endpoint.as_ref()))
     }
 
@@ -108,10 +108,10 @@ impl Durable {
     }
 }
 
-impl Shelf for Durable {
+impl RecordStore for Durable {
     fn put(&self, key: &str, value: &[u8]) -> Result<(), String> {
         match self {
-            Self::Kept(store) => store.put(key, value).map(drop).map_err(|error| error.to_string()),
+            Self::Available(store) => store.put(key, value).map(drop).map_err(|error| error.to_string()),
             Self::Missing(none) => Err(none.why.clone()),
         }
     }
@@ -119,40 +119,40 @@ impl Shelf for Durable {
     fn delete(&self, key: &str) -> Result<(), String> {
         match self {
             // A fact that is not there needs no write.
-            Self::Kept(store) if store.get(key).is_some() => {
+            Self::Available(store) if store.get(key).is_some() => {
                 store.delete(key).map(drop).map_err(|error| error.to_string())
             }
             // What was never kept needs no forgetting.
-            Self::Kept(_) | Self::Missing(_) => Ok(()),
+            Self::Available(_) | Self::Missing(_) => Ok(()),
         }
     }
 
     fn list(&self, prefix: &str) -> Vec<(String, Arc<[u8]>)> {
         match self {
-            Self::Kept(store) => {
+            Self::Available(store) => {
                 store.list(prefix).into_iter().map(|(key, fact)| (key.to_string(), fact.value)).collect()
             }
             Self::Missing(_) => Vec::new(),
         }
     }
 
-    fn trouble(&self) -> Option<String> {
+    fn last_error(&self) -> Option<String> {
         match self {
-            Self::Kept(store) => store.trouble().map(|error| error.to_string()),
+            Self::Available(store) => store.last_error().map(|error| error.to_string()),
             Self::Missing(none) => Some(none.why.clone()),
         }
     }
 
     fn copy(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Kept(store) => store.copy(),
+            Self::Available(store) => store.copy(),
             Self::Missing(none) => none.copy.clone(),
         }
     }
 
     fn put_copy(&self, bytes: &[u8]) -> Result<(), String> {
         match self {
-            Self::Kept(store) => store.put_copy(bytes).map_err(|error| error.to_string()),
+            Self::Available(store) => store.put_copy(bytes).map_err(|error| error.to_string()),
             Self::Missing(none) => Err(none.why.clone()),
         }
     }
@@ -182,7 +182,7 @@ fn split(pairs: Vec<(String, u16)>) -> Option<Split> {
 impl StoredShift {
     fn into_shift(self) -> Option<Shift> {
         let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.at))?;
-        let by = By { author: self.author, reason: self.reason };
+        let by = Attribution { author: self.author, reason: self.reason };
         Some(Shift { split: split(self.split)?, base: split(self.base)?, by, at })
     }
 }

@@ -6,11 +6,11 @@
 //!
 //! ```text
 //! Control (cheap handles) ──Proposal──► run: load · compile · store ──► Publisher
-//!                          ◄──Ack/Rejection──┘        └──► Board (what people read)
+//!                          ◄──Ack/Rejection──┘        └──► Status (what operators read)
 //! ```
 
 mod changes;
-mod departures;
+mod drains;
 mod durable;
 mod facts;
 mod files;
@@ -25,8 +25,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::durable::NoStore;
-pub use self::owner::{DrillOrder, Owner, Parts};
-use crate::rollouts::{RolloutStatus, Stamped, Word};
+pub use self::owner::{FaultRequest, Owner, Parts};
+use crate::rollouts::{Command, RecordedEntry, RolloutStatus};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -43,29 +43,58 @@ use crate::telemetry::VersionSeries;
 #[derive(Clone)]
 pub struct Control {
     proposals: mpsc::Sender<Proposal>,
-    board: Arc<ArcSwap<Board>>,
+    status: Arc<ArcSwap<Status>>,
 }
 
 /// Proposals that may wait; more than that and a proposer is told that Weir is busy.
-const QUEUE: usize = 64;
+const MAX_PROPOSALS: usize = 64;
 
 enum Proposal {
-    Reload { answer: oneshot::Sender<Outcome> },
-    SetWeights { service: String, weights: Vec<(String, Weight)>, by: By, answer: oneshot::Sender<Outcome> },
-    ResetWeights { service: String, by: By, answer: oneshot::Sender<Outcome> },
-    SetState { target: Target, state: EndpointState, by: By, answer: oneshot::Sender<Outcome> },
-    Say { service: String, word: Word, by: By, answer: oneshot::Sender<Outcome> },
-    Drill { order: DrillOrder, by: By, answer: oneshot::Sender<Outcome> },
-    History { service: String, limit: usize, answer: oneshot::Sender<Result<Vec<Arc<Stamped>>, Rejection>> },
+    Reload {
+        answer: oneshot::Sender<ProposalResult>,
+    },
+    SetWeights {
+        service: String,
+        weights: Vec<(String, Weight)>,
+        by: Attribution,
+        answer: oneshot::Sender<ProposalResult>,
+    },
+    ResetWeights {
+        service: String,
+        by: Attribution,
+        answer: oneshot::Sender<ProposalResult>,
+    },
+    SetState {
+        target: StateTarget,
+        state: EndpointState,
+        by: Attribution,
+        answer: oneshot::Sender<ProposalResult>,
+    },
+    Command {
+        service: String,
+        command: Command,
+        by: Attribution,
+        answer: oneshot::Sender<ProposalResult>,
+    },
+    Drill {
+        order: FaultRequest,
+        by: Attribution,
+        answer: oneshot::Sender<ProposalResult>,
+    },
+    History {
+        service: String,
+        limit: usize,
+        answer: oneshot::Sender<Result<Vec<Arc<RecordedEntry>>, Rejection>>,
+    },
 }
 
 /// What became of a proposal.
-pub type Outcome = Result<Ack, Rejection>;
+pub type ProposalResult = Result<Ack, Rejection>;
 
 /// Who proposes, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct By {
-    /// A person or a program.
+pub struct Attribution {
+    /// An operator or a program.
     pub author: String,
     /// In their words.
     pub reason: String,
@@ -106,7 +135,7 @@ pub enum Rejection {
         /// Names that exist, a few of them.
         exist: Vec<String>,
     },
-    /// A person's word that makes no sense in the phase of the rollout.
+    /// A command that makes no sense in the phase of the rollout.
     #[error("{0}")]
     Refused(#[from] CommandRefused),
     /// The service has no rollout.
@@ -139,7 +168,7 @@ fn instead(nearest: Option<&str>, exist: &[String]) -> String {
 
 /// What a drain, maint or ready command is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct StateTarget {
     /// The service.
     pub service: String,
     /// The version; all of the service's if none.
@@ -148,9 +177,9 @@ pub struct Target {
     pub endpoint: Option<String>,
 }
 
-/// What people read about control's work.
+/// The status of control's work, for operators.
 #[derive(Clone, Default)]
-pub struct Board {
+pub struct Status {
     /// The configuration file.
     pub path: PathBuf,
     /// Why the newest content of the file is not in effect, if it is not.
@@ -160,7 +189,7 @@ pub struct Board {
     /// Shifts over the file's splits, by service.
     pub shifts: BTreeMap<Name, Shift>,
     /// Endpoints that drain.
-    pub departures: Vec<Departure>,
+    pub drains: Vec<DrainingEndpoint>,
     /// Where rollouts are, by service.
     pub rollouts: BTreeMap<Name, Arc<RolloutStatus>>,
     /// Since when the uses of versions are known, by `SERVICE/VERSION`.
@@ -175,14 +204,14 @@ pub struct Shift {
     /// The file's split that they were put over.
     pub base: Split,
     /// Who, and why.
-    pub by: By,
+    pub by: Attribution,
     /// When.
     pub at: SystemTime,
 }
 
 /// An endpoint that takes no new work and waits for its work in flight.
 #[derive(Clone)]
-pub struct Departure {
+pub struct DrainingEndpoint {
     /// Its service.
     pub service: Name,
     /// Its version.
@@ -201,7 +230,7 @@ pub struct Departure {
     pub series: Arc<VersionSeries>,
 }
 
-impl Departure {
+impl DrainingEndpoint {
     /// Time left until work of each kind is cut: requests, streams.
     #[must_use]
     pub fn left(&self, now: Instant) -> (Duration, Duration) {
@@ -211,7 +240,7 @@ impl Departure {
 }
 
 impl Rejection {
-    /// The whole explanation for a person, in lines.
+    /// The whole explanation, in lines.
     #[must_use]
     pub fn explain(&self) -> String {
         let detail = match self {
@@ -224,7 +253,7 @@ impl Rejection {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for StateTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.service)?;
         for part in [&self.version, &self.endpoint].into_iter().flatten() {
@@ -235,17 +264,17 @@ impl fmt::Display for Target {
 }
 
 impl Control {
-    /// What people read now.
+    /// The status now.
     #[must_use]
-    pub fn board(&self) -> Arc<Board> {
-        self.board.load_full()
+    pub fn status(&self) -> Arc<Status> {
+        self.status.load_full()
     }
 
     /// Reads the file again, now.
     ///
     /// # Errors
     /// [`Rejection::Invalid`] with every mistake in the file; [`Rejection::Busy`].
-    pub async fn reload(&self) -> Outcome {
+    pub async fn reload(&self) -> ProposalResult {
         self.propose(|answer| Proposal::Reload { answer }).await
     }
 
@@ -253,7 +282,12 @@ impl Control {
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::Split`], [`Rejection::Store`], [`Rejection::Busy`].
-    pub async fn set_weights(&self, service: String, weights: Vec<(String, Weight)>, by: By) -> Outcome {
+    pub async fn set_weights(
+        &self,
+        service: String,
+        weights: Vec<(String, Weight)>,
+        by: Attribution,
+    ) -> ProposalResult {
         self.propose(|answer| Proposal::SetWeights { service, weights, by, answer }).await
     }
 
@@ -261,7 +295,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::Store`], [`Rejection::Busy`].
-    pub async fn reset_weights(&self, service: String, by: By) -> Outcome {
+    pub async fn reset_weights(&self, service: String, by: Attribution) -> ProposalResult {
         self.propose(|answer| Proposal::ResetWeights { service, by, answer }).await
     }
 
@@ -269,23 +303,23 @@ impl Control {
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::Store`], [`Rejection::Busy`].
-    pub async fn set_state(&self, target: Target, state: EndpointState, by: By) -> Outcome {
+    pub async fn set_state(&self, target: StateTarget, state: EndpointState, by: Attribution) -> ProposalResult {
         self.propose(|answer| Proposal::SetState { target, state, by, answer }).await
     }
 
-    /// Says a word about a service's rollout.
+    /// Sends a command to a service's rollout.
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::NoRollout`], [`Rejection::Refused`], [`Rejection::Busy`].
-    pub async fn say(&self, service: String, word: Word, by: By) -> Outcome {
-        self.propose(|answer| Proposal::Say { service, word, by, answer }).await
+    pub async fn command(&self, service: String, command: Command, by: Attribution) -> ProposalResult {
+        self.propose(|answer| Proposal::Command { service, command, by, answer }).await
     }
 
     /// Puts faults into a version's responses for a time, or ends that.
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::Busy`].
-    pub async fn drill(&self, order: DrillOrder, by: By) -> Outcome {
+    pub async fn drill(&self, order: FaultRequest, by: Attribution) -> ProposalResult {
         self.propose(|answer| Proposal::Drill { order, by, answer }).await
     }
 
@@ -293,14 +327,14 @@ impl Control {
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::NoRollout`], [`Rejection::Busy`].
-    pub async fn history(&self, service: String, limit: usize) -> Result<Vec<Arc<Stamped>>, Rejection> {
+    pub async fn history(&self, service: String, limit: usize) -> Result<Vec<Arc<RecordedEntry>>, Rejection> {
         self.propose(|answer| Proposal::History { service, limit, answer }).await
     }
 
     /// When a version was in use last can be told since this moment.
     #[must_use]
     pub fn uses_since(&self, service: &Name, version: &Name) -> Option<SystemTime> {
-        self.board().uses_since.get(&uses::key(service, version)).copied()
+        self.status().uses_since.get(&uses::key(service, version)).copied()
     }
 
     async fn propose<T>(

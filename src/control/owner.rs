@@ -8,25 +8,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use self::rollouts::DrillOrder;
+pub use self::rollouts::FaultRequest;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::departures::Departures;
+use super::drains::Drains;
 use super::durable::{Durable, NoStore};
 use super::resolve::Resolved;
-use super::uses::Uses;
-use super::{Ack, Board, By, Control, Outcome, Proposal, QUEUE, Rejection, Shift, changes, facts, files, resolve};
+use super::uses::VersionUses;
+use super::{
+    Ack, Attribution, Control, MAX_PROPOSALS, Proposal, ProposalResult, Rejection, Shift, Status, changes, facts,
+    files, resolve,
+};
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Environment};
 use crate::coop::drop_in_pieces;
 use crate::drain::Bell;
 use crate::model::{Name, Split};
 use crate::rollouts::Rollouts;
-use crate::rollouts::dispatch::Outside;
+use crate::rollouts::dispatch::Dispatcher;
 use crate::snapshot::compile::{Compiler, Inputs, States};
 use crate::snapshot::{Current, Publisher, Snapshot};
 use crate::store::Store;
@@ -44,7 +47,7 @@ pub struct Parts {
     pub recorder: Arc<Recorder>,
     /// Durable facts, or why there are none.
     pub store: Result<Store, NoStore>,
-    /// Rings when drains pass deadlines.
+    /// Notified when drains pass deadlines.
     pub bell: Bell,
 }
 
@@ -60,21 +63,21 @@ pub struct Owner {
     compiler: Compiler,
     publisher: Publisher,
     current: Current,
-    departures: Departures,
+    drains: Drains,
     rollouts: Rollouts,
     /// None until [`Owner::run`]: it needs the runtime of that.
-    outside: Option<Outside>,
-    uses: Uses,
+    dispatcher: Option<Dispatcher>,
+    uses: VersionUses,
     /// The moment that rollouts count time from.
-    born: std::time::Instant,
+    epoch: std::time::Instant,
     recorder: Arc<Recorder>,
-    board: Arc<ArcSwap<Board>>,
+    status: Arc<ArcSwap<Status>>,
     /// Why the newest file was refused, if it was.
     errors: Option<String>,
     /// What is wrong with listeners' certificates, as of the last reading.
     faults: Vec<String>,
     /// Something that leads back is in effect and not on the disk.
-    owes: bool,
+    unwritten: bool,
     proposals: mpsc::Receiver<Proposal>,
 }
 
@@ -83,16 +86,16 @@ pub struct Owner {
 enum Trigger {
     /// A file changed, or may have.
     Change,
-    /// A person or program.
+    /// An operator or program.
     Order,
 }
 
 /// How often drains and windows are looked at.
-const TICK: Duration = Duration::from_millis(200);
+const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the recorder's windows move on.
-const SECOND: Duration = Duration::from_secs(1);
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often DNS names are resolved again.
-const RESOLVE: Duration = Duration::from_secs(10);
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Owner {
     /// Compiles and publishes the first snapshot.
@@ -102,20 +105,20 @@ impl Owner {
     pub async fn new(parts: Parts) -> Result<(Self, Control, Current), Vec<String>> {
         let Parts { path, config, environment, recorder, store, bell } = parts;
         let loaded = files::load(&config, None, SystemTime::now())?;
-        let durable = store.map_or_else(Durable::Missing, Durable::Kept);
+        let durable = store.map_or_else(Durable::Missing, Durable::Available);
         let (mut shifts, mut states, unread) = durable.read();
         for line in unread {
             tracing::warn!("{line}");
         }
         let kept = (shifts.clone(), states.clone());
-        for ended in drop_outdated(&config, &mut shifts, &mut states) {
+        for ended in remove_outdated(&config, &mut shifts, &mut states) {
             tracing::info!("{ended}");
         }
         let resolved = resolve::new_names(&config, &Resolved::new()).await;
-        let born = std::time::Instant::now();
-        let rollouts = Rollouts::restore(&rollouts::view((&config, &states, &resolved), (&recorder, &durable), born));
+        let epoch = std::time::Instant::now();
+        let rollouts = Rollouts::restore(&rollouts::view((&config, &states, &resolved), (&recorder, &durable), epoch));
         let rollouts = rollouts.map_err(|unknown| vec![config.stable_unknown(&unknown).to_string()])?;
-        forget_outdated(&durable, (&kept.0, &kept.1), (&shifts, &states));
+        delete_outdated(&durable, (&kept.0, &kept.1), (&shifts, &states));
         let faults = loaded.faults;
         for line in &faults {
             tracing::error!("{line}");
@@ -132,13 +135,13 @@ impl Owner {
         };
         let mut compiler = Compiler::new(Arc::clone(&recorder));
         let first = compiler.compile(&config, &inputs, None)?;
-        let mut departures = Departures::new(bell);
-        departures.published(None, &first, Instant::now());
-        let uses = Uses::read(&first, &durable, std::time::Instant::now());
+        let mut drains = Drains::new(bell);
+        drains.published(None, &first, Instant::now());
+        let uses = VersionUses::read(&first, &durable, std::time::Instant::now());
         let (publisher, current) = Publisher::new(first);
-        let board = Arc::new(ArcSwap::from_pointee(Board::default()));
-        let (sender, proposals) = mpsc::channel(QUEUE);
-        let control = Control { proposals: sender, board: Arc::clone(&board) };
+        let status = Arc::new(ArcSwap::from_pointee(Status::default()));
+        let (sender, proposals) = mpsc::channel(MAX_PROPOSALS);
+        let control = Control { proposals: sender, status: Arc::clone(&status) };
         let owner = Self {
             path,
             environment,
@@ -150,20 +153,20 @@ impl Owner {
             compiler,
             publisher,
             current: current.clone(),
-            departures,
+            drains,
             rollouts,
-            outside: None,
+            dispatcher: None,
             uses,
-            born,
+            epoch,
             recorder,
-            board,
+            status,
             errors: None,
             faults,
-            owes: false,
+            unwritten: false,
             proposals,
         };
         owner.recorder.config_loaded(SystemTime::now());
-        owner.tell();
+        owner.publish_status();
         Ok((owner, control, current))
     }
 
@@ -177,13 +180,14 @@ impl Owner {
                 (None, mpsc::channel(1).1)
             }
         };
-        let mut news = self.open_outside();
-        let (told, moved) = (self.rollouts.told(), self.outside.as_ref().map(Outside::moved).unwrap_or_default());
+        let mut completions = self.start_dispatcher();
+        let (breaker_opened, pending_changed) =
+            (self.rollouts.notify(), self.dispatcher.as_ref().map(Dispatcher::pending_changed).unwrap_or_default());
         // What changed between the first reading and the watch is not missed.
         drop(self.reload(Trigger::Change).await);
-        let mut tick = interval(TICK);
-        let mut second = interval(SECOND);
-        let mut resolve = interval(RESOLVE);
+        let mut tick = interval(DRAIN_INTERVAL);
+        let mut second = interval(TICK_INTERVAL);
+        let mut resolve = interval(RESOLVE_INTERVAL);
         let mut resolving = JoinSet::new();
         for timer in [&mut tick, &mut second, &mut resolve] {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -196,18 +200,18 @@ impl Owner {
                     None => return,
                 },
                 Some(_) = changed.recv() => drop(self.reload(Trigger::Change).await),
-                () = told.notified() => self.tripped(),
-                Some(news) = news.recv() => self.heard(news),
-                () = moved.notified() => self.keep_pending(),
+                () = breaker_opened.notified() => self.tripped(),
+                Some(completions) = completions.recv() => self.completed(completions),
+                () = pending_changed.notified() => self.save_pending_alerts(),
                 _ = second.tick() => self.second(),
-                _ = tick.tick(), if self.departures.is_busy() => {
-                    if self.departures.tick(Instant::now()) {
-                        self.tell();
+                _ = tick.tick(), if self.drains.is_busy() => {
+                    if self.drains.tick(Instant::now()) {
+                        self.publish_status();
                     }
                     continue;
                 }
                 _ = resolve.tick(), if resolving.is_empty() && resolve::has_names(&self.config) => {
-                    resolving.spawn(resolve::again(&self.config, &self.inputs.resolved));
+                    resolving.spawn(resolve::resolve_again(&self.config, &self.inputs.resolved));
                     continue;
                 }
                 Some(found) = resolving.join_next() => self.resolved(found.unwrap_or_default()),
@@ -227,13 +231,15 @@ impl Owner {
             }
             Proposal::ResetWeights { service, by, answer } => drop(answer.send(self.reset_weights(&service, &by))),
             Proposal::SetState { target, state, by, answer } => drop(answer.send(self.set_state(&target, state, &by))),
-            Proposal::Say { service, word, by, answer } => drop(answer.send(self.say(&service, &word, by))),
+            Proposal::Command { service, command, by, answer } => {
+                drop(answer.send(self.command(&service, &command, by)))
+            }
             Proposal::Drill { order, by, answer } => drop(answer.send(self.drill(&order, &by))),
             Proposal::History { service, limit, answer } => drop(answer.send(self.history(&service, limit))),
         }
     }
 
-    async fn reload(&mut self, trigger: Trigger) -> Outcome {
+    async fn reload(&mut self, trigger: Trigger) -> ProposalResult {
         let known = self.faults.clone();
         let outcome = self.try_reload().await;
         let refused = outcome.as_ref().err().map(Rejection::explain);
@@ -263,11 +269,11 @@ impl Owner {
                 Err(_) => self.recorder.reload_failed(),
             }
         }
-        self.tell();
+        self.publish_status();
         outcome
     }
 
-    async fn try_reload(&mut self) -> Outcome {
+    async fn try_reload(&mut self) -> ProposalResult {
         let config = config::load(&self.path, &*self.environment).map_err(Rejection::Invalid)?;
         let restart = self.config.restart_needed(&config);
         if !restart.is_empty() {
@@ -278,9 +284,9 @@ impl Owner {
             files::load(&config, Some(&before.certificates), SystemTime::now()).map_err(Rejection::Unusable)?;
         let resolved = resolve::new_names(&config, &self.inputs.resolved).await;
         let (mut shifts, mut states) = (self.shifts.clone(), self.states.clone());
-        let ended = drop_outdated(&config, &mut shifts, &mut states);
+        let ended = remove_outdated(&config, &mut shifts, &mut states);
         let mut rollouts = self.rollouts.clone();
-        let seen = rollouts::view((&config, &states, &resolved), (&self.recorder, &self.durable), self.born);
+        let seen = rollouts::view((&config, &states, &resolved), (&self.recorder, &self.durable), self.epoch);
         let served = self.shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect();
         let decided = rollouts.take_in(&self.config, &served, &seen);
         let decided = decided.map_err(|unknown| Rejection::Invalid(config.stable_unknown(&unknown)))?;
@@ -316,28 +322,28 @@ impl Owner {
             return Ok(Ack { revision: before.revision, changes, warnings: loaded.faults });
         }
         let next = self.compiler.compile(&config, &inputs, Some(&before)).map_err(Rejection::Unusable)?;
-        let seen = rollouts::view((&config, &states, &inputs.resolved), (&self.recorder, &self.durable), self.born);
+        let seen = rollouts::view((&config, &states, &inputs.resolved), (&self.recorder, &self.durable), self.epoch);
         if let Err(why) = rollouts.save(&seen) {
             if rollouts.raises(&self.rollouts) {
-                self.rollouts.write_anew();
+                self.rollouts.rewrite_all();
                 return Err(Rejection::Store(why));
             }
             rollouts.set_unwritable(why);
         }
         rollouts.forget_others(&seen);
-        forget_outdated(&self.durable, (&self.shifts, &self.states), (&shifts, &states));
+        delete_outdated(&self.durable, (&self.shifts, &self.states), (&shifts, &states));
         drop_in_pieces(std::mem::replace(&mut self.config, config).routes);
         (self.shifts, self.states, self.inputs) = (shifts, states, inputs);
         self.rollouts = rollouts;
         let revision = self.publish(next);
-        if let Some(outside) = &mut self.outside {
-            outside.take_in(&self.config);
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.take_in(&self.config);
         }
-        self.send_out();
+        self.dispatch_actions();
         Ok(Ack { revision, changes, warnings: loaded.faults })
     }
 
-    fn recompile(&mut self, line: String) -> Outcome {
+    fn recompile(&mut self, line: String) -> ProposalResult {
         self.inputs.shifts = rollouts::splits(&self.shifts, &self.rollouts);
         self.inputs.states = self.states.clone();
         let before = self.current.load();
@@ -373,34 +379,34 @@ impl Owner {
         let revision = next.revision;
         self.publisher.publish(next);
         let now_in_effect = self.current.load();
-        self.departures.published(Some(&before), &now_in_effect, Instant::now());
-        self.tell();
+        self.drains.published(Some(&before), &now_in_effect, Instant::now());
+        self.publish_status();
         revision
     }
 
-    /// Lets people and metrics see how it is now.
-    fn tell(&self) {
+    /// Publishes the status and the metrics.
+    fn publish_status(&self) {
         self.recorder.publish(SnapshotFacts { rollouts: self.rollouts.facts(), ..facts::of(&self.current.peek()) });
-        self.board.store(Arc::new(Board {
+        self.status.store(Arc::new(Status {
             path: self.path.clone(),
             errors: self.errors.clone(),
             faults: self.faults.clone(),
-            shifts: self.shown_shifts(),
-            departures: self.departures.list().to_vec(),
-            rollouts: self.rollouts.statuses(self.born.elapsed()),
+            shifts: self.status_shifts(),
+            drains: self.drains.list().to_vec(),
+            rollouts: self.rollouts.statuses(self.epoch.elapsed()),
             uses_since: self.uses.since(),
         }));
     }
 
     fn find_service(&self, service: &str) -> Result<(Name, &config::Service), Rejection> {
-        let name = known("service", service, self.config.services.names())?;
+        let name = find_name("service", service, self.config.services.names())?;
         let file = self.config.services.get(&name).ok_or(Rejection::Busy)?;
         Ok((name, file))
     }
 }
 
 /// The name among `names` that is spelled so.
-fn known<'a>(what: &'static str, found: &str, names: impl Iterator<Item = &'a Name>) -> Result<Name, Rejection> {
+fn find_name<'a>(what: &'static str, found: &str, names: impl Iterator<Item = &'a Name>) -> Result<Name, Rejection> {
     let mut nearest: Option<(f64, &Name)> = None;
     let mut exist = Vec::new();
     for name in names {
@@ -412,8 +418,8 @@ fn known<'a>(what: &'static str, found: &str, names: impl Iterator<Item = &'a Na
             nearest = Some((likeness, name));
         }
         match exist.len() {
-            0..NAMED => exist.push(name.to_string()),
-            NAMED => exist.push("…".to_owned()),
+            0..MAX_SUGGESTIONS => exist.push(name.to_string()),
+            MAX_SUGGESTIONS => exist.push("…".to_owned()),
             _ => {}
         }
     }
@@ -421,10 +427,10 @@ fn known<'a>(what: &'static str, found: &str, names: impl Iterator<Item = &'a Na
 }
 
 /// How many names are listed to whoever gave none of them.
-const NAMED: usize = 10;
+const MAX_SUGGESTIONS: usize = 10;
 
 /// Takes away shifts whose base is no longer the file's and states of what is gone; says which.
-fn drop_outdated(config: &Config, shifts: &mut BTreeMap<Name, Shift>, states: &mut States) -> Vec<String> {
+fn remove_outdated(config: &Config, shifts: &mut BTreeMap<Name, Shift>, states: &mut States) -> Vec<String> {
     let mut ended = Vec::new();
     shifts.retain(|service, shift| {
         let file = config.services.get(service);
@@ -450,20 +456,20 @@ fn drop_outdated(config: &Config, shifts: &mut BTreeMap<Name, Shift>, states: &m
     ended
 }
 
-/// Takes from the disk what [`drop_outdated`] took away: a restart must not bring it back. It no longer applies
+/// Takes from the disk what [`remove_outdated`] took away: a restart must not bring it back. It no longer applies
 /// whether or not the disk takes note.
-fn forget_outdated(
+fn delete_outdated(
     durable: &Durable,
     before: (&BTreeMap<Name, Shift>, &States),
     after: (&BTreeMap<Name, Shift>, &States),
 ) {
     for service in before.0.keys().filter(|service| !after.0.contains_key(*service)) {
-        if let Err(error) = durable.forget_shift(service) {
+        if let Err(error) = durable.delete_shift(service) {
             tracing::warn!(%service, %error, "an ended shift could not be forgotten");
         }
     }
     for key in before.1.keys().filter(|key| !after.1.contains_key(*key)) {
-        if let Err(error) = durable.forget_state(key) {
+        if let Err(error) = durable.delete_state(key) {
             tracing::warn!(service = %key.0, version = %key.1, %error, "a state of what is gone could not be forgotten");
         }
     }
@@ -473,6 +479,6 @@ fn describe(split: &Split) -> String {
     split.iter().map(|(name, weight)| format!("{name}={weight}")).collect::<Vec<_>>().join(" ")
 }
 
-fn reason(by: &By) -> String {
+fn reason(by: &Attribution) -> String {
     if by.reason.is_empty() { String::new() } else { format!(": {}", by.reason) }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::config::{Config, EndpointAddress};
 
 /// A resolver that does not answer must not hold a reload up for long.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names looked up at the same time.
-const AT_ONCE: usize = 32;
+const MAX_LOOKUPS: usize = 32;
 /// Addresses taken of one name.
 const MAX_ADDRESSES: usize = 256;
 
@@ -44,7 +44,7 @@ pub(super) async fn new_names(config: &Config, before: &Resolved) -> Resolved {
 
 /// Looks every name of `config` up again; one that does not resolve now keeps its addresses of `before`. It needs
 /// neither of them any more.
-pub(super) fn again(config: &Config, before: &Resolved) -> impl Future<Output = Resolved> + use<> {
+pub(super) fn resolve_again(config: &Config, before: &Resolved) -> impl Future<Output = Resolved> + use<> {
     let (wanted, before) = (wanted(config), before.clone());
     async move { look_up(wanted, &before).await }
 }
@@ -62,10 +62,10 @@ fn key((host, port): &(String, u16)) -> String {
 
 async fn look_up(wanted: Vec<(String, u16)>, before: &Resolved) -> Resolved {
     let mut resolved = HashMap::with_capacity(wanted.len());
-    for batch in wanted.chunks(AT_ONCE) {
+    for batch in wanted.chunks(MAX_LOOKUPS) {
         let lookups = batch.iter().map(|wanted| async move {
             let (host, port) = wanted;
-            let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host.as_str(), *port))).await;
+            let found = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), *port))).await;
             let mut addresses: Vec<SocketAddr> = match found {
                 Ok(Ok(addresses)) => addresses.take(MAX_ADDRESSES).collect(),
                 Ok(Err(_)) | Err(_) => Vec::new(),
@@ -111,6 +111,6 @@ mod tests {
         assert_eq!(resolved["known.invalid:80"], before["known.invalid:80"]);
         assert!(resolved["localhost:80"].iter().all(|address| address.ip().is_loopback()));
         assert!(!resolved["localhost:80"].is_empty() && !resolved.contains_key("gone.invalid:80"));
-        assert_eq!(again(&config, &resolved).await, resolved);
+        assert_eq!(resolve_again(&config, &resolved).await, resolved);
     }
 }

@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use super::durable::Durable;
 use crate::model::Name;
-use crate::rollouts::Shelf;
+use crate::rollouts::RecordStore;
 use crate::snapshot::Snapshot;
 
 const KEY: &str = "uses";
 /// How often it is written, at most.
-const WRITE: Duration = Duration::from_secs(60);
+const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Of one version, in seconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Use {
+struct VersionUse {
     /// Since when its uses are known.
     since: u64,
     /// The last one that is known.
@@ -31,18 +31,18 @@ struct Use {
 
 /// The uses of all versions.
 #[derive(Debug)]
-pub(super) struct Uses {
+pub(super) struct VersionUses {
     /// By `SERVICE/VERSION`; names hold no `/`.
-    known: BTreeMap<String, Use>,
-    written: BTreeMap<String, Use>,
+    known: BTreeMap<String, VersionUse>,
+    written: BTreeMap<String, VersionUse>,
     next: Instant,
 }
 
-impl Uses {
+impl VersionUses {
     /// Reads what was kept and tells the counters of the first snapshot. Versions that are not in it are forgotten.
     pub(super) fn read(first: &Snapshot, durable: &Durable, now: Instant) -> Self {
         let kept = durable.list(KEY).into_iter().find(|(key, _)| key == KEY);
-        let mut known: BTreeMap<String, Use> =
+        let mut known: BTreeMap<String, VersionUse> =
             kept.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let wall = seconds(SystemTime::now());
         let mut present = BTreeMap::new();
@@ -51,10 +51,10 @@ impl Uses {
                 let key = key(&service.name, &version.name);
                 let Some(known) = known.remove(&key) else { continue };
                 if let Some(last) = known.last {
-                    let idle = wall.saturating_sub(last.saturating_add(WRITE.as_secs()));
+                    let idle = wall.saturating_sub(last.saturating_add(WRITE_INTERVAL.as_secs()));
                     version.series.remember_use(Duration::from_secs(idle), now);
                 }
-                present.insert(key, Use { since: known.since.min(wall), last: known.last });
+                present.insert(key, VersionUse { since: known.since.min(wall), last: known.last });
             }
         }
         Self { written: present.clone(), known: present, next: now }
@@ -65,7 +65,7 @@ impl Uses {
         if now < self.next {
             return;
         }
-        self.next = now + WRITE;
+        self.next = now + WRITE_INTERVAL;
         self.look(snapshot, now, SystemTime::now());
         if self.known != self.written && write(durable, &self.known) {
             self.written = self.known.clone();
@@ -82,7 +82,7 @@ impl Uses {
                 let last = version.series.last_use(now).idle.map(|idle| wall.saturating_sub(idle.as_secs()));
                 // A clock that was set back moves no use into the past.
                 let last = last.max(before.and_then(|before| before.last));
-                known.insert(key, Use { since: before.map_or(wall, |before| before.since), last });
+                known.insert(key, VersionUse { since: before.map_or(wall, |before| before.since), last });
             }
         }
         self.known = known;
@@ -90,7 +90,7 @@ impl Uses {
 
     /// Since when the uses of versions are known.
     pub(super) fn since(&self) -> BTreeMap<String, SystemTime> {
-        let since = |known: &Use| SystemTime::UNIX_EPOCH + Duration::from_secs(known.since);
+        let since = |known: &VersionUse| SystemTime::UNIX_EPOCH + Duration::from_secs(known.since);
         self.known.iter().map(|(key, known)| (key.clone(), since(known))).collect()
     }
 }
@@ -100,7 +100,7 @@ pub(super) fn key(service: &Name, version: &Name) -> String {
     format!("{service}/{version}")
 }
 
-fn write(durable: &Durable, known: &BTreeMap<String, Use>) -> bool {
+fn write(durable: &Durable, known: &BTreeMap<String, VersionUse>) -> bool {
     let bytes = serde_json::to_vec(known).unwrap_or_default();
     // Nothing depends on it but the answer after the next restart, which is then more careful.
     durable.put(KEY, &bytes).inspect_err(|error| tracing::debug!(%error, "uses were not written")).is_ok()

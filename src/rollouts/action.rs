@@ -1,4 +1,4 @@
-//! What a decision asks of the outside: calls, questions and alerts, as values.
+//! What a decision asks for outside of the process: calls, queries and alerts, as values.
 //!
 //! They are carried out beside the owner, after the decision is durable; see [`super::dispatch`].
 
@@ -14,28 +14,28 @@ use crate::rollout::verdict::Verdict;
 
 /// Something to be done outside of the process.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Errand {
+pub(crate) enum Action {
     /// Call a hook.
-    Call(Box<Call>),
+    HookCall(Box<HookCall>),
     /// Calls to hooks of this service that were made for a decision no longer matter.
     Cancel {
         /// The service.
         service: Name,
     },
-    /// Ask a provider.
-    Ask(Box<Ask>),
-    /// Tell receivers.
-    Tell {
+    /// Query a provider.
+    Query(Box<Query>),
+    /// Raise an alert at these receivers.
+    Alert {
         /// Their names.
         receivers: Vec<Name>,
-        /// What they are told.
+        /// The alert.
         alert: Box<Alert>,
     },
 }
 
 /// A hook to be called.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Call {
+pub(crate) struct HookCall {
     pub(crate) service: Name,
     pub(crate) id: u64,
     pub(crate) hook: Hook,
@@ -46,9 +46,9 @@ pub(crate) struct Call {
     pub(crate) weight: Weight,
 }
 
-/// A question to a provider.
+/// A query to a provider.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Ask {
+pub(crate) struct Query {
     pub(crate) service: Name,
     pub(crate) check: Name,
     pub(crate) provider: Provider,
@@ -57,7 +57,7 @@ pub(crate) struct Ask {
 }
 
 /// What an alert is about besides itself.
-pub(super) struct About<'a> {
+pub(super) struct AlertContext<'a> {
     pub(super) service: &'a Name,
     pub(super) roles: &'a Roles,
     pub(super) plan: &'a Plan,
@@ -69,16 +69,16 @@ pub(super) struct About<'a> {
     pub(super) at_ms: u64,
 }
 
-impl About<'_> {
-    /// What the engine wants told, for the plan's receivers.
-    pub(super) fn tell(&self, alert: &engine::Alert) -> Option<Errand> {
+impl AlertContext<'_> {
+    /// An alert of the engine, for the plan's receivers.
+    pub(super) fn alert(&self, alert: &engine::Alert) -> Option<Action> {
         let severity = severity(alert);
         let figures = alert.evidence.iter().map(|kept| Figure::from(&Verdict::from(kept))).collect();
         self.raise(alert.transition, severity, alert.sentence.clone(), figures)
     }
 
     /// A check that could not be measured.
-    pub(super) fn tell_provider(&self, verdict: &Verdict) -> Option<Errand> {
+    pub(super) fn provider_alert(&self, verdict: &Verdict) -> Option<Action> {
         let transition = Transition::ProviderError;
         self.raise(transition, Severity::of(transition), verdict.sentence.clone(), vec![Figure::from(verdict)])
     }
@@ -89,7 +89,7 @@ impl About<'_> {
         severity: Severity,
         sentence: String,
         figures: Vec<Figure>,
-    ) -> Option<Errand> {
+    ) -> Option<Action> {
         if self.plan.alerts.is_empty() {
             return None;
         }
@@ -107,7 +107,7 @@ impl About<'_> {
             window_seconds: self.plan.window.as_secs_f64(),
             figures,
         };
-        Some(Errand::Tell { receivers: self.plan.alerts.clone(), alert: Box::new(alert) })
+        Some(Action::Alert { receivers: self.plan.alerts.clone(), alert: Box::new(alert) })
     }
 }
 

@@ -1,12 +1,12 @@
-//! Carries errands out beside the owner: bounded tasks that call, ask and tell, and bring back what came of it.
+//! Dispatches actions beside the owner: bounded tasks that call, query and alert, and report how each completed.
 //!
 //! ```text
-//! owner ── errands ─► Outside ─┬─► hook, provider: a task each ──┐
-//!   ▲                          └─► alerts: queues, one courier ──┤
-//!   └───────────────── News ◄───────────────────────────────────┘
+//! owner ── actions ─► Dispatcher ─┬─► hook, provider: a task each ───┐
+//!   ▲                             └─► alerts: queues, one worker ────┤
+//!   └──────────────── Completion ◄──────────────────────────────────┘
 //! ```
 //!
-//! Invariant: the owner waits for nothing here. What there is no room for is answered at once, as a failure.
+//! Invariant: the owner waits for nothing here. What is beyond the bounds completes at once, as a failure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
-use super::{Ask, Call, Errand};
+use super::{Action, HookCall, Query};
 use crate::config::Config;
 use crate::model::Name;
 use crate::outbound::Client;
@@ -23,16 +23,16 @@ use crate::outbound::hook::{self, Answer, Payload};
 use crate::outbound::provider::{self, Question};
 use crate::rollout::reading::Reading;
 
-/// Calls and questions under way at once, over all services.
-const ROOM: usize = 64;
-/// What came back and was not taken in yet. Tasks wait for a place, and there are at most [`ROOM`].
-const NEWS: usize = 64;
+/// Calls and queries under way at once, over all services.
+const MAX_CALLS: usize = 64;
+/// Completions that wait for the owner. Tasks wait for a place, and there are at most [`MAX_CALLS`].
+const MAX_COMPLETIONS: usize = 64;
 
-/// What came of an errand.
+/// How an action completed.
 #[derive(Debug)]
-pub(crate) enum News {
-    /// A hook answered, or was given up.
-    Answered {
+pub(crate) enum Completion {
+    /// A hook answered, or the call failed.
+    Hook {
         /// The service.
         service: Name,
         /// The call.
@@ -42,47 +42,47 @@ pub(crate) enum News {
         /// What it said.
         text: String,
     },
-    /// A provider was asked.
-    Read {
+    /// A provider was queried.
+    Provider {
         /// What.
-        ask: Box<Ask>,
+        query: Box<Query>,
         /// What was read.
         reading: Reading,
     },
 }
 
-/// The way out, and what is under way.
-pub(crate) struct Outside {
+/// What is dispatched, and with what.
+pub(crate) struct Dispatcher {
     /// None: the build has no TLS, and nothing can be called.
     client: Option<Client>,
-    news: mpsc::Sender<News>,
-    room: Arc<Semaphore>,
+    completions: mpsc::Sender<Completion>,
+    slots: Arc<Semaphore>,
     calls: BTreeMap<Name, Vec<AbortHandle>>,
     receivers: Vec<Receiver>,
     alerts: Alerts,
-    courier: Option<AbortHandle>,
+    delivery: Option<AbortHandle>,
     /// What is still to be delivered changed.
-    moved: Arc<Notify>,
+    pending_changed: Arc<Notify>,
 }
 
-impl Outside {
-    /// A way out for the receivers of `config`, with alerts that were still to be delivered; and where news come in.
-    /// To be called on the runtime that the errands run on.
-    pub(crate) fn new(config: &Config, pending: Vec<Pending>) -> (Self, mpsc::Receiver<News>) {
+impl Dispatcher {
+    /// A dispatcher for the receivers of `config`, with alerts that were still to be delivered; and where completions arrive.
+    /// To be called on the runtime that the actions run on.
+    pub(crate) fn new(config: &Config, pending: Vec<Pending>) -> (Self, mpsc::Receiver<Completion>) {
         let client = Client::system().inspect_err(|error| {
             tracing::error!(%error, "hooks, providers and receivers of alerts cannot be called");
         });
-        let (news, taken) = mpsc::channel(NEWS);
-        let moved = Arc::new(Notify::new());
+        let (completions, taken) = mpsc::channel(MAX_COMPLETIONS);
+        let pending_changed = Arc::new(Notify::new());
         let mut outside = Self {
             client: client.ok(),
-            news,
-            room: Arc::new(Semaphore::new(ROOM)),
+            completions,
+            slots: Arc::new(Semaphore::new(MAX_CALLS)),
             calls: BTreeMap::new(),
             receivers: Vec::new(),
-            alerts: Alerts::new([], reporter(&moved)).0,
-            courier: None,
-            moved,
+            alerts: Alerts::new([], reporter(&pending_changed)).0,
+            delivery: None,
+            pending_changed,
         };
         outside.deliver_to(receivers(config), pending);
         (outside, taken)
@@ -98,20 +98,20 @@ impl Outside {
     }
 
     fn deliver_to(&mut self, receivers: Vec<Receiver>, pending: Vec<Pending>) {
-        if let Some(courier) = self.courier.take() {
-            courier.abort();
+        if let Some(delivery) = self.delivery.take() {
+            delivery.abort();
         }
-        let (alerts, courier) = Alerts::new(receivers.iter().cloned(), reporter(&self.moved));
+        let (alerts, delivery) = Alerts::new(receivers.iter().cloned(), reporter(&self.pending_changed));
         alerts.restore(pending);
         (self.alerts, self.receivers) = (alerts, receivers);
         if let Some(client) = self.client.clone().filter(|_| !self.receivers.is_empty()) {
-            self.courier = Some(tokio::spawn(courier.run(client, std::future::pending())).abort_handle());
+            self.delivery = Some(tokio::spawn(delivery.run(client, std::future::pending())).abort_handle());
         }
     }
 
-    /// Told when what is still to be delivered changed.
-    pub(crate) fn moved(&self) -> Arc<Notify> {
-        Arc::clone(&self.moved)
+    /// Notified when what is still to be delivered changed.
+    pub(crate) fn pending_changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.pending_changed)
     }
 
     /// What is still to be delivered.
@@ -119,61 +119,61 @@ impl Outside {
         self.alerts.pending()
     }
 
-    /// Carries errands out, in order.
-    pub(crate) fn run(&mut self, errands: Vec<Errand>) {
-        for errand in errands {
-            match errand {
-                Errand::Call(call) => self.call(*call),
-                Errand::Ask(ask) => self.ask(ask),
-                Errand::Cancel { service } => {
+    /// Dispatches actions, in order.
+    pub(crate) fn run(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::HookCall(call) => self.call(*call),
+                Action::Query(query) => self.query(query),
+                Action::Cancel { service } => {
                     self.calls.remove(&service).into_iter().flatten().for_each(|call| call.abort());
                 }
-                Errand::Tell { receivers, alert } => {
+                Action::Alert { receivers, alert } => {
                     self.alerts.raise(&receivers, &alert);
-                    self.moved.notify_one();
+                    self.pending_changed.notify_one();
                 }
             }
         }
     }
 
-    fn call(&mut self, call: Call) {
+    fn call(&mut self, call: HookCall) {
         let service = call.service.clone();
-        let (id, client, room) = (call.id, self.client.clone(), Arc::clone(&self.room).try_acquire_owned());
-        let news = self.news.clone();
+        let (id, client, slots) = (call.id, self.client.clone(), Arc::clone(&self.slots).try_acquire_owned());
+        let completions = self.completions.clone();
         let task = tokio::spawn(async move {
-            let (accepted, text) = match (&client, &room) {
+            let (accepted, text) = match (&client, &slots) {
                 (Some(client), Ok(_)) => answer(client, &call).await,
                 (None, _) => (false, "it could not be called: no TLS".to_owned()),
-                (_, Err(_)) => (false, format!("it was not called: {ROOM} other calls are under way")),
+                (_, Err(_)) => (false, format!("it was not called: {MAX_CALLS} other calls are under way")),
             };
-            // Nobody listens only while Weir stops.
-            drop(news.send(News::Answered { service: call.service, id, accepted, text }).await);
+            // Nobody receives it only while Weir stops.
+            drop(completions.send(Completion::Hook { service: call.service, id, accepted, text }).await);
         });
         let calls = self.calls.entry(service).or_default();
         calls.retain(|call| !call.is_finished());
         calls.push(task.abort_handle());
     }
 
-    fn ask(&self, ask: Box<Ask>) {
-        let (client, room) = (self.client.clone(), Arc::clone(&self.room).try_acquire_owned());
-        let news = self.news.clone();
+    fn query(&self, query: Box<Query>) {
+        let (client, slots) = (self.client.clone(), Arc::clone(&self.slots).try_acquire_owned());
+        let completions = self.completions.clone();
         tokio::spawn(async move {
-            let reading = match (&client, &room) {
+            let reading = match (&client, &slots) {
                 (Some(client), Ok(_)) => {
-                    let (stable, canary) = (&ask.roles.stable, &ask.roles.canary);
-                    let (check, service, window) = (&ask.check, &ask.service, ask.window);
+                    let (stable, canary) = (&query.roles.stable, &query.roles.canary);
+                    let (check, service, window) = (&query.check, &query.service, query.window);
                     let question = Question { check, service, stable, canary, window };
-                    provider::read(client, &ask.provider, &question).await
+                    provider::read(client, &query.provider, &question).await
                 }
                 (None, _) => Reading::Failed("no TLS".to_owned()),
-                (_, Err(_)) => Reading::Failed(format!("it was not asked: {ROOM} other calls are under way")),
+                (_, Err(_)) => Reading::Failed(format!("it was not asked: {MAX_CALLS} other calls are under way")),
             };
-            drop(news.send(News::Read { ask, reading }).await);
+            drop(completions.send(Completion::Provider { query, reading }).await);
         });
     }
 }
 
-async fn answer(client: &Client, call: &Call) -> (bool, String) {
+async fn answer(client: &Client, call: &HookCall) -> (bool, String) {
     let id = format!("{}-{}", call.service, call.id);
     let payload = Payload {
         service: &call.service,
@@ -202,8 +202,8 @@ fn receivers(config: &Config) -> Vec<Receiver> {
     config.alerts.iter().map(receiver).collect()
 }
 
-fn reporter(moved: &Arc<Notify>) -> crate::outbound::alert::OnReport {
-    let moved = Arc::clone(moved);
+fn reporter(pending_changed: &Arc<Notify>) -> crate::outbound::alert::OnReport {
+    let pending_changed = Arc::clone(pending_changed);
     Arc::new(move |Report { receiver, alert, fate }| {
         match &fate {
             Fate::Delivered => tracing::info!(%receiver, %alert, "alert delivered"),
@@ -211,6 +211,6 @@ fn reporter(moved: &Arc<Notify>) -> crate::outbound::alert::OnReport {
             Fate::Delayed { .. } => {}
             Fate::Dropped(loss) => tracing::error!(%receiver, %alert, ?loss, "alert dropped"),
         }
-        moved.notify_one();
+        pending_changed.notify_one();
     })
 }

@@ -1,8 +1,8 @@
-//! The engine's words as they are read in metrics and in the API.
+//! The engine's values as labels of metrics and words of the API.
 
 use crate::rollout::engine::{By, WaitingFor, What};
 
-/// Who decided, and the person's name if it was one. The word is of a closed set; the name is not.
+/// Who decided, and the operator's name if it was one. The label is of a closed set; the name is not.
 #[must_use]
 pub fn by(by: &By) -> (&'static str, Option<&str>) {
     match by {

@@ -1,9 +1,9 @@
 //! Rollouts of all services: the one place that drives the engine.
 //!
 //! ```text
-//! file, words, answers, trips, seconds ─► Rollouts ─┬─► store   first
-//!                                          engine   ├─► splits, trip wires ─► the owner's next snapshot
-//!                                          judge    └─► errands ─► outside: hooks, providers, alerts
+//! file, commands, completions, trips, ticks ─► Rollouts ─┬─► store   first
+//!                                               engine   ├─► splits, breakers ─► the owner's next snapshot
+//!                                               judge    └─► actions ─► dispatcher: hooks, providers, alerts
 //! ```
 //!
 //! The owner holds this, so a decision, its record and its snapshot are one step. The split of a service whose versions
@@ -33,13 +33,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-pub(crate) use self::action::{Ask, Call, Errand};
-pub(crate) use self::record::Shelf;
-pub use self::record::Stamped;
+pub(crate) use self::action::{Action, HookCall, Query};
+pub(crate) use self::record::RecordStore;
+pub use self::record::RecordedEntry;
 pub(crate) use self::view::View;
 
 use self::record::Record;
-use self::service::{Driven, raised};
+use self::service::{ServiceRollout, raised};
 use crate::config::Config;
 use crate::model::{Name, Split};
 use crate::outbound::alert::Pending;
@@ -50,16 +50,16 @@ use crate::rollout::verdict::Verdict;
 use crate::snapshot::live::CircuitBreaker;
 use crate::telemetry::RolloutFact;
 
-/// A person's word about a service's rollout.
+/// What an operator asks of a service's rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word {
+pub struct Command {
     /// What is to be done.
     pub verb: Verb,
     /// What [`Verb::Start`] rolls out.
     pub version: Option<Name>,
 }
 
-/// Where a service's rollout is, for people.
+/// Where a service's rollout is, for operators.
 #[derive(Clone, Debug)]
 pub struct RolloutStatus {
     /// How it is rolled out.
@@ -67,48 +67,48 @@ pub struct RolloutStatus {
     /// Where it is.
     pub state: RolloutState,
     /// The last lines of its history, oldest first.
-    pub entries: Vec<Arc<Stamped>>,
+    pub entries: Vec<Arc<RecordedEntry>>,
     /// Why decisions cannot be written down, if so.
     pub unwritable: Option<String>,
-    /// How old [`Self::state`]'s times are, as of the board.
+    /// How old [`Self::state`]'s times are, as of when the status was published.
     pub age: Duration,
     /// What the file should say of the stable version, where it does not.
     pub behind: Option<String>,
 }
 
-/// Lines of the history that people see with the status.
-const SHOWN: usize = 10;
+/// Entries of the history in a status.
+const STATUS_ENTRIES: usize = 10;
 
 /// All rollouts.
 #[derive(Clone, Default)]
 pub(crate) struct Rollouts {
-    services: BTreeMap<Name, Driven>,
+    services: BTreeMap<Name, ServiceRollout>,
     /// Why the last write failed, if it did.
     unwritable: Option<String>,
-    /// Told by requests that trip a breaker.
-    told: Arc<Notify>,
-    errands: Vec<Errand>,
+    /// Notified by requests that open a breaker.
+    notify: Arc<Notify>,
+    actions: Vec<Action>,
     /// What the copy beside the store says.
     copied: record::Stable,
 }
 
 impl Rollouts {
-    /// Takes up what was kept, for the services of the file; forgets the rest.
+    /// Restores what is stored of the services of the file, and deletes what is stored of others.
     ///
     /// # Errors
     /// The services of which nothing tells which version is stable, each with why.
     pub(crate) fn restore(view: &View<'_>) -> Result<Self, Vec<(Name, String)>> {
-        let mut rollouts = Self { copied: record::read_stable(view.shelf), ..Self::default() };
+        let mut rollouts = Self { copied: record::read_stable(view.store), ..Self::default() };
         let mut unknown = Vec::new();
         for (service, file) in view.config.services.iter() {
             let Some(plan) = &file.rollout else { continue };
             let (record, damage) = rollouts.kept(service, view).unwrap_or_default();
             let was = record.state.stable.is_some();
-            let mut driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
+            let mut rollout = ServiceRollout::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
             if let Some(why) = damage {
-                driven.damaged(&why, file, view.at_ms);
+                rollout.damaged(&why, file, view.at_ms);
             }
-            rollouts.services.insert(service.clone(), driven);
+            rollouts.services.insert(service.clone(), rollout);
             let events = if was { vec![Event::Restored] } else { Vec::new() };
             if let Err(why) = rollouts.file(service, events, view) {
                 unknown.push((service.clone(), why));
@@ -118,14 +118,14 @@ impl Rollouts {
             return Err(unknown);
         }
         rollouts.forget_others(view);
-        rollouts.save_or_say(view);
+        rollouts.save_or_note(view);
         Ok(rollouts)
     }
 
-    /// What was kept of a service, or what the copy says of it; and what is wrong with it, if anything is.
+    /// What is stored of a service, or what the copy says of it; and what is wrong with it, if anything is.
     fn kept(&self, service: &Name, view: &View<'_>) -> Option<(Record, Option<String>)> {
         let copied = self.copied.get(&**service);
-        match (Record::read(service, view.shelf), copied) {
+        match (Record::read(service, view.store), copied) {
             (Some((record, Some(why))), Some(stable)) if record.state.stable.is_none() => {
                 Some((Record { state: Record::lost(stable).state, ..record }, Some(why)))
             }
@@ -138,7 +138,7 @@ impl Rollouts {
     }
 
     /// Takes in the file of `view`, in memory: nothing is written, so that the whole can be dropped again. Call
-    /// [`Self::save`] before it takes effect. What ended is said in lines.
+    /// [`Self::save`] before it takes effect. Returns a line for each rollout that ended.
     ///
     /// Where a service gets a rollout with this file, what it names as stable is, or what served everything by the file
     /// `before` and the `shifts` over it.
@@ -164,19 +164,19 @@ impl Rollouts {
             let mut events = Vec::new();
             if !self.services.contains_key(service) {
                 let record = Record::default();
-                let mut driven = Driven::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
+                let mut rollout = ServiceRollout::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
                 let served = before.services.get(service).filter(|_| file.stable.is_none());
-                events.extend(served.and_then(|served| driven.served(served, shifts.get(service), file)));
-                self.services.insert(service.clone(), driven);
+                events.extend(served.and_then(|served| rollout.served(served, shifts.get(service), file)));
+                self.services.insert(service.clone(), rollout);
             }
-            let told = self.services.get(service).map(|driven| driven.record.story.next());
+            let next = self.services.get(service).map(|rollout| rollout.record.history.next());
             if let Err(why) = self.file(service, events, view) {
                 unknown.push((service.clone(), why));
                 continue;
             }
-            let Some(driven) = self.services.get(service) else { continue };
-            if told != Some(driven.record.story.next()) {
-                lines.push(format!("{service}: {}", driven.state().reason));
+            let Some(rollout) = self.services.get(service) else { continue };
+            if next != Some(rollout.record.history.next()) {
+                lines.push(format!("{service}: {}", rollout.state().reason));
             }
         }
         if unknown.is_empty() { Ok(lines) } else { Err(unknown) }
@@ -187,17 +187,17 @@ impl Rollouts {
     /// # Errors
     /// Why nothing tells which version is stable.
     fn file(&mut self, service: &Name, mut events: Vec<Event>, view: &View<'_>) -> Result<(), String> {
-        let (unwritable, told) = (self.unwritable.is_some(), Arc::clone(&self.told));
-        let (Some(driven), Some(file)) = (self.services.get_mut(service), view.config.services.get(service)) else {
+        let (unwritable, notify) = (self.unwritable.is_some(), Arc::clone(&self.notify));
+        let (Some(rollout), Some(file)) = (self.services.get_mut(service), view.config.services.get(service)) else {
             return Ok(());
         };
         if !events.iter().any(|event| matches!(event, Event::Release(_))) {
-            events.extend(driven.rest_on(file)?);
+            events.extend(rollout.choose_stable(file)?);
         }
-        events.extend(driven.take_file(file));
+        events.extend(rollout.take_config(file));
         events.push(Event::Tick);
-        match driven.apply(events, None, unwritable, view, &told) {
-            Ok(errands) => self.errands.extend(errands),
+        match rollout.apply(events, None, unwritable, view, &notify) {
+            Ok(actions) => self.actions.extend(actions),
             Err(refused) => tracing::error!(%service, "{refused}"),
         }
         Ok(())
@@ -205,8 +205,8 @@ impl Rollouts {
 
     /// Forgets what is kept of services that are not rolled out.
     pub(crate) fn forget_others(&self, view: &View<'_>) {
-        for service in Record::services(view.shelf).iter().filter(|name| !self.services.contains_key(name.as_str())) {
-            if let Err(error) = Record::forget(service, view.shelf) {
+        for service in Record::services(view.store).iter().filter(|name| !self.services.contains_key(name.as_str())) {
+            if let Err(error) = Record::forget(service, view.store) {
                 tracing::warn!(%service, %error, "the rollout of a service that has none any more could not be forgotten");
             }
         }
@@ -214,8 +214,8 @@ impl Rollouts {
 
     /// Whether any canary has more than in `before`.
     pub(crate) fn raises(&self, before: &Self) -> bool {
-        self.services.iter().any(|(service, driven)| {
-            before.services.get(service).is_some_and(|old| raised(old.state(), driven.state()))
+        self.services.iter().any(|(service, rollout)| {
+            before.services.get(service).is_some_and(|old| raised(old.state(), rollout.state()))
         })
     }
 
@@ -226,21 +226,22 @@ impl Rollouts {
     pub(crate) fn save(&mut self, view: &View<'_>) -> Result<(), String> {
         let count = self.services.len();
         // Where the disk is known to refuse, something is written to see whether it still does.
-        if view.shelf.trouble().is_some()
-            && let Some(driven) = self.services.values_mut().next()
+        if view.store.last_error().is_some()
+            && let Some(rollout) = self.services.values_mut().next()
         {
-            driven.dirty = true;
+            rollout.dirty = true;
         }
-        for (service, driven) in self.services.iter_mut().filter(|(_, driven)| driven.dirty) {
-            driven.record.save(service, count, view.shelf)?;
-            driven.dirty = false;
+        for (service, rollout) in self.services.iter_mut().filter(|(_, rollout)| rollout.dirty) {
+            rollout.record.save(service, count, view.store)?;
+            rollout.dirty = false;
         }
-        let stable =
-            |driven: &Driven| Some((driven.service.to_string(), driven.state().stable.as_ref()?.version.to_string()));
+        let stable = |rollout: &ServiceRollout| {
+            Some((rollout.service.to_string(), rollout.state().stable.as_ref()?.version.to_string()))
+        };
         let stable: record::Stable = self.services.values().filter_map(stable).collect();
         if stable != self.copied {
             // The store has it: only if that is lost is the copy wanted.
-            if let Err(error) = record::save_stable(&stable, view.shelf) {
+            if let Err(error) = record::save_stable(&stable, view.store) {
                 tracing::warn!(%error, "the copy of which versions are stable could not be written");
             }
             self.copied = stable;
@@ -250,8 +251,8 @@ impl Rollouts {
     }
 
     /// What a reload wrote was dropped again: what is in effect is to be written anew.
-    pub(crate) fn write_anew(&mut self) {
-        self.services.values_mut().for_each(|driven| driven.dirty = true);
+    pub(crate) fn rewrite_all(&mut self) {
+        self.services.values_mut().for_each(|rollout| rollout.dirty = true);
     }
 
     /// The disk refuses: what is decided from now on knows that.
@@ -262,7 +263,7 @@ impl Rollouts {
         self.unwritable = Some(why);
     }
 
-    fn save_or_say(&mut self, view: &View<'_>) {
+    fn save_or_note(&mut self, view: &View<'_>) {
         if let Err(why) = self.save(view) {
             self.set_unwritable(why);
         }
@@ -277,18 +278,18 @@ impl Rollouts {
         view: &View<'_>,
     ) -> Result<(), CommandRefused> {
         let Some(mut before) = self.services.get(service).cloned() else { return Ok(()) };
-        let mut errands = self.apply(service, events, verdicts, view)?;
+        let mut actions = self.apply(service, events, verdicts, view)?;
         if let Err(why) = self.save(view) {
             self.set_unwritable(why);
-            let after = self.services.get(service).map(Driven::state);
+            let after = self.services.get(service).map(ServiceRollout::state);
             if after.is_some_and(|after| raised(before.state(), after)) {
                 // A part of it may be on the disk.
                 before.dirty = true;
                 self.services.insert(service.clone(), before);
-                errands = self.apply(service, events, verdicts, view)?;
+                actions = self.apply(service, events, verdicts, view)?;
             }
         }
-        self.errands.extend(errands);
+        self.actions.extend(actions);
         Ok(())
     }
 
@@ -298,105 +299,105 @@ impl Rollouts {
         events: &[Event],
         verdicts: Option<&[Verdict]>,
         view: &View<'_>,
-    ) -> Result<Vec<Errand>, CommandRefused> {
-        let (unwritable, told) = (self.unwritable.is_some(), Arc::clone(&self.told));
-        let Some(driven) = self.services.get_mut(service) else { return Ok(Vec::new()) };
-        driven.apply(events.to_vec(), verdicts, unwritable, view, &told)
+    ) -> Result<Vec<Action>, CommandRefused> {
+        let (unwritable, notify) = (self.unwritable.is_some(), Arc::clone(&self.notify));
+        let Some(rollout) = self.services.get_mut(service) else { return Ok(Vec::new()) };
+        rollout.apply(events.to_vec(), verdicts, unwritable, view, &notify)
     }
 
-    /// Events that nobody said, so that none can be refused.
-    fn happen(&mut self, service: &Name, events: &[Event], verdicts: Option<&[Verdict]>, view: &View<'_>) {
+    /// Applies events that no operator asked for, so that none can be refused.
+    fn observe(&mut self, service: &Name, events: &[Event], verdicts: Option<&[Verdict]>, view: &View<'_>) {
         if let Err(refused) = self.decide(service, events, verdicts, view) {
             tracing::error!(%service, "{refused}");
         }
     }
 
-    /// A second has passed: conditions, ramps, looks, questions; and what could not be written is tried again.
+    /// A second has passed: conditions, ramps, analyses, queries; and what could not be written is tried again.
     pub(crate) fn second(&mut self, view: &View<'_>) {
-        self.trips(view);
-        let under_way = |driven: &&Driven| driven.state().phase.is_under_way();
+        self.take_trips(view);
+        let under_way = |rollout: &&ServiceRollout| rollout.state().phase.is_under_way();
         let services: Vec<Name> =
-            self.services.values().filter(under_way).map(|driven| driven.service.clone()).collect();
+            self.services.values().filter(under_way).map(|rollout| rollout.service.clone()).collect();
         for service in services {
-            let Some(driven) = self.services.get_mut(&service) else { continue };
-            let sustained = driven.watch(view.now);
+            let Some(rollout) = self.services.get_mut(&service) else { continue };
+            let sustained = rollout.watch(view.now);
             if let Some(sentence) = sustained {
-                self.happen(&service, &[Event::Sustained { sentence }, Event::Tick], None, view);
+                self.observe(&service, &[Event::Sustained { sentence }, Event::Tick], None, view);
             } else if self.phase(&service) == Some(Phase::RollingBack) {
-                self.happen(&service, &[Event::Tick], None, view);
+                self.observe(&service, &[Event::Tick], None, view);
             }
-            let look = self.services.get_mut(&service).and_then(|driven| driven.look(view));
-            if let Some((verdicts, errands)) = look {
-                self.errands.extend(errands);
-                self.happen(&service, &[Event::Tick], Some(&verdicts), view);
+            let look = self.services.get_mut(&service).and_then(|rollout| rollout.analyse(view));
+            if let Some((verdicts, actions)) = look {
+                self.actions.extend(actions);
+                self.observe(&service, &[Event::Tick], Some(&verdicts), view);
             }
-            let questions = self.services.get_mut(&service).map(|driven| driven.questions(view.now));
-            self.errands.extend(questions.unwrap_or_default());
+            let queries = self.services.get_mut(&service).map(|rollout| rollout.queries(view.now));
+            self.actions.extend(queries.unwrap_or_default());
         }
-        if self.unwritable.is_some() || self.services.values().any(|driven| driven.dirty) {
-            self.save_or_say(view);
+        if self.unwritable.is_some() || self.services.values().any(|rollout| rollout.dirty) {
+            self.save_or_note(view);
         }
     }
 
     fn phase(&self, service: &Name) -> Option<Phase> {
-        self.services.get(service).map(|driven| driven.state().phase)
+        self.services.get(service).map(|rollout| rollout.state().phase)
     }
 
-    /// Wires that requests tripped are made lasting.
-    pub(crate) fn trips(&mut self, view: &View<'_>) {
-        let tripped = |driven: &Driven| Some((driven.service.clone(), driven.tripped(view.now)?));
+    /// Makes lasting what breakers did that requests opened.
+    pub(crate) fn take_trips(&mut self, view: &View<'_>) {
+        let tripped = |rollout: &ServiceRollout| Some((rollout.service.clone(), rollout.tripped(view.now)?));
         let tripped: Vec<(Name, Event)> = self.services.values().filter_map(tripped).collect();
         for (service, event) in tripped {
-            self.happen(&service, &[event, Event::Tick], None, view);
+            self.observe(&service, &[event, Event::Tick], None, view);
         }
     }
 
-    /// Told when a request tripped a breaker.
-    pub(crate) fn told(&self) -> Arc<Notify> {
-        Arc::clone(&self.told)
+    /// Notified when a request opened a breaker.
+    pub(crate) fn notify(&self) -> Arc<Notify> {
+        Arc::clone(&self.notify)
     }
 
-    /// A person's word, and what was decided by it, in lines; none where the service has no rollout.
+    /// Applies an operator's command. Returns what was decided by it, in lines; none where the service has no rollout.
     ///
     /// # Errors
     /// [`CommandRefused`] if it makes no sense now; then nothing changed.
-    pub(crate) fn say(
+    pub(crate) fn command(
         &mut self,
         service: &Name,
-        word: &Word,
+        command: &Command,
         (by, reason): (String, String),
         view: &View<'_>,
     ) -> Option<Result<Vec<String>, CommandRefused>> {
-        let driven = self.services.get(service)?;
-        let first = driven.record.story.next();
-        let event = match &word.version {
-            Some(version) if word.verb == Verb::Start => {
-                Event::Start { target: driven.target(version.clone()), by, reason }
+        let rollout = self.services.get(service)?;
+        let first = rollout.record.history.next();
+        let event = match &command.version {
+            Some(version) if command.verb == Verb::Start => {
+                Event::Start { target: rollout.target(version.clone()), by, reason }
             }
-            _ => Event::Verb { verb: word.verb, by, reason },
+            _ => Event::Verb { verb: command.verb, by, reason },
         };
         Some(self.decide(service, &[event, Event::Tick], None, view).map(|()| {
-            let lines = self.history(service, SHOWN).unwrap_or_default();
+            let lines = self.history(service, STATUS_ENTRIES).unwrap_or_default();
             lines.iter().filter(|line| line.number >= first).map(|line| line.entry.why.clone()).collect()
         }))
     }
 
-    /// A hook answered, or was given up.
-    pub(crate) fn answered(&mut self, service: &Name, answer: (u64, bool, String), view: &View<'_>) {
+    /// A hook answered, or the call failed.
+    pub(crate) fn hook_answered(&mut self, service: &Name, answer: (u64, bool, String), view: &View<'_>) {
         let (id, accepted, text) = answer;
-        self.happen(service, &[Event::HookAnswered { id, accepted, text }, Event::Tick], None, view);
+        self.observe(service, &[Event::HookAnswered { id, accepted, text }, Event::Tick], None, view);
     }
 
     /// A provider answered.
-    pub(crate) fn read(&mut self, ask: Ask, reading: Reading) {
-        if let Some(driven) = self.services.get_mut(&ask.service) {
-            driven.read(ask, reading);
+    pub(crate) fn provider_answered(&mut self, query: Query, reading: Reading) {
+        if let Some(rollout) = self.services.get_mut(&query.service) {
+            rollout.provider_answered(query, reading);
         }
     }
 
-    /// What is to be done outside, in order; each once.
-    pub(crate) fn take_errands(&mut self) -> Vec<Errand> {
-        std::mem::take(&mut self.errands)
+    /// The actions to dispatch, in order; each once.
+    pub(crate) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
     }
 
     /// Whether no service's versions are rolled out.
@@ -422,49 +423,54 @@ impl Rollouts {
 
     /// The splits in effect, why, and since when (milliseconds since the Unix epoch).
     pub(crate) fn splits(&self) -> impl Iterator<Item = (&Name, Split, &str, u64)> {
-        self.services.iter().filter_map(|(service, driven)| {
-            Some((service, driven.split()?, driven.state().reason.as_str(), driven.since_ms))
+        self.services.iter().filter_map(|(service, rollout)| {
+            Some((service, rollout.split()?, rollout.state().reason.as_str(), rollout.since_ms))
         })
     }
 
-    /// The trip wires of canaries.
+    /// The breakers of canaries.
     pub(crate) fn breakers(&self) -> BTreeMap<(Name, Name), Arc<CircuitBreaker>> {
-        let guard = |driven: &Driven| {
-            let canary = driven.state().canary.as_ref()?.version.clone();
-            Some(((driven.service.clone(), canary), Arc::clone(driven.wire.as_ref()?)))
+        let breaker = |rollout: &ServiceRollout| {
+            let canary = rollout.state().canary.as_ref()?.version.clone();
+            Some(((rollout.service.clone(), canary), Arc::clone(rollout.breaker.as_ref()?)))
         };
-        self.services.values().filter_map(guard).collect()
+        self.services.values().filter_map(breaker).collect()
     }
 
     /// What metrics say.
     pub(crate) fn facts(&self) -> Vec<RolloutFact> {
-        let fact = |driven: &Driven| RolloutFact {
-            service: driven.service.clone(),
-            phase: driven.state().phase.as_str(),
+        let fact = |rollout: &ServiceRollout| RolloutFact {
+            service: rollout.service.clone(),
+            phase: rollout.state().phase.as_str(),
             phases: Phase::WORDS,
-            step: u64::try_from(driven.state().taken).unwrap_or(u64::MAX),
-            checks: driven.tallies.checks.iter().map(|((name, word), count)| (name.clone(), *word, *count)).collect(),
-            transitions: driven.tallies.transitions.iter().map(|((to, by), count)| (*to, *by, *count)).collect(),
+            step: u64::try_from(rollout.state().taken).unwrap_or(u64::MAX),
+            checks: rollout
+                .tallies
+                .checks
+                .iter()
+                .map(|((name, command), count)| (name.clone(), *command, *count))
+                .collect(),
+            transitions: rollout.tallies.transitions.iter().map(|((to, by), count)| (*to, *by, *count)).collect(),
         };
         self.services.values().map(fact).collect()
     }
 
     /// Where each one is.
     pub(crate) fn statuses(&self, now: Duration) -> BTreeMap<Name, Arc<RolloutStatus>> {
-        let status = |driven: &Driven| RolloutStatus {
-            plan: Arc::clone(&driven.plan),
-            state: driven.state().clone(),
-            entries: driven.record.story.last(SHOWN),
+        let status = |rollout: &ServiceRollout| RolloutStatus {
+            plan: Arc::clone(&rollout.plan),
+            state: rollout.state().clone(),
+            entries: rollout.record.history.last(STATUS_ENTRIES),
             unwritable: self.unwritable.clone(),
-            behind: driven.behind(),
-            age: driven.state().times.clock.map_or(Duration::ZERO, |clock| now.saturating_sub(clock)),
+            behind: rollout.behind(),
+            age: rollout.state().times.clock.map_or(Duration::ZERO, |clock| now.saturating_sub(clock)),
         };
-        self.services.iter().map(|(service, driven)| (service.clone(), Arc::new(status(driven)))).collect()
+        self.services.iter().map(|(service, rollout)| (service.clone(), Arc::new(status(rollout)))).collect()
     }
 
     /// The newest `limit` entries of the service's history, oldest first; none where it has no rollout.
-    pub(crate) fn history(&self, service: &str, limit: usize) -> Option<Vec<Arc<Stamped>>> {
-        self.services.get(service).map(|driven| driven.record.story.last(limit))
+    pub(crate) fn history(&self, service: &str, limit: usize) -> Option<Vec<Arc<RecordedEntry>>> {
+        self.services.get(service).map(|rollout| rollout.record.history.last(limit))
     }
 }
 
@@ -472,11 +478,11 @@ impl Rollouts {
 ///
 /// # Errors
 /// Why they could not be written.
-pub(crate) fn save_pending(pending: &[Pending], shelf: &dyn Shelf) -> Result<(), String> {
-    record::save_pending(pending, shelf)
+pub(crate) fn save_pending(pending: &[Pending], store: &dyn RecordStore) -> Result<(), String> {
+    record::save_pending(pending, store)
 }
 
 /// Alerts that were still to be delivered.
-pub(crate) fn read_pending(shelf: &dyn Shelf) -> Vec<Pending> {
-    record::read_pending(shelf)
+pub(crate) fn read_pending(store: &dyn RecordStore) -> Vec<Pending> {
+    record::read_pending(store)
 }

@@ -1,4 +1,4 @@
-//! What happened to the two versions of a rollout, as far back as its checks look: up to an hour.
+//! Samples of the counters of the two versions of a rollout, as far back as its checks look: up to an hour.
 //!
 //! The recorder's own window remembers a minute, for every version. A rollout may look back further, and must not see
 //! what was before it began, so it keeps its own copies of the totals while it is under way:
@@ -11,7 +11,7 @@
 //! [`Sample::covered`] says so. Copies are totals, not differences: a late or missed tick makes a window longer, never
 //! wrong.
 //!
-//! Invariants: no window reaches back before the rollout's begin; at most [`FINE`] + [`COARSE`] copies.
+//! Invariants: no window reaches back before the rollout's begin; at most [`MAX_FINE`] + [`MAX_COARSE`] copies.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::rollout::judge::{Sample, Samples};
 use crate::telemetry::{Class, RetryReason, Totals, UpstreamError, VersionSeries};
 
 /// Copies a second apart.
-const FINE: usize = 122;
-/// Copies [`COARSE_GAP`] apart: an hour, and one to reach back to.
-const COARSE: usize = 122;
-const COARSE_GAP: Duration = Duration::from_secs(30);
+const MAX_FINE: usize = 122;
+/// Copies [`COARSE_INTERVAL`] apart: an hour, and one to reach back to.
+const MAX_COARSE: usize = 122;
+const COARSE_INTERVAL: Duration = Duration::from_secs(30);
 /// A tick sooner than this after another is left out, so that a burst of late ones cannot push two minutes out.
-const FINE_GAP: Duration = Duration::from_millis(900);
+const FINE_INTERVAL: Duration = Duration::from_millis(900);
 
 /// The counters of one version at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Counts {
 
 /// Counters of both versions at one moment.
 #[derive(Clone, Debug)]
-struct Copied {
+struct Sampled {
     at: Duration,
     canary: Counts,
     stable: Counts,
@@ -98,20 +98,20 @@ struct Copied {
 
 /// Both versions' counters, and their past since the rollout began.
 #[derive(Clone, Debug)]
-pub(super) struct Ring {
+pub(super) struct SampleWindow {
     canary: Arc<VersionSeries>,
     stable: Arc<VersionSeries>,
     canary_edges: Arc<[Duration]>,
     stable_edges: Arc<[Duration]>,
-    fine: VecDeque<Copied>,
-    coarse: VecDeque<Copied>,
+    fine: VecDeque<Sampled>,
+    coarse: VecDeque<Sampled>,
 }
 
-impl Ring {
+impl SampleWindow {
     /// A rollout of `canary` over `stable` begins at `now`.
     pub(super) fn new(canary: Arc<VersionSeries>, stable: Arc<VersionSeries>, now: Duration) -> Self {
         let edges = |series: &VersionSeries| series.edges().durations().collect();
-        let mut ring = Self {
+        let mut samples = Self {
             canary_edges: edges(&canary),
             stable_edges: edges(&stable),
             canary,
@@ -119,28 +119,28 @@ impl Ring {
             fine: VecDeque::new(),
             coarse: VecDeque::new(),
         };
-        ring.keep(now);
-        ring
+        samples.record(now);
+        samples
     }
 
     /// Remembers the counters as of `now`; to be called about once a second.
-    pub(super) fn keep(&mut self, now: Duration) {
-        let due = |copies: &VecDeque<Copied>, gap| copies.back().is_none_or(|last| now.saturating_sub(last.at) >= gap);
-        let coarse = due(&self.coarse, COARSE_GAP);
-        if !coarse && !due(&self.fine, FINE_GAP) {
+    pub(super) fn record(&mut self, now: Duration) {
+        let due = |copies: &VecDeque<Sampled>, gap| copies.back().is_none_or(|last| now.saturating_sub(last.at) >= gap);
+        let coarse = due(&self.coarse, COARSE_INTERVAL);
+        if !coarse && !due(&self.fine, FINE_INTERVAL) {
             return;
         }
         let copy = self.copy(now);
         if coarse {
-            push(&mut self.coarse, COARSE, copy.clone());
+            push(&mut self.coarse, MAX_COARSE, copy.clone());
         }
-        push(&mut self.fine, FINE, copy);
+        push(&mut self.fine, MAX_FINE, copy);
     }
 
     /// What happened in the last `span` before `now`, or since the rollout began.
     pub(super) fn window(&self, span: Duration, now: Duration) -> Samples {
         let begin = now.saturating_sub(span);
-        let before = |copies: &VecDeque<Copied>| copies.partition_point(|copy| copy.at <= begin).checked_sub(1);
+        let before = |copies: &VecDeque<Sampled>| copies.partition_point(|copy| copy.at <= begin).checked_sub(1);
         let base = before(&self.fine)
             .and_then(|at| self.fine.get(at))
             .or_else(|| before(&self.coarse).and_then(|at| self.coarse.get(at)))
@@ -163,12 +163,12 @@ impl Ring {
         }
     }
 
-    fn copy(&self, at: Duration) -> Copied {
-        Copied { at, canary: Counts::of(&self.canary), stable: Counts::of(&self.stable) }
+    fn copy(&self, at: Duration) -> Sampled {
+        Sampled { at, canary: Counts::of(&self.canary), stable: Counts::of(&self.stable) }
     }
 }
 
-fn push(copies: &mut VecDeque<Copied>, kept: usize, copy: Copied) {
+fn push(copies: &mut VecDeque<Sampled>, kept: usize, copy: Sampled) {
     if copies.len() >= kept {
         copies.pop_front();
     }
@@ -199,7 +199,7 @@ mod tests {
             on_canary.finish(Outcome::Status(500), SECOND);
         }
         let begin = 1_000 * SECOND;
-        let mut ring = Ring::new(Arc::clone(&canary), stable, begin);
+        let mut samples = SampleWindow::new(Arc::clone(&canary), stable, begin);
         // Each second one success and one error of the canary, two answers of stable; for 50 minutes.
         for second in 1..=3_000_u32 {
             on_canary.finish(Outcome::Status(204), SECOND / 100);
@@ -207,10 +207,10 @@ mod tests {
             canary.upstream_error(UpstreamError::Timeout);
             on_stable.finish(Outcome::Status(200), SECOND / 100);
             on_stable.finish(Outcome::ClientClosed, SECOND / 100);
-            ring.keep(begin + second * SECOND);
+            samples.record(begin + second * SECOND);
             if [1, 2, 60, 119, 600, 3_000].contains(&second) {
                 for span in [1_u32, 2, 60, 120, 300, 3_600] {
-                    let pair = ring.window(span * SECOND, begin + second * SECOND);
+                    let pair = samples.window(span * SECOND, begin + second * SECOND);
                     let covered = u32::try_from(pair.canary.covered.as_secs()).unwrap();
                     let exact = span.min(second);
                     let coarse = if span > 120 { 30 } else { 0 };
@@ -223,8 +223,8 @@ mod tests {
                 }
             }
         }
-        assert_eq!(ring.totals(begin).canary.server_errors, 3_050);
-        assert!(ring.fine.len() <= FINE && ring.coarse.len() <= COARSE);
+        assert_eq!(samples.totals(begin).canary.server_errors, 3_050);
+        assert!(samples.fine.len() <= MAX_FINE && samples.coarse.len() <= MAX_COARSE);
     }
 
     #[test]
@@ -232,13 +232,13 @@ mod tests {
         let recorder = recorder();
         let [shop, v1, v2, route]: [Name; 4] = ["shop", "v1", "v2", "r"].map(Name::from);
         let (canary, stable) = (recorder.version(&shop, &v2), recorder.version(&shop, &v1));
-        let mut ring = Ring::new(Arc::clone(&canary), stable, Duration::ZERO);
+        let mut samples = SampleWindow::new(Arc::clone(&canary), stable, Duration::ZERO);
         canary.route(&route).finish(Outcome::Status(200), SECOND);
-        (0..10_000).for_each(|tick| ring.keep(Duration::from_millis(tick)));
-        assert!(ring.fine.len() < 20, "a burst is no memory");
-        assert_eq!(ring.window(60 * SECOND, 10 * SECOND).canary.successes, 1);
-        let covered = ring.window(60 * SECOND, 500 * SECOND).canary.covered;
+        (0..10_000).for_each(|tick| samples.record(Duration::from_millis(tick)));
+        assert!(samples.fine.len() < 20, "a burst is no memory");
+        assert_eq!(samples.window(60 * SECOND, 10 * SECOND).canary.successes, 1);
+        let covered = samples.window(60 * SECOND, 500 * SECOND).canary.covered;
         assert!((490 * SECOND..491 * SECOND).contains(&covered), "nothing was kept in between: {covered:?}");
-        assert_eq!(ring.window(500 * SECOND, 500 * SECOND).canary.successes, 1);
+        assert_eq!(samples.window(500 * SECOND, 500 * SECOND).canary.successes, 1);
     }
 }

@@ -1,9 +1,9 @@
-//! One service's rollout in this process: the engine's state, what the judge needs, and the trip wire.
+//! One service's rollout in this process: the engine's state, what the judge needs, and the breaker.
 //!
 //! ```text
 //! events ─► engine ─► state ─┬─► the split in effect (always: stable has what the canary has not)
-//!   ▲ verdicts               ├─► history, errands
-//! judge ◄── ring ◄── series  └─► ring, trip wire: made when a rollout begins, gone when it ends
+//!   ▲ verdicts               ├─► history, actions
+//! judge ◄── samples ◄── series └─► samples, breaker: made when a rollout begins, dropped when it ends
 //! ```
 //!
 //! The engine's effects about weights need no carrying out here: the split in effect is a function of the state, so
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::action::{About, Ask, Call, Errand};
-use super::record::{Record, Seen};
+use super::action::{Action, AlertContext, HookCall, Query};
+use super::record::{Record, SeenVersion};
 use super::roles::Roles;
-use super::samples::Ring;
+use super::samples::SampleWindow;
 use super::view::{self, View};
 use crate::config;
 use crate::model::{Name, Split, Weight};
@@ -45,7 +45,7 @@ pub(super) struct Tallies {
 
 /// One service's rollout.
 #[derive(Clone)]
-pub(super) struct Driven {
+pub(super) struct ServiceRollout {
     pub(super) service: Name,
     pub(super) plan: Arc<Plan>,
     pub(super) record: Record,
@@ -54,16 +54,16 @@ pub(super) struct Driven {
     /// When the split in effect became what it is, in milliseconds since the Unix epoch.
     pub(super) since_ms: u64,
     pub(super) tallies: Tallies,
-    pub(super) wire: Option<Arc<CircuitBreaker>>,
-    pub(super) ring: Option<Arc<Ring>>,
-    pub(super) watches: Vec<ErrorWatch>,
-    /// What providers answered since the last look, each with its question.
-    pub(super) readings: BTreeMap<Name, (Ask, Reading)>,
-    /// The questions for the next look were asked.
-    pub(super) asked: bool,
-    pub(super) next_look: Duration,
-    /// It was told that a provider cannot be asked.
-    pub(super) told_provider: bool,
+    pub(super) breaker: Option<Arc<CircuitBreaker>>,
+    pub(super) samples: Option<Arc<SampleWindow>>,
+    pub(super) error_watches: Vec<ErrorWatch>,
+    /// What providers answered since the last analysis, each with its query.
+    pub(super) readings: BTreeMap<Name, (Query, Reading)>,
+    /// The queries for the next analysis were sent.
+    pub(super) queried: bool,
+    pub(super) next_analysis: Duration,
+    /// An alert says that a provider cannot be queried.
+    pub(super) provider_alerted: bool,
     /// What the file says of the stable version.
     named: Named,
 }
@@ -80,25 +80,25 @@ enum Named {
     Nothing,
 }
 
-/// What events led to, before anybody knows of it.
-struct Turned {
+/// What the engine made of some events, before it is in effect.
+struct EngineRun {
     state: RolloutState,
     effects: Vec<Effect>,
     entries: Vec<Entry>,
 }
 
-/// What a trip looks back on, to see whether stable fails as well.
-const JUST_NOW: Duration = Duration::from_secs(2);
+/// How far back the stable version is looked at when the breaker opens, to see whether it fails as well.
+const STABLE_WINDOW: Duration = Duration::from_secs(2);
 
-/// What of some events matters for what a rollout is equipped with.
-struct Happened {
+/// What of some events matters for how a rollout is armed.
+struct Occurred {
     began: bool,
     restored: bool,
     replanned: bool,
     weight_before: Weight,
 }
 
-impl Driven {
+impl ServiceRollout {
     pub(super) fn new(service: Name, plan: Arc<Plan>, record: Record, at_ms: u64) -> Self {
         Self {
             service,
@@ -107,13 +107,13 @@ impl Driven {
             dirty: false,
             since_ms: at_ms,
             tallies: Tallies::default(),
-            wire: None,
-            ring: None,
-            watches: Vec::new(),
+            breaker: None,
+            samples: None,
+            error_watches: Vec::new(),
             readings: BTreeMap::new(),
-            asked: false,
-            next_look: Duration::ZERO,
-            told_provider: false,
+            queried: false,
+            next_analysis: Duration::ZERO,
+            provider_alerted: false,
             named: Named::default(),
         }
     }
@@ -121,7 +121,7 @@ impl Driven {
     /// What was kept of it could not be read. Nothing begins by itself: whether the version that the file names failed
     /// before is not known any more. Where not even the stable version can be told, no state is known.
     pub(super) fn damaged(&mut self, why: &str, file: &config::Service, at_ms: u64) {
-        self.look_at_versions(file);
+        self.note_versions(file);
         let stable = self.record.state.stable.clone().filter(|stable| file.versions.get(&stable.version).is_some());
         let only = || view::wanted(file).filter(|_| file.versions.len() == 1).map(|version| self.target(version));
         let Some(stable) = stable.or_else(only) else {
@@ -151,7 +151,7 @@ impl Driven {
             evidence: Vec::new(),
         };
         self.record.state = state;
-        self.record.story.add(entry, at_ms);
+        self.record.history.add(entry, at_ms);
         self.dirty = true;
     }
 
@@ -168,7 +168,7 @@ impl Driven {
             None => view::wanted(before),
         };
         let version = version.filter(|version| file.versions.get(version).is_some())?;
-        self.look_at_versions(file);
+        self.note_versions(file);
         Some(Event::Release(self.target(version)))
     }
 
@@ -177,7 +177,7 @@ impl Driven {
     ///
     /// # Errors
     /// Why nobody can tell. The version to be released may be one that failed, so it is not guessed.
-    pub(super) fn rest_on(&mut self, file: &config::Service) -> Result<Option<Event>, String> {
+    pub(super) fn choose_stable(&mut self, file: &config::Service) -> Result<Option<Event>, String> {
         let state = &self.record.state;
         let stable = state.stable.as_ref().map(|stable| &stable.version);
         if stable.is_some_and(|stable| file.versions.get(stable).is_some()) || file.versions.len() == 1 {
@@ -194,7 +194,7 @@ impl Driven {
             // It takes over from the version that is gone.
             return Ok(None);
         }
-        self.look_at_versions(file);
+        self.note_versions(file);
         Ok(Some(Event::Stable(self.target(named.clone()))))
     }
 
@@ -227,7 +227,7 @@ impl Driven {
     }
 
     /// What the file as it is now has to say: versions that are gone, another plan, the version that should serve.
-    pub(super) fn take_file(&mut self, file: &config::Service) -> Vec<Event> {
+    pub(super) fn take_config(&mut self, file: &config::Service) -> Vec<Event> {
         let mut events = Vec::new();
         self.named = match &file.stable {
             _ if file.versions.len() == 1 => Named::Only,
@@ -252,21 +252,22 @@ impl Driven {
                 self.dirty = true;
             }
         }
-        self.look_at_versions(file);
+        self.note_versions(file);
         events.extend(view::wanted(file).map(|version| Event::Release(self.target(version))));
         events
     }
 
     /// Notes what the file's versions are. One that serves, or is being rolled out, stays itself when its endpoints
     /// change: it was scaled. One that failed or was never tried becomes another.
-    fn look_at_versions(&mut self, file: &config::Service) {
+    fn note_versions(&mut self, file: &config::Service) {
         let state = &self.record.state;
         let canary = state.canary.as_ref().filter(|_| state.phase.is_under_way());
         let busy: Vec<&Name> = state.stable.iter().chain(canary).map(|target| &target.version).collect();
         let mut seen = self.record.seen.clone();
         for (name, version) in file.versions.iter() {
             let what = view::describe(version);
-            let known = seen.entry(name.to_string()).or_insert_with(|| Seen { what: what.clone(), generation: 1 });
+            let known =
+                seen.entry(name.to_string()).or_insert_with(|| SeenVersion { what: what.clone(), generation: 1 });
             if known.what != what {
                 known.generation += u64::from(!busy.contains(&name));
                 known.what = what;
@@ -286,106 +287,107 @@ impl Driven {
         RolloutTarget { version, fingerprint: generation.to_string() }
     }
 
-    /// Applies `events` in order, in memory. Returns what is to be done outside.
+    /// Applies `events` in order, in memory. Returns the actions to dispatch.
     pub(super) fn apply(
         &mut self,
         events: Vec<Event>,
         verdicts: Option<&[Verdict]>,
         unwritable: bool,
         view: &View<'_>,
-        told: &Arc<Notify>,
-    ) -> Result<Vec<Errand>, CommandRefused> {
+        notify: &Arc<Notify>,
+    ) -> Result<Vec<Action>, CommandRefused> {
         let restored = events.contains(&Event::Restored);
         let replanned = events.contains(&Event::PlanChanged);
-        let turned = self.turn(events, verdicts, unwritable, view)?;
+        let run = self.run_engine(events, verdicts, unwritable, view)?;
         let (weight_before, split) = (self.record.state.weight, self.split());
-        self.record.state = turned.state;
-        self.dirty |= !turned.entries.is_empty();
-        let began = turned.entries.iter().any(|entry| entry.what == What::Started);
-        self.equip(&Happened { began, restored, replanned, weight_before }, view, told);
+        self.record.state = run.state;
+        self.dirty |= !run.entries.is_empty();
+        let began = run.entries.iter().any(|entry| entry.what == What::Started);
+        self.arm(&Occurred { began, restored, replanned, weight_before }, view, notify);
         if self.split() != split {
             self.since_ms = view.at_ms;
         }
-        let errands = self.errands(&turned.effects, view);
-        for entry in turned.entries {
+        let actions = self.actions(&run.effects, view);
+        for entry in run.entries {
             if entry.from != entry.to {
                 let by = super::labels::by(&entry.by).0;
                 *self.tallies.transitions.entry((entry.to.as_str(), by)).or_default() += 1;
             }
-            // What only looked is in the history, and would fill the log.
+            // An analysis without a decision is in the history, and would fill the log.
             if entry.what == What::Analyzed {
                 tracing::debug!(service = %self.service, phase = %entry.to, "rollout: {}", entry.why);
             } else {
                 tracing::info!(service = %self.service, phase = %entry.to, "rollout: {}", entry.why);
             }
-            self.record.story.add(entry, view.at_ms);
+            self.record.history.add(entry, view.at_ms);
         }
-        Ok(errands)
+        Ok(actions)
     }
 
-    fn turn(
+    fn run_engine(
         &self,
         events: Vec<Event>,
         verdicts: Option<&[Verdict]>,
         unwritable: bool,
         view: &View<'_>,
-    ) -> Result<Turned, CommandRefused> {
-        let mut turned = Turned { state: self.record.state.clone(), effects: Vec::new(), entries: Vec::new() };
+    ) -> Result<EngineRun, CommandRefused> {
+        let mut run = EngineRun { state: self.record.state.clone(), effects: Vec::new(), entries: Vec::new() };
         for event in events {
             let would_be = match &event {
                 Event::Start { target, .. } | Event::Release(target) => Some(target),
-                _ => turned.state.canary.as_ref(),
+                _ => run.state.canary.as_ref(),
             };
-            let usable =
-                |target: Option<&RolloutTarget>| target.map_or(0, |target| view.usable(&self.service, &target.version));
+            let available = |target: Option<&RolloutTarget>| {
+                target.map_or(0, |target| view.available(&self.service, &target.version))
+            };
             let seen = Observation {
-                canary_available: usable(would_be),
-                stable_available: usable(turned.state.stable.as_ref()),
-                previous_available: usable(turned.state.previous.as_ref()),
+                canary_available: available(would_be),
+                stable_available: available(run.state.stable.as_ref()),
+                previous_available: available(run.state.previous.as_ref()),
                 verdicts: if event == Event::Tick { verdicts.map(<[Verdict]>::to_vec) } else { None },
                 unwritable,
             };
-            let applied = turned.state.apply(&self.plan, event, &seen, view.now)?;
-            turned.state = applied.state;
-            turned.effects.extend(applied.effects);
-            turned.entries.extend(applied.entries);
+            let applied = run.state.apply(&self.plan, event, &seen, view.now)?;
+            run.state = applied.state;
+            run.effects.extend(applied.effects);
+            run.entries.extend(applied.entries);
         }
-        Ok(turned)
+        Ok(run)
     }
 
-    /// Gives a rollout that is under way what it needs, and takes it from one that is over.
-    fn equip(&mut self, happened: &Happened, view: &View<'_>, told: &Arc<Notify>) {
-        let Happened { began, restored, replanned, weight_before } = *happened;
+    /// Arms a rollout that is under way with samples and a breaker, and disarms one that is over.
+    fn arm(&mut self, occurred: &Occurred, view: &View<'_>, notify: &Arc<Notify>) {
+        let Occurred { began, restored, replanned, weight_before } = *occurred;
         let roles = Roles::of(&self.record.state).filter(|_| self.record.state.phase.is_under_way());
         let Some(roles) = roles else {
-            (self.ring, self.wire, self.asked) = (None, None, false);
-            self.watches.clear();
+            (self.samples, self.breaker, self.queried) = (None, None, false);
+            self.error_watches.clear();
             self.readings.clear();
-            self.told_provider = false;
+            self.provider_alerted = false;
             return;
         };
         let from_nothing = weight_before == Weight::ZERO && self.record.state.weight > Weight::ZERO;
-        // One that has tripped and was not taken note of yet is still to be: another plan does not undo it.
-        let unheard = self.wire.as_ref().is_some_and(|wire| wire.is_tripped()) && !began && !from_nothing;
-        if began || from_nothing || (replanned && !unheard) || self.wire.is_none() {
-            self.wire = trip(&self.plan).map(|trip| {
-                Arc::new(CircuitBreaker::new(trip, roles.stable.clone(), Arc::clone(told), Instant::now()))
+        // A breaker that opened and was not handled yet still has to be: another plan does not undo it.
+        let unheard = self.breaker.as_ref().is_some_and(|breaker| breaker.is_tripped()) && !began && !from_nothing;
+        if began || from_nothing || (replanned && !unheard) || self.breaker.is_none() {
+            self.breaker = trip(&self.plan).map(|trip| {
+                Arc::new(CircuitBreaker::new(trip, roles.stable.clone(), Arc::clone(notify), Instant::now()))
             });
         }
-        let fresh = began || self.ring.is_none();
+        let fresh = began || self.samples.is_none();
         if fresh || from_nothing || replanned {
-            self.watches = self.plan.rollback_when.iter().filter_map(ErrorWatch::new).collect();
+            self.error_watches = self.plan.rollback_when.iter().filter_map(ErrorWatch::new).collect();
         }
         // What was while the canary had no weight is not what its traffic is judged by.
         if fresh || from_nothing {
             let limits = view.config.services.get(&self.service).map(config::Service::duration_limits);
             let series = |version| view.recorder.version_with(&self.service, version, limits.as_deref().unwrap_or(&[]));
-            self.ring = Some(Arc::new(Ring::new(series(&roles.canary), series(&roles.stable), view.now)));
+            self.samples = Some(Arc::new(SampleWindow::new(series(&roles.canary), series(&roles.stable), view.now)));
             self.readings.clear();
-            self.asked = false;
-            self.next_look = view.now.saturating_add(self.plan.interval);
+            self.queried = false;
+            self.next_analysis = view.now.saturating_add(self.plan.interval);
         } else if replanned {
-            self.look_by_another_plan(view.now);
+            self.replan_analysis(view.now);
         }
         if fresh {
             if restored {
@@ -393,25 +395,25 @@ impl Driven {
             }
             if began {
                 self.record.memory = judge::Memory::default();
-                self.told_provider = false;
+                self.provider_alerted = false;
             }
-            // The first look is where the sequential tests begin to count.
+            // The first analysis is where the sequential tests begin to count.
             self.judge(view.now);
         }
     }
 
-    /// What the effects ask of the outside.
-    fn errands(&mut self, effects: &[Effect], view: &View<'_>) -> Vec<Errand> {
-        let mut errands = Vec::new();
+    /// The actions that the effects ask for.
+    fn actions(&mut self, effects: &[Effect], view: &View<'_>) -> Vec<Action> {
+        let mut actions = Vec::new();
         for effect in effects {
             match effect {
                 // The split in effect is a function of the state.
                 Effect::SetWeight { .. } | Effect::Settle { .. } => {}
-                Effect::CancelHooks => errands.push(Errand::Cancel { service: self.service.clone() }),
+                Effect::CancelHooks => actions.push(Action::Cancel { service: self.service.clone() }),
                 Effect::CallHook { id, hook, when, at } => {
                     let hook = self.plan.hooks.get(*hook).cloned();
                     let Some((hook, roles)) = hook.zip(Roles::at(at)) else { continue };
-                    errands.push(Errand::Call(Box::new(Call {
+                    actions.push(Action::HookCall(Box::new(HookCall {
                         service: self.service.clone(),
                         id: *id,
                         hook,
@@ -428,24 +430,29 @@ impl Driven {
                     if let (Transition::Succeeded, Some(behind)) = (alert.transition, self.behind()) {
                         alert.sentence = format!("{}; {behind}", alert.sentence);
                     }
-                    errands.extend(self.about(&roles, alert.at.weight, view).tell(&alert));
+                    actions.extend(self.alert_context(&roles, alert.at.weight, view).alert(&alert));
                 }
             }
         }
-        errands
+        actions
     }
 
-    /// For one alert, whose number is no other's.
-    pub(super) fn about<'a>(&'a mut self, roles: &'a Roles, weight: Weight, view: &View<'_>) -> About<'a> {
+    /// What an alert is about; each call takes a number that no other alert has.
+    pub(super) fn alert_context<'a>(
+        &'a mut self,
+        roles: &'a Roles,
+        weight: Weight,
+        view: &View<'_>,
+    ) -> AlertContext<'a> {
         let number = self.record.alerts;
         self.record.alerts = number.wrapping_add(1);
         self.dirty = true;
-        About { service: &self.service, roles, plan: &self.plan, weight, number, at_ms: view.at_ms }
+        AlertContext { service: &self.service, roles, plan: &self.plan, weight, number, at_ms: view.at_ms }
     }
 
-    /// That the trip wire tripped, if it did and the canary still has weight.
+    /// That the breaker opened, if it did and the canary still has weight.
     pub(super) fn tripped(&self, now: Duration) -> Option<Event> {
-        let tripped = self.wire.as_ref().is_some_and(|wire| wire.is_tripped());
+        let tripped = self.breaker.as_ref().is_some_and(|breaker| breaker.is_tripped());
         (tripped && self.record.state.weight > Weight::ZERO).then(|| {
             let words = self.plan.rollback_when.iter().filter_map(|condition| match condition {
                 RollbackCondition::InARow { errors } => Some(format!("{errors} errors in a row")),
@@ -461,14 +468,14 @@ impl Driven {
     /// Whether the stable version's share of errors in the last seconds is at least half of the canary's: then what both
     /// depend on is broken. A stable version without requests does not fail.
     fn stable_fails_too(&self, now: Duration) -> bool {
-        let Some(ring) = &self.ring else { return false };
-        let pair = ring.window(JUST_NOW, now);
+        let Some(samples) = &self.samples else { return false };
+        let pair = samples.window(STABLE_WINDOW, now);
         let (canary, stable) = (pair.canary.error_rate(), pair.stable.error_rate());
         stable > 0.0 && stable * 2.0 >= canary
     }
 }
 
-/// The trip wire of a plan, if it has one. Of several conditions of a kind the first counts.
+/// The breaker of a plan, if it has one. Of several conditions of a kind the first counts.
 fn trip(plan: &Plan) -> Option<Breaker> {
     let in_a_row = plan.rollback_when.iter().find_map(|condition| match condition {
         RollbackCondition::InARow { errors } => Some(*errors),

@@ -24,7 +24,7 @@ struct Memory {
     copy: RefCell<Option<Vec<u8>>>,
 }
 
-impl Shelf for Memory {
+impl RecordStore for Memory {
     fn put(&self, key: &str, value: &[u8]) -> Result<(), String> {
         if self.full.get() {
             return Err("no space left".to_owned());
@@ -42,7 +42,7 @@ impl Shelf for Memory {
         Ok(())
     }
 
-    fn trouble(&self) -> Option<String> {
+    fn last_error(&self) -> Option<String> {
         self.full.get().then(|| "no space left".to_owned())
     }
 
@@ -104,7 +104,7 @@ impl Rig {
             states: &self.states,
             resolved: &self.resolved,
             recorder: &self.recorder,
-            shelf: &self.disk,
+            store: &self.disk,
             now: self.now.get(),
             at_ms: u64::try_from(self.now.get().as_millis()).unwrap(),
         }
@@ -193,7 +193,9 @@ fn a_release_in_the_file_is_rolled_out_by_steps_and_promoted() {
     assert!(words.contains(&What::Promoted));
     let fact = rollouts.facts().remove(0);
     assert_eq!((fact.phase, fact.step), ("succeeded", 0), "steps of a rollout that is over do not count");
-    assert!(fact.checks.iter().any(|(check, word, count)| (&**check, *word) == ("success", "pass") && *count > 5));
+    assert!(
+        fact.checks.iter().any(|(check, command, count)| (&**check, *command) == ("success", "pass") && *count > 5)
+    );
 }
 
 #[test]
@@ -203,15 +205,15 @@ fn errors_send_it_back_and_the_same_version_is_not_tried_again() {
     assert_eq!(share(&rollouts, "v2"), 1_000);
     (0..4).for_each(|_| rig.second(&mut rollouts, 4));
     assert_eq!((phase(&rollouts), share(&rollouts, "v1")), (Phase::RolledBack, 10_000));
-    assert!(rollouts.breakers().is_empty() && rollouts.services["shop"].wire.is_none());
+    assert!(rollouts.breakers().is_empty() && rollouts.services["shop"].breaker.is_none());
     rig.take_in(&mut rollouts, "v2");
     (0..3).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!(phase(&rollouts), Phase::RolledBack);
-    let word = |verb| Word { verb, version: None };
+    let command = |verb| Command { verb, version: None };
     let by = || ("ann".to_owned(), String::new());
-    rollouts.say(&"shop".into(), &word(Verb::Retry), by(), &rig.view()).unwrap().unwrap();
+    rollouts.command(&"shop".into(), &command(Verb::Retry), by(), &rig.view()).unwrap().unwrap();
     assert!(phase(&rollouts).is_under_way());
-    let refused = rollouts.say(&"shop".into(), &word(Verb::Resume), by(), &rig.view()).unwrap().unwrap_err();
+    let refused = rollouts.command(&"shop".into(), &command(Verb::Resume), by(), &rig.view()).unwrap().unwrap_err();
     assert_eq!(refused.verb, Verb::Resume);
 }
 
@@ -244,12 +246,12 @@ fn a_full_disk_holds_what_goes_up_and_lets_down_what_must() {
     rig.disk.full.set(true);
     (0..10).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!(share(&rollouts, "v2"), 1_000, "no step that is not written");
-    let word = Word { verb: Verb::Promote, version: None };
-    let refused = rollouts.say(&"shop".into(), &word, ("ann".to_owned(), String::new()), &rig.view()).unwrap();
+    let command = Command { verb: Verb::Promote, version: None };
+    let refused = rollouts.command(&"shop".into(), &command, ("ann".to_owned(), String::new()), &rig.view()).unwrap();
     assert!(refused.unwrap_err().reason.contains("cannot be written"));
     assert!(rollouts.statuses(rig.now.get())["shop"].unwritable.is_some());
-    let abort = Word { verb: Verb::Abort, version: None };
-    rollouts.say(&"shop".into(), &abort, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    let abort = Command { verb: Verb::Abort, version: None };
+    rollouts.command(&"shop".into(), &abort, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Aborted, 0));
     rig.disk.full.set(false);
     rig.second(&mut rollouts, 0);
@@ -349,15 +351,15 @@ fn a_provider_that_answers_in_time_is_heard_by_every_look() {
             rig.now.set(second + begins);
             rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
             rig.now.set(second);
-            let mut asked: Vec<(Duration, Box<Ask>)> = Vec::new();
+            let mut asked: Vec<(Duration, Box<Query>)> = Vec::new();
             for _ in 0..30 {
                 let next = rig.now.get() + SECOND;
-                for (_, ask) in asked.extract_if(.., |(answered, _)| *answered < next) {
-                    rollouts.read(*ask, Reading::Value(1.0));
+                for (_, query) in asked.extract_if(.., |(answered, _)| *answered < next) {
+                    rollouts.provider_answered(*query, Reading::Value(1.0));
                 }
                 rig.second(&mut rollouts, 0);
-                asked.extend(rollouts.take_errands().into_iter().filter_map(|errand| match errand {
-                    Errand::Ask(ask) => Some((rig.now.get() + Duration::from_millis(timeout), ask)),
+                asked.extend(rollouts.take_actions().into_iter().filter_map(|action| match action {
+                    Action::Query(query) => Some((rig.now.get() + Duration::from_millis(timeout), query)),
                     _ => None,
                 }));
             }
@@ -373,8 +375,8 @@ fn a_provider_that_answers_in_time_is_heard_by_every_look() {
 fn a_version_that_is_scaled_begins_no_rollout() {
     let mut rig = Rig::new();
     let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
-    let word = Word { verb: Verb::Start, version: Some("v2".into()) };
-    rollouts.say(&"shop".into(), &word, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    let command = Command { verb: Verb::Start, version: Some("v2".into()) };
+    rollouts.command(&"shop".into(), &command, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
     (0..30).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Succeeded, 10_000));
     let scaled = file_with("v1", PLAN, "\"127.0.0.1:1\", \"127.0.0.1:11\"");
@@ -387,10 +389,13 @@ fn a_version_that_is_scaled_begins_no_rollout() {
 #[test]
 fn a_history_is_bounded_and_survives() {
     let (rig, mut rollouts) = Rig::begun();
-    let pause = |verb| Word { verb, version: None };
-    for turn in 0..700 {
-        let verb = if turn % 2 == 0 { Verb::Pause } else { Verb::Resume };
-        rollouts.say(&"shop".into(), &pause(verb), ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    let pause = |verb| Command { verb, version: None };
+    for run_engine in 0..700 {
+        let verb = if run_engine % 2 == 0 { Verb::Pause } else { Verb::Resume };
+        rollouts
+            .command(&"shop".into(), &pause(verb), ("ann".to_owned(), String::new()), &rig.view())
+            .unwrap()
+            .unwrap();
     }
     let lines = rollouts.history("shop", 10_000).unwrap();
     assert!(lines.len() <= 220 && lines.len() > 180, "{}", lines.len());
@@ -414,8 +419,8 @@ fn looks_push_no_decision_out_of_the_history() {
     let before = std::mem::replace(&mut rig.config, file("v2", &plan));
     rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
     (0..1_500).for_each(|_| rig.second(&mut rollouts, 0));
-    let approve = Word { verb: Verb::Approve, version: None };
-    rollouts.say(&"shop".into(), &approve, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    let approve = Command { verb: Verb::Approve, version: None };
+    rollouts.command(&"shop".into(), &approve, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
     (0..30).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!(phase(&rollouts), Phase::Succeeded);
     let lines = rollouts.history("shop", 10_000).unwrap();
@@ -442,8 +447,8 @@ fn a_history_that_cannot_be_written_is_bounded_too() {
     rig.second(&mut rollouts, 0);
     rig.disk.full.set(true);
     (0..3_000).for_each(|_| rig.second(&mut rollouts, 0));
-    let story = &rollouts.services["shop"].record.story;
-    assert!(story.last(usize::MAX).len() <= 620 && story.waiting() <= 40, "{}", story.waiting());
+    let history = &rollouts.services["shop"].record.history;
+    assert!(history.last(usize::MAX).len() <= 620 && history.waiting() <= 40, "{}", history.waiting());
     rig.disk.full.set(false);
     rig.second(&mut rollouts, 0);
     let numbers =

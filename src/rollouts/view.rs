@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::record::Shelf;
+use super::record::RecordStore;
 use crate::config::{self, Config, EndpointAddress};
 use crate::model::{EndpointState, Name, Split, Weight};
 use crate::snapshot::compile::States;
@@ -21,7 +21,7 @@ pub(crate) struct View<'a> {
     /// What was counted.
     pub(crate) recorder: &'a Recorder,
     /// Where decisions are kept.
-    pub(crate) shelf: &'a dyn Shelf,
+    pub(crate) store: &'a dyn RecordStore,
     /// Since a fixed moment of this process's monotonic clock.
     pub(crate) now: Duration,
     /// Since the Unix epoch, for people; nothing is decided by it.
@@ -30,7 +30,7 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     /// Endpoints of a version that can take traffic now. What is known of an endpoint's health is its state.
-    pub(super) fn usable(&self, service: &Name, version: &Name) -> u32 {
+    pub(super) fn available(&self, service: &Name, version: &Name) -> u32 {
         let spec = self.config.services.get(service).and_then(|file| file.versions.get(version));
         let Some(spec) = spec else { return 0 };
         let over = |endpoint: Option<Name>| self.states.get(&(service.clone(), version.clone(), endpoint)).copied();

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::Store;
 
 const COPY: &str = "weir.copy";
-const NASCENT: &str = "weir.copy.new";
+const TEMPORARY: &str = "weir.copy.new";
 
 /// The largest copy.
 pub const MAX_COPY_BYTES: usize = 256 * 1024;
@@ -41,11 +41,11 @@ impl Store {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the copy is too large"));
         }
         let dir = self.folder.path();
-        let nascent = dir.join(NASCENT);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&nascent)?;
+        let temporary = dir.join(TEMPORARY);
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&nascent, dir.join(COPY))?;
+        fs::rename(&temporary, dir.join(COPY))?;
         self.folder.sync()
     }
 }
@@ -66,6 +66,6 @@ mod tests {
         fs::write(dir.path().join("weir.redb"), b"no database").unwrap();
         assert!(Store::open(dir.path()).is_err());
         assert_eq!(read_copy(dir.path()).as_deref(), Some(&b"two"[..]));
-        assert_eq!(Store::set_aside(dir.path()).unwrap().0.copy().as_deref(), Some(&b"two"[..]));
+        assert_eq!(Store::quarantine(dir.path()).unwrap().0.copy().as_deref(), Some(&b"two"[..]));
     }
 }

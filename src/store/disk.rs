@@ -103,7 +103,7 @@ impl Disk {
 
     /// Makes an empty database under another name and renames it, so that it is there whole or not at all.
     fn create(&self, folder: &Folder) -> Result<(), StoreError> {
-        let path = folder.nascent();
+        let path = folder.temporary();
         self.create_at(&path)?;
         let renamed = fs::rename(&path, folder.database()).and_then(|()| folder.sync());
         renamed.map_err(|error| unavailable(&path, &error))

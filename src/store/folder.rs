@@ -37,8 +37,8 @@ impl Folder {
     }
 
     /// Where a database is made before it takes its place.
-    pub(super) fn nascent(&self) -> PathBuf {
-        self.0.join(NASCENT)
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.0.join(TEMPORARY)
     }
 
     /// Takes the lock, or says `Locked` at once.
@@ -58,13 +58,13 @@ impl Folder {
         File::open(&self.0)?.sync_all()
     }
 
-    /// Renames the database to the next free `damaged-<n>` and removes all but the last [`KEPT`] of these.
-    pub(super) fn set_aside(&self) -> Result<PathBuf, StoreError> {
+    /// Renames the database to the next free `damaged-<n>` and removes all but the last [`MAX_DAMAGED`] of these.
+    pub(super) fn quarantine(&self) -> Result<PathBuf, StoreError> {
         let database = self.database();
-        self.rename_damaged(&database).map_err(|error| unavailable(&database, &error))
+        self.rename_quarantined(&database).map_err(|error| unavailable(&database, &error))
     }
 
-    fn rename_damaged(&self, database: &Path) -> io::Result<PathBuf> {
+    fn rename_quarantined(&self, database: &Path) -> io::Result<PathBuf> {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&self.0)? {
             let name = entry?.file_name();
@@ -75,7 +75,7 @@ impl Folder {
         let next = numbers.last().map_or(1, |last| last.saturating_add(1));
         let path = |number: u64| self.0.join(format!("{DAMAGED}{number}"));
         fs::rename(database, path(next))?;
-        let superfluous = (numbers.len() + 1).saturating_sub(KEPT);
+        let superfluous = (numbers.len() + 1).saturating_sub(MAX_DAMAGED);
         for number in numbers.into_iter().take(superfluous) {
             fs::remove_file(path(number))?;
         }
@@ -89,9 +89,9 @@ pub(super) fn unavailable(path: &Path, error: &io::Error) -> StoreError {
 }
 
 const DATABASE: &str = "weir.redb";
-const NASCENT: &str = "weir.redb.new";
+const TEMPORARY: &str = "weir.redb.new";
 const LOCK: &str = "weir.lock";
 const DAMAGED: &str = "weir.redb.damaged-";
 
 /// Damaged files that stay for a person to look at.
-const KEPT: usize = 3;
+const MAX_DAMAGED: usize = 3;

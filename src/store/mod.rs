@@ -84,7 +84,7 @@ pub struct Fact {
 
 /// What was found damaged and moved out of the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
+pub struct Quarantined {
     /// Where the damaged file is now.
     pub to: PathBuf,
     /// What was wrong with it.
@@ -100,7 +100,7 @@ pub struct Store {
     /// Written for the moment that a committed change takes to apply.
     facts: RwLock<Facts>,
     /// Apart from the writer, so that asking does not wait for a sync.
-    trouble: Mutex<Option<StoreError>>,
+    last_error: Mutex<Option<StoreError>>,
 }
 
 /// What writing needs; the database is dropped first, and its lock after it.
@@ -119,7 +119,7 @@ struct Facts {
 impl Store {
     /// Opens the store in `dir`, which is created with mode 0700 if it is not there, and verifies all of it.
     ///
-    /// A store that can be read but not written opens, and tells why by [`Store::trouble`].
+    /// A store that can be read but not written opens, and tells why by [`Store::last_error`].
     ///
     /// # Errors
     /// Any [`StoreError`] but `Conflict` and `TooLarge`.
@@ -146,7 +146,7 @@ impl Store {
         match opened {
             Ok((database, facts)) => {
                 let writer = Mutex::new(Writer { database: Some(database), lock: Some(lock) });
-                Ok(Self { folder, disk, writer, facts: RwLock::new(facts), trouble: Mutex::new(None) })
+                Ok(Self { folder, disk, writer, facts: RwLock::new(facts), last_error: Mutex::new(None) })
             }
             Err(StoreError::Unavailable { reason, .. }) => Self::open_to_read(folder, disk, &reason),
             Err(error) => Err(error),
@@ -156,13 +156,13 @@ impl Store {
     /// The last resort: nothing can be written, but what was is known. The lock is not kept, so that a process
     /// that can write may; it is taken again before the first write.
     fn open_to_read(folder: Folder, disk: Disk, reason: &str) -> Result<Self, StoreError> {
-        let trouble = StoreError::Unavailable { path: folder.database(), reason: reason.to_owned() };
+        let last_error = StoreError::Unavailable { path: folder.database(), reason: reason.to_owned() };
         match disk.read(&folder) {
             Ok(facts) => {
                 let writer = Mutex::new(Writer { database: None, lock: None });
-                Ok(Self { folder, disk, writer, facts: RwLock::new(facts), trouble: Mutex::new(Some(trouble)) })
+                Ok(Self { folder, disk, writer, facts: RwLock::new(facts), last_error: Mutex::new(Some(last_error)) })
             }
-            Err(StoreError::Unavailable { .. }) => Err(trouble),
+            Err(StoreError::Unavailable { .. }) => Err(last_error),
             Err(error) => Err(error),
         }
     }
@@ -173,15 +173,15 @@ impl Store {
     /// # Errors
     /// As for [`Store::open`]; `Corrupt` only if the fresh file is damaged at once. A store that another process
     /// holds, that a newer Weir wrote or that cannot be reached is left as it is.
-    pub fn set_aside(dir: &Path) -> Result<(Self, Option<SetAside>), StoreError> {
+    pub fn quarantine(dir: &Path) -> Result<(Self, Option<Quarantined>), StoreError> {
         let folder = Folder::open(dir)?;
         let lock = folder.lock()?;
         let disk = Disk::default();
         match disk.open_or_create(&folder) {
             Err(StoreError::Corrupt { reason, .. }) => {
-                let to = folder.set_aside()?;
+                let to = folder.quarantine()?;
                 let fresh = disk.open_or_create(&folder);
-                Ok((Self::new(folder, disk, lock, fresh)?, Some(SetAside { to, reason })))
+                Ok((Self::new(folder, disk, lock, fresh)?, Some(Quarantined { to, reason })))
             }
             opened => Ok((Self::new(folder, disk, lock, opened)?, None)),
         }
@@ -213,8 +213,8 @@ impl Store {
 
     /// Why the last write failed, or why the store was opened for reading only; `None` once a write succeeds.
     #[must_use]
-    pub fn trouble(&self) -> Option<StoreError> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn last_error(&self) -> Option<StoreError> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts `value` under `key`, whatever is there. It is on the disk when this returns.
@@ -277,14 +277,14 @@ impl Store {
         };
         match disk::commit(database, &Change { key, value, revision }) {
             Ok(()) => {
-                self.note(None);
+                self.note_error(None);
                 self.facts.write().unwrap_or_else(PoisonError::into_inner).apply(key, value, revision);
                 Ok(revision)
             }
             Err(fault) => {
                 let error = fault.at(&self.folder.database());
                 writer.close();
-                self.note(Some(error.clone()));
+                self.note_error(Some(error.clone()));
                 Err(error)
             }
         }
@@ -309,14 +309,14 @@ impl Store {
                 Ok(())
             }
             Err(error) => {
-                self.note(Some(error.clone()));
+                self.note_error(Some(error.clone()));
                 Err(error)
             }
         }
     }
 
-    fn note(&self, trouble: Option<StoreError>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    fn note_error(&self, last_error: Option<StoreError>) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = last_error;
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

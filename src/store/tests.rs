@@ -72,7 +72,7 @@ fn a_write_that_expects_another_revision_changes_nothing() {
     assert!(matches!(store.put_if("none", b"", Some(first)), Err(StoreError::Conflict { found: None, .. })));
     assert_eq!(value(&store, "k"), Some(b"2".to_vec()));
     assert_eq!(store.revision(), second);
-    assert_eq!(store.trouble(), None, "a conflict is not a trouble of the store");
+    assert_eq!(store.last_error(), None, "a conflict is not a trouble of the store");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_second_process_is_told_that_the_store_is_in_use() {
     let dir = folder();
     let store = Store::open(dir.path()).unwrap();
     assert!(matches!(Store::open(dir.path()), Err(StoreError::Locked { .. })));
-    assert!(matches!(Store::set_aside(dir.path()), Err(StoreError::Locked { .. })));
+    assert!(matches!(Store::quarantine(dir.path()), Err(StoreError::Locked { .. })));
     store.put("k", b"v").unwrap();
     drop(store);
     assert_eq!(value(&Store::open(dir.path()).unwrap(), "k"), Some(b"v".to_vec()));
@@ -161,7 +161,7 @@ fn a_store_of_a_newer_version_is_refused_and_left_alone() {
     }
     let newer = StoreError::Newer { path: path.clone(), found: 2, known: 1 };
     assert_eq!(Store::open(dir.path()).unwrap_err(), newer);
-    assert_eq!(Store::set_aside(dir.path()).unwrap_err(), newer);
+    assert_eq!(Store::quarantine(dir.path()).unwrap_err(), newer);
     assert!(path.exists());
 }
 
@@ -193,12 +193,12 @@ fn a_damaged_store_is_set_aside_and_the_last_three_are_kept() {
     let mut aside = Vec::new();
     for round in 1..=5 {
         fs::write(&path, format!("damaged {round}")).unwrap();
-        let (store, set_aside) = Store::set_aside(dir.path()).unwrap();
+        let (store, quarantine) = Store::quarantine(dir.path()).unwrap();
         assert!(content(&store).is_empty());
         store.put("k", b"v").unwrap();
-        aside.push(set_aside.unwrap().to);
+        aside.push(quarantine.unwrap().to);
     }
-    let (store, none) = Store::set_aside(dir.path()).unwrap();
+    let (store, none) = Store::quarantine(dir.path()).unwrap();
     assert_eq!(none, None, "an intact store is opened as it is");
     assert_eq!(value(&store, "k"), Some(b"v".to_vec()));
     let exist: Vec<_> = aside.iter().map(|path| path.exists()).collect();
@@ -282,11 +282,11 @@ fn with_a_full_disk_reads_go_on_and_writes_come_back_with_the_space() {
         assert!(matches!(store.put("new", &[9; 100_000]), Err(StoreError::Unavailable { .. })));
         assert!(matches!(store.delete("old"), Err(StoreError::Unavailable { .. })));
         assert_eq!(value(&store, "old"), Some(b"1".to_vec()));
-        assert!(matches!(store.trouble(), Some(StoreError::Unavailable { .. })));
+        assert!(matches!(store.last_error(), Some(StoreError::Unavailable { .. })));
     }
     mode.store(0, Ordering::Relaxed);
     store.put("new", b"2").unwrap();
-    assert_eq!(store.trouble(), None);
+    assert_eq!(store.last_error(), None);
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(value(&store, "old"), Some(b"1".to_vec()));
@@ -301,7 +301,7 @@ fn a_store_that_cannot_be_written_is_opened_for_reading_and_says_so() {
     Store::open(dir.path()).unwrap().put("k", b"v").unwrap();
     let store = Store::open_on(dir.path(), Failing::disk(&mode)).unwrap();
     assert_eq!(value(&store, "k"), Some(b"v".to_vec()));
-    assert!(matches!(store.trouble(), Some(StoreError::Unavailable { .. })));
+    assert!(matches!(store.last_error(), Some(StoreError::Unavailable { .. })));
     assert!(matches!(store.put("k", b"w"), Err(StoreError::Unavailable { .. })));
     mode.store(0, Ordering::Relaxed);
     store.put("k", b"w").unwrap();
@@ -416,7 +416,7 @@ fn damage_at_any_position_is_found_and_never_believed() {
             }
             Err(StoreError::Corrupt { .. }) => {
                 corrupt += 1;
-                let (store, aside) = Store::set_aside(damaged.path()).unwrap();
+                let (store, aside) = Store::quarantine(damaged.path()).unwrap();
                 assert!(aside.is_some() && content(&store).is_empty());
             }
             Err(other) => panic!("round {round}: {other} for damage at {at}"),

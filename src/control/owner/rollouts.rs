@@ -6,21 +6,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use super::{Owner, describe, known, reason};
+use super::{Owner, describe, find_name, reason};
 use crate::config::Config;
 use crate::control::durable::Durable;
 use crate::control::resolve::Resolved;
-use crate::control::{Ack, By, Outcome, Rejection, Shift};
+use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift};
 use crate::model::{Name, Split, Weight};
-use crate::rollouts::dispatch::{News, Outside};
-use crate::rollouts::{self, Rollouts, Stamped, View, Word};
+use crate::rollouts::dispatch::{Completion, Dispatcher};
+use crate::rollouts::{self, Command, RecordedEntry, Rollouts, View};
 use crate::snapshot::compile::States;
 use crate::snapshot::live::{CircuitBreaker, FaultInjection};
 use crate::telemetry::Recorder;
 
-/// A drill as it is asked for.
+/// Fault injection as it is asked for.
 #[derive(Clone, Debug)]
-pub struct DrillOrder {
+pub struct FaultRequest {
     /// The service.
     pub service: String,
     /// The version, or `canary` or `stable` for the one in that role.
@@ -37,18 +37,18 @@ pub struct DrillOrder {
 pub(super) fn view<'a>(
     (config, states, resolved): (&'a Config, &'a States, &'a Resolved),
     (recorder, durable): (&'a Recorder, &'a Durable),
-    born: Instant,
+    epoch: Instant,
 ) -> View<'a> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    View { config, states, resolved, recorder, shelf: durable, now: born.elapsed(), at_ms }
+    View { config, states, resolved, recorder, store: durable, now: epoch.elapsed(), at_ms }
 }
 
 /// The splits over the file's: an operator's, and of what is rolled out.
 pub(super) fn splits(shifts: &BTreeMap<Name, Shift>, rollouts: &Rollouts) -> BTreeMap<Name, Split> {
     let manual = shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone()));
-    let moved = rollouts.splits().map(|(service, split, ..)| (service.clone(), split));
-    manual.chain(moved).collect()
+    let pending_changed = rollouts.splits().map(|(service, split, ..)| (service.clone(), split));
+    manual.chain(pending_changed).collect()
 }
 
 impl Owner {
@@ -56,41 +56,41 @@ impl Owner {
     fn decide<T>(&mut self, decide: impl FnOnce(&mut Rollouts, &View<'_>) -> T) -> T {
         let mut rollouts = std::mem::take(&mut self.rollouts);
         let file = (&self.config, &self.states, &self.inputs.resolved);
-        let decided = decide(&mut rollouts, &view(file, (&self.recorder, &self.durable), self.born));
+        let decided = decide(&mut rollouts, &view(file, (&self.recorder, &self.durable), self.epoch));
         self.rollouts = rollouts;
         decided
     }
 
-    /// What rollouts decided takes effect: the splits at once, then what concerns the outside.
-    pub(super) fn carry_out(&mut self) {
+    /// What rollouts decided takes effect: the splits at once, then the actions.
+    pub(super) fn apply_decisions(&mut self) {
         let (shifts, breakers) = (splits(&self.shifts, &self.rollouts), self.rollouts.breakers());
         if shifts != self.inputs.shifts || !same(&breakers, &self.inputs.breakers) {
             (self.inputs.shifts, self.inputs.breakers) = (shifts, breakers);
             self.publish_inputs();
         }
-        self.send_out();
-        self.tell();
+        self.dispatch_actions();
+        self.publish_status();
     }
 
-    /// Hooks, questions and alerts go on their way. Before there is a way out they wait.
-    pub(super) fn send_out(&mut self) {
-        if let Some(outside) = &mut self.outside {
-            outside.run(self.rollouts.take_errands());
+    /// Dispatches hooks, queries and alerts. Before there is a dispatcher they wait.
+    pub(super) fn dispatch_actions(&mut self) {
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.run(self.rollouts.take_actions());
         }
     }
 
-    /// Opens the way out, on the runtime that this task is on.
-    pub(super) fn open_outside(&mut self) -> mpsc::Receiver<News> {
-        let (outside, news) = Outside::new(&self.config, rollouts::read_pending(&self.durable));
-        self.outside = Some(outside);
-        self.send_out();
-        news
+    /// Starts the dispatcher, on the runtime that this task is on.
+    pub(super) fn start_dispatcher(&mut self) -> mpsc::Receiver<Completion> {
+        let (dispatcher, completions) = Dispatcher::new(&self.config, rollouts::read_pending(&self.durable));
+        self.dispatcher = Some(dispatcher);
+        self.dispatch_actions();
+        completions
     }
 
     /// Alerts were raised or delivered: what is left of them survives a restart.
-    pub(super) fn keep_pending(&self) {
-        let Some(outside) = &self.outside else { return };
-        if let Err(error) = rollouts::save_pending(&outside.pending(), &self.durable) {
+    pub(super) fn save_pending_alerts(&self) {
+        let Some(dispatcher) = &self.dispatcher else { return };
+        if let Err(error) = rollouts::save_pending(&dispatcher.pending(), &self.durable) {
             tracing::warn!(%error, "alerts that are still to be delivered would not survive a restart");
         }
     }
@@ -100,7 +100,7 @@ impl Owner {
         let now = Instant::now();
         self.publisher.free();
         self.recorder.tick(now);
-        self.pay();
+        self.retry_unwritten();
         self.uses.second(&self.current.peek(), &self.durable, now);
         let before = self.inputs.faults.len();
         self.inputs.faults.retain(|(service, version), drill| {
@@ -115,41 +115,41 @@ impl Owner {
         }
         if !self.rollouts.is_empty() {
             self.decide(Rollouts::second);
-            self.carry_out();
+            self.apply_decisions();
         }
     }
 
-    /// Requests tripped a breaker: the canary is at 0 already, and this makes it lasting.
+    /// Requests opened a breaker: the canary is at 0 already, and this makes it lasting.
     pub(super) fn tripped(&mut self) {
-        self.decide(Rollouts::trips);
-        self.carry_out();
+        self.decide(Rollouts::take_trips);
+        self.apply_decisions();
     }
 
-    /// Something came back from outside.
-    pub(super) fn heard(&mut self, news: News) {
-        match news {
-            News::Answered { service, id, accepted, text } => {
-                self.decide(|rollouts, view| rollouts.answered(&service, (id, accepted, text), view));
+    /// An action completed.
+    pub(super) fn completed(&mut self, completions: Completion) {
+        match completions {
+            Completion::Hook { service, id, accepted, text } => {
+                self.decide(|rollouts, view| rollouts.hook_answered(&service, (id, accepted, text), view));
             }
-            News::Read { ask, reading } => self.rollouts.read(*ask, reading),
+            Completion::Provider { query, reading } => self.rollouts.provider_answered(*query, reading),
         }
-        self.carry_out();
+        self.apply_decisions();
     }
 
-    /// A person's word.
-    pub(super) fn say(&mut self, service: &str, word: &Word, by: By) -> Outcome {
+    /// An operator's command.
+    pub(super) fn command(&mut self, service: &str, command: &Command, by: Attribution) -> ProposalResult {
         let (name, file) = self.find_service(service)?;
         if !self.rollouts.has(&name) {
             return Err(Rejection::NoRollout(name.to_string()));
         }
-        let version = match &word.version {
-            Some(version) => Some(known("version", version, file.versions.names())?),
+        let version = match &command.version {
+            Some(version) => Some(find_name("version", version, file.versions.names())?),
             None => file.release.clone(),
         };
-        let word = Word { verb: word.verb, version };
-        let said = self.decide(|rollouts, view| rollouts.say(&name, &word, (by.author, by.reason), view));
+        let command = Command { verb: command.verb, version };
+        let said = self.decide(|rollouts, view| rollouts.command(&name, &command, (by.author, by.reason), view));
         let lines = said.unwrap_or_else(|| Ok(Vec::new()))?;
-        self.carry_out();
+        self.apply_decisions();
         let revision = self.current.peek().revision;
         Ok(Ack {
             revision,
@@ -159,17 +159,17 @@ impl Owner {
     }
 
     /// The newest `limit` entries of a service's history, oldest first.
-    pub(super) fn history(&self, service: &str, limit: usize) -> Result<Vec<Arc<Stamped>>, Rejection> {
+    pub(super) fn history(&self, service: &str, limit: usize) -> Result<Vec<Arc<RecordedEntry>>, Rejection> {
         let (name, _) = self.find_service(service)?;
         self.rollouts.history(&name, limit).ok_or_else(|| Rejection::NoRollout(name.to_string()))
     }
 
-    /// Begins a drill, or ends one.
-    pub(super) fn drill(&mut self, order: &DrillOrder, by: &By) -> Outcome {
+    /// Begins to inject faults into a version, or ends that.
+    pub(super) fn drill(&mut self, order: &FaultRequest, by: &Attribution) -> ProposalResult {
         let (service, file) = self.find_service(&order.service)?;
         let version = match self.rollouts.role(&service, &order.version) {
             Some(version) => version,
-            None => known("version", &order.version, file.versions.names())?,
+            None => find_name("version", &order.version, file.versions.names())?,
         };
         let key = (service, version);
         let what = format!("drill on {}/{}", key.0, key.1);
@@ -189,13 +189,13 @@ impl Owner {
         self.recompile(line)
     }
 
-    /// Everything that lies over the file's splits, for people.
-    pub(super) fn shown_shifts(&self) -> BTreeMap<Name, Shift> {
+    /// Everything that lies over the file's splits, for the status.
+    pub(super) fn status_shifts(&self) -> BTreeMap<Name, Shift> {
         let mut shown = self.shifts.clone();
         for (service, split, reason, since_ms) in self.rollouts.splits() {
             let Some(base) = self.config.services.get(service).map(|file| file.split.clone()) else { continue };
             if describe(&base) != describe(&split) {
-                let by = By { author: "rollout".to_owned(), reason: reason.to_owned() };
+                let by = Attribution { author: "rollout".to_owned(), reason: reason.to_owned() };
                 let at = SystemTime::UNIX_EPOCH + Duration::from_millis(since_ms);
                 shown.insert(service.clone(), Shift { split, base, by, at });
             }

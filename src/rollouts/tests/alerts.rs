@@ -17,20 +17,20 @@ fn begun(plan: &str) -> (Rig, Rollouts) {
     (rig, rollouts)
 }
 
-fn say(rig: &Rig, rollouts: &mut Rollouts, verb: Verb) {
+fn command(rig: &Rig, rollouts: &mut Rollouts, verb: Verb) {
     let by = ("ann".to_owned(), String::new());
-    rollouts.say(&"shop".into(), &Word { verb, version: None }, by, &rig.view()).unwrap().unwrap();
+    rollouts.command(&"shop".into(), &Command { verb, version: None }, by, &rig.view()).unwrap().unwrap();
 }
 
 /// A look's time, in which the provider cannot be asked. What was told.
-fn look(rig: &Rig, rollouts: &mut Rollouts, errors: u32) -> Vec<Alert> {
+fn alerts_of(rig: &Rig, rollouts: &mut Rollouts, errors: u32) -> Vec<Alert> {
     let mut told = Vec::new();
     for _ in 0..10 {
         rig.second(rollouts, errors);
-        for errand in rollouts.take_errands() {
-            match errand {
-                Errand::Ask(ask) => rollouts.read(*ask, Reading::Timeout),
-                Errand::Tell { alert, .. } => told.push(*alert),
+        for action in rollouts.take_actions() {
+            match action {
+                Action::Query(query) => rollouts.provider_answered(*query, Reading::Timeout),
+                Action::Alert { alert, .. } => told.push(*alert),
                 _ => {}
             }
         }
@@ -41,10 +41,10 @@ fn look(rig: &Rig, rollouts: &mut Rollouts, errors: u32) -> Vec<Alert> {
 #[test]
 fn alerts_of_one_moment_are_told_apart() {
     let (rig, mut rollouts) = begun(ASKING);
-    rollouts.take_errands();
+    rollouts.take_actions();
     // Stable fails as well, so that the look that misses an answer is also the one that freezes.
     (0..200).for_each(|_| rig.routes["v1"].finish(Outcome::Status(500), SECOND / 100));
-    let told = look(&rig, &mut rollouts, 10);
+    let told = alerts_of(&rig, &mut rollouts, 10);
     let words: Vec<Transition> = told.iter().map(|alert| alert.transition).collect();
     assert_eq!(words, [Transition::ProviderError, Transition::Paused]);
     assert_ne!(told[0].id, told[1].id);
@@ -56,11 +56,15 @@ fn alerts_of_one_moment_are_told_apart() {
 #[test]
 fn each_rollout_tells_that_a_provider_cannot_be_asked() {
     let (rig, mut rollouts) = begun(ASKING);
-    let trouble = |told: Vec<Alert>| told.iter().filter(|alert| alert.transition == Transition::ProviderError).count();
-    assert_eq!((trouble(look(&rig, &mut rollouts, 0)), trouble(look(&rig, &mut rollouts, 0))), (1, 0));
-    say(&rig, &mut rollouts, Verb::Abort);
-    say(&rig, &mut rollouts, Verb::Retry);
-    assert_eq!(trouble(look(&rig, &mut rollouts, 0)), 1);
+    let provider_errors =
+        |told: Vec<Alert>| told.iter().filter(|alert| alert.transition == Transition::ProviderError).count();
+    assert_eq!(
+        (provider_errors(alerts_of(&rig, &mut rollouts, 0)), provider_errors(alerts_of(&rig, &mut rollouts, 0))),
+        (1, 0)
+    );
+    command(&rig, &mut rollouts, Verb::Abort);
+    command(&rig, &mut rollouts, Verb::Retry);
+    assert_eq!(provider_errors(alerts_of(&rig, &mut rollouts, 0)), 1);
 }
 
 #[test]
@@ -70,10 +74,10 @@ fn a_success_is_told_with_everything_at_the_new_version() {
     (0..30).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!(phase(&rollouts), Phase::Succeeded);
     let (mut told, mut called) = (Vec::new(), Vec::new());
-    for errand in rollouts.take_errands() {
-        match errand {
-            Errand::Tell { alert, .. } => told.push(*alert),
-            Errand::Call(call) => called.push(*call),
+    for action in rollouts.take_actions() {
+        match action {
+            Action::Alert { alert, .. } => told.push(*alert),
+            Action::HookCall(call) => called.push(*call),
             _ => {}
         }
     }

@@ -4,13 +4,13 @@ use super::*;
 
 /// Answers every hook that was asked, and gives back the other errands.
 fn answer_hooks(rig: &Rig, rollouts: &mut Rollouts, accepted: bool) -> usize {
-    let ids: Vec<u64> = rollouts.take_errands().into_iter().filter_map(called).collect();
-    ids.iter().for_each(|id| rollouts.answered(&"shop".into(), (*id, accepted, String::new()), &rig.view()));
+    let ids: Vec<u64> = rollouts.take_actions().into_iter().filter_map(called).collect();
+    ids.iter().for_each(|id| rollouts.hook_answered(&"shop".into(), (*id, accepted, String::new()), &rig.view()));
     ids.len()
 }
 
-fn called(errand: Errand) -> Option<u64> {
-    if let Errand::Call(call) = errand { Some(call.id) } else { None }
+fn called(action: Action) -> Option<u64> {
+    if let Action::HookCall(call) = action { Some(call.id) } else { None }
 }
 
 /// A rig whose file has this plan, with v2 being rolled out.
@@ -53,10 +53,10 @@ fn what_froze_at_nothing_is_not_judged_by_the_old_errors() {
     rig.second(&mut rollouts, 0);
     (0..50).for_each(|_| rig.routes["v2"].finish(Outcome::Status(500), SECOND / 100));
     let tripped = Event::Tripped { why: "5 errors in a row".to_owned(), stable_fails_too: true };
-    rollouts.happen(&"shop".into(), &[tripped], None, &rig.view());
+    rollouts.observe(&"shop".into(), &[tripped], None, &rig.view());
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Paused, 0));
-    let resume = Word { verb: Verb::Resume, version: None };
-    rollouts.say(&"shop".into(), &resume, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
+    let resume = Command { verb: Verb::Resume, version: None };
+    rollouts.command(&"shop".into(), &resume, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
     (0..4).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Progressing, 1_000));
 }
@@ -69,9 +69,9 @@ fn asking(interval: &str, query: &str) -> String {
     )
 }
 
-fn asked(rollouts: &mut Rollouts) -> Option<Ask> {
-    let ask = |errand| if let Errand::Ask(ask) = errand { Some(*ask) } else { None };
-    rollouts.take_errands().into_iter().find_map(ask)
+fn asked(rollouts: &mut Rollouts) -> Option<Query> {
+    let query = |action| if let Action::Query(query) = action { Some(*query) } else { None };
+    rollouts.take_actions().into_iter().find_map(query)
 }
 
 fn replan(rig: &mut Rig, rollouts: &mut Rollouts, plan: &str) {
@@ -86,21 +86,21 @@ fn another_query_is_not_judged_by_the_answers_to_the_one_before() {
         let (mut rig, mut rollouts) = begun(&asking("10s", "ratio"));
         let old = loop {
             rig.second(&mut rollouts, 0);
-            if let Some(ask) = asked(&mut rollouts) {
-                break ask;
+            if let Some(query) = asked(&mut rollouts) {
+                break query;
             }
         };
         if early {
-            rollouts.read(old.clone(), Reading::Value(0.98));
+            rollouts.provider_answered(old.clone(), Reading::Value(0.98));
         }
         replan(&mut rig, &mut rollouts, &asking("10s", "percent"));
         if !early {
-            rollouts.read(old, Reading::Value(0.98));
+            rollouts.provider_answered(old, Reading::Value(0.98));
         }
         (0..10).for_each(|_| rig.second(&mut rollouts, 0));
         assert_eq!(phase(&rollouts), Phase::Progressing, "{}", rollouts.services["shop"].state().reason);
         let new = asked(&mut rollouts).unwrap();
-        rollouts.read(new, Reading::Value(98.0));
+        rollouts.provider_answered(new, Reading::Value(98.0));
         (0..10).for_each(|_| rig.second(&mut rollouts, 0));
         assert!(rollouts.services["shop"].tallies.checks.contains_key(&("orders".into(), "pass")));
     }
@@ -109,13 +109,13 @@ fn another_query_is_not_judged_by_the_answers_to_the_one_before() {
 #[test]
 fn an_answer_to_a_question_that_another_plan_asks_too_is_kept() {
     let (mut rig, mut rollouts) = begun(&asking("10s", "percent"));
-    let ask = loop {
+    let query = loop {
         rig.second(&mut rollouts, 0);
-        if let Some(ask) = asked(&mut rollouts) {
-            break ask;
+        if let Some(query) = asked(&mut rollouts) {
+            break query;
         }
     };
-    rollouts.read(ask, Reading::Value(98.0));
+    rollouts.provider_answered(query, Reading::Value(98.0));
     replan(&mut rig, &mut rollouts, &asking("10s", "percent").replace("9h", "8h"));
     (0..10).for_each(|_| rig.second(&mut rollouts, 0));
     assert!(rollouts.services["shop"].tallies.checks.contains_key(&("orders".into(), "pass")));
@@ -131,8 +131,8 @@ fn a_shorter_interval_is_in_effect_at_once() {
     assert!(rollouts.services["shop"].tallies.checks.contains_key(&("success".into(), "pass")));
     // Files that come faster than looks do not put them off.
     let before = rollouts.services["shop"].tallies.checks.clone();
-    for turn in 0..15 {
-        replan(&mut rig, &mut rollouts, &plan(if turn % 2 == 0 { "10s" } else { "11s" }));
+    for run_engine in 0..15 {
+        replan(&mut rig, &mut rollouts, &plan(if run_engine % 2 == 0 { "10s" } else { "11s" }));
         rig.second(&mut rollouts, 0);
     }
     assert_ne!(before, rollouts.services["shop"].tallies.checks);

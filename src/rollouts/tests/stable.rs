@@ -163,8 +163,8 @@ fn a_file_whose_stable_version_is_behind_is_told_with_the_line_to_write() {
             assert_eq!(behind(&rig, &rollouts), None);
         }
         rig.second(&mut rollouts, 0);
-        told.extend(rollouts.take_errands().into_iter().filter_map(|errand| match errand {
-            Errand::Tell { alert, .. } => Some(alert.sentence),
+        told.extend(rollouts.take_actions().into_iter().filter_map(|action| match action {
+            Action::Alert { alert, .. } => Some(alert.sentence),
             _ => None,
         }));
     }

@@ -6,27 +6,27 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Departure;
+use super::DrainingEndpoint;
 use crate::drain::{Bell, Cut};
 use crate::model::EndpointState;
 use crate::snapshot::{Endpoint, Service, Snapshot, Version};
 
 /// A request that began on the snapshot before may still choose an endpoint that has just left, also for its
 /// second attempt; until then the endpoint is not forgotten, so that such work is seen and cut like any other.
-const LATE: Duration = Duration::from_secs(2);
+const LATE_REQUEST_GRACE: Duration = Duration::from_secs(2);
 
 /// Follows every drain from its beginning to its end.
-pub(super) struct Departures {
-    list: Vec<Departure>,
+pub(super) struct Drains {
+    list: Vec<DrainingEndpoint>,
     bell: Bell,
 }
 
-impl Departures {
+impl Drains {
     pub(super) fn new(bell: Bell) -> Self {
         Self { list: Vec::new(), bell }
     }
 
-    pub(super) fn list(&self) -> &[Departure] {
+    pub(super) fn list(&self) -> &[DrainingEndpoint] {
         &self.list
     }
 
@@ -36,7 +36,7 @@ impl Departures {
         for (service, version, endpoint) in endpoints(now_in_effect) {
             present.insert(endpoint.live.id);
             if endpoint.state == EndpointState::Ready {
-                self.list.retain(|departure| departure.live.id != endpoint.live.id);
+                self.list.retain(|draining| draining.live.id != endpoint.live.id);
                 endpoint.live.ledger.set_cut(Cut::Nothing);
                 endpoint.live.set_accepting(true);
             } else {
@@ -48,8 +48,8 @@ impl Departures {
                 self.begin(service, version, endpoint, true, now);
             }
         }
-        for departure in &mut self.list {
-            departure.removed = !present.contains(&departure.live.id);
+        for draining in &mut self.list {
+            draining.removed = !present.contains(&draining.live.id);
         }
         self.forget_empty(now);
     }
@@ -60,7 +60,7 @@ impl Departures {
             known.times = service.drain;
             return;
         }
-        self.list.push(Departure {
+        self.list.push(DrainingEndpoint {
             service: service.name.clone(),
             version: version.name.clone(),
             endpoint: endpoint.name.clone(),
@@ -75,10 +75,10 @@ impl Departures {
     /// Cuts what is due. Whether the list changed.
     pub(super) fn tick(&mut self, now: Instant) -> bool {
         let mut due = false;
-        for departure in &self.list {
-            let cut = departure.times.due(now.saturating_duration_since(departure.since));
-            departure.live.ledger.set_cut(cut);
-            due |= cut > Cut::Nothing && departure.live.ledger.in_flight() > 0;
+        for draining in &self.list {
+            let cut = draining.times.due(now.saturating_duration_since(draining.since));
+            draining.live.ledger.set_cut(cut);
+            due |= cut > Cut::Nothing && draining.live.ledger.in_flight() > 0;
         }
         if due {
             self.bell.ring();
@@ -87,20 +87,20 @@ impl Departures {
     }
 
     /// Endpoints that left the file are forgotten when their last work has ended; those that an operator
-    /// drains stay, so that people see that they are empty.
+    /// drains stay, so that operators see that they are empty.
     fn forget_empty(&mut self, now: Instant) -> bool {
         let before = self.list.len();
-        self.list.retain(|departure| {
-            !departure.removed
-                || departure.live.ledger.in_flight() > 0
-                || now.saturating_duration_since(departure.since) < LATE
+        self.list.retain(|draining| {
+            !draining.removed
+                || draining.live.ledger.in_flight() > 0
+                || now.saturating_duration_since(draining.since) < LATE_REQUEST_GRACE
         });
         self.list.len() != before
     }
 
     /// Whether there is something to look at again soon.
     pub(super) fn is_busy(&self) -> bool {
-        self.list.iter().any(|departure| departure.removed || departure.live.ledger.in_flight() > 0)
+        self.list.iter().any(|draining| draining.removed || draining.live.ledger.in_flight() > 0)
     }
 }
 
