@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<(), Failure> {
             (Some(config), Faults::of(&found))
         }
     };
-    let (warnings, more) = config.as_ref().map(|config| config.stable_unsaid(MAX_WARNINGS)).unwrap_or_default();
+    let (warnings, more) = config.as_ref().map(|config| config.stable_missing(MAX_WARNINGS)).unwrap_or_default();
     match arguments.output {
         CheckOutput::Json => print(&json(&file, config.as_ref(), &faults, &warnings))?,
         CheckOutput::Text => {

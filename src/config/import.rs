@@ -4,8 +4,8 @@
 
 use super::load;
 use super::syntax::diagnostic::Diagnostics;
-use super::syntax::problem::{Problem, Problems};
-use super::syntax::yaml::{self, Node, Value};
+use super::syntax::tree::{Key, Node, Value};
+use super::syntax::yaml;
 
 /// A value of another program's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Foreign {
             Value::Text(text) => ForeignValue::Text(text.text.clone().into_owned()),
             Value::List(items) => ForeignValue::List(items.iter().map(Self::of).collect()),
             Value::Map(entries) => {
-                let entry = |(key, node): &(yaml::Key<'_>, Node<'_>)| (key.text.clone().into_owned(), Self::of(node));
+                let entry = |(key, node): &(Key<'_>, Node<'_>)| (key.text.clone().into_owned(), Self::of(node));
                 ForeignValue::Map(entries.iter().map(entry).collect())
             }
         };
@@ -86,14 +86,8 @@ pub fn foreign(file: &str, content: &[u8]) -> Result<Vec<Foreign>, Diagnostics> 
     let source = load::decode(file, content)?;
     match yaml::parse_all(source) {
         Ok(nodes) => Ok(nodes.iter().map(Foreign::of).filter(|document| !document.is_null()).collect()),
-        Err(fault) => Err(one(*fault, file, source)),
+        Err(fault) => Err(fault.alone(file, source)),
     }
-}
-
-fn one(fault: Problem, file: &str, source: &str) -> Diagnostics {
-    let mut problems = Problems::default();
-    problems.push(fault);
-    problems.finish(file, source).unwrap_or_else(|| load::no_diagnostic(file))
 }
 
 #[cfg(test)]

@@ -12,12 +12,14 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::file::Config;
 use super::syntax::diagnostic::{Diagnostic, Diagnostics};
 use super::syntax::environment::{self, Environment};
-use super::syntax::problem::{Place, Problem, Problems};
+use super::syntax::problem::{Place, Problem};
 use super::syntax::read::{Read as _, Reader};
-use super::syntax::yaml::{self, Node, Value};
-use super::{Config, restart, stable};
+use super::syntax::tree::{Node, Value};
+use super::syntax::yaml;
+use super::{remarks, restart};
 use crate::coop::in_pieces;
 
 /// The largest file that is read: 10,000 hosts with 10 paths each take about 8 MiB.
@@ -74,40 +76,27 @@ pub fn read_file(file: &Path) -> Result<Vec<u8>, Diagnostics> {
 pub fn parse(file: &Path, content: &[u8], environment: &dyn Environment) -> Result<Config, Diagnostics> {
     let name = file.display().to_string();
     let source = decode(&name, content)?;
-    let one = |problem: Problem| {
-        let mut problems = Problems::default();
-        problems.push(problem);
-        problems.finish(&name, source)
-    };
-    let mut root = match yaml::parse(source) {
-        Ok(root) => root,
-        Err(problem) => return one(*problem).map_or_else(|| Err(no_diagnostic(&name)), Err),
-    };
+    let mut root = yaml::parse(source).map_err(|problem| problem.alone(&name, source))?;
     environment::substitute(&mut root, environment);
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let directory = absolute.parent().unwrap_or(Path::new("/"));
-    let mut reader = Reader::new(directory);
+    if let Value::Null = root.value {
+        let help = "begin with `version: 1` and `listeners:`; `weir schema` shows what the file may say";
+        return Err(Problem::new(Place::START, "the file is empty").help(help).alone(&name, source));
+    }
+    let mut reader = Reader::new(&root, directory);
     let config = Config::read(&root, &mut reader);
     if let Some(diagnostics) = reader.problems.finish(&name, source) {
         return Err(diagnostics);
     }
-    let mut config = config.ok_or_else(|| no_diagnostic(&name))?;
+    let mut config = config.ok_or_else(|| Diagnostics::unexplained(&name))?;
     config.origin.file = file.to_owned();
     config.origin.directory = directory.to_owned();
     config.origin.hash = hash(&root);
     config.origin.marks = restart::marks(&root, source);
-    config.origin.unsaid = stable::unsaid(&config.services, &root, source);
+    config.origin.missing_stable = remarks::missing_stable(&config.services, &root, source);
     root.discard();
     Ok(config)
-}
-
-/// Cannot happen: reading gives a value or notes a fault. Refusing the file is the safe answer all the same.
-pub(super) fn no_diagnostic(file: &str) -> Diagnostics {
-    Diagnostics::one(Diagnostic::of_file(
-        file,
-        "the file is refused, and Weir does not know why",
-        "this is a fault of Weir: please report it with the file",
-    ))
 }
 
 /// The text of the file.
@@ -163,12 +152,4 @@ fn hash_node(node: &Node<'_>, state: &mut u64) {
         }
     }
     hash_bytes(&[0xff], state);
-}
-
-/// Where an empty file is wrong.
-pub(super) fn empty(root: &Node<'_>) -> Option<Problem> {
-    matches!(root.value, Value::Null).then(|| {
-        Problem::new(Place::START, "the file is empty")
-            .help("begin with `version: 1` and `listeners:`; `weir schema` shows what the file may say")
-    })
 }

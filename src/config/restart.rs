@@ -3,20 +3,11 @@
 //! Sockets, threads and stores are made once, at the start. A new file that changes them is refused with that
 //! reason, rather than applied in part.
 
-use std::path::Path;
-
-use super::syntax::diagnostic::{Diagnostic, Snippet, quoted};
-use super::syntax::problem::Place;
-use super::syntax::yaml::{Node, Value};
-use super::{Config, Listener};
-
-/// Where a part of the file stands that may be named once its tree is gone.
-#[derive(Clone, Debug)]
-pub(super) struct Mark {
-    path: String,
-    place: Place,
-    snippet: Snippet,
-}
+use super::file::Config;
+use super::section::listener::Listener;
+use super::syntax::diagnostic::{Diagnostic, quoted};
+use super::syntax::mark::{Mark, marked};
+use super::syntax::tree::{Node, Value};
 
 /// The sections that are fixed at the start.
 const FIXED: [&str; 6] = ["listeners", "telemetry", "admin", "runtime", "state", "access_log"];
@@ -32,31 +23,6 @@ pub(super) fn marks(root: &Node<'_>, source: &str) -> Vec<Mark> {
         }
     }
     marked(places, source)
-}
-
-/// These fields, in the order of their lines, each with its line.
-pub(super) fn marked(mut places: Vec<(String, Place)>, source: &str) -> Vec<Mark> {
-    places.sort_by_key(|(_, place)| place.line);
-    let mut lines = (1..).zip(source.lines()).peekable();
-    let snippets = places.into_iter().map(|(path, place)| {
-        while lines.next_if(|(number, _)| *number < place.line).is_some() {}
-        let text = lines.peek().map_or("", |(_, text)| *text);
-        Mark { path, place, snippet: Snippet::of(text, place.column, place.width) }
-    });
-    snippets.collect()
-}
-
-impl Mark {
-    /// What is wrong here.
-    pub(super) fn diagnostic(&self, file: &Path, message: &str, help: &str) -> Diagnostic {
-        Diagnostic {
-            line: self.place.line,
-            column: self.place.column,
-            path: self.path.clone(),
-            snippet: Some(self.snippet.clone()),
-            ..Diagnostic::of_file(&file.display().to_string(), message, help)
-        }
-    }
 }
 
 impl Listener {
@@ -106,7 +72,7 @@ impl Config {
     fn change(&self, path: &str, message: &str) -> Diagnostic {
         let message = format!("{message}, which needs a restart");
         let help = "restart Weir to apply the file, or take this change back; nothing of the file was applied";
-        match self.origin.marks.iter().find(|mark| mark.path == path) {
+        match self.origin.marks.iter().find(|mark| mark.is_of(path)) {
             Some(mark) => mark.diagnostic(&self.origin.file, &message, help),
             None => Diagnostic {
                 path: path.to_owned(),

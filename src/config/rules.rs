@@ -1,110 +1,33 @@
-//! How the whole file is read, and the rules that span several of its sections.
+//! The rules that span several sections of the file: names that must exist and be told apart, sockets, routes that match
+//! the same.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
-use super::section::alerts;
-use super::section::listener::MAX_NETWORKS;
-use super::section::route::{HeaderMatch, HostMatch, PathMatch};
+use super::section::listener::Listener;
+use super::section::route::{HeaderMatch, HostMatch, PathMatch, Route};
+use super::syntax::fields::Fields;
 use super::syntax::problem::Problem;
-use super::syntax::read::{Fields, Items, Read, Reader, Step};
-use super::syntax::yaml::{Node, Value};
-use super::{Config, Format, Listener, Origin, Route, Service, load};
+use super::syntax::read::{Items, Read as _, Reader, Step};
+use super::syntax::tree::{Key, Node, Value};
 use crate::coop::in_pieces;
 use crate::model::Address;
 
 /// How many listeners a process may have.
-const MAX_LISTENERS: usize = 256;
+pub(crate) const MAX_LISTENERS: usize = 256;
 /// How many services a file may have.
-const MAX_SERVICES: usize = 100_000;
+pub(crate) const MAX_SERVICES: usize = 100_000;
 /// How many routes a file may have.
-const MAX_ROUTES: usize = 200_000;
-
-impl Read for Config {
-    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        if let Some(problem) = load::empty(node) {
-            reader.note(problem);
-            return None;
-        }
-        let mut fields = reader.fields(
-            node,
-            &[
-                "version",
-                "listeners",
-                "telemetry",
-                "admin",
-                "runtime",
-                "shutdown",
-                "state",
-                "access_log",
-                "limits",
-                "paths",
-                "headers",
-                "trusted_proxies",
-                "services",
-                "alerts",
-                "routes",
-            ],
-        )?;
-        let version = fields.required("version");
-        let listeners = fields.required_with("listeners", read_listeners);
-        let telemetry: Option<Option<super::Telemetry>> = fields.optional("telemetry");
-        let admin = fields.or("admin", super::Admin::default());
-        let runtime = fields.or("runtime", super::Runtime::default());
-        let shutdown = fields.or("shutdown", super::Shutdown::default());
-        let state = fields.or("state", super::State::default());
-        let access_log = fields.or("access_log", super::AccessLog::default());
-        let limits = fields.or("limits", super::Limits::default());
-        let paths = fields.or("paths", super::Paths::default());
-        let headers = fields.or("headers", super::Headers::default());
-        let trusted_proxies = fields.with("trusted_proxies", |reader, node| reader.list(node, 0..=MAX_NETWORKS));
-        let services = fields.with("services", |reader, node| {
-            reader.map(node, MAX_SERVICES, |reader, node| Service::read(node, reader))
-        });
-        let alerts = fields.with("alerts", alerts::read);
-        alerts::check_names(&mut fields);
-        let routes = read_routes(&mut fields);
-        let telemetry_address = telemetry.iter().flatten().map(|telemetry| ("telemetry", &telemetry.address));
-        let admin_address = admin.iter().map(|admin| ("admin", &admin.address));
-        check_addresses(&mut fields, listeners.as_deref().unwrap_or_default(), telemetry_address.chain(admin_address));
-        fields.done()?;
-        Some(Self {
-            version: version?,
-            listeners: listeners?,
-            telemetry: telemetry?,
-            admin: admin?,
-            runtime: runtime?,
-            shutdown: shutdown?,
-            state: state?,
-            access_log: access_log?,
-            limits: limits?,
-            paths: paths?,
-            headers: headers?,
-            trusted_proxies: trusted_proxies?.unwrap_or_default(),
-            services: services?.unwrap_or_default(),
-            alerts: alerts?.unwrap_or_default(),
-            routes: routes?,
-            origin: Origin::default(),
-        })
-    }
-}
-
-impl Read for Format {
-    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        match reader.text(node, "`1`")? {
-            "1" => Some(Self::V1),
-            _ => {
-                reader.wrong(node, "`1`", Some("this is the version of the file's format, and this Weir knows only 1"))
-            }
-        }
-    }
-}
+pub(crate) const MAX_ROUTES: usize = 200_000;
 
 /// The listeners, each with a name of its own.
-fn read_listeners<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Listener>> {
+pub(crate) fn read_listeners<'n>(
+    reader: &mut Reader<'n>,
+    node: &'n Node<'n>,
+    bounds: RangeInclusive<usize>,
+) -> Option<Vec<Listener>> {
     let items = reader.items(node, "a list", |reader, node| Listener::read(node, reader))?;
-    if let Value::List(all) = &node.value {
-        reader.count(all.len(), &(1..=MAX_LISTENERS), node.place)?;
-    }
+    reader.count(items.total, &bounds, node.place)?;
     let unique = check_names(reader, &items, |listener| Some(&listener.name), "listener");
     let apart = check_listener_addresses(reader, &items);
     if unique && apart { items.all() } else { None }
@@ -126,7 +49,7 @@ fn check_names<'n, T>(
             reader.below(Step::Item(*at), node.place, |reader| {
                 reader.below(Step::Field(&key.text), key.place, |reader| {
                     let message = format!("another {what} has this name, on line {line}");
-                    let problem = Problem::new(value.place, message).found_node(value);
+                    let problem = Problem::new(value.place, message).found(value.shown());
                     reader.note(problem.help("names are metric labels: give each its own"));
                 });
             });
@@ -156,15 +79,16 @@ fn check_listener_addresses<'n>(reader: &mut Reader<'n>, items: &Items<'n, Liste
 const OWN_PORT: &str = "give each its own port";
 
 /// Notes when telemetry or the control API need a socket that something else needs as well.
-fn check_addresses<'a>(
+pub(crate) fn check_addresses(
     fields: &mut Fields<'_, '_>,
-    listeners: &'a [Listener],
-    sections: impl Iterator<Item = (&'static str, &'a Address)>,
+    listeners: &[Listener],
+    sections: [(&'static str, Option<&Address>); 2],
 ) {
-    let mut taken: Vec<(String, &Address, Option<&'static str>)> = Vec::new();
-    let named = |(at, listener): (usize, &'a Listener)| (format!("`listeners[{at}]`"), &listener.address, None);
-    taken.extend(listeners.iter().enumerate().map(named));
+    let listeners = listeners.iter().enumerate();
+    let mut taken: Vec<(String, &Address, Option<&'static str>)> =
+        listeners.map(|(at, listener)| (format!("`listeners[{at}]`"), &listener.address, None)).collect();
     for (section, address) in sections {
+        let Some(address) = address else { continue };
         if let Some((who, _, other)) = taken.iter().find(|(_, other, _)| clash(other, address)) {
             note_clash(fields, section, who, *other, address);
         }
@@ -181,23 +105,28 @@ fn note_clash(
     other: Option<&'static str>,
     address: &Address,
 ) {
-    let written = |section: &'static str| {
-        let (key, node) = fields.get(section)?;
-        Some((key, node.field("address")?))
-    };
-    let (message, place) = match written(section) {
+    let (message, place) = match written_address(fields, section) {
         Some(place) => (format!("{who} needs the same socket"), Some(place)),
-        None => (format!("{who} needs {address}, where `{section}` listens by default"), other.and_then(written)),
+        None => {
+            let message = format!("{who} needs {address}, where `{section}` listens by default");
+            (message, other.and_then(|other| written_address(fields, other)))
+        }
     };
     let Some((section, (key, value))) = place else {
         fields.fault_here(&message, &format!("give `{section}` its own address: `{section}: {{ address: … }}`"));
         return;
     };
-    fields.reader.below(Step::Field(&section.text), section.place, |reader| {
-        reader.below(Step::Field(&key.text), key.place, |reader| {
-            reader.note(Problem::new(value.place, message).help(OWN_PORT));
-        });
-    });
+    let way = [(Step::Field(&section.text), section.place), (Step::Field(&key.text), key.place)];
+    fields.note_below(&way, Problem::new(value.place, message).help(OWN_PORT));
+}
+
+/// A key and its value, as the file writes them.
+type Entry<'n> = (Key<'n>, Node<'n>);
+
+/// The section and the address in it, if the file writes one.
+fn written_address<'n>(fields: &Fields<'_, 'n>, section: &str) -> Option<(&'n Key<'n>, &'n Entry<'n>)> {
+    let (key, node) = fields.get(section)?;
+    Some((key, node.field("address")?))
 }
 
 /// Whether two sockets cannot both be bound. Port 0 never clashes.
@@ -216,40 +145,69 @@ fn inet_clash(one: &SocketAddr, other: &SocketAddr) -> bool {
 }
 
 /// The routes: each leads to a service that exists, has a name of its own, and can be told from the others.
-fn read_routes(fields: &mut Fields<'_, '_>) -> Option<Vec<Route>> {
-    // Services with faults of their own are declared all the same.
-    let services: ahash::HashSet<&str> = match fields.get("services").map(|(_, node)| &node.value) {
-        Some(Value::Map(entries)) => entries.iter().map(|(key, _)| &*key.text).collect(),
-        _ => ahash::HashSet::default(),
-    };
-    let routes = fields.with("routes", |reader, node| {
-        let items = reader.items(node, "a list", |reader, node| Route::read(node, reader))?;
-        reader.count(items.total, &(0..=MAX_ROUTES), node.place)?;
-        let known = check_services(reader, &items, &services);
-        let unique = check_names(reader, &items, |route| route.name.as_ref(), "route");
-        let distinct = check_matches(reader, &items);
-        if known && unique && distinct { items.all() } else { None }
-    });
-    routes.map(Option::unwrap_or_default)
+pub(crate) fn read_routes<'n>(
+    reader: &mut Reader<'n>,
+    node: &'n Node<'n>,
+    bounds: RangeInclusive<usize>,
+) -> Option<Vec<Route>> {
+    let items = reader.items(node, "a list", |reader, node| Route::read(node, reader))?;
+    reader.count(items.total, &bounds, node.place)?;
+    let known = check_services(reader, &items);
+    let unique = check_names(reader, &items, |route| route.name.as_ref(), "route");
+    let distinct = check_matches(reader, &items);
+    if known && unique && distinct { items.all() } else { None }
 }
 
-fn check_services<'n>(reader: &mut Reader<'n>, items: &Items<'n, Route>, services: &ahash::HashSet<&str>) -> bool {
+/// The names of a section's entries, those with faults of their own included.
+fn declared<'n>(root: &'n Node<'n>, section: &str) -> ahash::HashSet<&'n str> {
+    match root.field(section).map(|(_, node)| &node.value) {
+        Some(Value::Map(entries)) => entries.iter().map(|(key, _)| &*key.text).collect(),
+        _ => ahash::HashSet::default(),
+    }
+}
+
+fn check_services<'n>(reader: &mut Reader<'n>, items: &Items<'n, Route>) -> bool {
+    let declared = declared(reader.root, "services");
     let mut known = true;
     for (at, node, route) in in_pieces(&items.good) {
-        if services.contains(&*route.service) {
+        if declared.contains(&*route.service) {
             continue;
         }
         known = false;
         let Some((key, value)) = node.field("service") else { continue };
-        reader.below(Step::Item(*at), node.place, |reader| {
-            reader.below(Step::Field(&key.text), key.place, |reader| {
-                let near = reader.nearest(&route.service, services.iter().copied());
-                let problem = Problem::new(value.place, "no service has this name").found_node(value).nearest(near);
-                reader.note(problem.help("a route leads to a name under `services`"));
-            });
-        });
+        let near = reader.nearest(&route.service, declared.iter().copied());
+        let problem = Problem::new(value.place, "no service has this name").found(value.shown()).nearest(near);
+        let way = [(Step::Item(*at), node.place), (Step::Field(&key.text), key.place)];
+        reader.note_below(&way, problem.help("a route leads to a name under `services`"));
     }
     known
+}
+
+/// Notes every receiver that a rollout names and the file does not have. The tree is looked at rather than what was
+/// read of it, so that a service with another fault is looked at all the same.
+pub(crate) fn check_receivers(fields: &mut Fields<'_, '_>) {
+    let declared = declared(fields.reader.root, "alerts");
+    let Some((section, Node { value: Value::Map(services), .. })) = fields.get("services") else { return };
+    for (name, service) in services {
+        let Some((rollout, node)) = service.field("rollout") else { continue };
+        let Some((alerts, Node { value: Value::List(items), .. })) = node.field("alerts") else { continue };
+        for (at, item) in items.iter().enumerate() {
+            let Value::Text(text) = &item.value else { continue };
+            if declared.contains(&*text.text) {
+                continue;
+            }
+            let near = fields.reader.nearest(&text.text, declared.iter().copied());
+            let problem = Problem::new(item.place, "no receiver has this name").found(item.shown()).nearest(near);
+            let way = [
+                (Step::Field(&section.text), section.place),
+                (Step::Field(&name.text), name.place),
+                (Step::Field(&rollout.text), rollout.place),
+                (Step::Field(&alerts.text), alerts.place),
+                (Step::Item(at), item.place),
+            ];
+            fields.note_below(&way, problem.help("a rollout tells names under the file's `alerts`"));
+        }
+    }
 }
 
 /// What tells a route from every other, for one of its hosts.

@@ -1,13 +1,12 @@
 //! The JSON Schema of the configuration file, for editors and for tools that write the file.
 //!
-//! It is generated from the same types that the reader fills, and committed as `conf/weir.schema.json`; a test
+//! It comes from the tables that read the file ([`super::syntax::section`]), and is committed as `conf/weir.schema.json`; a test
 //! holds the two together. It describes each value by itself; rules that span several (weights that sum to
 //! 100, names that must exist) are the reader's.
 
 use schemars::generate::SchemaSettings;
-use schemars::{Schema, json_schema};
 
-use super::Config;
+use super::file::Config;
 
 /// Where the schema of the current format is published; also its `$id`.
 pub const SCHEMA_ID: &str = "https://weir.dev/schema/weir-1.schema.json";
@@ -19,10 +18,4 @@ pub fn schema() -> String {
     schema.insert("$id".to_owned(), SCHEMA_ID.into());
     schema.insert("title".to_owned(), "Weir's configuration file".into());
     format!("{:#}\n", schema.as_value())
-}
-
-/// The schema of a value that is written as text. What a variable stands for, the schema cannot know.
-pub(crate) fn text(pattern: &str, description: &str, examples: &[&str]) -> Schema {
-    let pattern = format!("{pattern}|\\$\\{{");
-    json_schema!({ "type": "string", "pattern": pattern, "description": description, "examples": examples })
 }

@@ -1,15 +1,19 @@
 //! What lets a request have a version other than its turn: affinity keeps a client where it was, an override
 //! names the version.
 
+use std::borrow::Cow;
+
 use http::HeaderName;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::listener::MAX_NETWORKS;
+use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{Read, Reader};
-use crate::config::syntax::scalar;
+use crate::config::syntax::section::section;
+use crate::config::syntax::tree::{Node, Value};
 use crate::config::syntax::values::{self, Cidr, Period};
-use crate::config::syntax::yaml::{Node, Value};
+use crate::config::syntax::{scalar, schema};
 
 /// Keeps one client on one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +41,22 @@ pub enum AffinityKey {
     Address,
 }
 
-/// Lets a request name its version. At least one of `header` and `cookie` is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Override {
-    /// The request header whose value is a version's name.
-    pub header: Option<HeaderName>,
-    /// The cookie whose value is a version's name.
-    pub cookie: Option<String>,
-    /// Who may do so.
-    pub from: OverrideFrom,
+section! {
+    /// Lets a request name its version. At least one of `header` and `cookie` is set.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Override {
+        /// The request header whose value is a version's name.
+        pub header: Option<HeaderName> as Option<values::HeaderName> = optional(),
+        /// The cookie whose value is a version's name.
+        pub cookie: Option<String> = with(scalar::cookie_name),
+        /// Who may do so: `anyone`, or a list of networks.
+        pub from: OverrideFrom = required(),
+    }
+    rules(fields) {
+        if fields.get("header").is_none() && fields.get("cookie").is_none() {
+            fields.fault_here("nothing names the version", "add `header: NAME` or `cookie: NAME`");
+        }
+    }
 }
 
 /// Who may name a version.
@@ -62,45 +73,53 @@ const TTL: std::ops::RangeInclusive<Period> = Period::from_secs(1)..=Period::fro
 /// The longest salt.
 const MAX_SALT: usize = 256;
 
-impl Read for Affinity {
-    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let mut fields = reader.fields(node, &["header", "cookie", "address", "ttl", "salt"])?;
-        let header: Option<Option<HeaderName>> = fields.optional("header");
-        let cookie = fields.with("cookie", scalar::cookie_name);
-        let address = fields.with("address", |reader, node| reader.choose(node, &[("true", true)]));
-        let ttl = fields.within("ttl", TTL);
-        let salt = fields.with("salt", read_salt);
-        let set = ["header", "cookie", "address"].into_iter().filter(|name| fields.get(name).is_some());
-        let set: Vec<_> = set.collect();
-        match set.as_slice() {
-            [_] => {}
-            [] => fields.fault_here(
-                "nothing tells clients apart",
-                "add one of `header: NAME`, `cookie: NAME` and `address: true`",
-            ),
-            [_, second, ..] => {
-                let message = format!(
-                    "{} together",
-                    set.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
-                );
-                fields.fault_at(second, |place| {
-                    Problem::new(place, message).help("one thing tells clients apart: keep one of them")
-                });
-            }
-        }
-        if fields.get("ttl").is_some() && fields.get("cookie").is_none() {
-            fields.fault_at("ttl", |place| {
-                Problem::new(place, "`ttl` without `cookie`")
-                    .help("`ttl` is the life of a cookie that Weir sets: remove it")
-            });
-        }
-        fields.done()?;
-        let key = match (header?, cookie?, address?) {
-            (Some(header), _, _) => AffinityKey::Header(header),
-            (None, Some(name), _) => AffinityKey::Cookie { name, ttl: ttl? },
+section! {
+    /// Keeps one client on one version. Exactly one of `header`, `cookie` and `address` is set.
+    impl Affinity as "Affinity" {
+        /// The request header whose value tells clients apart.
+        header: Option<HeaderName> as Option<values::HeaderName> = optional(),
+        /// The cookie whose value tells clients apart.
+        cookie: Option<String> = with(scalar::cookie_name),
+        /// `true`: the client's address tells clients apart.
+        address: Option<bool> = with(scalar::only_true),
+        /// With `cookie`: Weir sets the cookie for that long on clients that have none, `1s` to `365d`.
+        ttl: Option<Period> = within(TTL),
+        /// Makes this service's choice independent of other services'; default: the service's name.
+        salt: Option<String> = with(read_salt),
+    }
+    rules(fields) {
+        check_key(&mut fields);
+    }
+    => {
+        let key = match (header, cookie, address) {
+            (Some(header), ..) => AffinityKey::Header(header),
+            (None, Some(name), _) => AffinityKey::Cookie { name, ttl },
             (None, None, _) => AffinityKey::Address,
         };
-        Some(Self { key, salt: salt? })
+        Affinity { key, salt }
+    }
+}
+
+fn check_key(fields: &mut Fields<'_, '_>) {
+    let set = ["header", "cookie", "address"].into_iter().filter(|name| fields.get(name).is_some());
+    let set: Vec<_> = set.collect();
+    match set.as_slice() {
+        [_] => {}
+        [] => fields
+            .fault_here("nothing tells clients apart", "add one of `header: NAME`, `cookie: NAME` and `address: true`"),
+        [_, second, ..] => {
+            let named: Vec<String> = set.iter().map(|name| format!("`{name}`")).collect();
+            let message = format!("{} together", named.join(" and "));
+            fields.fault_at(second, |place| {
+                Problem::new(place, message).help("one thing tells clients apart: keep one of them")
+            });
+        }
+    }
+    if fields.get("ttl").is_some() && fields.get("cookie").is_none() {
+        fields.fault_at("ttl", |place| {
+            Problem::new(place, "`ttl` without `cookie`")
+                .help("`ttl` is the life of a cookie that Weir sets: remove it")
+        });
     }
 }
 
@@ -108,20 +127,6 @@ fn read_salt<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> 
     const EXPECTED: &str = "a text of 1 to 256 bytes";
     let text = reader.text(node, EXPECTED)?;
     if (1..=MAX_SALT).contains(&text.len()) { Some(text.to_owned()) } else { reader.wrong(node, EXPECTED, None) }
-}
-
-impl Read for Override {
-    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let mut fields = reader.fields(node, &["header", "cookie", "from"])?;
-        let header = fields.optional("header");
-        let cookie = fields.with("cookie", scalar::cookie_name);
-        let from = fields.required("from");
-        if fields.get("header").is_none() && fields.get("cookie").is_none() {
-            fields.fault_here("nothing names the version", "add `header: NAME` or `cookie: NAME`");
-        }
-        fields.done()?;
-        Some(Self { header: header?, cookie: cookie?, from: from? })
-    }
 }
 
 impl Read for OverrideFrom {
@@ -138,57 +143,21 @@ impl Read for OverrideFrom {
     }
 }
 
-/// What the file says where the type says it in another shape.
-pub(crate) mod shape {
-    use super::{Cidr, JsonSchema, Period, values};
-
-    /// Keeps one client on one version. Exactly one of `header`, `cookie` and `address` is set.
-    #[derive(JsonSchema)]
-    #[schemars(deny_unknown_fields)]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(crate) struct Affinity {
-        /// The request header whose value tells clients apart.
-        header: Option<values::HeaderName>,
-        /// The cookie whose value tells clients apart.
-        cookie: Option<String>,
-        /// `true`: the client's address tells clients apart.
-        address: Option<bool>,
-        /// With `cookie`: Weir sets the cookie for that long on clients that have none, `1s` to `365d`.
-        ttl: Option<Period>,
-        /// Makes this service's choice independent of other services'; default: the service's name.
-        salt: Option<String>,
+impl JsonSchema for OverrideFrom {
+    fn schema_name() -> Cow<'static, str> {
+        "From".into()
     }
 
-    /// Lets a request name its version. At least one of `header` and `cookie` is set.
-    #[derive(JsonSchema)]
-    #[schemars(deny_unknown_fields)]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(crate) struct Override {
-        /// The request header whose value is a version's name.
-        header: Option<values::HeaderName>,
-        /// The cookie whose value is a version's name.
-        cookie: Option<String>,
-        /// Who may do so: `anyone`, or a list of networks.
-        from: From,
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let ways = [
+            schema::described::<Anyone>(generator, "Every client."),
+            schema::described::<Vec<Cidr>>(generator, "Clients at these addresses."),
+        ];
+        schema::any_of("Who may name a version.", &ways)
     }
+}
 
-    /// Who may name a version.
-    #[derive(JsonSchema)]
-    #[schemars(untagged)]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(crate) enum From {
-        /// Every client.
-        Anyone(Anyone),
-        /// Clients at these addresses.
-        Addresses(Vec<Cidr>),
-    }
-
-    /// The word `anyone`.
-    #[derive(JsonSchema)]
-    #[schemars(rename_all = "snake_case")]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(crate) enum Anyone {
-        /// Every client.
-        Anyone,
-    }
+values::schema_only! {
+    Anyone,
+    schema::words("The word `anyone`.", &[("anyone", "Every client.")])
 }

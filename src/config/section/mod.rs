@@ -10,3 +10,5 @@ pub(crate) mod rollout;
 pub(crate) mod route;
 pub(crate) mod service;
 pub(crate) mod split;
+pub(crate) mod upstream;
+pub(crate) mod version;

@@ -1,36 +1,37 @@
 //! A route: conditions that a request meets, and the service it then goes to.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
 use http::HeaderName;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::normalization::Headers;
+use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{Read, Reader, Step};
-use crate::config::syntax::scalar;
-use crate::config::syntax::values;
-use crate::config::syntax::yaml::{Node, Value};
+use crate::config::syntax::section::section;
+use crate::config::syntax::tree::{Node, Value};
+use crate::config::syntax::{scalar, schema, values};
 use crate::model::Name;
 
-/// Match rules that lead to one service. Of several that fit, the most specific wins.
-#[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Route {
-    /// Its name: a metric label, unique among routes.
-    #[schemars(with = "Option<values::Name>")]
-    pub name: Option<Name>,
-    /// What a request must meet; default: nothing, every request fits.
-    #[schemars(with = "Option<shape::Match>", rename = "match")]
-    pub matches: Match,
-    /// The service that gets the request.
-    #[schemars(with = "values::Name")]
-    pub service: Name,
-    /// Its requests are health probes: counted by status, but no part of what the versions are judged by, of their rates
-    /// and durations, and of their use. Default: false.
-    #[schemars(with = "Option<bool>")]
-    pub probe: bool,
-    /// What becomes of headers on this route; what is left out is as at the listener.
-    #[schemars(default)]
-    pub headers: Headers,
+section! {
+    /// Match rules that lead to one service. Of several that fit, the most specific wins.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Route {
+        /// Its name: a metric label, unique among routes.
+        pub name: Option<Name> as Option<values::Name> = optional(),
+        /// What a request must meet; default: nothing, every request fits.
+        pub matches as "match": Match = section(),
+        /// The service that gets the request.
+        pub service: Name as values::Name = required(),
+        /// Its requests are health probes: counted by status, but no part of what the versions are judged by, of their rates
+        /// and durations, and of their use. Default: false.
+        pub probe: bool = or(false),
+        /// What becomes of headers on this route; what is left out is as at the listener.
+        pub headers: Headers = section(),
+    }
 }
 
 /// What a request must meet: all that is set.
@@ -80,19 +81,6 @@ pub enum HeaderMatch {
     Present(bool),
 }
 
-impl Read for Route {
-    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let mut fields = reader.fields(node, &["name", "match", "service", "probe", "headers"])?;
-        let name = fields.optional("name");
-        let matches = fields.or("match", Match::default());
-        let service = fields.required("service");
-        let probe = fields.or("probe", false);
-        let headers = fields.or("headers", Headers::default());
-        fields.done()?;
-        Some(Self { name: name?, matches: matches?, service: service?, probe: probe?, headers: headers? })
-    }
-}
-
 /// How many hosts one route may name.
 const MAX_HOSTS: usize = 10_000;
 /// How many methods one route may name.
@@ -102,42 +90,63 @@ const MAX_HEADERS: usize = 32;
 /// The longest path or header value that is matched.
 const MAX_TEXT: usize = 8 * 1024;
 
-impl Read for Match {
-    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let mut fields = reader.fields(node, &["host", "path", "exact", "regex", "method", "headers"])?;
-        let hosts = fields.with("host", |reader, node| one_or_many(reader, node, MAX_HOSTS, "a host"));
-        let prefix = fields.with("path", |reader, node| read_path(reader, node).map(|path| PathMatch::prefix(&path)));
-        let exact = fields.with("exact", |reader, node| read_path(reader, node).map(PathMatch::Exact));
-        let regex = fields.with("regex", |reader, node| read_regex(reader, node).map(PathMatch::Regex));
-        let methods = fields.with("method", |reader, node| one_or_many(reader, node, MAX_METHODS, "a method"));
-        let headers = fields.with("headers", read_headers);
-        let set: Vec<_> = ["path", "exact", "regex"].into_iter().filter(|name| fields.get(name).is_some()).collect();
-        if let [first, second, ..] = set.as_slice() {
-            let message = format!("`{first}` and `{second}` together");
-            fields.fault_at(second, |place| {
-                Problem::new(place, message).help("a route has one condition on the path: make it two routes")
-            });
-        }
-        fields.done()?;
-        let methods: Vec<Method> = methods?.unwrap_or_default();
-        Some(Self {
-            hosts: hosts?.unwrap_or_default(),
-            path: prefix?.or(exact?).or(regex?),
-            methods: methods.into_iter().map(|Method(method)| method).collect(),
-            headers: headers?.unwrap_or_default(),
-        })
+section! {
+    /// What a request must meet: all that is set. Of `path`, `exact` and `regex`, at most one is set.
+    impl Match as "Match" {
+        /// A host, `*.example.com` for every name below, or a list of them; default: any.
+        host: Vec<HostMatch> as OneOrMany<Host> = list(1..=MAX_HOSTS, read_hosts),
+        /// A prefix of the path, on segment boundaries; default: any path.
+        path: Option<PathMatch> as Option<Path> = with(read_prefix),
+        /// The whole path.
+        exact: Option<PathMatch> as Option<Path> = with(read_exact),
+        /// A regular expression that fits the whole path.
+        regex: Option<PathMatch> as Option<String> = with(read_path_regex),
+        /// A method, or a list of them; default: any.
+        method: Vec<Method> as OneOrMany<Method> = list(1..=MAX_METHODS, read_methods),
+        /// Conditions on headers, by name: the exact value, or `exact`, `prefix`, `regex` or `present`.
+        headers: Vec<(HeaderName, HeaderMatch)> as BTreeMap<String, HeaderMatch> = section_with(read_headers),
     }
+    rules(fields) {
+        check_one_path(&mut fields);
+    }
+    => Match {
+        hosts: host,
+        path: path.or(exact).or(regex),
+        methods: method.into_iter().map(|Method(method)| method).collect(),
+        headers,
+    }
+}
+
+fn check_one_path(fields: &mut Fields<'_, '_>) {
+    let set: Vec<_> = ["path", "exact", "regex"].into_iter().filter(|name| fields.get(name).is_some()).collect();
+    if let [first, second, ..] = set.as_slice() {
+        let message = format!("`{first}` and `{second}` together");
+        fields.fault_at(second, |place| {
+            Problem::new(place, message).help("a route has one condition on the path: make it two routes")
+        });
+    }
+}
+
+/// One thing, or a list of them. Never built.
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+#[expect(dead_code, reason = "describes to the schema what is read as a list")]
+enum OneOrMany<T> {
+    /// One.
+    One(T),
+    /// Several.
+    Many(Vec<T>),
 }
 
 /// One value or a list of values, sorted, each once.
 fn one_or_many<'n, T: Read + Ord>(
     reader: &mut Reader<'n>,
     node: &'n Node<'n>,
-    limit: usize,
+    bounds: RangeInclusive<usize>,
     what: &str,
 ) -> Option<Vec<T>> {
     let mut values = if let Value::List(_) = &node.value {
-        reader.list(node, 1..=limit)?
+        reader.list(node, bounds)?
     } else if let Value::Map(_) = &node.value {
         return reader.wrong(node, format!("{what}, or a list of them"), None);
     } else {
@@ -146,6 +155,18 @@ fn one_or_many<'n, T: Read + Ord>(
     values.sort();
     values.dedup();
     Some(values)
+}
+
+fn read_hosts<'n>(
+    reader: &mut Reader<'n>,
+    node: &'n Node<'n>,
+    bounds: RangeInclusive<usize>,
+) -> Option<Vec<HostMatch>> {
+    one_or_many(reader, node, bounds, "a host")
+}
+
+fn read_methods<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>, bounds: RangeInclusive<usize>) -> Option<Vec<Method>> {
+    one_or_many(reader, node, bounds, "a method")
 }
 
 impl Read for HostMatch {
@@ -179,6 +200,18 @@ impl PathMatch {
             _ => Self::Prefix(path.to_owned()),
         }
     }
+}
+
+fn read_prefix<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<PathMatch> {
+    read_path(reader, node).map(|path| PathMatch::prefix(&path))
+}
+
+fn read_exact<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<PathMatch> {
+    read_path(reader, node).map(PathMatch::Exact)
+}
+
+fn read_path_regex<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<PathMatch> {
+    read_regex(reader, node).map(PathMatch::Regex)
 }
 
 fn read_path<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
@@ -224,9 +257,8 @@ fn read_regex<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String>
     if text.len() > MAX_REGEX_TEXT {
         return reader.wrong(node, EXPECTED, None);
     }
-    let build = |text: &str| regex::RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
     // By itself as well: `a)|(b` is only an expression once something is put around it.
-    match build(text).and_then(|_| build(&format!("^(?:{text})$"))) {
+    match compile(text).and_then(|_| compile(&format!("^(?:{text})$"))) {
         Ok(_) => Some(text.to_owned()),
         Err(regex::Error::CompiledTooBig(_)) => {
             reader.wrong(node, EXPECTED, Some("this one is too large once compiled: shorten its repetitions"))
@@ -237,6 +269,10 @@ fn read_regex<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String>
             Some("check that brackets are closed; look-around and back-references do not exist"),
         ),
     }
+}
+
+fn compile(text: &str) -> Result<regex::Regex, regex::Error> {
+    regex::RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build()
 }
 
 /// A method, upper case.
@@ -286,10 +322,10 @@ fn read_headers<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<(
 
 impl Read for HeaderMatch {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        if !matches!(node.value, Value::Map(_)) {
+        if !node.has_fields() {
             return read_value(reader, node).map(Self::Exact);
         }
-        let mut fields = reader.fields(node, &["exact", "prefix", "regex", "present"])?;
+        let mut fields = Fields::of(node, reader, &["exact", "prefix", "regex", "present"])?;
         let exact = fields.with("exact", |reader, node| read_value(reader, node).map(Self::Exact));
         let prefix = fields.with("prefix", |reader, node| read_value(reader, node).map(Self::Prefix));
         let regex = fields.with("regex", |reader, node| read_regex(reader, node).map(Self::Regex));
@@ -312,85 +348,56 @@ fn read_value<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String>
     reader.wrong(node, EXPECTED, Some("a value has no control characters and no blanks at its ends"))
 }
 
-/// What the file says where the type says it in another shape.
-mod shape {
-    use std::collections::BTreeMap;
-
-    use super::{JsonSchema, values};
-
-    /// What a request must meet: all that is set. Of `path`, `exact` and `regex`, at most one is set.
-    #[derive(JsonSchema)]
-    #[schemars(deny_unknown_fields)]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(crate) struct Match {
-        /// A host, `*.example.com` for every name below, or a list of them; default: any.
-        host: Option<OneOrMany<Host>>,
-        /// A prefix of the path, on segment boundaries; default: any path.
-        path: Option<Path>,
-        /// The whole path.
-        exact: Option<Path>,
-        /// A regular expression that fits the whole path.
-        regex: Option<String>,
-        /// A method, or a list of them; default: any.
-        method: Option<OneOrMany<Method>>,
-        /// Conditions on headers, by name: the exact value, or `exact`, `prefix`, `regex` or `present`.
-        headers: Option<BTreeMap<String, Header>>,
+impl JsonSchema for HeaderMatch {
+    fn schema_name() -> Cow<'static, str> {
+        "Header".into()
     }
 
-    /// One thing, or a list of them.
-    #[derive(JsonSchema)]
-    #[schemars(untagged, inline)]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(crate) enum OneOrMany<T> {
-        /// One.
-        One(T),
-        /// Several.
-        Many(Vec<T>),
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let ways = [
+            schema::described::<String>(generator, "This value."),
+            schema::described::<HeaderCondition>(generator, "Another condition."),
+        ];
+        schema::any_of("A condition on a header's value.", &ways)
+    }
+}
+
+/// A condition on a header's value, exactly one of these.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes to the schema what is read as a `HeaderMatch`; never built")]
+enum HeaderCondition {
+    /// This value.
+    Exact(String),
+    /// A value that begins so.
+    Prefix(String),
+    /// A regular expression that fits the whole value.
+    Regex(String),
+    /// Whether the header is there.
+    Present(bool),
+}
+
+values::schema_only!(
+    /// The host of a request.
+    Host,
+    schema::text(
+        "^(\\*\\.)?[A-Za-z0-9_.:\\[\\]-]{1,253}$",
+        "A host without its port; `*.example.com` is every name below.",
+        &["shop.example.com", "*.example.com"]
+    )
+);
+values::schema_only!(
+    /// The path of a request.
+    Path,
+    schema::text("^/", "A path, which begins with `/`.", &["/checkout"])
+);
+
+impl JsonSchema for Method {
+    fn schema_name() -> Cow<'static, str> {
+        "Method".into()
     }
 
-    /// A condition on a header's value.
-    #[derive(JsonSchema)]
-    #[schemars(untagged)]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(crate) enum Header {
-        /// This value.
-        Value(String),
-        /// Another condition.
-        Condition(HeaderCondition),
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schema::text("^[A-Z][A-Z0-9_-]*$", "A method, in upper case.", &["GET", "POST"])
     }
-
-    /// A condition on a header's value, exactly one of these.
-    #[derive(JsonSchema)]
-    #[schemars(rename_all = "snake_case")]
-    #[expect(dead_code, reason = "describes the file to the schema; never built")]
-    pub(crate) enum HeaderCondition {
-        /// This value.
-        Exact(String),
-        /// A value that begins so.
-        Prefix(String),
-        /// A regular expression that fits the whole value.
-        Regex(String),
-        /// Whether the header is there.
-        Present(bool),
-    }
-
-    values::schema_only!(
-        /// The host of a request.
-        Host,
-        crate::config::schema::text(
-            "^(\\*\\.)?[A-Za-z0-9_.:\\[\\]-]{1,253}$",
-            "A host without its port; `*.example.com` is every name below.",
-            &["shop.example.com", "*.example.com"]
-        )
-    );
-    values::schema_only!(
-        /// The path of a request.
-        Path,
-        crate::config::schema::text("^/", "A path, which begins with `/`.", &["/checkout"])
-    );
-    values::schema_only!(
-        /// The method of a request.
-        Method,
-        crate::config::schema::text("^[A-Z][A-Z0-9_-]*$", "A method, in upper case.", &["GET", "POST"])
-    );
 }

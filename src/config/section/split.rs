@@ -1,12 +1,13 @@
 //! The base split of a service: written, or implied by its release or its only version; naming versions that exist,
 //! 100 in all.
 
-use super::service::Version;
+use super::version::{MAX_VERSIONS, Version};
 use crate::config::syntax::diagnostic::quoted;
+use crate::config::syntax::fields::Fields;
 use crate::config::syntax::map::Map;
 use crate::config::syntax::problem::Problem;
-use crate::config::syntax::read::{Fields, Read as _, Reader, Step};
-use crate::config::syntax::yaml::{Node, Value};
+use crate::config::syntax::read::{Read as _, Reader, Step};
+use crate::config::syntax::tree::{Node, Value};
 use crate::model::{Name, NotASplit, Split, Weight};
 
 /// The names of the versions, those with faults of their own included.
@@ -17,20 +18,28 @@ pub(crate) fn declared<'n>(fields: &Fields<'_, 'n>) -> Vec<&'n str> {
     }
 }
 
+/// Notes when `name`, which the field says, is no version of the service. Whether it is one.
+fn check_declared(fields: &mut Fields<'_, '_>, field: &'static str, name: &str) -> bool {
+    let versions = declared(fields);
+    if versions.contains(&name) {
+        return true;
+    }
+    let near = fields.reader.nearest(name, versions.iter().copied());
+    let found = fields.get(field).map_or_else(String::new, |(_, node)| node.shown());
+    fields.fault_at(field, |place| {
+        let problem = Problem::new(place, "no version has this name").found(found).nearest(near);
+        problem.expected(format!("a version of this service: {}", versions.join(", ")))
+    });
+    false
+}
+
 /// The field `release` of a service: a version that exists, without a `split` beside it. Outside `None`: a fault
 /// was noted.
-pub(crate) fn read_release(fields: &mut Fields<'_, '_>) -> Option<Option<Name>> {
-    let versions = declared(fields);
-    let release = fields.with("release", |reader, node| {
-        let name = Name::read(node, reader)?;
-        if versions.contains(&&*name) {
-            return Some(name);
-        }
-        let near = reader.nearest(&name, versions.iter().copied());
-        let problem = Problem::new(node.place, "no version has this name").found_node(node).nearest(near);
-        reader.note(problem.expected(format!("a version of this service: {}", versions.join(", "))));
-        None
-    });
+pub(crate) fn check_release(fields: &mut Fields<'_, '_>, release: Option<Option<Name>>) -> Option<Option<Name>> {
+    let known = match &release {
+        Some(Some(name)) => check_declared(fields, "release", name),
+        Some(None) | None => true,
+    };
     if fields.get("release").is_some() && fields.get("split").is_some() {
         fields.fault_at("split", |place| {
             Problem::new(place, "`release` and `split` together").help(
@@ -40,11 +49,41 @@ pub(crate) fn read_release(fields: &mut Fields<'_, '_>) -> Option<Option<Name>> 
         });
         return None;
     }
-    release
+    release.filter(|_| known)
+}
+
+/// Notes when `stable` is no version that exists and can serve, or when the service is not rolled out.
+pub(crate) fn check_stable(
+    fields: &mut Fields<'_, '_>,
+    stable: Option<&Option<Name>>,
+    versions: Option<&Map<Version>>,
+    split: Option<&Split>,
+) {
+    let name = stable.and_then(Option::as_ref);
+    let known = name.filter(|name| check_declared(fields, "stable", name));
+    if fields.get("stable").is_some() && fields.get("release").is_none() && fields.get("rollout").is_none() {
+        fields.fault_at("stable", |place| {
+            Problem::new(place, "`stable` without `release` or `rollout`").help(
+                "`stable` says what serves where no state of a rollout is known: add `release: NAME`, or remove it",
+            )
+        });
+        return;
+    }
+    // What has weight by the split has been noted there.
+    if let Some(name) = known
+        && versions.and_then(|versions| versions.get(name)).is_some_and(|version| version.endpoints.is_empty())
+        && split.is_some_and(|split| split.weight(name) == Weight::ZERO)
+    {
+        let message = format!("version `{name}` is `stable` and has no endpoints");
+        fields.fault_at("stable", |place| {
+            Problem::new(place, message).help("name the version that serves now, or give this one endpoints")
+        });
+    }
 }
 
 /// A rollout begins where one version has everything.
-pub(crate) fn check_rollout(fields: &mut Fields<'_, '_>, split: &Split) {
+pub(crate) fn check_rollout(fields: &mut Fields<'_, '_>, split: Option<&Split>) {
+    let Some(split) = split else { return };
     let whole = split.iter().any(|(_, weight)| weight == Weight::FULL);
     if fields.get("rollout").is_some() && !whole {
         fields.fault_at("split", |place| {
@@ -54,11 +93,13 @@ pub(crate) fn check_rollout(fields: &mut Fields<'_, '_>, split: &Split) {
     }
 }
 
-/// The field `split` of a service. `versions` is `None` if they have faults of their own, `release` if it has.
-pub(crate) fn read_split(
+/// The base split of a service: what it states as `weights`, or what its release or its only version implies. Of what
+/// has faults of its own, `None` is given.
+pub(crate) fn make_split(
     fields: &mut Fields<'_, '_>,
     versions: Option<&Map<Version>>,
-    release: &Option<Option<Name>>,
+    release: Option<&Option<Name>>,
+    weights: Option<Option<Map<Weight>>>,
 ) -> Option<Split> {
     let declared = declared(fields);
     if versions.is_some_and(Map::is_empty) {
@@ -68,7 +109,8 @@ pub(crate) fn read_split(
         });
         return None;
     }
-    let weights = fields.with("split", |reader, node| read_weights(reader, node, &declared))?;
+    let weights = weights.filter(|_| check_versions(fields, &declared))?;
+    let weights = weights.map(|weights| weights.iter().map(|(name, weight)| (name.clone(), *weight)).collect());
     let weights = match release {
         Some(Some(release)) => Some(vec![(release.clone(), Weight::FULL)]),
         Some(None) => weights,
@@ -108,23 +150,26 @@ fn example_weight(at: usize, name: &str) -> String {
     format!("{name}: {}", if at == 0 { 100 } else { 0 })
 }
 
-/// The weights that the file states, of versions that exist.
-fn read_weights<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>, declared: &[&str]) -> Option<Vec<(Name, Weight)>> {
+/// The weights that the file states.
+pub(crate) fn read_weights<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Map<Weight>> {
+    reader.map(node, MAX_VERSIONS, |reader, node| Weight::read(node, reader))
+}
+
+/// Notes the names in the split that no version has. Whether there are none.
+fn check_versions(fields: &mut Fields<'_, '_>, declared: &[&str]) -> bool {
+    let Some((split, Node { value: Value::Map(entries), .. })) = fields.get("split") else { return true };
     let mut known = true;
-    if let Value::Map(entries) = &node.value {
-        for (key, _) in entries.iter().filter(|(key, _)| !declared.contains(&&*key.text)) {
-            known = false;
-            reader.below(Step::Field(&key.text), key.place, |reader| {
-                let near = reader.nearest(&key.text, declared.iter().copied());
-                let problem = Problem::new(key.place, format!("no version {}", quoted(&key.text)));
-                reader.note(
-                    problem.expected(format!("a version of this service: {}", declared.join(", "))).nearest(near),
-                );
-            });
-        }
+    for (key, _) in entries.iter().filter(|(key, _)| !declared.contains(&&*key.text)) {
+        known = false;
+        let near = fields.reader.nearest(&key.text, declared.iter().copied());
+        let problem = Problem::new(key.place, format!("no version {}", quoted(&key.text)))
+            .expected(format!("a version of this service: {}", declared.join(", ")))
+            .nearest(near);
+        fields.reader.below(Step::Field(&split.text), split.place, |reader| {
+            reader.below(Step::Field(&key.text), key.place, |reader| reader.note(problem));
+        });
     }
-    let weights = reader.map(node, super::service::MAX_VERSIONS, |reader, node| Weight::read(node, reader))?;
-    known.then(|| weights.iter().map(|(name, weight)| (name.clone(), *weight)).collect())
+    known
 }
 
 /// The split of these weights, if they sum to 100.

@@ -173,6 +173,15 @@ impl Diagnostics {
         Self { list: vec![diagnostic], more: 0 }
     }
 
+    /// Cannot happen: reading gives a value or notes a fault. Refusing the file is the safe answer all the same.
+    pub(crate) fn unexplained(file: &str) -> Self {
+        Self::one(Diagnostic::of_file(
+            file,
+            "the file is refused, and Weir does not know why",
+            "this is a fault of Weir: please report it with the file",
+        ))
+    }
+
     /// The faults, in the order of their lines; [`MAX_DIAGNOSTICS`] at most.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.list.iter()

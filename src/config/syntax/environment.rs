@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use super::diagnostic::quoted;
 use super::problem::Problem;
-use super::yaml::{Node, Value};
+use super::tree::{Node, Value};
 use crate::coop::in_pieces;
 
 /// Where variables are looked up: the process's environment, or a test's.
@@ -56,7 +56,7 @@ fn walk(node: &mut Node<'_>, environment: &dyn Environment, left: &mut usize) {
             match expand(&text.text, environment, left) {
                 Ok(new) => text.written = Some(std::mem::replace(&mut text.text, Cow::Owned(new))),
                 Err((message, help)) => {
-                    let problem = Problem::new(node.place, message).help(help).found_node(node);
+                    let problem = Problem::new(node.place, message).help(help).found(node.shown());
                     node.value = Value::Broken(Box::new(problem));
                 }
             }

@@ -2,8 +2,7 @@
 //!
 //! Most files have none, so the source is cut into lines only when there is something to show.
 
-use super::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Snippet, quoted};
-use super::yaml::{Node, Value};
+use super::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Snippet};
 
 /// A part of a line of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +37,13 @@ impl Problem {
         Self { place, message: message.into(), ..Self::default() }
     }
 
+    /// As the only fault of `source`.
+    pub(crate) fn alone(self, file: &str, source: &str) -> Diagnostics {
+        let mut problems = Problems::default();
+        problems.push(self);
+        problems.finish(file, source).unwrap_or_else(|| Diagnostics::unexplained(file))
+    }
+
     pub(crate) fn path(mut self, path: String) -> Self {
         self.path = path;
         self
@@ -51,19 +57,6 @@ impl Problem {
     pub(crate) fn found(mut self, found: impl Into<String>) -> Self {
         self.found = Some(found.into());
         self
-    }
-
-    /// What `node` is, as the file writes it.
-    pub(crate) fn found_node(self, node: &Node<'_>) -> Self {
-        let found = match &node.value {
-            Value::Text(text) => match &text.written {
-                Some(written) => format!("{}, after substitution", quoted(written)),
-                None if text.text.is_empty() => "an empty text".to_owned(),
-                None => quoted(&text.text),
-            },
-            _ => node.kind().to_owned(),
-        };
-        self.found(found)
     }
 
     pub(crate) fn expected(mut self, expected: impl Into<String>) -> Self {
@@ -81,37 +74,6 @@ impl Problem {
         self.nearest = name.map(str::to_owned);
         self
     }
-}
-
-/// The longest name that is compared, for the comparison is quadratic in the length.
-const MAX_COMPARED: usize = 64;
-/// How many names are compared for one file: a file can have thousands of wrong names and as many right ones.
-pub(crate) const MAX_COMPARISONS: usize = 100_000;
-
-/// The candidate that `name` was most likely meant to be: at most one edit in three letters away, a swap of
-/// neighbours being one edit. Every comparison is taken off `left`.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-    left: &mut usize,
-) -> Option<&'a str> {
-    if name.len() > MAX_COMPARED {
-        return None;
-    }
-    let name = name.to_ascii_lowercase();
-    let mut best: Option<(usize, &str)> = None;
-    for candidate in candidates {
-        *left = left.checked_sub(1)?;
-        if candidate.len() > MAX_COMPARED {
-            continue;
-        }
-        let distance = strsim::damerau_levenshtein(&name, &candidate.to_ascii_lowercase());
-        let near = distance <= name.len().max(candidate.len()) / 3 && distance <= 3;
-        if near && best.is_none_or(|(least, _)| distance < least) {
-            best = Some((distance, candidate));
-        }
-    }
-    best.map(|(_, candidate)| candidate)
 }
 
 /// Faults in the order they were found, bounded.

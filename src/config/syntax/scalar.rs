@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use http::HeaderName;
 
 use super::read::{Read, Reader};
+use super::tree::Node;
 use super::values::{self, Bytes, Cidr, EndpointAddress, NotAValue, Period};
-use super::yaml::Node;
 use crate::model::{Address, EndpointState, Name, Weight};
 
 /// Reads a type that parses itself and says what is expected.
@@ -155,6 +155,19 @@ pub(crate) const HEADER_EXPECTED: &str = "the name of an HTTP header, such as `x
 pub(crate) fn header_name(text: &str) -> Option<HeaderName> {
     const MAX: usize = 128;
     (text.len() <= MAX).then(|| HeaderName::from_bytes(text.as_bytes()).ok()).flatten()
+}
+
+/// `true`, the only thing that a switch without another side may say.
+pub(crate) fn only_true<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<bool> {
+    reader.choose(node, &[("true", true)])
+}
+
+/// The name of a host, without a port.
+pub(crate) fn host_value<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
+    match host(reader.text(node, "a host name")?) {
+        Ok(host) => Some(host),
+        Err(wrong) => reader.wrong(node, wrong.expected, wrong.help),
+    }
 }
 
 /// A cookie's name: a token (RFC 6265 section 4.1.1) of 1 to 128 bytes.

@@ -11,17 +11,18 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 
+use super::fields::Fields;
 use super::problem::Problem;
-use super::read::{Fields, Read, Reader};
+use super::read::{Read, Reader};
+use super::tree::Node;
 use super::values::NotAValue;
-use super::yaml::Node;
 use crate::rollout::alerts::Secret;
 
 /// The longest address that is called.
 const MAX_URL: usize = 2_048;
 
 /// An `http://` or `https://` address.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url(Arc<str>);
 
 impl Url {
@@ -59,36 +60,31 @@ impl JsonSchema for Url {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        crate::config::schema::text("^https?://.+", "An address to call.", &["https://hooks.example.com/weir"])
+        super::schema::text("^https?://.+", "An address to call.", &["https://hooks.example.com/weir"])
     }
 }
 
-/// The secret that stands in one of two fields: in `text` itself, or in the file that `file` names. Outside
-/// `None`: a fault was noted, also when both are there or, if it is `required`, none.
-pub(crate) fn read_secret<'n>(
-    fields: &mut Fields<'_, 'n>,
-    (text, file): (&'static str, &'static str),
-    required: bool,
-    read: impl FnOnce(&mut Reader<'n>, &'n Node<'n>) -> Option<Arc<str>>,
-) -> Option<Option<Secret>> {
-    let written = fields.with(text, read);
-    let path = fields.optional::<PathBuf>(file);
+/// Notes when a secret stands in two fields, in `text` itself and in the file that `file` names, or, if it is `required`, in
+/// none.
+pub(crate) fn check_secret(fields: &mut Fields<'_, '_>, (text, file): (&str, &str), required: bool) {
     match (fields.get(text).is_some(), fields.get(file).is_some()) {
         (true, true) => {
             fields.fault_at(file, |place| {
                 Problem::new(place, format!("`{text}` and `{file}` together")).help("keep one of them")
             });
-            return None;
         }
         (false, false) if required => {
             let message = format!("neither `{file}` nor `{text}`");
             fields
                 .fault_here(&message, &format!("add `{file}: FILE` with the secret in it, or `{text}: ${{VARIABLE}}`"));
-            return None;
         }
         _ => {}
     }
-    Some(path?.map(Secret::File).or(written?.map(Secret::Text)))
+}
+
+/// The secret that stands in one of two fields.
+pub(crate) fn secret(text: Option<Arc<str>>, file: Option<PathBuf>) -> Option<Secret> {
+    file.map(Secret::File).or(text.map(Secret::Text))
 }
 
 #[cfg(test)]

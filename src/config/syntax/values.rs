@@ -17,11 +17,25 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
+use super::schema::{SchemaBound, text};
+use crate::model::{Address, Weight};
+
 /// A length of time, written `250ms`, `1s`, `5m`, `1h30m` or `2d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period(Duration);
 
 impl Period {
+    /// No time at all.
+    pub const ZERO: Self = Self::from_secs(0);
+    /// A second.
+    pub const SECOND: Self = Self::from_secs(1);
+    /// An hour.
+    pub const HOUR: Self = Self::from_secs(3_600);
+    /// A day.
+    pub const DAY: Self = Self::from_secs(86_400);
+    /// A week.
+    pub const WEEK: Self = Self::from_secs(7 * 86_400);
+
     /// A period of whole seconds.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
@@ -341,7 +355,7 @@ macro_rules! text_value {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                crate::config::schema::text($pattern, $description, &[$($example),+])
+                text($pattern, $description, &[$($example),+])
             }
         }
     };
@@ -376,13 +390,55 @@ text_value!(
     ["10.0.1.10:8080", "[fd00::1]:8080", "app.internal:8080", "unix:/run/app.sock"]
 );
 
-/// JSON Schema of a value whose Rust type belongs to another module. Never built.
+/// The JSON Schema of a type that stands elsewhere.
+macro_rules! schema_of {
+    ($type:ty, $name:literal, $schema:expr) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                $schema
+            }
+        }
+    };
+}
+
+schema_of!(
+    Address,
+    "Address",
+    text(
+        "^(unix:/.+|\\[[0-9A-Fa-f:.%]+\\]:[0-9]{1,5}|[0-9.]+:[0-9]{1,5})$",
+        "An address to listen on: an IP address with its port (0 lets the system choose), or a unix socket.",
+        &["0.0.0.0:8080", "[::]:8080", "unix:/run/weir/web.sock"]
+    )
+);
+schema_of!(
+    Weight,
+    "Weight",
+    json_schema!({
+        "description": "A percentage with at most two decimals. The weights of a service sum to 100.",
+        "anyOf": [
+            { "type": "number", "minimum": 0, "maximum": 100, "multipleOf": 0.01 },
+            { "type": "string", "pattern": "^(100(\\.0{1,2})?|[0-9]{1,2}(\\.[0-9]{1,2})?)$" }
+        ]
+    })
+);
+
+impl Serialize for Address {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A name of the schema whose value has no type of its own. Never built.
 macro_rules! schema_only {
     ($(#[$doc:meta])* $type:ident, $schema:expr) => {
         $(#[$doc])*
         pub(crate) enum $type {}
 
-        impl JsonSchema for $type {
+        impl schemars::JsonSchema for $type {
             fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($type).into()
             }
@@ -398,32 +454,22 @@ pub(crate) use schema_only;
 schema_only!(
     /// The schema of [`crate::model::Name`].
     Name,
-    crate::config::schema::text("^[A-Za-z0-9._-]{1,63}$", "1 to 63 letters, digits, `.`, `_` and `-`.", &["web"])
+    text("^[A-Za-z0-9._-]{1,63}$", "1 to 63 letters, digits, `.`, `_` and `-`.", &["web"])
 );
 schema_only!(
-    /// The schema of [`crate::model::Address`].
-    Address,
-    crate::config::schema::text(
-        "^(unix:/.+|\\[[0-9A-Fa-f:.%]+\\]:[0-9]{1,5}|[0-9.]+:[0-9]{1,5})$",
-        "An address to listen on: an IP address with its port (0 lets the system choose), or a unix socket.",
-        &["0.0.0.0:8080", "[::]:8080", "unix:/run/weir/web.sock"]
-    )
-);
-schema_only!(
-    /// The schema of [`crate::model::Weight`].
-    Weight,
-    json_schema!({
-        "description": "A percentage with at most two decimals. The weights of a service sum to 100.",
-        "anyOf": [
-            { "type": "number", "minimum": 0, "maximum": 100, "multipleOf": 0.01 },
-            { "type": "string", "pattern": "^(100(\\.0{1,2})?|[0-9]{1,2}(\\.[0-9]{1,2})?)$" }
-        ]
-    })
-);
-schema_only!(
-    /// The schema of an HTTP header's name.
+    /// The name of an HTTP header; the type that holds one is another crate's.
     HeaderName,
-    crate::config::schema::text("^[!#$%&'*+.^_`|~A-Za-z0-9-]{1,128}$", "The name of an HTTP header; case does not matter.", &[
-        "x-user-id"
-    ])
+    text("^[!#$%&'*+.^_`|~A-Za-z0-9-]{1,128}$", "The name of an HTTP header; case does not matter.", &["x-user-id"])
 );
+
+impl SchemaBound for Period {
+    fn number(&self) -> Option<serde_json::Value> {
+        None
+    }
+}
+
+impl SchemaBound for Bytes {
+    fn number(&self) -> Option<serde_json::Value> {
+        None
+    }
+}

@@ -13,7 +13,8 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{self as parser, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::problem::{Place, Problem};
-use crate::coop::{drop_in_pieces, in_pieces};
+use super::tree::{Key, Measure, Node, Text, Value};
+use crate::coop::in_pieces;
 
 /// How deep values may nest. The file's own shape needs 8.
 pub(crate) const MAX_DEPTH: usize = 32;
@@ -29,113 +30,6 @@ pub(crate) const MAX_COPIED: usize = 32 << 20;
 /// text; a file of `[a,a,a,…` would take 40, and of `{a,a,a,…` 60.
 const TREE_PER_BYTE: usize = 16;
 const TREE_ALWAYS: usize = 1 << 20;
-
-/// A value and its place.
-#[derive(Clone, Debug)]
-pub(crate) struct Node<'s> {
-    pub(crate) place: Place,
-    pub(crate) value: Value<'s>,
-}
-
-/// What a value is.
-#[derive(Clone, Debug)]
-pub(crate) enum Value<'s> {
-    /// Nothing: `key:` with nothing behind it, `null` or `~`.
-    Null,
-    /// Any other scalar.
-    Text(Text<'s>),
-    /// A sequence.
-    List(Vec<Node<'s>>),
-    /// A mapping, in the order of the file.
-    Map(Vec<(Key<'s>, Node<'s>)>),
-    /// A value that could not be made; whoever reads it reports why.
-    Broken(Box<Problem>),
-}
-
-/// A scalar.
-#[derive(Clone, Debug)]
-pub(crate) struct Text<'s> {
-    /// What it says, after substitution.
-    pub(crate) text: Cow<'s, str>,
-    /// What the file says, if substitution made it something else.
-    pub(crate) written: Option<Cow<'s, str>>,
-}
-
-/// The name of a field.
-#[derive(Clone, Debug)]
-pub(crate) struct Key<'s> {
-    pub(crate) place: Place,
-    pub(crate) text: Cow<'s, str>,
-}
-
-impl<'s> Node<'s> {
-    /// What kind of value it is, for a person.
-    pub(crate) const fn kind(&self) -> &'static str {
-        match self.value {
-            Value::Null => "nothing",
-            Value::Text(_) => "a single value",
-            Value::List(_) => "a list",
-            Value::Map(_) => "fields",
-            Value::Broken(_) => "a faulty value",
-        }
-    }
-
-    /// The field of that name, if this has fields and it is there.
-    pub(crate) fn field(&self, name: &str) -> Option<&(Key<'s>, Self)> {
-        match &self.value {
-            Value::Map(entries) => entries.iter().find(|(key, _)| key.text == name),
-            _ => None,
-        }
-    }
-
-    /// Drops this in pieces, where it is the whole of a large file.
-    pub(crate) fn discard(self) {
-        let Value::Map(sections) = self.value else { return };
-        for (_, section) in sections {
-            match section.value {
-                Value::List(items) => drop_in_pieces(items),
-                Value::Map(fields) => drop_in_pieces(fields),
-                Value::Null | Value::Text(_) | Value::Broken(_) => {}
-            }
-        }
-    }
-
-    /// What a copy of this takes, and whatever reads the copy. Texts count in full, for what is read from them is
-    /// its own. Shallower than [`MAX_DEPTH`].
-    fn measure(&self) -> Measure {
-        let mut measure = Measure { nodes: 1, bytes: size_of::<Self>(), depth: 0 };
-        match &self.value {
-            Value::List(items) => items.iter().for_each(|item| measure.hold(&item.measure())),
-            Value::Map(entries) => {
-                for (key, node) in entries {
-                    measure.bytes += size_of::<Key<'_>>() + key.text.len();
-                    measure.hold(&node.measure());
-                }
-            }
-            Value::Text(text) => measure.bytes += text.text.len(),
-            Value::Null | Value::Broken(_) => {}
-        }
-        measure.depth += 1;
-        measure
-    }
-}
-
-/// How large a value is.
-#[derive(Clone, Copy, Debug, Default)]
-struct Measure {
-    nodes: usize,
-    bytes: usize,
-    depth: usize,
-}
-
-impl Measure {
-    /// Counts a value that is inside of this.
-    fn hold(&mut self, inner: &Self) {
-        self.nodes += inner.nodes;
-        self.bytes += inner.bytes;
-        self.depth = self.depth.max(inner.depth);
-    }
-}
 
 /// The one document in `source`.
 ///

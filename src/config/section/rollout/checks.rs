@@ -1,33 +1,42 @@
 //! What is measured at each look of a rollout, and the limits.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{HOUR, MAX_LIMITS, MAX_MIN_REQUESTS, SECOND, has_fields, in_order, limit, one_of};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
-use crate::config::syntax::read::{Fields, Items, Read, Reader, Step};
+use crate::config::syntax::read::{Items, Read, Reader, Step};
+use crate::config::syntax::schema;
+use crate::config::syntax::section::{section, words};
+use crate::config::syntax::tree::Node;
 use crate::config::syntax::url::Url;
-use crate::config::syntax::values::Period;
-use crate::config::syntax::yaml::Node;
+use crate::config::syntax::values::{self, Period};
 use crate::model::Name;
-use crate::rollout::plan::{Check, Compared, Errors, Measure, Provider};
+use crate::rollout::plan::{Check, Compared, Errors, Measure, NoData, Plan, Provider};
 
-/// How many checks a rollout may have.
-const MAX_CHECKS: usize = 32;
-const PERCENT: std::ops::RangeInclusive<f64> = 0.0..=100.0;
+/// How many requests a check may ask for.
+pub(crate) const MAX_MIN_REQUESTS: u32 = 100_000_000;
+/// How many durations may be limits of one service: each becomes an edge of its histograms.
+const MAX_LIMITS: usize = 13;
+const PERCENT: RangeInclusive<f64> = 0.0..=100.0;
 /// What can be told from requests: neither the least nor the greatest of them is a property of a version.
-const QUANTILE: std::ops::RangeInclusive<f64> = 0.001..=0.9999;
-const DURATION: std::ops::RangeInclusive<Period> = Period::from_millis(1)..=HOUR;
+const QUANTILE: RangeInclusive<f64> = 0.001..=0.9999;
+const DURATION: RangeInclusive<Period> = Period::from_millis(1)..=Period::HOUR;
 /// What is measured outside of Weir or counted by the second.
-const NUMBER: std::ops::RangeInclusive<f64> = -1e15..=1e15;
-const RATE: std::ops::RangeInclusive<f64> = 0.0..=1e9;
+const NUMBER: RangeInclusive<f64> = -1e15..=1e15;
+const RATE: RangeInclusive<f64> = 0.0..=1e9;
 /// Less is a coin that is thrown; 100 % is never reached.
-const CONFIDENCE: std::ops::RangeInclusive<f64> = 50.0..=99.999;
+const CONFIDENCE: RangeInclusive<f64> = 50.0..=99.999;
 /// The longest query.
 const MAX_QUERY: usize = 16_384;
 /// How long a provider may take.
 const TIMEOUT: Period = Period::from_secs(10);
-const TIMEOUTS: std::ops::RangeInclusive<Period> = Period::from_millis(100)..=Period::from_secs(60);
+const TIMEOUTS: RangeInclusive<Period> = Period::from_millis(100)..=Period::from_secs(60);
 
 /// The checks of a rollout that names none.
 pub(crate) fn default() -> Vec<Check> {
@@ -39,7 +48,7 @@ pub(crate) fn default() -> Vec<Check> {
         no_data: None,
         window: None,
     };
-    let max = std::time::Duration::from_millis(500);
+    let max = Duration::from_millis(500);
     vec![
         check("success", Measure::SuccessRate { min: 99.0, errors: Errors::default() }),
         check("latency", Measure::Duration { quantile: 0.99, max }),
@@ -47,9 +56,13 @@ pub(crate) fn default() -> Vec<Check> {
 }
 
 /// The checks, each with a name of its own.
-pub(crate) fn read<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Check>> {
+pub(crate) fn read<'n>(
+    reader: &mut Reader<'n>,
+    node: &'n Node<'n>,
+    bounds: RangeInclusive<usize>,
+) -> Option<Vec<Check>> {
     let items = reader.items(node, "a list of checks", |reader, node| Check::read(node, reader))?;
-    reader.count(items.total, &(0..=MAX_CHECKS), node.place)?;
+    reader.count(items.total, &bounds, node.place)?;
     let unique = check_names(reader, &items);
     let limits: HashSet<_> = items.good.iter().filter_map(|(_, _, check)| limit(check)).collect();
     if limits.len() > MAX_LIMITS {
@@ -76,62 +89,89 @@ fn check_names<'n>(reader: &mut Reader<'n>, items: &Items<'n, Check>) -> bool {
     unique
 }
 
-/// The fields of which a check has one.
-const MEASURES: [&str; 7] = ["success_rate", "error_rate", "duration", "requests", "compare", "prometheus", "webhook"];
+/// The durations that the checks of `plan` compare with, each once, rising.
+pub(crate) fn duration_limits(plan: &Plan) -> Vec<Duration> {
+    let mut limits: Vec<Duration> = plan.checks.iter().filter_map(limit).collect();
+    limits.sort_unstable();
+    limits.dedup();
+    limits
+}
 
-impl Read for Check {
-    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let known = &[
-            "name",
-            "success_rate",
-            "error_rate",
-            "duration",
-            "requests",
-            "compare",
-            "prometheus",
-            "webhook",
-            "min",
-            "max",
-            "dry_run",
-            "min_requests",
-            "no_data",
-            "window",
-        ];
-        let mut fields = reader.fields(node, known)?;
-        let name: Option<Name> = fields.required("name");
-        let min = fields.within("min", NUMBER);
-        let max = fields.within("max", NUMBER);
-        let measure = read_measure(&mut fields, (min.flatten(), max.flatten()));
-        let dry_run = fields.or("dry_run", false);
-        let min_requests = fields.within("min_requests", 1..=MAX_MIN_REQUESTS);
-        let no_data = fields.optional("no_data");
-        let window = fields.within("window", SECOND..=HOUR);
-        fields.done()?;
-        min?;
-        max?;
-        Some(Self {
-            name: name?,
-            measure: measure?,
-            dry_run: dry_run?,
-            min_requests: min_requests?.map(u64::from),
-            no_data: no_data?,
-            window: window?.map(Period::get),
-        })
+/// The duration that a check compares with.
+fn limit(check: &Check) -> Option<Duration> {
+    match check.measure {
+        Measure::Duration { max, .. } => Some(max),
+        Measure::Compare { metric: Compared::Slower(limit), .. } => Some(limit),
+        Measure::SuccessRate { .. }
+        | Measure::ErrorRate { .. }
+        | Measure::Requests { .. }
+        | Measure::Compare { metric: Compared::ErrorRate, .. }
+        | Measure::External { .. } => None,
     }
 }
 
-fn read_measure(fields: &mut Fields<'_, '_>, (min, max): (Option<f64>, Option<f64>)) -> Option<Measure> {
-    let kind = one_of(fields, &MEASURES, "what is measured")?;
-    let external = |provider| Measure::External { provider, min, max };
-    let measure = match kind {
-        "success_rate" => fields.required_with(kind, read_success_rate),
-        "error_rate" => fields.required_with(kind, read_error_rate),
-        "duration" => fields.required_with(kind, read_duration),
-        "requests" => fields.required_with(kind, read_requests),
-        "compare" => fields.required_with(kind, read_compare),
-        "prometheus" => fields.required_with(kind, read_prometheus).map(external),
-        _ => fields.required_with(kind, read_webhook).map(external),
-    };
+/// The fields of which a check has one.
+const MEASURES: [&str; 7] = ["success_rate", "error_rate", "duration", "requests", "compare", "prometheus", "webhook"];
+
+section! {
+    /// One measured condition. Exactly one of `success_rate`, `error_rate`, `duration`, `requests`, `compare`,
+    /// `prometheus` and `webhook` is set.
+    impl Check as "Check" {
+        /// Its name, unique in the rollout.
+        name: Name as values::Name = required(),
+        /// The percentage of the canary's responses that are no errors.
+        success_rate: Option<SuccessRate> = optional(),
+        /// The percentage of the canary's responses that are errors.
+        error_rate: Option<ErrorRate> = optional(),
+        /// A quantile of the canary's durations.
+        duration: Option<Quantile> = optional(),
+        /// The canary's requests per second.
+        requests: Option<RequestRate> = optional(),
+        /// The canary against the stable version, by a sequential test.
+        compare: Option<Compare> = optional(),
+        /// The value of a PromQL query; needs `min`, `max` or both beside it.
+        prometheus: Option<PrometheusQuery> = optional(),
+        /// A POST whose JSON answer has a `value`, which `min` and `max` are bounds of, or a `verdict`.
+        webhook: Option<Question> = optional(),
+        /// With `prometheus` or `webhook`: at least this.
+        min: Option<f64> = within(NUMBER),
+        /// With `prometheus` or `webhook`: at most this.
+        max: Option<f64> = within(NUMBER),
+        /// `true`: reports without deciding.
+        dry_run: bool = or(false),
+        /// Replaces the rollout's `min_requests`.
+        min_requests: Option<u32> = within(1..=MAX_MIN_REQUESTS),
+        /// Replaces the rollout's `no_data`.
+        no_data: Option<NoData> = optional(),
+        /// Replaces the rollout's `window`.
+        window: Option<Period> = within(Period::SECOND..=Period::HOUR),
+    }
+    rules(fields) {
+        check_measure(&mut fields, min.flatten(), max.flatten());
+    }
+    => {
+        let provider = prometheus.map(PrometheusQuery::provider).or(webhook.map(Question::provider));
+        let measure = success_rate
+            .map(|SuccessRate { min, count }| Measure::SuccessRate { min, errors: count })
+            .or(error_rate.map(|ErrorRate { max, count }| Measure::ErrorRate { max, errors: count }))
+            .or(duration.map(|Quantile { quantile, max }| Measure::Duration { quantile, max: max.get() }))
+            .or(requests.map(|RequestRate { min, max }| Measure::Requests { min, max }))
+            .or(compare.map(Compare::measure))
+            .or(provider.map(|provider| Measure::External { provider, min, max }))?;
+        Check {
+            name,
+            measure,
+            dry_run,
+            min_requests: min_requests.map(u64::from),
+            no_data,
+            window: window.map(Period::get),
+        }
+    }
+}
+
+/// Notes when not exactly one thing is measured, and when its bounds are not where they belong.
+fn check_measure(fields: &mut Fields<'_, '_>, min: Option<f64>, max: Option<f64>) {
+    let Some(kind) = fields.one_of(&MEASURES, "what is measured") else { return };
     let own = matches!(kind, "prometheus" | "webhook");
     for bound in ["min", "max"] {
         if !own && fields.get(bound).is_some() {
@@ -145,121 +185,197 @@ fn read_measure(fields: &mut Fields<'_, '_>, (min, max): (Option<f64>, Option<f6
         fields.fault_here("a number without a bound", "add `min: …` or `max: …` beside `prometheus`");
     }
     if own {
-        in_order(fields, min, max);
+        fields.check_order(min, max);
     }
-    measure
 }
 
-fn read_success_rate<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Measure> {
-    let mut fields = reader.fields(node, &["min", "count"])?;
-    let min = fields.required_within("min", PERCENT);
-    let errors = fields.or("count", Errors::default());
-    fields.done()?;
-    Some(Measure::SuccessRate { min: min?, errors: errors? })
-}
-
-fn read_error_rate<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Measure> {
-    let mut fields = reader.fields(node, &["max", "count"])?;
-    let max = fields.required_within("max", PERCENT);
-    let errors = fields.or("count", Errors::default());
-    fields.done()?;
-    Some(Measure::ErrorRate { max: max?, errors: errors? })
-}
-
-fn read_duration<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Measure> {
-    let mut fields = reader.fields(node, &["quantile", "max"])?;
-    let quantile = fields.bounded("quantile", 0.99, QUANTILE);
-    let max = fields.required_within("max", DURATION);
-    fields.done()?;
-    Some(Measure::Duration { quantile: quantile?, max: max?.get() })
-}
-
-fn read_requests<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Measure> {
-    let mut fields = reader.fields(node, &["min", "max"])?;
-    let min = fields.within("min", RATE);
-    let max = fields.within("max", RATE);
-    if fields.get("min").is_none() && fields.get("max").is_none() {
-        fields.fault_here("a rate without a bound", "add `min: …` or `max: …`, in requests per second");
+section! {
+    /// The percentage of the canary's responses that are no errors.
+    #[derive(Clone)]
+    struct SuccessRate {
+        /// At least this, in percent.
+        min: f64 = required_within(PERCENT),
+        /// What counts as an error; `5xx` always does.
+        count: Errors as Vec<ErrorClass> = with_or(Errors::default(), only_server_errors(), read_errors),
     }
-    in_order(&mut fields, min.flatten(), max.flatten());
-    fields.done()?;
-    Some(Measure::Requests { min: min?, max: max? })
 }
 
-fn read_compare<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Measure> {
-    let mut fields = reader.fields(node, &["metric", "margin", "confidence", "count"])?;
-    let metric = fields.with("metric", read_metric);
-    let margin = fields.bounded("margin", 0.5, PERCENT);
-    let confidence = fields.bounded("confidence", 99.0, CONFIDENCE);
-    let errors = fields.or("count", Errors::default());
-    if matches!(metric, Some(Some(Compared::Slower(_)))) && fields.get("count").is_some() {
-        fields.fault_at("count", |place| {
-            Problem::new(place, "`count` has no effect with `slower_than`")
-                .help("it says which responses are errors: remove it")
-        });
+section! {
+    /// The percentage of the canary's responses that are errors.
+    #[derive(Clone)]
+    struct ErrorRate {
+        /// At most this, in percent.
+        max: f64 = required_within(PERCENT),
+        /// What counts as an error; `5xx` always does.
+        count: Errors as Vec<ErrorClass> = with_or(Errors::default(), only_server_errors(), read_errors),
     }
-    fields.done()?;
-    let metric = metric?.unwrap_or(Compared::ErrorRate);
-    Some(Measure::Compare { metric, margin: margin?, confidence: confidence?, errors: errors? })
 }
 
-fn read_metric<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Compared> {
-    if !has_fields(node) {
-        return match reader.text(node, METRICS)? {
-            "error_rate" => Some(Compared::ErrorRate),
-            _ => reader.wrong(node, METRICS, None),
-        };
+section! {
+    /// A quantile of the canary's durations.
+    #[derive(Clone)]
+    struct Quantile as "Duration" {
+        /// Which: 0.001 to 0.9999.
+        quantile: f64 = bounded(0.99, QUANTILE),
+        /// At most this: `1ms` to `1h`. It becomes an edge of the service's histograms, so the comparison is exact.
+        max: Period = required_within(DURATION),
     }
-    let mut fields = reader.fields(node, &["slower_than"])?;
-    let limit = fields.required_within("slower_than", DURATION);
-    fields.done()?;
-    limit.map(|limit| Compared::Slower(limit.get()))
 }
 
-const METRICS: &str = "`error_rate`, or `{ slower_than: 500ms }`";
-
-fn read_prometheus<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Provider> {
-    let mut fields = reader.fields(node, &["url", "query", "timeout"])?;
-    let url: Option<Url> = fields.required("url");
-    let query = fields.required_with("query", |reader, node| {
-        const EXPECTED: &str = "a PromQL query of 1 to 16384 bytes";
-        let text = reader.text(node, EXPECTED)?.trim();
-        let fits = (1..=MAX_QUERY).contains(&text.len());
-        if fits { Some(Arc::<str>::from(text)) } else { reader.wrong(node, EXPECTED, None) }
-    });
-    let timeout = fields.bounded("timeout", TIMEOUT, TIMEOUTS);
-    fields.done()?;
-    Some(Provider::Prometheus { url: url?.get(), query: query?, timeout: timeout?.get() })
-}
-
-fn read_webhook<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Provider> {
-    let mut fields = reader.fields(node, &["url", "timeout"])?;
-    let url: Option<Url> = fields.required("url");
-    let timeout = fields.bounded("timeout", TIMEOUT, TIMEOUTS);
-    fields.done()?;
-    Some(Provider::Webhook { url: url?.get(), timeout: timeout?.get() })
-}
-
-/// Which responses count as errors, of which 5xx always is one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Server,
-    Client,
-    Closed,
-}
-
-impl Read for Errors {
-    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
-        let words = &[("5xx", Class::Server), ("4xx", Class::Client), ("client_closed", Class::Closed)];
-        let items = reader.items(node, "a list, such as `[5xx, 4xx]`", |reader, node| reader.choose(node, words))?;
-        let place = node.place;
-        let classes = items.all()?;
-        if !classes.contains(&Class::Server) {
-            let problem = Problem::new(place, "`5xx` is missing");
-            reader.note(problem.help("it always counts as an error: add it, so that the list says what happens"));
-            return None;
+section! {
+    /// The canary's requests per second. At least one bound is set.
+    #[derive(Clone)]
+    struct RequestRate as "Requests" {
+        /// At least this many.
+        min: Option<f64> = within(RATE),
+        /// At most this many.
+        max: Option<f64> = within(RATE),
+    }
+    rules(fields) {
+        if fields.get("min").is_none() && fields.get("max").is_none() {
+            fields.fault_here("a rate without a bound", "add `min: …` or `max: …`, in requests per second");
         }
-        let (client_errors, client_closed) = (classes.contains(&Class::Client), classes.contains(&Class::Closed));
-        Some(Self { client_errors, client_closed })
+        fields.check_order(min.flatten(), max.flatten());
     }
+}
+
+section! {
+    /// The canary against the stable version, by a sequential test that is valid however often it is looked at.
+    #[derive(Clone)]
+    struct Compare {
+        /// What is compared.
+        metric: Compared = with_or(Compared::ErrorRate, "error_rate", read_compared),
+        /// How much worse the canary may be, in percentage points.
+        margin: f64 = bounded(0.5, PERCENT),
+        /// How sure it must be that the canary is worse, in percent: 50 to 99.999.
+        confidence: f64 = bounded(99.0, CONFIDENCE),
+        /// With `error_rate`: what counts as an error; `5xx` always does.
+        count: Errors as Vec<ErrorClass> = with_or(Errors::default(), only_server_errors(), read_errors),
+    }
+    rules(fields) {
+        if matches!(metric, Some(Compared::Slower(_))) && fields.get("count").is_some() {
+            fields.fault_at("count", |place| {
+                Problem::new(place, "`count` has no effect with `slower_than`")
+                    .help("it says which responses are errors: remove it")
+            });
+        }
+    }
+}
+
+impl Compare {
+    fn measure(self) -> Measure {
+        let Self { metric, margin, confidence, count } = self;
+        Measure::Compare { metric, margin, confidence, errors: count }
+    }
+}
+
+section! {
+    /// The share of requests that took longer than a limit.
+    #[derive(Clone)]
+    struct SlowerThan {
+        /// The limit: `1ms` to `1h`.
+        slower_than: Period = required_within(DURATION),
+    }
+}
+
+fn read_compared<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Compared> {
+    const EXPECTED: &str = "`error_rate`, or `{ slower_than: 500ms }`";
+    if node.has_fields() {
+        return SlowerThan::read(node, reader).map(|limit| Compared::Slower(limit.slower_than.get()));
+    }
+    match reader.text(node, EXPECTED)? {
+        "error_rate" => Some(Compared::ErrorRate),
+        _ => reader.wrong(node, EXPECTED, None),
+    }
+}
+
+impl JsonSchema for Compared {
+    fn schema_name() -> Cow<'static, str> {
+        "Metric".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let ways = [
+            schema::described::<ErrorRateWord>(generator, "The share of errors."),
+            schema::described::<SlowerThan>(generator, "The share of slow requests."),
+        ];
+        schema::any_of("What two versions are compared by.", &ways)
+    }
+}
+
+values::schema_only!(ErrorRateWord, schema::words("The word `error_rate`.", &[("error_rate", "The share of errors.")]));
+
+section! {
+    /// A PromQL query.
+    #[derive(Clone)]
+    struct PrometheusQuery as "Prometheus" {
+        /// The server, such as `http://prometheus:9090`.
+        url: Url = required(),
+        /// The query, which gives one number; `{{service}}`, `{{canary}}`, `{{stable}}` and `{{window}}` are replaced.
+        query: Arc<str> as String = required_with(read_query),
+        /// How long the answer may take: `100ms` to `1m`.
+        timeout: Period = bounded(TIMEOUT, TIMEOUTS),
+    }
+}
+
+impl PrometheusQuery {
+    fn provider(self) -> Provider {
+        Provider::Prometheus { url: self.url.get(), query: self.query, timeout: self.timeout.get() }
+    }
+}
+
+fn read_query<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Arc<str>> {
+    const EXPECTED: &str = "a PromQL query of 1 to 16384 bytes";
+    let text = reader.text(node, EXPECTED)?.trim();
+    let fits = (1..=MAX_QUERY).contains(&text.len());
+    if fits { Some(text.into()) } else { reader.wrong(node, EXPECTED, None) }
+}
+
+section! {
+    /// A POST that is answered with a value or a verdict.
+    #[derive(Clone)]
+    struct Question as "Webhook" {
+        /// Where to.
+        url: Url = required(),
+        /// How long the answer may take: `100ms` to `1m`.
+        timeout: Period = bounded(TIMEOUT, TIMEOUTS),
+    }
+}
+
+impl Question {
+    fn provider(self) -> Provider {
+        Provider::Webhook { url: self.url.get(), timeout: self.timeout.get() }
+    }
+}
+
+words! {
+    /// What counts as an error.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum ErrorClass as "Class" {
+        /// Statuses from 500 on, answers that Weir makes itself for want of one, and gRPC statuses that blame the server.
+        Server = "5xx",
+        /// Statuses from 400 to 499.
+        Client = "4xx",
+        /// Requests whose client went away before the answer.
+        Closed = "client_closed",
+    }
+}
+
+/// What counts as an error where the file does not say it.
+pub(crate) const fn only_server_errors() -> [ErrorClass; 1] {
+    [ErrorClass::Server]
+}
+
+pub(crate) fn read_errors<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Errors> {
+    let items = reader.items(node, "a list, such as `[5xx, 4xx]`", |reader, node| ErrorClass::read(node, reader))?;
+    let classes = items.all()?;
+    if !classes.contains(&ErrorClass::Server) {
+        let problem = Problem::new(node.place, "`5xx` is missing");
+        reader.note(problem.help("it always counts as an error: add it, so that the list says what happens"));
+        return None;
+    }
+    Some(Errors {
+        client_errors: classes.contains(&ErrorClass::Client),
+        client_closed: classes.contains(&ErrorClass::Closed),
+    })
 }

@@ -6,62 +6,90 @@
 //! step_weights: [1, 2, 80], max_weight: 50   1, 2, 50
 //! ```
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{SECOND, WEEK};
+use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
-use crate::config::syntax::read::{Fields, Read, Reader, Step as At};
+use crate::config::syntax::read::{Read, Reader, Step as At};
+use crate::config::syntax::section::{section, words};
+use crate::config::syntax::tree::Node;
 use crate::config::syntax::values::Period;
-use crate::config::syntax::yaml::Node;
 use crate::model::Weight;
 use crate::rollout::plan::{Gate, GateDefault, Step};
 
 /// How many steps a rollout may have.
-const MAX_STEPS: usize = 1_000;
+pub(crate) const MAX_STEPS: usize = 1_000;
 /// The least `step_weight`, in basis points: with it there are no more than [`MAX_STEPS`].
 const MIN_STEP: u16 = 10;
 /// How long a gate may wait before its default.
-const GATE_TIMEOUT: std::ops::RangeInclusive<Period> = SECOND..=Period::from_secs(30 * 86_400);
-/// The weights of a rollout that names none, in basis points.
-const WEIGHTS: [u16; 6] = [100, 500, 1_000, 2_500, 5_000, 10_000];
+const GATE_TIMEOUT: RangeInclusive<Period> = Period::SECOND..=Period::from_secs(30 * 86_400);
+/// The weights of a rollout that names none, in percent.
+pub(crate) const WEIGHTS: [u16; 6] = [1, 5, 10, 25, 50, 100];
 
-/// The short form of steps.
-pub(crate) struct Shape {
-    weights: Vec<Weight>,
-    max: Weight,
-    /// Of each step, if stated.
-    hold: Option<Duration>,
+pub(crate) fn default_weights() -> Vec<Weight> {
+    WEIGHTS.iter().filter_map(|percent| Weight::from_basis_points(percent * 100)).collect()
 }
 
-impl Default for Shape {
+/// What the file says of steps, in whichever form.
+pub(crate) struct Given {
+    /// The long form; empty: the short one.
+    pub(crate) steps: Vec<RolloutStep>,
+    pub(crate) step_weight: Option<Weight>,
+    pub(crate) step_weights: Vec<Weight>,
+    pub(crate) max_weight: Weight,
+    /// Of each step that does not say it itself.
+    pub(crate) hold: Option<Period>,
+}
+
+impl Default for Given {
     fn default() -> Self {
-        let weights = WEIGHTS.iter().copied().filter_map(Weight::from_basis_points).collect();
-        Self { weights, max: Weight::FULL, hold: None }
+        Self {
+            steps: Vec::new(),
+            step_weight: None,
+            step_weights: default_weights(),
+            max_weight: Weight::FULL,
+            hold: None,
+        }
     }
 }
 
-impl Shape {
-    /// The steps: the weights up to the maximum, of which the last is the maximum itself if the weights reach it.
-    pub(crate) fn steps(&self, window: Period) -> Vec<Step> {
-        let below = self.weights.iter().take_while(|weight| **weight < self.max).copied();
-        let reaches = self.weights.iter().any(|weight| *weight >= self.max);
-        let weights = below.chain(reaches.then_some(self.max));
-        weights.map(|weight| Step { weight, hold: hold(weight, self.hold, window), gate: None }).collect()
+/// The steps that a rollout with this `window` has.
+pub(crate) fn steps(given: Given, window: Period) -> Vec<Step> {
+    let hold = given.hold;
+    if given.steps.is_empty() {
+        let weights = short_form(given.step_weight, given.step_weights, given.max_weight);
+        return weights
+            .into_iter()
+            .map(|weight| Step { weight, hold: held(weight, hold, window), gate: None })
+            .collect();
     }
+    given.steps.into_iter().map(|step| step.step(hold, window)).collect()
+}
+
+/// The weights up to the maximum, of which the last is the maximum itself if the weights reach it.
+fn short_form(step: Option<Weight>, listed: Vec<Weight>, max: Weight) -> Vec<Weight> {
+    let weights = step.map_or(listed, even);
+    let below = weights.iter().take_while(|weight| **weight < max).copied();
+    let reaches = weights.iter().any(|weight| *weight >= max);
+    below.chain(reaches.then_some(max)).collect()
+}
+
+/// So much more with each step, up to everything.
+fn even(step: Weight) -> Vec<Weight> {
+    let full = Weight::FULL.basis_points();
+    let even = (step.basis_points()..=full).step_by(usize::from(step.basis_points()));
+    even.chain([full]).filter_map(Weight::from_basis_points).collect()
 }
 
 /// How long a step is held that does not say it: what the rollout says; else its window, so that the step is
 /// judged by traffic of its own. At 100 % not at all: what follows is the bake.
-fn hold(weight: Weight, stated: Option<Duration>, window: Period) -> Duration {
-    if weight == Weight::FULL { Duration::ZERO } else { stated.unwrap_or_else(|| window.get()) }
+fn held(weight: Weight, stated: Option<Period>, window: Period) -> Duration {
+    if weight == Weight::FULL { Duration::ZERO } else { stated.unwrap_or(window).get() }
 }
 
-/// The steps of a rollout, in whichever form they are written.
-pub(crate) fn read(fields: &mut Fields<'_, '_>, window: Period) -> Option<Vec<Step>> {
-    let general = fields.within("hold", Period::from_secs(0)..=WEEK);
-    let stated = general.flatten().map(Period::get);
-    let steps = fields.with("steps", |reader, node| read_list(reader, node, stated, window));
-    let short = read_short(fields, stated);
+/// Notes forms of steps that exclude each other.
+pub(crate) fn check_forms(fields: &mut Fields<'_, '_>) {
     for other in ["step_weight", "step_weights", "max_weight"] {
         if fields.get("steps").is_some() && fields.get(other).is_some() {
             fields.fault_at(other, |place| {
@@ -70,50 +98,32 @@ pub(crate) fn read(fields: &mut Fields<'_, '_>, window: Period) -> Option<Vec<St
             });
         }
     }
-    general?;
-    Some(match steps? {
-        Some(steps) => steps,
-        None => short?.steps(window),
-    })
-}
-
-/// The short form; with nothing written, the default.
-fn read_short(fields: &mut Fields<'_, '_>, hold: Option<Duration>) -> Option<Shape> {
-    let max = fields.with("max_weight", read_weight);
-    let step = fields.with("step_weight", |reader, node| {
-        let weight = Weight::read(node, reader)?;
-        if weight.basis_points() >= MIN_STEP { Some(weight) } else { reader.wrong(node, "0.1 to 100", None) }
-    });
-    let listed = fields.with("step_weights", read_weights);
     if fields.get("step_weight").is_some() && fields.get("step_weights").is_some() {
         fields.fault_at("step_weights", |place| {
             Problem::new(place, "`step_weight` and `step_weights` together")
                 .help("keep `step_weight` for even steps, or `step_weights` to name each")
         });
     }
-    let max = max?.unwrap_or(Weight::FULL);
-    let weights = match (step?, listed?) {
-        (_, Some(listed)) => listed,
-        (Some(step), None) => {
-            let whole = Weight::FULL.basis_points();
-            let step_by = usize::from(step.basis_points());
-            let even = (step.basis_points()..=whole).step_by(step_by);
-            even.chain([whole]).filter_map(Weight::from_basis_points).collect()
-        }
-        (None, None) => Shape::default().weights,
-    };
-    Some(Shape { weights, max, hold })
+}
+
+pub(crate) fn read_step_weight<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Weight> {
+    let weight = Weight::read(node, reader)?;
+    if weight.basis_points() >= MIN_STEP { Some(weight) } else { reader.wrong(node, "0.1 to 100", None) }
 }
 
 /// A weight above 0.
-fn read_weight<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Weight> {
+pub(crate) fn read_weight<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Weight> {
     let weight = Weight::read(node, reader)?;
     if weight > Weight::ZERO { Some(weight) } else { reader.wrong(node, "0.01 to 100", None) }
 }
 
-fn read_weights<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<Weight>> {
+pub(crate) fn read_weights<'n>(
+    reader: &mut Reader<'n>,
+    node: &'n Node<'n>,
+    bounds: RangeInclusive<usize>,
+) -> Option<Vec<Weight>> {
     let items = reader.items(node, "a list of weights, such as `[1, 10, 50]`", read_weight)?;
-    reader.count(items.total, &(1..=MAX_STEPS), node.place)?;
+    reader.count(items.total, &bounds, node.place)?;
     let weights = items.good.iter().map(|(at, node, weight)| (*at, *node, *weight));
     rising(reader, weights)?;
     items.all()
@@ -141,32 +151,47 @@ fn rising<'n>(reader: &mut Reader<'n>, weights: impl Iterator<Item = (usize, &'n
     rises.then_some(())
 }
 
-fn read_list<'n>(
+pub(crate) fn read_steps<'n>(
     reader: &mut Reader<'n>,
     node: &'n Node<'n>,
-    stated: Option<Duration>,
-    window: Period,
-) -> Option<Vec<Step>> {
+    bounds: RangeInclusive<usize>,
+) -> Option<Vec<RolloutStep>> {
     const EXPECTED: &str = "a list of steps, such as `[{ weight: 10, hold: 5m }, { weight: 100 }]`";
-    let items = reader.items(node, EXPECTED, |reader, node| read_step(reader, node, stated, window))?;
-    reader.count(items.total, &(1..=MAX_STEPS), node.place)?;
+    let items = reader.items(node, EXPECTED, |reader, node| RolloutStep::read(node, reader))?;
+    reader.count(items.total, &bounds, node.place)?;
     rising(reader, items.good.iter().map(|(at, node, step)| (*at, *node, step.weight)))?;
     items.all()
 }
 
-fn read_step<'n>(
-    reader: &mut Reader<'n>,
-    node: &'n Node<'n>,
-    stated: Option<Duration>,
-    window: Period,
-) -> Option<Step> {
-    let mut fields = reader.fields(node, &["weight", "hold", "gate", "gate_timeout", "gate_default"])?;
-    let weight = fields.required_with("weight", read_weight);
-    let own = fields.within("hold", Period::from_secs(0)..=WEEK);
-    let gate = fields.with("gate", |reader, node| reader.choose(node, &[("manual", ())]));
-    let timeout = fields.within("gate_timeout", GATE_TIMEOUT);
-    let words = &[("abort", GateDefault::Abort), ("approve", GateDefault::Approve), ("pause", GateDefault::Pause)];
-    let default = fields.with("gate_default", |reader, node| reader.choose(node, words));
+section! {
+    /// One weight of a rollout.
+    #[derive(Clone)]
+    pub(crate) struct RolloutStep {
+        /// The canary's weight, above 0.
+        weight: Weight = required_with(read_weight),
+        /// How long it is held, at least: `0s` to `7d`. Default: the rollout's `hold`.
+        hold: Option<Period> = within(Period::ZERO..=Period::WEEK),
+        /// `manual`: a person must approve what comes after this step.
+        gate: Option<GateKeeper> = optional(),
+        /// How long the gate waits: `1s` to `30d`. Default: for ever.
+        gate_timeout: Option<Period> = within(GATE_TIMEOUT),
+        /// What happens when nobody answered in time.
+        gate_default: GateDefault = with_or(GateDefault::Abort, "abort", read_gate_default),
+    }
+    rules(fields) {
+        check_gate(&mut fields);
+    }
+}
+
+impl RolloutStep {
+    fn step(self, stated: Option<Period>, window: Period) -> Step {
+        let hold = self.hold.map_or_else(|| held(self.weight, stated, window), Period::get);
+        let (timeout, default) = (self.gate_timeout.map(Period::get), self.gate_default);
+        Step { weight: self.weight, hold, gate: self.gate.map(|GateKeeper::Manual| Gate { timeout, default }) }
+    }
+}
+
+fn check_gate(fields: &mut Fields<'_, '_>) {
     for of_gate in ["gate_timeout", "gate_default"] {
         if fields.get(of_gate).is_some() && fields.get("gate").is_none() {
             fields.fault_at(of_gate, |place| {
@@ -180,8 +205,29 @@ fn read_step<'n>(
                 .help("without a timeout the gate waits for ever: add `gate_timeout: 4h`, or remove `gate_default`")
         });
     }
-    fields.done()?;
-    let (weight, timeout, default) = (weight?, timeout?.map(Period::get), default?.unwrap_or_default());
-    let hold = own?.map_or_else(|| hold(weight, stated, window), Period::get);
-    Some(Step { weight, hold, gate: gate?.map(|()| Gate { timeout, default }) })
+}
+
+words! {
+    /// Who opens a gate.
+    #[derive(Clone, Copy)]
+    pub(crate) enum GateKeeper as "Gate" {
+        /// A person.
+        Manual = "manual",
+    }
+}
+
+words! {
+    /// What a gate that nobody answers does.
+    impl GateDefault as "GateDefault" {
+        /// The rollout is aborted.
+        Abort = "abort",
+        /// The rollout goes on.
+        Approve = "approve",
+        /// The rollout pauses.
+        Pause = "pause",
+    }
+}
+
+fn read_gate_default<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<GateDefault> {
+    GateDefault::read(node, reader)
 }

@@ -6,68 +6,24 @@
 
 use std::collections::HashMap;
 
-use super::Config;
-use super::load::no_diagnostic;
-use super::restart::{Mark, marked};
-use super::section::service::{Service, Version};
-use super::section::split::declared;
+use super::file::Config;
+use super::section::service::Service;
 use super::syntax::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
 use super::syntax::map::Map;
-use super::syntax::problem::Problem;
-use super::syntax::read::{Fields, Read as _};
-use super::syntax::yaml::{Node, Value};
+use super::syntax::mark::{Mark, marked};
+use super::syntax::tree::{Node, Value};
 use crate::coop::in_pieces;
-use crate::model::{Name, Split, Weight};
+use crate::model::{Name, Weight};
 
 /// A service that is rolled out, has several versions, and does not say which one is stable.
 #[derive(Clone, Debug)]
-pub(super) struct Unsaid {
+pub(super) struct MissingStable {
     service: Name,
     mark: Mark,
 }
 
-/// The field `stable` of a service: a version that exists and can serve, of a service that is rolled out. Outside `None`:
-/// a fault was noted.
-pub(crate) fn read_stable(
-    fields: &mut Fields<'_, '_>,
-    versions: Option<&Map<Version>>,
-    split: Option<&Split>,
-) -> Option<Option<Name>> {
-    let declared = declared(fields);
-    let stable = fields.with("stable", |reader, node| {
-        let name = Name::read(node, reader)?;
-        if declared.contains(&&*name) {
-            return Some(name);
-        }
-        let near = reader.nearest(&name, declared.iter().copied());
-        let problem = Problem::new(node.place, "no version has this name").found_node(node).nearest(near);
-        reader.note(problem.expected(format!("a version of this service: {}", declared.join(", "))));
-        None
-    });
-    if fields.get("stable").is_some() && fields.get("release").is_none() && fields.get("rollout").is_none() {
-        fields.fault_at("stable", |place| {
-            Problem::new(place, "`stable` without `release` or `rollout`").help(
-                "`stable` says what serves where no state of a rollout is known: add `release: NAME`, or remove it",
-            )
-        });
-        return None;
-    }
-    // What has weight by the split has been noted there.
-    if let Some(Some(name)) = &stable
-        && versions.and_then(|versions| versions.get(name)).is_some_and(|version| version.endpoints.is_empty())
-        && split.is_some_and(|split| split.weight(name) == Weight::ZERO)
-    {
-        let message = format!("version `{name}` is `stable` and has no endpoints");
-        fields.fault_at("stable", |place| {
-            Problem::new(place, message).help("name the version that serves now, or give this one endpoints")
-        });
-        return None;
-    }
-    stable
-}
-
 /// The services that do not say which version is stable, each with the place where they should.
-pub(super) fn unsaid(services: &Map<Service>, root: &Node<'_>, source: &str) -> Vec<Unsaid> {
+pub(super) fn missing_stable(services: &Map<Service>, root: &Node<'_>, source: &str) -> Vec<MissingStable> {
     let Some(Value::Map(nodes)) = root.field("services").map(|(_, node)| &node.value) else { return Vec::new() };
     let mut names = Vec::new();
     let mut places = Vec::new();
@@ -80,7 +36,7 @@ pub(super) fn unsaid(services: &Map<Service>, root: &Node<'_>, source: &str) -> 
     }
     names.sort_by_key(|(place, _)| place.line);
     let marks = marked(places, source);
-    names.into_iter().zip(marks).map(|((_, service), mark)| Unsaid { service, mark }).collect()
+    names.into_iter().zip(marks).map(|((_, service), mark)| MissingStable { service, mark }).collect()
 }
 
 /// The version of which it is likeliest that it serves now: the one that stands before the release, or the first.
@@ -97,10 +53,10 @@ const NAMED: usize = 8;
 impl Config {
     /// Where `stable` is missing: remarks, for the file is valid. `limit` of them at most, and how many more there are.
     #[must_use]
-    pub fn stable_unsaid(&self, limit: usize) -> (Vec<Diagnostic>, usize) {
-        let all = &self.origin.unsaid;
+    pub fn stable_missing(&self, limit: usize) -> (Vec<Diagnostic>, usize) {
+        let all = &self.origin.missing_stable;
         let remarks = all.iter().take(limit).map(|unsaid| {
-            self.say_stable(
+            self.ask_for_stable(
                 unsaid,
                 "nothing says which version is stable where no state is known",
                 "without it, a Weir that knows no state (a new replica, an empty volume) does not start",
@@ -113,8 +69,8 @@ impl Config {
     /// file.
     #[must_use]
     pub fn stable_unknown(&self, services: &[(Name, String)]) -> Diagnostics {
-        let unsaid: HashMap<&str, &Unsaid> =
-            self.origin.unsaid.iter().map(|unsaid| (&*unsaid.service, unsaid)).collect();
+        let unsaid: HashMap<&str, &MissingStable> =
+            self.origin.missing_stable.iter().map(|unsaid| (&*unsaid.service, unsaid)).collect();
         let (mut list, mut more) = (Vec::new(), 0);
         for (service, why) in services {
             if list.len() == MAX_DIAGNOSTICS {
@@ -124,14 +80,14 @@ impl Config {
             let message = format!("nothing says which version is stable: {why}");
             let help = "Weir does not guess: the version to be released may be one that failed";
             list.push(match unsaid.get(&**service) {
-                Some(unsaid) => self.say_stable(unsaid, &message, help),
+                Some(unsaid) => self.ask_for_stable(unsaid, &message, help),
                 None => Diagnostic::of_file(&self.origin.file.display().to_string(), message, help),
             });
         }
-        Diagnostics::of(list, more).unwrap_or_else(|| no_diagnostic(&self.origin.file.display().to_string()))
+        Diagnostics::of(list, more).unwrap_or_else(|| Diagnostics::unexplained(&self.origin.file.display().to_string()))
     }
 
-    fn say_stable(&self, unsaid: &Unsaid, message: &str, why: &str) -> Diagnostic {
+    fn ask_for_stable(&self, unsaid: &MissingStable, message: &str, why: &str) -> Diagnostic {
         let service = self.services.get(&unsaid.service);
         let likely = service.map_or("NAME", likely);
         let others = service.into_iter().flat_map(|service| service.versions.names());

@@ -1,0 +1,142 @@
+//! The whole file as one section.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::remarks::MissingStable;
+use super::rules::{self, MAX_LISTENERS, MAX_ROUTES, MAX_SERVICES};
+use super::section::alerts::{self, Alert};
+use super::section::limits::Limits;
+use super::section::listener::{Listener, MAX_NETWORKS};
+use super::section::normalization::{Headers, Paths};
+use super::section::process::{AccessLog, Admin, Runtime, Shutdown, State, Telemetry};
+use super::section::route::Route;
+use super::section::service::Service;
+use super::syntax::fields::Fields;
+use super::syntax::map::Map;
+use super::syntax::mark::Mark;
+use super::syntax::read::{Read, Reader};
+use super::syntax::section::section;
+use super::syntax::tree::Node;
+use super::syntax::values::Cidr;
+
+section! {
+    /// The whole configuration file, valid.
+    #[derive(Clone, Debug)]
+    pub struct Config {
+        /// The format of the file.
+        pub version: Format = required(),
+        /// Where clients connect, 1 to 256.
+        pub listeners: Vec<Listener> = required_list(1..=MAX_LISTENERS, rules::read_listeners),
+        /// The listener for `/metrics`, `/livez` and `/readyz`; default: none.
+        pub telemetry: Option<Telemetry> = optional(),
+        /// The control API.
+        pub admin: Admin = section(),
+        /// The runtime that carries the traffic.
+        pub runtime: Runtime = section(),
+        /// How the process ends after SIGTERM.
+        pub shutdown: Shutdown = section(),
+        /// Where durable state is kept.
+        pub state: State = section(),
+        /// The access log.
+        pub access_log: AccessLog = section(),
+        /// What a client may ask of Weir before it is refused.
+        pub limits: Limits = section(),
+        /// What becomes of paths that servers read in different ways. A listener may say it of its own.
+        pub paths: Paths = section(),
+        /// What becomes of headers whose names servers read in different ways. A listener may say it of its own.
+        pub headers: Headers = section(),
+        /// Proxies whose `X-Forwarded-*` and request id headers are believed; default: none.
+        pub trusted_proxies: Vec<Cidr> = list(0..=MAX_NETWORKS, Reader::list::<Cidr>),
+        /// The services, 100000 at most, in the order of the file.
+        pub services: Map<Service> = section_with(read_services),
+        /// Who is told about rollouts, 64 at most, by the name that rollouts use.
+        pub alerts: Map<Alert> = section_with(alerts::read),
+        /// Which requests go to which service, 200000 at most.
+        pub routes: Vec<Route> = list(0..=MAX_ROUTES, rules::read_routes),
+    }
+    and pub(super) origin: Origin
+    rules(fields) {
+        rules::check_receivers(&mut fields);
+        check_addresses(&mut fields, listeners.as_deref(), telemetry.as_ref(), admin.as_ref());
+    }
+}
+
+fn check_addresses(
+    fields: &mut Fields<'_, '_>,
+    listeners: Option<&[Listener]>,
+    telemetry: Option<&Option<Telemetry>>,
+    admin: Option<&Admin>,
+) {
+    let telemetry = telemetry.and_then(Option::as_ref).map(|telemetry| &telemetry.address);
+    let sections = [("telemetry", telemetry), ("admin", admin.map(|admin| &admin.address))];
+    rules::check_addresses(fields, listeners.unwrap_or_default(), sections);
+}
+
+fn read_services<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Map<Service>> {
+    reader.map(node, MAX_SERVICES, |reader, node| Service::read(node, reader))
+}
+
+/// The format of the file. There is one so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `version: 1`.
+    #[default]
+    V1,
+}
+
+impl JsonSchema for Format {
+    fn schema_name() -> Cow<'static, str> {
+        "Format".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "const": 1, "description": "The format of the file." })
+    }
+}
+
+impl Read for Format {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        match reader.text(node, "`1`")? {
+            "1" => Some(Self::V1),
+            _ => {
+                reader.wrong(node, "`1`", Some("this is the version of the file's format, and this Weir knows only 1"))
+            }
+        }
+    }
+}
+
+/// Where a configuration came from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origin {
+    pub(super) file: PathBuf,
+    pub(super) directory: PathBuf,
+    pub(super) hash: u64,
+    /// The sections that are fixed at the start.
+    pub(super) marks: Vec<Mark>,
+    pub(super) missing_stable: Vec<MissingStable>,
+}
+
+impl Config {
+    /// The file that this was read from, as it was named.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.origin.file
+    }
+
+    /// A path of the file's world: relative paths are relative to the file's directory, not to the directory
+    /// that the process happens to run in. The paths inside this configuration are resolved already.
+    #[must_use]
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.origin.directory.join(path)
+    }
+
+    /// A hash of what the file says after substitution, as 16 hexadecimal digits. Comments and layout do not
+    /// count. Stable across processes, machines and releases of Weir; not a protection against forgery.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        format!("{:016x}", self.origin.hash)
+    }
+}

@@ -1,0 +1,145 @@
+//! What sends a rollout's traffic back to the stable version, and how it goes.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::checks::{ErrorClass, only_server_errors, read_errors};
+use crate::config::syntax::fields::Fields;
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Read, Reader};
+use crate::config::syntax::section::section;
+use crate::config::syntax::tree::Node;
+use crate::config::syntax::values::{self, Period};
+use crate::config::syntax::{scalar, schema};
+use crate::rollout::plan::{Errors, Failures, Rollback, RollbackCondition};
+
+/// How many failed looks a rollout may bear.
+const LOOKS: RangeInclusive<u32> = 1..=10_000;
+/// How many errors a trip wire may wait for.
+const ERRORS: RangeInclusive<u32> = 1..=10_000;
+const WITHIN: RangeInclusive<Period> = Period::from_millis(100)..=Period::from_secs(60);
+const RAMP: RangeInclusive<Period> = Period::SECOND..=Period::from_secs(600);
+
+/// Of a rollout that says nothing: five in all.
+pub(crate) const fn default_failures() -> Failures {
+    Failures { total: Some(5), consecutive: None }
+}
+
+/// Of a rollout that says nothing: more than 1 % for two minutes, ten errors in a row, twenty in a second.
+pub(crate) fn default_conditions() -> Vec<RollbackCondition> {
+    vec![
+        RollbackCondition::ErrorRate { above: 1.0, sustained: Duration::from_secs(120), errors: Errors::default() },
+        RollbackCondition::InARow { errors: 10 },
+        RollbackCondition::Within { errors: 20, within: Duration::from_secs(1) },
+    ]
+}
+
+section! {
+    /// How many failed looks are too many: what is set holds. At least one is set.
+    impl Failures as "Failures" {
+        /// In all, 1 to 10000; default: no limit.
+        total: Option<u32> = within(LOOKS),
+        /// One after another, 1 to 10000; default: no limit.
+        consecutive: Option<u32> = within(LOOKS),
+    }
+    rules(fields) {
+        if fields.get("total").is_none() && fields.get("consecutive").is_none() {
+            fields.fault_here("no number of failures is too many", "add `total: 5`, `consecutive: 3` or both");
+        }
+    }
+    => Failures { total, consecutive }
+}
+
+/// What is written holds, and nothing else: `{ consecutive: 3 }` has no limit in all.
+pub(crate) fn read_failures<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Failures> {
+    Failures::read(node, reader)
+}
+
+section! {
+    /// What sends all traffic back: `{ error_rate, for }`, `{ errors, in_a_row: true }` or `{ errors, within }`.
+    impl RollbackCondition as "Condition" {
+        /// The canary's error rate is above this, in percent.
+        error_rate: Option<f64> = within(0.0..=100.0),
+        /// With `error_rate`: all this time, `1s` to `1h`.
+        sustained as "for": Option<Period> = within(Period::SECOND..=Period::HOUR),
+        /// With `error_rate`: what counts as an error; `5xx` always does.
+        count: Errors as Vec<ErrorClass> = with_or(Errors::default(), only_server_errors(), read_errors),
+        /// So many errors, 1 to 10000. The request that sees it sends the traffic back.
+        errors: Option<u32> = within(ERRORS),
+        /// With `errors`: `true`, one after another.
+        in_a_row: Option<bool> = with(scalar::only_true),
+        /// With `errors`: in this time, `100ms` to `1m`.
+        within: Option<Period> = within(WITHIN),
+    }
+    rules(fields) {
+        check_condition(&mut fields);
+    }
+    => match (error_rate, sustained, errors, within, in_a_row) {
+        (Some(above), Some(sustained), ..) => {
+            RollbackCondition::ErrorRate { above, sustained: sustained.get(), errors: count }
+        }
+        (_, _, Some(errors), Some(within), _) => RollbackCondition::Within { errors, within: within.get() },
+        (_, _, Some(errors), None, Some(_)) => RollbackCondition::InARow { errors },
+        // What is missing was noted.
+        _ => return None,
+    }
+}
+
+/// Notes what does not go together, and what is missing.
+fn check_condition(fields: &mut Fields<'_, '_>) {
+    let Some(kind) = fields.one_of(&["error_rate", "errors"], "the condition") else { return };
+    let (own, others): (&[&'static str], &[&'static str]) = match kind {
+        "errors" => (&["in_a_row", "within"], &["for", "count"]),
+        _ => (&["for"], &["in_a_row", "within"]),
+    };
+    for other in others {
+        if fields.get(other).is_none() {
+            continue;
+        }
+        fields.fault_at(other, |place| {
+            let help =
+                "write `{ error_rate: 1, for: 2m }`, `{ errors: 10, in_a_row: true }` or `{ errors: 20, within: 1s }`";
+            Problem::new(place, format!("`{other}` does not go with `{kind}`")).help(help)
+        });
+    }
+    fields.one_of(own, "how long or how often");
+}
+
+section! {
+    /// Evenly over a time.
+    #[derive(Clone)]
+    struct Ramp {
+        /// How long: `1s` to `10m`.
+        ramp: Period = required_within(RAMP),
+    }
+}
+
+pub(crate) fn read_rollback<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Rollback> {
+    const EXPECTED: &str = "`immediate`, or `{ ramp: 10s }`";
+    if node.has_fields() {
+        return Ramp::read(node, reader).map(|ramp| Rollback::Ramp(ramp.ramp.get()));
+    }
+    match reader.text(node, EXPECTED)? {
+        "immediate" => Some(Rollback::Immediate),
+        _ => reader.wrong(node, EXPECTED, None),
+    }
+}
+
+impl JsonSchema for Rollback {
+    fn schema_name() -> Cow<'static, str> {
+        "Rollback".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let ways = [
+            schema::described::<ImmediateWord>(generator, "At once."),
+            schema::described::<Ramp>(generator, "Evenly over a time."),
+        ];
+        schema::any_of("How traffic goes back to the stable version.", &ways)
+    }
+}
+
+values::schema_only!(ImmediateWord, schema::words("The word `immediate`.", &[("immediate", "At once.")]));

@@ -1,0 +1,102 @@
+//! A version of a service: the addresses that serve it.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::upstream::{Protocol, UpstreamTls};
+use crate::config::syntax::problem::Problem;
+use crate::config::syntax::read::{Read, Reader, Step};
+use crate::config::syntax::schema;
+use crate::config::syntax::section::section;
+use crate::config::syntax::tree::Node;
+use crate::config::syntax::values::EndpointAddress;
+use crate::model::EndpointState;
+
+/// How many versions a service may have: a split walks them, and each is a set of metric series.
+pub(crate) const MAX_VERSIONS: usize = 64;
+/// How many endpoints a version may have.
+const MAX_ENDPOINTS: usize = 1_024;
+
+section! {
+    /// One release of a service.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Version {
+        /// The addresses that serve it, 1024 at most. None only with a weight of 0.
+        pub endpoints: Vec<Endpoint> = required_list(0..=MAX_ENDPOINTS, read_endpoints),
+        /// What is wanted of all its endpoints.
+        pub state: EndpointState = or(EndpointState::Ready),
+        /// Replaces the service's `protocol`.
+        pub protocol: Option<Protocol> = optional(),
+        /// Replaces the service's `tls`, whole.
+        pub tls: Option<UpstreamTls> = optional(),
+    }
+}
+
+/// One address that serves a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: EndpointAddress,
+    /// What is wanted of it.
+    pub state: EndpointState,
+}
+
+section! {
+    /// One address that serves a version, with its state.
+    #[derive(Clone)]
+    struct FullEndpoint {
+        /// Where it is.
+        address: EndpointAddress = required(),
+        /// What is wanted of it.
+        state: EndpointState = or(EndpointState::Ready),
+    }
+}
+
+impl Read for Endpoint {
+    fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
+        if node.has_fields() {
+            let FullEndpoint { address, state } = FullEndpoint::read(node, reader)?;
+            return Some(Self { address, state });
+        }
+        let address = EndpointAddress::read(node, reader)?;
+        Some(Self { address, state: EndpointState::Ready })
+    }
+}
+
+impl JsonSchema for Endpoint {
+    fn schema_name() -> Cow<'static, str> {
+        "Endpoint".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let ways = [
+            schema::described::<EndpointAddress>(generator, "The address alone."),
+            schema::described::<FullEndpoint>(generator, "The address with its state."),
+        ];
+        schema::any_of("One address that serves a version.", &ways)
+    }
+}
+
+fn read_endpoints<'n>(
+    reader: &mut Reader<'n>,
+    node: &'n Node<'n>,
+    bounds: RangeInclusive<usize>,
+) -> Option<Vec<Endpoint>> {
+    let items = reader.items(node, "a list", |reader, node| Endpoint::read(node, reader))?;
+    reader.count(items.total, &bounds, node.place)?;
+    let mut seen = HashSet::with_capacity(items.good.len());
+    let mut unique = true;
+    for (at, item, endpoint) in &items.good {
+        if !seen.insert(&endpoint.address) {
+            unique = false;
+            reader.below(Step::Item(*at), item.place, |reader| {
+                let problem = Problem::new(item.place, "this endpoint is in the list already");
+                reader.note(problem.help("each endpoint stands once in a version: remove one"));
+            });
+        }
+    }
+    if unique { items.all() } else { None }
+}
