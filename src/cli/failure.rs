@@ -1,6 +1,7 @@
 //! Why a command did not do what it was asked for: text for a person, and an exit code for a script.
 
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
@@ -51,6 +52,11 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(exit: Exit, what: impl Into<String>) -> Self {
         Self { exit, what: what.into(), help: None }
+    }
+
+    /// Something of the system failed: a file, a port, a process.
+    pub(super) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
+        Self::new(Exit::FAILURE, format!("{what}: {error}"))
     }
 
     /// The same, with what to do about it.

@@ -12,7 +12,7 @@
 //! * `HTTP_PROXY` and the like are ignored: a call goes where the configuration says, and not where the environment
 //!   of whoever started the process does.
 //!
-//! Invariant: nothing waits longer than the time given, and of an answer no more than [`ANSWER`] bytes are kept.
+//! Invariant: nothing waits longer than the time given, and of an answer no more than [`MAX_BODY_BYTES`] bytes are kept.
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,11 +34,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 /// For a connection, TLS included, if the whole call may take longer.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is read of an answer, in bytes.
-pub(super) const ANSWER: usize = 64 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How Weir names itself.
-const AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"));
 
 /// An address that can be called: `http://` or `https://`, host, port, path and query.
 #[derive(Clone, PartialEq, Eq)]
@@ -138,7 +138,7 @@ pub(super) struct Post<'a> {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
-    /// The body was larger than [`ANSWER`]; this is its beginning.
+    /// The body was larger than [`MAX_BODY_BYTES`]; this is its beginning.
     pub(super) cut: bool,
 }
 
@@ -209,19 +209,19 @@ impl Client {
     async fn post_patiently(&self, post: Post<'_>) -> Result<Answer, NoAnswer> {
         let url = post.url;
         let unreachable = |why: String| NoAnswer::Unreachable { server: url.to_string(), why };
-        let socket = timeout(CONNECT, self.connect(url))
+        let socket = timeout(CONNECT_TIMEOUT, self.connect(url))
             .await
-            .map_err(|_| unreachable(format!("no connection within {} s", CONNECT.as_secs())))?
+            .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
             .map_err(unreachable)?;
         let broken = |why: String| NoAnswer::Broken { server: url.to_string(), why };
         let mut request = Request::post(url.path.clone())
             .header(header::HOST, &url.authority)
-            .header(header::USER_AGENT, AGENT)
+            .header(header::USER_AGENT, USER_AGENT)
             .header(header::CONTENT_TYPE, post.content_type)
             .header(header::ACCEPT, "application/json")
             .header(header::CONNECTION, "close");
         if let Some(signature) = post.signature {
-            request = request.header(super::secret::HEADER, signature);
+            request = request.header(super::secret::SIGNATURE_HEADER, signature);
         }
         let request = request.body(Full::new(post.body)).map_err(|error| broken(error.to_string()))?;
         exchange(socket, request, url).await
@@ -255,7 +255,7 @@ async fn exchange(socket: Box<dyn Duplex>, request: Request<Full<Bytes>>, url: &
         let (mut kept, mut cut) = (Vec::new(), false);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-            let room = ANSWER - kept.len();
+            let room = MAX_BODY_BYTES - kept.len();
             kept.extend(data.iter().take(room));
             cut = data.len() > room;
             if cut {

@@ -6,10 +6,10 @@
 //!
 //! | what came back | is | tried again |
 //! |---|---|---|
-//! | 2xx, whatever the body | [`Answer::Accepted`] | no |
-//! | 408, 425, 429, 5xx | [`Answer::Refused`] in the end | yes |
-//! | another status | [`Answer::Refused`] | no: asked anew it would say the same |
-//! | no answer in time, none at all, a redirect | [`Answer::Failed`] in the end | yes |
+//! | 2xx, whatever the body | [`HookResponse::Accepted`] | no |
+//! | 408, 425, 429, 5xx | [`HookResponse::Refused`] in the end | yes |
+//! | another status | [`HookResponse::Refused`] | no: asked anew it would say the same |
+//! | no answer in time, none at all, a redirect | [`HookResponse::Failed`] in the end | yes |
 //!
 //! What a refusal means is the engine's to say: at a gate it is waited upon.
 
@@ -27,8 +27,8 @@ use crate::model::Weight;
 use crate::rollout::alerts::Secret;
 use crate::rollout::plan::{Hook, HookPoint};
 
-/// Between tries.
-const PACE: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
+/// Between attempts.
+const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(10) };
 
 /// What a hook is told; the body of the call.
 #[derive(Clone, Debug, Serialize)]
@@ -42,7 +42,7 @@ pub struct Payload<'a> {
     /// The rollout's phase.
     pub phase: &'a str,
     /// At which point it is called.
-    #[serde(serialize_with = "word")]
+    #[serde(serialize_with = "hook_point")]
     pub when: HookPoint,
     /// The step, counted from 1; 0 before the first.
     pub step: usize,
@@ -55,7 +55,7 @@ pub struct Payload<'a> {
     pub metadata: &'a BTreeMap<String, String>,
 }
 
-fn word<S: Serializer>(when: &HookPoint, serializer: S) -> Result<S::Ok, S::Error> {
+fn hook_point<S: Serializer>(when: &HookPoint, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(match when {
         HookPoint::BeforeStart => "before_start",
         HookPoint::BeforeStep => "before_step",
@@ -72,7 +72,7 @@ fn percent<S: Serializer>(weight: &Weight, serializer: S) -> Result<S::Ok, S::Er
 
 /// What a hook said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum HookResponse {
     /// Yes.
     Accepted,
     /// Something else than yes.
@@ -89,14 +89,14 @@ pub enum Answer {
     },
 }
 
-/// Calls a hook: once, and up to [`Hook::retries`] times more with growing pauses. Each try may take
+/// Calls a hook: once, and up to [`Hook::retries`] times more with growing pauses. Each attempt may take
 /// [`Hook::timeout`], pauses not counted.
-pub async fn call(client: &Client, hook: &Hook, payload: &Payload<'_>) -> Answer {
-    call_at(PACE, client, hook, payload).await
+pub async fn call(client: &Client, hook: &Hook, payload: &Payload<'_>) -> HookResponse {
+    call_with(BACKOFF, client, hook, payload).await
 }
 
-async fn call_at(pace: Backoff, client: &Client, hook: &Hook, payload: &Payload<'_>) -> Answer {
-    let failed = |why: String| Answer::Failed { why };
+async fn call_with(backoff: Backoff, client: &Client, hook: &Hook, payload: &Payload<'_>) -> HookResponse {
+    let failed = |why: String| HookResponse::Failed { why };
     let url = match hook.url.parse::<Url>() {
         Ok(url) => url,
         Err(error) => return failed(error.to_string()),
@@ -108,8 +108,8 @@ async fn call_at(pace: Backoff, client: &Client, hook: &Hook, payload: &Payload<
     let mut failures = 0;
     loop {
         let (answer, again) = match timeout(hook.timeout, once(client, hook, &url, &body)).await {
-            Ok(Ok((status, _))) if status.is_success() => return Answer::Accepted,
-            Ok(Ok((status, text))) => (Answer::Refused { status: status.as_u16(), text }, may_pass(status)),
+            Ok(Ok((status, _))) if status.is_success() => return HookResponse::Accepted,
+            Ok(Ok((status, text))) => (HookResponse::Refused { status: status.as_u16(), text }, is_retryable(status)),
             Ok(Err(why)) => (failed(why), true),
             // The call has the same limit; this one is for a secret on a disk that hangs.
             Err(_) => (failed(format!("no answer within {}", humantime::format_duration(hook.timeout))), true),
@@ -118,7 +118,7 @@ async fn call_at(pace: Backoff, client: &Client, hook: &Hook, payload: &Payload<
             return answer;
         }
         failures += 1;
-        sleep(pace.delay(failures)).await;
+        sleep(backoff.delay(failures)).await;
     }
 }
 
@@ -132,7 +132,7 @@ async fn once(client: &Client, hook: &Hook, url: &Url, body: &[u8]) -> Result<(S
 }
 
 /// Whether the same call may be answered otherwise a little later.
-pub(super) fn may_pass(status: StatusCode) -> bool {
+pub(super) fn is_retryable(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
 }
 

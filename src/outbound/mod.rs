@@ -1,12 +1,12 @@
 //! Calls out of the process: hooks, alerts, and questions to those who measure for the judge.
 //!
 //! ```text
-//! hook ─────────────────────────┐            secret files, read at each call
-//! provider ─ prometheus ────────┤                  │
-//!          └ webhook ───────────┼─► Client ─► one POST, one connection, one bounded answer
-//! alert ─ courier ─ slack ──────┤
-//!                 ├ pagerduty ──┤
-//!                 └ cloudevents ┘
+//! hook ──────────────────────────┐            secret files, read at each call
+//! provider ─ prometheus ─────────┤                  │
+//!          └ webhook ────────────┼─► Client ─► one POST, one connection, one bounded response
+//! alert ─ delivery ─ slack ──────┤
+//!                  ├ pagerduty ──┤
+//!                  └ cloudevents ┘
 //! ```
 //!
 //! Everything here is bounded: a call has a timeout, an answer a size, a queue a length. A receiver that is dead or

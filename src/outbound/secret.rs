@@ -10,7 +10,7 @@
 //!                   somebody recorded cannot be played again
 //! ```
 //!
-//! Invariant: a [`Known`] secret has no `Debug`, and no error has its text.
+//! Invariant: a [`SecretValue`] has no `Debug`, and no error has its text.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -24,46 +24,46 @@ use tokio::io::AsyncReadExt;
 use crate::rollout::alerts::Secret;
 
 /// Where the signature of a body is.
-pub(super) const HEADER: &str = "weir-signature";
+pub(super) const SIGNATURE_HEADER: &str = "weir-signature";
 /// The largest file, in bytes. A secret is a line.
-const LARGEST: u64 = 64 * 1024;
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// A secret that was read, without white space around.
-pub(super) struct Known(String);
+pub(super) struct SecretValue(String);
 
 /// Reads a secret.
 ///
 /// # Errors
 /// A sentence, if the file cannot be read, is empty, too large or no text.
-pub(super) async fn read(secret: &Secret) -> Result<Known, String> {
+pub(super) async fn read(secret: &Secret) -> Result<SecretValue, String> {
     match secret {
-        Secret::Text(text) => Ok(Known(text.to_string())),
+        Secret::Text(text) => Ok(SecretValue(text.to_string())),
         Secret::File(path) => read_file(path).await,
     }
 }
 
-async fn read_file(path: &Path) -> Result<Known, String> {
+async fn read_file(path: &Path) -> Result<SecretValue, String> {
     let shown = path.display();
     let unreadable = |error: std::io::Error| format!("the secret file `{shown}` cannot be read: {error}");
     let mut text = String::new();
     let file = File::open(path).await.map_err(unreadable)?;
-    file.take(LARGEST + 1).read_to_string(&mut text).await.map_err(unreadable)?;
-    if text.len() as u64 > LARGEST {
+    file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text).await.map_err(unreadable)?;
+    if text.len() as u64 > MAX_SECRET_BYTES {
         return Err(format!("the secret file `{shown}` has more than 64 KiB; a secret is a line"));
     }
     match text.trim() {
         "" => Err(format!("the secret file `{shown}` is empty")),
-        secret => Ok(Known(secret.to_owned())),
+        secret => Ok(SecretValue(secret.to_owned())),
     }
 }
 
-impl Known {
+impl SecretValue {
     /// The secret itself, for where it must be sent.
     pub(super) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The value of [`HEADER`] for this body, signed now.
+    /// The value of [`SIGNATURE_HEADER`] for this body, signed now.
     ///
     /// # Errors
     /// Never in practice; a call that should be signed is not made without.
@@ -104,7 +104,7 @@ mod tests {
     fn the_signature_is_the_one_that_others_compute() {
         // python3 -c 'import hmac; print(hmac.new(b"key", b"1700000000.{}", "sha256").hexdigest())'
         let expected = "t=1700000000,v1=9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae";
-        assert_eq!(Known("key".to_owned()).sign_at(1_700_000_000, b"{}").unwrap(), expected);
+        assert_eq!(SecretValue("key".to_owned()).sign_at(1_700_000_000, b"{}").unwrap(), expected);
     }
 
     #[tokio::test]

@@ -18,9 +18,9 @@ use super::{Action, HookCall, Query};
 use crate::config::Config;
 use crate::model::Name;
 use crate::outbound::Client;
-use crate::outbound::alert::{Alerts, Fate, Pending, Receiver, Report};
-use crate::outbound::hook::{self, Answer, Payload};
-use crate::outbound::provider::{self, Question};
+use crate::outbound::alert::{Alerts, DeliveryStatus, Pending, Receiver, Report};
+use crate::outbound::hook::{self, HookResponse, Payload};
+use crate::outbound::provider::{self, MetricQuery};
 use crate::rollout::reading::Reading;
 
 /// Calls and queries under way at once, over all services.
@@ -162,7 +162,7 @@ impl Dispatcher {
                 (Some(client), Ok(_)) => {
                     let (stable, canary) = (&query.roles.stable, &query.roles.canary);
                     let (check, service, window) = (&query.check, &query.service, query.window);
-                    let question = Question { check, service, stable, canary, window };
+                    let question = MetricQuery { check, service, stable, canary, window };
                     provider::read(client, &query.provider, &question).await
                 }
                 (None, _) => Reading::Failed("no TLS".to_owned()),
@@ -187,9 +187,9 @@ async fn answer(client: &Client, call: &HookCall) -> (bool, String) {
         metadata: &BTreeMap::new(),
     };
     match hook::call(client, &call.hook, &payload).await {
-        Answer::Accepted => (true, "accepted".to_owned()),
-        Answer::Refused { status, text } => (false, format!("refused with {status}: {text}")),
-        Answer::Failed { why } => (false, why),
+        HookResponse::Accepted => (true, "accepted".to_owned()),
+        HookResponse::Refused { status, text } => (false, format!("refused with {status}: {text}")),
+        HookResponse::Failed { why } => (false, why),
     }
 }
 
@@ -204,12 +204,12 @@ fn receivers(config: &Config) -> Vec<Receiver> {
 
 fn reporter(pending_changed: &Arc<Notify>) -> crate::outbound::alert::OnReport {
     let pending_changed = Arc::clone(pending_changed);
-    Arc::new(move |Report { receiver, alert, fate }| {
-        match &fate {
-            Fate::Delivered => tracing::info!(%receiver, %alert, "alert delivered"),
-            Fate::Delayed { why, tries: 1 } => tracing::warn!(%receiver, %alert, "alert delayed: {why}"),
-            Fate::Delayed { .. } => {}
-            Fate::Dropped(loss) => tracing::error!(%receiver, %alert, ?loss, "alert dropped"),
+    Arc::new(move |Report { receiver, alert, status }| {
+        match &status {
+            DeliveryStatus::Delivered => tracing::info!(%receiver, %alert, "alert delivered"),
+            DeliveryStatus::Delayed { why, attempts: 1 } => tracing::warn!(%receiver, %alert, "alert delayed: {why}"),
+            DeliveryStatus::Delayed { .. } => {}
+            DeliveryStatus::Dropped(reason) => tracing::error!(%receiver, %alert, loss = ?reason, "alert dropped"),
         }
         pending_changed.notify_one();
     })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::RootCertStore;
 use tempfile::TempDir;
 use weir::outbound::Client;
-use weir::outbound::provider::{Question, read};
+use weir::outbound::provider::{MetricQuery, read};
 use weir::rollout::plan::Provider;
 use weir::rollout::reading::Reading;
 
@@ -68,7 +68,7 @@ impl Prometheus {
     async fn ask(&self, url: &str, query: &str, within: Duration) -> Reading {
         let provider = Provider::Prometheus { url: url.into(), query: query.into(), timeout: within };
         let window = Duration::from_secs(90);
-        let question = Question { check: "orders", service: "shop", stable: "v1", canary: "v2", window };
+        let question = MetricQuery { check: "orders", service: "shop", stable: "v1", canary: "v2", window };
         read(&self.client, &provider, &question).await
     }
 }

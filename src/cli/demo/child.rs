@@ -9,7 +9,6 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
-use super::broken;
 use crate::cli::failure::{Exit, Failure};
 
 /// How long the child may take to end: the deadline in the demo's file, and a little more.
@@ -29,9 +28,9 @@ pub(super) struct Child {
 impl Child {
     /// Starts the proxy with this file.
     pub(super) fn start(config: impl AsRef<Path>, log: PathBuf) -> Result<Self, Failure> {
-        let program = std::env::current_exe().map_err(|error| broken("this program's own path", &error))?;
-        let out = File::create(&log).map_err(|error| broken(&log.display().to_string(), &error))?;
-        let errors = out.try_clone().map_err(|error| broken(&log.display().to_string(), &error))?;
+        let program = std::env::current_exe().map_err(|error| Failure::io("this program's own path", &error))?;
+        let out = File::create(&log).map_err(|error| Failure::io(log.display(), &error))?;
+        let errors = out.try_clone().map_err(|error| Failure::io(log.display(), &error))?;
         let process = Command::new(&program)
             .arg("run")
             .arg("--config")
@@ -42,7 +41,7 @@ impl Child {
             // Ctrl-C goes to the whole group of the terminal; the child is to hear from the demo only.
             .process_group(0)
             .spawn()
-            .map_err(|error| broken(&program.display().to_string(), &error))?;
+            .map_err(|error| Failure::io(program.display(), &error))?;
         Ok(Self { process, log })
     }
 
@@ -56,7 +55,7 @@ impl Child {
         match self.process.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(self.failure(&format!("the proxy ended ({status})"))),
-            Err(error) => Err(broken("the proxy", &error)),
+            Err(error) => Err(Failure::io("the proxy", &error)),
         }
     }
 

@@ -4,7 +4,6 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use super::broken;
 use crate::cli::failure::{Exit, Failure};
 
 /// The first line of a file that the demo wrote and may write again.
@@ -21,9 +20,8 @@ impl Files {
     /// Makes the directory ready for a new demo. What an earlier one left is replaced, what anybody else wrote
     /// is not.
     pub(super) fn prepare(directory: &Path) -> Result<Self, Failure> {
-        let what = |path: &Path| path.display().to_string();
-        fs::create_dir_all(directory).map_err(|error| broken(&what(directory), &error))?;
-        let absolute = fs::canonicalize(directory).map_err(|error| broken(&what(directory), &error))?;
+        fs::create_dir_all(directory).map_err(|error| Failure::io(directory.display(), &error))?;
+        let absolute = fs::canonicalize(directory).map_err(|error| Failure::io(directory.display(), &error))?;
         let files = Self { named: directory.to_owned(), absolute };
         let config = files.config();
         match fs::read_to_string(&config) {
@@ -35,11 +33,11 @@ impl Files {
                 // Shifts of an earlier demo would hide the split that the new file states.
                 let state = files.absolute.join("state");
                 if state.exists() {
-                    fs::remove_dir_all(&state).map_err(|error| broken(&what(&state), &error))?;
+                    fs::remove_dir_all(&state).map_err(|error| Failure::io(state.display(), &error))?;
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(broken(&what(&config), &error)),
+            Err(error) => return Err(Failure::io(config.display(), &error)),
         }
         Ok(files)
     }
@@ -75,13 +73,13 @@ impl Files {
             let text = text.lines().map(line).collect::<Vec<_>>().join("\n") + "\n";
             fs::write(&next, text).and_then(|()| fs::rename(&next, &file))
         });
-        replaced.map_err(|error| broken(&file.display().to_string(), &error))
+        replaced.map_err(|error| Failure::io(file.display(), &error))
     }
 
     /// Writes the configuration with these ports.
     pub(super) fn write_config(&self, ports: Ports, origins: [u16; 4]) -> Result<(), Failure> {
         let file = self.config();
-        fs::write(&file, config_text(ports, origins)).map_err(|error| broken(&file.display().to_string(), &error))
+        fs::write(&file, config_text(ports, origins)).map_err(|error| Failure::io(file.display(), &error))
     }
 }
 
@@ -150,10 +148,10 @@ impl Ports {
 
     /// All three are held until all are chosen, so that they differ.
     fn each(choose: impl Fn(u16) -> std::io::Result<TcpListener>) -> Result<Self, Failure> {
-        let choose = |usual| choose(usual).map_err(|error| broken("no free port", &error));
+        let choose = |usual| choose(usual).map_err(|error| Failure::io("no free port", &error));
         let held = [choose(Self::USUAL.web)?, choose(Self::USUAL.admin)?, choose(Self::USUAL.telemetry)?];
         let port = |listener: &TcpListener| {
-            listener.local_addr().map(|address| address.port()).map_err(|error| broken("no free port", &error))
+            listener.local_addr().map(|address| address.port()).map_err(|error| Failure::io("no free port", &error))
         };
         let [web, admin, telemetry] = &held;
         Ok(Self { web: port(web)?, admin: port(admin)?, telemetry: port(telemetry)? })

@@ -30,7 +30,7 @@ use self::load::Load;
 use self::play::Stage;
 use super::arguments::{DemoArguments, Server};
 use super::client::Client;
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::screen::Screen;
 use super::{print, rollout, status, table, told_to_stop};
 use crate::admin::wire::{Rollout, RolloutList, Status};
@@ -186,9 +186,4 @@ fn program() -> String {
         relative.unwrap_or_else(|| path.to_owned()).display().to_string()
     };
     std::env::current_exe().map_or_else(|_| "weir".to_owned(), |path| shown(&path))
-}
-
-/// A failure of the demo itself.
-fn broken(what: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::FAILURE, format!("{what}: {error}"))
 }

@@ -17,7 +17,6 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::broken;
 use crate::cli::failure::Failure;
 
 /// Names the version in each answer; the load reads it.
@@ -41,8 +40,8 @@ pub(super) struct Character {
 /// Starts an origin on a port of its own, for as long as the runtime lives.
 pub(super) async fn start(character: Character) -> Result<u16, Failure> {
     let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| broken("an origin's port", &error))?;
-    let port = listener.local_addr().map_err(|error| broken("an origin's port", &error))?.port();
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| Failure::io("an origin's port", &error))?;
+    let port = listener.local_addr().map_err(|error| Failure::io("an origin's port", &error))?.port();
     tokio::spawn(serve(listener, character));
     Ok(port)
 }

@@ -1,4 +1,4 @@
-//! Alerts: people and machines are told what a rollout did, why, and on what figures.
+//! Alerts: people and machines are notified of what a rollout did, why, and on what figures.
 //!
 //! ```text
 //! Alerts::raise ──► [ queue of `oncall` ] ──► pagerduty ──► POST
@@ -26,9 +26,9 @@ use crate::model::Name;
 use crate::rollout::alerts::{Receiver as Kind, Transition};
 use crate::rollout::verdict::Verdict;
 
-pub use delivery::{Alerts, Courier, Fate, Loss, OnReport, Report};
-pub use queue::{CAPACITY, Pending};
-pub use send::TRY;
+pub use delivery::{Alerts, DeliveryStatus, DeliveryWorker, DropReason, OnReport, Report};
+pub use queue::{Pending, QUEUE_CAPACITY};
+pub use send::ATTEMPT_TIMEOUT;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ impl Severity {
     }
 }
 
-/// What is told.
+/// What receivers get.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// Of this transition alone: it is what receivers tell a repetition by.

@@ -7,8 +7,8 @@ use crate::outbound::text::clip;
 use crate::rollout::alerts::Transition;
 
 /// Characters of a summary, and of a key, that PagerDuty takes.
-const SUMMARY: usize = 1_024;
-const KEY: usize = 255;
+const MAX_SUMMARY_CHARS: usize = 1_024;
+const MAX_KEY_CHARS: usize = 255;
 
 /// The body of the call.
 ///
@@ -19,10 +19,10 @@ pub(super) fn event(alert: &Alert, routing_key: &str) -> Value {
     json!({
         "routing_key": routing_key,
         "event_action": action,
-        "dedup_key": clip(&format!("weir/{}/{}", alert.service, alert.canary), KEY),
+        "dedup_key": clip(&format!("weir/{}/{}", alert.service, alert.canary), MAX_KEY_CHARS),
         "client": "Weir",
         "payload": {
-            "summary": clip(&format!("{}. {}", alert.headline(), alert.sentence), SUMMARY),
+            "summary": clip(&format!("{}. {}", alert.headline(), alert.sentence), MAX_SUMMARY_CHARS),
             "source": alert.service,
             "severity": alert.severity.as_str(),
             "timestamp": alert.time(),

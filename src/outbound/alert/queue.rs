@@ -1,7 +1,7 @@
-//! What one receiver is still to be told, oldest first.
+//! The alerts that one receiver has not got yet, oldest first.
 //!
-//! Invariants: no more than [`CAPACITY`] alerts wait; no two of them have the same id; an alert that is on its way is
-//! not the one that makes room.
+//! Invariants: no more than [`QUEUE_CAPACITY`] alerts wait; no two of them have the same id; an alert that is being
+//! sent is not the one that makes room.
 
 use std::collections::VecDeque;
 
@@ -10,35 +10,36 @@ use serde::{Deserialize, Serialize};
 use super::Alert;
 
 /// Alerts that wait for one receiver at most.
-pub const CAPACITY: usize = 64;
+pub const QUEUE_CAPACITY: usize = 64;
 
-/// An alert that a receiver is still to be told, as it is stored over a restart.
+/// An alert that is still to be delivered, as it is stored over a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pending {
     /// Whom.
     pub receiver: String,
-    /// Tries that failed.
-    pub tries: u32,
+    /// Attempts that failed.
+    #[serde(rename = "tries")]
+    pub attempts: u32,
     /// What.
     pub alert: Alert,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// With the tries that failed.
+    /// With the attempts that failed.
     waiting: VecDeque<(Alert, u32)>,
-    /// The first one is on its way.
+    /// The first one is being sent.
     sending: bool,
 }
 
 impl Queue {
     /// Adds an alert, unless it is there already. If there is no room, the oldest one is given back instead.
-    pub(super) fn push(&mut self, alert: Alert, tries: u32) -> Option<Alert> {
+    pub(super) fn push(&mut self, alert: Alert, attempts: u32) -> Option<Alert> {
         if self.waiting.iter().any(|(waiting, _)| waiting.id == alert.id) {
             return None;
         }
-        self.waiting.push_back((alert, tries));
-        if self.waiting.len() <= CAPACITY {
+        self.waiting.push_back((alert, attempts));
+        if self.waiting.len() <= QUEUE_CAPACITY {
             return None;
         }
         self.waiting.remove(usize::from(self.sending)).map(|(oldest, _)| oldest)
@@ -57,16 +58,16 @@ impl Queue {
         self.waiting.pop_front();
     }
 
-    /// Keeps what [`Queue::next`] gave for another try. How many have failed now?
+    /// Keeps what [`Queue::next`] gave for another attempt. How many have failed now?
     pub(super) fn failed(&mut self) -> u32 {
         self.sending = false;
-        self.waiting.front_mut().map_or(0, |(_, tries)| {
-            *tries = tries.saturating_add(1);
-            *tries
+        self.waiting.front_mut().map_or(0, |(_, attempts)| {
+            *attempts = attempts.saturating_add(1);
+            *attempts
         })
     }
 
-    /// Everything that waits, oldest first, with the tries that failed.
+    /// Everything that waits, oldest first, with the attempts that failed.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &(Alert, u32)> {
         self.waiting.iter()
     }

@@ -1,4 +1,4 @@
-//! One try to tell one receiver of one alert.
+//! One attempt to deliver one alert to one receiver.
 
 use std::time::Duration;
 
@@ -7,32 +7,32 @@ use tokio::time::timeout;
 
 use super::{Alert, Receiver, cloudevents, pagerduty, slack};
 use crate::outbound::client::{Client, Post, Url};
-use crate::outbound::hook::may_pass;
+use crate::outbound::hook::is_retryable;
 use crate::outbound::{secret, text};
 use crate::rollout::alerts::Receiver as Kind;
 
-/// How long one try may take.
-pub const TRY: Duration = Duration::from_secs(10);
+/// How long one attempt may take.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What came of a try.
+/// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     /// The receiver has it.
     Delivered,
     /// It may be otherwise a little later.
-    Again(String),
+    Retry(String),
     /// The receiver does not want it, and will not want it later.
     Refused(String),
 }
 
-/// Tells `receiver` of `alert`.
+/// Sends `alert` to `receiver`.
 pub(super) async fn send(client: &Client, receiver: &Receiver, alert: &Alert) -> Sent {
     // The call has its own limit; this one is for a secret on a disk that hangs.
-    match timeout(TRY, post(client, &receiver.kind, alert)).await {
+    match timeout(ATTEMPT_TIMEOUT, post(client, &receiver.kind, alert)).await {
         Ok(Ok(sent)) => sent,
         // A file or an address that is wrong may be mended as well.
-        Ok(Err(why)) => Sent::Again(why),
-        Err(_) => Sent::Again(format!("no answer within {} s", TRY.as_secs())),
+        Ok(Err(why)) => Sent::Retry(why),
+        Err(_) => Sent::Retry(format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs())),
     }
 }
 
@@ -55,13 +55,13 @@ async fn post(client: &Client, kind: &Kind, alert: &Alert) -> Result<Sent, Strin
             (parse(url.expose())?, body)
         }
     };
-    let post = Post { url: &url, content_type, signature, body: body.into(), within: TRY };
+    let post = Post { url: &url, content_type, signature, body: body.into(), within: ATTEMPT_TIMEOUT };
     let answer = client.post(post).await.map_err(|error| error.to_string())?;
     if answer.status.is_success() {
         return Ok(Sent::Delivered);
     }
     let why = format!("{url} answered {}: {}", answer.status.as_u16(), text::excerpt(&answer.body));
-    Ok(if may_pass(answer.status) { Sent::Again(why) } else { Sent::Refused(why) })
+    Ok(if is_retryable(answer.status) { Sent::Retry(why) } else { Sent::Refused(why) })
 }
 
 fn parse(url: &str) -> Result<Url, String> {

@@ -9,7 +9,7 @@ use super::{Alert, Severity};
 use crate::outbound::text::clip;
 
 /// Characters of a section, some kept for the cut and for what escaping adds at the end.
-const SECTION: usize = 2_900;
+const MAX_SECTION_CHARS: usize = 2_900;
 
 /// The body of the call.
 pub(super) fn message(alert: &Alert) -> Value {
@@ -18,14 +18,17 @@ pub(super) fn message(alert: &Alert) -> Value {
         .iter()
         .map(|figure| format!("• *{}* `{}` {}", escape(&figure.check), figure.verdict, escape(&figure.sentence)))
         .collect();
-    let section = |text: &str| json!({ "type": "section", "text": { "type": "mrkdwn", "text": clip(text, SECTION) } });
+    let section =
+        |text: &str| json!({ "type": "section", "text": { "type": "mrkdwn", "text": clip(text, MAX_SECTION_CHARS) } });
     let texts = [escape(&alert.sentence), figures.join("\n"), escape(&alert.done)];
     let mut blocks: Vec<Value> = texts.iter().filter(|text| !text.is_empty()).map(|text| section(text)).collect();
     let small = escape(&format!("{} · stable is {} · {}", alert.time(), alert.stable, alert.id));
-    blocks.push(json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": clip(&small, SECTION) }] }));
+    blocks.push(
+        json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": clip(&small, MAX_SECTION_CHARS) }] }),
+    );
     json!({
-        "text": clip(&escape(&alert.headline()), SECTION),
-        "attachments": [{ "color": color(alert), "fallback": clip(&escape(&alert.sentence), SECTION), "blocks": blocks }],
+        "text": clip(&escape(&alert.headline()), MAX_SECTION_CHARS),
+        "attachments": [{ "color": color(alert), "fallback": clip(&escape(&alert.sentence), MAX_SECTION_CHARS), "blocks": blocks }],
     })
 }
 

@@ -158,10 +158,10 @@ async fn what_receivers_answer_and_what_follows() {
         let url = text(stub.url("/secret/path"));
         let why = format!("{} answered {status}: because", stub.url(""));
         let sent = tell(Kind::Webhook { url, secret: None }, &alert("a", Transition::Paused)).await;
-        assert_eq!(sent, if again { Sent::Again(why) } else { Sent::Refused(why) });
+        assert_eq!(sent, if again { Sent::Retry(why) } else { Sent::Refused(why) });
     }
     let gone = Kind::Webhook { url: text(refusing().await), secret: None };
-    assert!(matches!(tell(gone, &alert("a", Transition::Paused)).await, Sent::Again(_)));
+    assert!(matches!(tell(gone, &alert("a", Transition::Paused)).await, Sent::Retry(_)));
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_secret_that_is_missing_or_wrong_may_be_mended() {
         Kind::Webhook { url: text("http://127.0.0.1:1/"), secret: Some(missing) },
     ] {
         let sent = tell(kind.clone(), &alert("a", Transition::Paused)).await;
-        assert!(matches!(&sent, Sent::Again(why) if !why.contains("s3cret")), "{kind:?}: {sent:?}");
+        assert!(matches!(&sent, Sent::Retry(why) if !why.contains("s3cret")), "{kind:?}: {sent:?}");
     }
 }
 
@@ -215,7 +215,7 @@ fn an_alert_survives_its_storage() {
     };
     let mut alert = alert("shop-7", Transition::StoreError);
     alert.figures.push(Figure::from(&verdict));
-    let pending = Pending { receiver: "oncall".to_owned(), tries: 3, alert };
+    let pending = Pending { receiver: "oncall".to_owned(), attempts: 3, alert };
     let stored = serde_json::to_vec(&pending).unwrap();
     assert_eq!(serde_json::from_slice::<Pending>(&stored).unwrap(), pending);
 }

@@ -60,10 +60,10 @@ async fn a_call_and_its_answer() {
 
 #[tokio::test]
 async fn of_a_large_answer_only_the_beginning_is_kept() {
-    for (size, cut) in [(ANSWER, false), (ANSWER + 1, true), (4 << 20, true)] {
+    for (size, cut) in [(MAX_BODY_BYTES, false), (MAX_BODY_BYTES + 1, true), (4 << 20, true)] {
         let stub = Stub::start([Reply::Answer(200, "x".repeat(size))]).await;
         let answer = post(&client(), &stub.url("/"), 5_000).await.unwrap();
-        assert_eq!((answer.body.len(), answer.cut), (ANSWER, cut), "of {size} bytes");
+        assert_eq!((answer.body.len(), answer.cut), (MAX_BODY_BYTES, cut), "of {size} bytes");
     }
 }
 

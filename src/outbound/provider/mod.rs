@@ -7,16 +7,16 @@ mod prometheus;
 mod question;
 mod webhook;
 
-pub use self::question::Question;
+pub use self::question::MetricQuery;
 use super::client::Client;
 use crate::rollout::plan::Provider;
 use crate::rollout::reading::Reading;
 
 /// Asks a provider. It takes at most the provider's timeout.
-pub async fn read(client: &Client, provider: &Provider, question: &Question<'_>) -> Reading {
+pub async fn read(client: &Client, provider: &Provider, question: &MetricQuery<'_>) -> Reading {
     match provider {
         Provider::Prometheus { url, query, timeout } => {
-            prometheus::read(client, url, &prometheus::fill(query, question), *timeout).await
+            prometheus::read(client, url, &prometheus::expand(query, question), *timeout).await
         }
         Provider::Webhook { url, timeout } => webhook::read(client, url, question, *timeout).await,
     }

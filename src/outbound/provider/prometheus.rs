@@ -12,19 +12,20 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, from_value};
 
-use super::question::{Question, unanswered};
+use super::question::{MetricQuery, unanswered};
 use crate::outbound::client::{Answer, Client, NoAnswer, Post, Url};
 use crate::outbound::text;
 use crate::rollout::reading::Reading;
 
 /// Replaces `{{service}}`, `{{canary}}`, `{{stable}}` and `{{window}}` (as `60s`). Space inside the braces does not
 /// matter, and other braces stay as they are. Names have no character that PromQL's strings would escape.
-pub(super) fn fill(query: &str, question: &Question<'_>) -> String {
+pub(super) fn expand(query: &str, question: &MetricQuery<'_>) -> String {
     let mut filled = String::with_capacity(query.len());
     let mut rest = query;
     while let Some((before, after)) = rest.split_once("{{") {
         filled.push_str(before);
-        let known = after.split_once("}}").and_then(|(inside, after)| Some((value(inside.trim(), question)?, after)));
+        let known =
+            after.split_once("}}").and_then(|(inside, after)| Some((placeholder(inside.trim(), question)?, after)));
         match known {
             Some((value, after)) => {
                 filled.push_str(&value);
@@ -40,8 +41,8 @@ pub(super) fn fill(query: &str, question: &Question<'_>) -> String {
     filled
 }
 
-fn value<'a>(placeholder: &str, question: &Question<'a>) -> Option<Cow<'a, str>> {
-    Some(match placeholder {
+fn placeholder<'a>(name: &str, question: &MetricQuery<'a>) -> Option<Cow<'a, str>> {
+    Some(match name {
         "service" => question.service.into(),
         "canary" => question.canary.into(),
         "stable" => question.stable.into(),
@@ -60,13 +61,13 @@ fn duration(time: Duration) -> String {
 
 /// Asks a server for the value of `query` now.
 pub(super) async fn read(client: &Client, url: &str, query: &str, within: Duration) -> Reading {
-    match ask(client, url, query, within).await {
-        Ok(answer) => understand(&answer),
+    match query_server(client, url, query, within).await {
+        Ok(answer) => parse(&answer),
         Err(error) => unanswered(&error),
     }
 }
 
-async fn ask(client: &Client, url: &str, query: &str, within: Duration) -> Result<Answer, NoAnswer> {
+async fn query_server(client: &Client, url: &str, query: &str, within: Duration) -> Result<Answer, NoAnswer> {
     let url = url.parse::<Url>()?.join("api/v1/query")?;
     let body = format!("query={}&timeout={}", form(query), duration(within.max(Duration::from_millis(1))));
     let content_type = "application/x-www-form-urlencoded";
@@ -90,9 +91,9 @@ fn form(text: &str) -> String {
 /// The server's envelope, as far as it matters here.
 #[derive(Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
-enum Envelope {
+enum QueryResponse {
     Success {
-        data: Data,
+        data: QueryResult,
     },
     Error {
         #[serde(rename = "errorType")]
@@ -103,22 +104,22 @@ enum Envelope {
 
 /// A result, whose form depends on its type.
 #[derive(Deserialize)]
-struct Data {
+struct QueryResult {
     #[serde(rename = "resultType")]
     kind: String,
     result: Value,
 }
 
 /// A time and a value; the value is a text, because JSON has no NaN.
-type Point = (f64, String);
+type TimedValue = (f64, String);
 
 #[derive(Deserialize)]
-struct Series {
+struct VectorElement {
     /// Absent if the series is a native histogram.
-    value: Option<Point>,
+    value: Option<TimedValue>,
 }
 
-fn understand(answer: &Answer) -> Reading {
+fn parse(answer: &Answer) -> Reading {
     let status = answer.status;
     let strange = || match answer.cut {
         true => Reading::Failed(format!("Prometheus answered {} with more than 64 KiB", status.as_u16())),
@@ -129,24 +130,24 @@ fn understand(answer: &Answer) -> Reading {
         )),
     };
     match serde_json::from_slice(&answer.body) {
-        Ok(Envelope::Error { kind, .. }) if kind == "timeout" => Reading::Timeout,
-        Ok(Envelope::Error { kind, error }) => {
+        Ok(QueryResponse::Error { kind, .. }) if kind == "timeout" => Reading::Timeout,
+        Ok(QueryResponse::Error { kind, error }) => {
             Reading::Failed(format!("Prometheus refuses the query ({kind}): {}", text::excerpt(error.as_bytes())))
         }
-        Ok(Envelope::Success { data }) if status.is_success() => result(data).unwrap_or_else(strange),
+        Ok(QueryResponse::Success { data }) if status.is_success() => result(data).unwrap_or_else(strange),
         _ => strange(),
     }
 }
 
 /// The one number, or why there is none; `None` if the result does not have the form of its type.
-fn result(Data { kind, result }: Data) -> Option<Reading> {
+fn result(QueryResult { kind, result }: QueryResult) -> Option<Reading> {
     let point = match kind.as_str() {
         "scalar" => from_value(result).ok()?,
         "vector" => {
-            let series: Vec<Series> = from_value(result).ok()?;
+            let series: Vec<VectorElement> = from_value(result).ok()?;
             match series.as_slice() {
                 [] => return Some(Reading::Empty),
-                [Series { value: Some(point) }] => point.clone(),
+                [VectorElement { value: Some(point) }] => point.clone(),
                 [_] => return Some(Reading::Failed("the query gives a histogram, not a number".to_owned())),
                 several => return Some(Reading::Many(several.len())),
             }
@@ -158,7 +159,7 @@ fn result(Data { kind, result }: Data) -> Option<Reading> {
         "string" => return Some(Reading::Failed("the query gives a text, not a number".to_owned())),
         _ => return None,
     };
-    let (_, value): Point = point;
+    let (_, value): TimedValue = point;
     let value: f64 = value.parse().ok()?;
     Some(if value.is_nan() { Reading::NotANumber } else { Reading::Value(value) })
 }

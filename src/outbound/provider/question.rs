@@ -7,7 +7,7 @@ use crate::rollout::reading::Reading;
 
 /// What a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question<'a> {
+pub struct MetricQuery<'a> {
     /// The check's name.
     pub check: &'a str,
     /// The service.

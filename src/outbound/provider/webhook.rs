@@ -14,23 +14,23 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::question::{Question, unanswered};
+use super::question::{MetricQuery, unanswered};
 use crate::outbound::client::{Answer, Client, NoAnswer, Post, Url};
 use crate::outbound::text;
 use crate::rollout::reading::Reading;
 
 /// The longest text of a verdict that is kept, in characters.
-const TEXT: usize = 1_000;
+const MAX_TEXT_CHARS: usize = 1_000;
 
 /// Asks the application.
-pub(super) async fn read(client: &Client, url: &str, question: &Question<'_>, within: Duration) -> Reading {
+pub(super) async fn read(client: &Client, url: &str, question: &MetricQuery<'_>, within: Duration) -> Reading {
     match ask(client, url, question, within).await {
-        Ok(answer) => understand(&answer),
+        Ok(answer) => parse(&answer),
         Err(error) => unanswered(&error),
     }
 }
 
-async fn ask(client: &Client, url: &str, about: &Question<'_>, within: Duration) -> Result<Answer, NoAnswer> {
+async fn ask(client: &Client, url: &str, about: &MetricQuery<'_>, within: Duration) -> Result<Answer, NoAnswer> {
     let url: Url = url.parse()?;
     let body = json!({
         "check": about.check,
@@ -44,17 +44,17 @@ async fn ask(client: &Client, url: &str, about: &Question<'_>, within: Duration)
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct Measurement {
     /// Absent and `null` are different things.
     #[serde(default, deserialize_with = "present")]
     value: Option<Value>,
-    verdict: Option<Word>,
+    verdict: Option<WebhookVerdict>,
     text: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Word {
+enum WebhookVerdict {
     Pass,
     Fail,
 }
@@ -63,7 +63,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
     Value::deserialize(deserializer).map(Some)
 }
 
-fn understand(answer: &Answer) -> Reading {
+fn parse(answer: &Answer) -> Reading {
     if answer.status == StatusCode::NO_CONTENT {
         return Reading::Empty;
     }
@@ -75,14 +75,14 @@ fn understand(answer: &Answer) -> Reading {
     if answer.cut {
         return failed("answered with more than 64 KiB".to_owned());
     }
-    let said: Said = match serde_json::from_slice(&answer.body) {
-        Ok(said) => said,
+    let found: Measurement = match serde_json::from_slice(&answer.body) {
+        Ok(found) => found,
         Err(error) => return failed(format!("did not answer as agreed ({error}): {}", shown())),
     };
-    match (said.value, said.verdict) {
-        (None, Some(word)) => {
-            let text = text::clip(said.text.unwrap_or_default().trim(), TEXT);
-            Reading::Verdict { pass: word == Word::Pass, text }
+    match (found.value, found.verdict) {
+        (None, Some(verdict)) => {
+            let text = text::clip(found.text.unwrap_or_default().trim(), MAX_TEXT_CHARS);
+            Reading::Verdict { pass: verdict == WebhookVerdict::Pass, text }
         }
         (Some(Value::Null), None) => Reading::Empty,
         (Some(value), None) => match value.as_f64() {

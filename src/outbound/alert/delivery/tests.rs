@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::outbound::alert::tests::{alert, receiver};
-use crate::outbound::alert::{CAPACITY, Kind, Transition};
+use crate::outbound::alert::{Kind, QUEUE_CAPACITY, Transition};
 use crate::outbound::stub::{Reply, Stub};
 
 const ON: [Transition; 2] = [Transition::Paused, Transition::RolledBack];
@@ -18,7 +18,7 @@ const ON: [Transition; 2] = [Transition::Paused, Transition::RolledBack];
 /// Some receivers, and what is reported of them.
 struct Scene {
     alerts: Alerts,
-    courier: Option<Courier>,
+    worker: Option<DeliveryWorker>,
     reports: Arc<Mutex<Vec<Report>>>,
     names: Vec<Name>,
 }
@@ -33,8 +33,8 @@ impl Scene {
         let names = receivers.iter().map(|receiver| Arc::clone(&receiver.name)).collect();
         let reports = Arc::<Mutex<Vec<Report>>>::default();
         let seen = Arc::clone(&reports);
-        let (alerts, courier) = Alerts::new(receivers, Arc::new(move |report| seen.lock().unwrap().push(report)));
-        Self { alerts, courier: Some(courier), reports, names }
+        let (alerts, worker) = Alerts::new(receivers, Arc::new(move |report| seen.lock().unwrap().push(report)));
+        Self { alerts, worker: Some(worker), reports, names }
     }
 
     fn raise(&self, id: impl fmt::Display) {
@@ -43,7 +43,7 @@ impl Scene {
 
     /// Delivers for a time.
     async fn run_for(&mut self, time: Duration, send: impl AsyncFn(&Receiver, &Alert) -> Sent) {
-        self.courier.take().unwrap().run_over(&send, sleep(time)).await;
+        self.worker.take().unwrap().run_with(&send, sleep(time)).await;
     }
 
     fn reports(&self) -> Vec<Report> {
@@ -51,7 +51,7 @@ impl Scene {
     }
 
     fn delivered_to(&self, name: &str) -> Vec<String> {
-        let of = |report: &Report| &*report.receiver == name && report.fate == Fate::Delivered;
+        let of = |report: &Report| &*report.receiver == name && report.status == DeliveryStatus::Delivered;
         self.reports().into_iter().filter(of).map(|report| report.alert).collect()
     }
 
@@ -60,15 +60,15 @@ impl Scene {
     }
 }
 
-/// Tests say what becomes of a try.
-impl<F: AsyncFn(&Receiver, &Alert) -> Sent> Way for F {
+/// Tests say what becomes of an attempt.
+impl<F: AsyncFn(&Receiver, &Alert) -> Sent> Transport for F {
     async fn send(&self, receiver: &Receiver, alert: &Alert) -> Sent {
         self(receiver, alert).await
     }
 }
 
 fn again() -> Sent {
-    Sent::Again("busy".to_owned())
+    Sent::Retry("busy".to_owned())
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -129,24 +129,24 @@ async fn tries_are_repeated_with_growing_pauses() {
     let mut scene = Scene::new(&["a"]);
     scene.raise("x");
     scene.raise("y");
-    let tries = Mutex::new(Vec::new());
+    let attempts = Mutex::new(Vec::new());
     scene
         .run_for(HOUR, async |_, alert| {
-            let mut tries = tries.lock().unwrap();
-            tries.push((alert.id.clone(), Instant::now()));
-            if tries.len() <= 9 { again() } else { Sent::Delivered }
+            let mut attempts = attempts.lock().unwrap();
+            attempts.push((alert.id.clone(), Instant::now()));
+            if attempts.len() <= 9 { again() } else { Sent::Delivered }
         })
         .await;
-    let tries = tries.into_inner().unwrap();
-    assert_eq!(tries.len(), 11);
-    assert!(tries[..10].iter().all(|(id, _)| id == "x") && tries[10].0 == "y", "the order stays: {tries:?}");
-    for (failed, pair) in tries[..10].windows(2).enumerate() {
+    let attempts = attempts.into_inner().unwrap();
+    assert_eq!(attempts.len(), 11);
+    assert!(attempts[..10].iter().all(|(id, _)| id == "x") && attempts[10].0 == "y", "the order stays: {attempts:?}");
+    for (failed, pair) in attempts[..10].windows(2).enumerate() {
         let full = Duration::from_secs(1 << failed).min(Duration::from_secs(60));
         let waited = pair[1].1 - pair[0].1;
         let slack = Duration::from_millis(2);
         assert!(waited + slack >= full / 2 && waited <= full + slack, "after failure {}: {waited:?}", failed + 1);
     }
-    assert_eq!(tries[9].1, tries[10].1, "one who answers again is told the rest at once");
+    assert_eq!(attempts[9].1, attempts[10].1, "one who answers again is told the rest at once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,9 +155,9 @@ async fn a_receiver_that_never_answers_is_given_up() {
     scene.raise("x");
     scene.run_for(24 * HOUR, async |_, _| again()).await;
     let reports = scene.reports();
-    assert_eq!(reports.len(), TRIES as usize);
-    assert_eq!(reports[0].fate, Fate::Delayed { why: "busy".to_owned(), tries: 1 });
-    assert_eq!(reports.last().unwrap().fate, Fate::Dropped(Loss::GivenUp("busy".to_owned())));
+    assert_eq!(reports.len(), MAX_ATTEMPTS as usize);
+    assert_eq!(reports[0].status, DeliveryStatus::Delayed { why: "busy".to_owned(), attempts: 1 });
+    assert_eq!(reports.last().unwrap().status, DeliveryStatus::Dropped(DropReason::GivenUp("busy".to_owned())));
     assert!(scene.pending().is_empty());
 }
 
@@ -171,14 +171,14 @@ async fn what_a_receiver_refuses_makes_way() {
         _ => Sent::Delivered,
     };
     scene.run_for(SECOND, refuse).await;
-    let fates: Vec<Fate> = scene.reports().into_iter().map(|report| report.fate).collect();
-    assert_eq!(fates, [Fate::Dropped(Loss::Refused("no".to_owned())), Fate::Delivered]);
+    let statuses: Vec<DeliveryStatus> = scene.reports().into_iter().map(|report| report.status).collect();
+    assert_eq!(statuses, [DeliveryStatus::Dropped(DropReason::Refused("no".to_owned())), DeliveryStatus::Delivered]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_loses_the_oldest_but_not_the_one_on_its_way() {
     let mut scene = Scene::new(&["a"]);
-    for id in 0..CAPACITY {
+    for id in 0..QUEUE_CAPACITY {
         scene.raise(id);
     }
     let (alerts, names) = (scene.alerts.clone(), scene.names.clone());
@@ -189,9 +189,10 @@ async fn a_full_queue_loses_the_oldest_but_not_the_one_on_its_way() {
             pending().await
         })
         .await;
-    let lost = Report { receiver: "a".into(), alert: "1".to_owned(), fate: Fate::Dropped(Loss::Overflow) };
+    let lost =
+        Report { receiver: "a".into(), alert: "1".to_owned(), status: DeliveryStatus::Dropped(DropReason::Overflow) };
     assert_eq!(scene.reports(), [lost]);
-    assert_eq!(scene.pending().len(), CAPACITY);
+    assert_eq!(scene.pending().len(), QUEUE_CAPACITY);
 
     scene.raise("newer");
     assert_eq!(scene.reports().len(), 2);
@@ -206,7 +207,11 @@ async fn only_what_is_wanted_and_only_once() {
     scene.raise("y");
     assert_eq!(scene.pending(), ["a:y"]);
     scene.alerts.raise(&["ghost".into()], &alert("z", Transition::Paused));
-    let lost = Report { receiver: "ghost".into(), alert: "z".to_owned(), fate: Fate::Dropped(Loss::NoReceiver) };
+    let lost = Report {
+        receiver: "ghost".into(),
+        alert: "z".to_owned(),
+        status: DeliveryStatus::Dropped(DropReason::NoReceiver),
+    };
     assert_eq!(scene.reports(), [lost]);
 }
 
@@ -216,26 +221,29 @@ async fn a_restart_loses_nothing() {
     before.raise("x");
     before.raise("y");
     // The stop comes in the middle of the third try.
-    let tries = Mutex::new(0);
+    let attempts = Mutex::new(0);
     before
         .run_for(4 * SECOND, async |_, _| {
-            *tries.lock().unwrap() += 1;
-            if *tries.lock().unwrap() < 5 { again() } else { pending().await }
+            *attempts.lock().unwrap() += 1;
+            if *attempts.lock().unwrap() < 5 { again() } else { pending().await }
         })
         .await;
     let stored = serde_json::to_vec(&before.alerts.pending()).unwrap();
 
     let mut after = Scene::new(&["a"]);
     let restored: Vec<Pending> = serde_json::from_slice(&stored).unwrap();
-    assert!(restored[0].tries >= 1, "{restored:?}");
+    assert!(restored[0].attempts >= 1, "{restored:?}");
     after.alerts.restore(restored.clone());
-    assert_eq!(after.alerts.pending(), restored[..2], "tries are counted on");
+    assert_eq!(after.alerts.pending(), restored[..2], "attempts are counted on");
     after.raise("z");
     after.raise("x");
     after.run_for(SECOND, async |_, _| Sent::Delivered).await;
     assert_eq!(after.delivered_to("a"), ["x", "y", "z"]);
     let lost: Vec<_> = after.reports().into_iter().filter(|report| &*report.receiver == "gone").collect();
-    assert!(lost.len() == 2 && lost.iter().all(|it| it.fate == Fate::Dropped(Loss::NoReceiver)), "{lost:?}");
+    assert!(
+        lost.len() == 2 && lost.iter().all(|it| it.status == DeliveryStatus::Dropped(DropReason::NoReceiver)),
+        "{lost:?}"
+    );
 }
 
 /// Random receivers, random raises: nothing is lost unseen, nothing is out of order.
@@ -280,7 +288,7 @@ async fn every_alert_is_delivered_or_reported_or_pending() {
         raising.await.unwrap();
 
         let mut ends = BTreeMap::<(Name, String), u32>::new();
-        for report in scene.reports().into_iter().filter(|it| !matches!(it.fate, Fate::Delayed { .. })) {
+        for report in scene.reports().into_iter().filter(|it| !matches!(it.status, DeliveryStatus::Delayed { .. })) {
             *ends.entry((report.receiver, report.alert)).or_default() += 1;
         }
         for waiting in scene.alerts.pending() {
@@ -301,14 +309,14 @@ async fn on_real_sockets() {
     let (arrived, delivered) = oneshot::channel();
     let arrived = Mutex::new(Some(arrived));
     let report = move |report: Report| {
-        if report.fate == Fate::Delivered {
+        if report.status == DeliveryStatus::Delivered {
             arrived.lock().unwrap().take().unwrap().send(report).unwrap();
         }
     };
-    let (alerts, courier) = Alerts::new([receiver("a", kind, &ON)], Arc::new(report));
+    let (alerts, worker) = Alerts::new([receiver("a", kind, &ON)], Arc::new(report));
     let (stop, stopped) = oneshot::channel::<()>();
     let client = Client::trusting(RootCertStore::empty()).unwrap();
-    let running = tokio::spawn(courier.run(client, async { drop(stopped.await) }));
+    let running = tokio::spawn(worker.run(client, async { drop(stopped.await) }));
     alerts.raise(&["a".into()], &alert("x", Transition::RolledBack));
     let report = timeout(10 * SECOND, delivered).await.expect("a second try follows the first").unwrap();
     assert_eq!(report.alert, "x");

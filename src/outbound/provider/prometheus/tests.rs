@@ -7,8 +7,8 @@ use crate::outbound::provider;
 use crate::outbound::stub::{Reply, Stub, refusing};
 use crate::rollout::plan::Provider;
 
-fn question(window: Duration) -> Question<'static> {
-    Question { check: "orders", service: "shop", stable: "v1", canary: "v2", window }
+fn question(window: Duration) -> MetricQuery<'static> {
+    MetricQuery { check: "orders", service: "shop", stable: "v1", canary: "v2", window }
 }
 
 async fn ask(url: &str, query: &str) -> Reading {
@@ -28,12 +28,12 @@ async fn result(kind: &str, result: &str) -> Reading {
 
 #[test]
 fn placeholders() {
-    let fill = |query| fill(query, &question(Duration::from_secs(90)));
-    assert_eq!(fill(r#"a{s="{{service}}",v="{{ canary }}"}[{{window}}]"#), r#"a{s="shop",v="v2"}[90s]"#);
-    assert_eq!(fill("{{stable}}{{stable}}"), "v1v1");
-    assert_eq!(fill("{{other}} {{{{canary}} {{canary"), "{{other}} {{v2 {{canary");
-    assert_eq!(fill("ü{{}}"), "ü{{}}");
-    assert_eq!(super::fill("{{window}}", &question(Duration::from_millis(1_500))), "1500ms");
+    let expand = |query| expand(query, &question(Duration::from_secs(90)));
+    assert_eq!(expand(r#"a{s="{{service}}",v="{{ canary }}"}[{{window}}]"#), r#"a{s="shop",v="v2"}[90s]"#);
+    assert_eq!(expand("{{stable}}{{stable}}"), "v1v1");
+    assert_eq!(expand("{{other}} {{{{canary}} {{canary"), "{{other}} {{v2 {{canary");
+    assert_eq!(expand("ü{{}}"), "ü{{}}");
+    assert_eq!(super::expand("{{window}}", &question(Duration::from_millis(1_500))), "1500ms");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::rollout::plan::Provider;
 async fn ask(url: &str) -> Reading {
     let provider = Provider::Webhook { url: url.into(), timeout: Duration::from_millis(500) };
     let window = Duration::from_millis(1_500);
-    let question = Question { check: "orders", service: "shop", stable: "v1", canary: "v2", window };
+    let question = MetricQuery { check: "orders", service: "shop", stable: "v1", canary: "v2", window };
     provider::read(&Client::trusting(RootCertStore::empty()).unwrap(), &provider, &question).await
 }
 
@@ -40,7 +40,9 @@ async fn values_and_verdicts() {
     assert_eq!(answered(200, r#"{"value": null}"#).await, Reading::Empty);
     assert_eq!(answered(204, "").await, Reading::Empty);
     let long = json!({ "verdict": "fail", "text": "x".repeat(5_000) }).to_string();
-    assert!(matches!(answered(200, &long).await, Reading::Verdict { text, .. } if text.chars().count() == TEXT));
+    assert!(
+        matches!(answered(200, &long).await, Reading::Verdict { text, .. } if text.chars().count() == MAX_TEXT_CHARS)
+    );
 }
 
 #[tokio::test]
