@@ -15,8 +15,6 @@
 
 use std::time::Duration;
 
-use pingora_core::protocols::l4::ext::TCP_INFO;
-
 use crate::proxy::codec::body::{Body, Malformed, Piece};
 
 /// The largest body that is read whole, in bytes: what forms, calls and uploads of small things need, and what the
@@ -32,9 +30,6 @@ const FRAMED: usize = 2 * SMALL;
 
 /// What leaves in one flight: less than the ten segments that a new connection may send at once (RFC 6928).
 const FLIGHT: u64 = 8 * 1024;
-
-/// Half a tick of the kernel's slowest clock and what it rounds: how exact its times are.
-const CLOCK: Duration = Duration::from_millis(10);
 
 /// How a body goes to its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,23 +65,6 @@ impl Proof {
 /// Whether a body may be waited for, as far as its length is declared.
 pub(crate) fn is_small(length: Option<u64>) -> bool {
     length.is_none_or(|length| length <= SMALL as u64)
-}
-
-/// Whether all that was written to a connection was acknowledged.
-pub(crate) fn is_acknowledged(info: &TCP_INFO) -> bool {
-    info.tcpi_unacked == 0 && info.tcpi_notsent_bytes == 0
-}
-
-/// Whether an answer whose first byte is here can only be one to the whole request: the last byte was acknowledged, and
-/// one more round trip passed. When it was acknowledged the kernel does not tell, but when it left; the way there and
-/// back takes as long as it did lately.
-pub(crate) fn is_late(info: &TCP_INFO) -> bool {
-    let micros = |micros: u32| Duration::from_micros(micros.into());
-    let known = !matches!(info.tcpi_min_rtt, 0 | u32::MAX);
-    let acknowledged = micros(info.tcpi_rtt.max(info.tcpi_min_rtt));
-    known
-        && is_acknowledged(info)
-        && Duration::from_millis(info.tcpi_last_data_sent.into()) > acknowledged + micros(info.tcpi_min_rtt) + CLOCK
 }
 
 /// How much of a body arrived, which stays where it was read.
@@ -167,30 +145,5 @@ mod tests {
         assert_eq!(whole(&chunks(1, 20_000)), Some(Manner::Whole));
         assert_eq!(looked(chunked, &[&chunks(1, 30_000)]), Ok(Some(Manner::Streamed)), "framing counts too");
         assert!(is_small(None) && is_small(Some(65_536)) && !is_small(Some(65_537)));
-    }
-
-    #[test]
-    fn an_answer_is_late_after_two_round_trips_without_data() {
-        let info = |sent_ms: u32, rtt: u32, min_rtt: u32, unacked: u32| {
-            let mut info = blank();
-            (info.tcpi_last_data_sent, info.tcpi_rtt, info.tcpi_min_rtt) = (sent_ms, rtt, min_rtt);
-            info.tcpi_unacked = unacked;
-            info
-        };
-        assert!(is_late(&info(11, 100, 50, 0)));
-        assert!(!is_late(&info(10, 100, 50, 0)), "the clock is coarse");
-        assert!(is_late(&info(131, 60_000, 60_000, 0)));
-        assert!(!is_late(&info(130, 60_000, 60_000, 0)));
-        assert!(!is_late(&info(200, 60_000, 60_000, 1)), "not all of it arrived");
-        assert!(!is_late(&info(200, 0, 0, 0)) && !is_late(&info(200, 100, u32::MAX, 0)), "nobody knows how far it is");
-    }
-
-    /// As the kernel tells it of a connection on which nothing happened.
-    fn blank() -> TCP_INFO {
-        use std::os::fd::AsRawFd;
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut info = pingora_core::protocols::l4::ext::get_tcp_info(listener.as_raw_fd()).unwrap();
-        (info.tcpi_unacked, info.tcpi_notsent_bytes) = (0, 0);
-        info
     }
 }

@@ -9,17 +9,16 @@
 //! HTTP/2 are in [`h2`](crate::proxy::upstream::h2)'s.
 //!
 //! Invariant: a connection whose response began before its request was fully written is never reused; the
-//! endpoint could take the rest of that request for the start of the next one. See [`upload`].
+//! endpoint could take the rest of that request for the start of the next one. See [`upload`](crate::proxy::request::upload).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::connectors::L4Connect;
-use pingora_core::protocols::l4::ext::get_tcp_info;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -29,8 +28,8 @@ use pingora_http::ResponseHeader;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::proxy::descriptors;
+use crate::proxy::io::tcp_info::TcpInfo;
 use crate::proxy::request::failure::NO_MEANS;
-use crate::proxy::request::upload;
 pub(crate) use crate::proxy::upstream::reach::{connect, key, peer};
 use crate::snapshot::live::{EndpointLive, UpstreamConnection};
 use crate::snapshot::{Endpoint, Timeouts};
@@ -217,17 +216,17 @@ impl Checkout {
     pub(crate) fn received(&self) -> Option<u64> {
         // Frames keep requests apart on a shared connection: nobody needs to know.
         let told = !self.0.shared;
-        told.then(|| get_tcp_info(self.0.socket.as_raw_fd()).ok()).flatten().map(|info| info.tcpi_bytes_received)
+        told.then(|| TcpInfo::of(&self.0.socket).ok()).flatten().map(|info| info.bytes_received())
     }
 
     /// Whether the endpoint acknowledged all that was written to it. What was written to a unix socket is there.
     pub(crate) fn is_acknowledged(&self) -> bool {
-        self.0.shared || get_tcp_info(self.0.socket.as_raw_fd()).map_or(true, |info| upload::is_acknowledged(&info))
+        self.0.shared || TcpInfo::of(&self.0.socket).map_or(true, |info| info.is_acknowledged())
     }
 
     /// Whether an answer whose first byte is here now can only be one to the whole request; not where nobody knows.
     pub(crate) fn is_answered_late(&self) -> bool {
-        self.0.shared || get_tcp_info(self.0.socket.as_raw_fd()).is_ok_and(|info| upload::is_late(&info))
+        self.0.shared || TcpInfo::of(&self.0.socket).is_ok_and(|info| info.is_answered_late())
     }
 
     /// Ends the connection now if this request is the only one on it; whether it did.
