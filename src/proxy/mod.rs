@@ -196,8 +196,7 @@ impl Worker {
                 second.tick().await;
                 // The limit can be changed from outside.
                 descriptors::Division::now().keep();
-                upstream::pool::sweep();
-                upstream::h2::sweep();
+                upstream::Pools::of_this_worker().sweep();
                 h1::forget_old(&current);
             }
         });

@@ -13,7 +13,6 @@
 pub mod compile;
 pub mod live;
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -203,8 +202,8 @@ pub struct Endpoint {
     pub upstream: Arc<Upstream>,
     /// What outlives this snapshot.
     pub live: Arc<EndpointLive>,
-    /// A place for the data plane to keep what it derives from this endpoint once.
-    pub engine: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// A hash of its settings of TLS, for the data plane: which connections to it are alike. Made when first needed.
+    pub tls_hash: OnceLock<u64>,
 }
 
 /// How to speak to the endpoints of a version.

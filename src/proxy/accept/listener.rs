@@ -290,7 +290,9 @@ impl Door {
         };
         let handshake = TlsAcceptor::from(Arc::clone(config)).accept(socket);
         match tokio::time::timeout(client.handshake_timeout, handshake).await {
-            Ok(Ok(stream)) => Ok(Greeted { transport: Transport::Tls(Box::new(stream)), peer, began: Instant::now() }),
+            Ok(Ok(stream)) => {
+                Ok(Greeted { transport: Transport::Tls(Box::new(stream.into())), peer, began: Instant::now() })
+            }
             _ => Err(ConnectionRefusal::TlsHandshake),
         }
     }

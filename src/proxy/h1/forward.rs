@@ -20,8 +20,10 @@ use crate::proxy::request::failure::{
 };
 use crate::proxy::request::upload::Manner;
 use crate::proxy::request::{fault, local_response};
-use crate::proxy::upstream::connection::{self, Checkout};
-use crate::proxy::upstream::pool::{self, Line};
+use crate::proxy::upstream::Pools;
+use crate::proxy::upstream::connection::PooledConnection;
+use crate::proxy::upstream::connector::connect;
+use crate::proxy::upstream::destination::{Destination, PoolKey};
 use crate::snapshot::live::FaultInjection;
 use crate::snapshot::{Endpoint, Snapshot, Timeouts};
 use crate::telemetry::RetryReason;
@@ -58,11 +60,10 @@ pub(super) enum Next {
 
 /// A connection to an endpoint while a request uses it.
 struct Held<'s> {
-    line: Line,
-    checkout: Checkout,
+    connection: PooledConnection,
     reused: bool,
     /// Where it belongs in the pool.
-    key: u64,
+    key: PoolKey,
     /// Since when it is held.
     since: Instant,
     ticket: Ticket<&'s Ledger>,
@@ -93,13 +94,14 @@ impl<'s> Request<'s> {
     async fn hold(&mut self, tries: &mut Tries, mut first: Option<Chosen<'s>>) -> Result<Held<'s>, Refusal> {
         let version = self.passage.version;
         let timeouts = self.passage.service.timeouts;
+        let pools = Pools::of_this_worker();
         loop {
             let Some(Chosen { at, endpoint, ticket }) = first.take().or_else(|| self.choose()) else {
                 NO_ENDPOINT.charge(&version.series);
                 return Err(tries.failed.unwrap_or(NO_ENDPOINT.refusal));
             };
             let fresh = tries.reused || self.upload.is_streamed();
-            let mut connecting = pin!(connection(endpoint, &timeouts, fresh, tries.began));
+            let mut connecting = pin!(connection(&pools, endpoint, &timeouts, fresh, tries.began));
             let passage = &self.passage;
             let is_cut = || passage.is_cut() || ticket.is_due();
             let connected =
@@ -110,10 +112,10 @@ impl<'s> Request<'s> {
                     self.passage.ended = Some(End::Cut);
                     return Err(DRAINED);
                 }
-                Some(Ok((line, checkout, reused, key))) => {
+                Some(Ok((connection, reused, key))) => {
                     let since = if reused { tries.began } else { Instant::now() };
                     self.passage.connect = (!reused).then(|| since - tries.began);
-                    return Ok(Held { line, checkout, reused, key, since, ticket });
+                    return Ok(Held { connection, reused, key, since, ticket });
                 }
                 Some(Err(failure)) => failure,
             };
@@ -249,8 +251,8 @@ impl Client {
             client: &mut self.transport,
             input: &mut self.input,
             alarm: &mut self.alarm,
-            line: &mut held.line,
-            checkout: &held.checkout,
+            endpoint: &mut held.connection.transport,
+            checkout: &held.connection.checkout,
             upload: &mut request.upload,
             download,
             passage: &mut request.passage,
@@ -264,7 +266,7 @@ impl Client {
             active: held.since,
             moved: false,
             client_blocked: false,
-            line_blocked: false,
+            endpoint_blocked: false,
             half_closed: None,
         };
         poll_fn(|cx| relay.poll(cx)).await
@@ -276,7 +278,7 @@ impl Client {
         let limit = request.passage.service.timeouts.pool_idle;
         if request.upload.is_complete() && download.ended_exactly() && !download.closes {
             let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
-            pool::put(held.key, held.line, held.checkout, until, request.passage.bytes_in > 0);
+            Pools::of_this_worker().http1.put(held.key, held.connection, until, request.passage.bytes_in > 0);
         }
         match (request.upload.is_complete(), download.closes_client) {
             (true, false) => Next::Request,
@@ -388,17 +390,18 @@ impl Client {
 
 /// A connection to an endpoint: a pooled one, or a new one; whether it is reused, and its key in the pool.
 async fn connection(
+    pools: &Pools,
     endpoint: &Endpoint,
     timeouts: &Timeouts,
     fresh: bool,
     now: Instant,
-) -> Result<(Line, Checkout, bool, u64), Failure> {
-    let failure = |error: Box<pingora_error::Error>| Failure::of(&error, None).unwrap_or(NO_ENDPOINT);
-    let key = connection::key(endpoint, timeouts).map_err(failure)?;
-    if !fresh && let Some((line, checkout)) = pool::checkout(key, now) {
-        return Ok((line, checkout, true, key));
+) -> Result<(PooledConnection, bool, PoolKey), Failure> {
+    let key = PoolKey::of(endpoint);
+    if !fresh && let Some(connection) = pools.http1.checkout(key, now) {
+        return Ok((connection, true, key));
     }
+    let to = Destination::of(endpoint, timeouts);
     // Boxed because it is large and rare.
-    let (line, checkout) = Box::pin(connection::connect(endpoint, timeouts)).await.map_err(failure)?;
-    Ok((line, checkout, false, key))
+    let connection = Box::pin(connect(&to, &pools.tls)).await.map_err(|error| Failure::from(&error))?;
+    Ok((connection, false, key))
 }

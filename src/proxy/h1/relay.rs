@@ -29,7 +29,6 @@ use crate::proxy::request::end::{End, GRACE, HALF_CLOSED_CHECK};
 use crate::proxy::request::failure::{BAD_REQUEST, BODY_TOO_LARGE, Failure, PROTOCOL, RESET};
 use crate::proxy::request::upload::Proof;
 use crate::proxy::upstream::connection::Checkout;
-use crate::proxy::upstream::pool::Line;
 use crate::snapshot::{ClientLimits, Timeouts};
 use crate::traffic::Refusal;
 
@@ -99,8 +98,8 @@ impl Upload {
     }
 
     /// Whether the body is written from where it was read, behind what is in `out`.
-    fn goes_as_read(&self, line: &Line) -> bool {
-        !self.chunked && !self.replayable && (self.out.is_empty() || line.is_write_vectored())
+    fn goes_as_read(&self, endpoint: &Transport) -> bool {
+        !self.chunked && !self.replayable && (self.out.is_empty() || endpoint.is_write_vectored())
     }
 
     /// Whether all of the request was written.
@@ -149,7 +148,7 @@ pub(super) struct Relay<'a, 's> {
     /// What the client sent and nobody read.
     pub(super) input: &'a mut Buffer,
     pub(super) alarm: &'a mut Alarm,
-    pub(super) line: &'a mut Line,
+    pub(super) endpoint: &'a mut Transport,
     pub(super) checkout: &'a Checkout,
     pub(super) upload: &'a mut Upload,
     pub(super) download: &'a mut Download,
@@ -169,7 +168,7 @@ pub(super) struct Relay<'a, 's> {
     /// The client does not take what was written.
     pub(super) client_blocked: bool,
     /// The endpoint does not take what was written.
-    pub(super) line_blocked: bool,
+    pub(super) endpoint_blocked: bool,
     /// The client ended its half of the connection; when to look next whether it is still there.
     pub(super) half_closed: Option<Instant>,
 }
@@ -206,21 +205,21 @@ impl Relay<'_, '_> {
         if self.upload.complete || self.upload.refused {
             return Poll::Ready(Ok(()));
         }
-        self.line_blocked = false;
+        self.endpoint_blocked = false;
         loop {
             self.gather_upload()?;
             let upload = &mut *self.upload;
-            let line = Pin::new(&mut *self.line);
+            let endpoint = Pin::new(&mut *self.endpoint);
             let mut body: &[u8] = &[];
-            if upload.out.is_empty() || upload.goes_as_read(&line) {
+            if upload.out.is_empty() || upload.goes_as_read(&endpoint) {
                 let Piece { framing, data } = upload.body.next(self.input.data()).map_err(|Malformed| BAD_BODY)?;
                 self.input.consume(framing);
                 body = self.input.data().get(..data).unwrap_or_default();
             }
             let written = match (upload.out.data(), body) {
                 ([], []) => None,
-                (bytes, []) | ([], bytes) => Some(line.poll_write(cx, bytes)),
-                (out, body) => Some(line.poll_write_vectored(cx, &[IoSlice::new(out), IoSlice::new(body)])),
+                (bytes, []) | ([], bytes) => Some(endpoint.poll_write(cx, bytes)),
+                (out, body) => Some(endpoint.poll_write_vectored(cx, &[IoSlice::new(out), IoSlice::new(body)])),
             };
             if let Some(Poll::Ready(Ok(n))) = written {
                 let of_body = n.saturating_sub(upload.out.len());
@@ -244,12 +243,12 @@ impl Relay<'_, '_> {
                     return Poll::Ready(Ok(()));
                 }
                 Some(Poll::Pending) => {
-                    self.line_blocked = true;
+                    self.endpoint_blocked = true;
                     return Poll::Pending;
                 }
                 None => {
-                    if Pin::new(&mut *self.line).poll_flush(cx).is_pending() {
-                        self.line_blocked = true;
+                    if Pin::new(&mut *self.endpoint).poll_flush(cx).is_pending() {
+                        self.endpoint_blocked = true;
                         return Poll::Pending;
                     }
                     if upload.body.is_done() {
@@ -276,7 +275,7 @@ impl Relay<'_, '_> {
     fn gather_upload(&mut self) -> Result<(), Broken> {
         let upload = &mut *self.upload;
         while !upload.body.is_done() && upload.out.len() < GATHERED {
-            if upload.goes_as_read(self.line) {
+            if upload.goes_as_read(self.endpoint) {
                 return Ok(());
             }
             let moved = gather(&mut upload.body, Sender::Client, self.input, &mut upload.out, upload.chunked);
@@ -361,7 +360,7 @@ impl Relay<'_, '_> {
             Some(body) => download.input.grow(body.ahead()),
             None => {}
         }
-        match ready!(download.input.poll_fill(cx, Pin::new(&mut *self.line))) {
+        match ready!(download.input.poll_fill(cx, Pin::new(&mut *self.endpoint))) {
             Ok(n) if n > 0 => {
                 download.closes |= !download.begun && !self.upload.is_answered_whole(self.checkout);
                 download.begun = true;
@@ -461,7 +460,7 @@ impl Relay<'_, '_> {
             }
         } else if self.upload.complete || self.upload.refused {
             (self.timeouts.first_byte, Broken::Ended(End::FirstByte))
-        } else if self.line_blocked {
+        } else if self.endpoint_blocked {
             (idle, Broken::Ended(End::Idle))
         } else {
             (idle + GRACE, Broken::Ended(End::Upload))

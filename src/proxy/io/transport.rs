@@ -1,20 +1,22 @@
-//! The socket under a client connection: TCP or unix, plain or TLS, with bytes that were read ahead.
+//! The bytes of a connection, to a client or an endpoint: TCP or unix, plain or TLS, with bytes that were read ahead.
 
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 /// A stream socket with the bytes that were read from it before its protocol was known.
 #[derive(Debug)]
 pub(crate) struct Socket {
     kind: SocketKind,
     ahead: Bytes,
+    reads_ahead: bool,
 }
 
 #[derive(Debug)]
@@ -34,17 +36,40 @@ pub(crate) enum UnreadData {
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Self { kind: SocketKind::Tcp(stream), ahead: Bytes::new() }
+        Self { kind: SocketKind::Tcp(stream), ahead: Bytes::new(), reads_ahead: false }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self { kind: SocketKind::Unix(stream), ahead: Bytes::new() }
+        Self { kind: SocketKind::Unix(stream), ahead: Bytes::new(), reads_ahead: false }
     }
 }
 
 impl Socket {
+    /// The same socket, which is read in large pieces from now on: rustls asks for 4 KiB at a time. What was not asked
+    /// for yet waits here.
+    pub(crate) fn reading_ahead(mut self) -> Self {
+        self.reads_ahead = true;
+        self
+    }
+
+    /// Reads a large piece.
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Memory is taken only when there is something.
+        match &self.kind {
+            SocketKind::Tcp(stream) => ready!(stream.poll_read_ready(cx))?,
+            SocketKind::Unix(stream) => ready!(stream.poll_read_ready(cx))?,
+        }
+        let mut ahead = BytesMut::with_capacity(READ_AHEAD);
+        match &mut self.kind {
+            SocketKind::Tcp(stream) => ready!(pin!(stream.read_buf(&mut ahead)).poll(cx))?,
+            SocketKind::Unix(stream) => ready!(pin!(stream.read_buf(&mut ahead)).poll(cx))?,
+        };
+        self.ahead = ahead.freeze();
+        Poll::Ready(Ok(()))
+    }
+
     /// Gives back bytes that were read and belong to the next protocol.
     pub(crate) fn unread(&mut self, bytes: Bytes) {
         self.ahead = bytes;
@@ -82,8 +107,17 @@ impl Socket {
     }
 }
 
+/// What is read at once where more is read than was asked for: two records of TLS.
+const READ_AHEAD: usize = 32 * 1024;
+
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() && self.reads_ahead && buf.remaining() < READ_AHEAD {
+            ready!(self.poll_read_ahead(cx))?;
+            if self.ahead.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
         if !self.ahead.is_empty() {
             let n = self.ahead.len().min(buf.remaining());
             buf.put_slice(&self.ahead.split_to(n));
@@ -134,7 +168,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// What the client's bytes come through.
+/// What the bytes of a connection come through.
 #[derive(Debug)]
 pub(crate) enum Transport {
     /// The socket itself.
@@ -160,11 +194,31 @@ impl Transport {
         }
     }
 
+    /// What came on a connection on which nothing should. It costs a system call only if the runtime says that there is
+    /// something.
+    pub(crate) fn unread_data(&mut self) -> Option<UnreadData> {
+        let stream = match self {
+            Self::Plain(socket) => return socket.unread_data(),
+            Self::Tls(stream) => stream,
+        };
+        // What TLS says for itself, a session ticket for instance, is read on the way and is not meant here.
+        let mut byte = [0];
+        let mut read = ReadBuf::new(&mut byte);
+        let reads = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut read));
+        // Without the runtime's budget: with it spent, what is over would look alive.
+        let reads = pin!(tokio::task::unconstrained(reads));
+        let came = reads.poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        came.then(|| if read.filled().is_empty() { UnreadData::End } else { UnreadData::Bytes })
+    }
+
     /// The name that the client's handshake asked for.
     pub(crate) fn sni(&self) -> Option<&str> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(stream) => stream.get_ref().1.server_name(),
+            Self::Tls(stream) => match &**stream {
+                TlsStream::Server(stream) => stream.get_ref().1.server_name(),
+                TlsStream::Client(_) => None,
+            },
         }
     }
 

@@ -34,17 +34,9 @@ use crate::proxy::codec::body::{Body, Malformed, Sender, gather};
 use crate::proxy::codec::response::{self, Head, MAX_INFORMATIONAL, Read, SWITCHING};
 use crate::proxy::io::buffer::{Buffer, GATHERED, SIZE};
 use crate::proxy::request::response as rewrite;
-use crate::proxy::upstream::connection::{Checkout, ConnectionHandle};
-use crate::proxy::upstream::pool::{self, Line};
-
-/// Where a connection belongs while no request uses it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Home {
-    /// Its key in the pool.
-    pub(crate) key: u64,
-    /// How long it may be idle there.
-    pub(crate) idle: Duration,
-}
+use crate::proxy::upstream::Pools;
+use crate::proxy::upstream::connection::{ConnectionHandle, PooledConnection};
+use crate::proxy::upstream::destination::PoolKey;
 
 /// The most that the engine gets at once.
 const PIECE: usize = 16 * 1024;
@@ -59,8 +51,11 @@ const SMALL_PIECE: usize = 2 * 1024;
 pub(crate) struct Canonical {
     handle: Arc<ConnectionHandle>,
     /// None once the pool has it again.
-    line: Option<(Line, Checkout)>,
-    home: Home,
+    connection: Option<PooledConnection>,
+    pools: Arc<Pools>,
+    key: PoolKey,
+    /// How long it may be idle in the pool.
+    idle_timeout: Duration,
     /// Whether the request is `HEAD`; known from its first byte on.
     head_only: Option<bool>,
     input: Buffer,
@@ -105,11 +100,13 @@ enum After {
 }
 
 impl Canonical {
-    pub(crate) fn new(line: Line, checkout: Checkout, home: Home) -> Self {
+    pub(crate) fn new(connection: PooledConnection, pools: Arc<Pools>, key: PoolKey, idle_timeout: Duration) -> Self {
         Self {
-            handle: checkout.handle(),
-            line: Some((line, checkout)),
-            home,
+            handle: connection.checkout.handle(),
+            connection: Some(connection),
+            pools,
+            key,
+            idle_timeout,
             head_only: None,
             input: Buffer::default(),
             out: Buffer::default(),
@@ -188,9 +185,9 @@ impl Canonical {
                 Stage::Tunnel => return self.poll_tunnel(cx, buf),
                 Stage::Head | Stage::Body(Body::Chunked(_)) => {}
             }
-            let Some((line, _)) = &mut self.line else { return Poll::Ready(Ok(())) };
+            let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(())) };
             self.input.grow(SIZE);
-            if ready!(self.input.poll_fill(cx, Pin::new(line)))? == 0 {
+            if ready!(self.input.poll_fill(cx, Pin::new(&mut connection.transport)))? == 0 {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -209,9 +206,9 @@ impl Canonical {
             self.input.rest();
             ahead
         } else {
-            let Some((line, _)) = &mut self.line else { return Poll::Ready(Ok(())) };
+            let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(())) };
             let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
-            ready!(Pin::new(line).poll_read(cx, &mut part))?;
+            ready!(Pin::new(&mut connection.transport).poll_read(cx, &mut part))?;
             let n = part.filled().len();
             buf.advance(n);
             n
@@ -227,10 +224,10 @@ impl Canonical {
     fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.ends.told
             && EXCHANGE.try_with(|exchange| exchange.may_end(Side::Endpoint)).unwrap_or(false)
-            && let Some((line, _)) = &mut self.line
+            && let Some(connection) = &mut self.connection
         {
             // If it cannot be told, reading says why.
-            self.ends.told = Pin::new(line).poll_shutdown(cx).is_ready();
+            self.ends.told = Pin::new(&mut connection.transport).poll_shutdown(cx).is_ready();
         }
         if self.ends.seen {
             return Poll::Pending;
@@ -304,8 +301,10 @@ impl AsyncWrite for Canonical {
         let this = &mut *self;
         // The engine writes a head in one piece.
         this.head_only.get_or_insert_with(|| buf.starts_with(b"HEAD "));
-        let Some((line, _)) = &mut this.line else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        let written = Pin::new(line).poll_write(cx, buf);
+        let Some(connection) = &mut this.connection else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = Pin::new(&mut connection.transport).poll_write(cx, buf);
         if this.blocked != written.is_pending() {
             this.blocked = written.is_pending();
             // Without an exchange nobody counts.
@@ -320,8 +319,8 @@ impl AsyncWrite for Canonical {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.line {
-            Some((line, _)) => Pin::new(line).poll_flush(cx),
+        match &mut self.connection {
+            Some(connection) => Pin::new(&mut connection.transport).poll_flush(cx),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -329,13 +328,13 @@ impl AsyncWrite for Canonical {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.is_clean()
-            && let Some((line, checkout)) = this.line.take()
+            && let Some(connection) = this.connection.take()
         {
             // What of the request was a body is not known here.
-            pool::put(this.home.key, line, checkout, Instant::now() + this.home.idle, true);
+            this.pools.http1.put(this.key, connection, Instant::now() + this.idle_timeout, true);
         }
-        match &mut this.line {
-            Some((line, _)) => Pin::new(line).poll_shutdown(cx),
+        match &mut this.connection {
+            Some(connection) => Pin::new(&mut connection.transport).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -350,6 +349,6 @@ impl VirtualSocket for Canonical {
 
 impl fmt::Debug for Canonical {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Canonical").field("home", &self.home).field("stage", &self.stage).finish_non_exhaustive()
+        f.debug_struct("Canonical").field("key", &self.key).field("stage", &self.stage).finish_non_exhaustive()
     }
 }

@@ -10,14 +10,13 @@
 //! that the endpoint did not process is never counted against it.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ::h2::{Reason, SendStream};
+use ::h2::SendStream;
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 use pingora_core::protocols::http::HttpTask;
-use pingora_core::upstreams::peer::Peer;
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::{ProxyHttp, Session};
@@ -25,12 +24,14 @@ use tokio::time::Instant;
 
 use super::context::Pass;
 use super::hooks::{self, General, MAX_ATTEMPTS};
-use super::message;
+use super::{error, message};
 use crate::proxy::codec::response;
 use crate::proxy::request::end::End;
-use crate::proxy::upstream::h2::UNPROCESSED;
-use crate::proxy::upstream::h2::connection::{ConnectionState, StreamPermit};
-use crate::proxy::upstream::h2::pool::{self, Acquired};
+use crate::proxy::upstream::Pools;
+use crate::proxy::upstream::destination::Destination;
+use crate::proxy::upstream::h2::connection::StreamPermit;
+use crate::proxy::upstream::h2::error::StreamError;
+use crate::proxy::upstream::h2::pool::Acquired;
 use crate::proxy::upstream::h2::request;
 use crate::proxy::upstream::h2::stream::{ResponseEvent, ResponseStream};
 
@@ -55,10 +56,11 @@ async fn attempt(general: &General, session: &mut Session, pass: &mut Pass) -> R
     let endpoint = routed.endpoint().or_err(ErrorType::InternalError, "the request has no endpoint yet")?;
     let tls = endpoint.upstream.tls.is_some();
     let timeouts = routed.service().timeouts;
-    let acquired = pool::acquire(peer.reuse_hash(), endpoint, &timeouts, routed.attempt.fresh).await;
+    let (pools, to) = (Pools::of_this_worker(), Destination::of(endpoint, &timeouts));
+    let acquired = pools.http2.acquire(&to, &pools.tls, routed.attempt.fresh).await;
     let Acquired { permit, checkout, reused } = match acquired {
-        Ok(held) => held,
-        Err(error) => return Err(general.fail_to_connect(session, &peer, pass, error.into_up()).into_up()),
+        Ok(acquired) => acquired,
+        Err(failed) => return Err(general.fail_to_connect(session, &peer, pass, error::of_connect(failed))),
     };
     hooks::connected(pass, Some(checkout), reused, true);
     pass.exchange.attend();
@@ -74,8 +76,7 @@ struct Relay<'a> {
     general: &'a General,
     session: &'a mut Session,
     pass: &'a mut Pass,
-    state: Arc<ConnectionState>,
-    stream: u32,
+    permit: &'a StreamPermit,
     upload: Upload,
     answer: ResponseStream,
     /// When the client, which waits for a 100, gets ours.
@@ -107,7 +108,7 @@ enum Turn {
     Refused,
     /// The endpoint took nothing for too long.
     Stuck,
-    Came(Result<ResponseEvent, ::h2::Error>),
+    Came(Result<ResponseEvent, StreamError>),
     /// The client waited long enough for the endpoint's 100.
     Promise,
     /// The client reset the stream.
@@ -125,36 +126,29 @@ impl<'a> Relay<'a> {
         general: &'a General,
         session: &'a mut Session,
         pass: &'a mut Pass,
-        permit: &StreamPermit,
+        permit: &'a StreamPermit,
         tls: bool,
     ) -> Result<Self> {
-        let mut head = session.req_header().clone();
+        let mut head = session.req_header().clone().into();
         request::strip(&mut head);
+        let mut head = head.into();
         general.upstream_request_filter(session, &mut head, pass).await?;
+        let mut head: Parts = head.into();
         // The hook offers an upgrade where one was asked for; HTTP/2 has none.
         request::strip(&mut head);
         let expects = head.version == Version::HTTP_11 && head.headers.contains_key(header::EXPECT);
         let routed = pass.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
         let bodied = routed.has_body;
-        let request = request::write(head, &routed.authority, tls)?;
-        let unprocessed = || Error::explain(UNPROCESSED, "the connection takes no more streams").into_up();
-        let mut ready = permit.ready().await.ok_or_else(unprocessed)?;
-        let (response, send) = ready.send_request(request, !bodied).map_err(|error| {
-            if error.is_go_away() || error.is_io() || error.is_reset() {
-                unprocessed()
-            } else {
-                Error::because(ErrorType::InternalError, "sending the request's head", error)
-            }
-        })?;
+        let request = request::write(head, &routed.authority, tls).map_err(error::of_stream)?;
+        let (send, answer) = permit.send(request, !bodied).await.map_err(error::of_stream)?;
         let upload = Upload { waiting: None, since: Instant::now(), read: !bodied, refused: false, send };
         let mut relay = Self {
             general,
             session,
             pass,
-            state: Arc::clone(&permit.connection().state),
-            stream: upload.send.stream_id().as_u32(),
+            permit,
             upload,
-            answer: ResponseStream::new(response),
+            answer,
             promise: expects.then(|| Instant::now() + PROMISE),
             answered: false,
         };
@@ -191,21 +185,21 @@ impl<'a> Relay<'a> {
                     false
                 }
                 Turn::Came(Ok(event)) => self.came(event).await?,
-                Turn::Came(Err(error)) => return Err(self.failed(error)),
+                Turn::Came(Err(error)) => return Err(error::of_stream(error)),
                 Turn::Promise => {
                     self.promise = None;
                     self.answer.meanwhile(self.session.as_mut().write_continue_response()).await?;
                     false
                 }
                 Turn::Stuck => {
-                    self.state.retire();
+                    self.permit.retire();
                     return Err(Error::explain(ErrorType::WriteTimedout, "the endpoint takes no more").into_up());
                 }
                 Turn::Gone => return Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()),
                 Turn::Ended => {
                     if self.pass.exchange.ended() == Some(End::FirstByte) {
                         // It may hang as a whole; those who are on it have deadlines of their own.
-                        self.state.retire();
+                        self.permit.retire();
                     }
                     return Err(Error::explain(ErrorType::ReadTimedout, "the exchange was ended").into_up());
                 }
@@ -327,20 +321,6 @@ impl<'a> Relay<'a> {
         let written = self.answer.meanwhile(self.session.write_response_tasks(vec![task])).await.map(drop);
         self.pass.exchange.writing(false);
         written
-    }
-
-    /// What the end of the stream means.
-    fn failed(&self, error: ::h2::Error) -> Box<Error> {
-        let refused = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
-        let excluded = self.state.excludes(self.stream);
-        let kind = if !self.answered && (refused || excluded) {
-            UNPROCESSED
-        } else if self.answered || error.is_io() {
-            ErrorType::ReadError
-        } else {
-            ErrorType::H2Error
-        };
-        Error::because(kind, "reading the endpoint's answer", error).into_up()
     }
 }
 

@@ -25,19 +25,21 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use tokio::time::Instant;
 
+use super::connector::NOT_REUSABLE;
 use super::context::{Pass, Routed};
 use super::exchange::{EXCHANGE, Exchange};
 use super::message::{self, Provenance};
-use super::{admission, h2_relay, intake, upload};
+use super::{admission, connector, error, h2_relay, intake, upload};
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
 use crate::proxy::request::attempts::is_idempotent;
 use crate::proxy::request::end::BODY_DRAIN;
-use crate::proxy::request::failure::{self, BAD_REQUEST, DRILL, Failure, NO_ENDPOINT, WRITE_TIMEOUT};
+use crate::proxy::request::failure::{BAD_REQUEST, DRILL, NO_ENDPOINT, WRITE_TIMEOUT};
 use crate::proxy::request::fault;
 use crate::proxy::request::record::Gear;
 use crate::proxy::request::response::affinity_cookie;
 use crate::proxy::request::upload::Manner;
-use crate::proxy::upstream::connection::{self, Checkout, NOT_REUSABLE};
+use crate::proxy::upstream::Pools;
+use crate::proxy::upstream::connection::Checkout;
 use crate::telemetry::RetryReason;
 use crate::traffic::Refusal;
 
@@ -164,7 +166,7 @@ impl ProxyHttp for General {
         let Some(endpoint) = routed.endpoint() else {
             return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
         };
-        let mut peer = Box::new(connection::peer(endpoint, &timeouts, fresh)?);
+        let mut peer = Box::new(connector::peer(&Pools::of_this_worker(), endpoint, &timeouts, fresh));
         peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
             None => H1UpgradePolicy::Deny,
             Some(token) if token.eq_ignore_ascii_case("websocket") => H1UpgradePolicy::WebSocketOnly,
@@ -182,7 +184,7 @@ impl ProxyHttp for General {
         digest: Option<&Digest>,
         pass: &mut Pass,
     ) -> Result<()> {
-        let checkout = Checkout::of(digest, reused)?;
+        let checkout = connector::check_out(digest);
         // The engine keeps no connections: it does not know which are reused.
         let reused = reused || checkout.as_ref().is_some_and(Checkout::is_reused);
         let plain = checkout.as_ref().is_some_and(|checkout| !checkout.is_tls());
@@ -379,7 +381,7 @@ impl ProxyHttp for General {
         pass: &mut Pass,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let failure = Failure::of(&error, pass.exchange.ended()).unwrap_or(NO_ENDPOINT);
+        let failure = error::failure(&error, pass.exchange.ended()).unwrap_or(NO_ENDPOINT);
         pass.exchange.over();
         error.set_retry(false);
         let Some(routed) = pass.routed_mut() else { return error };
@@ -409,7 +411,7 @@ impl ProxyHttp for General {
         pass: &mut Pass,
         _reused: bool,
     ) -> Box<Error> {
-        let failure = Failure::of(&error, pass.exchange.ended());
+        let failure = error::failure(&error, pass.exchange.ended());
         let replayable = !session.as_ref().retry_buffer_truncated();
         let untouched = session.response_written().is_none() && replayable;
         let idempotent = is_idempotent(session.req_header().method.as_str());
@@ -424,7 +426,7 @@ impl ProxyHttp for General {
             error.set_retry(true);
             return error;
         }
-        if *error.etype() == crate::proxy::upstream::h2::UNPROCESSED {
+        if error::is_unprocessed(&error) {
             let again = replayable && routed.retries.unprocessed < MAX_UNPROCESSED;
             if again {
                 routed.retries.unprocessed += 1;
@@ -468,11 +470,11 @@ impl ProxyHttp for General {
         let is_final =
             |status: http::StatusCode| !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS;
         let written = session.response_written().is_some_and(|head| is_final(head.status));
-        let blamed = Failure::of(error, ended).map(|failure| failure.refusal);
+        let blamed = error::failure(error, ended).map(|failure| failure.refusal);
         let failed = pass.routed().and_then(|routed| routed.attempt.failed);
         let refusal = match error.etype() {
             ErrorType::HTTPStatus(_) if *error.esource() != ErrorSource::Downstream => failed.or(blamed),
-            _ => blamed.or_else(|| failure::own_answer(error, ended)),
+            _ => blamed.or_else(|| error::local_response(error, ended)),
         };
         // The engine only knows that it could not read on.
         let refusal = refusal.or_else(|| pass.exchange.handle.is_misframed().then_some(BAD_REQUEST));

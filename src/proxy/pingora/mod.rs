@@ -3,7 +3,9 @@
 mod admission;
 pub(crate) mod canonical;
 pub(crate) mod connection;
+pub(crate) mod connector;
 pub(crate) mod context;
+pub(crate) mod error;
 pub(crate) mod exchange;
 pub(crate) mod h2_relay;
 pub(crate) mod handle;

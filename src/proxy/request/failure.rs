@@ -1,12 +1,7 @@
 //! What went wrong between Weir and an endpoint: one kind for metrics, one answer for the client.
 
-use std::io;
-
-use pingora_error::{Error, ErrorSource, ErrorType};
-
-use super::end::End;
-use crate::proxy::codec::body::Malformed;
-use crate::proxy::upstream::h2;
+use crate::proxy::upstream::error::ConnectError;
+use crate::proxy::upstream::h2::error::StreamError;
 use crate::telemetry::{UpstreamError, VersionSeries};
 use crate::traffic::Refusal;
 
@@ -46,9 +41,6 @@ pub(crate) const LOCAL: Failure = Failure {
     },
 };
 
-/// The error type of a connection that this machine could not make.
-pub(crate) const NO_MEANS: ErrorType = ErrorType::Custom("weir: no means for a connection");
-
 /// Nothing matches the request.
 pub(crate) const NO_ROUTE: Refusal =
     Refusal { status: 404, cause: "no_route", text: "no route matches this request", close: false };
@@ -81,54 +73,20 @@ pub(crate) const WRITE_TIMEOUT: &str = "write_timeout";
 pub(crate) const DRILL: Refusal =
     Refusal { status: 500, cause: "drill", text: "a drill of this version put an error here on purpose", close: false };
 /// A fault of our own.
-const INTERNAL: Refusal = Refusal { status: 500, cause: "internal", text: "an error inside the proxy", close: true };
+pub(crate) const INTERNAL: Refusal =
+    Refusal { status: 500, cause: "internal", text: "an error inside the proxy", close: true };
 /// The engine found the request wrong where the guard did not.
 pub(crate) const BAD_REQUEST: Refusal =
     Refusal { status: 400, cause: "bad_request", text: "the request is not valid HTTP", close: true };
 
-/// The engine's error types for chunks and trailers that are none; its constants are private there.
-const INVALID_CHUNKS: [&str; 2] = ["InvalidChunk", "InvalidTrailerEnd"];
-
 impl Failure {
-    /// What an error of the engine means, given that the exchange may have been ended from outside. `None` if
-    /// the endpoint is not to blame.
-    pub(crate) fn of(error: &Error, ended: Option<End>) -> Option<Self> {
-        match ended {
-            Some(End::FirstByte | End::Idle) => return Some(TIMEOUT),
-            Some(End::Cut | End::Upload | End::Left | End::Unread) => return None,
-            None => {}
+    /// What it means that a request on a stream failed. `None` if the endpoint is not to blame.
+    pub(crate) fn of_stream(error: &StreamError) -> Option<Self> {
+        match error {
+            StreamError::Unprocessed | StreamError::Unsendable(_) => None,
+            StreamError::Broken(_) => Some(RESET),
+            StreamError::Protocol(_) => Some(PROTOCOL),
         }
-        if matches!(error.esource(), ErrorSource::Downstream) || *error.etype() == h2::UNPROCESSED {
-            return None;
-        }
-        // What our own stream found wrong with the answer, the engine passes on as an error of reading.
-        let cause = error.root_cause().downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if cause.is_some_and(|cause| cause.is::<Malformed>()) {
-            return Some(PROTOCOL);
-        }
-        Some(match error.etype() {
-            kind if *kind == NO_MEANS => LOCAL,
-            ErrorType::ConnectTimedout => CONNECT_TIMEOUT,
-            ErrorType::ConnectRefused
-            | ErrorType::ConnectNoRoute
-            | ErrorType::ConnectError
-            | ErrorType::BindError
-            | ErrorType::SocketError => CONNECT,
-            ErrorType::TLSHandshakeFailure
-            | ErrorType::TLSHandshakeTimedout
-            | ErrorType::InvalidCert
-            | ErrorType::HandshakeError
-            | ErrorType::TLSWantX509Lookup => TLS,
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout => TIMEOUT,
-            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => RESET,
-            ErrorType::InvalidHTTPHeader
-            | ErrorType::H1Error
-            | ErrorType::H2Error
-            | ErrorType::InvalidH2
-            | ErrorType::H2Downgrade => PROTOCOL,
-            _ if matches!(error.esource(), ErrorSource::Upstream) => RESET,
-            _ => return None,
-        })
     }
 
     /// Counts it against the version, if that is to blame.
@@ -155,20 +113,45 @@ impl Failure {
     }
 }
 
-/// The answer for an error that no endpoint is to blame for; `None` when the client is gone.
-pub(crate) fn own_answer(error: &Error, ended: Option<End>) -> Option<Refusal> {
-    match ended {
-        Some(End::Cut) => return Some(DRAINED),
-        Some(End::Upload) => return Some(SLOW_CLIENT),
-        Some(End::Unread) => return Some(UNREAD),
-        _ => {}
+impl From<&ConnectError> for Failure {
+    fn from(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::BadAddress => NO_ENDPOINT,
+            ConnectError::NoResources(_) => LOCAL,
+            ConnectError::Refused | ConnectError::Unreachable | ConnectError::Io(_) => CONNECT,
+            ConnectError::TimedOut => CONNECT_TIMEOUT,
+            ConnectError::Tls(_) | ConnectError::Preface(_) => TLS,
+            ConnectError::NoHttp2 | ConnectError::NoStreams => PROTOCOL,
+        }
     }
-    match (error.esource(), error.etype()) {
-        (ErrorSource::Downstream, ErrorType::HTTPStatus(413)) => Some(BODY_TOO_LARGE),
-        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Some(BAD_REQUEST),
-        (ErrorSource::Downstream, kind) if INVALID_CHUNKS.contains(&kind.as_str()) => Some(BAD_REQUEST),
-        (ErrorSource::Downstream, _) => None,
-        (_, kind) if *kind == h2::UNPROCESSED => Some(UNPROCESSED),
-        _ => Some(INTERNAL),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::proxy::upstream::error::TlsError;
+
+    #[test]
+    fn each_way_to_have_no_connection_has_its_kind_and_its_response() {
+        let io = || Arc::new(Error::other("reset"));
+        for (error, kind, status, cause) in [
+            (ConnectError::BadAddress, Some(UpstreamError::NoEndpoint), 503, "no_endpoint"),
+            (ConnectError::NoResources(io()), None, 503, "local"),
+            (ConnectError::Refused, Some(UpstreamError::Connect), 502, "connect"),
+            (ConnectError::Unreachable, Some(UpstreamError::Connect), 502, "connect"),
+            (ConnectError::Io(io()), Some(UpstreamError::Connect), 502, "connect"),
+            (ConnectError::TimedOut, Some(UpstreamError::Connect), 504, "connect_timeout"),
+            (TlsError::Handshake(io()).into(), Some(UpstreamError::Tls), 502, "tls"),
+            (TlsError::SystemAuthorities(io()).into(), Some(UpstreamError::Tls), 502, "tls"),
+            (TlsError::ServerName("".into()).into(), Some(UpstreamError::Tls), 502, "tls"),
+            (ConnectError::NoHttp2, Some(UpstreamError::Protocol), 502, "protocol"),
+            (ConnectError::NoStreams, Some(UpstreamError::Protocol), 502, "protocol"),
+        ] {
+            let Failure { kind: found, refusal } = Failure::from(&error);
+            assert_eq!((found, refusal.status, refusal.cause), (kind, status, cause), "{error}");
+        }
     }
 }

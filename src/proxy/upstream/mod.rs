@@ -1,7 +1,51 @@
 //! Connections to endpoints: how they are made, kept for the next request, and closed.
+//!
+//! ```text
+//! lanes ─► H1Pool ──────────────► connector ─► tls
+//!      └─► H2Pool (h2/) ─────────►
+//! ```
+//!
+//! Nothing here knows a request: it takes bytes or an HTTP/2 head, and says what became of them.
 
 pub(crate) mod connection;
-pub(crate) mod door;
+pub(crate) mod connector;
+pub(crate) mod destination;
+pub(crate) mod error;
 pub(crate) mod h2;
 pub(crate) mod pool;
-pub(crate) mod reach;
+pub(crate) mod tls;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+/// One worker's connections to endpoints, and what it needs to make new ones. Only the worker's own thread uses them, so
+/// its locks are never contended; none is held while something is waited for.
+#[derive(Default)]
+pub(crate) struct Pools {
+    /// Idle connections over HTTP/1.
+    pub(crate) http1: pool::H1Pool,
+    /// Connections over HTTP/2.
+    pub(crate) http2: h2::pool::H2Pool,
+    /// TLS for both.
+    pub(crate) tls: tls::TlsConnectors,
+}
+
+thread_local! {
+    static POOLS: Arc<Pools> = Arc::default();
+}
+
+impl Pools {
+    /// Those of the worker that calls.
+    pub(crate) fn of_this_worker() -> Arc<Self> {
+        POOLS.with(Arc::clone)
+    }
+
+    /// Lets go of what is over, or was not used for too long.
+    pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        self.http1.sweep(now);
+        self.http2.sweep(now);
+        self.tls.sweep(now);
+    }
+}

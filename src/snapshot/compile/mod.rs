@@ -197,7 +197,7 @@ impl Compiler {
                     state: stricter(state, wanted),
                     upstream: Arc::clone(&upstream),
                     live,
-                    engine: OnceLock::new(),
+                    tls_hash: OnceLock::new(),
                 });
             }
         }

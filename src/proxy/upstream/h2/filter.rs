@@ -4,7 +4,7 @@
 //! * The last stream that a GOAWAY lets live and the first SETTINGS are noted: the crate tells neither.
 //! * An empty DATA frame that ends nothing has no effect (RFC 9113 §6.1), but the crate ends a connection at its 101st,
 //!   and with it the streams of all clients; it goes no further.
-//! * A malformed header block is an error of its stream (see [`heads`](crate::proxy::upstream::h2::heads)), and so is a WINDOW_UPDATE by nothing
+//! * A malformed header block is an error of its stream (see [`response_rules`](super::response_rules)), and so is a WINDOW_UPDATE by nothing
 //!   (RFC 9113 §6.9): the crate ends the connection for them.
 //! * After [`TURN`] bytes the reader gives way, so that streams take what came before more comes: what the crate holds
 //!   of small frames stays small, whatever an endpoint sends and whoever does not read it.
@@ -19,14 +19,15 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::connection::{ConnectionState, FRAME, HEADER_LIST};
-use super::heads::ResponseRules;
+use super::response_rules::ResponseRules;
+use super::settings::{FRAME, HEADER_LIST};
+use super::state::ConnectionState;
 use crate::proxy::codec::h2::blocks::{Blocks, Next};
 use crate::proxy::codec::h2::frames::{FRAME_HEAD, Head};
 
 /// A connection to an endpoint, as the `h2` crate reads and writes it.
 pub(crate) struct FrameFilter<S> {
-    line: S,
+    stream: S,
     state: Arc<ConnectionState>,
     /// Read and not handed on.
     raw: BytesMut,
@@ -59,9 +60,9 @@ const PADDED: u8 = 0x8;
 const PROTOCOL_ERROR: [u8; 4] = [0, 0, 0, 1];
 
 impl<S> FrameFilter<S> {
-    pub(crate) fn new(line: S, state: Arc<ConnectionState>) -> Self {
+    pub(crate) fn new(stream: S, state: Arc<ConnectionState>) -> Self {
         let blocks = Blocks::new(ResponseRules::default(), HEADER_LIST as usize, FRAME as usize);
-        Self { line, state, raw: BytesMut::new(), pass: 0, turn: 0, ended: false, blocks, ready: Bytes::new() }
+        Self { stream, state, raw: BytesMut::new(), pass: 0, turn: 0, ended: false, blocks, ready: Bytes::new() }
     }
 
     /// Looks at the next frame's head; whether more bytes are needed for it.
@@ -144,8 +145,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameFilter<S> {
                 return Poll::Pending;
             }
             this.raw.reserve(READ);
-            let mut line = (&mut this.line).take(READ as u64);
-            match pin!(line.read_buf(&mut this.raw)).poll(cx) {
+            let mut stream = (&mut this.stream).take(READ as u64);
+            match pin!(stream.read_buf(&mut this.raw)).poll(cx) {
                 Poll::Ready(Ok(0)) => this.ended = true,
                 Poll::Ready(Ok(n)) => this.turn += n,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -160,7 +161,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameFilter<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for FrameFilter<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.line).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -168,19 +169,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameFilter<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.line).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.line.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.line).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.line).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

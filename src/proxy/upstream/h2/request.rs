@@ -1,13 +1,14 @@
 //! The head of a request as HTTP/2 has it (RFC 9113 §8.3).
 
 use http::header::{self, HeaderName};
+use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Request, Uri, Version};
-use pingora_error::{ErrorType, OrErr, Result};
-use pingora_http::RequestHeader;
+
+use super::error::StreamError;
 
 /// Takes out what concerns only the client's connection (RFC 9110 §7.6.1, RFC 9113 §8.2.2).
-pub(crate) fn strip(head: &mut RequestHeader) {
+pub(crate) fn strip(head: &mut Parts) {
     let nominated: Vec<HeaderName> = head
         .headers
         .get_all(header::CONNECTION)
@@ -16,15 +17,12 @@ pub(crate) fn strip(head: &mut RequestHeader) {
         .flat_map(|value| value.split(','))
         .filter_map(|token| token.trim().parse().ok())
         .collect();
-    for name in &nominated {
-        head.remove_header(name);
-    }
-    for name in CONNECTION_SPECIFIC {
-        head.remove_header(&name);
+    for name in nominated.into_iter().chain(CONNECTION_SPECIFIC) {
+        head.headers.remove(name);
     }
     if head.version != Version::HTTP_2 {
-        head.remove_header(&header::TE);
-        head.remove_header(&header::TRAILER);
+        head.headers.remove(header::TE);
+        head.headers.remove(header::TRAILER);
     }
 }
 
@@ -42,31 +40,35 @@ const CONNECTION_SPECIFIC: [HeaderName; 8] = [
 /// The head that goes out: `Host` becomes `:authority`.
 ///
 /// # Errors
-/// If authority or target are none, which what the guard admitted always are.
-pub(crate) fn write(mut head: RequestHeader, authority: &str, tls: bool) -> Result<Request<()>> {
-    let host = head.remove_header(&header::HOST);
-    let authority = match host {
+/// If authority or target do not parse, which those of a valid request always do.
+pub(crate) fn write(mut head: Parts, authority: &str, tls: bool) -> Result<Request<()>, StreamError> {
+    let authority = match head.headers.remove(header::HOST) {
         Some(host) => Authority::try_from(host.as_bytes()),
         None => head.uri.authority().cloned().map_or_else(|| authority.parse(), Ok),
     };
-    let authority = authority.or_err(ErrorType::InternalError, "the authority does not parse")?;
+    let authority = authority.map_err(|error| StreamError::Unsendable(error.to_string()))?;
     let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let uri = Uri::builder().scheme(if tls { "https" } else { "http" }).authority(authority).path_and_query(target);
-    let uri = uri.build().or_err(ErrorType::InternalError, "the target is no URI")?;
-    let mut parts: http::request::Parts = head.into();
-    parts.uri = uri;
-    parts.version = Version::HTTP_2;
-    Ok(Request::from_parts(parts, ()))
+    head.uri = uri.build().map_err(|error| StreamError::Unsendable(error.to_string()))?;
+    head.version = Version::HTTP_2;
+    Ok(Request::from_parts(head, ()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn head(version: Version, target: &str, fields: &[(&'static str, &'static str)]) -> Parts {
+        let mut request = Request::builder().version(version).uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
     #[test]
     fn a_head_of_http_1_becomes_one_of_http_2() {
-        let mut head = RequestHeader::build("GET", b"http://other.test/a?b", None).unwrap();
-        for (name, value) in [
+        let fields = [
             ("host", "shop.test:81"),
             ("connection", "keep-alive, x-mine, Upgrade"),
             ("x-mine", "1"),
@@ -75,9 +77,8 @@ mod tests {
             ("te", "trailers"),
             ("transfer-encoding", "chunked"),
             ("accept", "*/*"),
-        ] {
-            head.insert_header(name, value).unwrap();
-        }
+        ];
+        let mut head = head(Version::HTTP_11, "http://other.test/a?b", &fields);
         strip(&mut head);
         let request = write(head, "none.test", false).unwrap();
         assert_eq!(request.uri(), "http://shop.test:81/a?b");
@@ -87,9 +88,7 @@ mod tests {
 
     #[test]
     fn te_stays_between_http_2_and_http_2() {
-        let mut head = RequestHeader::build("POST", b"/grpc", None).unwrap();
-        head.set_version(Version::HTTP_2);
-        head.insert_header("te", "trailers").unwrap();
+        let mut head = head(Version::HTTP_2, "/grpc", &[("te", "trailers")]);
         strip(&mut head);
         let request = write(head, "shop.test", true).unwrap();
         assert_eq!((request.headers().len(), request.uri().to_string()), (1, "https://shop.test/grpc".to_owned()));

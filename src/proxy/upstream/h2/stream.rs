@@ -6,12 +6,16 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ::h2::client::ResponseFuture;
 use ::h2::{Reason, RecvStream};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response};
+
+use super::error::StreamError;
+use super::state::ConnectionState;
 
 /// Something that came from the endpoint.
 pub(crate) enum ResponseEvent {
@@ -33,6 +37,10 @@ pub(crate) struct ResponseStream {
     /// The end of the body that waits, still growing.
     tail: BytesMut,
     over: bool,
+    /// The final head was taken.
+    answered: bool,
+    stream: u32,
+    state: Arc<ConnectionState>,
 }
 
 /// Pieces of a body below this size are put together; larger ones stay as they are.
@@ -42,16 +50,25 @@ const SMALL: usize = 4 * 1024;
 const PIECE: usize = 16 * 1024;
 
 impl ResponseStream {
-    pub(crate) fn new(head: ResponseFuture) -> Self {
-        Self { head: Some(head), body: None, waiting: VecDeque::new(), tail: BytesMut::new(), over: false }
+    pub(super) fn new(head: ResponseFuture, stream: u32, state: Arc<ConnectionState>) -> Self {
+        Self {
+            head: Some(head),
+            body: None,
+            waiting: VecDeque::new(),
+            tail: BytesMut::new(),
+            over: false,
+            answered: false,
+            stream,
+            state,
+        }
     }
 
     /// What comes next. Nothing is lost if it is not waited for.
     ///
     /// # Errors
     /// The stream's or the connection's end.
-    pub(crate) async fn next(&mut self) -> Result<ResponseEvent, ::h2::Error> {
-        poll_fn(|cx| {
+    pub(crate) async fn next(&mut self) -> Result<ResponseEvent, StreamError> {
+        let event = poll_fn(|cx| {
             // All that is there at once: small frames become one piece.
             while let Poll::Ready(()) = self.poll_take(cx) {}
             if self.waiting.is_empty() {
@@ -59,7 +76,9 @@ impl ResponseStream {
             }
             self.waiting.pop_front().map_or(Poll::Pending, Poll::Ready)
         })
-        .await
+        .await;
+        self.answered |= matches!(event, Ok(ResponseEvent::Head(_)));
+        event.map_err(|error| StreamError::of(error, self.answered, self.stream, &self.state))
     }
 
     /// Whether nothing but the end is left, without trailers, and it is there already.

@@ -1,0 +1,70 @@
+//! An endpoint as connections to it see it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Address, Name};
+use crate::snapshot::live::EndpointLive;
+use crate::snapshot::{Endpoint, Timeouts, Upstream, UpstreamTls};
+
+/// What connections to one endpoint, made under the same settings of TLS, have in common: any of them serves any of its
+/// requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey(u64);
+
+impl PoolKey {
+    /// The key of the connections to an endpoint. Whom a connection trusted when it was made is part of it: what was
+    /// verified against authorities that are no longer believed must not be used again.
+    pub(crate) fn of(endpoint: &Endpoint) -> Self {
+        match &endpoint.upstream.tls {
+            None => Self(endpoint.live.id),
+            // Ids count up from 0; hashes fill the rest of the numbers.
+            Some(tls) => Self(*endpoint.tls_hash.get_or_init(|| hash(endpoint, tls)) | 1 << 63),
+        }
+    }
+
+    /// The key as a number.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+fn hash(endpoint: &Endpoint, tls: &UpstreamTls) -> u64 {
+    let UpstreamTls { sni, verify, ca, client } = tls;
+    let client = client.as_ref().map(|pair| (&pair.chain, &pair.key));
+    let mut hasher = DefaultHasher::new();
+    (endpoint.live.id, endpoint.upstream.http2, &endpoint.spelled, sni, verify, ca, client).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// An endpoint to connect to, apart from the snapshot that it was found in.
+#[derive(Clone)]
+pub(crate) struct Destination {
+    /// The key of its connections.
+    pub(crate) key: PoolKey,
+    /// As the file spells it.
+    pub(super) spelled: Name,
+    pub(super) address: Address,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) live: Arc<EndpointLive>,
+    /// For a new connection, TLS included.
+    pub(super) connect_timeout: Duration,
+    /// A connection may be idle for so long.
+    pub(crate) idle_timeout: Duration,
+}
+
+impl Destination {
+    /// An endpoint of a service with these timeouts.
+    pub(crate) fn of(endpoint: &Endpoint, timeouts: &Timeouts) -> Self {
+        Self {
+            key: PoolKey::of(endpoint),
+            spelled: endpoint.spelled.clone(),
+            address: endpoint.address.clone(),
+            upstream: Arc::clone(&endpoint.upstream),
+            live: Arc::clone(&endpoint.live),
+            connect_timeout: timeouts.connect,
+            idle_timeout: timeouts.pool_idle,
+        }
+    }
+}
