@@ -19,7 +19,7 @@ use super::wire::{
 use super::{AdminState, status};
 use crate::control::{FaultRequest, Rejection};
 use crate::model::{Name, Weight};
-use crate::rollout::engine::{Evidence, Phase, RolloutTarget, Verb, WaitingFor};
+use crate::rollout::engine::{Evidence, Phase, RolloutTarget, Stage, Verb, WaitingFor};
 use crate::rollout::plan::{GateDefault, Rollback};
 use crate::rollouts::{Command, RecordedEntry, RolloutStatus, labels};
 
@@ -177,13 +177,13 @@ fn gone(what: &'static str, found: String) -> Problem {
 fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollout {
     let (state, plan) = (&status.state, &status.plan);
     let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.to_string());
-    let under_way = state.phase.is_under_way();
-    let gate = (state.phase == Phase::Waiting && state.waiting == Some(WaitingFor::Gate))
+    let under_way = state.is_under_way();
+    let gate = (state.stage == Stage::Waiting(WaitingFor::Gate))
         .then(|| plan.steps.get(state.taken.wrapping_sub(1)).and_then(|step| step.gate))
         .flatten();
     Rollout {
         service: service.to_string(),
-        phase: state.phase.as_str().to_owned(),
+        phase: state.phase().as_str().to_owned(),
         reason: state.reason.clone(),
         stable: version(&state.stable),
         canary: version(&state.canary),
@@ -206,7 +206,7 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
             total_limit: plan.failures.total,
             consecutive_limit: plan.failures.consecutive,
         },
-        waiting_for: state.waiting.filter(|_| under_way).map(|waiting| labels::waiting(waiting).to_owned()),
+        waiting_for: state.waiting().map(|waiting| labels::waiting(waiting).to_owned()),
         gate: gate.map(|gate| RolloutGate {
             left_seconds: gate.timeout.map(|limit| left(limit, state.times.gate, status.age)),
             default: match gate.default {
@@ -216,7 +216,7 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
             }
             .to_owned(),
         }),
-        paused_from: state.paused_from.map(|from| from.as_str().to_owned()),
+        paused_from: state.paused_from().map(|from| from.as_str().to_owned()),
         left: time_left(status),
         holding_seconds: state
             .times
@@ -230,7 +230,7 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
             .iter()
             .map(|failed| FailedVersion {
                 version: failed.target.version.to_string(),
-                phase: failed.phase.as_str().to_owned(),
+                phase: failed.ended.phase().as_str().to_owned(),
                 why: failed.why.clone(),
             })
             .collect(),
@@ -241,7 +241,7 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
 
 fn weights(admin: &AdminState, service: &Name, status: &RolloutStatus) -> RolloutWeights {
     let configured = percentage(status.state.weight);
-    let canary = status.state.canary.as_ref().filter(|_| status.state.phase.is_under_way());
+    let canary = status.state.canary.as_ref().filter(|_| status.state.is_under_way());
     let seen = canary.and_then(|canary| {
         let services = status::of(admin, Some(service)).ok()?.services;
         services.into_iter().flat_map(|service| service.versions).find(|version| *version.name == *canary.version)
@@ -256,7 +256,7 @@ fn weights(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
 /// How long the phase still lasts, at least.
 fn time_left(status: &RolloutStatus) -> Option<RolloutLeft> {
     let (state, plan) = (&status.state, &status.plan);
-    let (what, limit, passed) = match state.phase {
+    let (what, limit, passed) = match state.phase() {
         Phase::Progressing => {
             ("step", plan.steps.get(state.taken.checked_sub(1)?)?.hold.max(plan.interval), state.times.step)
         }

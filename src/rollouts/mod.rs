@@ -315,7 +315,7 @@ impl Rollouts {
     /// A second has passed: conditions, ramps, analyses, queries; and what could not be written is tried again.
     pub(crate) fn second(&mut self, view: &View<'_>) {
         self.take_trips(view);
-        let under_way = |rollout: &&ServiceRollout| rollout.state().phase.is_under_way();
+        let under_way = |rollout: &&ServiceRollout| rollout.state().is_under_way();
         let services: Vec<Name> =
             self.services.values().filter(under_way).map(|rollout| rollout.service.clone()).collect();
         for service in services {
@@ -340,7 +340,7 @@ impl Rollouts {
     }
 
     fn phase(&self, service: &Name) -> Option<Phase> {
-        self.services.get(service).map(|rollout| rollout.state().phase)
+        self.services.get(service).map(|rollout| rollout.state().phase())
     }
 
     /// Makes lasting what breakers did that requests opened.
@@ -415,7 +415,7 @@ impl Rollouts {
         let state = self.services.get(service)?.state();
         let target = match role {
             "stable" => state.stable.as_ref(),
-            "canary" => state.canary.as_ref().filter(|_| state.phase.is_under_way()),
+            "canary" => state.canary.as_ref().filter(|_| state.is_under_way()),
             _ => None,
         };
         target.map(|target| target.version.clone())
@@ -441,7 +441,7 @@ impl Rollouts {
     pub(crate) fn facts(&self) -> Vec<RolloutFact> {
         let fact = |rollout: &ServiceRollout| RolloutFact {
             service: rollout.service.clone(),
-            phase: rollout.state().phase.as_str(),
+            phase: rollout.state().phase().as_str(),
             phases: Phase::WORDS,
             step: u64::try_from(rollout.state().taken).unwrap_or(u64::MAX),
             checks: rollout

@@ -189,7 +189,7 @@ impl ServiceRollout {
                 None => "no state is known of this service".to_owned(),
             });
         };
-        let canary = state.canary.as_ref().filter(|_| state.phase.is_under_way());
+        let canary = state.canary.as_ref().filter(|_| state.is_under_way());
         if canary.is_some_and(|canary| canary.version == *named) {
             // It takes over from the version that is gone.
             return Ok(None);
@@ -261,7 +261,7 @@ impl ServiceRollout {
     /// change: it was scaled. One that failed or was never tried becomes another.
     fn note_versions(&mut self, file: &config::Service) {
         let state = &self.record.state;
-        let canary = state.canary.as_ref().filter(|_| state.phase.is_under_way());
+        let canary = state.canary.as_ref().filter(|_| state.is_under_way());
         let busy: Vec<&Name> = state.stable.iter().chain(canary).map(|target| &target.version).collect();
         let mut seen = self.record.seen.clone();
         for (name, version) in file.versions.iter() {
@@ -358,7 +358,7 @@ impl ServiceRollout {
     /// Arms a rollout that is under way with samples and a breaker, and disarms one that is over.
     fn arm(&mut self, occurred: &Occurred, view: &View<'_>, notify: &Arc<Notify>) {
         let Occurred { began, restored, replanned, weight_before } = *occurred;
-        let roles = Roles::of(&self.record.state).filter(|_| self.record.state.phase.is_under_way());
+        let roles = Roles::of(&self.record.state).filter(|_| self.record.state.is_under_way());
         let Some(roles) = roles else {
             (self.samples, self.breaker, self.queried) = (None, None, false);
             self.error_watches.clear();
@@ -492,5 +492,5 @@ fn trip(plan: &Plan) -> Option<Breaker> {
 pub(super) fn raised(before: &RolloutState, after: &RolloutState) -> bool {
     let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.clone());
     let promoted = version(&before.stable) != version(&after.stable) && before.stable.is_some();
-    after.weight > before.weight || (promoted && after.phase == Phase::Succeeded)
+    after.weight > before.weight || (promoted && after.phase() == Phase::Succeeded)
 }

@@ -99,10 +99,10 @@ fn story(mut plan: Plan, history: &History) -> String {
         }
     }
     let was = history.entries.last().map_or("nothing".to_owned(), |last| format!("{}: {}", last.to, last.why));
-    let ends = if state.phase.is_under_way() {
-        format!("{} at {} %", state.phase, state.weight)
+    let ends = if state.is_under_way() {
+        format!("{} at {} %", state.phase(), state.weight)
     } else {
-        state.phase.to_string()
+        state.phase().to_string()
     };
     out.push_str(&format!("recorded: {}\nreplayed: {ends}: {}\n", clean(&was), clean(&state.reason)));
     out

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Reaction;
 use super::history::{By, Progress, Severity, What};
-use super::state::{Phase, WaitingFor};
+use super::state::{Bake, Phase, Stage, WaitingFor};
 use crate::model::Weight;
 use crate::rollout::alerts::Transition;
 use crate::rollout::plan::{Gate, GateDefault, HookPoint};
@@ -34,24 +34,23 @@ const EARLY: Duration = Duration::from_millis(500);
 impl Reaction<'_> {
     /// Time has passed, and perhaps the checks were evaluated.
     pub(super) fn tick(&mut self) {
-        match self.state.phase {
-            Phase::Idle | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => return,
-            Phase::RollingBack => return self.ramp(),
-            Phase::Waiting | Phase::Progressing | Phase::Baking | Phase::Promoting | Phase::Paused => {}
+        match self.state.stage {
+            Stage::Idle | Stage::Succeeded | Stage::RolledBack | Stage::Aborted => return,
+            Stage::RollingBack { from } => return self.ramp(from),
+            Stage::Waiting(_) | Stage::Progressing | Stage::Baking | Stage::Promoting | Stage::Paused { .. } => {}
         }
         let may_go = if self.state.weight == Weight::ZERO { self.may_begin() } else { self.may_go_on() };
-        if matches!(self.state.phase, Phase::Waiting) && self.state.waiting == Some(WaitingFor::Gate) {
+        if self.state.stage == Stage::Waiting(WaitingFor::Gate) {
             self.gate_timeout();
         }
-        let moving = matches!(self.state.phase, Phase::Waiting | Phase::Progressing | Phase::Baking | Phase::Promoting);
-        if may_go && moving {
+        if may_go && self.state.stage.pausable().is_some() {
             self.forward();
         }
     }
 
     /// Without weight there is nothing to judge, but both versions must be able to take traffic.
     fn may_begin(&mut self) -> bool {
-        if self.state.phase == Phase::Paused {
+        if self.state.phase() == Phase::Paused {
             return false;
         }
         let sick = if self.seen.canary_available == 0 { self.canary() } else { self.stable() };
@@ -67,7 +66,7 @@ impl Reaction<'_> {
     /// With weight: health first, then the hooks that watch, then the checks.
     fn may_go_on(&mut self) -> bool {
         let seen = self.seen;
-        let stable_needed = self.state.phase != Phase::Promoting;
+        let stable_needed = self.state.phase() != Phase::Promoting;
         if seen.canary_available > 0 {
             self.state.times.canary_down = None;
         }
@@ -102,8 +101,8 @@ impl Reaction<'_> {
             return self.hold_unwritable();
         }
         self.state.notified_unwritable = false;
-        if self.state.phase == Phase::Baking {
-            self.state.baked = true;
+        if self.state.stage == Stage::Baking {
+            self.state.bake = Bake::Over;
         }
         match self.next() {
             NextMove::Step(index) => {
@@ -114,11 +113,11 @@ impl Reaction<'_> {
             }
             NextMove::Full if self.cleared(HookPoint::BeforePromote) => {
                 self.state.taken = self.plan.steps.len();
-                self.move_to(Phase::Promoting, "the last step passed");
+                self.move_to(Stage::Promoting, "the last step passed");
             }
-            NextMove::Bake => self.move_to(Phase::Baking, "the old version stays warm while the checks go on"),
+            NextMove::Bake => self.move_to(Stage::Baking, "the old version stays warm while the checks go on"),
             NextMove::Promote if self.cleared(HookPoint::BeforePromote) => {
-                self.move_to(Phase::Promoting, "one more analysis run before it is stable");
+                self.move_to(Stage::Promoting, "one more analysis run before it is stable");
             }
             NextMove::Full | NextMove::Promote => {}
             NextMove::Succeed => self.succeed(),
@@ -127,8 +126,8 @@ impl Reaction<'_> {
 
     fn next(&self) -> NextMove {
         let state = &self.state;
-        let bakes = !state.baked && !self.plan.bake.is_zero();
-        match state.phase {
+        let bakes = !state.bake.is_over() && !self.plan.bake.is_zero();
+        match state.phase() {
             Phase::Promoting if bakes => NextMove::Bake,
             Phase::Promoting => NextMove::Succeed,
             _ if state.taken < self.plan.steps.len() => NextMove::Step(state.taken),
@@ -142,9 +141,9 @@ impl Reaction<'_> {
     fn dwell(&self) -> Duration {
         let state = &self.state;
         let current = state.taken.checked_sub(1).and_then(|index| self.plan.steps.get(index));
-        match (state.phase, current) {
+        match (state.phase(), current) {
             (Phase::Promoting, _) => self.plan.interval,
-            _ if state.baked => Duration::ZERO,
+            _ if state.bake.is_over() => Duration::ZERO,
             (Phase::Baking, _) => self.plan.bake.max(self.plan.interval),
             (_, Some(step)) => step.hold.max(self.plan.interval),
             _ if state.weight == Weight::ZERO => Duration::ZERO,
@@ -160,7 +159,7 @@ impl Reaction<'_> {
     /// The gate after the current step, if it is closed.
     fn closed_gate(&self) -> Option<Gate> {
         let state = &self.state;
-        let past = state.approved || state.baked || matches!(state.phase, Phase::Baking | Phase::Promoting);
+        let past = state.approved || state.bake.is_over() || matches!(state.phase(), Phase::Baking | Phase::Promoting);
         let current = state.taken.checked_sub(1).and_then(|index| self.plan.steps.get(index));
         current.and_then(|step| step.gate).filter(|_| !past)
     }
@@ -190,17 +189,14 @@ impl Reaction<'_> {
     /// Back from a wait to where the rollout stands.
     pub(super) fn rest(&mut self) {
         let state = &self.state;
-        let phase = if state.baked {
-            Phase::Baking
+        let stage = if state.bake.is_over() {
+            Stage::Baking
         } else if state.weight == Weight::ZERO && state.taken == 0 {
-            Phase::Waiting
+            Stage::Waiting(WaitingFor::Health)
         } else {
-            Phase::Progressing
+            Stage::Progressing
         };
-        self.enter(phase);
-        if phase == Phase::Waiting {
-            self.state.waiting = Some(WaitingFor::Health);
-        }
+        self.enter(stage);
     }
 
     /// The canary gets a step's weight; never less than it has.
@@ -211,23 +207,23 @@ impl Reaction<'_> {
         self.state.taken = index.saturating_add(1);
         self.state.approved = false;
         self.moved_on();
-        self.enter(Phase::Progressing);
+        self.enter(Stage::Progressing);
         self.set_weight(weight);
         let why = format!("step {} of {} → {weight} %", self.state.taken, self.plan.steps.len());
         self.write(By::Judge, What::Stepped, before, &why);
         self.alert(Transition::Step, Severity::Info, &why);
     }
 
-    /// The canary has everything, in `phase`.
-    fn move_to(&mut self, phase: Phase, why: &str) {
+    /// The canary has everything, in `stage`.
+    fn move_to(&mut self, stage: Stage, why: &str) {
         let before = self.before();
         self.moved_on();
-        self.enter(phase);
+        self.enter(stage);
         if self.state.weight < Weight::FULL {
             self.set_weight(Weight::FULL);
         }
         self.write(By::Judge, What::Moved, before, why);
-        let transition = if phase == Phase::Baking { Transition::Baking } else { Transition::Step };
+        let transition = if stage == Stage::Baking { Transition::Baking } else { Transition::Step };
         self.alert(transition, Severity::Info, why);
     }
 
@@ -239,7 +235,7 @@ impl Reaction<'_> {
         self.state.failed_targets.retain(|failed| failed.target.version != target.version);
         self.state.previous = self.state.stable.replace(target);
         self.cancel_hooks();
-        self.over_with(Phase::Succeeded);
+        self.over_with(Stage::Succeeded);
         self.settle();
         let why = format!("{} is stable now and has everything", self.stable());
         self.write(By::Judge, What::Promoted, before, &why);
@@ -249,12 +245,11 @@ impl Reaction<'_> {
 
     /// Waits; notifies once.
     pub(super) fn wait_for(&mut self, what: WaitingFor, why: &str) {
-        if self.state.phase == Phase::Waiting && self.state.waiting == Some(what) {
+        if self.state.stage == Stage::Waiting(what) {
             return;
         }
         let before = self.before();
-        self.enter(Phase::Waiting);
-        self.state.waiting = Some(what);
+        self.enter(Stage::Waiting(what));
         self.state.times.gate = Duration::ZERO;
         self.write(By::Judge, What::Waited, before, why);
         if what == WaitingFor::Gate {
@@ -273,17 +268,14 @@ impl Reaction<'_> {
         }
     }
 
-    /// Enters `phase`; what belonged to the one before is over.
-    pub(super) fn enter(&mut self, phase: Phase) {
+    /// Enters `stage`; what belonged to the one before is over.
+    pub(super) fn enter(&mut self, stage: Stage) {
         let state = &mut self.state;
-        if state.phase == Phase::Paused {
+        if state.phase() == Phase::Paused {
             // Nobody promised anything for the time of a pause.
             state.times.step = Duration::ZERO;
         }
-        state.phase = phase;
-        state.waiting = None;
-        state.paused_from = None;
-        state.frozen = false;
+        state.stage = stage;
         state.times.holding = None;
     }
 

@@ -9,7 +9,7 @@
 
 use super::Reaction;
 use super::history::{By, Evidence, What};
-use super::state::Phase;
+use super::state::{Bake, Stage};
 use crate::model::Weight;
 use crate::rollout::plan::NoData;
 use crate::rollout::verdict::{CheckOutcome, Verdict};
@@ -43,8 +43,8 @@ impl Reaction<'_> {
             }
             Analysis::Hold(why) => {
                 self.note(By::Judge, What::Analyzed, before, &format!("{why} → hold"));
-                if matches!(self.state.phase, Phase::Progressing | Phase::Baking | Phase::Promoting) {
-                    if self.state.forced {
+                if matches!(self.state.stage, Stage::Progressing | Stage::Baking | Stage::Promoting) {
+                    if self.state.bake == Bake::EndedByOperator {
                         return true;
                     }
                     self.hold(&why);

@@ -16,7 +16,7 @@
 //! | undo | – | yes | yes | yes | yes | yes | yes | – | yes | – |
 
 use super::history::{By, Severity, What};
-use super::state::{Phase, WaitingFor};
+use super::state::{Bake, PausedFrom, Phase, Stage, WaitingFor, WentBack};
 use super::{Before, Reaction};
 use crate::model::Weight;
 use crate::rollout::alerts::Transition;
@@ -141,12 +141,12 @@ pub const fn ruling(phase: Phase, verb: Verb) -> Ruling {
 impl Reaction<'_> {
     /// A refusal, in the phase as it is.
     fn refuse(&self, verb: Verb, reason: impl Into<String>) -> CommandRefused {
-        CommandRefused { phase: self.state.phase, verb, reason: reason.into() }
+        CommandRefused { phase: self.state.phase(), verb, reason: reason.into() }
     }
 
     /// What the table, and the disk for what goes forward, say of `verb`.
     pub(super) fn may(&self, verb: Verb) -> Result<(), CommandRefused> {
-        if let Ruling::Refuses(reason) = ruling(self.state.phase, verb) {
+        if let Ruling::Refuses(reason) = ruling(self.state.phase(), verb) {
             return Err(self.refuse(verb, reason));
         }
         let forward = matches!(verb, Verb::Start | Verb::Promote | Verb::Resume | Verb::Approve | Verb::Retry);
@@ -169,7 +169,7 @@ impl Reaction<'_> {
             Verb::Abort => self.abort(by, &why, true),
             Verb::Approve => self.approve(by, &why)?,
             Verb::Reject => {
-                if self.state.waiting == Some(WaitingFor::Health) {
+                if self.state.stage == Stage::Waiting(WaitingFor::Health) {
                     return Err(self.refuse(verb, "nothing asks: it waits for available endpoints, `abort` ends it"));
                 }
                 self.abort(by, &why, true);
@@ -186,17 +186,16 @@ impl Reaction<'_> {
             return Err(self.refuse(Verb::Promote, format!("{} has no available endpoint", self.canary())));
         }
         let before = self.before();
-        let baking = self.state.phase == Phase::Baking || self.state.paused_from == Some(Phase::Baking);
-        if baking || self.state.baked {
-            self.state.baked = true;
-            self.state.forced = true;
+        let baking = matches!(self.state.stage, Stage::Baking | Stage::Paused { from: PausedFrom::Baking, .. });
+        if baking || self.state.bake.is_over() {
+            self.state.bake = Bake::EndedByOperator;
         }
         self.state.taken = self.plan.steps.len();
         self.state.approved = true;
         self.moved_on();
         self.state.cleared = vec![HookPoint::BeforePromote];
-        let bakes = !self.state.baked && !self.plan.bake.is_zero();
-        self.enter(if bakes { Phase::Baking } else { Phase::Promoting });
+        let bakes = !self.state.bake.is_over() && !self.plan.bake.is_zero();
+        self.enter(if bakes { Stage::Baking } else { Stage::Promoting });
         if self.state.weight < Weight::FULL {
             self.set_weight(Weight::FULL);
         }
@@ -209,12 +208,8 @@ impl Reaction<'_> {
     /// Goes on where it was paused; the hold begins anew.
     fn resume(&mut self, by: By, why: &str) {
         let before = self.before();
-        let to = self.state.paused_from.unwrap_or(Phase::Waiting);
-        let waiting = self.state.waiting;
-        self.enter(to);
-        if to == Phase::Waiting {
-            self.state.waiting = waiting.or(Some(WaitingFor::Health));
-        }
+        let Stage::Paused { from, .. } = self.state.stage else { return };
+        self.enter(from.into());
         self.state.times.gate = std::time::Duration::ZERO;
         self.write(by, What::Commanded, before, why);
         self.alert(Transition::Resumed, Severity::Info, why);
@@ -223,10 +218,10 @@ impl Reaction<'_> {
     /// Opens the gate, or passes the hook.
     fn approve(&mut self, by: By, why: &str) -> Result<(), CommandRefused> {
         let before = self.before();
-        match self.state.waiting {
-            Some(WaitingFor::Gate) => self.open_gate(),
-            Some(WaitingFor::Hook(when)) => self.pass_hook(when),
-            Some(WaitingFor::Health) | None => {
+        match self.state.stage {
+            Stage::Waiting(WaitingFor::Gate) => self.open_gate(),
+            Stage::Waiting(WaitingFor::Hook(when)) => self.pass_hook(when),
+            _ => {
                 return Err(self.refuse(Verb::Approve, "nothing asks: it waits for available endpoints"));
             }
         }
@@ -247,7 +242,7 @@ impl Reaction<'_> {
 
     /// Back to the version that was stable before.
     fn undo(&mut self, by: By, why: &str) -> Result<(), CommandRefused> {
-        if self.state.phase != Phase::Succeeded {
+        if self.state.phase() != Phase::Succeeded {
             self.abort(by, why, true);
             return Ok(());
         }
@@ -261,8 +256,8 @@ impl Reaction<'_> {
         let undone = self.state.stable.replace(previous);
         self.state.previous = None;
         self.state.canary = undone;
-        self.remember_failed(Phase::Aborted, why);
-        self.enter(Phase::Aborted);
+        self.remember_failed(WentBack::Aborted, why);
+        self.enter(Stage::Aborted);
         self.settle();
         self.write(by, What::WentBack, before, &format!("{why} → {} has everything again", self.stable()));
         let sentence = self.state.reason.clone();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Reaction;
 use super::history::{By, Effect, Progress, Severity, What};
-use super::state::{Call, Phase, WaitingFor};
+use super::state::{Call, Phase, Stage, WaitingFor};
 use crate::model::Weight;
 use crate::rollout::alerts::Transition;
 use crate::rollout::plan::{Hook, HookPoint};
@@ -93,7 +93,7 @@ impl Reaction<'_> {
         match when {
             HookPoint::DemandRollback | HookPoint::During => {
                 self.state.calls.retain(|call| call.id != id);
-                let moving = self.state.phase.is_under_way() && self.state.phase != Phase::RollingBack;
+                let moving = self.state.is_under_way() && self.state.phase() != Phase::RollingBack;
                 if when == HookPoint::DemandRollback && accepted && moving && self.state.weight > Weight::ZERO {
                     self.roll_back(By::Hook, &format!("a hook demands the rollback: {text}"));
                 }
@@ -102,7 +102,7 @@ impl Reaction<'_> {
                 let before = self.before();
                 let answer = if accepted { "a hook accepts" } else { "a hook refuses, it is asked again" };
                 let why = if text.is_empty() { answer.to_owned() } else { format!("{answer}: {text}") };
-                let waits = self.state.phase == Phase::Waiting && self.state.waiting == Some(WaitingFor::Hook(when));
+                let waits = self.state.stage == Stage::Waiting(WaitingFor::Hook(when));
                 if waits && !accepted && !self.state.notified_refused {
                     self.state.notified_refused = true;
                     self.alert(Transition::Waiting, Severity::Warning, &why);

@@ -44,6 +44,7 @@ mod release;
 mod replay;
 mod rollback;
 mod state;
+mod stored;
 
 #[cfg(test)]
 mod tests;
@@ -54,9 +55,10 @@ pub use commands::{CommandRefused, Ruling, Verb, ruling};
 pub use history::{Alert, Applied, By, Effect, Entry, Evidence, Progress, Severity, What};
 pub use replay::{Recorded, Replayed, replay};
 pub use state::{
-    Call, Failed, FailedTarget, MAX_FAILED_TARGETS, Phase, RolloutState, RolloutTarget, STATE_VERSION, Times,
-    Unreadable, WaitingFor,
+    Bake, Call, Failed, FailedTarget, MAX_FAILED_TARGETS, PausedFrom, Phase, RolloutState, RolloutTarget, Stage, Times,
+    WaitingFor, WentBack,
 };
+pub use stored::{STATE_VERSION, Unreadable};
 
 use crate::model::{Name, Weight};
 use crate::rollout::alerts::Transition;
@@ -194,8 +196,7 @@ struct Before {
 impl Reaction<'_> {
     /// Lets time pass.
     fn pass(&mut self, now: Duration) {
-        let (phase, waiting) = (self.state.phase, self.state.waiting);
-        let passed = self.state.times.pass(now, phase, waiting);
+        let passed = self.state.times.pass(now, self.state.stage);
         for call in &mut self.state.calls {
             call.age = call.age.saturating_add(passed);
         }
@@ -203,7 +204,7 @@ impl Reaction<'_> {
 
     /// Where things are, before they change.
     const fn before(&self) -> Before {
-        Before { phase: self.state.phase, weight: self.state.weight }
+        Before { phase: self.state.phase(), weight: self.state.weight }
     }
 
     /// Writes down what happened since `before`, and makes it the reason of the state.
@@ -220,7 +221,7 @@ impl Reaction<'_> {
             what,
             why: short(why),
             from: before.phase,
-            to: state.phase,
+            to: state.phase(),
             weight_before: before.weight,
             weight_after: state.weight,
             stable: state.stable.clone(),
@@ -235,7 +236,7 @@ impl Reaction<'_> {
         let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.clone());
         let state = &self.state;
         let (stable, canary) = (version(&state.stable), version(&state.canary));
-        Progress { stable, canary, phase: state.phase, step: state.taken, weight: state.weight }
+        Progress { stable, canary, phase: state.phase(), step: state.taken, weight: state.weight }
     }
 
     /// Notifies the receivers.

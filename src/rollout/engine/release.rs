@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Reaction;
 use super::commands::{CommandRefused, Verb, command_sentence};
 use super::history::{By, Progress, Severity, What};
-use super::rollback::ended;
-use super::state::{Failed, Phase, RolloutTarget, Times, WaitingFor};
+use super::rollback::transition;
+use super::state::{Failed, Phase, RolloutTarget, Stage, Times, WaitingFor};
 use crate::model::{Name, Weight};
 use crate::rollout::alerts::Transition;
 
@@ -25,7 +25,7 @@ impl Reaction<'_> {
             self.state.stable = Some(target);
             return if desired.is_some() { self.still_named() } else { self.named_stable() };
         }
-        let under_way = self.state.phase.is_under_way();
+        let under_way = self.state.is_under_way();
         // The file asks for nothing new: its version became another, and only what failed, or is being tried, is begun.
         if let Some(old) = desired
             && !(under_way && self.state.canary.as_ref() == Some(&old))
@@ -49,9 +49,9 @@ impl Reaction<'_> {
         let why =
             format!("{} failed before and has not changed ({}) → not tried; `retry` does", target.version, failed.why);
         self.state.canary = Some(target);
-        self.enter(failed.phase);
+        self.enter(failed.ended.into());
         self.write(By::File, What::NotTried, before, &why);
-        self.alert(ended(failed.phase), Severity::Warning, &why);
+        self.alert(transition(failed.ended), Severity::Warning, &why);
     }
 
     /// The version that the file named before became another, and that is no reason to do anything.
@@ -68,7 +68,7 @@ impl Reaction<'_> {
         self.state.stable = Some(target.clone());
         self.state.desired = Some(target);
         self.state.canary = None;
-        self.over_with(Phase::Idle);
+        self.over_with(Stage::Idle);
         self.settle();
         self.write(By::File, What::Served, before, why);
     }
@@ -91,14 +91,14 @@ impl Reaction<'_> {
     /// The file asks for what is stable: whatever is under way ends, and has not failed.
     fn named_stable(&mut self) {
         let why = format!("the file asks for {} again", self.stable());
-        match self.state.phase {
+        match self.state.phase() {
             Phase::Waiting | Phase::Progressing | Phase::Baking | Phase::Promoting | Phase::Paused => {
                 self.abort(By::File, &why, false);
             }
             Phase::RolledBack | Phase::Aborted => {
                 let before = self.before();
                 self.state.canary = None;
-                self.enter(Phase::Idle);
+                self.enter(Stage::Idle);
                 self.write(By::File, What::Changed, before, &why);
             }
             Phase::RollingBack | Phase::Idle | Phase::Succeeded => {
@@ -110,7 +110,7 @@ impl Reaction<'_> {
     /// An operator asks for `target`.
     pub(super) fn start(&mut self, target: RolloutTarget, by: String, reason: &str) -> Result<(), CommandRefused> {
         self.may(Verb::Start)?;
-        let refused = |reason: String| CommandRefused { phase: self.state.phase, verb: Verb::Start, reason };
+        let refused = |reason: String| CommandRefused { phase: self.state.phase(), verb: Verb::Start, reason };
         match &self.state.stable {
             None => return Err(refused("no version is stable yet: the file names the first".to_owned())),
             Some(stable) if stable.version == target.version => {
@@ -135,7 +135,7 @@ impl Reaction<'_> {
     /// are seen to be usable.
     pub(super) fn begin(&mut self, target: RolloutTarget, by: By, why: &str) {
         let before = self.before();
-        if self.state.phase.is_under_way() {
+        if self.state.is_under_way() {
             self.set_weight(Weight::ZERO);
         }
         self.cancel_hooks();
@@ -146,22 +146,21 @@ impl Reaction<'_> {
         self.state.failures = Failed::default();
         self.state.verdicts.clear();
         self.state.times = Times { clock: self.state.times.clock, ..Times::default() };
-        self.enter(Phase::Waiting);
-        self.state.waiting = Some(WaitingFor::Health);
+        self.enter(Stage::Waiting(WaitingFor::Health));
         self.write(by, What::Started, before, &why);
         self.alert(Transition::Started, Severity::Info, &why);
     }
 
     /// Another plan: the canary keeps its weight, and stands at the last step that is not above it.
     pub(super) fn plan_changed(&mut self) {
-        if !self.state.phase.is_under_way() {
+        if !self.state.is_under_way() {
             return;
         }
         let before = self.before();
         let (weight, steps) = (self.state.weight, &self.plan.steps);
         let current = self.state.taken.checked_sub(1).and_then(|index| steps.get(index));
         let stands = current.is_some_and(|step| step.weight == weight);
-        let finished = weight == Weight::FULL && self.state.taken > 0 && self.state.phase != Phase::Progressing;
+        let finished = weight == Weight::FULL && self.state.taken > 0 && self.state.phase() != Phase::Progressing;
         if finished {
             self.state.taken = steps.len();
         } else if !stands && weight > Weight::ZERO {
@@ -173,13 +172,15 @@ impl Reaction<'_> {
         self.state.times.step = Duration::ZERO;
         // A timeout that is new must not have run out before anybody could know of it.
         self.state.times.gate = Duration::ZERO;
-        if matches!(self.state.waiting, Some(WaitingFor::Hook(_))) && self.state.phase == Phase::Waiting {
-            self.rest();
-        } else if self.state.waiting == Some(WaitingFor::Gate) && self.state.phase == Phase::Waiting {
-            let gate = self.state.taken.checked_sub(1).and_then(|index| steps.get(index)).and_then(|step| step.gate);
-            if gate.is_none() {
-                self.rest();
+        match self.state.stage {
+            Stage::Waiting(WaitingFor::Hook(_)) => self.rest(),
+            Stage::Waiting(WaitingFor::Gate) => {
+                let current = self.state.taken.checked_sub(1).and_then(|index| steps.get(index));
+                if current.is_none_or(|step| step.gate.is_none()) {
+                    self.rest();
+                }
             }
+            _ => {}
         }
         let why = format!("the plan changed; it goes on from {weight} %");
         self.write(By::File, What::Changed, before, &why);
@@ -188,7 +189,7 @@ impl Reaction<'_> {
     /// The process came back: what was is published again, and its hold begins anew.
     pub(super) fn restored(&mut self) {
         let before = self.before();
-        if !self.state.phase.is_under_way() {
+        if !self.state.is_under_way() {
             return self.settle();
         }
         self.state.times.step = Duration::ZERO;
@@ -209,7 +210,7 @@ impl Reaction<'_> {
             self.note(By::File, What::Changed, self.before(), "the version before is no longer in the file");
         }
         let (stable, canary) = (is_gone(&self.state.stable), is_gone(&self.state.canary));
-        let under_way = self.state.phase.is_under_way();
+        let under_way = self.state.is_under_way();
         match (stable, canary) {
             (false, false) => {}
             (false, true) if under_way => {
@@ -226,7 +227,7 @@ impl Reaction<'_> {
             (true, _) => {
                 let before = self.before();
                 self.cancel_hooks();
-                self.over_with(Phase::Idle);
+                self.over_with(Stage::Idle);
                 let why = format!("{} is no longer in the file", self.stable());
                 self.state.stable = None;
                 self.state.desired = None;
@@ -244,7 +245,7 @@ impl Reaction<'_> {
         self.state.stable = self.state.canary.take();
         self.state.previous = None;
         self.cancel_hooks();
-        self.over_with(Phase::Aborted);
+        self.over_with(Stage::Aborted);
         self.settle();
         let why =
             format!("{old} is no longer in the file → {} is all that is left and serves everything", self.stable());

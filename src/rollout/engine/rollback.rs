@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Reaction;
 use super::history::{By, Effect, Severity, What};
-use super::state::{FailedTarget, MAX_FAILED_TARGETS, Phase, WaitingFor};
+use super::state::{Bake, FailedTarget, MAX_FAILED_TARGETS, PausedFrom, Phase, Stage, WaitingFor, WentBack};
 use crate::model::Weight;
 use crate::rollout::alerts::Transition;
 use crate::rollout::plan::{HookPoint, Rollback};
@@ -21,31 +21,30 @@ impl Reaction<'_> {
             Rollback::Ramp(over) if !over.is_zero() && self.state.weight > Weight::ZERO => {
                 let before = self.before();
                 let sentence = format!("{why} → roll back over {over:?}");
-                self.state.ramp_from = self.state.weight;
                 self.state.times.ramp = Duration::ZERO;
-                self.remember_failed(Phase::RolledBack, &sentence);
+                self.remember_failed(WentBack::RolledBack, &sentence);
                 self.cancel_hooks();
-                self.enter(Phase::RollingBack);
+                self.enter(Stage::RollingBack { from: self.state.weight });
                 self.write(by, What::WentBack, before, &sentence);
                 self.alert(Transition::RolledBack, Severity::Critical, &sentence);
             }
-            _ => self.back_at_once(by, Phase::RolledBack, &format!("{why} → roll back")),
+            _ => self.back_at_once(by, WentBack::RolledBack, &format!("{why} → roll back")),
         }
     }
 
     /// A step down the ramp; at its end the rollout is over.
-    pub(super) fn ramp(&mut self) {
+    pub(super) fn ramp(&mut self, from: Weight) {
         let over = match self.plan.rollback {
             Rollback::Ramp(over) => over,
             Rollback::Immediate => Duration::ZERO,
         };
         let gone = self.state.times.ramp;
         let left = over.saturating_sub(gone).as_millis();
-        let share = u128::from(self.state.ramp_from.basis_points()) * left / over.as_millis().max(1);
+        let share = u128::from(from.basis_points()) * left / over.as_millis().max(1);
         let weight = u16::try_from(share).ok().and_then(Weight::from_basis_points).unwrap_or_default();
         if weight == Weight::ZERO || gone >= over {
             let why = self.state.reason.clone();
-            return self.finish(By::Judge, Phase::RolledBack, &why, None);
+            return self.finish(By::Judge, WentBack::RolledBack, &why, None);
         }
         if weight < self.state.weight {
             let before = self.before();
@@ -56,110 +55,107 @@ impl Reaction<'_> {
     }
 
     /// Everything to stable in one snapshot; the target is not tried again by itself.
-    fn back_at_once(&mut self, by: By, phase: Phase, sentence: &str) {
-        self.remember_failed(phase, sentence);
-        let severity = if phase == Phase::RolledBack { Severity::Critical } else { Severity::Warning };
-        self.finish(by, phase, sentence, Some(severity));
+    fn back_at_once(&mut self, by: By, ended: WentBack, sentence: &str) {
+        self.remember_failed(ended, sentence);
+        let severity = if ended == WentBack::RolledBack { Severity::Critical } else { Severity::Warning };
+        self.finish(by, ended, sentence, Some(severity));
     }
 
     /// An operator, a gate or the file ends the rollout: everything to stable in one snapshot. `failed`: the target is
     /// not tried again by itself. What goes back by the analysis stays rolled back, only sooner.
     pub(super) fn abort(&mut self, by: By, why: &str, failed: bool) {
-        if self.state.phase == Phase::RollingBack {
-            return self.finish(by, Phase::RolledBack, &format!("{why} → at once"), Some(Severity::Warning));
+        if self.state.phase() == Phase::RollingBack {
+            return self.finish(by, WentBack::RolledBack, &format!("{why} → at once"), Some(Severity::Warning));
         }
         let sentence = format!("{why} → abort");
         if failed {
-            self.back_at_once(by, Phase::Aborted, &sentence);
+            self.back_at_once(by, WentBack::Aborted, &sentence);
         } else {
-            self.finish(by, Phase::Aborted, &sentence, Some(Severity::Warning));
+            self.finish(by, WentBack::Aborted, &sentence, Some(Severity::Warning));
         }
     }
 
     /// The canary to 0, stable settled, hooks notified that it is over.
-    fn finish(&mut self, by: By, phase: Phase, sentence: &str, severity: Option<Severity>) {
+    fn finish(&mut self, by: By, ended: WentBack, sentence: &str, severity: Option<Severity>) {
         let before = self.before();
         self.set_weight(Weight::ZERO);
         self.settle();
         self.cancel_hooks();
-        self.over_with(phase);
+        self.over_with(ended.into());
         self.write(by, What::WentBack, before, sentence);
         // A ramp's alert was sent when it began; receivers are notified of its end too, but nobody is hurt.
-        self.alert(ended(phase), severity.unwrap_or(Severity::Info), sentence);
+        self.alert(transition(ended), severity.unwrap_or(Severity::Info), sentence);
         self.call_all(HookPoint::After, &self.progress());
     }
 
-    /// Enters a phase in which no rollout is under way.
-    pub(super) fn over_with(&mut self, phase: Phase) {
+    /// Enters a stage in which no rollout is under way.
+    pub(super) fn over_with(&mut self, stage: Stage) {
         self.state.weight = Weight::ZERO;
         self.start_over();
-        self.enter(phase);
+        self.enter(stage);
     }
 
     /// Forgets how far the steps had come.
     pub(super) fn start_over(&mut self) {
         let state = &mut self.state;
         state.taken = 0;
-        state.baked = false;
-        state.forced = false;
+        state.bake = Bake::Ahead;
         state.approved = false;
         state.notified_unwritable = false;
         state.cleared.clear();
-        state.ramp_from = Weight::ZERO;
     }
 
     /// Both versions are bad: nothing moves, and somebody is paged. The canary is not blamed.
     pub(super) fn freeze(&mut self, by: By, why: &str) {
-        if self.state.frozen && self.state.phase == Phase::Paused {
+        if self.state.is_frozen() {
             return;
         }
         let sentence = format!("{why} → freeze: both versions are bad, the canary is not to blame");
-        if self.state.phase == Phase::Paused {
+        if let Stage::Paused { from, .. } = self.state.stage {
             let before = self.before();
-            self.state.frozen = true;
+            self.state.stage = Stage::Paused { from, both_bad: true };
             self.write(by, What::Paused, before, &sentence);
             self.alert(Transition::Paused, Severity::Critical, &sentence);
             return;
         }
-        self.pause(by, Severity::Critical, &sentence);
-        self.state.frozen = true;
+        self.stand_still(by, Severity::Critical, &sentence, true);
     }
 
     /// Nothing moves forward until an operator decides.
     pub(super) fn pause(&mut self, by: By, severity: Severity, why: &str) {
+        self.stand_still(by, severity, why, false);
+    }
+
+    fn stand_still(&mut self, by: By, severity: Severity, why: &str, both_bad: bool) {
+        let Some(from) = self.state.stage.pausable() else { return };
         let before = self.before();
-        let from = self.state.phase;
-        if !from.is_under_way() || matches!(from, Phase::Paused | Phase::RollingBack) {
-            return;
-        }
-        let waiting = self.state.waiting;
-        self.enter(Phase::Paused);
-        self.state.paused_from = Some(from);
-        self.state.waiting = waiting;
+        self.enter(Stage::Paused { from, both_bad });
         self.write(by, What::Paused, before, why);
         self.alert(Transition::Paused, severity, why);
     }
 
     /// The trip wire has taken the canary's traffic away: it is made lasting.
     pub(super) fn tripped(&mut self, why: &str, stable_fails_too: bool) {
-        if !self.state.phase.is_under_way() || self.state.weight == Weight::ZERO {
+        if !self.state.is_under_way() || self.state.weight == Weight::ZERO {
             return;
         }
-        if self.state.phase == Phase::RollingBack {
-            return self.finish(By::TripWire, Phase::RolledBack, &format!("{why} → at once"), Some(Severity::Critical));
+        if self.state.phase() == Phase::RollingBack {
+            return self.finish(
+                By::TripWire,
+                WentBack::RolledBack,
+                &format!("{why} → at once"),
+                Some(Severity::Critical),
+            );
         }
         if self.seen.stable_available > 0 && !stable_fails_too {
-            return self.back_at_once(By::TripWire, Phase::RolledBack, &format!("{why} → roll back"));
+            return self.back_at_once(By::TripWire, WentBack::RolledBack, &format!("{why} → roll back"));
         }
         // Raising the weight again would be the canary's blame of stable: it stays at 0, and begins anew from there.
         let before = self.before();
         self.set_weight(Weight::ZERO);
         self.start_over();
         self.cancel_hooks();
-        self.enter(Phase::Paused);
-        self.state.paused_from = Some(Phase::Waiting);
-        self.state.waiting = Some(WaitingFor::Health);
-        self.state.frozen = true;
+        self.enter(Stage::Paused { from: PausedFrom::Waiting(WaitingFor::Health), both_bad: true });
         let stable = self.stable();
         let sentence = if stable_fails_too {
             format!("{why}; and {stable} fails as well → freeze at 0 %, it is not the canary")
@@ -172,20 +168,20 @@ impl Reaction<'_> {
 
     /// A condition held all its time.
     pub(super) fn sustained(&mut self, sentence: &str) {
-        let going_back = self.state.phase == Phase::RollingBack;
-        if self.state.phase.is_under_way() && !going_back && self.state.weight > Weight::ZERO {
+        let going_back = self.state.phase() == Phase::RollingBack;
+        if self.state.is_under_way() && !going_back && self.state.weight > Weight::ZERO {
             self.roll_back(By::Judge, sentence);
         }
     }
 
     /// Remembers that the canary is not to be tried again by itself.
-    pub(super) fn remember_failed(&mut self, phase: Phase, why: &str) {
+    pub(super) fn remember_failed(&mut self, ended: WentBack, why: &str) {
         let Some(target) = self.state.canary.clone() else { return };
         self.state.failed_targets.retain(|failed| failed.target.version != target.version);
         if self.state.failed_targets.len() >= MAX_FAILED_TARGETS {
             self.state.failed_targets.remove(0);
         }
-        self.state.failed_targets.push(FailedTarget { target, phase, why: super::short(why) });
+        self.state.failed_targets.push(FailedTarget { target, ended, why: super::short(why) });
     }
 
     /// Calls that were made no longer matter.
@@ -199,7 +195,10 @@ impl Reaction<'_> {
     }
 }
 
-/// The alert of a rollout that ended in `phase`.
-pub(super) const fn ended(phase: Phase) -> Transition {
-    if matches!(phase, Phase::RolledBack) { Transition::RolledBack } else { Transition::Aborted }
+/// The alert of a rollout that went back.
+pub(super) const fn transition(ended: WentBack) -> Transition {
+    match ended {
+        WentBack::RolledBack => Transition::RolledBack,
+        WentBack::Aborted => Transition::Aborted,
+    }
 }

@@ -4,8 +4,7 @@
 //! says nothing to the next. [`Times::pass`] is the one place where time goes by, and a clock that stands still or
 //! steps back adds nothing.
 //!
-//! Invariant: a [`RolloutState`] that was read back has passed [`RolloutState::from_json`]'s checks: a rollout under
-//! way has a stable version and a canary that differ, and a rollout that is over gives the canary nothing.
+//! How a state is written, and what a written one must fulfil, is in [`stored`](super::stored).
 
 use std::time::Duration;
 
@@ -14,9 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::history::Evidence;
 use crate::model::{Name, Weight};
 use crate::rollout::plan::HookPoint;
-
-/// The format of a written [`RolloutState`]; raised when older code could misread it.
-pub const STATE_VERSION: u32 = 1;
 
 /// Where a rollout is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -118,7 +114,7 @@ pub struct RolloutTarget {
     pub fingerprint: String,
 }
 
-/// What the waiting phase waits for.
+/// What a rollout waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingFor {
@@ -128,6 +124,144 @@ pub enum WaitingFor {
     Gate,
     /// That the hooks of this point accept.
     Hook(HookPoint),
+}
+
+/// Where a rollout is, with what belongs to it there. Its name is the [`Phase`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// [`Phase::Idle`].
+    #[default]
+    Idle,
+    /// [`Phase::Waiting`].
+    Waiting(WaitingFor),
+    /// [`Phase::Progressing`].
+    Progressing,
+    /// [`Phase::Baking`].
+    Baking,
+    /// [`Phase::Promoting`].
+    Promoting,
+    /// [`Phase::Succeeded`].
+    Succeeded,
+    /// [`Phase::RollingBack`].
+    RollingBack {
+        /// The weight that the ramp began at.
+        from: Weight,
+    },
+    /// [`Phase::RolledBack`].
+    RolledBack,
+    /// [`Phase::Paused`].
+    Paused {
+        /// Where `resume` returns to.
+        from: PausedFrom,
+        /// Both versions were bad, and the receivers were notified of it.
+        both_bad: bool,
+    },
+    /// [`Phase::Aborted`].
+    Aborted,
+}
+
+/// A stage that can be paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PausedFrom {
+    /// [`Stage::Waiting`].
+    Waiting(WaitingFor),
+    /// [`Stage::Progressing`].
+    Progressing,
+    /// [`Stage::Baking`].
+    Baking,
+    /// [`Stage::Promoting`].
+    Promoting,
+}
+
+impl Stage {
+    /// Its name.
+    #[must_use]
+    pub const fn phase(self) -> Phase {
+        match self {
+            Self::Idle => Phase::Idle,
+            Self::Waiting(_) => Phase::Waiting,
+            Self::Progressing => Phase::Progressing,
+            Self::Baking => Phase::Baking,
+            Self::Promoting => Phase::Promoting,
+            Self::Succeeded => Phase::Succeeded,
+            Self::RollingBack { .. } => Phase::RollingBack,
+            Self::RolledBack => Phase::RolledBack,
+            Self::Paused { .. } => Phase::Paused,
+            Self::Aborted => Phase::Aborted,
+        }
+    }
+
+    /// Where a pause would return to; none where there is nothing to pause.
+    pub(super) const fn pausable(self) -> Option<PausedFrom> {
+        match self {
+            Self::Waiting(what) => Some(PausedFrom::Waiting(what)),
+            Self::Progressing => Some(PausedFrom::Progressing),
+            Self::Baking => Some(PausedFrom::Baking),
+            Self::Promoting => Some(PausedFrom::Promoting),
+            _ => None,
+        }
+    }
+}
+
+impl From<PausedFrom> for Stage {
+    fn from(paused: PausedFrom) -> Self {
+        match paused {
+            PausedFrom::Waiting(what) => Self::Waiting(what),
+            PausedFrom::Progressing => Self::Progressing,
+            PausedFrom::Baking => Self::Baking,
+            PausedFrom::Promoting => Self::Promoting,
+        }
+    }
+}
+
+/// How a rollout ended whose traffic went back to stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WentBack {
+    /// By the analysis.
+    RolledBack,
+    /// By an operator, a gate or the file.
+    Aborted,
+}
+
+impl WentBack {
+    /// The phase that it is in since.
+    #[must_use]
+    pub const fn phase(self) -> Phase {
+        match self {
+            Self::RolledBack => Phase::RolledBack,
+            Self::Aborted => Phase::Aborted,
+        }
+    }
+}
+
+impl From<WentBack> for Stage {
+    fn from(ended: WentBack) -> Self {
+        match ended {
+            WentBack::RolledBack => Self::RolledBack,
+            WentBack::Aborted => Self::Aborted,
+        }
+    }
+}
+
+/// How far the bake is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bake {
+    /// Not over: it has not begun, or goes on.
+    #[default]
+    Ahead,
+    /// Over.
+    Over,
+    /// An operator ended it: lack of data does not delay the promotion.
+    EndedByOperator,
+}
+
+impl Bake {
+    /// Whether it is over.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Over | Self::EndedByOperator)
+    }
 }
 
 /// How long things have lasted.
@@ -153,16 +287,15 @@ pub struct Times {
 
 impl Times {
     /// Lets time pass until `now`; none passes while the clock stands still, steps back or is read first.
-    pub(super) fn pass(&mut self, now: Duration, phase: Phase, waiting: Option<WaitingFor>) -> Duration {
+    pub(super) fn pass(&mut self, now: Duration, stage: Stage) -> Duration {
         let passed = self.clock.map_or(Duration::ZERO, |last| now.saturating_sub(last));
         self.clock = Some(now);
         let add = |time: &mut Duration| *time = time.saturating_add(passed);
         add(&mut self.step);
-        if phase == Phase::Waiting && waiting == Some(WaitingFor::Gate) {
-            add(&mut self.gate);
-        }
-        if phase == Phase::RollingBack {
-            add(&mut self.ramp);
+        match stage {
+            Stage::Waiting(WaitingFor::Gate) => add(&mut self.gate),
+            Stage::RollingBack { .. } => add(&mut self.ramp),
+            _ => {}
         }
         self.holding.iter_mut().for_each(add);
         self.canary_down.iter_mut().for_each(add);
@@ -200,19 +333,18 @@ pub struct Call {
 pub struct FailedTarget {
     /// The target.
     pub target: RolloutTarget,
-    /// How it ended: rolled back or aborted.
-    pub phase: Phase,
+    /// How it ended.
+    #[serde(rename = "phase")]
+    pub ended: WentBack,
     /// Why.
     pub why: String,
 }
 
 /// Everything that the engine knows of one service's rollout.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RolloutState {
-    /// [`STATE_VERSION`] of who wrote it.
-    pub state_version: u32,
     /// Where it is.
-    pub phase: Phase,
+    pub stage: Stage,
     /// What serves, and where the way back always leads; none before the first sighting.
     pub stable: Option<RolloutTarget>,
     /// What is rolled out, or was when it went back.
@@ -220,36 +352,21 @@ pub struct RolloutState {
     /// The stable version before the last promotion.
     pub previous: Option<RolloutTarget>,
     /// What the file asks for, as last seen.
-    #[serde(rename = "declared")]
     pub desired: Option<RolloutTarget>,
     /// The canary's weight; the stable version has the rest.
-    #[serde(with = "weight")]
     pub weight: Weight,
     /// How many of the plan's steps were taken; the current one is the last of them.
     pub taken: usize,
-    /// The bake is over.
-    pub baked: bool,
-    /// An operator ended the bake: lack of data does not delay the promotion.
-    pub forced: bool,
+    /// How far the bake is.
+    pub bake: Bake,
     /// The gate after the current step is open.
     pub approved: bool,
-    /// Both versions were bad: paused, and the receivers were notified.
-    pub frozen: bool,
     /// The receivers were notified that the state cannot be written.
-    #[serde(rename = "told_unwritable")]
     pub notified_unwritable: bool,
     /// The receivers were notified that a hook refuses the next move.
-    #[serde(default, rename = "told_refused")]
     pub notified_refused: bool,
-    /// What is waited for.
-    pub waiting: Option<WaitingFor>,
-    /// Where a pause returns to.
-    pub paused_from: Option<Phase>,
     /// How long things have lasted.
     pub times: Times,
-    /// The weight that a ramp back began at.
-    #[serde(with = "weight")]
-    pub ramp_from: Weight,
     /// Failed analysis runs.
     pub failures: Failed,
     /// Hooks that were called; at most one call for each of the plan's hooks.
@@ -259,7 +376,6 @@ pub struct RolloutState {
     /// Points whose hooks have accepted the next move.
     pub cleared: Vec<HookPoint>,
     /// Targets that failed, oldest first; at most [`MAX_FAILED_TARGETS`].
-    #[serde(rename = "given_up")]
     pub failed_targets: Vec<FailedTarget>,
     /// What the last analysis run found.
     pub verdicts: Vec<Evidence>,
@@ -270,43 +386,21 @@ pub struct RolloutState {
 /// How many failed targets are remembered.
 pub const MAX_FAILED_TARGETS: usize = 16;
 
-/// Why a written state is not used. Traffic goes to stable, and the file is set aside.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    /// A newer Weir wrote it.
-    #[error(
-        "the rollout state has version {found}, this Weir knows versions up to {STATE_VERSION}: start the newer Weir"
-    )]
-    Newer {
-        /// The version that was found.
-        found: u64,
-    },
-    /// It cannot be what a Weir wrote.
-    #[error("the rollout state is damaged: {0}")]
-    Damaged(String),
-}
-
 impl Default for RolloutState {
     fn default() -> Self {
         Self {
-            state_version: STATE_VERSION,
-            phase: Phase::Idle,
+            stage: Stage::Idle,
             stable: None,
             canary: None,
             previous: None,
             desired: None,
             weight: Weight::ZERO,
             taken: 0,
-            baked: false,
-            forced: false,
+            bake: Bake::Ahead,
             approved: false,
-            frozen: false,
             notified_unwritable: false,
             notified_refused: false,
-            waiting: None,
-            paused_from: None,
             times: Times::default(),
-            ramp_from: Weight::ZERO,
             failures: Failed::default(),
             calls: Vec::new(),
             next_call: 1,
@@ -319,60 +413,39 @@ impl Default for RolloutState {
 }
 
 impl RolloutState {
-    /// The state as text for the disk.
-    ///
-    /// # Errors
-    /// None in practice; [`Unreadable::Damaged`] if the value cannot be written as JSON.
-    pub fn to_json(&self) -> Result<String, Unreadable> {
-        serde_json::to_string(self).map_err(|error| Unreadable::Damaged(error.to_string()))
+    /// The name of where it is.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.stage.phase()
     }
 
-    /// The state that [`to_json`](Self::to_json) wrote. Follow it with [`Event::Restored`](super::Event::Restored).
-    ///
-    /// # Errors
-    /// [`Unreadable`] if a newer Weir wrote it, or nobody can have.
-    pub fn from_json(text: &str) -> Result<Self, Unreadable> {
-        #[derive(Deserialize)]
-        struct Head {
-            state_version: u64,
-        }
-        let damaged = |error: serde_json::Error| Unreadable::Damaged(error.to_string());
-        let head: Head = serde_json::from_str(text).map_err(damaged)?;
-        if head.state_version > u64::from(STATE_VERSION) {
-            return Err(Unreadable::Newer { found: head.state_version });
-        }
-        let state: Self = serde_json::from_str(text).map_err(damaged)?;
-        state.inconsistency().map_or(Ok(state), |what| Err(Unreadable::Damaged(what.to_owned())))
+    /// Whether a rollout is under way, so that two versions matter.
+    #[must_use]
+    pub const fn is_under_way(&self) -> bool {
+        self.phase().is_under_way()
     }
 
-    /// What makes this no state of a rollout, if anything does.
-    pub(super) fn inconsistency(&self) -> Option<&'static str> {
-        let same = |a: &Option<RolloutTarget>, b: &Option<RolloutTarget>| {
-            a.as_ref().map(|t| &t.version) == b.as_ref().map(|t| &t.version)
-        };
-        if self.phase.is_under_way() {
-            if self.stable.is_none() || self.canary.is_none() {
-                return Some("a rollout under way has a stable version and a canary");
-            }
-            if same(&self.stable, &self.canary) {
-                return Some("the canary and the stable version are the same");
-            }
-        } else if self.weight != Weight::ZERO {
-            return Some("a rollout that is over gives the canary nothing");
+    /// What is waited for, also while it is paused.
+    #[must_use]
+    pub const fn waiting(&self) -> Option<WaitingFor> {
+        match self.stage {
+            Stage::Waiting(what) | Stage::Paused { from: PausedFrom::Waiting(what), .. } => Some(what),
+            _ => None,
         }
-        if (self.phase == Phase::Paused) != self.paused_from.is_some() {
-            return Some("what is paused, and only that, knows where it was");
+    }
+
+    /// The phase that a pause returns to, if it is paused.
+    #[must_use]
+    pub fn paused_from(&self) -> Option<Phase> {
+        match self.stage {
+            Stage::Paused { from, .. } => Some(Stage::from(from).phase()),
+            _ => None,
         }
-        if self
-            .paused_from
-            .is_some_and(|from| !from.is_under_way() || matches!(from, Phase::Paused | Phase::RollingBack))
-        {
-            return Some("it was paused in a phase that cannot be paused");
-        }
-        if matches!(self.phase, Phase::Promoting) && self.weight != Weight::FULL {
-            return Some("a promotion has everything at the canary");
-        }
-        None
+    }
+
+    /// Whether it is paused because both versions were bad.
+    pub(super) const fn is_frozen(&self) -> bool {
+        matches!(self.stage, Stage::Paused { both_bad: true, .. })
     }
 }
 

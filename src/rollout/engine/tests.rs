@@ -11,4 +11,5 @@ mod going_back;
 mod model;
 mod operators;
 mod releases;
+mod stored;
 mod table;

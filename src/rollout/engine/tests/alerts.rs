@@ -50,7 +50,7 @@ fn a_hook_that_refuses_is_told_once_for_each_move() {
     rig.answer(true);
     rig.event(Event::Tick);
     for _ in 0..20 {
-        if rig.state.waiting != Some(WaitingFor::Hook(HookPoint::BeforePromote)) {
+        if rig.state.waiting() != Some(WaitingFor::Hook(HookPoint::BeforePromote)) {
             rig.pass(1);
         }
     }

@@ -70,10 +70,10 @@ fn a_replay_tells_what_another_policy_would_have_done() {
         keep(2 + minute * 60, Event::Tick, Some(outcome));
     }
     let (end, _) = replay(&policy(), RolloutState::default(), &recorded);
-    assert_eq!((end.phase, end.weight), (Phase::Promoting, Weight::FULL));
+    assert_eq!((end.phase(), end.weight), (Phase::Promoting, Weight::FULL));
     let stricter = Plan { failures: Failures { total: Some(1), consecutive: None }, ..policy() };
     let (end, story) = replay(&stricter, RolloutState::default(), &recorded);
-    assert_eq!(end.phase, Phase::RolledBack);
+    assert_eq!(end.phase(), Phase::RolledBack);
     let last = story.last().unwrap();
     assert_eq!((last.at, last.entries.last().unwrap().weight_after), (Duration::from_secs(122), Weight::ZERO));
 }

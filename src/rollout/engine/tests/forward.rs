@@ -127,7 +127,7 @@ fn without_a_bake_the_promotion_follows_the_last_step() {
 #[test]
 fn a_gate_waits_for_a_person_and_then_for_a_look_that_passes() {
     let mut rig = Rig::at(Phase::Waiting);
-    assert_eq!((rig.state.waiting, rig.weight()), (Some(WaitingFor::Gate), percent(10)));
+    assert_eq!((rig.state.waiting(), rig.weight()), (Some(WaitingFor::Gate), percent(10)));
     rig.pass(3);
     assert_eq!(rig.weight(), percent(10));
     rig.say(Verb::Approve).unwrap();
@@ -196,7 +196,7 @@ fn hooks_are_asked_in_order_and_a_refusal_is_waited_upon() {
     }
     rig.pass(4);
     assert_eq!(
-        (rig.state.waiting, rig.called()),
+        (rig.state.waiting(), rig.called()),
         (Some(WaitingFor::Hook(HookPoint::BeforePromote)), vec![HookPoint::BeforePromote])
     );
     rig.answer(true);

@@ -223,14 +223,14 @@ impl Observer {
             Event::Start { .. } => Some(Verb::Start),
             _ => None,
         };
-        let ruled = verb.map(|verb| ruling(self.state.phase, verb));
+        let ruled = verb.map(|verb| ruling(self.state.phase(), verb));
         match self.state.apply(self.plan(), event.clone(), &self.seen, self.now) {
             Err(refused) => {
                 assert!(verb.is_some(), "only operators are refused: {event:?}");
-                assert_eq!((refused.phase, Some(refused.verb)), (self.state.phase, verb));
+                assert_eq!((refused.phase, Some(refused.verb)), (self.state.phase(), verb));
             }
             Ok(applied) => {
-                assert!(!matches!(ruled, Some(Ruling::Refuses(_))), "{event:?} in {}", self.state.phase);
+                assert!(!matches!(ruled, Some(Ruling::Refuses(_))), "{event:?} in {}", self.state.phase());
                 self.judge(event, verb, &applied);
                 self.state = applied.state;
             }
@@ -242,7 +242,7 @@ impl Observer {
         let (old, new) = (&self.state, &applied.state);
         assert_eq!(new.inconsistency(), None, "{event:?} of {old:?}");
         assert!(new.calls.len() <= self.plan().hooks.len() && new.failed_targets.len() <= MAX_FAILED_TARGETS);
-        assert!((new.phase == Phase::Waiting) <= new.waiting.is_some(), "{event:?} of {old:?}");
+        assert!((new.phase() == Phase::Waiting) <= new.waiting().is_some(), "{event:?} of {old:?}");
         if applied.entries.is_empty() {
             let mut same = new.clone();
             (same.times, same.calls, same.next_call) = (old.times.clone(), old.calls.clone(), old.next_call);
@@ -285,8 +285,8 @@ impl Observer {
         let expected = self.published.as_ref().map_or(Weight::ZERO, |(_, weight)| *weight);
         assert_eq!(expected, new.weight, "what is published is what is remembered: {event:?} of {old:?}");
 
-        let ended = old.phase.is_under_way() && !new.phase.is_under_way();
-        let went_back = matches!(new.phase, Phase::RolledBack | Phase::Aborted);
+        let ended = old.phase().is_under_way() && !new.phase().is_under_way();
+        let went_back = matches!(new.phase(), Phase::RolledBack | Phase::Aborted);
         if ended && went_back && !matches!(event, Event::VersionsGone(_)) {
             assert_eq!((zeros, new.weight), (1, Weight::ZERO), "{event:?} of {old:?}");
         }
@@ -296,7 +296,7 @@ impl Observer {
         if matches!(event, Event::Tripped { .. }) {
             assert_eq!(new.weight, Weight::ZERO);
         }
-        if old.phase == Phase::RollingBack && new.phase == Phase::RollingBack {
+        if old.phase() == Phase::RollingBack && new.phase() == Phase::RollingBack {
             assert!(new.weight <= old.weight);
         }
     }
@@ -317,7 +317,7 @@ impl Observer {
             assert!(self.passes(), "{story}");
             assert!(self.held >= Duration::from_secs(9), "held for {:?}: {story}", self.held);
         }
-        assert!(!matches!(self.state.phase, Phase::Paused | Phase::RollingBack), "{story}");
+        assert!(!matches!(self.state.phase(), Phase::Paused | Phase::RollingBack), "{story}");
     }
 
     /// Everything lastingly to the canary is the end of a promotion, or all that is left.
@@ -326,8 +326,8 @@ impl Observer {
         if old.stable.as_ref().is_none_or(|stable| &*stable.version == to) {
             return;
         }
-        let promoted = old.phase == Phase::Promoting && *event == Event::Tick && self.seen.canary_available > 0;
-        let undone = old.phase == Phase::Succeeded && verb == Some(Verb::Undo) && self.seen.previous_available > 0;
+        let promoted = old.phase() == Phase::Promoting && *event == Event::Tick && self.seen.canary_available > 0;
+        let undone = old.phase() == Phase::Succeeded && verb == Some(Verb::Undo) && self.seen.previous_available > 0;
         assert!(
             promoted || undone || matches!(event, Event::VersionsGone(_) | Event::Stable(_)),
             "{event:?} of {old:?}"
@@ -365,7 +365,7 @@ fn no_sequence_breaks_a_rule() {
             observer.apply(&Event::Release(target(1, 0)));
             for what in sequence {
                 observer.turn(what);
-                let at = Phase::ALL.iter().position(|phase| *phase == observer.state.phase).unwrap();
+                let at = Phase::ALL.iter().position(|phase| *phase == observer.state.phase()).unwrap();
                 counted.borrow_mut()[at] += 1;
             }
             Ok(())

@@ -68,11 +68,11 @@ fn a_pause_keeps_the_weight_and_a_resume_holds_anew() {
 #[test]
 fn a_pause_at_a_gate_returns_to_the_gate() {
     let mut rig = Rig::at(Phase::Waiting);
-    let waiting = rig.state.waiting;
+    let waiting = rig.state.waiting();
     rig.say(Verb::Pause).unwrap();
     rig.wait(3_600);
     rig.say(Verb::Resume).unwrap();
-    assert_eq!((rig.phase(), rig.state.waiting), (Phase::Waiting, waiting));
+    assert_eq!((rig.phase(), rig.state.waiting()), (Phase::Waiting, waiting));
     rig.wait(59);
     assert_eq!(rig.phase(), Phase::Waiting, "a pause is no wait at the gate");
 }

@@ -131,7 +131,7 @@ fn a_gate_that_gets_a_timeout_has_all_of_it() {
     rig.plan.steps[0].gate = Some(gate(Some(3_600), GateDefault::Abort));
     rig.event(Event::PlanChanged);
     rig.wait(3_599);
-    assert_eq!((rig.phase(), rig.state.waiting), (Phase::Waiting, Some(WaitingFor::Gate)));
+    assert_eq!((rig.phase(), rig.state.waiting()), (Phase::Waiting, Some(WaitingFor::Gate)));
     rig.wait(1);
     assert_eq!(rig.phase(), Phase::Aborted);
 }
@@ -144,11 +144,11 @@ fn another_plan_without_the_hook_or_the_gate_goes_on() {
     let mut rig = Rig::new(plan);
     rig.event(Event::Release(target("v2")));
     rig.event(Event::Tick);
-    assert_eq!(rig.state.waiting, Some(WaitingFor::Hook(HookPoint::BeforeStart)));
+    assert_eq!(rig.state.waiting(), Some(WaitingFor::Hook(HookPoint::BeforeStart)));
     rig.plan.hooks.clear();
     rig.event(Event::PlanChanged);
     rig.pass(3);
-    assert_eq!((rig.weight(), rig.state.waiting), (percent(10), Some(WaitingFor::Gate)));
+    assert_eq!((rig.weight(), rig.state.waiting()), (percent(10), Some(WaitingFor::Gate)));
     rig.plan.steps[0].gate = None;
     rig.event(Event::PlanChanged);
     rig.pass(2);
@@ -229,8 +229,8 @@ fn a_restart_does_not_prolong_a_gate() {
 fn a_state_of_before_is_read() {
     let state = Rig::started(plan()).state;
     let text = state.to_json().unwrap();
-    let older = text.replace("\"notified_refused\":false,", "").replace("\"stable_down\":null,", "");
-    assert_eq!(older.len() + "\"notified_refused\":false,\"stable_down\":null,".len(), text.len(), "{text}");
+    let older = text.replace("\"told_refused\":false,", "").replace("\"stable_down\":null,", "");
+    assert_eq!(older.len() + "\"told_refused\":false,\"stable_down\":null,".len(), text.len(), "{text}");
     assert_eq!(RolloutState::from_json(&older).unwrap(), RolloutState::from_json(&text).unwrap());
 }
 

@@ -209,7 +209,7 @@ impl Rig {
     }
 
     pub(super) fn phase(&self) -> Phase {
-        self.state.phase
+        self.state.phase()
     }
 
     pub(super) fn weight(&self) -> Weight {
