@@ -30,7 +30,8 @@ use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::pingora::hooks::{self, General};
+use self::pingora::hooks::General;
+use self::request::attempts::MAX_ATTEMPTS;
 use self::request::record::Gear;
 use crate::drain::Bell;
 use crate::model::Name;
@@ -117,7 +118,7 @@ impl Proxy {
     /// If the system's certificate authorities cannot be read: the engine does.
     #[must_use]
     pub fn worker(&self) -> Worker {
-        let conf = ServerConf { threads: 1, max_retries: hooks::MAX_ATTEMPTS, ..ServerConf::default() };
+        let conf = ServerConf { threads: 1, max_retries: MAX_ATTEMPTS, ..ServerConf::default() };
         let engine = http_proxy(&Arc::new(conf), General { gear: Arc::clone(&self.gear) });
         Worker { proxy: self.clone(), engine: Arc::new(engine) }
     }

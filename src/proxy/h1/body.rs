@@ -55,7 +55,7 @@ impl Client {
             scan: Scan::new(request.upload.body),
             declared: length.is_some(),
             limit: request.upload.limit,
-            idle: passage.service.timeouts.idle + GRACE,
+            idle: passage.assigned.service.timeouts.idle + GRACE,
             began: passage.began,
             active: passage.began,
         };

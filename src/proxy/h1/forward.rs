@@ -1,5 +1,5 @@
 //! One request of the express lane after its version is chosen: endpoint, connection, relay, and what to do when
-//! that fails. The rules for trying again are those of the general lane.
+//! that fails. What may be tried again is [`Attempts`](crate::proxy::request::attempts::Attempts)' to say.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -14,10 +14,9 @@ use super::relay::{Broken, Download, Relay, Upload};
 use super::response::{Asked, Inward};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::io::buffer::Buffer;
+use crate::proxy::request::context::Assignment;
 use crate::proxy::request::end::{BODY_DRAIN, End, LOCAL_RESPONSE_TIMEOUT};
-use crate::proxy::request::failure::{
-    DRAINED, DRILL, Failure, NO_ENDPOINT, SLOW_CLIENT, TIMEOUT, UNREAD, WRITE_TIMEOUT,
-};
+use crate::proxy::request::failure::{DRAINED, DRILL, Failure, SLOW_CLIENT, TIMEOUT, UNREAD, WRITE_TIMEOUT};
 use crate::proxy::request::upload::Manner;
 use crate::proxy::request::{fault, local_response};
 use crate::proxy::upstream::Pools;
@@ -26,7 +25,6 @@ use crate::proxy::upstream::connector::connect;
 use crate::proxy::upstream::destination::{Destination, PoolKey};
 use crate::snapshot::live::FaultInjection;
 use crate::snapshot::{Endpoint, Snapshot, Timeouts};
-use crate::telemetry::RetryReason;
 use crate::traffic::Refusal;
 
 /// A request that this lane carries.
@@ -61,7 +59,6 @@ pub(super) enum Next {
 /// A connection to an endpoint while a request uses it.
 struct Held<'s> {
     connection: PooledConnection,
-    reused: bool,
     /// Where it belongs in the pool.
     key: PoolKey,
     /// Since when it is held.
@@ -71,37 +68,26 @@ struct Held<'s> {
 
 /// The endpoint of a request that is not on its way yet; a drain waits for it.
 struct Chosen<'s> {
-    at: usize,
     endpoint: &'s Endpoint,
     ticket: Ticket<&'s Ledger>,
 }
 
-/// What was tried so far.
-struct Tries {
-    /// When the attempt under way began.
-    began: Instant,
-    connect: bool,
-    reused: bool,
-    /// Why the last attempt failed.
-    failed: Option<Refusal>,
-}
-
 impl<'s> Request<'s> {
-    /// Finds an endpoint and a connection to it, trying another endpoint once.
+    /// Finds an endpoint and a connection to it, trying another endpoint where that is allowed.
     ///
     /// # Errors
     /// What to answer.
-    async fn hold(&mut self, tries: &mut Tries, mut first: Option<Chosen<'s>>) -> Result<Held<'s>, Refusal> {
-        let version = self.passage.version;
-        let timeouts = self.passage.service.timeouts;
+    async fn hold(&mut self, mut first: Option<Chosen<'s>>) -> Result<Held<'s>, Refusal> {
+        let Assignment { version, service, .. } = self.passage.assigned;
         let pools = Pools::of_this_worker();
         loop {
-            let Some(Chosen { at, endpoint, ticket }) = first.take().or_else(|| self.choose()) else {
-                NO_ENDPOINT.charge(&version.series);
-                return Err(tries.failed.unwrap_or(NO_ENDPOINT.refusal));
+            let Some(Chosen { endpoint, ticket }) = first.take().or_else(|| self.choose()) else {
+                return Err(self.passage.attempts.no_endpoint(&version.series));
             };
-            let fresh = tries.reused || self.upload.is_streamed();
-            let mut connecting = pin!(connection(&pools, endpoint, &timeouts, fresh, tries.began));
+            let attempts = &self.passage.attempts;
+            let began = attempts.began;
+            let fresh = attempts.is_fresh() || self.upload.is_streamed();
+            let mut connecting = pin!(connection(&pools, endpoint, &service.timeouts, fresh, began));
             let passage = &self.passage;
             let is_cut = || passage.is_cut() || ticket.is_due();
             let connected =
@@ -109,57 +95,41 @@ impl<'s> Request<'s> {
             let failure = match connected {
                 None => {
                     ticket.count_cut();
-                    self.passage.ended = Some(End::Cut);
+                    self.passage.progress.ended = Some(End::Cut);
                     return Err(DRAINED);
                 }
                 Some(Ok((connection, reused, key))) => {
-                    let since = if reused { tries.began } else { Instant::now() };
-                    self.passage.connect = (!reused).then(|| since - tries.began);
-                    return Ok(Held { connection, reused, key, since, ticket });
+                    let since = if reused { began } else { Instant::now() };
+                    self.passage.attempts.connected(reused, since);
+                    return Ok(Held { connection, key, since, ticket });
                 }
                 Some(Err(failure)) => failure,
             };
-            failure.charge(&version.series);
-            tries.failed = Some(failure.refusal);
-            self.passage.tried.insert(at);
-            if tries.connect || self.pick().is_none() {
+            let attempts = &mut self.passage.attempts;
+            if !attempts.connect_failed(failure, version, self.key) {
                 return Err(failure.refusal);
             }
-            tries.connect = true;
-            tries.began = Instant::now();
-            self.passage.retries += 1;
-            if failure.kind.is_some() {
-                version.series.retried(RetryReason::Connect);
-            }
+            attempts.began = Instant::now();
         }
     }
 
     /// Chooses the next endpoint and enters it.
     fn choose(&mut self) -> Option<Chosen<'s>> {
-        let at = self.pick()?;
-        let endpoint = self.passage.version.endpoints.get(at)?;
-        self.passage.endpoint = Some(endpoint);
-        Some(Chosen { at, endpoint, ticket: endpoint.live.ledger.enter_borrowed() })
+        let version = self.passage.assigned.version;
+        let endpoint = version.endpoints.get(self.passage.attempts.choose(version, self.key)?)?;
+        Some(Chosen { endpoint, ticket: endpoint.live.ledger.enter_borrowed() })
     }
 
-    /// The next endpoint to try: of the chosen version, ready, not tried yet.
-    fn pick(&self) -> Option<usize> {
-        let version = self.passage.version;
-        let load = |at: usize| version.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight());
-        version.balancer.pick(load, &self.passage.tried, self.key)
-    }
-
-    /// Counts a failed attempt; whether another one follows. `stale`: the connection was reused and said nothing.
-    fn tries_again(&mut self, tries: &mut Tries, failure: Failure, stale: bool) -> bool {
-        let again = stale && self.idempotent && failure.is_broken_connection() && !tries.reused && self.upload.replay();
-        let series = &self.passage.version.series;
-        failure.charge(series);
-        tries.failed = Some(failure.refusal);
+    /// Counts an attempt whose connection failed; whether another one follows.
+    fn tries_again(&mut self, failure: Failure, download: &Download) -> bool {
+        let series = self.passage.series();
+        let attempts = &mut self.passage.attempts;
+        if download.begun {
+            attempts.answer_began();
+        }
+        let again = attempts.broke(failure, series, || self.idempotent && self.upload.replay());
         if again {
-            series.retried(RetryReason::Reused);
-            tries.reused = true;
-            tries.began = Instant::now();
-            self.passage.retries += 1;
+            attempts.began = Instant::now();
         }
         again
     }
@@ -169,15 +139,14 @@ impl Client {
     /// Carries a request to an endpoint of its version and the response back.
     pub(super) async fn run(&mut self, snapshot: &Snapshot, request: &mut Request<'_>) -> Next {
         if !request.available {
-            NO_ENDPOINT.charge(&request.passage.version.series);
-            return self.refuse(request, NO_ENDPOINT.refusal, false).await;
+            let refusal = request.passage.attempts.no_endpoint(request.passage.series());
+            return self.refuse(request, refusal, false).await;
         }
-        let mut tries = Tries { began: request.passage.began, connect: false, reused: false, failed: None };
-        if let Some(drill) = &request.passage.version.faults {
+        if let Some(drill) = &request.passage.assigned.version.faults {
             if let Some(refusal) = self.drilled(drill, request).await {
                 return self.refuse(request, refusal, false).await;
             }
-            tries.began = Instant::now();
+            request.passage.attempts.began = Instant::now();
         }
         let mut first = None;
         if !self.has_body(request.upload.body) {
@@ -185,22 +154,22 @@ impl Client {
                 Ok(chosen) => chosen,
                 Err(broken) => return self.ended(request, broken).await,
             };
-            tries.began = Instant::now();
+            request.passage.attempts.began = Instant::now();
         }
         loop {
-            let mut held = match request.hold(&mut tries, first.take()).await {
+            let mut held = match request.hold(first.take()).await {
                 Ok(held) => held,
                 Err(refusal) => return self.refuse(request, refusal, true).await,
             };
             let mut download = Download::default();
-            let carried = self.carry(snapshot, request, &mut held, &mut download, tries.began).await;
+            let carried = self.carry(snapshot, request, &mut held, &mut download).await;
             match carried {
                 Ok(()) => return self.finish(request, held, &download),
                 Err(Broken::Endpoint(failure)) => {
                     if !download.told {
                         request.passage.unanswered();
                     }
-                    if !request.tries_again(&mut tries, failure, held.reused && !download.begun) {
+                    if !request.tries_again(failure, &download) {
                         drop(held);
                         return self.broken(request, failure.refusal).await;
                     }
@@ -226,14 +195,15 @@ impl Client {
     /// Does to a request what a drill wants; the answer if that is an error.
     async fn drilled(&mut self, drill: &FaultInjection, request: &mut Request<'_>) -> Option<Refusal> {
         let passage = &mut request.passage;
-        let fault = fault::begin(drill, &passage.version.series)?;
-        passage.cause = Some(DRILL.cause);
+        let series = passage.series();
+        let fault = fault::begin(drill, series)?;
+        passage.progress.cause = Some(DRILL.cause);
         if !fault.delay.is_zero() {
             let until = Instant::now() + fault.delay;
             let alarm = &mut self.alarm;
             poll_fn(|cx| if passage.is_cut() { Poll::Ready(()) } else { alarm.poll(cx, until) }).await;
         }
-        fault::end(fault, &passage.version.series)
+        fault::end(fault, series)
     }
 
     /// Carries a request over the connection that was found for it.
@@ -243,9 +213,8 @@ impl Client {
         request: &mut Request<'s>,
         held: &mut Held<'s>,
         download: &mut Download,
-        began: Instant,
     ) -> Result<(), Broken> {
-        let service = request.passage.service;
+        let service = request.passage.assigned.service;
         let cookie = service.affinity_cookie.as_ref().zip(request.new_key.as_deref());
         let mut relay = Relay {
             client: &mut self.transport,
@@ -261,7 +230,6 @@ impl Client {
             inward: Inward { close: request.closes, cookie, tls: self.tls },
             timeouts: service.timeouts,
             limits: snapshot.client,
-            began,
             now: Some(held.since),
             active: held.since,
             moved: false,
@@ -274,11 +242,12 @@ impl Client {
 
     /// The response is with the client.
     fn finish(&self, request: &mut Request<'_>, held: Held<'_>, download: &Download) -> Next {
-        request.passage.complete = true;
-        let limit = request.passage.service.timeouts.pool_idle;
+        request.passage.progress.complete = true;
+        let limit = request.passage.assigned.service.timeouts.pool_idle;
         if request.upload.is_complete() && download.ended_exactly() && !download.closes {
             let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
-            Pools::of_this_worker().http1.put(held.key, held.connection, until, request.passage.bytes_in > 0);
+            let bodied = request.passage.progress.bytes_in > 0;
+            Pools::of_this_worker().http1.put(held.key, held.connection, until, bodied);
         }
         match (request.upload.is_complete(), download.closes_client) {
             (true, false) => Next::Request,
@@ -291,24 +260,24 @@ impl Client {
     async fn ended(&mut self, request: &mut Request<'_>, broken: Broken) -> Next {
         let refusal = match broken {
             Broken::ClientGone => {
-                request.passage.client_gone = true;
+                request.passage.progress.client_gone = true;
                 return Next::Abort;
             }
             Broken::ClientSlow => {
-                (request.passage.client_gone, request.passage.cause) = (true, Some(WRITE_TIMEOUT));
+                (request.passage.progress.client_gone, request.passage.progress.cause) = (true, Some(WRITE_TIMEOUT));
                 return Next::Abort;
             }
             Broken::Endpoint(failure) => failure.refusal,
             Broken::Client(refusal) => refusal,
             Broken::Ended(end) => {
-                request.passage.ended = Some(end);
+                request.passage.progress.ended = Some(end);
                 match end {
                     End::Left => {
-                        request.passage.client_gone = true;
+                        request.passage.progress.client_gone = true;
                         return Next::Abort;
                     }
                     End::FirstByte | End::Idle => {
-                        TIMEOUT.charge(&request.passage.version.series);
+                        TIMEOUT.charge(&request.passage.assigned.version.series);
                         TIMEOUT.refusal
                     }
                     End::Upload => SLOW_CLIENT,
@@ -322,8 +291,8 @@ impl Client {
 
     /// Answers with `refusal` if the client has no response yet.
     async fn broken(&mut self, request: &mut Request<'_>, refusal: Refusal) -> Next {
-        if request.passage.status.is_some() {
-            request.passage.cause = Some(refusal.cause);
+        if request.passage.progress.status.is_some() {
+            request.passage.progress.cause = Some(refusal.cause);
             return Next::Abort;
         }
         self.refuse(request, refusal, true).await
@@ -335,7 +304,7 @@ impl Client {
         let close = close || refusal.close || request.closes || unread || request.passage.is_leaving();
         let mut answer = Buffer::default();
         local_response::write(refusal, request.asked.head_only, close, &mut answer);
-        request.passage.refused(refusal);
+        request.passage.progress.answered_locally(refusal);
         let until = Instant::now() + LOCAL_RESPONSE_TIMEOUT;
         let written = poll_fn(|cx| {
             while !answer.is_empty() {
@@ -352,10 +321,10 @@ impl Client {
             Pin::new(&mut self.transport).poll_flush(cx).map(|flushed| flushed.is_ok())
         })
         .await;
-        request.passage.client_gone = !written;
-        request.passage.complete = written;
+        request.passage.progress.client_gone = !written;
+        request.passage.progress.complete = written;
         if written {
-            request.passage.bytes_out = refusal.body_bytes(request.asked.head_only);
+            request.passage.progress.bytes_out = refusal.body_bytes(request.asked.head_only);
         }
         match (written, close, unread) {
             (false, ..) => Next::Abort,

@@ -44,7 +44,7 @@ use crate::proxy::codec::head::{Arrival, Look};
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::admit::{self, Decision, Entrance, Sender};
-use crate::proxy::request::context::Logged;
+use crate::proxy::request::context::{Assignment, Logged};
 use crate::proxy::request::record::Gear;
 use crate::proxy::request::{attempts, kind, token};
 use crate::proxy::slots::Seat;
@@ -278,7 +278,8 @@ impl Client {
         let token = token::token();
         let request_id = admit::given_request_id(&head, trusted).map_or(token.as_slice(), str::as_bytes);
         let logged = gear.access_log.enabled().then(|| Box::new(Logged::of(&head, request_id, &self.listener)));
-        let passage = Passage::enter(gear, (route, service), (choice.version, version), choice.reason, logged);
+        let assigned = Assignment { route, service, version, version_at: choice.version, reason: choice.reason };
+        let passage = Passage::enter(gear, assigned, logged);
         let mut out = Buffer::default();
         let outward = Outward {
             peer: &self.peer_text,

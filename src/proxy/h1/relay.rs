@@ -158,8 +158,6 @@ pub(super) struct Relay<'a, 's> {
     pub(super) inward: Inward<'a>,
     pub(super) timeouts: Timeouts,
     pub(super) limits: ClientLimits,
-    /// When this attempt began.
-    pub(super) began: Instant,
     /// The time, if it was read in this turn.
     pub(super) now: Option<Instant>,
     /// When something moved last.
@@ -228,7 +226,7 @@ impl Relay<'_, '_> {
                 if of_body > 0 {
                     self.input.consume(of_body);
                     upload.body.took(of_body);
-                    self.passage.bytes_in += of_body as u64;
+                    self.passage.progress.bytes_in += of_body as u64;
                     upload.replayable = false;
                 }
             }
@@ -280,8 +278,8 @@ impl Relay<'_, '_> {
             }
             let moved = gather(&mut upload.body, Sender::Client, self.input, &mut upload.out, upload.chunked);
             let moved = moved.map_err(|Malformed| BAD_BODY)?;
-            self.passage.bytes_in += moved as u64;
-            if upload.limit.is_some_and(|limit| self.passage.bytes_in > limit) {
+            self.passage.progress.bytes_in += moved as u64;
+            if upload.limit.is_some_and(|limit| self.passage.progress.bytes_in > limit) {
                 return Err(Broken::Client(BODY_TOO_LARGE));
             }
             if moved == 0 {
@@ -321,7 +319,7 @@ impl Relay<'_, '_> {
                     if let Poll::Ready(Ok(n)) = written {
                         download.input.consume(n);
                         body.took(n);
-                        self.passage.bytes_out += n as u64;
+                        self.passage.progress.bytes_out += n as u64;
                     }
                     Some(written)
                 }
@@ -404,7 +402,7 @@ impl Relay<'_, '_> {
                     self.ticket.becomes(answer.kind);
                     self.moved = true;
                     let now = self.now();
-                    self.passage.answered(&answer, self.began, now);
+                    self.passage.answered(&answer, now);
                 }
             }
         }
@@ -413,7 +411,7 @@ impl Relay<'_, '_> {
         while !body.is_done() && download.out.len() < GATHERED && (download.chunked || !download.out.is_empty()) {
             let moved = gather(body, Sender::Endpoint, &mut download.input, &mut download.out, download.chunked);
             let moved = moved.map_err(|Malformed| BAD_ANSWER)?;
-            self.passage.bytes_out += moved as u64;
+            self.passage.progress.bytes_out += moved as u64;
             if moved == 0 {
                 break;
             }
@@ -439,7 +437,7 @@ impl Relay<'_, '_> {
             }
         }
         // Who sends so much during a stream wants no stream; and that it left could not be seen any more.
-        if self.passage.kind.is_stream() { Err(Broken::ClientGone) } else { Ok(()) }
+        if self.passage.progress.kind.is_stream() { Err(Broken::ClientGone) } else { Ok(()) }
     }
 
     /// Why the exchange must end now, if it must.
@@ -452,7 +450,7 @@ impl Relay<'_, '_> {
         let (limit, broken) = if self.client_blocked {
             (self.limits.write_timeout, Broken::ClientSlow)
         } else if self.download.body.is_some() {
-            match (self.passage.kind.is_stream(), self.half_closed) {
+            match (self.passage.progress.kind.is_stream(), self.half_closed) {
                 (true, None) => return None,
                 // It may be one that nobody reads any more.
                 (true, Some(_)) => (idle, Broken::Ended(End::Left)),

@@ -6,14 +6,14 @@ use bytes::BytesMut;
 use pingora_core::protocols::http::server::Session as ServerSession;
 use tokio::time::Instant;
 
-use super::context::{Attempt, Pass, Retries, Routed, Stage};
+use super::context::{Pass, Routed, Stage};
 use super::message::{self, View};
 use crate::proxy::request::admit::{self, Decision, Sender};
+use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::Logged;
 use crate::proxy::request::failure::{BODY_TOO_LARGE, NO_ENDPOINT};
 use crate::proxy::request::token;
 use crate::traffic::Refusal;
-use crate::traffic::balance::Tried;
 
 /// Admits a request and chooses its route and version.
 ///
@@ -49,13 +49,8 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
         expects: admitted.expect_continue,
         manner: None,
         ahead: BytesMut::new(),
-        tried: Tried::default(),
-        endpoint: None,
-        attempt: Attempt { began: Instant::now(), fresh: false, reused: false, failed: None },
-        retries: Retries::default(),
+        attempts: Attempts::new(Instant::now()),
         informational: 0,
-        first_byte: None,
-        connect: None,
         route: Arc::clone(route),
         service: Arc::clone(service),
         snapshot,

@@ -7,7 +7,7 @@
 //! ended.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::Method;
@@ -17,17 +17,15 @@ use tokio::time::Instant;
 
 use super::exchange::Exchange;
 use super::message;
-use crate::drain::Kind;
-use crate::proxy::request::context::Logged;
+use crate::proxy::request::attempts::Attempts;
+use crate::proxy::request::context::{Assignment, Logged, Progress};
 use crate::proxy::request::end::End;
 use crate::proxy::request::failure::{DRAINED, NO_ENDPOINT, TIMEOUT, UNREAD};
-use crate::proxy::request::record::{self, Ending, Finished, Gear, decision, stream};
+use crate::proxy::request::record::{self, Finished, Gear, decision, stream};
 use crate::proxy::request::upload::Manner;
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
-use crate::telemetry::access_log::Line;
-use crate::telemetry::{Lane, OpenGuard, Outcome};
+use crate::telemetry::{Lane, OpenGuard};
 use crate::traffic::Refusal;
-use crate::traffic::balance::Tried;
 use crate::traffic::split::Reason;
 use crate::traffic::validate::spelling::Underscore;
 
@@ -40,23 +38,10 @@ pub(crate) struct Pass {
     /// When the response was with the client; what follows is not the request's time.
     pub(crate) over_at: Option<Instant>,
     pub(crate) stage: Stage,
-    /// How the client sees it so far.
-    pub(crate) status: Option<u16>,
-    pub(crate) cause: Option<&'static str>,
-    /// The client went away first.
-    pub(crate) client_gone: bool,
-    /// The exchange came to its regular end.
-    pub(crate) complete: bool,
+    pub(crate) progress: Progress,
     /// The engine reported the end that came from outside, so it is counted.
     pub(crate) end_reported: bool,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
-    pub(crate) kind: Kind,
-    /// The gRPC status of the response blames the server.
-    pub(crate) grpc_failed: bool,
     pub(crate) open: Counted,
-    /// From the request's head to the response's.
-    pub(crate) answered_after: Option<Duration>,
     pub(crate) logged: Option<Box<Logged>>,
     pub(crate) request_id: String,
 }
@@ -95,45 +80,8 @@ pub(crate) struct Routed {
     pub(crate) manner: Option<Manner>,
     /// What was read of the body and must go first.
     pub(crate) ahead: BytesMut,
-    pub(crate) tried: Tried,
-    pub(crate) endpoint: Option<usize>,
-    pub(crate) attempt: Attempt,
-    pub(crate) retries: Retries,
+    pub(crate) attempts: Attempts,
     pub(crate) informational: u8,
-    /// Time from the start of the last attempt to its response head.
-    pub(crate) first_byte: Option<Duration>,
-    /// What making the connection took; none if one was reused.
-    pub(crate) connect: Option<Duration>,
-}
-
-/// The attempt under way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Attempt {
-    pub(crate) began: Instant,
-    /// Use no pooled connection.
-    pub(crate) fresh: bool,
-    /// The connection had carried another request before.
-    pub(crate) reused: bool,
-    /// Why the last attempt failed.
-    pub(crate) failed: Option<Refusal>,
-}
-
-/// What was tried again so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Retries {
-    pub(crate) connect: u8,
-    pub(crate) reused: u8,
-    /// Attempts that the endpoint did not process, whatever became of their connection.
-    pub(crate) unprocessed: u8,
-    /// Pooled connections that turned out not to be reusable before anything was sent.
-    pub(crate) passed_over: u8,
-}
-
-impl Retries {
-    /// How often the request was tried again.
-    pub(crate) fn count(self) -> u32 {
-        u32::from(self.connect + self.reused + self.unprocessed)
-    }
 }
 
 impl Routed {
@@ -148,17 +96,18 @@ impl Routed {
 
     /// The endpoint of the attempt under way.
     pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
-        self.version()?.endpoints.get(self.endpoint?)
+        self.version()?.endpoints.get(self.attempts.endpoint()?)
     }
 
-    /// The next endpoint to try: of the chosen version, ready, not tried yet.
-    pub(crate) fn pick(&self) -> Option<usize> {
-        let version = self.version()?;
-        version.balancer.pick(
-            |at| version.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight()),
-            &self.tried,
-            self.key,
-        )
+    /// Where the request goes.
+    fn assignment(&self) -> Option<Assignment<'_>> {
+        let (route, service, version_at, reason) = (&*self.route, &*self.service, self.version, self.reason);
+        Some(Assignment { route, service, version: self.version()?, version_at, reason })
+    }
+
+    /// The version and the attempts on it.
+    pub(crate) fn attempt_on(&mut self) -> Option<(&Version, &mut Attempts)> {
+        Some((self.service.versions.get(self.version)?, &mut self.attempts))
     }
 }
 
@@ -170,26 +119,12 @@ impl Pass {
             began: None,
             over_at: None,
             stage: Stage::Arrived,
-            status: None,
-            cause: None,
-            client_gone: false,
-            complete: false,
+            progress: Progress::new(),
             end_reported: false,
-            bytes_in: 0,
-            bytes_out: 0,
-            kind: Kind::Request,
-            grpc_failed: false,
             open: Counted::default(),
-            answered_after: None,
             logged: None,
             request_id: String::new(),
         }
-    }
-
-    /// Notes an answer of our own.
-    pub(crate) fn answered(&mut self, refusal: Refusal) {
-        self.status = Some(refusal.status);
-        self.cause = Some(refusal.cause);
     }
 
     /// Gives an answer of our own.
@@ -197,10 +132,10 @@ impl Pass {
     /// # Errors
     /// The client did not take it.
     pub(crate) async fn answer(&mut self, session: &mut ServerSession, refusal: Refusal) -> Result<()> {
-        self.answered(refusal);
+        self.progress.answered_locally(refusal);
         let head_only = session.req_header().method == Method::HEAD;
         message::answer(session, refusal, head_only).await?;
-        self.bytes_out = refusal.body_bytes(head_only);
+        self.progress.bytes_out = refusal.body_bytes(head_only);
         Ok(())
     }
 
@@ -221,24 +156,17 @@ impl Pass {
     /// Counts a timeout of the endpoint that ended the exchange by dropping it: the engine reports none of those.
     fn count_timeout(&mut self) {
         match self.exchange.ended() {
-            Some(End::Unread) => self.cause = Some(UNREAD.cause),
-            Some(End::Cut) => self.cause = Some(DRAINED.cause),
+            Some(End::Unread) => self.progress.cause = Some(UNREAD.cause),
+            Some(End::Cut) => self.progress.cause = Some(DRAINED.cause),
             _ => {}
         }
         if self.end_reported || !matches!(self.exchange.ended(), Some(End::FirstByte | End::Idle)) {
             return;
         }
-        self.cause = Some(TIMEOUT.refusal.cause);
+        self.progress.cause = Some(TIMEOUT.refusal.cause);
         if let Some(version) = self.routed().and_then(Routed::version) {
             TIMEOUT.charge(&version.series);
         }
-    }
-
-    /// How the request ended, as its client saw it.
-    fn outcome(&self) -> Outcome {
-        let ended = self.exchange.ended();
-        Ending { status: self.status, complete: self.complete, kind: self.kind, client_gone: self.client_gone, ended }
-            .outcome()
     }
 }
 
@@ -246,9 +174,9 @@ impl Drop for Pass {
     fn drop(&mut self) {
         if let Some(began) = self.began {
             self.count_timeout();
-            let cut = self.exchange.ended() == Some(End::Cut);
+            self.progress.ended = self.exchange.ended();
             let over = self.over_at.unwrap_or_else(Instant::now);
-            self.record(over.saturating_duration_since(began), self.outcome(), cut);
+            self.record(over.saturating_duration_since(began));
             self.exchange.over();
             self.exchange.handle.request_ended();
         }
@@ -268,7 +196,7 @@ impl Pass {
 
     /// The response is a stream, if it is one.
     pub(crate) fn stream_opened(&mut self) {
-        if let (Some(kind), Some(version)) = (stream(self.kind), self.routed().and_then(Routed::version)) {
+        if let (Some(kind), Some(version)) = (stream(self.progress.kind), self.routed().and_then(Routed::version)) {
             self.open.stream = Some(version.series.stream(kind));
         }
     }
@@ -282,55 +210,20 @@ impl Pass {
 }
 
 impl Pass {
-    /// Records the request of the general lane, which is over.
-    pub(crate) fn record(&self, duration: Duration, outcome: Outcome, cut: bool) {
+    /// Records the request, which is over.
+    fn record(&mut self, duration: Duration) {
+        if self.logged.is_none() && self.gear.access_log.enabled() {
+            let logged = Logged::without_head(self.request_id.as_bytes(), &self.exchange.handle.listener, None);
+            self.logged = Some(Box::new(logged));
+        }
         let finished = Finished {
             lane: Lane::General,
-            route: self.routed().map(|routed| (&*routed.route, routed.version)),
-            breaker: self.routed().and_then(Routed::version).and_then(|version| version.breaker.as_deref()),
-            kind: self.kind,
+            assigned: self.routed().and_then(|routed| Some((routed.assignment()?, &routed.attempts))),
+            progress: &self.progress,
             duration,
-            answered_after: self.answered_after,
-            outcome,
-            grpc_failed: self.grpc_failed,
-            cut,
-            cause: self.cause,
+            logged: self.logged.as_deref(),
         };
-        record::record(&self.gear, &finished, || {
-            let headless = || Logged::without_head(b"", &self.exchange.handle.listener, None);
-            let made = self.logged.is_none().then(headless);
-            Some(line(self, self.logged.as_deref().or(made.as_ref())?, duration, outcome))
-        });
-    }
-}
-
-fn line(pass: &Pass, logged: &Logged, duration: Duration, outcome: Outcome) -> Line {
-    let routed = pass.routed();
-    Line {
-        time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
-        request_id: Some(logged.request_id.clone()),
-        client: logged.client,
-        listener: Some(logged.listener.clone()),
-        protocol: logged.protocol,
-        method: logged.method.clone(),
-        host: logged.host.clone(),
-        path: logged.path.clone(),
-        route: routed.map(|routed| routed.route.name.clone()),
-        service: routed.map(|routed| routed.service().name.clone()),
-        version: routed.and_then(Routed::version).map(|version| version.name.clone()),
-        why: routed.map(|routed| decision(routed.reason)),
-        endpoint: routed.and_then(Routed::endpoint).map(|endpoint| endpoint.name.clone()),
-        lane: Lane::General.as_str(),
-        status: outcome,
-        cause: pass.cause,
-        stream: stream(pass.kind),
-        bytes_in: pass.bytes_in,
-        bytes_out: pass.bytes_out,
-        duration,
-        first_byte: pass.answered_after,
-        upstream: routed.and_then(|routed| routed.first_byte),
-        connect: routed.and_then(|routed| routed.connect),
-        retries: routed.map_or(0, |routed| routed.retries.count()),
+        record::record(&self.gear, &finished);
     }
 }
 

@@ -23,7 +23,7 @@ use pingora_proxy::{ProxyHttp, Session};
 use tokio::time::Instant;
 
 use super::context::Pass;
-use super::hooks::{self, General, MAX_ATTEMPTS};
+use super::hooks::{self, General};
 use super::{error, message};
 use crate::proxy::codec::response;
 use crate::proxy::request::end::End;
@@ -40,11 +40,9 @@ use crate::proxy::upstream::h2::stream::{ResponseEvent, ResponseStream};
 /// # Errors
 /// The last attempt's; the hooks have counted it.
 pub(crate) async fn carry(general: &General, session: &mut Session, pass: &mut Pass) -> Result<()> {
-    let mut attempts = 0;
     loop {
-        attempts += 1;
         match attempt(general, session, pass).await {
-            Err(error) if error.retry() && attempts < MAX_ATTEMPTS => {}
+            Err(error) if error.retry() => {}
             ended => return ended,
         }
     }
@@ -57,7 +55,7 @@ async fn attempt(general: &General, session: &mut Session, pass: &mut Pass) -> R
     let tls = endpoint.upstream.tls.is_some();
     let timeouts = routed.service().timeouts;
     let (pools, to) = (Pools::of_this_worker(), Destination::of(endpoint, &timeouts));
-    let acquired = pools.http2.acquire(&to, &pools.tls, routed.attempt.fresh).await;
+    let acquired = pools.http2.acquire(&to, &pools.tls, routed.attempts.is_fresh()).await;
     let Acquired { permit, checkout, reused } = match acquired {
         Ok(acquired) => acquired,
         Err(failed) => return Err(general.fail_to_connect(session, &peer, pass, error::of_connect(failed))),

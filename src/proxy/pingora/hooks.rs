@@ -40,7 +40,6 @@ use crate::proxy::request::response::affinity_cookie;
 use crate::proxy::request::upload::Manner;
 use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::connection::Checkout;
-use crate::telemetry::RetryReason;
 use crate::traffic::Refusal;
 
 /// The hooks.
@@ -48,14 +47,9 @@ pub(crate) struct General {
     pub(crate) gear: Arc<Gear>,
 }
 
-/// Attempts that the engine makes at most: the first, one retry of each kind, and pooled connections that turn
-/// out not to be reusable before anything was sent.
-pub(crate) const MAX_ATTEMPTS: usize = 3 + MAX_PASSED_OVER as usize + MAX_UNPROCESSED as usize;
-const MAX_PASSED_OVER: u8 = 16;
-
-/// Retries of a request that its endpoint did not process. Each is on a new connection; who is turned away there too
-/// is not wanted.
-const MAX_UNPROCESSED: u8 = 3;
+fn no_version<T>() -> Result<T> {
+    Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version")
+}
 
 fn routed(pass: &mut Pass) -> Result<&mut Routed> {
     pass.routed_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no route yet"))
@@ -66,8 +60,7 @@ pub(crate) fn connected(pass: &mut Pass, checkout: Option<Checkout>, reused: boo
     let now = Instant::now();
     pass.exchange.connected(checkout, settled, now);
     if let Some(routed) = pass.routed_mut() {
-        routed.attempt.reused = reused;
-        routed.connect = (!reused).then(|| now - routed.attempt.began);
+        routed.attempts.connected(reused, now);
     }
 }
 
@@ -75,7 +68,7 @@ pub(crate) fn connected(pass: &mut Pass, checkout: Option<Checkout>, reused: boo
 async fn inject_fault(pass: &mut Pass) -> Option<Refusal> {
     let version = pass.routed().and_then(Routed::version)?;
     let fault = fault::begin(version.faults.as_deref()?, &version.series)?;
-    pass.cause = Some(DRILL.cause);
+    pass.progress.cause = Some(DRILL.cause);
     if !fault.delay.is_zero() {
         // Who ends the exchange drops this wait with it.
         tokio::time::sleep(fault.delay).await;
@@ -140,32 +133,25 @@ impl ProxyHttp for General {
     async fn upstream_peer(&self, session: &mut Session, pass: &mut Pass) -> Result<Box<HttpPeer>> {
         let exchange = Arc::clone(&pass.exchange);
         // The engine hands the buffered body through again at each attempt.
-        pass.bytes_in = 0;
+        pass.progress.bytes_in = 0;
         let routed = routed(pass)?;
-        let Some(at) = routed.pick() else {
-            if let Some(version) = routed.version() {
-                NO_ENDPOINT.charge(&version.series);
-            }
-            routed.attempt.failed.get_or_insert(NO_ENDPOINT.refusal);
-            return Error::e_explain(ErrorType::HTTPStatus(NO_ENDPOINT.refusal.status), NO_ENDPOINT.refusal.text);
-        };
-        routed.endpoint = Some(at);
-        routed.attempt.began = Instant::now();
-        routed.attempt.reused = false;
+        let key = routed.key;
+        let Some((version, attempts)) = routed.attempt_on() else { return no_version() };
+        if attempts.choose(version, key).is_none() {
+            let refusal = attempts.no_endpoint(&version.series);
+            return Error::e_explain(ErrorType::HTTPStatus(refusal.status), refusal.text);
+        }
+        attempts.began = Instant::now();
         let timeouts = routed.service().timeouts;
-        let Some(endpoint) = routed.endpoint() else {
-            return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
-        };
-        exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.has_body, routed.attempt.began);
+        let Some(endpoint) = routed.endpoint() else { return no_version() };
+        exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.has_body, routed.attempts.began);
         // Frames of HTTP/2 keep requests apart: no endpoint takes a body for the next one.
         if routed.has_body && routed.manner.is_none() && !endpoint.upstream.http2 {
             upload::take_in(session.as_downstream_mut(), pass).await?;
         }
         let routed = self::routed(pass)?;
-        let fresh = routed.attempt.fresh || routed.manner == Some(Manner::Streamed);
-        let Some(endpoint) = routed.endpoint() else {
-            return Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version");
-        };
+        let fresh = routed.attempts.is_fresh() || routed.manner == Some(Manner::Streamed);
+        let Some(endpoint) = routed.endpoint() else { return no_version() };
         let mut peer = Box::new(connector::peer(&Pools::of_this_worker(), endpoint, &timeouts, fresh));
         peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
             None => H1UpgradePolicy::Deny,
@@ -255,11 +241,11 @@ impl ProxyHttp for General {
         if bytes > 0 {
             exchange.moved(Instant::now());
         }
-        pass.bytes_in += bytes;
-        let total = pass.bytes_in;
+        pass.progress.bytes_in += bytes;
+        let total = pass.progress.bytes_in;
         let Some(routed) = pass.routed() else { return Ok(()) };
         let limit = routed.service().body_limit(&routed.snapshot);
-        if !pass.kind.is_stream() && limit.is_some_and(|limit| total > limit) {
+        if !pass.progress.kind.is_stream() && limit.is_some_and(|limit| total > limit) {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
         }
         if end_of_stream && routed.has_body {
@@ -282,6 +268,7 @@ impl ProxyHttp for General {
         let exchange = Arc::clone(&pass.exchange);
         let routed = routed(pass)?;
         if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            routed.attempts.answer_began();
             routed.informational = routed.informational.saturating_add(1);
             if routed.informational > MAX_INFORMATIONAL {
                 return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many 1xx responses").into_up());
@@ -298,10 +285,8 @@ impl ProxyHttp for General {
         if size > MAX_HEAD {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "the response head is too large").into_up());
         }
-        let first_byte = routed.attempt.began.elapsed();
-        routed.first_byte = Some(first_byte);
-        if let Some(version) = routed.version() {
-            version.series.upstream_answered(first_byte);
+        if let Some((version, attempts)) = routed.attempt_on() {
+            attempts.answered(attempts.began.elapsed(), &version.series);
         }
         // The endpoint answered before it had the whole request: it may take the rest for another request.
         let whole = routed.manner == Some(Manner::Whole);
@@ -319,16 +304,16 @@ impl ProxyHttp for General {
             status if status.is_informational() => return Ok(()),
             _ => {}
         }
-        pass.kind = message::kind_of(session.req_header(), head);
-        pass.status = Some(head.status.as_u16());
-        pass.answered_after = pass.began.map(|began| began.elapsed());
-        pass.exchange.responded(pass.kind, Instant::now());
+        pass.progress.kind = message::kind_of(session.req_header(), head);
+        pass.progress.status = Some(head.status.as_u16());
+        pass.progress.answered_after = pass.began.map(|began| began.elapsed());
+        pass.exchange.responded(pass.progress.kind, Instant::now());
         // A call that fails at once has its status here instead of in the trailers.
-        pass.grpc_failed = message::is_grpc(session.req_header()) && message::grpc_failed(&head.headers);
+        pass.progress.grpc_failed = message::is_grpc(session.req_header()) && message::grpc_failed(&head.headers);
         if self.gear.is_leaving() {
             session.set_keepalive(None);
         }
-        if pass.kind.is_stream() {
+        if pass.progress.kind.is_stream() {
             // A silent client is no reason to end a stream; only a drain is.
             session.as_downstream_mut().set_read_timeout(None);
         }
@@ -356,7 +341,7 @@ impl ProxyHttp for General {
         pass: &mut Pass,
     ) -> Result<()> {
         message::trailers_to_client(trailers);
-        pass.grpc_failed |= message::is_grpc(session.req_header()) && message::grpc_failed(trailers);
+        pass.progress.grpc_failed |= message::is_grpc(session.req_header()) && message::grpc_failed(trailers);
         Ok(())
     }
 
@@ -368,7 +353,7 @@ impl ProxyHttp for General {
         pass: &mut Pass,
     ) -> Result<Option<Duration>> {
         if let Some(body) = body {
-            pass.bytes_out += body.len() as u64;
+            pass.progress.bytes_out += body.len() as u64;
             pass.exchange.answering(body.len(), ends, Instant::now());
         }
         Ok(None)
@@ -383,23 +368,11 @@ impl ProxyHttp for General {
     ) -> Box<Error> {
         let failure = error::failure(&error, pass.exchange.ended()).unwrap_or(NO_ENDPOINT);
         pass.exchange.over();
-        error.set_retry(false);
-        let Some(routed) = pass.routed_mut() else { return error };
-        routed.attempt.failed = Some(failure.refusal);
-        if let Some(at) = routed.endpoint {
-            routed.tried.insert(at);
-        }
-        let again = routed.retries.connect == 0 && routed.pick().is_some();
-        if let Some(version) = routed.version() {
-            failure.charge(&version.series);
-            if again && failure.kind.is_some() {
-                version.series.retried(RetryReason::Connect);
-            }
-        }
-        if again {
-            routed.retries.connect += 1;
-            error.set_retry(true);
-        }
+        let again = pass.routed_mut().is_some_and(|routed| {
+            let key = routed.key;
+            routed.attempt_on().is_some_and(|(version, attempts)| attempts.connect_failed(failure, version, key))
+        });
+        error.set_retry(again);
         error
     }
 
@@ -412,55 +385,21 @@ impl ProxyHttp for General {
         _reused: bool,
     ) -> Box<Error> {
         let failure = error::failure(&error, pass.exchange.ended());
-        let replayable = !session.as_ref().retry_buffer_truncated();
-        let untouched = session.response_written().is_none() && replayable;
+        let whole = !session.as_ref().retry_buffer_truncated();
+        let unanswered = session.response_written().is_none();
         let idempotent = is_idempotent(session.req_header().method.as_str());
-        let passed_over = *error.etype() == NOT_REUSABLE;
         pass.exchange.over();
         error.set_retry(false);
-        let Some(routed) = pass.routed_mut() else { return error };
-        if passed_over {
-            routed.retries.passed_over += 1;
-            // After a few the pool is all stale: dial anew.
-            routed.attempt.fresh = routed.retries.passed_over >= MAX_PASSED_OVER;
-            error.set_retry(true);
-            return error;
-        }
-        if error::is_unprocessed(&error) {
-            let again = replayable && routed.retries.unprocessed < MAX_UNPROCESSED;
-            if again {
-                routed.retries.unprocessed += 1;
-                // Its first stream is the last that an endpoint turns away.
-                routed.attempt.fresh = true;
-                error.set_retry(true);
-            }
-            if let Some(version) = routed.version().filter(|_| again) {
-                version.series.retried(RetryReason::Unprocessed);
-            }
-            return error;
-        }
-        let Some(failure) = failure else { return error };
-        pass.end_reported = pass.exchange.ended().is_some();
-        let Some(routed) = pass.routed_mut() else { return error };
-        routed.attempt.failed = Some(failure.refusal);
-        let again = routed.attempt.reused
-            && idempotent
-            && untouched
-            && failure.is_broken_connection()
-            && routed.first_byte.is_none()
-            && routed.informational == 0
-            && routed.retries.reused == 0;
-        if let Some(version) = routed.version() {
-            failure.charge(&version.series);
-            if again {
-                version.series.retried(RetryReason::Reused);
-            }
-        }
-        if again {
-            routed.retries.reused += 1;
-            routed.attempt.fresh = true;
-            error.set_retry(true);
-        }
+        let (passed_over, turned_away) = (*error.etype() == NOT_REUSABLE, error::is_unprocessed(&error));
+        let failure = failure.filter(|_| !passed_over && !turned_away);
+        pass.end_reported |= failure.is_some() && pass.exchange.ended().is_some();
+        let Some((version, attempts)) = pass.routed_mut().and_then(Routed::attempt_on) else { return error };
+        let series = &version.series;
+        error.set_retry(match failure {
+            Some(failure) => attempts.broke(failure, series, || whole && unanswered && idempotent),
+            None if passed_over => attempts.passed_over(series),
+            None => turned_away && attempts.turned_away(whole, series),
+        });
         error
     }
 
@@ -471,7 +410,7 @@ impl ProxyHttp for General {
             |status: http::StatusCode| !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS;
         let written = session.response_written().is_some_and(|head| is_final(head.status));
         let blamed = error::failure(error, ended).map(|failure| failure.refusal);
-        let failed = pass.routed().and_then(|routed| routed.attempt.failed);
+        let failed = pass.routed().and_then(|routed| routed.attempts.failed());
         let refusal = match error.etype() {
             ErrorType::HTTPStatus(_) if *error.esource() != ErrorSource::Downstream => failed.or(blamed),
             _ => blamed.or_else(|| error::local_response(error, ended)),
@@ -482,8 +421,8 @@ impl ProxyHttp for General {
             Some(mut refusal) if !written => {
                 // What the engine read of the request is unknown after an error: the connection ends.
                 refusal.close = true;
-                pass.client_gone = pass.answer(session.as_downstream_mut(), refusal).await.is_err();
-                pass.complete = !pass.client_gone;
+                pass.progress.client_gone = pass.answer(session.as_downstream_mut(), refusal).await.is_err();
+                pass.progress.complete = !pass.progress.client_gone;
                 pass.over_at = Some(Instant::now());
                 if session.as_downstream().as_http1().is_some() {
                     // The engine would drop the connection, and the client may still send.
@@ -492,7 +431,7 @@ impl ProxyHttp for General {
                 FailToProxy { error_code: refusal.status, can_reuse_downstream: false }
             }
             Some(refusal) => {
-                pass.cause = Some(refusal.cause);
+                pass.progress.cause = Some(refusal.cause);
                 if session.as_downstream().is_http2() {
                     // A reset takes back what its connection did not send yet; this lets it send what came.
                     tokio::task::yield_now().await;
@@ -500,9 +439,9 @@ impl ProxyHttp for General {
                 FailToProxy { error_code: 0, can_reuse_downstream: false }
             }
             None => {
-                pass.client_gone = true;
+                pass.progress.client_gone = true;
                 if *error.etype() == ErrorType::WriteTimedout {
-                    pass.cause = Some(WRITE_TIMEOUT);
+                    pass.progress.cause = Some(WRITE_TIMEOUT);
                 }
                 FailToProxy { error_code: 0, can_reuse_downstream: false }
             }
@@ -512,7 +451,7 @@ impl ProxyHttp for General {
     async fn logging(&self, _session: &mut Session, error: Option<&Error>, pass: &mut Pass) {
         pass.over_at.get_or_insert_with(Instant::now);
         if error.is_none() {
-            pass.complete = true;
+            pass.progress.complete = true;
         }
     }
 

@@ -150,16 +150,16 @@ impl Connection {
         self.handle.request_begun();
         gear.request_begun();
         pass.logged = Some(logged);
-        pass.answered(refusal);
+        pass.progress.answered_locally(refusal);
         let answer = local_response::bytes(refusal, head_only);
         let write = async {
             transport.write_all(&answer).await?;
             transport.flush().await
         };
-        pass.complete = matches!(timeout(LOCAL_RESPONSE_TIMEOUT, write).await, Ok(Ok(())));
-        pass.client_gone = !pass.complete;
-        if pass.complete {
-            pass.bytes_out = refusal.body_bytes(head_only);
+        pass.progress.complete = matches!(timeout(LOCAL_RESPONSE_TIMEOUT, write).await, Ok(Ok(())));
+        pass.progress.client_gone = !pass.progress.complete;
+        if pass.progress.complete {
+            pass.progress.bytes_out = refusal.body_bytes(head_only);
         }
         drop(pass);
         linger(transport).await;

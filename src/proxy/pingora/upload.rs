@@ -32,11 +32,11 @@ pub(crate) async fn take_in(session: &mut ServerSession, pass: &mut Pass) -> Res
         taken = gather(session, pass).await?;
         pass.exchange.gathering(false, Instant::now());
         // What was read is counted when it is sent.
-        pass.bytes_in = 0;
+        pass.progress.bytes_in = 0;
     }
     if let Some(routed) = pass.routed_mut() {
         (routed.manner, routed.ahead) = (Some(taken.0), taken.1);
-        routed.attempt.began = Instant::now();
+        routed.attempts.began = Instant::now();
     }
     Ok(())
 }
@@ -60,8 +60,8 @@ async fn gather(session: &mut ServerSession, pass: &mut Pass) -> Result<(Manner,
         };
         let Some(piece) = piece else { return Ok((Manner::Whole, BytesMut::new())) };
         exchange.moved(Instant::now());
-        pass.bytes_in += piece.len() as u64;
-        if limit.is_some_and(|limit| pass.bytes_in > limit) {
+        pass.progress.bytes_in += piece.len() as u64;
+        if limit.is_some_and(|limit| pass.progress.bytes_in > limit) {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
         }
         if undeclared && !h2 {
@@ -73,7 +73,7 @@ async fn gather(session: &mut ServerSession, pass: &mut Pass) -> Result<(Manner,
         if session.is_body_done() {
             return Ok((Manner::Whole, BytesMut::new()));
         }
-        if undeclared && h2 && pass.bytes_in > UNENDED {
+        if undeclared && h2 && pass.progress.bytes_in > UNENDED {
             return Ok((Manner::Streamed, BytesMut::new()));
         }
     }

@@ -1,4 +1,4 @@
-//! What a finished request says about its version, for the trip wire that guards it.
+//! What a finished request says about its version, for its circuit breaker.
 //!
 //! | how it ended | it is |
 //! |---|---|
@@ -9,28 +9,29 @@
 
 use std::time::Instant;
 
+use super::context::Progress;
 use super::failure::{DRILL, Failure};
-use super::record::Finished;
 use crate::snapshot::live::CircuitBreaker;
 use crate::telemetry::{Class, Outcome};
 
-/// Tells a version's trip wire how a request ended.
-pub(crate) fn tell(wire: &CircuitBreaker, finished: &Finished<'_>) {
-    if let Some(is_error) = evidence(finished) {
-        wire.observe(is_error, Instant::now);
+/// Lets a version's circuit breaker know how a request ended.
+pub(crate) fn observe(breaker: &CircuitBreaker, progress: &Progress) {
+    if let Some(is_error) = evidence(progress) {
+        breaker.observe(is_error, Instant::now);
     }
 }
 
 /// Whether the request failed because of its version; none if it says nothing about it.
-fn evidence(finished: &Finished<'_>) -> Option<bool> {
-    if finished.cut || finished.outcome == Outcome::ClientClosed {
+fn evidence(progress: &Progress) -> Option<bool> {
+    let outcome = progress.outcome();
+    if progress.is_cut() || outcome == Outcome::ClientClosed {
         return None;
     }
-    let is_5xx = finished.grpc_failed || finished.outcome.class() == Class::ServerError;
-    match finished.cause {
+    let is_5xx = progress.grpc_failed || outcome.class() == Class::ServerError;
+    match progress.cause {
         None => Some(is_5xx),
         Some(cause) if cause == DRILL.cause => Some(is_5xx),
-        Some(cause) if Failure::is_named(cause) => Some(is_5xx || !finished.kind.is_stream()),
+        Some(cause) if Failure::is_named(cause) => Some(is_5xx || !progress.kind.is_stream()),
         Some(_) => None,
     }
 }

@@ -2,16 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::attempts::Attempts;
 use super::breaker;
-use super::end::End;
-use super::failure::{Failure, SLOW_CLIENT};
+use super::context::{Assignment, Logged, Progress};
+use super::failure::Failure;
 use crate::drain::{Bell, Kind};
-use crate::snapshot::live::CircuitBreaker;
-use crate::snapshot::{Current, Route};
+use crate::snapshot::Current;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::{AccessLog, Class, CutKind, DecisionReason, Lane, Outcome, Recorder, StreamKind};
 use crate::traffic::split::Reason;
@@ -59,92 +59,90 @@ impl Gear {
     }
 }
 
-/// What is known of how a request ended.
-pub(crate) struct Ending {
-    /// The response's, if its head was written.
-    pub(crate) status: Option<u16>,
-    /// The exchange came to its regular end.
-    pub(crate) complete: bool,
-    pub(crate) kind: Kind,
-    pub(crate) client_gone: bool,
-    /// It was ended from outside.
-    pub(crate) ended: Option<End>,
-}
-
-impl Ending {
-    /// How the request ended, as its client saw it.
-    pub(crate) fn outcome(&self) -> Outcome {
-        let cut = self.ended == Some(End::Cut);
-        match self.status {
-            // A stream that its client leaves, or that a drain cuts, ended as streams do.
-            Some(status) if self.complete || self.kind.is_stream() || cut => Outcome::Status(status),
-            Some(status) if !self.client_gone => Outcome::Status(status),
-            None if cut => Outcome::Status(503),
-            None if self.ended == Some(End::Upload) => Outcome::Status(SLOW_CLIENT.status),
-            None if !self.client_gone && self.ended.is_some() => Outcome::Status(504),
-            Some(_) | None => Outcome::ClientClosed,
-        }
-    }
-}
-
 /// A request that is over, as every lane reports it.
 pub(crate) struct Finished<'a> {
     pub(crate) lane: Lane,
-    /// Its route, and the version that was chosen.
-    pub(crate) route: Option<(&'a Route, usize)>,
-    /// The circuit breaker of that version.
-    pub(crate) breaker: Option<&'a CircuitBreaker>,
-    pub(crate) kind: Kind,
+    /// Where it went, and what was tried there; none if it was refused before that was decided.
+    pub(crate) assigned: Option<(Assignment<'a>, &'a Attempts)>,
+    pub(crate) progress: &'a Progress,
     /// From its head to its end.
     pub(crate) duration: Duration,
-    /// From its head to the response's.
-    pub(crate) answered_after: Option<Duration>,
-    /// How its client saw it end.
-    pub(crate) outcome: Outcome,
-    /// Its gRPC status blames the server.
-    pub(crate) grpc_failed: bool,
-    /// It was cut at a drain's deadline.
-    pub(crate) cut: bool,
-    /// Why Weir answered itself, or ended the response.
-    pub(crate) cause: Option<&'static str>,
+    /// What the access log says beside; none if there is none.
+    pub(crate) logged: Option<&'a Logged>,
 }
 
-/// Records a request that is over. `line` makes its line for the access log, if there is one.
-pub(crate) fn record(gear: &Gear, finished: &Finished<'_>, line: impl FnOnce() -> Option<Line>) {
-    let Finished { kind, duration, outcome, cut, .. } = *finished;
+/// Records a request that is over.
+pub(crate) fn record(gear: &Gear, finished: &Finished<'_>) {
+    let &Finished { progress, duration, .. } = finished;
+    let (outcome, cut) = (progress.outcome(), progress.is_cut());
     if cut {
         gear.cut.fetch_add(1, Ordering::Relaxed);
     }
-    match finished.route {
-        Some((route, version)) => {
+    match &finished.assigned {
+        Some((assignment, _)) => {
+            let &Assignment { route, version, version_at, .. } = assignment;
             // Of a stream without end only the time to its first byte says something about the version.
-            let long = matches!(kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
-            let seen = if long { finished.answered_after.unwrap_or(duration) } else { duration };
-            if let Some(series) = route.series.get(version) {
-                if route.probe || finished.cause.is_some_and(Failure::is_nobodys) {
+            let long = matches!(progress.kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
+            let seen = if long { progress.answered_after.unwrap_or(duration) } else { duration };
+            if let Some(series) = route.series.get(version_at) {
+                if route.probe || progress.cause.is_some_and(Failure::is_nobodys) {
                     series.count(outcome);
                 } else {
                     series.finish(outcome, seen);
-                    if finished.grpc_failed && outcome.class() != Class::ServerError {
+                    if progress.grpc_failed && outcome.class() != Class::ServerError {
                         series.version().grpc_failed();
                     }
-                    if let Some(breaker) = finished.breaker {
-                        breaker::tell(breaker, finished);
+                    if let Some(breaker) = version.breaker.as_deref() {
+                        breaker::observe(breaker, progress);
                     }
                 }
                 if cut {
-                    series.version().cut(stream(kind).map_or(CutKind::Request, CutKind::from));
+                    series.version().cut(stream(progress.kind).map_or(CutKind::Request, CutKind::from));
                 }
             }
         }
         None => gear.recorder.unmatched().finish(outcome, duration),
     }
     if gear.access_log.enabled()
-        && let Some(line) = line()
+        && let Some(logged) = finished.logged
     {
-        gear.access_log.log(line);
+        gear.access_log.log(line(finished, logged, outcome));
     }
     gear.recorder.lanes().left(finished.lane);
+}
+
+/// The request's line in the access log.
+fn line(finished: &Finished<'_>, logged: &Logged, outcome: Outcome) -> Line {
+    let &Finished { lane, progress, duration, .. } = finished;
+    let (assignment, attempts) = finished.assigned.unzip();
+    let endpoint =
+        attempts.and_then(Attempts::endpoint).zip(assignment).and_then(|(at, to)| to.version.endpoints.get(at));
+    Line {
+        time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+        request_id: Some(logged.request_id.clone()),
+        client: logged.client,
+        listener: Some(logged.listener.clone()),
+        protocol: logged.protocol,
+        method: logged.method.clone(),
+        host: logged.host.clone(),
+        path: logged.path.clone(),
+        route: assignment.map(|to| to.route.name.clone()),
+        service: assignment.map(|to| to.service.name.clone()),
+        version: assignment.map(|to| to.version.name.clone()),
+        why: assignment.map(|to| decision(to.reason)),
+        endpoint: endpoint.map(|endpoint| endpoint.name.clone()),
+        lane: lane.as_str(),
+        status: outcome,
+        cause: progress.cause,
+        stream: stream(progress.kind),
+        bytes_in: progress.bytes_in,
+        bytes_out: progress.bytes_out,
+        duration,
+        first_byte: progress.answered_after,
+        upstream: attempts.and_then(Attempts::first_byte),
+        connect: attempts.and_then(Attempts::connect),
+        retries: attempts.map_or(0, Attempts::retries),
+    }
 }
 
 pub(crate) fn decision(reason: Reason) -> DecisionReason {

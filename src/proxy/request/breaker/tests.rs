@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::drain::{Bell, Kind};
+use crate::proxy::request::attempts::Attempts;
+use crate::proxy::request::context::{Assignment, Progress};
+use crate::proxy::request::end::End;
 use crate::proxy::request::failure::{BODY_TOO_LARGE, DRAINED, DRILL, LOCAL, NO_ENDPOINT, RESET, TIMEOUT};
 use crate::proxy::request::record::{Finished, Gear, record};
 use crate::rollout::breaker::Breaker;
@@ -15,6 +18,7 @@ use crate::snapshot::live::CircuitBreaker;
 use crate::snapshot::{Publisher, Route, Snapshot};
 use crate::telemetry::access_log::LogOutput;
 use crate::telemetry::{AccessLog, Lane, Outcome, Recorder, RecorderOptions};
+use crate::traffic::split::Reason;
 use crate::traffic::{HttpVersion, Request};
 
 /// `GET /` without header fields.
@@ -91,19 +95,28 @@ impl Stage {
         let route = self.route();
         let service = self.snapshot.service_of(&route).unwrap();
         self.gear.request_begun();
+        let status = match outcome {
+            Outcome::Status(status) => Some(status),
+            Outcome::ClientClosed => None,
+        };
+        let ended = (cause == Some(DRAINED.cause)).then_some(End::Cut);
+        let progress = Progress { status, cause, kind, complete: status.is_some(), ended, ..Progress::new() };
+        assert_eq!(progress.outcome(), outcome);
+        let assignment = Assignment {
+            route: &route,
+            service,
+            version: service.versions.get(version).unwrap(),
+            version_at: version,
+            reason: Reason::Weight,
+        };
         let finished = Finished {
             lane: Lane::Express,
-            route: Some((&route, version)),
-            breaker: service.versions.get(version).and_then(|version| version.breaker.as_deref()),
-            kind,
+            assigned: Some((assignment, &Attempts::new(tokio::time::Instant::now()))),
+            progress: &progress,
             duration: Duration::from_millis(1),
-            answered_after: None,
-            outcome,
-            grpc_failed: false,
-            cut: cause == Some(DRAINED.cause),
-            cause,
+            logged: None,
         };
-        record(&self.gear, &finished, || None);
+        record(&self.gear, &finished);
     }
 
     /// The version of the next request.
