@@ -37,7 +37,7 @@ use crate::drain::Bell;
 use crate::model::Process;
 use crate::proxy::accept::listener::Listener;
 use crate::proxy::descriptors::Division;
-use crate::proxy::{Bound, Lanes, Proxy};
+use crate::proxy::{Bound, Proxy};
 use crate::telemetry::{self, AccessLog, Recorder};
 
 /// What `weir run` was asked for.
@@ -141,6 +141,7 @@ async fn serve(options: &RunOptions, config: Config, log: &Log, signals: &mut Si
 async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Serving, StartError> {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = config.runtime.threads.map_or_else(cores, usize::from);
+    let express = config.runtime.express_lane;
     let started = std::time::Instant::now();
     let (version, revision) = build();
     let recorder = Recorder::new(telemetry::RecorderOptions { threads: threads + 1, version, revision, started });
@@ -150,7 +151,6 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
     let plan = ShutdownPlan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
     let (telemetry_at, admin_at) = (config.telemetry.clone(), config.admin.clone());
     let (listener_settings, ipv4_ports) = (config.listeners.clone(), Ipv4Ports::of(&config));
-    let lanes = Lanes { workers: threads, express: config.runtime.express_lane };
     let parts = Parts {
         path: options.config.clone(),
         store: state::open(&config)?,
@@ -160,7 +160,7 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
         bell: bell.clone(),
     };
     let (owner, control, current) = Owner::new(parts).await.map_err(StartError::Unusable)?;
-    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, lanes);
+    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, express);
     let ready = workers::prepare(&proxy, threads)?;
     let sockets = listeners::bind(&listener_settings, &ipv4_ports, &current, &recorder, threads)?;
     let bound: Vec<Bound> = sockets

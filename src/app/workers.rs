@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{StartError, system_error};
 use crate::proxy::accept::listener::{self, Listener};
-use crate::proxy::{Proxy, Worker};
+use crate::proxy::{Lanes, Proxy};
 use crate::telemetry;
 
 /// The running workers. They end when this is dropped.
@@ -20,9 +20,9 @@ pub(super) struct Workers {
 ///
 /// # Errors
 /// If the system's certificate authorities cannot be read.
-pub(super) fn prepare(proxy: &Proxy, count: usize) -> Result<Vec<Worker>, StartError> {
+pub(super) fn prepare(proxy: &Proxy, count: usize) -> Result<Vec<Lanes>, StartError> {
     // The engine panics where the authorities cannot be read.
-    let build = std::panic::AssertUnwindSafe(|| (0..count).map(|_| proxy.worker()).collect());
+    let build = std::panic::AssertUnwindSafe(|| (0..count).map(|_| proxy.lanes()).collect());
     std::panic::catch_unwind(build).map_err(|_| {
         let help = "the system's certificate authorities cannot be read; see SSL_CERT_FILE and SSL_CERT_DIR";
         StartError::Unusable(vec![help.to_owned()])
@@ -33,28 +33,28 @@ pub(super) fn prepare(proxy: &Proxy, count: usize) -> Result<Vec<Worker>, StartE
 ///
 /// # Errors
 /// If a thread cannot be started.
-pub(super) fn start(workers: Vec<Worker>, listeners: Vec<Vec<Listener>>) -> Result<Workers, StartError> {
+pub(super) fn start(workers: Vec<Lanes>, listeners: Vec<Vec<Listener>>) -> Result<Workers, StartError> {
     let running = watch::Sender::new(());
     let mut sockets: Vec<_> = listeners.into_iter().map(Vec::into_iter).collect();
-    for (at, worker) in workers.into_iter().enumerate() {
+    for (at, lanes) in workers.into_iter().enumerate() {
         let own: Vec<Listener> = sockets.iter_mut().filter_map(Iterator::next).collect();
         let runtime = runtime().map_err(system_error("cannot start a traffic thread"))?;
         let ended = running.subscribe();
         std::thread::Builder::new()
             .name(format!("weir-traffic-{at}"))
-            .spawn(move || run(&runtime, worker, own, ended))
+            .spawn(move || run(&runtime, lanes, own, ended))
             .map_err(system_error("cannot start a traffic thread"))?;
     }
     Ok(Workers { _running: running })
 }
 
-fn run(runtime: &tokio::runtime::Runtime, worker: Worker, listeners: Vec<Listener>, mut ended: watch::Receiver<()>) {
+fn run(runtime: &tokio::runtime::Runtime, lanes: Lanes, listeners: Vec<Listener>, mut ended: watch::Receiver<()>) {
     telemetry::enlist_thread();
     runtime.block_on(async {
-        let worker = Arc::new(worker);
-        worker.start();
+        let lanes = Arc::new(lanes);
+        lanes.start();
         for listener in listeners {
-            tokio::spawn(listener::serve(listener, Arc::clone(&worker)));
+            tokio::spawn(listener::serve(listener, Arc::clone(&lanes)));
         }
         // An error says that nobody holds the sender any more.
         while ended.changed().await.is_ok() {}

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,21 +20,18 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::proxy_protocol::{self, Parsed};
+pub use super::socket::Families;
 use super::socket::{self, Queue};
 use crate::model::{Address, Name};
-use crate::proxy::Bound;
-use crate::proxy::Order;
-use crate::proxy::Proxy;
-use crate::proxy::Worker;
-pub use crate::proxy::accept::socket::Families;
-use crate::proxy::descriptors;
 use crate::proxy::h1::{self, Exit};
 use crate::proxy::io::transport::{Socket, Transport};
 use crate::proxy::pingora::connection::{Connection, Limits};
 use crate::proxy::pingora::handle::Handle;
 use crate::proxy::pingora::intake::http2_begins;
 use crate::proxy::pingora::serve::Lane;
+use crate::proxy::shared::{Phase, Shared};
 use crate::proxy::slots::{Seat, Seats};
+use crate::proxy::{Bound, Lanes, descriptors};
 use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection};
 
 /// One listener, as the composition root wants it.
@@ -66,12 +63,12 @@ pub struct ProxyProtocol {
 
 /// One worker's socket of a listener; it does not accept yet.
 pub struct Listener {
-    shared: Arc<Shared>,
+    common: Arc<Common>,
     socket: socket::Bound,
 }
 
 /// What the sockets of one listener share.
-struct Shared {
+struct Common {
     settings: Settings,
     series: Arc<ListenerSeries>,
     /// One for each connection that may be open.
@@ -89,8 +86,8 @@ impl Listener {
         let sockets = socket::bind(&settings.address, settings.families, workers)?;
         let slots = Arc::new(Semaphore::new(settings.max_connections));
         let seats = Seats::new(settings.max_connections_per_address);
-        let shared = Arc::new(Shared { settings, series, slots, seats });
-        Ok(sockets.into_iter().map(|socket| Self { shared: Arc::clone(&shared), socket }).collect())
+        let common = Arc::new(Common { settings, series, slots, seats });
+        Ok(sockets.into_iter().map(|socket| Self { common: Arc::clone(&common), socket }).collect())
     }
 
     /// What is told about it.
@@ -98,9 +95,9 @@ impl Listener {
     /// # Errors
     /// The system's, if it does not tell the bound address.
     pub fn bound(&self) -> io::Result<Bound> {
-        let Settings { name, address, .. } = &self.shared.settings;
+        let Settings { name, address, .. } = &self.common.settings;
         let address = self.socket.address()?.map_or_else(|| address.to_string(), |address| address.to_string());
-        Ok(Bound { name: name.clone(), address, series: Arc::clone(&self.shared.series) })
+        Ok(Bound { name: name.clone(), address, series: Arc::clone(&self.common.series) })
     }
 }
 
@@ -115,30 +112,30 @@ pub(crate) fn bind_tcp(address: SocketAddr, families: Families) -> io::Result<Tc
 }
 
 /// Accepts connections until told to stop, then empties the accept queue and closes the socket.
-pub async fn serve(listener: Listener, worker: Arc<Worker>) {
-    let Listener { shared, socket } = listener;
-    let door = Arc::new(Door { shared, worker });
+pub async fn serve(listener: Listener, lanes: Arc<Lanes>) {
+    let Listener { common, socket } = listener;
+    let acceptor = Arc::new(Acceptor { common, lanes });
     let listening = match socket.listen() {
         Ok(listening) => listening,
         Err(error) => {
-            tracing::error!(listener = %door.settings().name, %error, "this worker cannot accept connections");
+            tracing::error!(listener = %acceptor.settings().name, %error, "this worker cannot accept connections");
             return;
         }
     };
-    let mut order = door.proxy().order.subscribe();
+    let mut phases = acceptor.shared().phases();
     let mut last = 0;
     loop {
-        if *order.borrow_and_update() >= Order::Refuse {
+        if *phases.borrow_and_update() >= Phase::Refusing {
             break;
         }
         // First somebody who waits, then a slot: a slot that is held for nobody would be missing on another worker.
         let mut ready = tokio::select! {
             Ok(ready) = listening.readable() => ready,
-            _ = order.changed() => continue,
+            _ = phases.changed() => continue,
         };
         let slot = tokio::select! {
-            slot = door.slot(listening.get_ref()) => slot,
-            _ = order.changed() => continue,
+            slot = acceptor.slot(listening.get_ref()) => slot,
+            _ = phases.changed() => continue,
         };
         let Some(slot) = slot else {
             ready.clear_ready();
@@ -146,7 +143,7 @@ pub async fn serve(listener: Listener, worker: Arc<Worker>) {
         };
         // Whoever waits in the kernel's queue loses nothing; whoever is let in and has to go does.
         if !descriptors::has_room(last, listening.get_ref()).unwrap_or(false) {
-            door.wait_for_descriptors(None).await;
+            acceptor.wait_for_descriptors(None).await;
             continue;
         }
         let Ok(accepted) = ready.try_io(|listening| listening.get_ref().next()) else { continue };
@@ -154,17 +151,17 @@ pub async fn serve(listener: Listener, worker: Arc<Worker>) {
             Ok((stream, peer)) => {
                 last = stream.raw_fd();
                 if descriptors::may_stay(last) {
-                    door.open(stream, peer, slot);
+                    acceptor.open(stream, peer, slot);
                 }
             }
             Err(error) if is_about_the_client(&error) => {}
-            Err(error) => door.wait_for_descriptors(Some(error)).await,
+            Err(error) => acceptor.wait_for_descriptors(Some(error)).await,
         }
     }
-    if let Err(error) = door.empty(&listening.into_inner()) {
-        tracing::warn!(listener = %door.settings().name, %error, "the accept queue could not be emptied");
+    if let Err(error) = acceptor.empty(&listening.into_inner()) {
+        tracing::warn!(listener = %acceptor.settings().name, %error, "the accept queue could not be emptied");
     }
-    if let Address::Unix(path) = &door.settings().address {
+    if let Address::Unix(path) = &acceptor.settings().address {
         // Another process may have taken the path's place already.
         let _ = fs::remove_file(path);
     }
@@ -184,43 +181,43 @@ fn is_about_the_client(error: &io::Error) -> bool {
 }
 
 /// What the connections that one worker accepted on one listener share.
-struct Door {
-    shared: Arc<Shared>,
-    worker: Arc<Worker>,
+struct Acceptor {
+    common: Arc<Common>,
+    lanes: Arc<Lanes>,
 }
 
 /// Counts a connection while it is open.
 struct Open {
-    door: Arc<Door>,
+    acceptor: Arc<Acceptor>,
     _counted: OpenConnection,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.door.proxy().gear.connections.fetch_sub(1, Ordering::AcqRel);
+        self.acceptor.shared().disconnected();
     }
 }
 
-impl Door {
+impl Acceptor {
     fn settings(&self) -> &Settings {
-        &self.shared.settings
+        &self.common.settings
     }
 
-    fn proxy(&self) -> &Proxy {
-        &self.worker.proxy
+    fn shared(&self) -> &Arc<Shared> {
+        &self.lanes.worker.shared
     }
 
     /// A slot for somebody who waits; none if nobody does any more. Where all are taken, who has been idle longest gives
     /// way. The system is asked whether anybody waits: the runtime's readiness lags, and nobody gives way for nobody.
     async fn slot(&self, queue: &Queue) -> Option<OwnedSemaphorePermit> {
-        if let Ok(slot) = Arc::clone(&self.shared.slots).try_acquire_owned() {
+        if let Ok(slot) = Arc::clone(&self.common.slots).try_acquire_owned() {
             return Some(slot);
         }
-        let slot = Arc::clone(&self.shared.slots).acquire_owned();
+        let slot = Arc::clone(&self.common.slots).acquire_owned();
         tokio::pin!(slot);
         while queue.has_waiting() {
-            self.shared.seats.evict();
+            self.common.seats.evict();
             // What gives way may take a moment, and where none is idle one may soon be.
             if let Ok(slot) = tokio::time::timeout(EVICT_PAUSE, &mut slot).await {
                 return slot.ok();
@@ -242,7 +239,7 @@ impl Door {
 
     /// Serves whom the kernel let in, and waits for nobody new. The system is asked: the runtime's readiness lags.
     fn empty(self: &Arc<Self>, queue: &Queue) -> io::Result<()> {
-        while let Ok(slot) = Arc::clone(&self.shared.slots).try_acquire_owned() {
+        while let Ok(slot) = Arc::clone(&self.common.slots).try_acquire_owned() {
             match queue.next() {
                 Ok((stream, peer)) => self.open(stream, peer, slot),
                 Err(error) if is_about_the_client(&error) => {}
@@ -255,23 +252,23 @@ impl Door {
 
     /// Serves an accepted connection in a task of its own.
     fn open(self: &Arc<Self>, stream: Socket, peer: Option<IpAddr>, slot: OwnedSemaphorePermit) {
-        self.proxy().gear.connected();
-        let open = Open { door: Arc::clone(self), _counted: self.shared.series.accepted(), _slot: slot };
-        let seat = self.shared.seats.take();
+        self.shared().connected();
+        let open = Open { acceptor: Arc::clone(self), _counted: self.common.series.accepted(), _slot: slot };
+        let seat = self.common.seats.take();
         tokio::spawn(async move {
-            let door = &open.door;
+            let acceptor = &open.acceptor;
             seat.settle().await;
             let greeted = tokio::select! {
-                greeted = door.greet(stream, peer, &seat) => Some(greeted),
+                greeted = acceptor.greet(stream, peer, &seat) => Some(greeted),
                 () = seat.evicted() => None,
             };
             match greeted {
-                Some(Ok(greeted)) => door.admit(greeted, &seat).await,
-                Some(Err(refusal)) => door.shared.series.refused(refusal),
+                Some(Ok(greeted)) => acceptor.admit(greeted, &seat).await,
+                Some(Err(refusal)) => acceptor.common.series.refused(refusal),
                 None => {}
             }
             if seat.is_evicted() {
-                door.shared.series.refused(ConnectionRefusal::Limit);
+                acceptor.common.series.refused(ConnectionRefusal::Limit);
             }
         });
     }
@@ -279,7 +276,7 @@ impl Door {
     /// What comes before the first request: the PROXY header, how many connections the client has, and the handshake.
     async fn greet(&self, mut socket: Socket, peer: Option<IpAddr>, seat: &Seat) -> Result<Greeted, ConnectionRefusal> {
         let began = Instant::now();
-        let client = self.proxy().gear.current.peek().client;
+        let client = self.shared().current.peek().client;
         let header = tokio::time::timeout(client.head_timeout, self.read_proxy_header(&mut socket, peer));
         let Ok(Ok(peer)) = header.await else { return Err(ConnectionRefusal::ProxyProtocol) };
         if !seat.is_admitted(peer) {
@@ -301,16 +298,16 @@ impl Door {
         let Greeted { transport, peer, began } = greeted;
         let tls = self.settings().tls.is_some();
         seat.idle(began);
-        let mut lanes = Lanes { door: self, peer, tls, seat, began: Some(began), handle: None };
+        let mut carried = Carried { acceptor: self, peer, tls, seat, began: Some(began), handle: None };
         if transport.alpn_h2() {
-            lanes.http2(transport, Bytes::new()).await;
-        } else if self.proxy().lanes.express {
-            lanes.express(transport).await;
+            carried.http2(transport, Bytes::new()).await;
+        } else if self.lanes.express {
+            carried.express(transport).await;
         } else {
-            lanes.general(transport).await;
+            carried.general(transport).await;
         }
-        if lanes.handle.is_some_and(|handle| handle.timed_out()) {
-            self.shared.series.refused(ConnectionRefusal::HeaderTimeout);
+        if carried.handle.is_some_and(|handle| handle.timed_out()) {
+            self.common.series.refused(ConnectionRefusal::HeaderTimeout);
         }
     }
 
@@ -352,8 +349,8 @@ struct Greeted {
 }
 
 /// One connection, which either lane may carry.
-struct Lanes<'d> {
-    door: &'d Arc<Door>,
+struct Carried<'d> {
+    acceptor: &'d Arc<Acceptor>,
     peer: Option<IpAddr>,
     tls: bool,
     seat: &'d Arc<Seat>,
@@ -363,17 +360,19 @@ struct Lanes<'d> {
     handle: Option<Arc<Handle>>,
 }
 
-impl Lanes<'_> {
+impl Carried<'_> {
     /// The express lane, and the general one for each request that is not for it.
     async fn express(&mut self, transport: Transport) {
         let (mut transport, mut bytes) = (transport, Bytes::new());
         loop {
-            let name = self.door.settings().name.clone();
-            let mut client = h1::Client::new(transport, &bytes, self.peer, self.tls, name, self.seat).await;
-            match client.serve(&self.door.proxy().gear, &mut self.began).await {
+            let name = self.acceptor.settings().name.clone();
+            let mut client =
+                h1::Client::new(&self.acceptor.lanes.worker, transport, &bytes, self.peer, self.tls, name, self.seat)
+                    .await;
+            match client.serve(&self.acceptor.lanes.worker, &mut self.began).await {
                 Exit::Over => return,
                 Exit::SlowHead => {
-                    self.door.shared.series.refused(ConnectionRefusal::HeaderTimeout);
+                    self.acceptor.common.series.refused(ConnectionRefusal::HeaderTimeout);
                     return;
                 }
                 Exit::Other => {}
@@ -390,17 +389,17 @@ impl Lanes<'_> {
     }
 
     fn connection(&mut self, transport: Transport, bytes: Bytes) -> (Connection, Arc<Lane>) {
-        let client = self.door.proxy().gear.current.peek().client;
+        let client = self.acceptor.shared().current.peek().client;
         let limits = Limits {
             head: client.head_timeout,
             keepalive: client.keepalive,
             began: self.began.take(),
             header_bytes: client.header_bytes,
         };
-        let made = || Handle::new(self.peer, self.tls, self.door.settings().name.clone(), Arc::clone(self.seat));
+        let made = || Handle::new(self.peer, self.tls, self.acceptor.settings().name.clone(), Arc::clone(self.seat));
         let handle = Arc::clone(self.handle.get_or_insert_with(made));
         let connection = Connection::new(transport, bytes, Arc::clone(&handle), limits);
-        (connection, Lane::new(Arc::clone(&self.door.worker), handle))
+        (connection, Lane::new(Arc::clone(&self.acceptor.lanes.engine), handle))
     }
 
     /// The general lane for an HTTP/2 connection until it ends.

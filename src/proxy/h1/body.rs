@@ -88,7 +88,7 @@ impl Client {
                 Poll::Pending => {
                     let (late, pause) = (intake.active + intake.idle, intake.began + PAUSE);
                     let pauses = !intake.declared && pause < late;
-                    ready!(self.alarm.poll(cx, if pauses { pause } else { late }));
+                    ready!(self.timer.poll(cx, if pauses { pause } else { late }));
                     return Poll::Ready(if pauses { Ok(Manner::Streamed) } else { Err(Broken::Ended(End::Upload)) });
                 }
             }

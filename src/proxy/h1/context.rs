@@ -2,20 +2,19 @@
 //!
 //! Invariant: it is recorded exactly once, when its passage is dropped, however it ended.
 
-use std::sync::atomic::Ordering;
-
 use tokio::time::Instant;
 
 use super::response::Answer;
 use crate::drain::Kind;
 use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::{Assignment, Logged, Progress};
-use crate::proxy::request::record::{self, Finished, Gear, decision, stream};
+use crate::proxy::request::record::{self, Finished, decision, stream};
+use crate::proxy::shared::{Phase, Shared};
 use crate::telemetry::{Lane, OpenGuard, VersionSeries};
 
 /// A request whose route and version are chosen.
 pub(super) struct Passage<'s> {
-    pub(super) gear: &'s Gear,
+    pub(super) shared: &'s Shared,
     pub(super) assigned: Assignment<'s>,
     pub(super) began: Instant,
     /// When the response was with the client.
@@ -30,13 +29,13 @@ pub(super) struct Passage<'s> {
 
 impl<'s> Passage<'s> {
     /// Enters a request into its version.
-    pub(super) fn enter(gear: &'s Gear, assigned: Assignment<'s>, logged: Option<Box<Logged>>) -> Self {
+    pub(super) fn enter(shared: &'s Shared, assigned: Assignment<'s>, logged: Option<Box<Logged>>) -> Self {
         let Assignment { route, version, reason, .. } = assigned;
-        gear.request_begun();
+        shared.request_begun();
         version.series.decided(decision(reason));
         let began = Instant::now();
         Self {
-            gear,
+            shared,
             assigned,
             began,
             ended_at: None,
@@ -74,13 +73,13 @@ impl<'s> Passage<'s> {
     }
 
     /// Whether the process was told to stop, so that every response announces the close.
-    pub(super) fn is_leaving(&self) -> bool {
-        self.gear.is_leaving()
+    pub(super) fn is_draining(&self) -> bool {
+        self.shared.is_draining()
     }
 
     /// Whether everything in flight must end now.
     pub(super) fn is_cut(&self) -> bool {
-        self.gear.cutting.load(Ordering::Relaxed)
+        self.shared.is_in(Phase::ForceClosing)
     }
 }
 
@@ -93,6 +92,6 @@ impl Drop for Passage<'_> {
             duration: self.ended_at.unwrap_or_else(Instant::now) - self.began,
             logged: self.logged.as_deref(),
         };
-        record::record(self.gear, &finished);
+        record::record(self.shared, &finished);
     }
 }

@@ -200,8 +200,8 @@ impl Client {
         passage.progress.cause = Some(DRILL.cause);
         if !fault.delay.is_zero() {
             let until = Instant::now() + fault.delay;
-            let alarm = &mut self.alarm;
-            poll_fn(|cx| if passage.is_cut() { Poll::Ready(()) } else { alarm.poll(cx, until) }).await;
+            let timer = &mut self.timer;
+            poll_fn(|cx| if passage.is_cut() { Poll::Ready(()) } else { timer.poll(cx, until) }).await;
         }
         fault::end(fault, series)
     }
@@ -219,7 +219,7 @@ impl Client {
         let mut relay = Relay {
             client: &mut self.transport,
             input: &mut self.input,
-            alarm: &mut self.alarm,
+            timer: &mut self.timer,
             endpoint: &mut held.connection.transport,
             checkout: &held.connection.checkout,
             upload: &mut request.upload,
@@ -301,7 +301,7 @@ impl Client {
     /// Gives an answer of our own.
     async fn refuse(&mut self, request: &mut Request<'_>, refusal: Refusal, close: bool) -> Next {
         let unread = !request.upload.body.is_done();
-        let close = close || refusal.close || request.closes || unread || request.passage.is_leaving();
+        let close = close || refusal.close || request.closes || unread || request.passage.is_draining();
         let mut answer = Buffer::default();
         local_response::write(refusal, request.asked.head_only, close, &mut answer);
         request.passage.progress.answered_locally(refusal);
@@ -312,7 +312,7 @@ impl Client {
                     Poll::Ready(Ok(n)) if n > 0 => answer.consume(n),
                     Poll::Ready(_) => return Poll::Ready(false),
                     Poll::Pending => {
-                        ready!(self.alarm.poll(cx, until));
+                        ready!(self.timer.poll(cx, until));
                         return Poll::Ready(false);
                     }
                 }
@@ -346,7 +346,7 @@ impl Client {
                 match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
                     Poll::Ready(Ok(n)) if n > 0 => self.input.clear(),
                     Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.alarm.poll(cx, until),
+                    Poll::Pending => return self.timer.poll(cx, until),
                 }
                 if Instant::now() >= until {
                     return Poll::Ready(());

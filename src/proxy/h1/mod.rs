@@ -18,14 +18,11 @@ mod forward;
 mod relay;
 mod request;
 mod response;
-mod wait;
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -37,21 +34,20 @@ use self::forward::{Next, Request};
 use self::relay::Upload;
 use self::request::{Outward, Parsed};
 use self::response::Asked;
-use self::wait::{Alarm, Registered};
 use crate::model::Name;
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, Look};
 use crate::proxy::io::buffer::Buffer;
+use crate::proxy::io::timer::Timer;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::admit::{self, Decision, Entrance, Sender};
 use crate::proxy::request::context::{Assignment, Logged};
-use crate::proxy::request::record::Gear;
 use crate::proxy::request::{attempts, kind, token};
+use crate::proxy::shared::{Phase, Shared};
 use crate::proxy::slots::Seat;
-use crate::snapshot::{ClientLimits, Current, Snapshot};
+use crate::proxy::worker::{Registered, Worker};
+use crate::snapshot::{ClientLimits, Snapshot};
 use crate::traffic::Request as _;
-
-pub(crate) use self::wait::wake_all;
 
 /// A client's connection on this lane.
 pub(crate) struct Client {
@@ -59,7 +55,7 @@ pub(crate) struct Client {
     input: Buffer,
     /// How much of a head that comes in pieces is there.
     arrival: Arrival,
-    alarm: Alarm,
+    timer: Timer,
     peer: Option<IpAddr>,
     /// The peer as text.
     peer_text: Box<str>,
@@ -104,6 +100,7 @@ enum Waited {
 impl Client {
     /// A connection whose client is at `peer`; `bytes` were read from it already.
     pub(crate) async fn new(
+        worker: &Arc<Worker>,
         transport: Transport,
         bytes: &[u8],
         peer: Option<IpAddr>,
@@ -116,18 +113,18 @@ impl Client {
             input.push(bytes);
         }
         let peer_text = peer.map(|peer| peer.to_string()).unwrap_or_default().into();
-        let _registered = Registered::new().await;
+        let registered = worker.register().await;
         Self {
             transport,
             input,
             arrival: Arrival::default(),
-            alarm: Alarm::default(),
+            timer: Timer::default(),
             peer,
             peer_text,
             tls,
             listener,
             seat: Arc::clone(seat),
-            _registered,
+            _registered: registered,
         }
     }
 
@@ -139,10 +136,11 @@ impl Client {
 
     /// Serves requests until the connection ends or something comes that is not for this lane. `began` is since when the
     /// connection's first head is waited for, if it is the first; none afterwards.
-    pub(crate) async fn serve(&mut self, gear: &Gear, began: &mut Option<Instant>) -> Exit {
+    pub(crate) async fn serve(&mut self, worker: &Worker, began: &mut Option<Instant>) -> Exit {
+        let shared = &*worker.shared;
         let mut part = false;
         let mut since = began.unwrap_or_else(Instant::now);
-        let mut limits = gear.current.peek().client;
+        let mut limits = shared.current.peek().client;
         loop {
             let idle_since = since;
             if part || self.input.is_empty() {
@@ -150,7 +148,7 @@ impl Client {
                     self.seat.idle(since);
                 }
                 let first = began.is_some();
-                match poll_fn(|cx| self.poll_head(cx, gear, &mut since, &limits, first)).await {
+                match poll_fn(|cx| self.poll_head(cx, shared, &mut since, &limits, first)).await {
                     Waited::Bytes => {}
                     Waited::End => {
                         self.close().await;
@@ -159,15 +157,15 @@ impl Client {
                     Waited::Late => return Exit::SlowHead,
                 }
             }
-            let local = Local::of(&gear.current);
-            limits = local.snapshot.client;
-            let mut request = match self.begin(gear, &local.snapshot) {
+            let read = worker.snapshot();
+            limits = read.snapshot.client;
+            let mut request = match self.begin(shared, &read.snapshot) {
                 Begun::Request(request) => request,
                 Begun::Part => {
                     if !part {
                         self.arrival = Arrival::begun();
                     }
-                    match self.arrival.look(self.input.data(), &local.snapshot.limits) {
+                    match self.arrival.look(self.input.data(), &read.snapshot.limits) {
                         Look::Part if self.input.has_room() => part = true,
                         Look::Blank(length) => {
                             self.input.consume(length);
@@ -182,7 +180,7 @@ impl Client {
                 Begun::Other => return Exit::Other,
             };
             *began = None;
-            let next = self.run(&local.snapshot, &mut request).await;
+            let next = self.run(&read.snapshot, &mut request).await;
             since = request.passage.ended_at.unwrap_or_else(Instant::now);
             drop(request);
             match next {
@@ -206,7 +204,7 @@ impl Client {
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        gear: &Gear,
+        shared: &Shared,
         since: &mut Instant,
         limits: &ClientLimits,
         first: bool,
@@ -227,34 +225,34 @@ impl Client {
                     }
                     // Most heads come whole. What does not is not parsed again with each piece.
                     let whole = before == 0 && memchr::memchr(b'\n', fresh).is_some();
-                    if whole || !self.is_part(gear) {
+                    if whole || !self.is_part(shared) {
                         return Poll::Ready(Waited::Bytes);
                     }
                 }
                 Poll::Ready(_) => return Poll::Ready(Waited::End),
                 Poll::Pending if self.input.is_empty() => {
-                    if gear.ending.load(Ordering::Relaxed) || self.seat.is_evicted() {
+                    if shared.is_in(Phase::Closing) || self.seat.is_evicted() {
                         return Poll::Ready(Waited::End);
                     }
                     if first {
-                        return self.alarm.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late);
+                        return self.timer.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late);
                     }
-                    return self.alarm.poll(cx, *since + limits.keepalive).map(|()| Waited::End);
+                    return self.timer.poll(cx, *since + limits.keepalive).map(|()| Waited::End);
                 }
-                Poll::Pending => return self.alarm.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late),
+                Poll::Pending => return self.timer.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late),
             }
         }
     }
 
     /// Whether what arrived is the beginning of a head that this lane may still carry.
     #[cold]
-    fn is_part(&mut self, gear: &Gear) -> bool {
-        let look = self.arrival.look(self.input.data(), &gear.current.peek().limits);
+    fn is_part(&mut self, shared: &Shared) -> bool {
+        let look = self.arrival.look(self.input.data(), &shared.current.peek().limits);
         look == Look::Part && self.input.has_room()
     }
 
     /// Looks at what arrived and decides where it goes.
-    fn begin<'s>(&mut self, gear: &'s Gear, snapshot: &'s Snapshot) -> Begun<'s> {
+    fn begin<'s>(&mut self, shared: &'s Shared, snapshot: &'s Snapshot) -> Begun<'s> {
         let mut room = request::fields();
         let (mut head, length) = match request::parse(self.input.data(), &mut room) {
             Parsed::Head(head, length) => (head, length),
@@ -277,9 +275,9 @@ impl Client {
         let Some(version) = service.versions.get(choice.version) else { return Begun::Other };
         let token = token::token();
         let request_id = admit::given_request_id(&head, trusted).map_or(token.as_slice(), str::as_bytes);
-        let logged = gear.access_log.enabled().then(|| Box::new(Logged::of(&head, request_id, &self.listener)));
+        let logged = shared.access_log.enabled().then(|| Box::new(Logged::of(&head, request_id, &self.listener)));
         let assigned = Assignment { route, service, version, version_at: choice.version, reason: choice.reason };
-        let passage = Passage::enter(gear, assigned, logged);
+        let passage = Passage::enter(shared, assigned, logged);
         let mut out = Buffer::default();
         let outward = Outward {
             peer: &self.peer_text,
@@ -317,30 +315,4 @@ impl Client {
         })
         .await;
     }
-}
-
-/// What a worker's requests read, shared inside the worker only: counting references to the snapshot itself would
-/// make all workers write to one place.
-struct Local {
-    snapshot: Arc<Snapshot>,
-}
-
-thread_local! {
-    static LOCAL: RefCell<Option<Arc<Local>>> = const { RefCell::new(None) };
-}
-
-impl Local {
-    /// The snapshot of this moment, to be held for as long as a request needs it.
-    fn of(current: &Current) -> Arc<Self> {
-        let newest = current.peek();
-        LOCAL.with_borrow_mut(|kept| match kept {
-            Some(local) if Arc::ptr_eq(&local.snapshot, &newest) => Arc::clone(local),
-            _ => Arc::clone(kept.insert(Arc::new(Self { snapshot: Arc::clone(&newest) }))),
-        })
-    }
-}
-
-/// Lets go of a snapshot that was replaced, also where no request comes.
-pub(crate) fn forget_old(current: &Current) {
-    LOCAL.with_borrow_mut(|kept| kept.take_if(|local| !Arc::ptr_eq(&local.snapshot, &current.peek())));
 }

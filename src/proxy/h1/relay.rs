@@ -19,11 +19,11 @@ use tokio::time::Instant;
 
 use super::context::Passage;
 use super::response::{self, Asked, Inward, Parsed};
-use super::wait::Alarm;
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Sender, gather};
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
 use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE, SIZE};
+use crate::proxy::io::timer::Timer;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::end::{End, GRACE, HALF_CLOSED_CHECK};
 use crate::proxy::request::failure::{BAD_REQUEST, BODY_TOO_LARGE, Failure, PROTOCOL, RESET};
@@ -147,7 +147,7 @@ pub(super) struct Relay<'a, 's> {
     pub(super) client: &'a mut Transport,
     /// What the client sent and nobody read.
     pub(super) input: &'a mut Buffer,
-    pub(super) alarm: &'a mut Alarm,
+    pub(super) timer: &'a mut Timer,
     pub(super) endpoint: &'a mut Transport,
     pub(super) checkout: &'a Checkout,
     pub(super) upload: &'a mut Upload,
@@ -379,7 +379,7 @@ impl Relay<'_, '_> {
     fn gather_download(&mut self) -> Result<(), Broken> {
         while self.download.body.is_none() && !self.download.input.is_empty() {
             let early = !self.upload.complete;
-            let close = self.inward.close || early || self.passage.is_leaving();
+            let close = self.inward.close || early || self.passage.is_draining();
             let inward = Inward { close, ..self.inward };
             let download = &mut *self.download;
             match response::pass(download.input.data(), self.asked, &inward, &mut download.out) {
@@ -465,7 +465,7 @@ impl Relay<'_, '_> {
         };
         let deadline = self.active + limit;
         while let Some(look) = self.half_closed {
-            if self.alarm.poll(cx, deadline.min(look)).is_pending() {
+            if self.timer.poll(cx, deadline.min(look)).is_pending() {
                 return None;
             }
             let now = Instant::now();
@@ -477,7 +477,7 @@ impl Relay<'_, '_> {
             }
             self.half_closed = Some(now + HALF_CLOSED_CHECK);
         }
-        self.alarm.poll(cx, deadline).is_ready().then_some(broken)
+        self.timer.poll(cx, deadline).is_ready().then_some(broken)
     }
 }
 

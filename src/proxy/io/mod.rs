@@ -2,4 +2,6 @@
 
 pub(crate) mod buffer;
 pub(crate) mod tcp_info;
+pub(crate) mod timer;
 pub(crate) mod transport;
+pub(crate) mod wakers;

@@ -21,13 +21,13 @@ use crate::traffic::Refusal;
 /// The refusal to answer with; the pass knows what was chosen before it.
 pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refusal> {
     let head = session.req_header();
-    let snapshot = pass.gear.current.load();
+    let snapshot = pass.shared.current.load();
     let handle = Arc::clone(&pass.exchange.handle);
     let mut view = View { head, client: None, hidden_length: message::hides_length(session) };
     let Sender { trusted, client } = admit::sender(&view, &snapshot, handle.client);
     view.client = client;
     pass.request_id = admit::given_request_id(&view, trusted).map_or_else(token::random_token, str::to_owned);
-    if pass.gear.access_log.enabled() {
+    if pass.shared.access_log.enabled() {
         pass.logged = Some(Box::new(Logged::of(&view, pass.request_id.as_bytes(), &handle.listener)));
     }
     let decision = admit::decide(&view, &snapshot, &handle.entrance())?;

@@ -67,7 +67,7 @@ pub(crate) struct Connection {
     pending: BytesMut,
     /// Since when the connection waits for a head or for the rest of one.
     waiting_since: Option<Instant>,
-    alarm: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
     h2: Option<Frames>,
     /// The client knows that no more comes through its tunnel.
     told_end: bool,
@@ -115,7 +115,7 @@ impl Connection {
             ahead,
             inbound: None,
             pending: BytesMut::new(),
-            alarm: None,
+            timer: None,
             h2,
             told_end: false,
         }
@@ -150,7 +150,7 @@ impl Connection {
         let was = self.handle.head_begun.swap(in_head, Ordering::AcqRel);
         if in_head != was || !in_head {
             self.waiting_since = None;
-            self.alarm = None;
+            self.timer = None;
         }
     }
 
@@ -161,8 +161,8 @@ impl Connection {
             return Poll::Pending;
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + self.limits.head)));
-        ready!(alarm.as_mut().poll(cx));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + self.limits.head)));
+        ready!(timer.as_mut().poll(cx));
         self.handle.head_timed_out();
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client took too long to send a request head"))
     }

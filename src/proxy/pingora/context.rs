@@ -20,9 +20,12 @@ use super::message;
 use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::{Assignment, Logged, Progress};
 use crate::proxy::request::end::End;
-use crate::proxy::request::failure::{DRAINED, NO_ENDPOINT, TIMEOUT, UNREAD};
-use crate::proxy::request::record::{self, Finished, Gear, decision, stream};
+use crate::proxy::request::failure::{DRAINED, DRILL, NO_ENDPOINT, TIMEOUT, UNREAD};
+use crate::proxy::request::fault;
+use crate::proxy::request::record::{self, Finished, decision, stream};
 use crate::proxy::request::upload::Manner;
+use crate::proxy::shared::Shared;
+use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
 use crate::telemetry::{Lane, OpenGuard};
 use crate::traffic::Refusal;
@@ -31,7 +34,7 @@ use crate::traffic::validate::spelling::Underscore;
 
 /// The engine's context of one request.
 pub(crate) struct Pass {
-    pub(crate) gear: Arc<Gear>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) exchange: Arc<Exchange>,
     /// When the head was complete; none if it never was.
     pub(crate) began: Option<Instant>,
@@ -112,9 +115,9 @@ impl Routed {
 }
 
 impl Pass {
-    pub(crate) fn new(gear: Arc<Gear>, exchange: Arc<Exchange>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, exchange: Arc<Exchange>) -> Self {
         Self {
-            gear,
+            shared,
             exchange,
             began: None,
             over_at: None,
@@ -137,6 +140,27 @@ impl Pass {
         message::answer(session, refusal, head_only).await?;
         self.progress.bytes_out = refusal.body_bytes(head_only);
         Ok(())
+    }
+
+    /// An attempt has its connection; `settled` as in [`Exchange::connected`].
+    pub(crate) fn connected(&mut self, checkout: Option<Checkout>, reused: bool, settled: bool) {
+        let now = Instant::now();
+        self.exchange.connected(checkout, settled, now);
+        if let Some(routed) = self.routed_mut() {
+            routed.attempts.connected(reused, now);
+        }
+    }
+
+    /// Puts the request through its version's faults; the answer if that is an error.
+    pub(crate) async fn inject_fault(&mut self) -> Option<Refusal> {
+        let version = self.routed().and_then(Routed::version)?;
+        let fault = fault::begin(version.faults.as_deref()?, &version.series)?;
+        self.progress.cause = Some(DRILL.cause);
+        if !fault.delay.is_zero() {
+            // Who ends the exchange drops this wait with it.
+            tokio::time::sleep(fault.delay).await;
+        }
+        fault::end(fault, &self.routed().and_then(Routed::version)?.series)
     }
 
     pub(crate) fn routed(&self) -> Option<&Routed> {
@@ -212,7 +236,7 @@ impl Pass {
 impl Pass {
     /// Records the request, which is over.
     fn record(&mut self, duration: Duration) {
-        if self.logged.is_none() && self.gear.access_log.enabled() {
+        if self.logged.is_none() && self.shared.access_log.enabled() {
             let logged = Logged::without_head(self.request_id.as_bytes(), &self.exchange.handle.listener, None);
             self.logged = Some(Box::new(logged));
         }
@@ -223,7 +247,7 @@ impl Pass {
             duration,
             logged: self.logged.as_deref(),
         };
-        record::record(&self.gear, &finished);
+        record::record(&self.shared, &finished);
     }
 }
 

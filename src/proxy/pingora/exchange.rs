@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::handle::Handle;
 use crate::drain::{Kind, Ticket};
 use crate::proxy::request::end::{End, GRACE};
+use crate::proxy::shared::Phase;
 use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::Timeouts;
 
@@ -42,7 +43,7 @@ pub(crate) struct Exchange {
 
 #[derive(Debug, Default)]
 struct State {
-    phase: Phase,
+    progress: Progress,
     timeouts: Option<Timeouts>,
     active: Option<Instant>,
     ticket: Option<Ticket>,
@@ -86,7 +87,7 @@ struct Tunnel {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
+enum Progress {
     #[default]
     Idle,
     /// The request's body is read before it is sent.
@@ -123,7 +124,7 @@ impl Exchange {
     /// An endpoint was picked: its work is in flight from now on.
     pub(crate) fn attempt(&self, ticket: Ticket, timeouts: Timeouts, has_body: bool, now: Instant) {
         let mut state = self.state();
-        state.phase = Phase::Connecting;
+        state.progress = Progress::Connecting;
         state.timeouts = Some(timeouts);
         state.active = Some(now);
         state.checkout = None;
@@ -150,7 +151,7 @@ impl Exchange {
     /// The request's body is read before it is sent, or that is over.
     pub(crate) fn gathering(&self, begins: bool, now: Instant) {
         let mut state = self.state();
-        state.phase = if begins { Phase::Gathering } else { Phase::Connecting };
+        state.progress = if begins { Progress::Gathering } else { Progress::Connecting };
         state.active = Some(now);
         state.request_waits = begins.then_some(now);
         drop(state);
@@ -164,7 +165,7 @@ impl Exchange {
         let bodied = settled && !state.request_sent;
         state.received = checkout.as_ref().filter(|_| bodied).and_then(Checkout::received);
         state.checkout = checkout;
-        state.phase = Phase::Waiting;
+        state.progress = Progress::Waiting;
         state.active = Some(now);
         drop(state);
         self.changed.notify_one();
@@ -211,7 +212,7 @@ impl Exchange {
         if state.end.is_some() {
             return None;
         }
-        let answering = matches!(state.phase, Phase::Body | Phase::Stream);
+        let answering = matches!(state.progress, Progress::Body | Progress::Stream);
         let answer = state.handed.filter(|_| answering && state.answer_waits());
         let since = answer.into_iter().chain(state.request_waits).min()?;
         Some(now.saturating_duration_since(since)).filter(|quiet| *quiet >= UNREAD)
@@ -239,13 +240,13 @@ impl Exchange {
     pub(crate) fn responded(&self, kind: Kind, now: Instant) {
         let mut state = self.state();
         state.active = Some(now);
-        state.phase = if kind.is_stream() { Phase::Stream } else { Phase::Body };
+        state.progress = if kind.is_stream() { Progress::Stream } else { Progress::Body };
         state.handed = Some(now);
         if let Some(ticket) = &mut state.ticket {
             ticket.becomes(kind);
         }
         drop(state);
-        // The alarm may be set for a longer time than the one that applies now.
+        // The timer may be set for a longer time than the one that applies now.
         self.changed.notify_one();
     }
 
@@ -337,7 +338,7 @@ impl Exchange {
     pub(crate) fn over(&self) {
         let mut state = self.state();
         let ended = (state.checkout.take(), state.ticket.take());
-        state.phase = Phase::Idle;
+        state.progress = Progress::Idle;
         drop(state);
         drop(ended);
     }
@@ -354,12 +355,12 @@ impl Exchange {
             return Some(at + GRACE);
         }
         let (timeouts, active) = (state.timeouts?, state.active?);
-        match state.phase {
-            Phase::Waiting if state.request_sent => Some(active + timeouts.first_byte),
-            Phase::Waiting | Phase::Gathering => Some(active + timeouts.idle + GRACE),
-            Phase::Body => Some(active + timeouts.idle),
-            Phase::Stream if state.half_closed => Some(active + timeouts.idle),
-            Phase::Idle | Phase::Connecting | Phase::Stream => None,
+        match state.progress {
+            Progress::Waiting if state.request_sent => Some(active + timeouts.first_byte),
+            Progress::Waiting | Progress::Gathering => Some(active + timeouts.idle + GRACE),
+            Progress::Body => Some(active + timeouts.idle),
+            Progress::Stream if state.half_closed => Some(active + timeouts.idle),
+            Progress::Idle | Progress::Connecting | Progress::Stream => None,
         }
     }
 
@@ -387,33 +388,33 @@ impl Exchange {
         } else {
             let (Some(timeouts), Some(active)) = (state.timeouts, state.active) else { return false };
             let silent = now.saturating_duration_since(active);
-            match state.phase {
-                Phase::Waiting if state.request_sent && silent >= timeouts.first_byte => End::FirstByte,
+            match state.progress {
+                Progress::Waiting if state.request_sent && silent >= timeouts.first_byte => End::FirstByte,
                 // A client that pauses its upload is not the endpoint's silence. An endpoint that does not read is
                 // found by the timeout of writing to it, which comes first.
-                Phase::Waiting if !state.request_sent && silent >= timeouts.idle + GRACE => End::Upload,
-                Phase::Gathering if silent >= timeouts.idle + GRACE => End::Upload,
-                Phase::Body if silent >= timeouts.idle => End::Idle,
-                Phase::Stream if state.half_closed && silent >= timeouts.idle => End::Left,
+                Progress::Waiting if !state.request_sent && silent >= timeouts.idle + GRACE => End::Upload,
+                Progress::Gathering if silent >= timeouts.idle + GRACE => End::Upload,
+                Progress::Body if silent >= timeouts.idle => End::Idle,
+                Progress::Stream if state.half_closed && silent >= timeouts.idle => End::Left,
                 _ => return false,
             }
         };
         state.end = Some((end, now));
         // Before the response head the client can still be told; after it, dropping is the honest signal.
         let told = state.attended || state.checkout.as_ref().is_some_and(Checkout::end);
-        let gentle = state.phase == Phase::Gathering || (state.phase == Phase::Waiting && told);
+        let gentle = state.progress == Progress::Gathering || (state.progress == Progress::Waiting && told);
         drop(state);
         self.ending.notify_one();
         !gentle
     }
 
-    /// Returns when the exchange must be dropped. `bell` rings when drains pass deadlines, `all` turns true
-    /// when everything must end.
-    pub(crate) async fn watch(&self, mut bell: watch::Receiver<u64>, mut all: watch::Receiver<bool>) {
+    /// Returns when the exchange must be dropped. `bell` rings when drains pass deadlines, `phases`
+    /// tells when everything must end.
+    pub(crate) async fn watch(&self, mut bell: watch::Receiver<u64>, mut phases: watch::Receiver<Phase>) {
         let mut everything = false;
         loop {
             let deadline = self.deadline();
-            let alarm = async {
+            let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
@@ -423,8 +424,8 @@ impl Exchange {
                 () = self.changed.notified() => {}
                 Ok(()) = bell.changed() => {}
                 // Also true for an exchange that began after the word was given.
-                Ok(_) = all.wait_for(|all| *all), if !everything => everything = true,
-                () = alarm => {}
+                Ok(_) = phases.wait_for(|phase| *phase == Phase::ForceClosing), if !everything => everything = true,
+                () = timer => {}
             }
             self.uncork();
             if self.look(Instant::now(), everything) {

@@ -23,7 +23,7 @@ use pingora_proxy::{ProxyHttp, Session};
 use tokio::time::Instant;
 
 use super::context::Pass;
-use super::hooks::{self, General};
+use super::hooks::General;
 use super::{error, message};
 use crate::proxy::codec::response;
 use crate::proxy::request::end::End;
@@ -60,7 +60,7 @@ async fn attempt(general: &General, session: &mut Session, pass: &mut Pass) -> R
         Ok(acquired) => acquired,
         Err(failed) => return Err(general.fail_to_connect(session, &peer, pass, error::of_connect(failed))),
     };
-    hooks::connected(pass, Some(checkout), reused, true);
+    pass.connected(Some(checkout), reused, true);
     pass.exchange.attend();
     let carried = match Relay::begin(general, session, pass, &permit, tls).await {
         Ok(relay) => relay.run(timeouts.idle).await,

@@ -11,7 +11,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,18 +32,16 @@ use super::{admission, connector, error, h2_relay, intake, upload};
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
 use crate::proxy::request::attempts::is_idempotent;
 use crate::proxy::request::end::BODY_DRAIN;
-use crate::proxy::request::failure::{BAD_REQUEST, DRILL, NO_ENDPOINT, WRITE_TIMEOUT};
-use crate::proxy::request::fault;
-use crate::proxy::request::record::Gear;
+use crate::proxy::request::failure::{BAD_REQUEST, NO_ENDPOINT, WRITE_TIMEOUT};
 use crate::proxy::request::response::affinity_cookie;
 use crate::proxy::request::upload::Manner;
+use crate::proxy::shared::Shared;
 use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::connection::Checkout;
-use crate::traffic::Refusal;
 
 /// The hooks.
 pub(crate) struct General {
-    pub(crate) gear: Arc<Gear>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 fn no_version<T>() -> Result<T> {
@@ -55,34 +52,13 @@ fn routed(pass: &mut Pass) -> Result<&mut Routed> {
     pass.routed_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no route yet"))
 }
 
-/// An attempt has its connection; `settled` as in [`Exchange::connected`].
-pub(crate) fn connected(pass: &mut Pass, checkout: Option<Checkout>, reused: bool, settled: bool) {
-    let now = Instant::now();
-    pass.exchange.connected(checkout, settled, now);
-    if let Some(routed) = pass.routed_mut() {
-        routed.attempts.connected(reused, now);
-    }
-}
-
-/// Puts a request of the general lane through its version's drill; the answer if that is an error.
-async fn inject_fault(pass: &mut Pass) -> Option<Refusal> {
-    let version = pass.routed().and_then(Routed::version)?;
-    let fault = fault::begin(version.faults.as_deref()?, &version.series)?;
-    pass.progress.cause = Some(DRILL.cause);
-    if !fault.delay.is_zero() {
-        // Who ends the exchange drops this wait with it.
-        tokio::time::sleep(fault.delay).await;
-    }
-    fault::end(fault, &pass.routed().and_then(Routed::version)?.series)
-}
-
 #[async_trait]
 impl ProxyHttp for General {
     type CTX = Pass;
 
     fn new_ctx(&self) -> Pass {
         let exchange = EXCHANGE.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(Exchange::orphan()));
-        Pass::new(Arc::clone(&self.gear), exchange)
+        Pass::new(Arc::clone(&self.shared), exchange)
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
@@ -90,12 +66,12 @@ impl ProxyHttp for General {
     async fn early_request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<()> {
         pass.began = Some(Instant::now());
         pass.exchange.handle.request_begun();
-        self.gear.request_begun();
+        self.shared.request_begun();
         intake::complete(session.as_downstream_mut(), &pass.exchange.handle)?;
-        let client = self.gear.current.peek().client;
+        let client = self.shared.current.peek().client;
         // Without this the engine waits for the next request for ever.
         if session.get_keepalive().is_some() {
-            let seconds = if self.gear.is_leaving() { None } else { Some(client.keepalive.as_secs().max(1)) };
+            let seconds = if self.shared.is_draining() { None } else { Some(client.keepalive.as_secs().max(1)) };
             session.set_keepalive(seconds);
         }
         session.set_write_timeout(Some(client.write_timeout));
@@ -106,7 +82,7 @@ impl ProxyHttp for General {
     async fn request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
         message::join_cookies(session.req_header_mut())?;
         let admitted = match admission::admit(session.as_downstream(), pass) {
-            Ok(()) => inject_fault(pass).await,
+            Ok(()) => pass.inject_fault().await,
             Err(refusal) => Some(refusal),
         };
         let Some(refusal) = admitted else {
@@ -174,7 +150,7 @@ impl ProxyHttp for General {
         // The engine keeps no connections: it does not know which are reused.
         let reused = reused || checkout.as_ref().is_some_and(Checkout::is_reused);
         let plain = checkout.as_ref().is_some_and(|checkout| !checkout.is_tls());
-        connected(pass, checkout, reused, reused || plain);
+        pass.connected(checkout, reused, reused || plain);
         if pass.routed().is_some_and(|routed| routed.upgrade.is_some()) {
             pass.exchange.cork();
         }
@@ -310,7 +286,7 @@ impl ProxyHttp for General {
         pass.exchange.responded(pass.progress.kind, Instant::now());
         // A call that fails at once has its status here instead of in the trailers.
         pass.progress.grpc_failed = message::is_grpc(session.req_header()) && message::grpc_failed(&head.headers);
-        if self.gear.is_leaving() {
+        if self.shared.is_draining() {
             session.set_keepalive(None);
         }
         if pass.progress.kind.is_stream() {
@@ -467,12 +443,5 @@ impl ProxyHttp for General {
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
-    }
-}
-
-impl Gear {
-    /// Whether the process was told to stop, so that every response announces the close.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire)
     }
 }

@@ -34,8 +34,8 @@ use crate::proxy::request::context::Logged;
 use crate::proxy::request::end::{BODY_DRAIN, LOCAL_RESPONSE_TIMEOUT};
 use crate::proxy::request::failure::BAD_REQUEST;
 use crate::proxy::request::head::ParsedHead;
-use crate::proxy::request::record::Gear;
 use crate::proxy::request::{local_response, token};
+use crate::proxy::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::LogText;
 use crate::traffic::validate::refusal::{FIELDS_TOO_MANY, TARGET_TOO_LONG};
@@ -71,7 +71,7 @@ const ENGINE_TARGET: usize = u16::MAX as usize - 1;
 
 impl Connection {
     /// Waits for a request.
-    pub(crate) async fn take_request(&mut self, gear: &Arc<Gear>) -> Taken {
+    pub(crate) async fn take_request(&mut self, shared: &Arc<Shared>) -> Taken {
         let mut input = BytesMut::from(std::mem::take(&mut self.ahead));
         let mut arrival = Arrival::default();
         let first = self.limits.began.take();
@@ -83,17 +83,17 @@ impl Connection {
                 self.ahead = input.freeze();
                 return Taken::Http2;
             }
-            let look = if preface { Look::Part } else { arrival.look(&input, &gear.current.peek().limits) };
+            let look = if preface { Look::Part } else { arrival.look(&input, &shared.current.peek().limits) };
             match look {
                 Look::Blank(length) => {
                     let _ = input.split_to(length);
                     continue;
                 }
                 Look::Part => {}
-                Look::Complete(length) => return self.begin(input, length, gear).await,
+                Look::Complete(length) => return self.begin(input, length, shared).await,
                 Look::Refused(refusal) => {
                     let refused = Refused::unread(refusal, &input, &self.handle);
-                    return self.refuse(refused, gear).await;
+                    return self.refuse(refused, shared).await;
                 }
             }
             self.handle.head_begins(!input.is_empty());
@@ -124,9 +124,9 @@ impl Connection {
     }
 
     /// Looks at a complete head, and decides who answers it.
-    async fn begin(&mut self, mut input: BytesMut, length: usize, gear: &Arc<Gear>) -> Taken {
+    async fn begin(&mut self, mut input: BytesMut, length: usize, shared: &Arc<Shared>) -> Taken {
         let head = input.split_to(length);
-        let snapshot = gear.current.load();
+        let snapshot = shared.current.load();
         match decide(&head, &snapshot, &self.handle) {
             Ok(Plan { rewritten, rest, framing }) => {
                 let head = rewritten.map_or(head, |text| BytesMut::from(&*text));
@@ -136,19 +136,19 @@ impl Connection {
             }
             Err(refused) => {
                 self.inbound = Some(Inbound::new(BytesMut::new(), Body::Done, input));
-                self.refuse(*refused, gear).await
+                self.refuse(*refused, shared).await
             }
         }
     }
 
     /// Answers a request, records it, and ends the connection.
-    async fn refuse(&mut self, refused: Refused, gear: &Arc<Gear>) -> Taken {
+    async fn refuse(&mut self, refused: Refused, shared: &Arc<Shared>) -> Taken {
         let Refused { refusal, head_only, logged } = refused;
         let Some(transport) = &mut self.transport else { return Taken::End };
-        let mut pass = Pass::new(Arc::clone(gear), Arc::new(Exchange::new(Arc::clone(&self.handle))));
+        let mut pass = Pass::new(Arc::clone(shared), Arc::new(Exchange::new(Arc::clone(&self.handle))));
         pass.began = Some(Instant::now());
         self.handle.request_begun();
-        gear.request_begun();
+        shared.request_begun();
         pass.logged = Some(logged);
         pass.progress.answered_locally(refusal);
         let answer = local_response::bytes(refusal, head_only);

@@ -5,6 +5,7 @@ pub(crate) mod canonical;
 pub(crate) mod connection;
 pub(crate) mod connector;
 pub(crate) mod context;
+pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod exchange;
 pub(crate) mod h2_relay;

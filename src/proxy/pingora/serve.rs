@@ -16,29 +16,32 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::engine::Engine;
 use super::exchange::{EXCHANGE, Exchange};
 use super::handle::Handle;
 use super::intake::Taken;
-use super::unread;
-use crate::proxy::Order;
-use crate::proxy::Worker;
 use crate::proxy::io::transport::Transport;
+use crate::proxy::shared::{Phase, Shared};
 use crate::snapshot::ClientLimits;
 use crate::telemetry::Outcome;
 
 /// The general lane for one connection.
 pub(crate) struct Lane {
-    worker: Arc<Worker>,
+    engine: Arc<Engine>,
     handle: Arc<Handle>,
     options: HttpServerOptions,
 }
 
 impl Lane {
     /// The lane for a connection that this handle tells of.
-    pub(crate) fn new(worker: Arc<Worker>, handle: Arc<Handle>) -> Arc<Self> {
+    pub(crate) fn new(engine: Arc<Engine>, handle: Arc<Handle>) -> Arc<Self> {
         let mut options = HttpServerOptions::default();
         options.h2c = true;
-        Arc::new(Self { worker, handle, options })
+        Arc::new(Self { engine, handle, options })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.engine.worker.shared
     }
 
     /// Tells an HTTP/2 client with GOAWAY that its connection ends, when the process says so, when it has been idle for
@@ -46,11 +49,11 @@ impl Lane {
     ///
     /// The engine sends the GOAWAY in two steps (RFC 9113 §6.8), so that a request that crosses the first one is served.
     async fn leave_idle(&self, told: &watch::Sender<bool>, keepalive: Duration) {
-        let mut announced = self.worker.proxy.announce.subscribe();
+        let mut phases = self.shared().phases();
         loop {
             let due = self.handle.idle_since().unwrap_or_else(Instant::now) + keepalive;
             tokio::select! {
-                _ = announced.changed() => break,
+                _ = phases.changed() => break,
                 () = self.handle.seat.evicted() => break,
                 () = tokio::time::sleep_until(due) => {}
             }
@@ -76,7 +79,7 @@ impl Lane {
         self.handle.http2.store(true, Ordering::Release);
         // What came so far began no request.
         self.handle.seat.idle(Instant::now());
-        let client = self.worker.proxy.gear.current.peek().client;
+        let client = self.shared().current.peek().client;
         let (told, announced) = watch::channel(false);
         let served = self.process_new(Box::new(connection), &announced);
         tokio::select! {
@@ -88,9 +91,7 @@ impl Lane {
 
     /// One HTTP/1 request. The connection comes back if another one may follow.
     pub(crate) async fn http1(self: &Arc<Self>, mut connection: Connection) -> Option<(Transport, Bytes)> {
-        let proxy = &self.worker.proxy;
-        let announced = proxy.announce.subscribe();
-        match connection.take_request(&proxy.gear).await {
+        match connection.take_request(self.shared()).await {
             Taken::Request => {}
             Taken::Http2 => {
                 self.http2(connection).await;
@@ -99,21 +100,21 @@ impl Lane {
             Taken::End => return None,
         }
         let session = ServerSession::new_http1(Box::new(connection));
-        let (stream, _) = self.process_new_http(session, &announced).await?.consume();
+        let (stream, _) = self.process_new_http(session, &self.engine.shutdown.subscribe()).await?.consume();
         stream.into_any().downcast::<Connection>().ok()?.into_parts()
     }
 
     /// What `served` comes to, unless the connection is told to end while it is idle.
     pub(crate) async fn unless_ended<T>(&self, served: impl Future<Output = T>) -> Option<T> {
-        let mut order = self.worker.proxy.order.subscribe();
+        let mut phases = self.shared().phases();
         tokio::pin!(served);
         loop {
-            if *order.borrow_and_update() == Order::EndIdle && self.handle.is_idle() {
+            if *phases.borrow_and_update() >= Phase::Closing && self.handle.is_idle() {
                 return None;
             }
             tokio::select! {
                 served = &mut served => return Some(served),
-                Ok(()) = order.changed() => {}
+                Ok(()) = phases.changed() => {}
                 () = self.gives_way() => return None,
             }
         }
@@ -137,29 +138,29 @@ impl HttpServerApp for Lane {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.handle)));
-        unread::watch(&exchange);
-        let bell = self.worker.proxy.gear.bell.listen();
-        let all = self.worker.proxy.all.subscribe();
-        let carried = self.worker.engine.process_new_http(session, shutdown);
+        self.engine.unread.watch(&exchange);
+        let bell = self.shared().bell.listen();
+        let phases = self.shared().phases();
+        let carried = self.engine.proxy.process_new_http(session, shutdown);
         let watched = Arc::clone(&exchange);
         let reused = EXCHANGE
             .scope(exchange, async move {
                 tokio::select! {
                     biased;
                     reused = carried => reused,
-                    () = watched.watch(bell, all) => None,
+                    () = watched.watch(bell, phases) => None,
                 }
             })
             .await;
         // What the engine cannot read it answers itself, without any of our hooks.
         if let Some(status) = self.handle.take_engine_status() {
-            self.worker.proxy.gear.recorder.unmatched().finish(Outcome::Status(status), Duration::ZERO);
+            self.shared().recorder.unmatched().finish(Outcome::Status(status), Duration::ZERO);
         }
         reused
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        Some(h2_options(&self.worker.proxy.gear.current.peek().client))
+        Some(h2_options(&self.shared().current.peek().client))
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -8,20 +8,22 @@
 //!
 //! Invariant: no request takes a lock of another worker, or waits, to be counted here.
 
-use std::cell::{Cell, RefCell};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
-use crate::proxy::request::record::Gear;
+use crate::proxy::shared::Shared;
 
-thread_local! {
-    /// The worker's exchanges since the last look, and those that were still there.
-    static EXCHANGES: RefCell<Vec<Weak<Exchange>>> = const { RefCell::new(Vec::new()) };
-    /// What the worker counted at the last look.
-    static COUNTED: Cell<u64> = const { Cell::new(0) };
+/// The exchanges of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    /// Those since the last look, and those that were still there. Only the worker's own thread locks it.
+    exchanges: Mutex<Vec<Weak<Exchange>>>,
+    /// What was counted at the last look.
+    counted: AtomicU64,
 }
 
 /// How often a worker looks. In between, at 30,000 answers a second, a gigabyte could come; sound rates are far below.
@@ -31,50 +33,58 @@ const LOOK: Duration = Duration::from_millis(100);
 /// be sent, and the exchange itself.
 const HELD: u64 = 256 * 1024;
 
-/// An exchange has begun.
-pub(crate) fn watch(exchange: &Arc<Exchange>) {
-    EXCHANGES.with_borrow_mut(|all| all.push(Arc::downgrade(exchange)));
-}
-
-/// Looks again and again.
-pub(crate) async fn run(gear: Arc<Gear>) {
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        look.tick().await;
-        sweep(&gear, Instant::now());
+impl Unread {
+    /// An exchange has begun.
+    pub(crate) fn watch(&self, exchange: &Arc<Exchange>) {
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(exchange));
     }
-}
 
-/// Counts what waits on this worker, and cuts what is too much.
-fn sweep(gear: &Gear, now: Instant) {
-    let mut waiting = Vec::new();
-    EXCHANGES.with_borrow_mut(|all| {
+    /// Looks again and again.
+    pub(crate) async fn run(self: Arc<Self>, shared: Arc<Shared>) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            self.sweep(&shared, Instant::now());
+        }
+    }
+
+    /// Counts what waits on this worker, and cuts what is too much.
+    fn sweep(&self, shared: &Shared, now: Instant) {
+        let mut waiting = self.waiting(now);
+        let own = HELD * waiting.len() as u64;
+        let unread = shared.recorder.unread();
+        let total = unread.counted(self.counted.swap(own, Ordering::Relaxed), own);
+        let limit = shared.current.peek().client.unread_bytes;
+        let cut = share(own, total, limit);
+        if cut == 0 {
+            return;
+        }
+        waiting.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
+        for (_, exchange) in waiting.iter().take(cut) {
+            exchange.end_unread(now);
+            exchange.handle.give_up_blocked();
+            unread.cut();
+        }
+    }
+
+    /// The exchanges of which something waits, and for how long it has; those that are over are forgotten.
+    fn waiting(&self, now: Instant) -> Vec<(Duration, Arc<Exchange>)> {
+        let mut waiting = Vec::new();
+        let mut all = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|exchange| {
             let Some(exchange) = exchange.upgrade() else { return false };
-            if let Some(since) = exchange.unread_for(now) {
-                waiting.push((since, exchange));
+            if let Some(quiet) = exchange.unread_for(now) {
+                waiting.push((quiet, exchange));
             }
             true
         });
         // What a burst took is given back.
         if all.capacity() > 4 * all.len().max(64) {
-            all.shrink_to(2 * all.len());
+            let kept = 2 * all.len();
+            all.shrink_to(kept);
         }
-    });
-    let own = HELD * waiting.len() as u64;
-    let unread = gear.recorder.unread();
-    let total = unread.counted(COUNTED.replace(own), own);
-    let limit = gear.current.peek().client.unread_bytes;
-    let cut = share(own, total, limit);
-    if cut == 0 {
-        return;
-    }
-    waiting.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
-    for (_, exchange) in waiting.iter().take(cut) {
-        exchange.end_unread(now);
-        exchange.handle.give_up_blocked();
-        unread.cut();
+        waiting
     }
 }
 

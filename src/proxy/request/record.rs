@@ -1,63 +1,17 @@
 //! The last stage of a request: counters, in-flight, access log. One place for all of them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
-
-use tokio::time::Instant;
 
 use super::attempts::Attempts;
 use super::breaker;
 use super::context::{Assignment, Logged, Progress};
 use super::failure::Failure;
-use crate::drain::{Bell, Kind};
-use crate::snapshot::Current;
+use crate::drain::Kind;
+use crate::proxy::shared::Shared;
 use crate::telemetry::access_log::Line;
-use crate::telemetry::{AccessLog, Class, CutKind, DecisionReason, Lane, Outcome, Recorder, StreamKind};
+use crate::telemetry::{Class, CutKind, DecisionReason, Lane, Outcome, StreamKind};
 use crate::traffic::split::Reason;
-
-/// What all requests of the process share.
-pub(crate) struct Gear {
-    pub(crate) current: Current,
-    pub(crate) recorder: Arc<Recorder>,
-    pub(crate) access_log: AccessLog,
-    pub(crate) bell: Bell,
-    /// Every response announces that its connection closes.
-    pub(crate) leaving: AtomicBool,
-    pub(crate) cut: AtomicU64,
-    pub(crate) connections: AtomicU64,
-    /// Connections without a request must end.
-    pub(crate) ending: AtomicBool,
-    /// Everything in flight must end now.
-    pub(crate) cutting: AtomicBool,
-    /// Written only while the process is leaving, when arrivals are what it waits out.
-    pub(crate) last_arrival: Mutex<Instant>,
-}
-
-impl Gear {
-    /// A connection was accepted.
-    pub(crate) fn connected(&self) {
-        self.connections.fetch_add(1, Ordering::AcqRel);
-        self.arrived();
-    }
-
-    fn arrived(&self) {
-        if self.leaving.load(Ordering::Acquire) {
-            *self.last_arrival.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        }
-    }
-
-    /// How long no connection and no request has arrived, as far as the process is leaving.
-    pub(crate) fn quiet(&self) -> Duration {
-        self.last_arrival.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
-    }
-
-    /// A request's head is complete.
-    pub(crate) fn request_begun(&self) {
-        self.recorder.lanes().entered();
-        self.arrived();
-    }
-}
 
 /// A request that is over, as every lane reports it.
 pub(crate) struct Finished<'a> {
@@ -72,11 +26,11 @@ pub(crate) struct Finished<'a> {
 }
 
 /// Records a request that is over.
-pub(crate) fn record(gear: &Gear, finished: &Finished<'_>) {
+pub(crate) fn record(shared: &Shared, finished: &Finished<'_>) {
     let &Finished { progress, duration, .. } = finished;
     let (outcome, cut) = (progress.outcome(), progress.is_cut());
     if cut {
-        gear.cut.fetch_add(1, Ordering::Relaxed);
+        shared.cut.fetch_add(1, Ordering::Relaxed);
     }
     match &finished.assigned {
         Some((assignment, _)) => {
@@ -101,14 +55,14 @@ pub(crate) fn record(gear: &Gear, finished: &Finished<'_>) {
                 }
             }
         }
-        None => gear.recorder.unmatched().finish(outcome, duration),
+        None => shared.recorder.unmatched().finish(outcome, duration),
     }
-    if gear.access_log.enabled()
+    if shared.access_log.enabled()
         && let Some(logged) = finished.logged
     {
-        gear.access_log.log(line(finished, logged, outcome));
+        shared.access_log.log(line(finished, logged, outcome));
     }
-    gear.recorder.lanes().left(finished.lane);
+    shared.recorder.lanes().left(finished.lane);
 }
 
 /// The request's line in the access log.

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::drain::{Bell, Kind};
@@ -11,7 +10,8 @@ use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::{Assignment, Progress};
 use crate::proxy::request::end::End;
 use crate::proxy::request::failure::{BODY_TOO_LARGE, DRAINED, DRILL, LOCAL, NO_ENDPOINT, RESET, TIMEOUT};
-use crate::proxy::request::record::{Finished, Gear, record};
+use crate::proxy::request::record::{Finished, record};
+use crate::proxy::shared::Shared;
 use crate::rollout::breaker::Breaker;
 use crate::snapshot::compile::{Compiler, Inputs};
 use crate::snapshot::live::CircuitBreaker;
@@ -51,7 +51,7 @@ const V2: usize = 1;
 
 /// A service whose second version is guarded by a wire that trips at two errors in a row.
 struct Stage {
-    gear: Gear,
+    shared: Shared,
     snapshot: Arc<Snapshot>,
     wire: Arc<CircuitBreaker>,
 }
@@ -71,19 +71,8 @@ fn stage() -> Stage {
     let (_, current) = Publisher::new(snapshot);
     let (access_log, _) = AccessLog::start(LogOutput::Off, 1, recorder.lines_dropped()).unwrap();
     let snapshot = current.load();
-    let gear = Gear {
-        current,
-        recorder,
-        access_log,
-        bell: Bell::default(),
-        leaving: AtomicBool::new(false),
-        cut: AtomicU64::new(0),
-        connections: AtomicU64::new(0),
-        ending: AtomicBool::new(false),
-        cutting: AtomicBool::new(false),
-        last_arrival: Mutex::new(tokio::time::Instant::now()),
-    };
-    Stage { gear, snapshot, wire }
+    let shared = Shared::new(current, recorder, access_log, Bell::default());
+    Stage { shared, snapshot, wire }
 }
 
 impl Stage {
@@ -94,7 +83,7 @@ impl Stage {
     fn finish(&self, version: usize, outcome: Outcome, cause: Option<&'static str>, kind: Kind) {
         let route = self.route();
         let service = self.snapshot.service_of(&route).unwrap();
-        self.gear.request_begun();
+        self.shared.request_begun();
         let status = match outcome {
             Outcome::Status(status) => Some(status),
             Outcome::ClientClosed => None,
@@ -116,7 +105,7 @@ impl Stage {
             duration: Duration::from_millis(1),
             logged: None,
         };
-        record(&self.gear, &finished);
+        record(&self.shared, &finished);
     }
 
     /// The version of the next request.
