@@ -15,6 +15,9 @@ pub(crate) mod h2;
 pub(crate) mod pool;
 pub(crate) mod tls;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use tokio::time::Instant;

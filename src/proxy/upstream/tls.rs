@@ -42,7 +42,7 @@ struct Config {
 const SESSIONS: usize = 8;
 
 /// After this time without a new connection the sessions of an endpoint are forgotten.
-const FORGET: Duration = Duration::from_secs(3600);
+pub(super) const FORGET: Duration = Duration::from_secs(3600);
 
 impl TlsConnectors {
     /// Speaks TLS over `socket` with an endpoint that wants it as in `settings`.
