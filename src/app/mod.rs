@@ -179,7 +179,7 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
         process: process_now,
         listeners: bound.clone(),
         telemetry_address: telemetry.as_ref().map(|socket| socket.address.clone()),
-        max_connections: Division::now().faces,
+        max_connections: Division::now().operator_connections,
         started,
     });
     if let Some(socket) = telemetry {
@@ -258,5 +258,5 @@ fn raise_file_limit() {
             tracing::warn!(%error, "the limit of open files could not be raised");
         }
     }
-    Division::now().keep();
+    Division::now().apply();
 }

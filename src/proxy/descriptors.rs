@@ -19,7 +19,7 @@ use rustix::process::{Resource, getrlimit};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Division {
     /// Connections that telemetry and admin have at most, each.
-    pub faces: usize,
+    pub operator_connections: usize,
     /// Clients get numbers below this.
     clients: i32,
     /// Connections to endpoints get numbers below this.
@@ -27,22 +27,22 @@ pub struct Division {
 }
 
 /// Connections of telemetry, and of admin: people, probes and scrapers are few.
-const FACES: u64 = 256;
+const MAX_OPERATOR_CONNECTIONS: u64 = 256;
 /// Descriptors beside those connections: files that are read or written, calls out, look-ups of names.
-const FILES: u64 = 32;
+const RESERVED_FILES: u64 = 32;
 
 impl Division {
     /// The division of `limit` descriptors; none is no limit.
     fn of(limit: Option<u64>) -> Self {
         let limit = limit.unwrap_or(u64::MAX).min(i32::MAX.unsigned_abs().into());
-        // Where there are few, the faces take a sixteenth each, and never all together more than half.
-        let faces = (limit / 16).clamp(4, FACES);
-        let reserve = (2 * faces + FILES).min(limit / 2);
+        // Where there are few, telemetry and admin take a sixteenth each, and the reserve is never more than half.
+        let operators = (limit / 16).clamp(4, MAX_OPERATOR_CONNECTIONS);
+        let reserve = (2 * operators + RESERVED_FILES).min(limit / 2);
         let endpoints = limit - reserve;
         let number = |at: u64| i32::try_from(at).unwrap_or(i32::MAX);
         // A client needs two more to get an answer, but most are idle.
-        let faces = usize::try_from(faces).unwrap_or(usize::MAX);
-        Self { faces, clients: number(endpoints - endpoints / 4), endpoints: number(endpoints) }
+        let operator_connections = usize::try_from(operators).unwrap_or(usize::MAX);
+        Self { operator_connections, clients: number(endpoints - endpoints / 4), endpoints: number(endpoints) }
     }
 
     /// The division that the system's limit makes now.
@@ -51,8 +51,8 @@ impl Division {
         Self::of(getrlimit(Resource::Nofile).current)
     }
 
-    /// Makes it the one that traffic keeps to.
-    pub fn keep(self) {
+    /// Makes it the one that traffic keeps to from now on.
+    pub fn apply(self) {
         CLIENTS.store(self.clients, Ordering::Relaxed);
         ENDPOINTS.store(self.endpoints, Ordering::Relaxed);
     }
@@ -91,14 +91,14 @@ pub(crate) fn for_endpoint(one: &impl AsRawFd, other: &impl AsRawFd) -> io::Resu
     Err(rustix::io::Errno::MFILE.into())
 }
 
-/// Seconds between two lines about the same trouble: it lasts, and comes once for each connection.
-const QUIET: u64 = 10;
+/// Seconds between two log lines about the same lack: it lasts, and comes once for each connection.
+const LOG_INTERVAL_SECONDS: u64 = 10;
 
-/// Whether it is time for a line about a lack that lasts; `last` is for one kind of line.
-pub(crate) fn is_news(last: &AtomicU64) -> bool {
+/// Whether a log line about a lack that lasts is due; `last` is when one kind of line was last written.
+pub(crate) fn is_log_due(last: &AtomicU64) -> bool {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec.unsigned_abs();
     let before = last.load(Ordering::Relaxed);
-    (before == 0 || now >= before + QUIET)
+    (before == 0 || now >= before + LOG_INTERVAL_SECONDS)
         && last.compare_exchange(before, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
@@ -115,16 +115,16 @@ mod tests {
             (1_048_576, (256, 786_024, 1_048_032)),
             (u64::MAX, (256, 1_610_612_328, 2_147_483_103)),
         ] {
-            let Division { faces, clients, endpoints } = Division::of(Some(limit));
-            assert_eq!((faces, clients, endpoints), expected, "{limit}");
+            let Division { operator_connections, clients, endpoints } = Division::of(Some(limit));
+            assert_eq!((operator_connections, clients, endpoints), expected, "{limit}");
         }
         assert_eq!(Division::of(None), Division::of(Some(u64::MAX)));
     }
 
     #[test]
-    fn a_lack_that_lasts_is_told_once() {
+    fn a_lack_that_lasts_is_logged_once() {
         let last = AtomicU64::new(0);
-        assert!(is_news(&last));
-        assert!(!is_news(&last));
+        assert!(is_log_due(&last));
+        assert!(!is_log_due(&last));
     }
 }

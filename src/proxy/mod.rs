@@ -147,7 +147,7 @@ impl Lanes {
             loop {
                 second.tick().await;
                 // The limit can be changed from outside.
-                descriptors::Division::now().keep();
+                descriptors::Division::now().apply();
                 upstream::Pools::of_this_worker().sweep();
                 worker.forget_replaced();
             }

@@ -230,7 +230,7 @@ impl Acceptor {
     async fn wait_for_descriptors(&self, error: Option<io::Error>) {
         /// When this was last told.
         static TOLD: AtomicU64 = AtomicU64::new(0);
-        if descriptors::is_news(&TOLD) {
+        if descriptors::is_log_due(&TOLD) {
             let error = error.map_or_else(|| "too many open files; the rest is reserved".to_owned(), |e| e.to_string());
             tracing::warn!(listener = %self.settings().name, error, "clients wait: raise the limit of open files");
         }

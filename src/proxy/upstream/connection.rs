@@ -33,7 +33,7 @@ pub(crate) struct ConnectionHandle {
     shared: bool,
     /// Whether TLS is spoken on it.
     tls: bool,
-    /// Whether the request on it is not its first. Not for shared ones, of which the engine knows.
+    /// Whether the request on it is not its first. Not kept for shared ones: their pool knows.
     reused: AtomicBool,
     /// Checkouts of it now. Over HTTP/1 its stream has one and the request another, which may last a little longer.
     busy: AtomicUsize,

@@ -33,7 +33,7 @@ pub(crate) async fn connect(to: &Destination, tls: &TlsConnectors) -> Result<Poo
         /// When this was last said.
         static SAID: AtomicU64 = AtomicU64::new(0);
         if let ConnectError::NoResources(error) = error
-            && descriptors::is_news(&SAID)
+            && descriptors::is_log_due(&SAID)
         {
             tracing::warn!(%error, "this machine cannot make connections to endpoints; requests are answered with 503");
         }

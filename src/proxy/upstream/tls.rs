@@ -6,6 +6,7 @@
 //! Invariant: a certificate is verified against the name that the file has for the endpoint, unless `verify: false`.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -98,8 +99,11 @@ fn client_config(
     let versions = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = versions.map_err(TlsError::Unsupported)?;
     let builder = if settings.verify {
-        let own = || settings.ca.iter().flatten().try_fold(RootCertStore::empty(), add);
-        builder.with_root_certificates(authorities.map_or_else(|| own().map(Arc::new), Ok)?)
+        let authorities = match authorities {
+            Some(system) => system,
+            None => Arc::new(own_authorities(settings)?),
+        };
+        builder.with_root_certificates(authorities)
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate))
     };
@@ -116,23 +120,28 @@ fn client_config(
     Ok(config)
 }
 
-fn add(mut authorities: RootCertStore, der: &Vec<u8>) -> Result<RootCertStore, TlsError> {
-    authorities.add(CertificateDer::from_slice(der)).map_err(TlsError::Authority)?;
+fn own_authorities(settings: &UpstreamTls) -> Result<RootCertStore, TlsError> {
+    let mut authorities = RootCertStore::empty();
+    for der in settings.ca.iter().flatten() {
+        authorities.add(CertificateDer::from_slice(der)).map_err(TlsError::Authority)?;
+    }
     Ok(authorities)
 }
 
 /// The system's authorities (`SSL_CERT_FILE` is honoured), read when an endpoint first needs them.
 async fn system_authorities() -> Result<Arc<RootCertStore>, TlsError> {
     static AUTHORITIES: OnceCell<Arc<RootCertStore>> = OnceCell::const_new();
-    let read = AUTHORITIES.get_or_try_init(|| async {
-        let read = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-        let certificates = read.map_err(std::io::Error::other).flatten();
-        let mut authorities = RootCertStore::empty();
-        authorities
-            .add_parsable_certificates(certificates.map_err(|error| TlsError::SystemAuthorities(Arc::new(error)))?);
-        Ok(Arc::new(authorities))
-    });
-    read.await.map(Arc::clone)
+    AUTHORITIES.get_or_try_init(read_authorities).await.map(Arc::clone)
+}
+
+async fn read_authorities() -> Result<Arc<RootCertStore>, TlsError> {
+    let read = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+    let read = read.map_err(io::Error::other).flatten();
+    let certificates = read.map_err(|error| TlsError::SystemAuthorities(Arc::new(error)))?;
+    let mut authorities = RootCertStore::empty();
+    // One that this system has and rustls cannot read is left out.
+    authorities.add_parsable_certificates(certificates);
+    Ok(Arc::new(authorities))
 }
 
 /// The name that the endpoint's certificate must be for.
