@@ -1,5 +1,7 @@
 //! Why a request on a stream has no response, or not a whole one.
 
+use std::error::Error;
+
 use ::h2::Reason;
 
 use super::state::ConnectionState;
@@ -17,7 +19,7 @@ pub(crate) enum StreamError {
     Protocol(::h2::Error),
     /// A fault of our own.
     #[error("the request's head cannot be sent: {0}")]
-    Unsendable(String),
+    Unsendable(Box<dyn Error + Send + Sync>),
 }
 
 impl StreamError {
@@ -38,7 +40,7 @@ impl StreamError {
         if error.is_go_away() || error.is_io() || error.is_reset() {
             Self::Unprocessed
         } else {
-            Self::Unsendable(error.to_string())
+            Self::Unsendable(error.into())
         }
     }
 }

@@ -46,10 +46,10 @@ pub(crate) fn write(mut head: Parts, authority: &str, tls: bool) -> Result<Reque
         Some(host) => Authority::try_from(host.as_bytes()),
         None => head.uri.authority().cloned().map_or_else(|| authority.parse(), Ok),
     };
-    let authority = authority.map_err(|error| StreamError::Unsendable(error.to_string()))?;
+    let authority = authority.map_err(|error| StreamError::Unsendable(error.into()))?;
     let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let uri = Uri::builder().scheme(if tls { "https" } else { "http" }).authority(authority).path_and_query(target);
-    head.uri = uri.build().map_err(|error| StreamError::Unsendable(error.to_string()))?;
+    head.uri = uri.build().map_err(|error| StreamError::Unsendable(error.into()))?;
     head.version = Version::HTTP_2;
     Ok(Request::from_parts(head, ()))
 }
