@@ -94,6 +94,7 @@ const ENDS_CONNECTION: [StatusCode; 4] =
 mod tests {
     use super::*;
     use crate::model::NotASplit;
+    use crate::store::JournalError;
 
     #[test]
     fn each_rejection_has_its_status_and_its_kind() {
@@ -105,7 +106,7 @@ mod tests {
             (unknown(Some("v2")), 404, kind::UNKNOWN_NAME, "did you mean `v2`?"),
             (unknown(None), 404, kind::UNKNOWN_NAME, "no version `v22`; there is `v1`, `v2`"),
             (Rejection::Split(NotASplit::Sum { basis_points: 9_000 }), 422, kind::NOT_A_SPLIT, "90.00"),
-            (Rejection::Store("disk full".to_owned()), 503, kind::NOT_DURABLE, "disk full"),
+            (Rejection::Store(JournalError::Unavailable("disk full".to_owned())), 503, kind::NOT_DURABLE, "disk full"),
             (Rejection::Busy, 503, kind::BUSY, "try again"),
             (Rejection::Unusable(vec!["no key".to_owned()]), 422, kind::INVALID_CONFIGURATION, "cannot be used"),
         ];

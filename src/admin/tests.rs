@@ -15,7 +15,8 @@ use crate::config::{self, ProcessEnvironment};
 use crate::control::{Owner, Parts};
 use crate::drain::{Bell, Kind};
 use crate::snapshot::Endpoint;
-use crate::store::Store;
+use crate::store::JournalWriter;
+use crate::store::redb::{RedbJournal, Store};
 use crate::telemetry::{Outcome, RecorderOptions};
 
 const FILE: &str = "version: 1
@@ -44,12 +45,14 @@ impl World {
         std::fs::write(&path, FILE).unwrap();
         let recorder =
             Recorder::new(RecorderOptions { threads: 1, version: "0", revision: "test", started: Instant::now() });
+        let store = Store::open(&directory.path().join("state")).unwrap();
+        let journal = Arc::new(RedbJournal::start(store).unwrap());
         let parts = Parts {
             config: config::load(&path, &ProcessEnvironment).unwrap(),
             path,
             environment: Box::new(ProcessEnvironment),
             recorder: Arc::clone(&recorder),
-            store: Ok(Store::open(&directory.path().join("state")).unwrap()),
+            journal: JournalWriter::new(journal, None, None).unwrap(),
             bell: Bell::default(),
         };
         let (owner, control, current) = Owner::new(parts).await.unwrap();

@@ -153,7 +153,7 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
     let (listener_settings, ipv4_ports) = (config.listeners.clone(), Ipv4Ports::of(&config));
     let parts = Parts {
         path: options.config.clone(),
-        store: state::open(&config)?,
+        journal: state::open(&config)?,
         config,
         environment: Box::new(ProcessEnvironment),
         recorder: Arc::clone(&recorder),

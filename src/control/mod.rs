@@ -11,9 +11,9 @@
 
 mod changes;
 mod drains;
-mod durable;
 mod facts;
 mod files;
+mod overrides;
 mod owner;
 mod resolve;
 mod uses;
@@ -24,7 +24,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use self::durable::NoStore;
 pub use self::owner::{FaultRequest, Owner, Parts};
 use crate::rollouts::{Command, RecordedEntry, RolloutStatus};
 
@@ -37,6 +36,7 @@ use crate::model::{EndpointState, Name, NotASplit, Split, Weight};
 use crate::rollout::engine::CommandRefused;
 use crate::snapshot::DrainTimes;
 use crate::snapshot::live::EndpointLive;
+use crate::store::JournalError;
 use crate::telemetry::VersionSeries;
 
 /// A handle with which changes are proposed; cheap to clone.
@@ -151,7 +151,7 @@ pub enum Rejection {
     Split(#[from] NotASplit),
     /// The change could not be made durable.
     #[error("the change could not be made durable, so it was not made: {0}")]
-    Store(String),
+    Store(JournalError),
     /// Too many proposals wait, or Weir is stopping.
     #[error("too many changes wait, or Weir is stopping; try again")]
     Busy,

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::drains::Drains;
-use super::durable::{Durable, NoStore};
+use super::overrides;
 use super::resolve::Resolved;
 use super::uses::VersionUses;
 use super::{
@@ -32,7 +32,7 @@ use crate::rollouts::Rollouts;
 use crate::rollouts::dispatch::Dispatcher;
 use crate::snapshot::compile::{Compiler, Inputs, States};
 use crate::snapshot::{Current, Publisher, Snapshot};
-use crate::store::Store;
+use crate::store::{JournalWriter, Write};
 use crate::telemetry::{Recorder, SnapshotFacts};
 
 /// What the owner is built from.
@@ -45,8 +45,8 @@ pub struct Parts {
     pub environment: Box<dyn Environment + Send>,
     /// Where counters are resolved.
     pub recorder: Arc<Recorder>,
-    /// Durable facts, or why there are none.
-    pub store: Result<Store, NoStore>,
+    /// Where durable facts are kept.
+    pub journal: JournalWriter,
     /// Notified when drains pass deadlines.
     pub bell: Bell,
 }
@@ -59,7 +59,7 @@ pub struct Owner {
     inputs: Inputs,
     shifts: BTreeMap<Name, Shift>,
     states: States,
-    durable: Durable,
+    journal: JournalWriter,
     compiler: Compiler,
     publisher: Publisher,
     current: Current,
@@ -103,10 +103,9 @@ impl Owner {
     /// # Errors
     /// Why the configuration cannot be used, one line each.
     pub async fn new(parts: Parts) -> Result<(Self, Control, Current), Vec<String>> {
-        let Parts { path, config, environment, recorder, store, bell } = parts;
+        let Parts { path, config, environment, recorder, journal, bell } = parts;
         let loaded = files::load(&config, None, SystemTime::now())?;
-        let durable = store.map_or_else(Durable::Missing, Durable::Available);
-        let (mut shifts, mut states, unread) = durable.read();
+        let (mut shifts, mut states, unread) = overrides::read(&journal);
         for line in unread {
             tracing::warn!("{line}");
         }
@@ -116,9 +115,9 @@ impl Owner {
         }
         let resolved = resolve::new_names(&config, &Resolved::new()).await;
         let epoch = std::time::Instant::now();
-        let rollouts = Rollouts::restore(&rollouts::view((&config, &states, &resolved), (&recorder, &durable), epoch));
+        let rollouts = Rollouts::restore(&rollouts::view((&config, &states, &resolved), (&recorder, &journal), epoch));
         let rollouts = rollouts.map_err(|unknown| vec![config.stable_unknown(&unknown).to_string()])?;
-        delete_outdated(&durable, (&kept.0, &kept.1), (&shifts, &states));
+        delete_outdated(&journal, (&kept.0, &kept.1), (&shifts, &states));
         let faults = loaded.faults;
         for line in &faults {
             tracing::error!("{line}");
@@ -137,7 +136,7 @@ impl Owner {
         let first = compiler.compile(&config, &inputs, None)?;
         let mut drains = Drains::new(bell);
         drains.published(None, &first, Instant::now());
-        let uses = VersionUses::read(&first, &durable, std::time::Instant::now());
+        let uses = VersionUses::read(&first, &journal, std::time::Instant::now());
         let (publisher, current) = Publisher::new(first);
         let status = Arc::new(ArcSwap::from_pointee(Status::default()));
         let (sender, proposals) = mpsc::channel(MAX_PROPOSALS);
@@ -149,7 +148,7 @@ impl Owner {
             inputs,
             shifts,
             states,
-            durable,
+            journal,
             compiler,
             publisher,
             current: current.clone(),
@@ -286,7 +285,7 @@ impl Owner {
         let (mut shifts, mut states) = (self.shifts.clone(), self.states.clone());
         let ended = remove_outdated(&config, &mut shifts, &mut states);
         let mut rollouts = self.rollouts.clone();
-        let seen = rollouts::view((&config, &states, &resolved), (&self.recorder, &self.durable), self.epoch);
+        let seen = rollouts::view((&config, &states, &resolved), (&self.recorder, &self.journal), self.epoch);
         let served = self.shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect();
         let decided = rollouts.take_in(&self.config, &served, &seen);
         let decided = decided.map_err(|unknown| Rejection::Invalid(config.stable_unknown(&unknown)))?;
@@ -322,7 +321,7 @@ impl Owner {
             return Ok(Ack { revision: before.revision, changes, warnings: loaded.faults });
         }
         let next = self.compiler.compile(&config, &inputs, Some(&before)).map_err(Rejection::Unusable)?;
-        let seen = rollouts::view((&config, &states, &inputs.resolved), (&self.recorder, &self.durable), self.epoch);
+        let seen = rollouts::view((&config, &states, &inputs.resolved), (&self.recorder, &self.journal), self.epoch);
         if let Err(why) = rollouts.save(&seen) {
             if rollouts.raises(&self.rollouts) {
                 self.rollouts.rewrite_all();
@@ -331,7 +330,7 @@ impl Owner {
             rollouts.set_unwritable(why);
         }
         rollouts.forget_others(&seen);
-        delete_outdated(&self.durable, (&self.shifts, &self.states), (&shifts, &states));
+        delete_outdated(&self.journal, (&self.shifts, &self.states), (&shifts, &states));
         drop_in_pieces(std::mem::replace(&mut self.config, config).routes);
         (self.shifts, self.states, self.inputs) = (shifts, states, inputs);
         self.rollouts = rollouts;
@@ -459,19 +458,15 @@ fn remove_outdated(config: &Config, shifts: &mut BTreeMap<Name, Shift>, states: 
 /// Takes from the disk what [`remove_outdated`] took away: a restart must not bring it back. It no longer applies
 /// whether or not the disk takes note.
 fn delete_outdated(
-    durable: &Durable,
+    journal: &JournalWriter,
     before: (&BTreeMap<Name, Shift>, &States),
     after: (&BTreeMap<Name, Shift>, &States),
 ) {
-    for service in before.0.keys().filter(|service| !after.0.contains_key(*service)) {
-        if let Err(error) = durable.delete_shift(service) {
-            tracing::warn!(%service, %error, "an ended shift could not be forgotten");
-        }
-    }
-    for key in before.1.keys().filter(|key| !after.1.contains_key(*key)) {
-        if let Err(error) = durable.delete_state(key) {
-            tracing::warn!(service = %key.0, version = %key.1, %error, "a state of what is gone could not be forgotten");
-        }
+    let ended = before.0.keys().filter(|service| !after.0.contains_key(*service)).map(overrides::remove_shift);
+    let gone = before.1.keys().filter(|key| !after.1.contains_key(*key));
+    let gone: Result<Vec<Write>, _> = gone.map(|key| overrides::write_state(key, None)).collect();
+    if let Err(error) = gone.and_then(|gone| journal.commit(ended.chain(gone).collect())) {
+        tracing::warn!(%error, "ended shifts and states of what is gone could not be removed from the store");
     }
 }
 

@@ -11,10 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::durable::Durable;
 use crate::model::Name;
-use crate::rollouts::RecordStore;
 use crate::snapshot::Snapshot;
+use crate::store::JournalWriter;
 
 const KEY: &str = "uses";
 /// How often it is written, at most.
@@ -40,8 +39,8 @@ pub(super) struct VersionUses {
 
 impl VersionUses {
     /// Reads what was kept and tells the counters of the first snapshot. Versions that are not in it are forgotten.
-    pub(super) fn read(first: &Snapshot, durable: &Durable, now: Instant) -> Self {
-        let kept = durable.list(KEY).into_iter().find(|(key, _)| key == KEY);
+    pub(super) fn read(first: &Snapshot, journal: &JournalWriter, now: Instant) -> Self {
+        let kept = journal.list(KEY).into_iter().find(|(key, _)| **key == *KEY);
         let mut known: BTreeMap<String, VersionUse> =
             kept.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let wall = seconds(SystemTime::now());
@@ -61,13 +60,13 @@ impl VersionUses {
     }
 
     /// A second has passed. Writes what changed, once a minute.
-    pub(super) fn second(&mut self, snapshot: &Snapshot, durable: &Durable, now: Instant) {
+    pub(super) fn second(&mut self, snapshot: &Snapshot, journal: &JournalWriter, now: Instant) {
         if now < self.next {
             return;
         }
         self.next = now + WRITE_INTERVAL;
         self.look(snapshot, now, SystemTime::now());
-        if self.known != self.written && write(durable, &self.known) {
+        if self.known != self.written && write(journal, &self.known) {
             self.written = self.known.clone();
         }
     }
@@ -100,10 +99,10 @@ pub(super) fn key(service: &Name, version: &Name) -> String {
     format!("{service}/{version}")
 }
 
-fn write(durable: &Durable, known: &BTreeMap<String, VersionUse>) -> bool {
+fn write(journal: &JournalWriter, known: &BTreeMap<String, VersionUse>) -> bool {
     let bytes = serde_json::to_vec(known).unwrap_or_default();
     // Nothing depends on it but the answer after the next restart, which is then more careful.
-    durable.put(KEY, &bytes).inspect_err(|error| tracing::debug!(%error, "uses were not written")).is_ok()
+    journal.put(KEY, &bytes).inspect_err(|error| tracing::debug!(%error, "uses were not written")).is_ok()
 }
 
 fn seconds(at: SystemTime) -> u64 {

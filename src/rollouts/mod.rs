@@ -34,7 +34,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 pub(crate) use self::action::{Action, HookCall, Query};
-pub(crate) use self::record::RecordStore;
 pub use self::record::RecordedEntry;
 pub(crate) use self::view::View;
 
@@ -48,6 +47,7 @@ use crate::rollout::plan::Plan;
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Verdict;
 use crate::snapshot::live::CircuitBreaker;
+use crate::store::{JournalError, JournalWriter};
 use crate::telemetry::RolloutFact;
 
 /// What an operator asks of a service's rollout.
@@ -84,7 +84,7 @@ const STATUS_ENTRIES: usize = 10;
 pub(crate) struct Rollouts {
     services: BTreeMap<Name, ServiceRollout>,
     /// Why the last write failed, if it did.
-    unwritable: Option<String>,
+    unwritable: Option<JournalError>,
     /// Notified by requests that open a breaker.
     notify: Arc<Notify>,
     actions: Vec<Action>,
@@ -223,7 +223,7 @@ impl Rollouts {
     ///
     /// # Errors
     /// Why it could not be written. What was not is tried again with the next.
-    pub(crate) fn save(&mut self, view: &View<'_>) -> Result<(), String> {
+    pub(crate) fn save(&mut self, view: &View<'_>) -> Result<(), JournalError> {
         let count = self.services.len();
         // Where the disk is known to refuse, something is written to see whether it still does.
         if view.store.last_error().is_some()
@@ -256,7 +256,7 @@ impl Rollouts {
     }
 
     /// The disk refuses: what is decided from now on knows that.
-    pub(crate) fn set_unwritable(&mut self, why: String) {
+    pub(crate) fn set_unwritable(&mut self, why: JournalError) {
         if self.unwritable.is_none() {
             tracing::error!("the rollouts' decisions cannot be written, so nothing moves forward: {why}");
         }
@@ -461,7 +461,7 @@ impl Rollouts {
             plan: Arc::clone(&rollout.plan),
             state: rollout.state().clone(),
             entries: rollout.record.history.last(STATUS_ENTRIES),
-            unwritable: self.unwritable.clone(),
+            unwritable: self.unwritable.as_ref().map(ToString::to_string),
             behind: rollout.behind(),
             age: rollout.state().times.clock.map_or(Duration::ZERO, |clock| now.saturating_sub(clock)),
         };
@@ -478,11 +478,11 @@ impl Rollouts {
 ///
 /// # Errors
 /// Why they could not be written.
-pub(crate) fn save_pending(pending: &[Pending], store: &dyn RecordStore) -> Result<(), String> {
+pub(crate) fn save_pending(pending: &[Pending], store: &JournalWriter) -> Result<(), JournalError> {
     record::save_pending(pending, store)
 }
 
 /// Alerts that were still to be delivered.
-pub(crate) fn read_pending(store: &dyn RecordStore) -> Vec<Pending> {
+pub(crate) fn read_pending(store: &JournalWriter) -> Vec<Pending> {
     record::read_pending(store)
 }

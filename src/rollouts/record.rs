@@ -8,7 +8,8 @@
 //! (the copy beside the store)        the stable version of each service
 //! ```
 //!
-//! Invariant: the history comes before the state, so a state that is read back has its reasons with it.
+//! Invariant: the history is committed with the state, or before it where there is much of it. So a state that is read
+//! back has its reasons with it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,11 +21,14 @@ use crate::model::Name;
 use crate::outbound::alert::Pending;
 use crate::rollout::engine::{Entry, RolloutState, RolloutTarget, What};
 use crate::rollout::judge::Memory;
+use crate::store::{JournalError, JournalWriter, Write};
 
 /// Analyses of one service that are kept, and other decisions. Each has its bound: there is an analysis each interval, and a day
 /// of them must not push out who began or approved.
 const MAX_ANALYSES: usize = 400;
 const MAX_DECISIONS: usize = 200;
+/// Chunks that are committed together with the state: the last one, and one that was full.
+const CHUNKS_WITH_STATE: usize = 2;
 /// Entries in one fact.
 const CHUNK_ENTRIES: u64 = 20;
 /// Bytes of one service's history, and of all together, as they are stored. The store holds 8 MiB in all.
@@ -36,34 +40,19 @@ const MAX_PENDING_BYTES: usize = 512 * 1024;
 const PREFIX: &str = "rollout/";
 const PENDING: &str = "alerts/pending";
 
-/// Where facts are kept, as far as rollouts need it.
-pub(crate) trait RecordStore {
-    /// Keeps a fact. It is on the disk when this returns.
-    fn put(&self, key: &str, value: &[u8]) -> Result<(), String>;
-    /// Forgets a fact, if there is one.
-    fn delete(&self, key: &str) -> Result<(), String>;
-    /// The facts whose keys begin so.
-    fn list(&self, prefix: &str) -> Vec<(String, Arc<[u8]>)>;
-    /// Why nothing can be kept, as far as is known.
-    fn last_error(&self) -> Option<String>;
-    /// What is left where all facts are lost, if anything is.
-    fn copy(&self) -> Option<Vec<u8>>;
-    /// Keeps a copy for that.
-    fn put_copy(&self, bytes: &[u8]) -> Result<(), String>;
-}
-
 /// The stable version of each service, as the copy has it: without it, a store that is lost would make the version that
 /// the file names look like the first one ever seen, though it may be the one that failed.
 pub(super) type Stable = BTreeMap<String, String>;
 
 /// What the copy says.
-pub(super) fn read_stable(store: &dyn RecordStore) -> Stable {
-    store.copy().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+pub(super) fn read_stable(store: &JournalWriter) -> Stable {
+    store.read_copy().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// Replaces what the copy says.
-pub(super) fn save_stable(stable: &Stable, store: &dyn RecordStore) -> Result<(), String> {
-    store.put_copy(&serde_json::to_vec(stable).map_err(|error| error.to_string())?)
+pub(super) fn save_stable(stable: &Stable, store: &JournalWriter) -> Result<(), JournalError> {
+    let bytes = serde_json::to_vec(stable).map_err(|error| JournalError::Unavailable(error.to_string()))?;
+    store.write_copy(&bytes)
 }
 
 /// An entry of the history, with its place and its moment.
@@ -174,29 +163,40 @@ impl History {
         true
     }
 
-    fn save(&mut self, service: &Name, services: usize, store: &dyn RecordStore) -> Result<(), String> {
-        self.trim(MAX_HISTORY_BYTES.min(MAX_ALL_HISTORY_BYTES / services.max(1)));
-        while let Some(chunk) = self.unsaved.first().copied() {
-            let lines = self.lines.iter().map(|(entry, _)| &**entry).filter(|line| line.chunk() == chunk);
-            let lines: Vec<&RecordedEntry> = lines.collect();
-            if lines.is_empty() {
-                store.delete(&chunk_key(service, chunk))?;
-            } else {
-                self.fresh = self.fresh.max(chunk.saturating_add(1));
-                put(store, &chunk_key(service, chunk), &lines)?;
-            }
+    /// What a chunk is to become.
+    fn write(&mut self, service: &Name, chunk: u64) -> Result<Write, JournalError> {
+        let key = chunk_key(service, chunk);
+        let lines = self.lines.iter().map(|(entry, _)| &**entry).filter(|line| line.chunk() == chunk);
+        let lines: Vec<&RecordedEntry> = lines.collect();
+        if lines.is_empty() {
+            return Ok(Write::remove(key));
+        }
+        self.fresh = self.fresh.max(chunk.saturating_add(1));
+        Write::json(key, &lines)
+    }
+
+    /// Writes what is more than fits beside a state, oldest first. A store that refuses for long is not given all of it
+    /// again and again.
+    fn save_backlog(&mut self, service: &Name, store: &JournalWriter) -> Result<(), JournalError> {
+        while self.unsaved.len() > CHUNKS_WITH_STATE
+            && let Some(&chunk) = self.unsaved.first()
+        {
+            let write = self.write(service, chunk)?;
+            store.commit(vec![write])?;
             self.unsaved.remove(&chunk);
         }
         Ok(())
+    }
+
+    /// What is left to be written.
+    fn writes(&mut self, service: &Name) -> Result<Vec<Write>, JournalError> {
+        let chunks: Vec<u64> = self.unsaved.iter().copied().collect();
+        chunks.into_iter().map(|chunk| self.write(service, chunk)).collect()
     }
 }
 
 fn chunk_key(service: &str, chunk: u64) -> String {
     format!("{PREFIX}{service}/history/{chunk:08}")
-}
-
-fn put(store: &dyn RecordStore, key: &str, value: &impl Serialize) -> Result<(), String> {
-    store.put(key, &serde_json::to_vec(value).map_err(|error| error.to_string())?)
 }
 
 /// What a version was when it was seen last.
@@ -238,24 +238,29 @@ pub(super) struct Record {
 
 impl Record {
     /// Writes what is new. `services` share the space.
-    pub(super) fn save(&mut self, service: &Name, services: usize, store: &dyn RecordStore) -> Result<(), String> {
-        self.history.save(service, services, store)?;
-        let state = self.state.to_json().map_err(|error| error.to_string())?;
+    pub(super) fn save(&mut self, service: &Name, services: usize, store: &JournalWriter) -> Result<(), JournalError> {
+        self.history.trim(MAX_HISTORY_BYTES.min(MAX_ALL_HISTORY_BYTES / services.max(1)));
+        self.history.save_backlog(service, store)?;
+        let mut writes = self.history.writes(service)?;
+        let state = self.state.to_json().map_err(|error| JournalError::Unavailable(error.to_string()))?;
         let kept = StoredRecord {
-            state: serde_json::from_str(&state).map_err(|error| error.to_string())?,
+            state: serde_json::from_str(&state).map_err(|error| JournalError::Unavailable(error.to_string()))?,
             memory: self.memory.clone(),
             plan: self.plan.clone(),
             seen: self.seen.clone(),
             alerts: self.alerts,
         };
-        put(store, &state_key(service), &kept)
+        writes.push(Write::json(state_key(service), &kept)?);
+        store.commit(writes)?;
+        self.history.unsaved.clear();
+        Ok(())
     }
 
     /// What was kept of `service`, if anything was; and, if its state cannot be used, why. Then as much as can be
     /// understood of what is stable is left of it, and the rest is set aside.
-    pub(super) fn read(service: &Name, store: &dyn RecordStore) -> Option<(Self, Option<String>)> {
+    pub(super) fn read(service: &Name, store: &JournalWriter) -> Option<(Self, Option<String>)> {
         let key = state_key(service);
-        let (_, bytes) = store.list(&key).into_iter().find(|(found, _)| *found == key)?;
+        let (_, bytes) = store.list(&key).into_iter().find(|(found, _)| **found == *key)?;
         let mut record = Self { history: read_story(service, store), ..Self::default() };
         let kept = serde_json::from_slice::<StoredRecord>(&bytes).map_err(|error| format!("it is damaged: {error}"));
         let understood = kept.and_then(|kept| {
@@ -287,12 +292,13 @@ impl Record {
     }
 
     /// Forgets everything of `service`.
-    pub(super) fn forget(service: &str, store: &dyn RecordStore) -> Result<(), String> {
-        store.list(&format!("{PREFIX}{service}/")).iter().try_for_each(|(key, _)| store.delete(key))
+    pub(super) fn forget(service: &str, store: &JournalWriter) -> Result<(), JournalError> {
+        let kept = store.list(&format!("{PREFIX}{service}/"));
+        store.commit(kept.iter().map(|(key, _)| Write::remove(key.to_string())).collect())
     }
 
     /// The services of which anything is kept.
-    pub(super) fn services(store: &dyn RecordStore) -> Vec<String> {
+    pub(super) fn services(store: &JournalWriter) -> Vec<String> {
         let keys = store.list(PREFIX);
         let service = |key: &str| key.strip_prefix(PREFIX)?.split('/').next().map(str::to_owned);
         let mut services: Vec<String> = keys.iter().filter_map(|(key, _)| service(key)).collect();
@@ -307,7 +313,7 @@ fn stable_in(bytes: &[u8]) -> Option<RolloutTarget> {
     serde_json::from_value(value.get("state")?.get("stable")?.clone()).ok()
 }
 
-fn read_story(service: &Name, store: &dyn RecordStore) -> History {
+fn read_story(service: &Name, store: &JournalWriter) -> History {
     let mut history = History::default();
     let prefix = format!("{PREFIX}{service}/history/");
     for (key, bytes) in store.list(&prefix) {
@@ -333,11 +339,11 @@ fn state_key(service: &str) -> String {
 }
 
 /// Keeps what is still to be delivered; the oldest go if it is more than fits.
-pub(super) fn save_pending(pending: &[Pending], store: &dyn RecordStore) -> Result<(), String> {
+pub(super) fn save_pending(pending: &[Pending], store: &JournalWriter) -> Result<(), JournalError> {
     let mut bytes = 0;
     let mut newest: Vec<Value> = Vec::new();
     for one in pending.iter().rev() {
-        let value = serde_json::to_value(one).map_err(|error| error.to_string())?;
+        let value = serde_json::to_value(one).map_err(|error| JournalError::Unavailable(error.to_string()))?;
         bytes += value.to_string().len();
         if bytes > MAX_PENDING_BYTES {
             break;
@@ -345,11 +351,12 @@ pub(super) fn save_pending(pending: &[Pending], store: &dyn RecordStore) -> Resu
         newest.push(value);
     }
     newest.reverse();
-    if newest.is_empty() { store.delete(PENDING) } else { put(store, PENDING, &newest) }
+    let key = PENDING.to_owned();
+    store.commit(vec![if newest.is_empty() { Write::remove(key) } else { Write::json(key, &newest)? }])
 }
 
 /// What was still to be delivered.
-pub(super) fn read_pending(store: &dyn RecordStore) -> Vec<Pending> {
-    let found = store.list(PENDING).into_iter().find(|(key, _)| key == PENDING);
+pub(super) fn read_pending(store: &JournalWriter) -> Vec<Pending> {
+    let found = store.list(PENDING).into_iter().find(|(key, _)| **key == *PENDING);
     found.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }

@@ -2,68 +2,22 @@ mod alerts;
 mod analysis;
 mod stable;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
+
+use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, Config};
 use crate::model::Weight;
 use crate::rollout::engine::What;
 use crate::snapshot::compile::States;
+use crate::store::memory::{Fault, MemoryJournal};
+use crate::store::{CopyFile, Journal};
 use crate::telemetry::{Outcome, Recorder, RecorderOptions, RouteSeries};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// A disk in memory that can refuse.
-#[derive(Default)]
-struct Memory {
-    facts: RefCell<BTreeMap<String, Arc<[u8]>>>,
-    full: Cell<bool>,
-    writes: Cell<u64>,
-    copy: RefCell<Option<Vec<u8>>>,
-}
-
-impl RecordStore for Memory {
-    fn put(&self, key: &str, value: &[u8]) -> Result<(), String> {
-        if self.full.get() {
-            return Err("no space left".to_owned());
-        }
-        self.writes.set(self.writes.get() + 1);
-        self.facts.borrow_mut().insert(key.to_owned(), value.into());
-        Ok(())
-    }
-
-    fn delete(&self, key: &str) -> Result<(), String> {
-        if self.full.get() {
-            return Err("no space left".to_owned());
-        }
-        self.facts.borrow_mut().remove(key);
-        Ok(())
-    }
-
-    fn last_error(&self) -> Option<String> {
-        self.full.get().then(|| "no space left".to_owned())
-    }
-
-    fn copy(&self) -> Option<Vec<u8>> {
-        self.copy.borrow().clone()
-    }
-
-    fn put_copy(&self, bytes: &[u8]) -> Result<(), String> {
-        self.copy.replace(Some(bytes.to_vec()));
-        Ok(())
-    }
-
-    fn list(&self, prefix: &str) -> Vec<(String, Arc<[u8]>)> {
-        let facts = self.facts.borrow();
-        facts
-            .iter()
-            .filter(|(key, _)| key.starts_with(prefix))
-            .map(|(key, value)| (key.clone(), Arc::clone(value)))
-            .collect()
-    }
-}
 
 /// A service `shop` that is rolled out, a recorder, a disk and a clock.
 struct Rig {
@@ -71,7 +25,9 @@ struct Rig {
     states: States,
     resolved: HashMap<String, Vec<std::net::SocketAddr>>,
     recorder: Arc<Recorder>,
-    disk: Memory,
+    disk: Arc<MemoryJournal>,
+    journal: JournalWriter,
+    directory: TempDir,
     now: Cell<Duration>,
     routes: BTreeMap<String, Arc<RouteSeries>>,
 }
@@ -82,6 +38,11 @@ const PLAN: &str = "interval: 1s, window: 5s, min_requests: 10, bake: 2s, \
 
 impl Rig {
     fn new() -> Self {
+        Self::on(Arc::default(), tempfile::tempdir().unwrap())
+    }
+
+    /// With what is stored on `disk`, and the copy in `directory`.
+    fn on(disk: Arc<MemoryJournal>, directory: TempDir) -> Self {
         let options = RecorderOptions { threads: 1, version: "0", revision: "x", started: std::time::Instant::now() };
         let recorder = Recorder::new(options);
         let shop: Name = "shop".into();
@@ -92,7 +53,9 @@ impl Rig {
             states: States::new(),
             resolved: HashMap::new(),
             recorder,
-            disk: Memory::default(),
+            journal: writer(&disk, directory.path()),
+            disk,
+            directory,
             now: Cell::new(Duration::from_secs(100)),
             routes,
         }
@@ -104,7 +67,7 @@ impl Rig {
             states: &self.states,
             resolved: &self.resolved,
             recorder: &self.recorder,
-            store: &self.disk,
+            store: &self.journal,
             now: self.now.get(),
             at_ms: u64::try_from(self.now.get().as_millis()).unwrap(),
         }
@@ -123,6 +86,15 @@ impl Rig {
         rollouts.second(&self.view());
     }
 
+    fn lose_store(&self) {
+        self.disk.retain(|_| false);
+        self.journal.read_again();
+    }
+
+    fn lose_copy(&self) {
+        drop(std::fs::remove_file(self.directory.path().join("weir.copy")));
+    }
+
     fn take_in(&mut self, rollouts: &mut Rollouts, release: &str) {
         let before = std::mem::replace(&mut self.config, file(release, PLAN));
         rollouts.take_in(&before, &BTreeMap::new(), &self.view()).unwrap();
@@ -137,6 +109,12 @@ impl Rig {
         rig.take_in(&mut rollouts, "v2");
         (rig, rollouts)
     }
+}
+
+/// A writer of `disk` that does not wait for long.
+fn writer(disk: &Arc<MemoryJournal>, directory: &Path) -> JournalWriter {
+    let copy = CopyFile::new(directory.to_owned());
+    JournalWriter::with_timeout(Arc::clone(disk) as Arc<dyn Journal>, Some(copy), None, SECOND / 50).unwrap()
 }
 
 fn file(release: &str, plan: &str) -> Config {
@@ -243,7 +221,7 @@ fn a_full_disk_holds_what_goes_up_and_lets_down_what_must() {
     let (rig, mut rollouts) = Rig::begun();
     rig.second(&mut rollouts, 0);
     assert_eq!(share(&rollouts, "v2"), 1_000);
-    rig.disk.full.set(true);
+    rig.disk.always(Some(Fault::Failing));
     (0..10).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!(share(&rollouts, "v2"), 1_000, "no step that is not written");
     let command = Command { verb: Verb::Promote, version: None };
@@ -253,7 +231,7 @@ fn a_full_disk_holds_what_goes_up_and_lets_down_what_must() {
     let abort = Command { verb: Verb::Abort, version: None };
     rollouts.command(&"shop".into(), &abort, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Aborted, 0));
-    rig.disk.full.set(false);
+    rig.disk.always(None);
     rig.second(&mut rollouts, 0);
     assert_eq!(phase(&Rollouts::restore(&rig.view()).unwrap()), Phase::Aborted, "it is written as soon as it can be");
 }
@@ -263,17 +241,17 @@ fn a_state_that_cannot_be_read_leaves_stable_and_is_set_aside() {
     for newer in [false, true] {
         let (rig, mut rollouts) = Rig::begun();
         (0..3).for_each(|_| rig.second(&mut rollouts, 0));
-        let state = rig.disk.facts.borrow()["rollout/shop/state"].clone();
+        let state = rig.disk.get("rollout/shop/state").unwrap();
         let text = String::from_utf8(state.to_vec()).unwrap();
         let text = if newer {
             text.replace("\"state_version\":1", "\"state_version\":99")
         } else {
             text.replace("\"phase\":\"progressing\"", "\"phase\":\"flying\"")
         };
-        rig.disk.put("rollout/shop/state", text.as_bytes()).unwrap();
+        rig.journal.put("rollout/shop/state", text.as_bytes()).unwrap();
         let after = Rollouts::restore(&rig.view()).unwrap();
         assert_eq!((share(&after, "v1"), share(&after, "v2")), (10_000, 0));
-        assert_eq!(&*rig.disk.facts.borrow()["rollout/shop/damaged"], text.as_bytes());
+        assert_eq!(&*rig.disk.get("rollout/shop/damaged").unwrap(), text.as_bytes());
         assert_eq!(phase(&after), Phase::Idle, "nothing begins by itself");
         assert!(after.statuses(rig.now.get())["shop"].state.reason.contains("set aside"));
     }
@@ -284,15 +262,15 @@ fn a_store_that_is_lost_leaves_stable_and_begins_nothing() {
     let (rig, mut rollouts) = Rig::begun();
     (0..3).for_each(|_| rig.second(&mut rollouts, 0));
     assert!(share(&rollouts, "v2") > 0);
-    rig.disk.facts.borrow_mut().clear();
+    rig.lose_store();
     let mut after = Rollouts::restore(&rig.view()).unwrap();
     (0..5).for_each(|_| rig.second(&mut after, 0));
     assert_eq!((share(&after, "v1"), share(&after, "v2")), (10_000, 0), "v2 was never judged to its end");
     assert_eq!(phase(&after), Phase::Idle);
     assert!(after.statuses(rig.now.get())["shop"].state.reason.contains("it is lost"));
     // Without a copy what the file names as stable serves, and its release begins at the first step.
-    rig.disk.facts.borrow_mut().clear();
-    rig.disk.copy.replace(None);
+    rig.lose_store();
+    rig.lose_copy();
     let after = Rollouts::restore(&rig.view()).unwrap();
     assert_eq!((share(&after, "v1"), share(&after, "v2")), (9_000, 1_000));
 }
@@ -407,7 +385,7 @@ fn a_history_is_bounded_and_survives() {
             .number
             + 1]))
     );
-    let chunks = rig.disk.list("rollout/shop/history/").len();
+    let chunks = rig.journal.list("rollout/shop/history/").len();
     assert!(chunks <= 12, "{chunks}");
 }
 
@@ -434,7 +412,7 @@ fn looks_push_no_decision_out_of_the_history() {
     let numbers =
         |rollouts: &Rollouts| rollouts.history("shop", 10_000).unwrap().iter().map(|l| l.number).collect::<Vec<_>>();
     assert_eq!(numbers(&Rollouts::restore(&rig.view()).unwrap()), numbers(&rollouts), "the disk has the same");
-    assert!(rig.disk.list("rollout/shop/history/").len() < 40);
+    assert!(rig.journal.list("rollout/shop/history/").len() < 40);
 }
 
 #[test]
@@ -445,11 +423,11 @@ fn a_history_that_cannot_be_written_is_bounded_too() {
     let before = std::mem::replace(&mut rig.config, file("v2", &plan));
     rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
     rig.second(&mut rollouts, 0);
-    rig.disk.full.set(true);
+    rig.disk.always(Some(Fault::Failing));
     (0..3_000).for_each(|_| rig.second(&mut rollouts, 0));
     let history = &rollouts.services["shop"].record.history;
     assert!(history.last(usize::MAX).len() <= 620 && history.waiting() <= 40, "{}", history.waiting());
-    rig.disk.full.set(false);
+    rig.disk.always(None);
     rig.second(&mut rollouts, 0);
     let numbers =
         |rollouts: &Rollouts| rollouts.history("shop", 10_000).unwrap().iter().map(|l| l.number).collect::<Vec<_>>();
@@ -470,5 +448,5 @@ fn a_service_without_a_rollout_is_forgotten() {
     rollouts.save(&rig.view()).unwrap();
     rollouts.forget_others(&rig.view());
     assert!(lines[0].contains("its split applies"), "{lines:?}");
-    assert!(rollouts.is_empty() && rig.disk.facts.borrow().is_empty());
+    assert!(rollouts.is_empty() && rig.disk.content().is_empty());
 }

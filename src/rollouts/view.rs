@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::record::RecordStore;
 use crate::config::{self, Config, EndpointAddress};
 use crate::model::{EndpointState, Name, Split, Weight};
 use crate::snapshot::compile::States;
+use crate::store::JournalWriter;
 use crate::telemetry::Recorder;
 
 /// The moment in which something is decided.
@@ -21,7 +21,7 @@ pub(crate) struct View<'a> {
     /// What was counted.
     pub(crate) recorder: &'a Recorder,
     /// Where decisions are kept.
-    pub(crate) store: &'a dyn RecordStore,
+    pub(crate) store: &'a JournalWriter,
     /// Since a fixed moment of this process's monotonic clock.
     pub(crate) now: Duration,
     /// Since the Unix epoch, for people; nothing is decided by it.

@@ -1,46 +1,42 @@
-//! Durable facts of one machine: keys and bytes that survive a crash, each with its place in the order of writes.
-//!
-//! The engine is redb rather than SQLite: both are ACID and sync before they answer, but redb is pure Rust, one
-//! file without a C library, and the few kilobytes of shifts and rollout states need no query language. Its
-//! checksums are verified whenever the file is opened, which for a file of this size costs nothing.
+//! Durable facts behind a port: keys and bytes that survive a crash, each with the revision that wrote it.
 //!
 //! ```text
-//! get, list ─► memory ◄─ load at open ─┐
-//!                 ▲                    ▼
-//! put, delete ────┴──── commit ─► weir.redb   (weir.lock: one process; weir.redb.damaged-<n>: set aside)
-//! put_copy ───────────────────► weir.copy   (what must be known when the rest is lost)
+//! control, rollouts ─► JournalWriter ─► Journal ─┬─ redb: one file of one machine
+//!                      revisions, bounds         └─ in memory, with scripted faults: tests of everything above
 //! ```
 //!
-//! All facts are also held in memory, bounded by [`MAX_TOTAL_BYTES`]. So reading cannot fail or wait: with a
-//! full, vanished or damaged disk Weir still knows what it had decided, and only refuses to decide anew. After a
-//! failed write the file is opened and verified again by the next write; nothing has to be restarted.
+//! [`Journal`] is what a store must be able to do: read, commit several keys at once if their revisions are still those
+//! that were read, watch, and lease. It is asynchronous, because a disk or a peer may take its time; nothing here waits
+//! for one longer than [`COMMIT_TIMEOUT`]. The [`JournalWriter`] is the one client of a journal in this process: it
+//! remembers revisions and what became of the last write.
 //!
-//! Calls that write block on the disk; on a runtime they belong into `spawn_blocking`.
+//! Beside the journal lies a copy of the little that must be known when all of it is lost ([`CopyFile`]).
 //!
-//! Invariant: what a write has acknowledged is on the disk. What it refused with [`StoreError::Unavailable`] may
-//! be as well, if the disk failed after the data and before the answer; it then shows after the next opening.
+//! Invariant: what a commit has acknowledged is durable. What it refused as [`JournalError::Unavailable`] may be as well,
+//! so that nothing is written after it before the revisions were read again.
 //!
 //! Invariant: revisions only grow, across deletions and restarts.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::Bound;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-
-use redb::Database;
-
 mod copy;
-mod disk;
-mod error;
-mod folder;
+mod lease;
+#[cfg(test)]
+pub(crate) mod memory;
+pub mod redb;
 #[cfg(test)]
 mod tests;
+mod writer;
 
-pub use copy::{MAX_COPY_BYTES, read_copy};
-use disk::{Change, Disk};
-pub use error::StoreError;
-use folder::{Folder, Lock};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+pub use self::copy::{CopyFile, MAX_COPY_BYTES};
+pub use self::lease::Lease;
+pub use self::writer::{COMMIT_TIMEOUT, JournalWriter};
 
 /// The longest key.
 pub const MAX_KEY_BYTES: usize = 512;
@@ -51,7 +47,34 @@ pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// All keys and values together.
 pub const MAX_TOTAL_BYTES: usize = 8 * 1024 * 1024;
 
-/// The place of a fact in the order of all writes to its store; the first is 1.
+/// Changes that a watcher may be behind. One that is further behind is ended; it reads everything and watches anew.
+pub const MAX_WATCH_BACKLOG: usize = 1024;
+
+/// What a journal will answer. Dropping it does not take back what was asked.
+pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send>>;
+
+/// What durable facts are kept in.
+///
+/// A key stands for at most one value. A commit gives all keys that it writes one revision, later than any before:
+/// etcd's `mod_revision`, or the `resourceVersion` of the object in which Kubernetes keeps all of them.
+pub trait Journal: fmt::Debug + Send + Sync {
+    /// The facts whose keys begin with `prefix`, in the order of their keys.
+    fn read(&self, prefix: &str) -> Answer<Vec<(Arc<str>, Fact)>>;
+
+    /// Writes all of `transaction` if all its conditions hold, and nothing of it else. Commits that were asked for in an
+    /// order are carried out in that order.
+    fn commit(&self, transaction: Transaction) -> Answer<Revision>;
+
+    /// What is committed under `prefix` after the revision `after`, in order. A deletion before the call is not told
+    /// again. The receiver ends if it is more than [`MAX_WATCH_BACKLOG`] changes behind.
+    fn watch(&self, prefix: &str, after: Revision) -> Answer<mpsc::Receiver<Change>>;
+
+    /// Takes the lease `name` for `holder`, or renews it: until `ttl` has passed nobody else gets it.
+    /// [`JournalError::Conflict`]: somebody else has it.
+    fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Answer<Lease>;
+}
+
+/// The place of a commit in the order of all commits; the first is 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(u64);
 
@@ -60,6 +83,10 @@ impl Revision {
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
+    }
+
+    const fn from_number(number: u64) -> Self {
+        Self(number)
     }
 
     const fn next(self) -> Self {
@@ -78,298 +105,81 @@ impl fmt::Display for Revision {
 pub struct Fact {
     /// The bytes that were put.
     pub value: Arc<[u8]>,
-    /// When, in the order of writes.
+    /// The commit that put them.
     pub revision: Revision,
 }
 
-/// What was found damaged and moved out of the way.
+/// One key of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quarantined {
-    /// Where the damaged file is now.
-    pub to: PathBuf,
-    /// What was wrong with it.
-    pub reason: String,
+pub struct Write {
+    /// The key.
+    pub key: String,
+    /// What it stands for from now on; none removes it.
+    pub value: Option<Vec<u8>>,
 }
 
-/// The durable facts in one directory, held by one process.
-pub struct Store {
-    folder: Folder,
-    disk: Disk,
-    /// Contended by writers only, who have to wait for each other's sync anyway.
-    writer: Mutex<Writer>,
-    /// Written for the moment that a committed change takes to apply.
-    facts: RwLock<Facts>,
-    /// Apart from the writer, so that asking does not wait for a sync.
-    last_error: Mutex<Option<StoreError>>,
-}
-
-/// What writing needs; the database is dropped first, and its lock after it.
-struct Writer {
-    database: Option<Database>,
-    lock: Option<Lock>,
-}
-
-/// The content of the file, as of the last commit.
-#[derive(Debug, Default)]
-struct Facts {
-    by_key: BTreeMap<Arc<str>, Fact>,
-    revision: Revision,
-}
-
-impl Store {
-    /// Opens the store in `dir`, which is created with mode 0700 if it is not there, and verifies all of it.
-    ///
-    /// A store that can be read but not written opens, and tells why by [`Store::last_error`].
+impl Write {
+    /// Puts `value` as JSON.
     ///
     /// # Errors
-    /// Any [`StoreError`] but `Conflict` and `TooLarge`.
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::open_on(dir, Disk::default())
+    /// It is no JSON.
+    pub fn json(key: String, value: &impl Serialize) -> Result<Self, JournalError> {
+        let bytes = serde_json::to_vec(value).map_err(|error| JournalError::Unavailable(error.to_string()))?;
+        Ok(Self { key, value: Some(bytes) })
     }
 
-    fn open_on(dir: &Path, disk: Disk) -> Result<Self, StoreError> {
-        let folder = Folder::open(dir)?;
-        let lock = match folder.lock() {
-            Err(StoreError::Unavailable { reason, .. }) => return Self::open_to_read(folder, disk, &reason),
-            lock => lock?,
-        };
-        let opened = disk.open_or_create(&folder);
-        Self::new(folder, disk, lock, opened)
-    }
-
-    fn new(
-        folder: Folder,
-        disk: Disk,
-        lock: Lock,
-        opened: Result<(Database, Facts), StoreError>,
-    ) -> Result<Self, StoreError> {
-        match opened {
-            Ok((database, facts)) => {
-                let writer = Mutex::new(Writer { database: Some(database), lock: Some(lock) });
-                Ok(Self { folder, disk, writer, facts: RwLock::new(facts), last_error: Mutex::new(None) })
-            }
-            Err(StoreError::Unavailable { reason, .. }) => Self::open_to_read(folder, disk, &reason),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The last resort: nothing can be written, but what was is known. The lock is not kept, so that a process
-    /// that can write may; it is taken again before the first write.
-    fn open_to_read(folder: Folder, disk: Disk, reason: &str) -> Result<Self, StoreError> {
-        let last_error = StoreError::Unavailable { path: folder.database(), reason: reason.to_owned() };
-        match disk.read(&folder) {
-            Ok(facts) => {
-                let writer = Mutex::new(Writer { database: None, lock: None });
-                Ok(Self { folder, disk, writer, facts: RwLock::new(facts), last_error: Mutex::new(Some(last_error)) })
-            }
-            Err(StoreError::Unavailable { .. }) => Err(last_error),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Opens the store in `dir`; one that is damaged is renamed to `weir.redb.damaged-<n>` first, and an empty
-    /// one takes its place. The last few damaged files are kept for a person to look at.
-    ///
-    /// # Errors
-    /// As for [`Store::open`]; `Corrupt` only if the fresh file is damaged at once. A store that another process
-    /// holds, that a newer Weir wrote or that cannot be reached is left as it is.
-    pub fn quarantine(dir: &Path) -> Result<(Self, Option<Quarantined>), StoreError> {
-        let folder = Folder::open(dir)?;
-        let lock = folder.lock()?;
-        let disk = Disk::default();
-        match disk.open_or_create(&folder) {
-            Err(StoreError::Corrupt { reason, .. }) => {
-                let to = folder.quarantine()?;
-                let fresh = disk.open_or_create(&folder);
-                Ok((Self::new(folder, disk, lock, fresh)?, Some(Quarantined { to, reason })))
-            }
-            opened => Ok((Self::new(folder, disk, lock, opened)?, None)),
-        }
-    }
-
-    /// The fact of `key`, as of the last write. Does not touch the disk.
+    /// Removes `key`.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<Fact> {
-        self.facts.read().unwrap_or_else(PoisonError::into_inner).by_key.get(key).cloned()
-    }
-
-    /// The facts whose keys begin with `prefix`, in the order of their keys. Does not touch the disk.
-    #[must_use]
-    pub fn list(&self, prefix: &str) -> Vec<(Arc<str>, Fact)> {
-        let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
-        facts
-            .by_key
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(key, fact)| (Arc::clone(key), fact.clone()))
-            .collect()
-    }
-
-    /// The revision of the last write.
-    #[must_use]
-    pub fn revision(&self) -> Revision {
-        self.facts.read().unwrap_or_else(PoisonError::into_inner).revision
-    }
-
-    /// Why the last write failed, or why the store was opened for reading only; `None` once a write succeeds.
-    #[must_use]
-    pub fn last_error(&self) -> Option<StoreError> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Puts `value` under `key`, whatever is there. It is on the disk when this returns.
-    ///
-    /// # Errors
-    /// Nothing is changed: `TooLarge`, `Unavailable`, `Corrupt`, or `Locked` if the store was lost and another
-    /// process has it.
-    pub fn put(&self, key: &str, value: &[u8]) -> Result<Revision, StoreError> {
-        self.write(key, Some(value), |_| Ok(()))
-    }
-
-    /// Puts `value` under `key` if the fact there still has the revision `expected`; `None` means that there is
-    /// no such fact.
-    ///
-    /// # Errors
-    /// `Conflict` if it has another; else as for [`Store::put`].
-    pub fn put_if(&self, key: &str, value: &[u8], expected: Option<Revision>) -> Result<Revision, StoreError> {
-        self.write(key, Some(value), |found| {
-            let found = found.map(|fact| fact.revision);
-            if found == expected {
-                return Ok(());
-            }
-            Err(StoreError::Conflict { key: key.to_owned(), expected, found })
-        })
-    }
-
-    /// Removes the fact of `key`, if there is one, and returns it. That is on the disk when this returns.
-    ///
-    /// # Errors
-    /// As for [`Store::put`].
-    pub fn delete(&self, key: &str) -> Result<Option<Fact>, StoreError> {
-        let mut removed = None;
-        self.write(key, None, |found| {
-            removed = found.cloned();
-            Ok(())
-        })?;
-        Ok(removed)
-    }
-
-    fn write(
-        &self,
-        key: &str,
-        value: Option<&[u8]>,
-        mut admit: impl FnMut(Option<&Fact>) -> Result<(), StoreError>,
-    ) -> Result<Revision, StoreError> {
-        let mut writer = self.writer();
-        self.reopen(&mut writer)?;
-        let revision = {
-            let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
-            facts.fits(key, value)?;
-            let found = facts.by_key.get(key);
-            admit(found)?;
-            if value.is_none() && found.is_none() {
-                return Ok(facts.revision);
-            }
-            facts.revision.next()
-        };
-        let Some(database) = &writer.database else {
-            return Err(StoreError::Unavailable { path: self.folder.database(), reason: "it is closed".to_owned() });
-        };
-        match disk::commit(database, &Change { key, value, revision }) {
-            Ok(()) => {
-                self.note_error(None);
-                self.facts.write().unwrap_or_else(PoisonError::into_inner).apply(key, value, revision);
-                Ok(revision)
-            }
-            Err(fault) => {
-                let error = fault.at(&self.folder.database());
-                writer.close();
-                self.note_error(Some(error.clone()));
-                Err(error)
-            }
-        }
-    }
-
-    /// Opens the file again if the last write lost it.
-    fn reopen(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        if writer.database.is_some() {
-            return Ok(());
-        }
-        let opened = match writer.lock.take().map_or_else(|| self.folder.lock(), Ok) {
-            Ok(lock) => {
-                writer.lock = Some(lock);
-                self.disk.open(&self.folder)
-            }
-            Err(error) => Err(error),
-        };
-        match opened {
-            Ok((database, facts)) => {
-                writer.database = Some(database);
-                *self.facts.write().unwrap_or_else(PoisonError::into_inner) = facts;
-                Ok(())
-            }
-            Err(error) => {
-                self.note_error(Some(error.clone()));
-                Err(error)
-            }
-        }
-    }
-
-    fn note_error(&self, last_error: Option<StoreError>) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = last_error;
-    }
-
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    pub const fn remove(key: String) -> Self {
+        Self { key, value: None }
     }
 }
 
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("folder", &self.folder).finish_non_exhaustive()
-    }
+/// Writes that are committed together or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// The revision that each of these keys must still have; none: the key must not exist.
+    pub conditions: Vec<(String, Option<Revision>)>,
+    /// What is written, each key once.
+    pub writes: Vec<Write>,
 }
 
-impl Writer {
-    fn close(&mut self) {
-        if let Some(database) = self.database.take() {
-            disk::close(database);
-        }
-    }
+/// What a commit did to one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key.
+    pub key: Arc<str>,
+    /// What it stands for now; none: it was removed.
+    pub value: Option<Arc<[u8]>>,
+    /// The commit.
+    pub revision: Revision,
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.close();
-    }
+/// Why a journal refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// A key is not as the writer had read it. Nothing was written.
+    #[error(
+        "`{key}` has changed since it was read: revision {} was expected, {} is there; read it again",
+        described(*.expected),
+        described(*.found)
+    )]
+    Conflict {
+        /// The key.
+        key: String,
+        /// The revision that the writer had read.
+        expected: Option<Revision>,
+        /// The one that is there.
+        found: Option<Revision>,
+    },
+    /// It does not take the write, or does not answer. Whether something was written is not known.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What it holds is not what was written.
+    #[error("{0}")]
+    Corrupt(String),
 }
 
-impl Facts {
-    fn fits(&self, key: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
-        let within = |what, bytes, limit| {
-            if bytes <= limit { Ok(()) } else { Err(StoreError::TooLarge { key: excerpt(key), what, bytes, limit }) }
-        };
-        within("its key", key.len(), MAX_KEY_BYTES)?;
-        let Some(value) = value else {
-            return Ok(());
-        };
-        within("its value", value.len(), MAX_VALUE_BYTES)?;
-        let others = self.by_key.iter().filter(|(other, _)| &***other != key);
-        let others: usize = others.map(|(key, fact)| key.len() + fact.value.len()).sum();
-        within("everything in the store", others + key.len() + value.len(), MAX_TOTAL_BYTES)
-    }
-
-    fn apply(&mut self, key: &str, value: Option<&[u8]>, revision: Revision) {
-        self.revision = revision;
-        match value {
-            Some(value) => drop(self.by_key.insert(key.into(), Fact { value: value.into(), revision })),
-            None => drop(self.by_key.remove(key)),
-        }
-    }
-}
-
-/// A key for a message, not longer than a line.
-fn excerpt(key: &str) -> String {
-    const SHOWN: usize = 60;
-    key.chars().take(SHOWN).collect()
+fn described(revision: Option<Revision>) -> String {
+    revision.map_or_else(|| "none".to_owned(), |revision| revision.to_string())
 }

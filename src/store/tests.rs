@@ -1,472 +1,174 @@
-use std::fs::{self, File};
-use std::io;
-use std::ops::Bound;
-use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicU8, Ordering};
+//! What every journal must do, and what the writer makes of one that does not.
 
-use proptest::prelude::*;
-use proptest::strategy::ValueTree as _;
-use redb::backends::FileBackend;
-use redb::{BackendError, Builder, StorageBackend, TableDefinition};
-use tempfile::TempDir;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::memory::{Fault, MemoryJournal};
+use super::redb::{RedbJournal, Store};
 use super::*;
 
-fn folder() -> TempDir {
-    tempfile::tempdir().unwrap()
+fn put(key: &str, value: &str) -> Write {
+    Write { key: key.to_owned(), value: Some(value.as_bytes().to_vec()) }
 }
 
-fn value(store: &Store, key: &str) -> Option<Vec<u8>> {
-    store.get(key).map(|fact| fact.value.to_vec())
+fn remove(key: &str) -> Write {
+    Write { key: key.to_owned(), value: None }
 }
 
-fn keys(store: &Store, prefix: &str) -> Vec<String> {
-    store.list(prefix).into_iter().map(|(key, _)| key.to_string()).collect()
-}
-
-/// What the store has, for comparison.
-fn content(store: &Store) -> BTreeMap<String, Vec<u8>> {
-    store.list("").into_iter().map(|(key, fact)| (key.to_string(), fact.value.to_vec())).collect()
-}
-
-#[test]
-fn what_was_put_is_there_after_a_restart() {
-    let dir = folder();
-    let store = Store::open(dir.path()).unwrap();
-    let first = store.put("shift/shop", b"90/10").unwrap();
-    let second = store.put("shift/cart", b"50/50").unwrap();
-    assert!(first < second);
-    assert_eq!(store.delete("shift/cart").unwrap().unwrap().revision, second);
-    let last = store.revision();
-    assert!(last > second, "a deletion is a write as well");
-    drop(store);
-    let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.get("shift/shop"), Some(Fact { value: b"90/10".as_slice().into(), revision: first }));
-    assert_eq!(store.get("shift/cart"), None);
-    assert!(store.put("x", b"").unwrap() > last, "revisions do not begin anew");
-}
-
-#[test]
-fn a_list_has_the_keys_of_its_prefix_in_order() {
-    let dir = folder();
-    let store = Store::open(dir.path()).unwrap();
-    for key in ["b/2", "a/1", "b", "b/1", "bb/1", "c"] {
-        store.put(key, key.as_bytes()).unwrap();
-    }
-    assert_eq!(keys(&store, "b/"), ["b/1", "b/2"]);
-    assert_eq!(keys(&store, "b"), ["b", "b/1", "b/2", "bb/1"]);
-    assert_eq!(keys(&store, "").len(), 6);
-    assert!(keys(&store, "d").is_empty());
-}
-
-#[test]
-fn a_write_that_expects_another_revision_changes_nothing() {
-    let dir = folder();
-    let store = Store::open(dir.path()).unwrap();
-    let first = store.put_if("k", b"1", None).unwrap();
-    let second = store.put_if("k", b"2", Some(first)).unwrap();
-    for expected in [None, Some(first)] {
-        let conflict = store.put_if("k", b"3", expected).unwrap_err();
-        assert_eq!(conflict, StoreError::Conflict { key: "k".into(), expected, found: Some(second) });
-    }
-    assert!(matches!(store.put_if("none", b"", Some(first)), Err(StoreError::Conflict { found: None, .. })));
-    assert_eq!(value(&store, "k"), Some(b"2".to_vec()));
-    assert_eq!(store.revision(), second);
-    assert_eq!(store.last_error(), None, "a conflict is not a trouble of the store");
-}
-
-#[test]
-fn deleting_what_is_not_there_is_no_write() {
-    let dir = folder();
-    let store = Store::open(dir.path()).unwrap();
-    let before = store.put("k", b"").unwrap();
-    assert_eq!(store.delete("other").unwrap(), None);
-    assert_eq!(store.revision(), before);
-}
-
-#[test]
-fn bounds_are_kept_and_said() {
-    let dir = folder();
-    let store = Store::open(dir.path()).unwrap();
-    let refused = |key: &str, value: &[u8]| matches!(store.put(key, value), Err(StoreError::TooLarge { .. }));
-    assert!(refused(&"k".repeat(MAX_KEY_BYTES + 1), b""));
-    assert!(refused("k", &vec![0; MAX_VALUE_BYTES + 1]));
-    let large = vec![7; MAX_VALUE_BYTES];
-    for n in 0..MAX_TOTAL_BYTES / MAX_VALUE_BYTES - 1 {
-        store.put(&n.to_string(), &large).unwrap();
-    }
-    assert!(refused("one more", &vec![0; MAX_VALUE_BYTES - 7]));
-    store.put("0", &large).unwrap();
-    assert_eq!(store.list("").len(), 7, "replacing does not count twice");
-}
-
-#[test]
-fn a_second_process_is_told_that_the_store_is_in_use() {
-    let dir = folder();
-    let store = Store::open(dir.path()).unwrap();
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::Locked { .. })));
-    assert!(matches!(Store::quarantine(dir.path()), Err(StoreError::Locked { .. })));
-    store.put("k", b"v").unwrap();
-    drop(store);
-    assert_eq!(value(&Store::open(dir.path()).unwrap(), "k"), Some(b"v".to_vec()));
-}
-
-#[test]
-fn only_this_user_can_look_into_a_new_store() {
-    let dir = folder();
-    let below = dir.path().join("var/weir");
-    drop(Store::open(&below).unwrap());
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&below), 0o700);
-    assert_eq!(mode(&below.join("weir.redb")), 0o600);
-}
-
-/// The files of a process that was killed are what is on the disk at that moment, without any closing.
-#[test]
-fn a_killed_process_has_lost_nothing_that_was_acknowledged() {
-    let (dir, image) = (folder(), folder());
-    let store = Store::open(dir.path()).unwrap();
-    for n in 0..20_u8 {
-        store.put(&format!("k{n}"), &vec![n; 1000 * usize::from(n)]).unwrap();
-        if n % 3 == 0 {
-            store.delete(&format!("k{}", n / 2)).unwrap();
-        }
-        fs::copy(dir.path().join("weir.redb"), image.path().join("weir.redb")).unwrap();
-        let after = Store::open(image.path()).unwrap();
-        assert_eq!(content(&after), content(&store));
-        assert_eq!(after.revision(), store.revision());
+fn when(conditions: &[(&str, Option<Revision>)], writes: Vec<Write>) -> Transaction {
+    Transaction {
+        conditions: conditions.iter().map(|(key, revision)| ((*key).to_owned(), *revision)).collect(),
+        writes,
     }
 }
 
-#[test]
-fn a_process_killed_while_it_made_the_store_leaves_none() {
-    let dir = folder();
-    fs::write(dir.path().join("weir.redb.new"), b"half").unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    store.put("k", b"v").unwrap();
-    assert!(!dir.path().join("weir.redb.new").exists());
+async fn content(journal: &dyn Journal, prefix: &str) -> Vec<(String, String, Revision)> {
+    let facts = journal.read(prefix).await.unwrap();
+    let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+    facts.into_iter().map(|(key, fact)| (key.to_string(), text(&fact.value), fact.revision)).collect()
 }
 
-#[test]
-fn a_store_of_a_newer_version_is_refused_and_left_alone() {
-    let dir = folder();
-    drop(Store::open(dir.path()).unwrap());
-    let path = dir.path().join("weir.redb");
+/// What whoever uses a journal relies on.
+async fn conforms(journal: &dyn Journal) {
+    assert!(journal.read("").await.unwrap().is_empty());
+    let first = journal.commit(when(&[("a/1", None), ("a/2", None)], vec![put("a/1", "x"), put("a/2", "y")])).await;
+    let first = first.unwrap();
+    let both = vec![("a/1".to_owned(), "x".to_owned(), first), ("a/2".to_owned(), "y".to_owned(), first)];
+    assert_eq!(content(journal, "a/").await, both, "keys of one commit have one revision");
+
+    // One condition that does not hold, and nothing of it is written.
+    for (key, expected, found) in
+        [("a/1", None, Some(first)), ("a/1", Some(first.next()), Some(first)), ("b", Some(first), None)]
     {
-        let database = Database::open(&path).unwrap();
-        let transaction = database.begin_write().unwrap();
-        let meta: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-        transaction.open_table(meta).unwrap().insert("format", 2).unwrap();
-        transaction.commit().unwrap();
+        let conflict = journal.commit(when(&[("a/2", Some(first)), (key, expected)], vec![put("a/2", "z")])).await;
+        assert_eq!(conflict, Err(JournalError::Conflict { key: key.to_owned(), expected, found }));
     }
-    let newer = StoreError::Newer { path: path.clone(), found: 2, known: 1 };
-    assert_eq!(Store::open(dir.path()).unwrap_err(), newer);
-    assert_eq!(Store::quarantine(dir.path()).unwrap_err(), newer);
-    assert!(path.exists());
+    assert_eq!(content(journal, "").await, both);
+
+    // Without a condition, and over what is there; a removed key can be put as a new one.
+    let second = journal.commit(when(&[], vec![put("a/1", "w"), put("b", "")])).await.unwrap();
+    let third = journal.commit(when(&[("b", Some(second))], vec![remove("b"), remove("none")])).await.unwrap();
+    assert!(first < second && second < third);
+    assert_eq!(content(journal, "b").await, []);
+    assert_eq!(journal.commit(when(&[], vec![remove("b")])).await, Ok(third), "nothing to remove is no commit");
+    journal.commit(when(&[("b", None)], vec![put("b", "again")])).await.unwrap();
+
+    // In the order in which they were asked for, whoever is waited for first.
+    let [one, two] = ["1", "2"].map(|value| journal.commit(when(&[], vec![put("order", value)])));
+    assert!(two.await.unwrap() > one.await.unwrap());
+    assert_eq!(content(journal, "order").await[0].1, "2");
+
+    watches(journal, first).await;
+    leases(journal).await;
+}
+
+async fn watches(journal: &dyn Journal, first: Revision) {
+    let mut changes = journal.watch("a/", first).await.unwrap();
+    let missed = changes.recv().await.unwrap();
+    assert_eq!((&*missed.key, missed.value.as_deref()), ("a/1", Some(&b"w"[..])), "what came after it, first");
+    let revision =
+        journal.commit(when(&[], vec![remove("a/2"), put("c", "elsewhere"), put("a/3", "v")])).await.unwrap();
+    let removed = Change { key: "a/2".into(), value: None, revision };
+    assert_eq!(changes.recv().await, Some(removed));
+    assert_eq!(changes.recv().await.unwrap().key, "a/3".into());
+    // One who does not read is no memory without end.
+    for _ in 0..=MAX_WATCH_BACKLOG {
+        journal.commit(when(&[], vec![put("a/3", "v")])).await.unwrap();
+    }
+    let mut behind = 0;
+    while changes.recv().await.is_some() {
+        behind += 1;
+    }
+    assert_eq!(behind, MAX_WATCH_BACKLOG);
+}
+
+async fn leases(journal: &dyn Journal) {
+    let (short, long) = (Duration::from_millis(1), Duration::from_secs(60));
+    let mine = journal.lease("leader", "one", long).await.unwrap();
+    let conflict = journal.lease("leader", "two", long).await;
+    assert!(matches!(conflict, Err(JournalError::Conflict { found: Some(found), .. }) if found == mine.revision));
+    assert!(journal.lease("other", "two", long).await.is_ok(), "another lease");
+    let renewed = journal.lease("leader", "one", short).await.unwrap();
+    assert!(renewed.revision > mine.revision);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let taken = journal.lease("leader", "two", long).await.unwrap();
+    assert!(taken.revision > renewed.revision && taken.holder == "two" && taken.until > renewed.until);
+}
+
+fn redb(directory: &std::path::Path) -> RedbJournal {
+    RedbJournal::start(Store::open(directory).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn each_journal_does_what_is_relied_on() {
+    conforms(&MemoryJournal::default()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let journal = redb(directory.path());
+    conforms(&journal).await;
+    let before = content(&journal, "").await;
+    drop(journal);
+    assert_eq!(content(&redb(directory.path()), "").await, before, "after a restart");
+}
+
+const SHORT: Duration = Duration::from_millis(50);
+
+fn writer(journal: &Arc<MemoryJournal>) -> JournalWriter {
+    JournalWriter::with_timeout(Arc::clone(journal) as Arc<dyn Journal>, None, None, SHORT).unwrap()
+}
+
+fn stored(journal: &MemoryJournal) -> Option<String> {
+    journal.get("k").map(|value| String::from_utf8(value.to_vec()).unwrap())
 }
 
 #[test]
-fn a_directory_that_cannot_be_is_unavailable() {
-    let dir = folder();
-    let file = dir.path().join("file");
-    fs::write(&file, b"").unwrap();
-    assert!(matches!(Store::open(&file), Err(StoreError::Unavailable { .. })));
-    assert!(matches!(Store::open(&file.join("below")), Err(StoreError::Unavailable { .. })));
-    fs::create_dir_all(dir.path().join("s/weir.redb")).unwrap();
-    let error = Store::open(&dir.path().join("s")).unwrap_err();
-    assert!(error.to_string().contains("not a regular file"), "{error}");
-}
-
-#[test]
-fn what_is_not_a_store_is_corrupt() {
-    for garbage in [b"".as_slice(), b"x", b"SQLite format 3\0", &[0; 8192]] {
-        let dir = folder();
-        fs::write(dir.path().join("weir.redb"), garbage).unwrap();
-        assert!(matches!(Store::open(dir.path()), Err(StoreError::Corrupt { .. })), "{} bytes", garbage.len());
-    }
-}
-
-#[test]
-fn a_damaged_store_is_set_aside_and_the_last_three_are_kept() {
-    let dir = folder();
-    let path = dir.path().join("weir.redb");
-    let mut aside = Vec::new();
-    for round in 1..=5 {
-        fs::write(&path, format!("damaged {round}")).unwrap();
-        let (store, quarantine) = Store::quarantine(dir.path()).unwrap();
-        assert!(content(&store).is_empty());
-        store.put("k", b"v").unwrap();
-        aside.push(quarantine.unwrap().to);
-    }
-    let (store, none) = Store::quarantine(dir.path()).unwrap();
-    assert_eq!(none, None, "an intact store is opened as it is");
-    assert_eq!(value(&store, "k"), Some(b"v".to_vec()));
-    let exist: Vec<_> = aside.iter().map(|path| path.exists()).collect();
-    assert_eq!(exist, [false, false, true, true, true]);
-    assert_eq!(fs::read(&aside[4]).unwrap(), b"damaged 5");
-}
-
-/// A disk that fails on command: 0 works, 1 is full, 2 is read-only from the start.
-#[derive(Debug)]
-struct Failing {
-    file: FileBackend,
-    mode: Arc<AtomicU8>,
-}
-
-const FULL: u8 = 1;
-const READ_ONLY: u8 = 2;
-
-impl Failing {
-    fn disk(mode: &Arc<AtomicU8>) -> Disk {
-        let mode = Arc::clone(mode);
-        Disk::new(Box::new(move |file: File| {
-            let mode = Arc::clone(&mode);
-            if mode.load(Ordering::Relaxed) == READ_ONLY {
-                return Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem).into());
-            }
-            let mut builder = Builder::new();
-            builder.set_cache_size(1 << 20).set_check_integrity_on_open(true);
-            builder.create_with_backend(Self { file: FileBackend::new(file)?, mode })
-        }))
-    }
-
-    fn admit(&self) -> io::Result<()> {
-        match self.mode.load(Ordering::Relaxed) {
-            FULL => Err(io::ErrorKind::StorageFull.into()),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl StorageBackend for Failing {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.admit()?;
-        self.file.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.admit()?;
-        self.file.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.admit()?;
-        self.file.write(offset, data)
-    }
-    fn close(&self) -> io::Result<()> {
-        self.file.close()
-    }
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
-    }
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
+fn after_a_fault_the_next_write_stands() {
+    for (fault, answered, written) in [
+        (Fault::Slow(SHORT / 10), true, "2"),
+        (Fault::Failing, false, "1"),
+        (Fault::Conflicting, false, "1"),
+        (Fault::Lost { written: false }, false, "1"),
+        (Fault::Lost { written: true }, false, "2"),
+    ] {
+        let journal = Arc::new(MemoryJournal::default());
+        let writer = writer(&journal);
+        writer.put("k", b"1").unwrap();
+        journal.script("k", fault);
+        assert_eq!(writer.put("k", b"2").is_ok(), answered, "{fault:?}");
+        assert_eq!(writer.last_error().is_none(), answered, "{fault:?}");
+        assert_eq!(stored(&journal).as_deref(), Some(written), "{fault:?}");
+        writer.put("k", b"3").unwrap();
+        assert_eq!((stored(&journal).as_deref(), writer.last_error()), (Some("3"), None), "{fault:?}");
+        writer.commit(vec![remove("k")]).unwrap();
+        assert_eq!((stored(&journal), writer.list("").len()), (None, 0), "{fault:?}");
     }
 }
 
 #[test]
-fn with_a_full_disk_reads_go_on_and_writes_come_back_with_the_space() {
-    let dir = folder();
-    let mode = Arc::new(AtomicU8::new(0));
-    let store = Store::open_on(dir.path(), Failing::disk(&mode)).unwrap();
-    store.put("old", b"1").unwrap();
-    mode.store(FULL, Ordering::Relaxed);
-    for _ in 0..3 {
-        assert!(matches!(store.put("new", &[9; 100_000]), Err(StoreError::Unavailable { .. })));
-        assert!(matches!(store.delete("old"), Err(StoreError::Unavailable { .. })));
-        assert_eq!(value(&store, "old"), Some(b"1".to_vec()));
-        assert!(matches!(store.last_error(), Some(StoreError::Unavailable { .. })));
+fn a_write_that_hangs_is_waited_for_once_and_overwrites_nothing_later() {
+    let journal = Arc::new(MemoryJournal::default());
+    let writer = writer(&journal);
+    writer.put("k", b"1").unwrap();
+    journal.script("k", Fault::Hanging);
+    let began = Instant::now();
+    assert!(matches!(writer.put("k", b"2"), Err(JournalError::Unavailable(_))));
+    assert!(began.elapsed() >= SHORT);
+    let began = Instant::now();
+    for _ in 0..1_000 {
+        assert!(matches!(writer.put("other", b"1"), Err(JournalError::Unavailable(_))));
     }
-    mode.store(0, Ordering::Relaxed);
-    store.put("new", b"2").unwrap();
-    assert_eq!(store.last_error(), None);
-    drop(store);
-    let store = Store::open(dir.path()).unwrap();
-    assert_eq!(value(&store, "old"), Some(b"1".to_vec()));
-    assert_eq!(value(&store, "new"), Some(b"2".to_vec()));
+    assert!(began.elapsed() < 20 * SHORT, "the time is not waited for again and again");
+    assert_eq!(writer.list("k")[0].1.as_ref(), b"1", "what is not acknowledged is not known");
+    // It is carried out at last, and the next write comes after it.
+    journal.release();
+    assert_eq!(stored(&journal).as_deref(), Some("2"));
+    writer.put("k", b"3").unwrap();
+    assert_eq!((stored(&journal).as_deref(), writer.last_error()), (Some("3"), None));
 }
 
 #[test]
-fn a_store_that_cannot_be_written_is_opened_for_reading_and_says_so() {
-    let dir = folder();
-    let mode = Arc::new(AtomicU8::new(READ_ONLY));
-    assert!(matches!(Store::open_on(dir.path(), Failing::disk(&mode)), Err(StoreError::Unavailable { .. })));
-    Store::open(dir.path()).unwrap().put("k", b"v").unwrap();
-    let store = Store::open_on(dir.path(), Failing::disk(&mode)).unwrap();
-    assert_eq!(value(&store, "k"), Some(b"v".to_vec()));
-    assert!(matches!(store.last_error(), Some(StoreError::Unavailable { .. })));
-    assert!(matches!(store.put("k", b"w"), Err(StoreError::Unavailable { .. })));
-    mode.store(0, Ordering::Relaxed);
-    store.put("k", b"w").unwrap();
-    assert_eq!(value(&store, "k"), Some(b"w".to_vec()));
-}
-
-/// Ends without closing what it had open, as a process that is killed does.
-#[test]
-fn a_store_that_nobody_closed_is_read_where_it_cannot_be_repaired() {
-    let dir = folder();
-    let store = Store::open(dir.path()).unwrap();
-    for number in 0..20_u32 {
-        store.put(&format!("k{number}"), &number.to_be_bytes()).unwrap();
-    }
-    let mode = Arc::new(AtomicU8::new(READ_ONLY));
-    let copied = folder();
-    fs::copy(dir.path().join("weir.redb"), copied.path().join("weir.redb")).unwrap();
-    let before = fs::read(copied.path().join("weir.redb")).unwrap();
-    let read = Store::open_on(copied.path(), Failing::disk(&mode)).unwrap();
-    assert_eq!(content(&read), content(&store));
-    assert_eq!(fs::read(copied.path().join("weir.redb")).unwrap(), before, "and is not changed");
-    // The file of a process that has it open is not read under its hands.
-    let folder = Folder::open(dir.path()).unwrap();
-    assert!(matches!(Disk::default().read(&folder), Err(StoreError::Locked { .. })));
-    drop(store);
-    assert_eq!(Disk::default().read(&folder).unwrap().by_key.len(), 20);
-}
-
-#[test]
-fn a_directory_without_permission_to_write_is_opened_for_reading() {
-    if rustix::process::geteuid().is_root() {
-        return; // permissions do not bind this user; the test above stands for it
-    }
-    let dir = folder();
-    Store::open(dir.path()).unwrap().put("k", b"v").unwrap();
-    let permit = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    for name in ["weir.redb", "weir.lock"] {
-        permit(&dir.path().join(name), 0o400);
-    }
-    permit(dir.path(), 0o500);
-    let store = Store::open(dir.path()).unwrap();
-    assert_eq!(value(&store, "k"), Some(b"v".to_vec()));
-    assert!(matches!(store.put("k", b"w"), Err(StoreError::Unavailable { .. })));
-    permit(dir.path(), 0o700);
-}
-
-#[test]
-fn a_store_that_vanishes_is_not_replaced_by_an_empty_one() {
-    let dir = folder();
-    let mode = Arc::new(AtomicU8::new(0));
-    let store = Store::open_on(dir.path(), Failing::disk(&mode)).unwrap();
-    store.put("k", b"v").unwrap();
-    mode.store(FULL, Ordering::Relaxed);
-    store.put("k", b"w").unwrap_err();
-    mode.store(0, Ordering::Relaxed);
-    fs::remove_file(dir.path().join("weir.redb")).unwrap();
-    assert!(matches!(store.put("k", b"w"), Err(StoreError::Unavailable { .. })));
-    assert_eq!(value(&store, "k"), Some(b"v".to_vec()));
-    fs::write(dir.path().join("weir.redb"), b"").unwrap();
-    assert!(matches!(store.put("k", b"w"), Err(StoreError::Corrupt { .. })));
-    assert_eq!(value(&store, "k"), Some(b"v".to_vec()));
-}
-
-#[test]
-fn an_engine_that_panics_is_contained() {
-    let dir = folder();
-    Store::open(dir.path()).unwrap().put("k", b"v").unwrap();
-    let error = Store::open_on(dir.path(), Disk::new(Box::new(|_| panic!("page 7 is upside down")))).unwrap_err();
-    assert!(matches!(&error, StoreError::Corrupt { reason, .. } if reason.contains("upside down")), "{error}");
-    assert_eq!(value(&Store::open(dir.path()).unwrap(), "k"), Some(b"v".to_vec()), "and holds no lock");
-}
-
-/// Every content that the store ever had, oldest first.
-fn history(dir: &Path) -> Vec<BTreeMap<String, Vec<u8>>> {
-    let store = Store::open(dir).unwrap();
-    let mut all = vec![content(&store)];
-    for n in 0..6_u8 {
-        store.put(&format!("shift/{n}"), &vec![n; 700 * usize::from(n)]).unwrap();
-        all.push(content(&store));
-    }
-    all
-}
-
-/// Damage is an error or is harmless, and never a panic or a fact that nobody wrote.
-#[test]
-fn damage_at_any_position_is_found_and_never_believed() {
-    let dir = folder();
-    let history = history(dir.path());
-    let path = dir.path().join("weir.redb");
-    let intact = fs::read(&path).unwrap();
-    let used = intact.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    let damaged = folder();
-    let (mut corrupt, mut harmless) = (0, 0);
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    for round in 0..160_usize {
-        let mut bytes = intact.clone();
-        // Header and roots lie in front: half of the rounds aim there.
-        let span = if round % 2 == 0 { 4096.min(used) } else { used };
-        let (at, flip, run) = (0..span, 1_u8..=255, 1_usize..64).new_tree(&mut runner).unwrap().current();
-        for byte in bytes.iter_mut().skip(at).take(run) {
-            *byte ^= flip;
-        }
-        if round % 10 == 9 {
-            bytes.truncate(at);
-        }
-        fs::write(damaged.path().join("weir.redb"), &bytes).unwrap();
-        match Store::open(damaged.path()) {
-            Ok(store) => {
-                harmless += 1;
-                assert!(history.contains(&content(&store)), "round {round}: facts that nobody wrote, damage at {at}");
-                store.put("after", b"damage").unwrap();
-            }
-            Err(StoreError::Corrupt { .. }) => {
-                corrupt += 1;
-                let (store, aside) = Store::quarantine(damaged.path()).unwrap();
-                assert!(aside.is_some() && content(&store).is_empty());
-            }
-            Err(other) => panic!("round {round}: {other} for damage at {at}"),
-        }
-    }
-    assert!(corrupt > 10 && harmless > 0, "{corrupt} corrupt, {harmless} harmless");
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Put(u8, Vec<u8>),
-    Delete(u8),
-    Reopen,
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_store_is_a_map_that_survives(steps in prop::collection::vec(prop_oneof![
-        5 => (0..6_u8, prop::collection::vec(any::<u8>(), 0..2000)).prop_map(|(key, value)| Step::Put(key, value)),
-        2 => (0..6_u8).prop_map(Step::Delete),
-        1 => Just(Step::Reopen),
-    ], 1..24)) {
-        let dir = folder();
-        let mut store = Some(Store::open(dir.path()).unwrap());
-        let mut model = BTreeMap::new();
-        let mut last = Revision::default();
-        for step in steps {
-            let open = store.as_ref().unwrap();
-            match step {
-                Step::Put(key, value) => {
-                    let revision = open.put(&key.to_string(), &value).unwrap();
-                    prop_assert!(revision > last);
-                    last = revision;
-                    model.insert(key.to_string(), value);
-                }
-                Step::Delete(key) => {
-                    let removed = open.delete(&key.to_string()).unwrap();
-                    prop_assert_eq!(removed.map(|fact| fact.value.to_vec()), model.remove(&key.to_string()));
-                    prop_assert!(open.revision() >= last);
-                    last = open.revision();
-                }
-                Step::Reopen => {
-                    drop(store.take());
-                    store = Some(Store::open(dir.path()).unwrap());
-                }
-            }
-            prop_assert_eq!(&content(store.as_ref().unwrap()), &model);
-            prop_assert_eq!(store.as_ref().unwrap().revision(), last);
-        }
-    }
+fn without_a_journal_nothing_is_written_and_nothing_has_to_be_removed() {
+    let writer = JournalWriter::unavailable("no directory".to_owned(), None);
+    assert_eq!(writer.put("k", b""), Err(JournalError::Unavailable("no directory".to_owned())));
+    assert_eq!(writer.commit(vec![remove("k")]), Ok(()));
+    assert!(writer.list("").is_empty() && writer.write_copy(b"").is_err());
 }

@@ -1,11 +1,13 @@
 //! The owner's part in what operators ask for: weights over the file's split, and states of versions and endpoints.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::{Owner, describe, find_name, reason};
+use crate::control::overrides;
 use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift, StateTarget};
 use crate::model::{EndpointState, Name, Split, Weight};
-use crate::snapshot::compile::States;
+use crate::store::{JournalError, Write};
 
 impl Owner {
     pub(super) fn set_weights(
@@ -28,7 +30,12 @@ impl Owner {
         });
         let split = Split::new(all.collect())?;
         let shift = Shift { split, base, by, at: SystemTime::now() };
-        self.durable.save_shift(&name, &shift).map_err(Rejection::Store)?;
+        let written = overrides::put_shift(&name, &shift).and_then(|write| self.journal.commit(vec![write]));
+        if let Err(error) = written {
+            // It is not in effect, so it may not come back with a restart.
+            self.unwritten = true;
+            return Err(Rejection::Store(error));
+        }
         let line = format!("{name}: {} by {}{}", describe(&shift.split), shift.by.author, reason(&shift.by));
         self.shifts.insert(name, shift);
         self.recompile(line)
@@ -40,16 +47,16 @@ impl Owner {
         if !self.shifts.contains_key(&name) {
             return Ok(Ack { revision: self.current.peek().revision, changes: Vec::new(), warnings: Vec::new() });
         }
-        let kept = self.durable.delete_shift(&name);
+        let written = self.journal.commit(vec![overrides::remove_shift(&name)]);
         self.shifts.remove(&name);
         let ack = self.recompile(format!("{name}: back to the file's {base} by {}{}", by.author, reason(by)))?;
-        Ok(self.note_unwritten(ack, kept))
+        Ok(self.note_unwritten(ack, written))
     }
 
     /// Goes on in memory with what leads back where the disk refuses: whoever takes traffic away from what is broken must
     /// not be stopped by it. It is said, and written as soon as the disk takes it.
-    fn note_unwritten(&mut self, mut ack: Ack, kept: Result<(), String>) -> Ack {
-        if let Err(error) = kept {
+    fn note_unwritten(&mut self, mut ack: Ack, written: Result<(), JournalError>) -> Ack {
+        if let Err(error) = written {
             tracing::error!(%error, "a change that leads back is in effect, and would be lost with a restart");
             ack.warnings.push(format!("it is in effect, and lost with a restart before the disk takes it: {error}"));
             self.unwritten = true;
@@ -57,16 +64,29 @@ impl Owner {
         ack
     }
 
-    /// Writes what the disk refused, if it takes it now.
+    /// Writes what is in effect where what is stored differs from it, if the store takes it now.
     pub(super) fn retry_unwritten(&mut self) {
-        if !self.unwritten {
-            return;
+        if self.unwritten {
+            let written = self.journal.refresh().and_then(|()| self.journal.commit(self.unwritten()?));
+            self.unwritten = written.is_err();
         }
-        let (shifts, states, _) = self.durable.read();
-        let mut ended = shifts.keys().filter(|service| !self.shifts.contains_key(*service));
-        let written = ended.try_for_each(|service| self.durable.delete_shift(service));
-        let written = written.and_then(|()| self.write_states(&states));
-        self.unwritten = written.is_err();
+    }
+
+    /// What of the shifts and states in effect is stored otherwise.
+    fn unwritten(&self) -> Result<Vec<Write>, JournalError> {
+        let (shifts, states, _) = overrides::read(&self.journal);
+        let mut writes: Vec<Write> =
+            shifts.keys().filter(|service| !self.shifts.contains_key(*service)).map(overrides::remove_shift).collect();
+        for (service, shift) in &self.shifts {
+            if shifts.get(service).is_none_or(|stored| stored.split != shift.split || stored.base != shift.base) {
+                writes.push(overrides::put_shift(service, shift)?);
+            }
+        }
+        let all: BTreeSet<_> = self.states.keys().chain(states.keys()).collect();
+        for key in all.into_iter().filter(|key| self.states.get(*key) != states.get(*key)) {
+            writes.push(overrides::write_state(key, self.states.get(key).copied())?);
+        }
+        Ok(writes)
     }
 
     pub(super) fn set_state(&mut self, target: &StateTarget, state: EndpointState, by: &Attribution) -> ProposalResult {
@@ -90,47 +110,25 @@ impl Owner {
             };
             wanted.push(((service.clone(), version, endpoint), own));
         }
-        let mut states = self.states.clone();
-        let mut failed_write = Ok(());
+        let writes: Result<Vec<Write>, JournalError> =
+            wanted.iter().map(|(key, own)| overrides::write_state(key, (state != *own).then_some(state))).collect();
+        let written = writes.and_then(|writes| self.journal.commit(writes));
+        let leads_back = wanted.iter().all(|(_, own)| state == *own || state != EndpointState::Ready);
+        if let Err(error) = &written
+            && !leads_back
+        {
+            // Nothing of it is in effect, so nothing of it may come back with a restart.
+            self.unwritten = true;
+            return Err(Rejection::Store(error.clone()));
+        }
         for (key, own) in wanted {
-            let leads_back = state == own || state != EndpointState::Ready;
-            let kept = if state == own {
-                states.remove(&key);
-                self.durable.delete_state(&key)
+            if state == own {
+                self.states.remove(&key);
             } else {
-                states.insert(key.clone(), state);
-                self.durable.save_state(&key, state)
-            };
-            let Err(error) = kept else { continue };
-            if leads_back {
-                failed_write = Err(error);
-            } else {
-                // Nothing of it is in effect, so nothing of it may come back with a restart.
-                self.restore_states(&states);
-                return Err(Rejection::Store(error));
+                self.states.insert(key, state);
             }
         }
-        self.states = states;
         let ack = self.recompile(format!("{target}: {state} by {}{}", by.author, reason(by)))?;
-        Ok(self.note_unwritten(ack, failed_write))
-    }
-
-    /// Makes durable again what is in effect where `tried` differs from it, as far as the disk lets it.
-    fn restore_states(&self, tried: &States) {
-        if let Err(error) = self.write_states(tried) {
-            tracing::error!(%error, "a state that was refused may come into effect with a restart");
-        }
-    }
-
-    /// All of it is tried, and the last error told.
-    fn write_states(&self, kept: &States) -> Result<(), String> {
-        let mut restored = Ok(());
-        for key in self.states.keys().chain(kept.keys()).filter(|key| self.states.get(*key) != kept.get(*key)) {
-            restored = restored.and(match self.states.get(key) {
-                Some(state) => self.durable.save_state(key, *state),
-                None => self.durable.delete_state(key),
-            });
-        }
-        restored
+        Ok(self.note_unwritten(ack, written))
     }
 }

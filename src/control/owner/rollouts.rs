@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 
 use super::{Owner, describe, find_name, reason};
 use crate::config::Config;
-use crate::control::durable::Durable;
 use crate::control::resolve::Resolved;
 use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift};
 use crate::model::{Name, Split, Weight};
@@ -16,6 +15,7 @@ use crate::rollouts::dispatch::{Completion, Dispatcher};
 use crate::rollouts::{self, Command, RecordedEntry, Rollouts, View};
 use crate::snapshot::compile::States;
 use crate::snapshot::live::{CircuitBreaker, FaultInjection};
+use crate::store::JournalWriter;
 use crate::telemetry::Recorder;
 
 /// Fault injection as it is asked for.
@@ -36,12 +36,12 @@ pub struct FaultRequest {
 /// The moment as rollouts see it, over a file that is in effect or may be.
 pub(super) fn view<'a>(
     (config, states, resolved): (&'a Config, &'a States, &'a Resolved),
-    (recorder, durable): (&'a Recorder, &'a Durable),
+    (recorder, journal): (&'a Recorder, &'a JournalWriter),
     epoch: Instant,
 ) -> View<'a> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    View { config, states, resolved, recorder, store: durable, now: epoch.elapsed(), at_ms }
+    View { config, states, resolved, recorder, store: journal, now: epoch.elapsed(), at_ms }
 }
 
 /// The splits over the file's: an operator's, and of what is rolled out.
@@ -56,7 +56,7 @@ impl Owner {
     fn decide<T>(&mut self, decide: impl FnOnce(&mut Rollouts, &View<'_>) -> T) -> T {
         let mut rollouts = std::mem::take(&mut self.rollouts);
         let file = (&self.config, &self.states, &self.inputs.resolved);
-        let decided = decide(&mut rollouts, &view(file, (&self.recorder, &self.durable), self.epoch));
+        let decided = decide(&mut rollouts, &view(file, (&self.recorder, &self.journal), self.epoch));
         self.rollouts = rollouts;
         decided
     }
@@ -81,7 +81,7 @@ impl Owner {
 
     /// Starts the dispatcher, on the runtime that this task is on.
     pub(super) fn start_dispatcher(&mut self) -> mpsc::Receiver<Completion> {
-        let (dispatcher, completions) = Dispatcher::new(&self.config, rollouts::read_pending(&self.durable));
+        let (dispatcher, completions) = Dispatcher::new(&self.config, rollouts::read_pending(&self.journal));
         self.dispatcher = Some(dispatcher);
         self.dispatch_actions();
         completions
@@ -90,7 +90,7 @@ impl Owner {
     /// Alerts were raised or delivered: what is left of them survives a restart.
     pub(super) fn save_pending_alerts(&self) {
         let Some(dispatcher) = &self.dispatcher else { return };
-        if let Err(error) = rollouts::save_pending(&dispatcher.pending(), &self.durable) {
+        if let Err(error) = rollouts::save_pending(&dispatcher.pending(), &self.journal) {
             tracing::warn!(%error, "alerts that are still to be delivered would not survive a restart");
         }
     }
@@ -101,7 +101,7 @@ impl Owner {
         self.publisher.free();
         self.recorder.tick(now);
         self.retry_unwritten();
-        self.uses.second(&self.current.peek(), &self.durable, now);
+        self.uses.second(&self.current.peek(), &self.journal, now);
         let before = self.inputs.faults.len();
         self.inputs.faults.retain(|(service, version), drill| {
             let goes_on = drill.until() > now;

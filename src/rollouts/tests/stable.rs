@@ -14,10 +14,14 @@ fn without(config: &str, gone: &[&str]) -> Config {
     parsed(&config.lines().filter(kept).map(|line| format!("{line}\n")).collect::<String>())
 }
 
-fn restored(config: Config, disk: &Memory) -> (Rig, Result<Rollouts, Vec<(Name, String)>>) {
-    let mut rig = Rig { config, ..Rig::new() };
-    rig.disk.facts = RefCell::new(disk.facts.borrow().clone());
-    rig.disk.copy = RefCell::new(disk.copy.borrow().clone());
+/// What a process finds that starts with `config` and what is stored in `before`.
+fn restored(config: Config, before: &Rig) -> (Rig, Result<Rollouts, Vec<(Name, String)>>) {
+    let disk = Arc::new(MemoryJournal::default());
+    before.disk.content().iter().for_each(|(key, value)| disk.overwrite(key, value));
+    let rig = Rig { config, ..Rig::on(disk, tempfile::tempdir().unwrap()) };
+    if let Some(copy) = before.journal.read_copy() {
+        rig.journal.write_copy(&copy).unwrap();
+    }
     let rollouts = Rollouts::restore(&rig.view());
     (rig, rollouts)
 }
@@ -36,7 +40,7 @@ fn ended(errors: u32) -> Rig {
 
 #[test]
 fn without_a_state_the_file_says_which_version_serves() {
-    let nothing = Memory::default();
+    let nothing = Rig::new();
     for (release, stable, shares) in [
         ("v2", "stable: v1", [9_000, 1_000, 0]),
         ("v2", "stable: v2", [0, 10_000, 0]),
@@ -51,7 +55,7 @@ fn without_a_state_the_file_says_which_version_serves() {
         let (rig, rollouts) = restored(with(release, ""), &nothing);
         let unknown = rollouts.err().unwrap();
         assert_eq!(unknown, [("shop".into(), "no state is known of this service".to_owned())]);
-        assert!(rig.disk.facts.borrow().is_empty() && rig.disk.copy.borrow().is_none(), "nothing is written");
+        assert!(rig.disk.content().is_empty() && rig.journal.read_copy().is_none(), "nothing is written");
     }
     let only = without(&text_of("v2", PLAN).replace("stable: v1", ""), &["v1", "v3"]);
     let (_, rollouts) = restored(only, &nothing);
@@ -62,7 +66,7 @@ fn without_a_state_the_file_says_which_version_serves() {
 fn a_state_that_is_known_decides_whatever_the_file_says() {
     for (rig, shares) in [(ended(0), [0, 10_000, 0]), (ended(20), [10_000, 0, 0])] {
         for stable in ["", "stable: v1", "stable: v2", "stable: v3"] {
-            let (rig, rollouts) = restored(with("v2", stable), &rig.disk);
+            let (rig, rollouts) = restored(with("v2", stable), &rig);
             let mut rollouts = rollouts.unwrap();
             (0..5).for_each(|_| rig.second(&mut rollouts, 0));
             assert_eq!(seen(&rollouts), shares, "{stable}");
@@ -73,28 +77,28 @@ fn a_state_that_is_known_decides_whatever_the_file_says() {
 #[test]
 fn a_version_that_was_rolled_back_begins_at_the_first_step_where_the_state_is_gone() {
     let rig = ended(20);
-    rig.disk.facts.borrow_mut().clear();
-    let (_, copied) = restored(with("v2", ""), &rig.disk);
+    rig.lose_store();
+    let (_, copied) = restored(with("v2", ""), &rig);
     assert_eq!(seen(&copied.unwrap()), [10_000, 0, 0], "the copy beside the store is a state");
-    rig.disk.copy.replace(None);
-    let (again, rollouts) = restored(with("v2", "stable: v1"), &rig.disk);
+    rig.lose_copy();
+    let (again, rollouts) = restored(with("v2", "stable: v1"), &rig);
     let mut rollouts = rollouts.unwrap();
     assert_eq!(seen(&rollouts), [9_000, 1_000, 0]);
     (0..10).for_each(|_| again.second(&mut rollouts, 20));
     assert_eq!((phase(&rollouts), seen(&rollouts)), (Phase::RolledBack, [10_000, 0, 0]));
-    assert!(restored(with("v2", ""), &rig.disk).1.is_err());
+    assert!(restored(with("v2", ""), &rig).1.is_err());
 }
 
 #[test]
 fn a_state_from_which_nothing_can_be_read_is_not_known() {
     let rig = ended(20);
-    rig.disk.facts.borrow_mut().retain(|key, _| !key.contains("history"));
-    rig.disk.put("rollout/shop/state", b"no state").unwrap();
-    let (_, copied) = restored(with("v2", ""), &rig.disk);
+    rig.disk.retain(|key| !key.contains("history"));
+    rig.disk.overwrite("rollout/shop/state", b"no state");
+    let (_, copied) = restored(with("v2", ""), &rig);
     assert_eq!(seen(&copied.unwrap()), [10_000, 0, 0], "the copy tells");
-    rig.disk.copy.replace(None);
-    assert!(restored(with("v2", ""), &rig.disk).1.is_err());
-    let (_, named) = restored(with("v2", "stable: v1"), &rig.disk);
+    rig.lose_copy();
+    assert!(restored(with("v2", ""), &rig).1.is_err());
+    let (_, named) = restored(with("v2", "stable: v1"), &rig);
     assert_eq!(seen(&named.unwrap()), [9_000, 1_000, 0]);
 }
 

@@ -21,8 +21,10 @@ use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
 };
 
+use super::error::StoreError;
+use super::facts::Facts;
 use super::folder::{Folder, unavailable};
-use super::{Fact, Facts, Revision, StoreError};
+use crate::store::{Fact, Revision, Write};
 
 /// How a file becomes a database; tests put a failing disk in between.
 type Engine = Box<dyn Fn(File) -> Result<Database, DatabaseError> + Send + Sync>;
@@ -30,14 +32,6 @@ type Engine = Box<dyn Fn(File) -> Result<Database, DatabaseError> + Send + Sync>
 /// Opens databases.
 pub(super) struct Disk {
     engine: Engine,
-}
-
-/// One write.
-pub(super) struct Change<'a> {
-    pub(super) key: &'a str,
-    /// `None` removes the fact.
-    pub(super) value: Option<&'a [u8]>,
-    pub(super) revision: Revision,
 }
 
 impl Default for Disk {
@@ -133,19 +127,20 @@ impl Disk {
     }
 }
 
-/// Writes one change and syncs it.
-pub(super) fn commit(database: &Database, change: &Change<'_>) -> Result<(), Fault> {
+/// Writes changes that belong together, and syncs them.
+pub(super) fn commit(database: &Database, writes: &[&Write], revision: Revision) -> Result<(), Fault> {
     contained(|| {
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         {
-            let revision = change.revision.number();
             let mut facts = transaction.open_table(FACTS)?;
-            match change.value {
-                Some(value) => drop(facts.insert(change.key, (revision, value))?),
-                None => drop(facts.remove(change.key)?),
+            for Write { key, value } in writes {
+                match value {
+                    Some(value) => drop(facts.insert(key.as_str(), (revision.number(), value.as_slice()))?),
+                    None => drop(facts.remove(key.as_str())?),
+                }
             }
-            transaction.open_table(META)?.insert(REVISION_KEY, revision)?;
+            transaction.open_table(META)?.insert(REVISION_KEY, revision.number())?;
         }
         Ok(transaction.commit()?)
     })
@@ -236,11 +231,13 @@ fn load(database: &impl ReadableDatabase) -> Result<Facts, Fault> {
     if format > FORMAT {
         return Err(Fault::Newer(format));
     }
-    let mut facts = Facts { revision: Revision(number(REVISION_KEY)?), ..Facts::default() };
+    let mut facts = Facts { revision: Revision::from_number(number(REVISION_KEY)?), ..Facts::default() };
     for entry in transaction.open_table(FACTS)?.iter()? {
         let (key, fact) = entry?;
         let (revision, value) = fact.value();
-        facts.by_key.insert(key.value().into(), Fact { value: value.into(), revision: Revision(revision) });
+        facts
+            .by_key
+            .insert(key.value().into(), Fact { value: value.into(), revision: Revision::from_number(revision) });
     }
     Ok(facts)
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// A directory that exists.
 #[derive(Debug)]
@@ -26,10 +26,6 @@ impl Folder {
         let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         created.map_err(|error| unavailable(dir, &error))?;
         Ok(folder)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
     }
 
     pub(super) fn database(&self) -> PathBuf {
@@ -93,5 +89,5 @@ const TEMPORARY: &str = "weir.redb.new";
 const LOCK: &str = "weir.lock";
 const DAMAGED: &str = "weir.redb.damaged-";
 
-/// Damaged files that stay for a person to look at.
+/// Damaged files that stay for an operator to look at.
 const MAX_DAMAGED: usize = 3;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Revision;
+use crate::store::{Revision, described};
 
 /// What a store refuses with. Nothing has been changed then, except as `Unavailable` says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,8 +54,8 @@ pub enum StoreError {
     /// The fact is not the one that the writer had read.
     #[error(
         "`{key}` has changed since it was read: revision {} was expected, {} is there; read it again",
-        written(*.expected),
-        written(*.found)
+        described(*.expected),
+        described(*.found)
     )]
     Conflict {
         /// The key.
@@ -77,8 +77,4 @@ pub enum StoreError {
         /// The bound.
         limit: usize,
     },
-}
-
-fn written(revision: Option<Revision>) -> String {
-    revision.map_or_else(|| "none".to_owned(), |revision| revision.to_string())
 }

@@ -1,0 +1,114 @@
+//! What operators put over the file, kept across restarts: shifts of weights and states.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Attribution, Shift};
+use crate::model::{EndpointState, Name, Split, Weight};
+use crate::snapshot::compile::States;
+use crate::store::{JournalError, JournalWriter, Write};
+
+/// A shift as it is stored: the base it was put over tells, after a restart, whether it still applies.
+#[derive(Serialize, Deserialize)]
+struct StoredShift {
+    split: Vec<(String, u16)>,
+    base: Vec<(String, u16)>,
+    author: String,
+    reason: String,
+    at: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredState {
+    service: String,
+    version: String,
+    endpoint: Option<String>,
+    state: EndpointState,
+}
+
+/// Reads what is stored. What cannot be read is left out with a line that says so.
+pub(super) fn read(journal: &JournalWriter) -> (BTreeMap<Name, Shift>, States, Vec<String>) {
+    let (mut shifts, mut states, mut unread) = (BTreeMap::new(), States::new(), Vec::new());
+    for (key, value) in journal.list(SHIFT) {
+        let service: Name = key.trim_start_matches(SHIFT).into();
+        match serde_json::from_slice(&value).ok().and_then(|stored: StoredShift| stored.into_shift()) {
+            Some(shift) => drop(shifts.insert(service, shift)),
+            None => unread.push(format!("the kept shift of {service} cannot be read; the file's split applies")),
+        }
+    }
+    for (key, value) in journal.list(STATE) {
+        match serde_json::from_slice::<StoredState>(&value) {
+            Ok(stored) => {
+                let endpoint = stored.endpoint.map(Name::from);
+                states.insert((stored.service.into(), stored.version.into(), endpoint), stored.state);
+            }
+            Err(_) => unread.push(format!("the kept state `{key}` cannot be read; the file's applies")),
+        }
+    }
+    (shifts, states, unread)
+}
+
+/// Puts a shift, as a write.
+pub(super) fn put_shift(service: &Name, shift: &Shift) -> Result<Write, JournalError> {
+    let at = shift.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let stored = StoredShift {
+        split: pairs(&shift.split),
+        base: pairs(&shift.base),
+        author: shift.by.author.clone(),
+        reason: shift.by.reason.clone(),
+        at,
+    };
+    Write::json(format!("{SHIFT}{service}"), &stored)
+}
+
+/// Removes a shift, as a write.
+pub(super) fn remove_shift(service: &Name) -> Write {
+    Write::remove(format!("{SHIFT}{service}"))
+}
+
+/// Puts a state, or removes it if there is none, as a write.
+pub(super) fn write_state(
+    (service, version, endpoint): &(Name, Name, Option<Name>),
+    state: Option<EndpointState>,
+) -> Result<Write, JournalError> {
+    let key = state_key(service, version, endpoint.as_ref());
+    let Some(state) = state else { return Ok(Write::remove(key)) };
+    let stored = StoredState {
+        service: service.to_string(),
+        version: version.to_string(),
+        endpoint: endpoint.as_deref().map(str::to_owned),
+        state,
+    };
+    Write::json(key, &stored)
+}
+
+const SHIFT: &str = "shift/";
+const STATE: &str = "state/";
+
+fn state_key(service: &str, version: &str, endpoint: Option<&Name>) -> String {
+    // Names have no slash (the configuration sees to it), so parts cannot run into each other.
+    match endpoint {
+        None => format!("{STATE}{service}/{version}"),
+        Some(endpoint) => format!("{STATE}{service}/{version}/{endpoint}"),
+    }
+}
+
+fn pairs(split: &Split) -> Vec<(String, u16)> {
+    split.iter().map(|(name, weight)| (name.to_string(), weight.basis_points())).collect()
+}
+
+fn split(pairs: Vec<(String, u16)>) -> Option<Split> {
+    let weights: Option<Vec<(Name, Weight)>> =
+        pairs.into_iter().map(|(name, bp)| Some((name.into(), Weight::from_basis_points(bp)?))).collect();
+    Split::new(weights?).ok()
+}
+
+impl StoredShift {
+    fn into_shift(self) -> Option<Shift> {
+        let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.at))?;
+        let by = Attribution { author: self.author, reason: self.reason };
+        Some(Shift { split: split(self.split)?, base: split(self.base)?, by, at })
+    }
+}
