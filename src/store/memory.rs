@@ -157,7 +157,7 @@ impl Journal for MemoryJournal {
                 let (answer, answered) = oneshot::channel();
                 let state = Arc::clone(&self.state);
                 std::thread::spawn(move || {
-                    std::thread::sleep(time);
+                    std::thread::park_timeout(time);
                     drop(answer.send(state.lock().unwrap().write(&transaction)));
                 });
                 return Box::pin(async { answered.await.unwrap() });
