@@ -13,13 +13,13 @@ use serde::Deserialize;
 use super::body::JsonBody;
 use super::extractors::{bad, by, changed, control, named};
 use super::wire::{
-    Changed, CheckResult, CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Problem, Removable,
-    Rollout, RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
+    Changed, CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Problem, Removable, Rollout,
+    RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
 };
 use super::{AdminState, status};
 use crate::control::{FaultRequest, Rejection};
 use crate::model::{Name, Weight};
-use crate::rollout::engine::{Evidence, Phase, RolloutTarget, Stage, Verb, WaitingFor};
+use crate::rollout::engine::{Phase, RolloutTarget, Stage, Verb, WaitingFor};
 use crate::rollout::plan::{GateDefault, Rollback};
 use crate::rollouts::{Command, RecordedEntry, RolloutStatus, labels};
 
@@ -199,7 +199,7 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
             })
             .collect(),
         weights: weights(admin, service, status),
-        checks: state.verdicts.iter().map(check).collect(),
+        checks: state.verdicts.clone(),
         failures: RolloutFailures {
             total: state.failures.total,
             consecutive: state.failures.consecutive,
@@ -293,20 +293,7 @@ fn entry(stamped: &RecordedEntry) -> HistoryEntry {
         stable: version(&entry.stable),
         canary: version(&entry.canary),
         step: entry.taken,
-        checks: entry.evidence.iter().map(check).collect(),
-    }
-}
-
-fn check(evidence: &Evidence) -> CheckResult {
-    CheckResult {
-        check: evidence.check.clone(),
-        outcome: evidence.outcome.as_str().to_owned(),
-        dry_run: evidence.dry_run,
-        value: evidence.value,
-        limit: evidence.limit,
-        samples: evidence.samples,
-        stable_fails_too: evidence.stable_fails_too,
-        sentence: evidence.sentence.clone(),
+        checks: entry.evidence.clone(),
     }
 }
 

@@ -8,8 +8,8 @@ mod rollout;
 use std::collections::BTreeMap;
 
 pub use self::rollout::{
-    CheckResult, CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Removable, Rollout,
-    RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
+    CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Removable, Rollout, RolloutFailures,
+    RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
 };
 
 use serde::{Deserialize, Serialize};

@@ -117,3 +117,46 @@ impl Transition {
         Self::ALL.into_iter().find(|transition| transition.as_str() == word)
     }
 }
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// To be looked at.
+    Warning,
+    /// Something went wrong, and Weir did what there was to do.
+    Error,
+    /// Somebody must act.
+    Critical,
+}
+
+impl Severity {
+    /// How bad a transition is, unless whoever raises the alert knows better.
+    #[must_use]
+    pub const fn of(transition: Transition) -> Self {
+        match transition {
+            Transition::Started
+            | Transition::Step
+            | Transition::Waiting
+            | Transition::Resumed
+            | Transition::Baking
+            | Transition::Succeeded => Self::Info,
+            Transition::Aborted | Transition::ProviderError => Self::Warning,
+            Transition::Paused | Transition::RolledBack => Self::Error,
+            Transition::StoreError => Self::Critical,
+        }
+    }
+
+    /// The word in alerts; PagerDuty has the same ones.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+}

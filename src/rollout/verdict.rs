@@ -1,30 +1,35 @@
-//! What a check found.
+//! What a check found, as it is judged, written down and shown.
+
+use serde::{Deserialize, Serialize};
 
 use crate::model::Name;
 
 /// What a check found at one analysis run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The check's name.
+    #[serde(with = "name")]
     pub check: Name,
     /// Good, bad, or why neither.
     pub outcome: CheckOutcome,
     /// The check reports without deciding.
     pub dry_run: bool,
-    /// What was measured, if anything was; in the check's own unit (percent, seconds, requests per second).
+    /// What was measured, if anything was: a finite number in the check's own unit (percent, seconds, requests per
+    /// second).
     pub value: Option<f64>,
     /// What it is compared with, in the same unit.
     pub limit: Option<f64>,
     /// The canary's requests that the value is about.
     pub samples: u64,
     /// The stable version fails the same check: not the canary is to blame.
+    #[serde(default)]
     pub stable_fails_too: bool,
     /// One sentence that an operator can act on, with figures and limits.
     pub sentence: String,
 }
 
 /// Whether what was measured is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckOutcome {
     /// Good.
@@ -32,6 +37,7 @@ pub enum CheckOutcome {
     /// Bad.
     Fail,
     /// Too few requests to say; what that means is the plan's decision, made by the engine.
+    #[default]
     NoData,
     /// It could not be measured. That says nothing about the canary.
     Error,
@@ -47,5 +53,20 @@ impl CheckOutcome {
             Self::NoData => "no_data",
             Self::Error => "error",
         }
+    }
+}
+
+/// Names as plain strings.
+pub(super) mod name {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::model::Name;
+
+    pub(in crate::rollout) fn serialize<S: Serializer>(name: &Name, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(name)
+    }
+
+    pub(in crate::rollout) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
+        String::deserialize(from).map(Name::from)
     }
 }

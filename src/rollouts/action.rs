@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::roles::Roles;
 use crate::model::{Name, Weight};
-use crate::outbound::alert::{Alert, Figure, Severity};
-use crate::rollout::alerts::Transition;
+use crate::outbound::alert::{Alert, Figure};
+use crate::rollout::alerts::{Severity, Transition};
 use crate::rollout::engine::{self, Phase};
 use crate::rollout::plan::{Hook, HookPoint, Plan, Provider};
 use crate::rollout::verdict::Verdict;
@@ -71,10 +71,9 @@ pub(super) struct AlertContext<'a> {
 
 impl AlertContext<'_> {
     /// An alert of the engine, for the plan's receivers.
-    pub(super) fn alert(&self, alert: &engine::Alert) -> Option<Action> {
-        let severity = severity(alert);
-        let figures = alert.evidence.iter().map(|kept| Figure::from(&Verdict::from(kept))).collect();
-        self.raise(alert.transition, severity, alert.sentence.clone(), figures)
+    pub(super) fn alert(&self, alert: &engine::Notification) -> Option<Action> {
+        let figures = alert.evidence.iter().map(Figure::from).collect();
+        self.raise(alert.transition, alert.severity, alert.sentence.clone(), figures)
     }
 
     /// A check that could not be measured.
@@ -108,15 +107,5 @@ impl AlertContext<'_> {
             figures,
         };
         Some(Action::Alert { receivers: self.plan.alerts.clone(), alert: Box::new(alert) })
-    }
-}
-
-/// What receivers call how bad it is: a rollback that worked is no emergency any more.
-const fn severity(alert: &engine::Alert) -> Severity {
-    match (alert.severity, alert.transition) {
-        (engine::Severity::Info, _) => Severity::Info,
-        (engine::Severity::Warning, _) => Severity::Warning,
-        (engine::Severity::Critical, Transition::RolledBack) => Severity::Error,
-        (engine::Severity::Critical, _) => Severity::Critical,
     }
 }

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::rollout::verdict::Verdict;
+
 /// Answer of `GET /api/v1/rollouts`, and, with one rollout, of `GET /api/v1/rollouts/{service}`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RolloutList {
@@ -35,7 +37,7 @@ pub struct Rollout {
     /// The canary's shares.
     pub weights: RolloutWeights,
     /// What the last analysis run found, one for each check.
-    pub checks: Vec<CheckResult>,
+    pub checks: Vec<Verdict>,
     /// Failed analysis runs.
     pub failures: RolloutFailures,
     /// What `waiting` waits for: `health`, `gate` or `hook`.
@@ -81,28 +83,6 @@ pub struct RolloutWeights {
     pub effective: f64,
     /// Of the service's requests in the last minute; none without requests.
     pub observed: Option<f64>,
-}
-
-/// What one check found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct CheckResult {
-    /// Its name.
-    pub check: String,
-    /// `pass`, `fail`, `no_data` or `error`.
-    pub outcome: String,
-    /// It reports without deciding.
-    pub dry_run: bool,
-    /// What was measured, in the check's own unit (percent, seconds, requests per second).
-    pub value: Option<f64>,
-    /// The limit, in the same unit.
-    pub limit: Option<f64>,
-    /// The canary's requests that it is about.
-    pub samples: u64,
-    /// The stable version fails the same check.
-    #[serde(default)]
-    pub stable_fails_too: bool,
-    /// All of it in one sentence.
-    pub sentence: String,
 }
 
 /// Failed analysis runs of a rollout, and how many are too many.
@@ -187,7 +167,7 @@ pub struct HistoryEntry {
     /// Steps taken.
     pub step: usize,
     /// What the last analysis run found.
-    pub checks: Vec<CheckResult>,
+    pub checks: Vec<Verdict>,
 }
 
 /// Body of `POST /api/v1/rollouts/{service}`. The answer is [`Changed`](super::Changed); a command that makes no

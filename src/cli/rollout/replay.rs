@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{path, view};
-use crate::admin::wire::{CheckResult, History, HistoryEntry};
+use crate::admin::wire::{History, HistoryEntry};
 use crate::cli::arguments::rollout::ReplayArguments;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
@@ -69,7 +69,8 @@ fn read(file: &Path) -> Result<History, Failure> {
 
 /// Checks of the plan that the history says nothing about.
 fn unknown(plan: &Plan, history: &History) -> Vec<String> {
-    let recorded = |name: &str| history.entries.iter().flat_map(|entry| &entry.checks).any(|found| found.check == name);
+    let recorded =
+        |name: &str| history.entries.iter().flat_map(|entry| &entry.checks).any(|found| *found.check == *name);
     plan.checks.iter().map(|check| check.name.to_string()).filter(|name| !recorded(name)).collect()
 }
 
@@ -184,26 +185,22 @@ fn judge(plan: &Plan, entry: &HistoryEntry) -> Vec<Verdict> {
         .collect()
 }
 
-fn verdict(plan: &Plan, check: &Check, found: Option<&CheckResult>) -> Verdict {
+fn verdict(plan: &Plan, check: &Check, found: Option<&Verdict>) -> Verdict {
     let verdict = Verdict {
         check: check.name.clone(),
-        outcome: CheckOutcome::NoData,
         dry_run: true,
-        value: None,
-        limit: None,
-        samples: 0,
-        stable_fails_too: false,
         sentence: format!("{}: not recorded", check.name),
+        ..Verdict::default()
     };
     let Some(found) = found else { return verdict };
     let needed = check.min_requests.unwrap_or(plan.min_requests);
     let counted = !matches!(check.measure, Measure::External { .. } | Measure::Requests { .. });
     let no_data = check.no_data.unwrap_or(plan.no_data);
     let outcome = match found.value {
-        _ if found.outcome == "error" => CheckOutcome::Error,
+        _ if found.outcome == CheckOutcome::Error => CheckOutcome::Error,
         None => CheckOutcome::NoData,
         Some(_) if counted && found.samples < needed => CheckOutcome::NoData,
-        Some(value) => holds(&check.measure, value, &found.outcome),
+        Some(value) => holds(&check.measure, value, found.outcome),
     };
     let said = match (outcome, no_data) {
         (CheckOutcome::NoData, NoData::Pass) => "no data, which passes",
@@ -223,7 +220,7 @@ fn verdict(plan: &Plan, check: &Check, found: Option<&CheckResult>) -> Verdict {
 }
 
 /// Whether a value is within the limits of the file.
-fn holds(measure: &Measure, value: f64, recorded: &str) -> CheckOutcome {
+fn holds(measure: &Measure, value: f64, recorded: CheckOutcome) -> CheckOutcome {
     let good = match measure {
         Measure::SuccessRate { min, .. } => value >= *min,
         Measure::ErrorRate { max, .. } => value <= *max,
@@ -234,9 +231,8 @@ fn holds(measure: &Measure, value: f64, recorded: &str) -> CheckOutcome {
         // Its evidence adds up over the whole rollout and is not in the history.
         Measure::Compare { .. } => {
             return match recorded {
-                "pass" => CheckOutcome::Pass,
-                "fail" => CheckOutcome::Fail,
-                _ => CheckOutcome::NoData,
+                CheckOutcome::Error => CheckOutcome::NoData,
+                known => known,
             };
         }
     };
@@ -260,12 +256,12 @@ mod tests {
     }
 
     fn entry(seconds: u64, what: &str, by: &str, rate: Option<f64>) -> HistoryEntry {
-        let check = |value| CheckResult {
-            check: "success".to_owned(),
-            outcome: "pass".to_owned(),
+        let check = |value| Verdict {
+            check: "success".into(),
+            outcome: CheckOutcome::Pass,
             value: Some(value),
             samples: 1_000,
-            ..CheckResult::default()
+            ..Verdict::default()
         };
         HistoryEntry {
             at_ms: seconds * 1_000,

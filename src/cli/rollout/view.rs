@@ -4,8 +4,9 @@
 
 use anstyle::Style;
 
-use crate::admin::wire::{CheckResult, History, HistoryEntry, Rollout};
+use crate::admin::wire::{History, HistoryEntry, Rollout};
 use crate::cli::table::{BAD, BOLD, CAUTION, DIM, GOOD, PLAIN, clean, paint, percent, span, width};
+use crate::rollout::verdict::{CheckOutcome, Verdict};
 
 /// Where one rollout is, in a dozen lines.
 pub(in crate::cli) fn render(rollout: &Rollout) -> String {
@@ -120,7 +121,7 @@ fn timing(rollout: &Rollout) -> Option<String> {
         parts.push(if left.seconds > 0.0 {
             format!("{what}: {} left", span(left.seconds))
         } else {
-            format!("{what}: time is over, the next look decides")
+            format!("{what}: time is over, the next analysis run decides")
         });
     }
     if let Some(waiting) = &rollout.waiting_for {
@@ -170,14 +171,14 @@ fn checks(rollout: &Rollout) -> String {
         let dry = if check.dry_run { "  (dry run)" } else { "" };
         let both = if check.stable_fails_too { "  stable fails too" } else { "" };
         out.push_str(&format!("{}{dry}{both}\n", line(row).trim_end()));
-        if check.outcome != "pass" {
+        if check.outcome != CheckOutcome::Pass {
             out.push_str(&format!("    {}\n", clean(&check.sentence)));
         }
     }
     let failures = &rollout.failures;
     let of = |limit: Option<u32>| limit.map_or_else(String::new, |limit| format!(" of {limit}"));
     out.push_str(&format!(
-        "  failed looks: {}{}, in a row {}{}\n",
+        "  failed analysis runs: {}{}, in a row {}{}\n",
         failures.total,
         of(failures.total_limit),
         failures.consecutive,
@@ -186,16 +187,16 @@ fn checks(rollout: &Rollout) -> String {
     out
 }
 
-fn row(check: &CheckResult) -> [(Style, String); 5] {
-    let style = match &*check.outcome {
-        "pass" => GOOD,
-        "fail" => BAD,
-        _ => CAUTION,
+fn row(check: &Verdict) -> [(Style, String); 5] {
+    let style = match check.outcome {
+        CheckOutcome::Pass => GOOD,
+        CheckOutcome::Fail => BAD,
+        CheckOutcome::NoData | CheckOutcome::Error => CAUTION,
     };
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
     [
         (PLAIN, clean(&check.check)),
-        (style, clean(&check.outcome)),
+        (style, check.outcome.as_str().to_owned()),
         (PLAIN, number(check.value)),
         (PLAIN, number(check.limit)),
         (PLAIN, check.samples.to_string()),
@@ -258,14 +259,14 @@ mod tests {
 
     fn shop() -> Rollout {
         let step = |weight, gate| RolloutStep { weight, hold_seconds: 60.0, gate };
-        let check = |name: &str, outcome: &str, value, sentence: &str| CheckResult {
-            check: name.to_owned(),
-            outcome: outcome.to_owned(),
+        let check = |name: &str, outcome, value, sentence: &str| Verdict {
+            check: name.into(),
+            outcome,
             value: Some(value),
             limit: Some(99.0),
             samples: 820,
             sentence: sentence.to_owned(),
-            ..CheckResult::default()
+            ..Verdict::default()
         };
         Rollout {
             service: "shop".to_owned(),
@@ -277,8 +278,8 @@ mod tests {
             steps: vec![step(1.0, false), step(10.0, true), step(100.0, false)],
             weights: RolloutWeights { configured: 10.0, effective: 10.0, observed: Some(9.87) },
             checks: vec![
-                check("success", "pass", 99.5, "fine"),
-                check("orders", "fail", 97.25, "orders: 97.25, limit 99 → failed look"),
+                check("success", CheckOutcome::Pass, 99.5, "fine"),
+                check("orders", CheckOutcome::Fail, 97.25, "orders: 97.25, limit 99 → failed analysis run"),
             ],
             failures: RolloutFailures { total: 1, consecutive: 1, total_limit: Some(5), consecutive_limit: None },
             left: Some(RolloutLeft { what: "step".to_owned(), seconds: 200.0 }),
@@ -308,8 +309,8 @@ shop progressing  v1 → v2
   CHECK    VERDICT  VALUE  LIMIT  SAMPLE
   success  pass      99.5     99     820
   orders   fail     97.25     99     820
-    orders: 97.25, limit 99 → failed look
-  failed looks: 1 of 5, in a row 1
+    orders: 97.25, limit 99 → failed analysis run
+  failed analysis runs: 1 of 5, in a row 1
   LAST EVENTS (UTC)
     2026-01-01T00:00:00Z stepped judge 1% → 10%: every check passed
 ";
@@ -344,7 +345,7 @@ shop progressing  v1 → v2
         entry.by = "person".to_owned();
         entry.author = Some("ann@host".to_owned());
         entry.to = "paused".to_owned();
-        entry.checks = vec![CheckResult { sentence: "errors: 1 of 10".to_owned(), ..CheckResult::default() }];
+        entry.checks = vec![Verdict { sentence: "errors: 1 of 10".to_owned(), ..Verdict::default() }];
         let text = plain(&history(&History { service: "shop".to_owned(), entries: vec![entry] }));
         assert_eq!(
             text,

@@ -23,55 +23,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Name;
-use crate::rollout::alerts::{Receiver as Kind, Transition};
+use crate::rollout::alerts::{Receiver as Kind, Severity, Transition};
 use crate::rollout::verdict::Verdict;
 
 pub use delivery::{Alerts, DeliveryStatus, DeliveryWorker, DropReason, OnReport, Report};
 pub use queue::{Pending, QUEUE_CAPACITY};
 pub use send::ATTEMPT_TIMEOUT;
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// For the record.
-    Info,
-    /// To be looked at.
-    Warning,
-    /// Something went wrong, and Weir did what there was to do.
-    Error,
-    /// Somebody must act.
-    Critical,
-}
-
-impl Severity {
-    /// How bad a transition is, unless whoever raises the alert knows better.
-    #[must_use]
-    pub const fn of(transition: Transition) -> Self {
-        match transition {
-            Transition::Started
-            | Transition::Step
-            | Transition::Waiting
-            | Transition::Resumed
-            | Transition::Baking
-            | Transition::Succeeded => Self::Info,
-            Transition::Aborted | Transition::ProviderError => Self::Warning,
-            Transition::Paused | Transition::RolledBack => Self::Error,
-            Transition::StoreError => Self::Critical,
-        }
-    }
-
-    /// The word in alerts; PagerDuty has the same ones.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-            Self::Critical => "critical",
-        }
-    }
-}
 
 /// What receivers get.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,8 +5,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Alert, Severity};
+use super::Alert;
 use crate::outbound::text::clip;
+use crate::rollout::alerts::Severity;
 
 /// Characters of a section, some kept for the cut and for what escaping adds at the end.
 const MAX_SECTION_CHARS: usize = 2_900;

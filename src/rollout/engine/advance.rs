@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::Reaction;
-use super::history::{By, Progress, Severity, What};
+use super::history::{By, Progress, What};
 use super::state::{Bake, Phase, Stage, WaitingFor};
 use crate::model::Weight;
-use crate::rollout::alerts::Transition;
+use crate::rollout::alerts::{Severity, Transition};
 use crate::rollout::plan::{Gate, GateDefault, HookPoint};
 
 /// What comes next.

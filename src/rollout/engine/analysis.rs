@@ -8,9 +8,10 @@
 //! ```
 
 use super::Reaction;
-use super::history::{By, Evidence, What};
+use super::history::{By, What};
 use super::state::{Bake, Stage};
 use crate::model::Weight;
+use crate::rollout::alerts::Severity;
 use crate::rollout::plan::NoData;
 use crate::rollout::verdict::{CheckOutcome, Verdict};
 
@@ -31,7 +32,7 @@ impl Reaction<'_> {
     /// Judges the verdicts, counts, and goes back where a limit is reached. Whether the rollout may go forward.
     pub(super) fn analyze(&mut self, verdicts: &[Verdict]) -> bool {
         // More verdicts than checks cannot be; the state stays bounded all the same.
-        self.state.verdicts = verdicts.iter().take(MAX_VERDICTS).map(Evidence::from).collect();
+        self.state.verdicts = verdicts.iter().take(MAX_VERDICTS).cloned().collect();
         let analysis = self.classify(verdicts);
         let before = self.before();
         match analysis {
@@ -145,7 +146,7 @@ impl Reaction<'_> {
             }
             Some(lasted) if lasted >= self.plan.max_hold => {
                 let sentence = format!("{why}; held for {:?}, the plan's max_hold → pause", self.plan.max_hold);
-                self.pause(By::Judge, super::Severity::Warning, &sentence);
+                self.pause(By::Judge, Severity::Warning, &sentence);
             }
             Some(_) => {}
         }

@@ -15,11 +15,11 @@
 //! | retry | – | – | – | – | – | – | – | yes | – | yes |
 //! | undo | – | yes | yes | yes | yes | yes | yes | – | yes | – |
 
-use super::history::{By, Severity, What};
+use super::history::{By, What};
 use super::state::{Bake, PausedFrom, Phase, Stage, WaitingFor, WentBack};
 use super::{Before, Reaction};
 use crate::model::Weight;
-use crate::rollout::alerts::Transition;
+use crate::rollout::alerts::{Severity, Transition};
 use crate::rollout::plan::HookPoint;
 
 /// An operator's command.

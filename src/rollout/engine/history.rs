@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{Phase, RolloutState, RolloutTarget, weight};
 use crate::model::{Name, Weight};
-use crate::rollout::alerts::Transition;
+use crate::rollout::alerts::{Severity, Transition};
 use crate::rollout::plan::HookPoint;
-use crate::rollout::verdict::{CheckOutcome, Verdict};
+use crate::rollout::verdict::Verdict;
 
 /// Something that shall be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +43,7 @@ pub enum Effect {
     /// Calls made before this one no longer matter.
     CancelHooks,
     /// Notify the plan's receivers.
-    Alert(Alert),
+    Alert(Notification),
 }
 
 /// Where a rollout stands at the moment of an effect. What follows in the same reaction may leave
@@ -62,9 +62,9 @@ pub struct Progress {
     pub weight: Weight,
 }
 
-/// An alert: what the plan's receivers are notified of.
+/// What the plan's receivers are notified of.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Alert {
+pub struct Notification {
     /// What happened.
     pub transition: Transition,
     /// Where the rollout stands.
@@ -74,19 +74,7 @@ pub struct Alert {
     /// What happened and what was done, in one sentence.
     pub sentence: String,
     /// What the last analysis run found.
-    pub evidence: Vec<Evidence>,
-}
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Good to know.
-    Info,
-    /// Somebody must act before it goes on.
-    Warning,
-    /// Users are or were hurt, or nobody can say.
-    Critical,
+    pub evidence: Vec<Verdict>,
 }
 
 /// Who decided.
@@ -171,59 +159,7 @@ pub struct Entry {
     /// Steps taken.
     pub taken: usize,
     /// What the last analysis run found.
-    pub evidence: Vec<Evidence>,
-}
-
-/// A verdict as it is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// The check's name.
-    pub check: String,
-    /// What it found.
-    pub outcome: CheckOutcome,
-    /// It reports without deciding.
-    pub dry_run: bool,
-    /// What was measured, in the check's unit; none if nothing or no finite number was.
-    pub value: Option<f64>,
-    /// The limit, in the same unit.
-    pub limit: Option<f64>,
-    /// The canary's requests that it is about.
-    pub samples: u64,
-    /// The stable version fails the same check.
-    pub stable_fails_too: bool,
-    /// One sentence.
-    pub sentence: String,
-}
-
-impl From<&Verdict> for Evidence {
-    fn from(verdict: &Verdict) -> Self {
-        let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
-        Self {
-            check: verdict.check.to_string(),
-            outcome: verdict.outcome,
-            dry_run: verdict.dry_run,
-            value: finite(verdict.value),
-            limit: finite(verdict.limit),
-            samples: verdict.samples,
-            stable_fails_too: verdict.stable_fails_too,
-            sentence: verdict.sentence.clone(),
-        }
-    }
-}
-
-impl From<&Evidence> for Verdict {
-    fn from(kept: &Evidence) -> Self {
-        Self {
-            check: Name::from(kept.check.as_str()),
-            outcome: kept.outcome,
-            dry_run: kept.dry_run,
-            value: kept.value,
-            limit: kept.limit,
-            samples: kept.samples,
-            stable_fails_too: kept.stable_fails_too,
-            sentence: kept.sentence.clone(),
-        }
-    }
+    pub evidence: Vec<Verdict>,
 }
 
 /// What one event led to.

@@ -9,10 +9,10 @@
 use std::time::Duration;
 
 use super::Reaction;
-use super::history::{By, Effect, Progress, Severity, What};
+use super::history::{By, Effect, Progress, What};
 use super::state::{Call, Phase, Stage, WaitingFor};
 use crate::model::Weight;
-use crate::rollout::alerts::Transition;
+use crate::rollout::alerts::{Severity, Transition};
 use crate::rollout::plan::{Hook, HookPoint};
 
 /// What an answer may take beyond the hook's own timeouts: back-off between tries, and a queue.

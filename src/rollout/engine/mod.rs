@@ -52,7 +52,7 @@ mod tests;
 use std::time::Duration;
 
 pub use commands::{CommandRefused, Ruling, Verb, ruling};
-pub use history::{Alert, Applied, By, Effect, Entry, Evidence, Progress, Severity, What};
+pub use history::{Applied, By, Effect, Entry, Notification, Progress, What};
 pub use replay::{Recorded, Replayed, replay};
 pub use state::{
     Bake, Call, Failed, FailedTarget, MAX_FAILED_TARGETS, PausedFrom, Phase, RolloutState, RolloutTarget, Stage, Times,
@@ -61,7 +61,7 @@ pub use state::{
 pub use stored::{STATE_VERSION, Unreadable};
 
 use crate::model::{Name, Weight};
-use crate::rollout::alerts::Transition;
+use crate::rollout::alerts::{Severity, Transition};
 use crate::rollout::plan::Plan;
 use crate::rollout::verdict::Verdict;
 
@@ -247,7 +247,7 @@ impl Reaction<'_> {
     /// Notifies the receivers of where it stood.
     fn alert_at(&mut self, at: Progress, transition: Transition, severity: Severity, sentence: &str) {
         let alert =
-            Alert { transition, at, severity, sentence: short(sentence), evidence: self.state.verdicts.clone() };
+            Notification { transition, at, severity, sentence: short(sentence), evidence: self.state.verdicts.clone() };
         self.effects.push(Effect::Alert(alert));
     }
 

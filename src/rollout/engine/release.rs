@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::Reaction;
 use super::commands::{CommandRefused, Verb, command_sentence};
-use super::history::{By, Progress, Severity, What};
+use super::history::{By, Progress, What};
 use super::rollback::transition;
 use super::state::{Failed, Phase, RolloutTarget, Stage, Times, WaitingFor};
 use crate::model::{Name, Weight};
-use crate::rollout::alerts::Transition;
+use crate::rollout::alerts::{Severity, Transition};
 
 impl Reaction<'_> {
     /// The file asks for `target`.

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use super::Reaction;
-use super::history::{By, Effect, Severity, What};
+use super::history::{By, Effect, What};
 use super::state::{Bake, FailedTarget, MAX_FAILED_TARGETS, PausedFrom, Phase, Stage, WaitingFor, WentBack};
 use crate::model::Weight;
-use crate::rollout::alerts::Transition;
+use crate::rollout::alerts::{Severity, Transition};
 use crate::rollout::plan::{HookPoint, Rollback};
 
 impl Reaction<'_> {
@@ -26,7 +26,7 @@ impl Reaction<'_> {
                 self.cancel_hooks();
                 self.enter(Stage::RollingBack { from: self.state.weight });
                 self.write(by, What::WentBack, before, &sentence);
-                self.alert(Transition::RolledBack, Severity::Critical, &sentence);
+                self.alert(Transition::RolledBack, Severity::Error, &sentence);
             }
             _ => self.back_at_once(by, WentBack::RolledBack, &format!("{why} → roll back")),
         }
@@ -57,7 +57,7 @@ impl Reaction<'_> {
     /// Everything to stable in one snapshot; the target is not tried again by itself.
     fn back_at_once(&mut self, by: By, ended: WentBack, sentence: &str) {
         self.remember_failed(ended, sentence);
-        let severity = if ended == WentBack::RolledBack { Severity::Critical } else { Severity::Warning };
+        let severity = if ended == WentBack::RolledBack { Severity::Error } else { Severity::Warning };
         self.finish(by, ended, sentence, Some(severity));
     }
 
@@ -140,12 +140,7 @@ impl Reaction<'_> {
             return;
         }
         if self.state.phase() == Phase::RollingBack {
-            return self.finish(
-                By::TripWire,
-                WentBack::RolledBack,
-                &format!("{why} → at once"),
-                Some(Severity::Critical),
-            );
+            return self.finish(By::TripWire, WentBack::RolledBack, &format!("{why} → at once"), Some(Severity::Error));
         }
         if self.seen.stable_available > 0 && !stable_fails_too {
             return self.back_at_once(By::TripWire, WentBack::RolledBack, &format!("{why} → roll back"));

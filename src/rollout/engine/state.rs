@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::history::Evidence;
 use crate::model::{Name, Weight};
 use crate::rollout::plan::HookPoint;
+use crate::rollout::verdict::Verdict;
 
 /// Where a rollout is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,7 +107,7 @@ impl std::fmt::Display for Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutTarget {
     /// The version.
-    #[serde(with = "name")]
+    #[serde(with = "crate::rollout::verdict::name")]
     pub version: Name,
     /// Anything that is equal exactly as long as the version is the same thing to roll out; it must be the same
     /// after a restart. A target whose fingerprint differs has changed.
@@ -378,7 +378,7 @@ pub struct RolloutState {
     /// Targets that failed, oldest first; at most [`MAX_FAILED_TARGETS`].
     pub failed_targets: Vec<FailedTarget>,
     /// What the last analysis run found.
-    pub verdicts: Vec<Evidence>,
+    pub verdicts: Vec<Verdict>,
     /// Why it is where it is, in one sentence.
     pub reason: String,
 }
@@ -446,21 +446,6 @@ impl RolloutState {
     /// Whether it is paused because both versions were bad.
     pub(super) const fn is_frozen(&self) -> bool {
         matches!(self.stage, Stage::Paused { both_bad: true, .. })
-    }
-}
-
-/// Names as plain strings.
-mod name {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::model::Name;
-
-    pub(super) fn serialize<S: Serializer>(name: &Name, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(name)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
-        String::deserialize(from).map(Name::from)
     }
 }
 

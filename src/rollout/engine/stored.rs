@@ -1,17 +1,17 @@
 //! How a [`RolloutState`] is written, and what it must be to be read.
 //!
-//! The format is flat: a phase, and beside it what belongs to some phases only. [`RolloutState::from_json`] refuses what
-//! fits together in no way: what is paused, and only that, knows where it was; a rollout under way has a stable version
-//! and a canary that differ; a rollout that is over gives the canary nothing.
+//! The format is flat: a phase, and beside it what belongs to some phases only. [`RolloutState::from_json`] refuses
+//! what fits together in no way: what is paused, and only that, knows where it was; a rollout under way has a stable
+//! version and a canary that differ; a rollout that is over gives the canary nothing.
 
 use serde::{Deserialize, Serialize};
 
-use super::history::Evidence;
 use super::state::{
     Bake, Call, Failed, FailedTarget, PausedFrom, Phase, RolloutState, RolloutTarget, Stage, Times, WaitingFor, weight,
 };
 use crate::model::Weight;
 use crate::rollout::plan::HookPoint;
+use crate::rollout::verdict::Verdict;
 
 /// The format of a written [`RolloutState`]; raised when older code could misread it.
 pub const STATE_VERSION: u32 = 1;
@@ -67,7 +67,7 @@ struct StoredState {
     next_call: u64,
     cleared: Vec<HookPoint>,
     given_up: Vec<FailedTarget>,
-    verdicts: Vec<Evidence>,
+    verdicts: Vec<Verdict>,
     reason: String,
 }
 

@@ -6,21 +6,10 @@
 use std::time::Duration;
 
 use super::compare::{SequentialTest, TallyPair};
-use super::sample::{Limit, Sample, Tally};
-use super::{Samples, format};
-use crate::rollout::plan::{Compared, Errors};
-use crate::rollout::verdict::CheckOutcome;
-
-/// What a check found; a verdict without its check.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Finding {
-    pub(super) outcome: CheckOutcome,
-    pub(super) value: Option<f64>,
-    pub(super) limit: Option<f64>,
-    pub(super) samples: u64,
-    pub(super) stable_fails_too: bool,
-    pub(super) text: String,
-}
+use super::format;
+use super::sample::{Limit, Sample, Samples, Tally};
+use crate::rollout::plan::{Check, Compared, Errors};
+use crate::rollout::verdict::{CheckOutcome, Verdict};
 
 /// The parameters of [`compare`].
 pub(super) struct CompareParameters {
@@ -33,49 +22,59 @@ pub(super) struct CompareParameters {
 }
 
 /// At most `max` percent of the responses are errors.
-pub(super) fn error_rate(seen: &Samples, max: f64, errors: Errors, min_requests: u64) -> Finding {
+pub(super) fn error_rate(check: &Check, seen: &Samples, max: f64, errors: Errors, min_requests: u64) -> Verdict {
     let (canary, stable) = (seen.canary.errors(errors), seen.stable.errors(errors));
     let (outcome, stable_fails_too) = judged(canary, stable, Limit::percent(max), min_requests);
     let after = conclusion(outcome, stable_fails_too, "too many errors", min_requests.saturating_sub(canary.requests));
-    Finding {
+    Verdict {
         outcome,
         value: canary.percent(),
         limit: Some(max),
         samples: canary.requests,
         stable_fails_too,
-        text: format!(
-            "canary {} over {}, stable {}, limit {}: {after}",
-            seen.canary.errors_in_words(errors),
-            format::duration(seen.canary.covered),
-            seen.stable.errors_in_words(errors),
-            format::percent(max),
+        sentence: sentence(
+            check,
+            "errors",
+            &format!(
+                "canary {} over {}, stable {}, limit {}: {after}",
+                seen.canary.errors_in_words(errors),
+                format::duration(seen.canary.covered),
+                seen.stable.errors_in_words(errors),
+                format::percent(max),
+            ),
         ),
+        ..verdict(check)
     }
 }
 
 /// At least `min` percent of the responses are no errors.
-pub(super) fn success_rate(seen: &Samples, min: f64, errors: Errors, min_requests: u64) -> Finding {
+pub(super) fn success_rate(check: &Check, seen: &Samples, min: f64, errors: Errors, min_requests: u64) -> Verdict {
     let (canary, stable) = (seen.canary.errors(errors), seen.stable.errors(errors));
     let (outcome, stable_fails_too) = judged(canary, stable, Limit::percent(min).rest(), min_requests);
     let after = conclusion(outcome, stable_fails_too, "too many errors", min_requests.saturating_sub(canary.requests));
-    Finding {
+    Verdict {
         outcome,
         value: canary.percent().map(|errors| 100.0 - errors),
         limit: Some(min),
         samples: canary.requests,
         stable_fails_too,
-        text: format!(
-            "canary {} over {}, stable {}, at least {}: {after}",
-            seen.canary.successes_in_words(errors),
-            format::duration(seen.canary.covered),
-            seen.stable.successes_in_words(errors),
-            format::percent(min),
+        sentence: sentence(
+            check,
+            "success",
+            &format!(
+                "canary {} over {}, stable {}, at least {}: {after}",
+                seen.canary.successes_in_words(errors),
+                format::duration(seen.canary.covered),
+                seen.stable.successes_in_words(errors),
+                format::percent(min),
+            ),
         ),
+        ..verdict(check)
     }
 }
 
 /// The quantile of the durations is at most `max`: no more than the share that the quantile leaves is slower.
-pub(super) fn duration(seen: &Samples, quantile: f64, max: Duration, min_requests: u64) -> Finding {
+pub(super) fn duration(check: &Check, seen: &Samples, quantile: f64, max: Duration, min_requests: u64) -> Verdict {
     let (canary, stable) = (seen.canary.slower(max), seen.stable.slower(max));
     let (outcome, stable_fails_too) = judged(canary, stable, Limit::ratio(quantile).rest(), min_requests);
     let after = conclusion(outcome, stable_fails_too, "too slow", min_requests.saturating_sub(canary.requests));
@@ -84,23 +83,29 @@ pub(super) fn duration(seen: &Samples, quantile: f64, max: Duration, min_request
         let at = sample.quantile(quantile).map(|at| format!("{name} {}, ", format::duration(at)));
         format!("{}{}{beyond}", at.unwrap_or_default(), slower.words())
     };
-    Finding {
+    Verdict {
         outcome,
         value: seen.canary.quantile(quantile).map(|at| at.as_secs_f64()),
         limit: Some(max.as_secs_f64()),
         samples: canary.requests,
         stable_fails_too,
-        text: format!(
-            "canary {} over {}, stable {}, limit {name} {limit}: {after}",
-            side(&seen.canary, canary, &format!(" slower than {limit}{}", estimated(seen, max))),
-            format::duration(seen.canary.covered),
-            side(&seen.stable, stable, ""),
+        sentence: sentence(
+            check,
+            "latency",
+            &format!(
+                "canary {} over {}, stable {}, limit {name} {limit}: {after}",
+                side(&seen.canary, canary, &format!(" slower than {limit}{}", estimated(seen, max))),
+                format::duration(seen.canary.covered),
+                side(&seen.stable, stable, ""),
+            ),
         ),
+        ..verdict(check)
     }
 }
 
 /// The canary has at least `min` and at most `max` requests per second.
-pub(super) fn requests(canary: &Sample, min: Option<f64>, max: Option<f64>, min_requests: u64) -> Finding {
+pub(super) fn requests(check: &Check, canary: &Sample, min: Option<f64>, max: Option<f64>) -> Verdict {
+    let min_requests = check.min_requests.unwrap_or(0);
     let (count, covered) = (canary.requests(), format::duration(canary.covered));
     let seconds = canary.covered.as_secs_f64();
     let value = (seconds > 0.0).then(|| count as f64 / seconds);
@@ -115,7 +120,7 @@ pub(super) fn requests(canary: &Sample, min: Option<f64>, max: Option<f64>, min_
         format::requests(count),
         bounds(min, max, " requests/s")
     );
-    Finding { outcome, value, limit, samples: count, stable_fails_too: false, text }
+    Verdict { outcome, value, limit, samples: count, sentence: sentence(check, "requests", &text), ..verdict(check) }
 }
 
 /// The canary's share of bad requests is not above stable's by more than a margin. The value and the limit are
@@ -124,11 +129,12 @@ pub(super) fn requests(canary: &Sample, min: Option<f64>, max: Option<f64>, min_
 /// Evidence that was once enough stays enough for the rollout: the test's confidence is about all of its observations
 /// together, and a canary does not become as good as stable by waiting.
 pub(super) fn compare(
+    check: &Check,
     totals: &Samples,
     parameters: &CompareParameters,
     test: &mut SequentialTest,
     min_requests: u64,
-) -> Finding {
+) -> Verdict {
     let of = |sample: &Sample| match parameters.metric {
         Compared::ErrorRate => sample.errors(parameters.errors),
         Compared::Slower(limit) => sample.slower(limit),
@@ -148,21 +154,35 @@ pub(super) fn compare(
         Compared::ErrorRate => "errors".to_owned(),
         Compared::Slower(limit) => format!("slower than {}{}", format::duration(limit), estimated(totals, limit)),
     };
-    Finding {
+    Verdict {
         outcome,
         value: canary.percent().zip(stable.percent()).map(|(canary, stable)| canary - stable),
         limit: Some(parameters.margin),
         samples: canary.requests,
-        stable_fails_too: false,
-        text: format!(
-            "{what}, canary {} since the start, stable {}, margin {} points, p {}, limit {}: {after}",
-            canary.words(),
-            stable.words(),
-            format::number(parameters.margin),
-            format::chance(p),
-            format::number(limit),
+        sentence: sentence(
+            check,
+            "compare",
+            &format!(
+                "{what}, canary {} since the start, stable {}, margin {} points, p {}, limit {}: {after}",
+                canary.words(),
+                stable.words(),
+                format::number(parameters.margin),
+                format::chance(p),
+                format::number(limit),
+            ),
         ),
+        ..verdict(check)
     }
+}
+
+/// What is known of a check before anything was measured.
+pub(super) fn verdict(check: &Check) -> Verdict {
+    Verdict { check: check.name.clone(), dry_run: check.dry_run, ..Verdict::default() }
+}
+
+/// `errors: …`; where the check is not called after what it is about, `its name (errors): …`.
+pub(super) fn sentence(check: &Check, about: &str, text: &str) -> String {
+    if *check.name == *about { format!("{about}: {text}") } else { format!("{} ({about}): {text}", check.name) }
 }
 
 /// Whether the canary's share of bad requests is above the limit, and if so, whether stable's is too.

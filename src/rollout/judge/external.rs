@@ -4,28 +4,30 @@
 //! is. A source that cannot be asked, or whose answer has no one meaning, is an error: it says nothing about the
 //! canary.
 
-use super::checks::{Finding, between, bounds, needed};
+use super::checks::{between, bounds, needed, sentence, verdict};
 use super::format;
-use crate::rollout::plan::Provider;
+use crate::rollout::plan::{Check, Provider};
 use crate::rollout::reading::Reading;
-use crate::rollout::verdict::CheckOutcome;
+use crate::rollout::verdict::{CheckOutcome, Verdict};
 
 /// The name of a kind of provider.
-pub(super) const fn provider_name(provider: &Provider) -> &'static str {
+const fn provider_name(provider: &Provider) -> &'static str {
     match provider {
         Provider::Prometheus { .. } => "prometheus",
         Provider::Webhook { .. } => "webhook",
     }
 }
 
-/// The finding of an external check, `requests` of the canary having come in its window.
+/// The verdict of an external check, `requests` of the canary having come in its window.
 pub(super) fn judge(
+    check: &Check,
+    provider: &Provider,
     external: Option<Reading>,
     min: Option<f64>,
     max: Option<f64>,
     requests: u64,
-    min_requests: u64,
-) -> Finding {
+) -> Verdict {
+    let min_requests = check.min_requests.unwrap_or(0);
     let value = match external {
         Some(Reading::Value(value)) if value.is_finite() => Some(value),
         _ => None,
@@ -62,7 +64,8 @@ pub(super) fn judge(
         Some(Reading::Timeout) => (CheckOutcome::Error, "no answer in time".to_owned()),
         Some(Reading::Failed(reason)) => (CheckOutcome::Error, format!("no answer: {}", format::line(&reason))),
     };
-    Finding { outcome, value, limit, samples: requests, stable_fails_too: false, text }
+    let sentence = sentence(check, provider_name(provider), &text);
+    Verdict { outcome, value, limit, samples: requests, sentence, ..verdict(check) }
 }
 
 fn not_a_number() -> (CheckOutcome, String) {

@@ -31,22 +31,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::sample::Sample;
+pub use self::sample::{Sample, Samples};
 
-use self::checks::Finding;
 use self::compare::SequentialTest;
 use super::plan::{Check, Measure, Plan};
 use super::reading::Reading;
-use super::verdict::{CheckOutcome, Verdict};
-
-/// Samples of both versions, about the same time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Samples {
-    /// The version that is rolled out.
-    pub canary: Sample,
-    /// The version that it replaces.
-    pub stable: Sample,
-}
+use super::verdict::Verdict;
 
 /// What the judge carries from analysis run to analysis run of one rollout: the state of its sequential tests, by
 /// check.
@@ -104,15 +94,11 @@ pub fn analyze(
         let span = check.window.unwrap_or(plan.window);
         let seen = &*windows.entry(span).or_insert_with(|| window(span));
         let min_requests = check.min_requests.unwrap_or(plan.min_requests);
-        let (about, finding) = match &check.measure {
-            Measure::SuccessRate { min, errors } => {
-                ("success", checks::success_rate(seen, *min, *errors, min_requests))
-            }
-            Measure::ErrorRate { max, errors } => ("errors", checks::error_rate(seen, *max, *errors, min_requests)),
-            Measure::Duration { quantile, max } => ("latency", checks::duration(seen, *quantile, *max, min_requests)),
-            Measure::Requests { min, max } => {
-                ("requests", checks::requests(&seen.canary, *min, *max, check.min_requests.unwrap_or(0)))
-            }
+        let verdict = match &check.measure {
+            Measure::SuccessRate { min, errors } => checks::success_rate(check, seen, *min, *errors, min_requests),
+            Measure::ErrorRate { max, errors } => checks::error_rate(check, seen, *max, *errors, min_requests),
+            Measure::Duration { quantile, max } => checks::duration(check, seen, *quantile, *max, min_requests),
+            Measure::Requests { min, max } => checks::requests(check, &seen.canary, *min, *max),
             Measure::Compare { metric, margin, confidence, errors } => {
                 let question = format!("{metric:?}, {errors:?}, margin {margin}");
                 let test = memory.test(check, &question, *margin);
@@ -122,32 +108,15 @@ pub fn analyze(
                     margin: *margin,
                     confidence: *confidence,
                 };
-                ("compare", checks::compare(totals, &parameters, test, min_requests))
+                checks::compare(check, totals, &parameters, test, min_requests)
             }
             Measure::External { provider, min, max } => {
-                let requests = seen.canary.requests();
-                let finding = external::judge(external(check), *min, *max, requests, check.min_requests.unwrap_or(0));
-                (external::provider_name(provider), finding)
+                external::judge(check, provider, external(check), *min, *max, seen.canary.requests())
             }
         };
-        verdicts.push(verdict(check, about, &finding));
+        verdicts.push(verdict);
     }
     verdicts
-}
-
-fn verdict(check: &Check, about: &str, finding: &Finding) -> Verdict {
-    let name = &check.name;
-    let subject = if **name == *about { about.to_owned() } else { format!("{name} ({about})") };
-    Verdict {
-        check: name.clone(),
-        outcome: finding.outcome,
-        dry_run: check.dry_run,
-        value: finding.value,
-        limit: finding.limit,
-        samples: finding.samples,
-        stable_fails_too: finding.stable_fails_too && finding.outcome == CheckOutcome::Fail,
-        sentence: format!("{subject}: {}", finding.text),
-    }
 }
 
 #[cfg(test)]

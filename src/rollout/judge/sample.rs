@@ -34,6 +34,15 @@ pub struct Sample {
     pub edges: Arc<[Duration]>,
 }
 
+/// Samples of both versions, about the same time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Samples {
+    /// The version that is rolled out.
+    pub canary: Sample,
+    /// The version that it replaces.
+    pub stable: Sample,
+}
+
 /// Some of a number of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Tally {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use weir::rollout::verdict::CheckOutcome;
+
 use super::{PLAN, command, rolled, served, whole};
 use crate::harness::{H2, Load, Origin, Target, Weir, eventually, grpc};
 
@@ -37,7 +39,7 @@ async fn five_percent_of_errors_send_it_back_within_an_interval_and_a_second() {
     let (v1, v2, weir, load) = served(&plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     weir.rolls("shop", "a look passed at 50 %", |r| {
-        r.weights.configured == 50.0 && r.checks.iter().any(|c| c.outcome == "pass")
+        r.weights.configured == 50.0 && r.checks.iter().any(|c| c.outcome == CheckOutcome::Pass)
     })
     .await;
     v2.fail(5);
@@ -125,7 +127,7 @@ async fn without_traffic_it_holds_and_then_pauses() {
     let weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     let rollout = weir.rolls("shop", "it holds", |r| r.holding_seconds.is_some()).await;
-    assert_eq!((rollout.weights.configured, &*rollout.checks[0].outcome), (10.0, "no_data"));
+    assert_eq!((rollout.weights.configured, rollout.checks[0].outcome), (10.0, CheckOutcome::NoData));
     let rollout = weir.until_phase("shop", "paused").await;
     assert_eq!((rollout.weights.configured, rollout.failures.total), (10.0, 0), "{}", rollout.reason);
     weir.stop().await;
@@ -162,7 +164,7 @@ async fn where_both_die_nothing_moves_and_nobody_is_blamed() {
 async fn both_die(plan: &str, weight: f64) {
     let (v1, v2, weir, load) = served(plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", plan)).await;
-    weir.rolls("shop", "a look passed", |r| r.checks.iter().any(|check| check.outcome == "pass")).await;
+    weir.rolls("shop", "a look passed", |r| r.checks.iter().any(|check| check.outcome == CheckOutcome::Pass)).await;
     v1.fail(100);
     v2.fail(100);
     let rollout = weir.until_phase("shop", "paused").await;

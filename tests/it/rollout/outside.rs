@@ -1,5 +1,7 @@
 //! Hooks, providers and receivers of alerts, on real sockets.
 
+use weir::rollout::verdict::CheckOutcome;
+
 use super::{PLAN, command, rolled, served, whole};
 use crate::harness::{Receiver, eventually};
 
@@ -136,7 +138,9 @@ async fn the_applications_own_metric_decides_and_a_provider_that_is_down_is_no_b
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     weir.rolls("shop", "orders are well: 50 %", |r| r.weights.configured == 50.0).await;
     receiver.answer(500, "");
-    let rollout = weir.rolls("shop", "it cannot be measured", |r| r.checks.iter().any(|c| c.outcome == "error")).await;
+    let rollout = weir
+        .rolls("shop", "it cannot be measured", |r| r.checks.iter().any(|c| c.outcome == CheckOutcome::Error))
+        .await;
     assert_eq!((rollout.failures.total, rollout.weights.configured), (0, 50.0));
     receiver.hang();
     weir.rolls("shop", "nor in time", |r| r.checks.iter().any(|c| c.sentence.contains("time"))).await;
@@ -162,10 +166,11 @@ async fn a_real_prometheus_decides() {
     weir.rolls("shop", "up: 50 %", |r| r.weights.configured == 50.0).await;
     let slow = plan.replace("vector(0.99)", "count_over_time(vector(1)[10000h:1s])");
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &slow)).await;
-    let rollout = weir.rolls("shop", "slow", |r| r.checks.iter().any(|check| check.outcome == "error")).await;
+    let rollout =
+        weir.rolls("shop", "slow", |r| r.checks.iter().any(|check| check.outcome == CheckOutcome::Error)).await;
     assert_eq!((rollout.failures.total, rollout.weights.configured), (0, 50.0), "{rollout:#?}");
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
-    weir.rolls("shop", "up again", |r| r.checks.iter().all(|check| check.outcome == "pass")).await;
+    weir.rolls("shop", "up again", |r| r.checks.iter().all(|check| check.outcome == CheckOutcome::Pass)).await;
     prometheus.stop();
     let rollout = weir.rolls("shop", "down", |r| r.checks.iter().any(|check| check.sentence.contains("reached"))).await;
     assert_eq!((&*rollout.phase, rollout.failures.total), ("progressing", 0));

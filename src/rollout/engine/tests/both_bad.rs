@@ -2,7 +2,8 @@
 
 use super::rig::{Rig, percent, plan, verdict};
 use crate::model::Weight;
-use crate::rollout::engine::{Event, Phase, Severity, Verb};
+use crate::rollout::alerts::Severity;
+use crate::rollout::engine::{Event, Phase, Verb};
 use crate::rollout::plan::HookPoint;
 use crate::rollout::verdict::CheckOutcome;
 

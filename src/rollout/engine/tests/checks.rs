@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::rig::{Rig, check, percent, plan, verdict};
-use crate::rollout::engine::{Event, Phase, Severity};
+use crate::rollout::alerts::Severity;
+use crate::rollout::engine::{Event, Phase};
 use crate::rollout::plan::NoData;
 use crate::rollout::verdict::CheckOutcome;
 
@@ -26,7 +27,7 @@ fn the_limit_in_a_row_is_tested_in_the_look_that_reaches_it() {
         "errors: canary 14 of 820 (1.71 %), limit 1 %; failed analysis run 3 of 3 in a row → roll back"
     );
     assert_eq!(rig.entries.last().unwrap().evidence[0].samples, 820);
-    assert_eq!(rig.alerts.last().map(|alert| alert.severity), Some(Severity::Critical));
+    assert_eq!(rig.alerts.last().map(|alert| alert.severity), Some(Severity::Error));
 }
 
 #[test]

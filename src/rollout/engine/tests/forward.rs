@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::rig::{Rig, gate, hook, percent, plan, step, target};
 use crate::model::Weight;
-use crate::rollout::alerts::Transition;
-use crate::rollout::engine::{Effect, Event, Phase, Severity, Verb, WaitingFor, What};
+use crate::rollout::alerts::{Severity, Transition};
+use crate::rollout::engine::{Effect, Event, Phase, Verb, WaitingFor, What};
 use crate::rollout::plan::{GateDefault, HookPoint};
 use crate::rollout::verdict::CheckOutcome;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{Name, Weight};
 use crate::rollout::engine::{
-    Alert, By, CommandRefused, Effect, Entry, Event, Observation, Phase, RolloutState, RolloutTarget, Verb, What,
+    By, CommandRefused, Effect, Entry, Event, Notification, Observation, Phase, RolloutState, RolloutTarget, Verb, What,
 };
 use crate::rollout::plan::{
     Check, Errors, Failures, Gate, GateDefault, Hook, HookPoint, Measure, NoData, Plan, Rollback, Step,
@@ -87,7 +87,7 @@ pub(super) struct Rig {
     /// Of all events.
     pub(super) entries: Vec<Entry>,
     /// Of all events.
-    pub(super) alerts: Vec<Alert>,
+    pub(super) alerts: Vec<Notification>,
 }
 
 impl Rig {
