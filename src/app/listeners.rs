@@ -197,10 +197,10 @@ fn bind_admin_socket(what: &str, at: &Address, ipv4_ports: &Ipv4Ports) -> Result
 /// If its file cannot be opened.
 pub(super) fn access_log(config: &Config, recorder: &Recorder) -> Result<(AccessLog, LogWriter), StartError> {
     let output = match &config.access_log.output {
-        config::Output::Off => LogOutput::Off,
-        config::Output::Stdout => LogOutput::Stdout,
-        config::Output::Stderr => LogOutput::Stderr,
-        config::Output::File(path) => LogOutput::File(path.clone()),
+        config::AccessLogOutput::Off => LogOutput::Off,
+        config::AccessLogOutput::Stdout => LogOutput::Stdout,
+        config::AccessLogOutput::Stderr => LogOutput::Stderr,
+        config::AccessLogOutput::File(path) => LogOutput::File(path.clone()),
     };
     AccessLog::start(output, MAX_QUEUED_LINES, recorder.lines_dropped())
         .map_err(system_error("the access log cannot be opened"))

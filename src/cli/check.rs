@@ -9,7 +9,7 @@ use rustix::fs::{Access, access};
 use super::arguments::{CheckArguments, CheckOutput};
 use super::failure::{Exit, Failure};
 use super::{print, tell};
-use crate::config::{self, Config, Diagnostic, Output};
+use crate::config::{self, AccessLogOutput, Config, Diagnostic};
 use crate::model::Address;
 use crate::rollout::alerts::{Receiver, Secret};
 use crate::rollout::plan::Plan;
@@ -160,7 +160,7 @@ fn named_files(config: &Config, now: SystemTime) -> Vec<Diagnostic> {
     if let Some(directory) = &config.state.directory {
         checks.directory("state.directory", directory);
     }
-    if let Output::File(log) = &config.access_log.output {
+    if let AccessLogOutput::File(log) = &config.access_log.output {
         checks.parent("access_log.output", log);
     }
     checks.found

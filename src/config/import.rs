@@ -9,21 +9,21 @@ use super::syntax::yaml;
 
 /// A value of another program's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Foreign {
+pub struct ImportedValue {
     /// The line on which it begins, from 1.
     pub line: u32,
-    value: ForeignValue,
+    value: ImportedKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum ForeignValue {
+enum ImportedKind {
     Null,
     Text(String),
-    List(Vec<Foreign>),
-    Map(Vec<(String, Foreign)>),
+    List(Vec<ImportedValue>),
+    Map(Vec<(String, ImportedValue)>),
 }
 
-impl Foreign {
+impl ImportedValue {
     /// The field of that name, if this has fields, it is there and it has a value.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Self> {
@@ -34,8 +34,8 @@ impl Foreign {
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match &self.value {
-            ForeignValue::Text(text) => Some(text),
-            ForeignValue::Null | ForeignValue::List(_) | ForeignValue::Map(_) => None,
+            ImportedKind::Text(text) => Some(text),
+            ImportedKind::Null | ImportedKind::List(_) | ImportedKind::Map(_) => None,
         }
     }
 
@@ -43,8 +43,8 @@ impl Foreign {
     #[must_use]
     pub fn items(&self) -> Option<&[Self]> {
         match &self.value {
-            ForeignValue::List(items) => Some(items),
-            ForeignValue::Null | ForeignValue::Text(_) | ForeignValue::Map(_) => None,
+            ImportedKind::List(items) => Some(items),
+            ImportedKind::Null | ImportedKind::Text(_) | ImportedKind::Map(_) => None,
         }
     }
 
@@ -52,26 +52,26 @@ impl Foreign {
     #[must_use]
     pub fn entries(&self) -> &[(String, Self)] {
         match &self.value {
-            ForeignValue::Map(entries) => entries,
-            ForeignValue::Null | ForeignValue::Text(_) | ForeignValue::List(_) => &[],
+            ImportedKind::Map(entries) => entries,
+            ImportedKind::Null | ImportedKind::Text(_) | ImportedKind::List(_) => &[],
         }
     }
 
     /// Whether there is nothing: `key:` without a value, or `null`.
     #[must_use]
     pub const fn is_null(&self) -> bool {
-        matches!(self.value, ForeignValue::Null)
+        matches!(self.value, ImportedKind::Null)
     }
 
     /// Recursion is bounded by the depth of the tree.
     fn of(node: &Node<'_>) -> Self {
         let value = match &node.value {
-            Value::Null | Value::Broken(_) => ForeignValue::Null,
-            Value::Text(text) => ForeignValue::Text(text.text.clone().into_owned()),
-            Value::List(items) => ForeignValue::List(items.iter().map(Self::of).collect()),
+            Value::Null | Value::Broken(_) => ImportedKind::Null,
+            Value::Text(text) => ImportedKind::Text(text.text.clone().into_owned()),
+            Value::List(items) => ImportedKind::List(items.iter().map(Self::of).collect()),
             Value::Map(entries) => {
                 let entry = |(key, node): &(Key<'_>, Node<'_>)| (key.text.clone().into_owned(), Self::of(node));
-                ForeignValue::Map(entries.iter().map(entry).collect())
+                ImportedKind::Map(entries.iter().map(entry).collect())
             }
         };
         Self { line: node.place.line, value }
@@ -82,10 +82,10 @@ impl Foreign {
 ///
 /// # Errors
 /// What is wrong with its YAML, or that it is too large.
-pub fn foreign(file: &str, content: &[u8]) -> Result<Vec<Foreign>, Diagnostics> {
+pub fn import_documents(file: &str, content: &[u8]) -> Result<Vec<ImportedValue>, Diagnostics> {
     let source = load::decode(file, content)?;
     match yaml::parse_all(source) {
-        Ok(nodes) => Ok(nodes.iter().map(Foreign::of).filter(|document| !document.is_null()).collect()),
+        Ok(nodes) => Ok(nodes.iter().map(ImportedValue::of).filter(|document| !document.is_null()).collect()),
         Err(fault) => Err(fault.alone(file, source)),
     }
 }
@@ -96,10 +96,10 @@ mod tests {
 
     #[test]
     fn documents_are_told_apart_and_keep_their_lines() {
-        let documents = foreign("x", b"---\na: 1\n---\n\n---\nb:\n  - c: ${D}\n    e:\n").unwrap();
+        let documents = import_documents("x", b"---\na: 1\n---\n\n---\nb:\n  - c: ${D}\n    e:\n").unwrap();
         let [first, second] = documents.as_slice() else { panic!("{documents:?}") };
-        assert_eq!(first.get("a").and_then(Foreign::text), Some("1"));
-        let items = second.get("b").and_then(Foreign::items).unwrap();
+        assert_eq!(first.get("a").and_then(ImportedValue::text), Some("1"));
+        let items = second.get("b").and_then(ImportedValue::items).unwrap();
         let inner = items[0].get("c").unwrap();
         assert_eq!((inner.text(), inner.line), (Some("${D}"), 7));
         assert_eq!(items[0].get("e"), None);
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_no_yaml_is_told_with_its_line() {
-        let faults = foreign("x", b"a: 1\n---\nb: [\n").unwrap_err();
+        let faults = import_documents("x", b"a: 1\n---\nb: [\n").unwrap_err();
         assert!(faults.iter().all(|fault| fault.line >= 3), "{faults}");
     }
 }

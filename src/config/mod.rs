@@ -25,7 +25,7 @@ mod syntax;
 pub mod watch;
 
 pub use self::file::{Config, Format};
-pub use self::import::{Foreign, foreign};
+pub use self::import::{ImportedValue, import_documents};
 pub use self::load::{MAX_FILE, load, parse, read_file};
 pub use self::schema::{SCHEMA_ID, schema};
 pub use self::section::affinity::{Affinity, AffinityKey, Override, OverrideFrom};
@@ -36,7 +36,7 @@ pub use self::section::listener::{
 };
 pub use self::section::normalization::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};
 pub use self::section::process::{
-    AccessLog, Admin, DEFAULT_ADMIN_PORT, DEFAULT_DEADLINE, Output, Runtime, Shutdown, State, Telemetry,
+    AccessLog, AccessLogOutput, Admin, DEFAULT_ADMIN_PORT, DEFAULT_DEADLINE, Runtime, Shutdown, State, Telemetry,
 };
 pub use self::section::route::{HeaderMatch, HostMatch, Match, PathMatch, Route};
 pub use self::section::service::Service;

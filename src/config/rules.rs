@@ -8,7 +8,7 @@ use super::section::listener::Listener;
 use super::section::route::{HeaderMatch, HostMatch, PathMatch, Route};
 use super::syntax::fields::Fields;
 use super::syntax::problem::Problem;
-use super::syntax::read::{Items, Read as _, Reader, Step};
+use super::syntax::read::{Items, PathStep, Read as _, Reader};
 use super::syntax::tree::{Key, Node, Value};
 use crate::coop::in_pieces;
 use crate::model::Address;
@@ -46,8 +46,8 @@ fn check_names<'n, T>(
         let (Some(name), Some((key, value))) = (name(item), node.field("name")) else { continue };
         if let Some(line) = lines.insert(name, value.place.line) {
             unique = false;
-            reader.below(Step::Item(*at), node.place, |reader| {
-                reader.below(Step::Field(&key.text), key.place, |reader| {
+            reader.below(PathStep::Item(*at), node.place, |reader| {
+                reader.below(PathStep::Field(&key.text), key.place, |reader| {
                     let message = format!("another {what} has this name, on line {line}");
                     let problem = Problem::new(value.place, message).found(value.shown());
                     reader.note(problem.help("names are metric labels: give each its own"));
@@ -67,8 +67,8 @@ fn check_listener_addresses<'n>(reader: &mut Reader<'n>, items: &Items<'n, Liste
         let (Some((other, ..)), Some((key, value))) = (earlier.next(), node.field("address")) else { continue };
         apart = false;
         let message = format!("`listeners[{other}]` needs the same socket");
-        reader.below(Step::Item(*at), node.place, |reader| {
-            reader.below(Step::Field(&key.text), key.place, |reader| {
+        reader.below(PathStep::Item(*at), node.place, |reader| {
+            reader.below(PathStep::Field(&key.text), key.place, |reader| {
                 reader.note(Problem::new(value.place, message).help(OWN_PORT));
             });
         });
@@ -116,7 +116,7 @@ fn note_clash(
         fields.fault_here(&message, &format!("give `{section}` its own address: `{section}: {{ address: … }}`"));
         return;
     };
-    let way = [(Step::Field(&section.text), section.place), (Step::Field(&key.text), key.place)];
+    let way = [(PathStep::Field(&section.text), section.place), (PathStep::Field(&key.text), key.place)];
     fields.note_below(&way, Problem::new(value.place, message).help(OWN_PORT));
 }
 
@@ -177,7 +177,7 @@ fn check_services<'n>(reader: &mut Reader<'n>, items: &Items<'n, Route>) -> bool
         let Some((key, value)) = node.field("service") else { continue };
         let near = reader.nearest(&route.service, declared.iter().copied());
         let problem = Problem::new(value.place, "no service has this name").found(value.shown()).nearest(near);
-        let way = [(Step::Item(*at), node.place), (Step::Field(&key.text), key.place)];
+        let way = [(PathStep::Item(*at), node.place), (PathStep::Field(&key.text), key.place)];
         reader.note_below(&way, problem.help("a route leads to a name under `services`"));
     }
     known
@@ -199,11 +199,11 @@ pub(crate) fn check_receivers(fields: &mut Fields<'_, '_>) {
             let near = fields.reader.nearest(&text.text, declared.iter().copied());
             let problem = Problem::new(item.place, "no receiver has this name").found(item.shown()).nearest(near);
             let way = [
-                (Step::Field(&section.text), section.place),
-                (Step::Field(&name.text), name.place),
-                (Step::Field(&rollout.text), rollout.place),
-                (Step::Field(&alerts.text), alerts.place),
-                (Step::Item(at), item.place),
+                (PathStep::Field(&section.text), section.place),
+                (PathStep::Field(&name.text), name.place),
+                (PathStep::Field(&rollout.text), rollout.place),
+                (PathStep::Field(&alerts.text), alerts.place),
+                (PathStep::Item(at), item.place),
             ];
             fields.note_below(&way, problem.help("a rollout tells names under the file's `alerts`"));
         }
@@ -229,7 +229,7 @@ fn check_matches<'n>(reader: &mut Reader<'n>, items: &Items<'n, Route>) -> bool 
         if let Some((other, line)) = twin {
             distinct = false;
             let place = node.field("match").map_or(node.place, |(key, _)| key.place);
-            reader.below(Step::Item(*at), node.place, |reader| {
+            reader.below(PathStep::Item(*at), node.place, |reader| {
                 let problem = Problem::new(place, format!("matches what `routes[{other}]` on line {line} matches"));
                 reader
                     .note(problem.help("only one of them could ever be chosen: remove one, or make one more specific"));

@@ -171,7 +171,7 @@ impl Owner {
 
     /// Serves proposals until every [`Control`] is gone.
     pub async fn run(mut self) {
-        let started = Watch::start(files::watched(&self.config), config::watch::Options::default());
+        let started = Watch::start(files::watched(&self.config), config::watch::WatchOptions::default());
         let (watch, mut changed) = match started {
             Ok((watch, changed)) => (Some(watch), changed),
             Err(error) => {

@@ -17,7 +17,7 @@ use crate::config::{self, Environment};
 pub(super) fn flagger(arguments: &ImportArguments) -> Result<(), Failure> {
     let stdin = arguments.file == Path::new("-");
     let name = if stdin { "stdin".to_owned() } else { arguments.file.display().to_string() };
-    let documents = config::foreign(&name, &read(&arguments.file)?).map_err(|wrong| invalid(&wrong))?;
+    let documents = config::import_documents(&name, &read(&arguments.file)?).map_err(|wrong| invalid(&wrong))?;
     let yaml = flagger::convert(&documents)
         .map_err(|wrong| Failure::new(Exit::CONFIGURATION, format!("{name}:{}: {}", wrong.line, wrong.what)))?;
     verify(&yaml)?;

@@ -10,7 +10,7 @@ use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{Read as _, Reader};
 use crate::config::syntax::section::section;
 use crate::config::syntax::tree::Node;
-use crate::config::syntax::url::{Url, check_secret, secret};
+use crate::config::syntax::url::{HttpUrl, check_secret, secret};
 use crate::rollout::alerts::{Receiver, Transition};
 
 /// One receiver of alerts.
@@ -94,7 +94,7 @@ section! {
     #[derive(Clone)]
     struct Slack {
         /// The incoming webhook's address. It is a secret: better `${VARIABLE}`, or `url_file`.
-        url: Option<Url> = optional(),
+        url: Option<HttpUrl> = optional(),
         /// A file with that address.
         url_file: Option<PathBuf> = optional(),
     }
@@ -118,7 +118,7 @@ section! {
         /// A file with that key.
         routing_key_file: Option<PathBuf> = optional(),
         /// Where events are sent.
-        url: Option<Url> = with_or(None::<Url>, PAGERDUTY_URL, read_url),
+        url: Option<HttpUrl> = with_or(None::<HttpUrl>, PAGERDUTY_URL, read_url),
     }
     rules(fields) {
         check_secret(&mut fields, ("routing_key", "routing_key_file"), true);
@@ -132,8 +132,8 @@ impl PagerDuty {
     }
 }
 
-fn read_url<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Option<Url>> {
-    Url::read(node, reader).map(Some)
+fn read_url<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Option<HttpUrl>> {
+    HttpUrl::read(node, reader).map(Some)
 }
 
 fn read_routing_key<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Arc<str>> {
@@ -148,7 +148,7 @@ section! {
     #[derive(Clone)]
     struct AlertWebhook {
         /// Where to.
-        url: Option<Url> = optional(),
+        url: Option<HttpUrl> = optional(),
         /// A file with that address.
         url_file: Option<PathBuf> = optional(),
         /// The key that signs each event (HMAC-SHA256). Better `${VARIABLE}`, or `secret_file`.

@@ -129,13 +129,13 @@ section! {
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct AccessLog {
         /// Where the lines go: `off`, `stdout`, `stderr`, or the path of a file, absolute or with a `/` in it.
-        pub output: Output = or(Output::Off),
+        pub output: AccessLogOutput = or(AccessLogOutput::Off),
     }
 }
 
 /// Where access log lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Output {
+pub enum AccessLogOutput {
     /// Nowhere: the log is off.
     #[default]
     Off,
@@ -147,7 +147,7 @@ pub enum Output {
     File(PathBuf),
 }
 
-impl Read for Output {
+impl Read for AccessLogOutput {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
         const EXPECTED: &str = "`off`, `stdout`, `stderr`, or the path of a file with a `/` in it";
         match reader.text(node, EXPECTED)? {
@@ -160,7 +160,7 @@ impl Read for Output {
     }
 }
 
-impl Serialize for Output {
+impl Serialize for AccessLogOutput {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Off => serializer.serialize_str("off"),
@@ -171,13 +171,13 @@ impl Serialize for Output {
     }
 }
 
-impl JsonSchema for Output {
+impl JsonSchema for AccessLogOutput {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        "Output".into()
+        "AccessLogOutput".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {

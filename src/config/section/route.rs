@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::normalization::Headers;
 use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
-use crate::config::syntax::read::{Read, Reader, Step};
+use crate::config::syntax::read::{PathStep, Read, Reader};
 use crate::config::syntax::section::section;
 use crate::config::syntax::tree::{Node, Value};
 use crate::config::syntax::{scalar, schema, values};
@@ -300,7 +300,7 @@ fn read_headers<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<(
     reader.count(entries.len(), &(0..=MAX_HEADERS), node.place)?;
     let mut headers: Vec<(HeaderName, HeaderMatch)> = Vec::with_capacity(entries.len());
     for (key, value) in entries {
-        reader.below(Step::Field(&key.text), key.place, |reader| {
+        reader.below(PathStep::Field(&key.text), key.place, |reader| {
             let condition = HeaderMatch::read(value, reader);
             let Some(name) = scalar::header_name(&key.text) else {
                 reader.note(Problem::new(key.place, "not the name of a header").expected(scalar::HEADER_EXPECTED));

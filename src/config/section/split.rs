@@ -6,7 +6,7 @@ use crate::config::syntax::diagnostic::quoted;
 use crate::config::syntax::fields::Fields;
 use crate::config::syntax::map::Map;
 use crate::config::syntax::problem::Problem;
-use crate::config::syntax::read::{Read as _, Reader, Step};
+use crate::config::syntax::read::{PathStep, Read as _, Reader};
 use crate::config::syntax::tree::{Node, Value};
 use crate::model::{Name, NotASplit, Split, Weight};
 
@@ -84,8 +84,8 @@ pub(crate) fn check_stable(
 /// A rollout begins where one version has everything.
 pub(crate) fn check_rollout(fields: &mut Fields<'_, '_>, split: Option<&Split>) {
     let Some(split) = split else { return };
-    let whole = split.iter().any(|(_, weight)| weight == Weight::FULL);
-    if fields.get("rollout").is_some() && !whole {
+    let complete = split.iter().any(|(_, weight)| weight == Weight::FULL);
+    if fields.get("rollout").is_some() && !complete {
         fields.fault_at("split", |place| {
             Problem::new(place, "a service with a `rollout` and a `split` between versions")
                 .help("a rollout begins where one version has everything: write `release: NAME` instead of `split`")
@@ -165,8 +165,8 @@ fn check_versions(fields: &mut Fields<'_, '_>, declared: &[&str]) -> bool {
         let problem = Problem::new(key.place, format!("no version {}", quoted(&key.text)))
             .expected(format!("a version of this service: {}", declared.join(", ")))
             .nearest(near);
-        fields.reader.below(Step::Field(&split.text), split.place, |reader| {
-            reader.below(Step::Field(&key.text), key.place, |reader| reader.note(problem));
+        fields.reader.below(PathStep::Field(&split.text), split.place, |reader| {
+            reader.below(PathStep::Field(&key.text), key.place, |reader| reader.note(problem));
         });
     }
     known
@@ -194,8 +194,8 @@ fn make(fields: &mut Fields<'_, '_>, weights: Vec<(Name, Weight)>) -> Option<Spl
 
 /// Basis points as a percentage.
 fn percent(basis_points: u64) -> String {
-    let (whole, part) = (basis_points / 100, basis_points % 100);
-    if part == 0 { whole.to_string() } else { format!("{whole}.{part:02}") }
+    let (percent, hundredths) = (basis_points / 100, basis_points % 100);
+    if hundredths == 0 { percent.to_string() } else { format!("{percent}.{hundredths:02}") }
 }
 
 /// Notes that a version has traffic and nothing that serves it.
@@ -204,7 +204,7 @@ fn note_empty(fields: &mut Fields<'_, '_>, name: &str, weight: Weight) {
     let Some((key, _)) = node.field(name) else { return };
     let problem = Problem::new(key.place, format!("version `{name}` has a weight of {weight} and no endpoints"))
         .help("add endpoints, or give it the weight 0");
-    fields.reader.below(Step::Field(&versions.text), versions.place, |reader| {
-        reader.below(Step::Field(&key.text), key.place, |reader| reader.note(problem));
+    fields.reader.below(PathStep::Field(&versions.text), versions.place, |reader| {
+        reader.below(PathStep::Field(&key.text), key.place, |reader| reader.note(problem));
     });
 }

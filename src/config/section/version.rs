@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::upstream::{Protocol, UpstreamTls};
 use crate::config::syntax::problem::Problem;
-use crate::config::syntax::read::{Read, Reader, Step};
+use crate::config::syntax::read::{PathStep, Read, Reader};
 use crate::config::syntax::schema;
 use crate::config::syntax::section::section;
 use crate::config::syntax::tree::Node;
@@ -92,7 +92,7 @@ fn read_endpoints<'n>(
     for (at, item, endpoint) in &items.good {
         if !seen.insert(&endpoint.address) {
             unique = false;
-            reader.below(Step::Item(*at), item.place, |reader| {
+            reader.below(PathStep::Item(*at), item.place, |reader| {
                 let problem = Problem::new(item.place, "this endpoint is in the list already");
                 reader.note(problem.help("each endpoint stands once in a version: remove one"));
             });

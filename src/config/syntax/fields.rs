@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::diagnostic::quoted;
 use super::problem::{Place, Problem};
-use super::read::{Read, Reader, Step};
+use super::read::{PathStep, Read, Reader};
 use super::tree::{Key, Node, Value};
 
 /// What required fields look like, for help.
@@ -82,7 +82,7 @@ impl<'r, 'n> Fields<'r, 'n> {
         match self.get(name) {
             None => Some(None),
             Some((key, node)) => {
-                self.reader.below(Step::Field(&key.text), key.place, |reader| read(reader, node)).map(Some)
+                self.reader.below(PathStep::Field(&key.text), key.place, |reader| read(reader, node)).map(Some)
             }
         }
     }
@@ -233,14 +233,14 @@ impl<'r, 'n> Fields<'r, 'n> {
         self.faults += 1;
         match self.get(name) {
             Some((key, node)) => {
-                self.reader.below(Step::Field(&key.text), key.place, |reader| reader.note(problem(node.place)));
+                self.reader.below(PathStep::Field(&key.text), key.place, |reader| reader.note(problem(node.place)));
             }
             None => self.reader.note(problem(self.reader.here())),
         }
     }
 
     /// Notes a fault further down, at the end of `way`.
-    pub(crate) fn note_below(&mut self, way: &[(Step<'n>, Place)], problem: Problem) {
+    pub(crate) fn note_below(&mut self, way: &[(PathStep<'n>, Place)], problem: Problem) {
         self.faults += 1;
         self.reader.note_below(way, problem);
     }
@@ -262,7 +262,7 @@ impl<'r, 'n> Fields<'r, 'n> {
             return;
         }
         self.faults += 1;
-        self.reader.below(Step::Field(&key.text), key.place, |reader| outside(reader, node, bounds));
+        self.reader.below(PathStep::Field(&key.text), key.place, |reader| outside(reader, node, bounds));
     }
 
     /// Notes when of `cert` and `key` one is missing.
@@ -288,7 +288,7 @@ impl<'r, 'n> Fields<'r, 'n> {
         let help = format!("add `{name}: {example}`");
         if let Some((key, _)) = self.entries.iter().find(|(key, _)| key.text == name) {
             let problem = Problem::new(key.place, format!("`{name}` has no value")).help(help);
-            self.reader.below(Step::Field(name), key.place, |reader| reader.note(problem));
+            self.reader.below(PathStep::Field(name), key.place, |reader| reader.note(problem));
             return;
         }
         let whose = match self.reader.path() {
@@ -309,14 +309,14 @@ impl<'r, 'n> Fields<'r, 'n> {
         if key.text == "<<" {
             problem = problem.help("merge keys are not read: repeat the whole value with an alias, `key: *name`");
         }
-        self.reader.below(Step::Field(&key.text), key.place, |reader| reader.note(problem));
+        self.reader.below(PathStep::Field(&key.text), key.place, |reader| reader.note(problem));
     }
 
     fn twice(&mut self, key: &'n Key<'n>) {
         self.faults += 1;
         let problem = Problem::new(key.place, format!("{} stands twice", quoted(&key.text)))
             .help("each field stands once: remove one");
-        self.reader.below(Step::Field(&key.text), key.place, |reader| reader.note(problem));
+        self.reader.below(PathStep::Field(&key.text), key.place, |reader| reader.note(problem));
     }
 
     /// Whether every field was known and stood once. Ask last: faults of the others are then noted as well.

@@ -29,7 +29,7 @@ pub(crate) trait Read: Sized {
 
 /// A step on the way from the root of the tree to a value.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step<'n> {
+pub(crate) enum PathStep<'n> {
     Field(&'n str),
     Item(usize),
 }
@@ -39,7 +39,7 @@ pub(crate) struct Reader<'n> {
     /// The whole file, for what depends on another section.
     pub(crate) root: &'n Node<'n>,
     directory: &'n Path,
-    trail: Vec<(Step<'n>, Place)>,
+    trail: Vec<(PathStep<'n>, Place)>,
     pub(crate) problems: Problems,
     /// How many names may still be compared to find the nearest one.
     comparisons: usize,
@@ -60,7 +60,7 @@ impl<'n> Reader<'n> {
     }
 
     /// Runs `read` one step further on the trail. `place` is where the step itself is written.
-    pub(crate) fn below<T>(&mut self, step: Step<'n>, place: Place, read: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn below<T>(&mut self, step: PathStep<'n>, place: Place, read: impl FnOnce(&mut Self) -> T) -> T {
         self.trail.push((step, place));
         let value = read(self);
         self.trail.pop();
@@ -74,7 +74,7 @@ impl<'n> Reader<'n> {
     }
 
     /// Notes a fault further down, at the end of `way`.
-    pub(crate) fn note_below(&mut self, way: &[(Step<'n>, Place)], problem: Problem) {
+    pub(crate) fn note_below(&mut self, way: &[(PathStep<'n>, Place)], problem: Problem) {
         let depth = self.trail.len();
         self.trail.extend_from_slice(way);
         self.note(problem);
@@ -91,13 +91,13 @@ impl<'n> Reader<'n> {
         let mut path = String::new();
         for (step, _) in &self.trail {
             match step {
-                Step::Field(name) if path.is_empty() => path = printable_name(name),
-                Step::Field(name) => {
+                PathStep::Field(name) if path.is_empty() => path = printable_name(name),
+                PathStep::Field(name) => {
                     path.push('.');
                     path.push_str(&printable_name(name));
                 }
                 // Writing to a string cannot fail.
-                Step::Item(at) => drop(write!(path, "[{at}]")),
+                PathStep::Item(at) => drop(write!(path, "[{at}]")),
             }
         }
         path
@@ -106,8 +106,8 @@ impl<'n> Reader<'n> {
     /// The name of the innermost field on the trail, for messages.
     pub(crate) fn subject(&self) -> String {
         let named = self.trail.iter().rev().find_map(|(step, _)| match step {
-            Step::Field(name) => Some(quoted(name)),
-            Step::Item(_) => None,
+            PathStep::Field(name) => Some(quoted(name)),
+            PathStep::Item(_) => None,
         });
         named.unwrap_or_else(|| "the file".to_owned())
     }
@@ -202,7 +202,7 @@ impl<'n> Reader<'n> {
         };
         let mut good = Vec::with_capacity(items.len());
         for (at, item) in in_pieces(items.iter().enumerate()) {
-            if let Some(value) = self.below(Step::Item(at), item.place, |reader| read(reader, item)) {
+            if let Some(value) = self.below(PathStep::Item(at), item.place, |reader| read(reader, item)) {
                 good.push((at, item, value));
             }
         }
@@ -249,7 +249,7 @@ impl<'n> Reader<'n> {
         let mut seen = HashSet::with_capacity(entries.len());
         for (key, value) in entries {
             let once = seen.insert(&*key.text);
-            let value = self.below(Step::Field(&key.text), key.place, |reader| {
+            let value = self.below(PathStep::Field(&key.text), key.place, |reader| {
                 let fits = reader.name(key, once);
                 read(reader, value).filter(|_| fits)
             });

@@ -47,10 +47,10 @@ impl Read for f64 {
         let text = reader.text(node, EXPECTED)?;
         // Of what a float can be, only what people write; the length keeps it finite.
         let unsigned = text.strip_prefix('-').unwrap_or(text);
-        let (whole, part) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+        let (integer, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
         let digits = |text: &str| !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit());
-        if digits(whole)
-            && digits(part)
+        if digits(integer)
+            && digits(fraction)
             && let Ok(number) = text.parse()
         {
             return Some(number);

@@ -178,7 +178,7 @@ enum Need {
 
 fn default_of(default: &impl Serialize) -> Map<String, Value> {
     // What the file can say is JSON; a default that is not would be missing in the committed schema.
-    let value = serde_json::to_value(default).ok().map(whole);
+    let value = serde_json::to_value(default).ok().map(integral);
     value.map(|value| ("default".to_owned(), value)).into_iter().collect()
 }
 
@@ -188,12 +188,12 @@ fn lengths(bounds: &RangeInclusive<usize>) -> Map<String, Value> {
 }
 
 fn numbers<B: SchemaBound>(bounds: &RangeInclusive<B>) -> Map<String, Value> {
-    let bound = |name: &str, bound: &B| Some((name.to_owned(), whole(bound.number()?)));
+    let bound = |name: &str, bound: &B| Some((name.to_owned(), integral(bound.number()?)));
     bound("minimum", bounds.start()).into_iter().chain(bound("maximum", bounds.end())).collect()
 }
 
 /// `1` instead of `1.0`, as people write it.
-fn whole(value: Value) -> Value {
+fn integral(value: Value) -> Value {
     match value.as_f64() {
         #[expect(clippy::cast_possible_truncation, reason = "it is a whole number below 2^53")]
         Some(number) if value.is_f64() && number.fract() == 0.0 && number.abs() < 9e15 => (number as i64).into(),

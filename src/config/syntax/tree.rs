@@ -22,7 +22,7 @@ pub(crate) enum Value<'s> {
     /// Nothing: `key:` with nothing behind it, `null` or `~`.
     Null,
     /// Any other scalar.
-    Text(Text<'s>),
+    Text(Scalar<'s>),
     /// A sequence.
     List(Vec<Node<'s>>),
     /// A mapping, in the order of the file.
@@ -33,7 +33,7 @@ pub(crate) enum Value<'s> {
 
 /// A scalar.
 #[derive(Clone, Debug)]
-pub(crate) struct Text<'s> {
+pub(crate) struct Scalar<'s> {
     /// What it says, after substitution.
     pub(crate) text: Cow<'s, str>,
     /// What the file says, if substitution made it something else.
@@ -98,8 +98,8 @@ impl<'s> Node<'s> {
 
     /// What a copy of this takes, and whatever reads the copy. Texts count in full, for what is read from them is
     /// its own. Shallower than [`MAX_DEPTH`].
-    pub(crate) fn measure(&self) -> Measure {
-        let mut measure = Measure { nodes: 1, bytes: size_of::<Self>(), depth: 0 };
+    pub(crate) fn measure(&self) -> TreeSize {
+        let mut measure = TreeSize { nodes: 1, bytes: size_of::<Self>(), depth: 0 };
         match &self.value {
             Value::List(items) => items.iter().for_each(|item| measure.hold(&item.measure())),
             Value::Map(entries) => {
@@ -118,13 +118,13 @@ impl<'s> Node<'s> {
 
 /// How large a value is.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Measure {
+pub(crate) struct TreeSize {
     pub(crate) nodes: usize,
     pub(crate) bytes: usize,
     pub(crate) depth: usize,
 }
 
-impl Measure {
+impl TreeSize {
     /// Counts a value that is inside of this.
     fn hold(&mut self, inner: &Self) {
         self.nodes += inner.nodes;

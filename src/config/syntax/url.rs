@@ -23,16 +23,16 @@ const MAX_URL: usize = 2_048;
 
 /// An `http://` or `https://` address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Url(Arc<str>);
+pub(crate) struct HttpUrl(Arc<str>);
 
-impl Url {
+impl HttpUrl {
     /// The address as it was written.
     pub(crate) fn get(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 }
 
-impl FromStr for Url {
+impl FromStr for HttpUrl {
     type Err = NotAValue;
 
     fn from_str(text: &str) -> Result<Self, NotAValue> {
@@ -48,13 +48,13 @@ impl FromStr for Url {
     }
 }
 
-impl Read for Url {
+impl Read for HttpUrl {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
         reader.parse(node)
     }
 }
 
-impl JsonSchema for Url {
+impl JsonSchema for HttpUrl {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Url".into()
     }
@@ -94,12 +94,12 @@ mod tests {
     #[test]
     fn an_address_to_call_has_a_scheme_and_a_host() {
         for good in ["http://a", "https://hooks.example.com/x?y=1", "http://127.0.0.1:9090", "http://[::1]:9090/"] {
-            assert_eq!(good.parse::<Url>().map(|url| url.get().to_string()), Ok(good.to_owned()));
+            assert_eq!(good.parse::<HttpUrl>().map(|url| url.get().to_string()), Ok(good.to_owned()));
         }
         for wrong in ["", "a", "hooks.example.com/x", "ftp://a", "http://", "https:///x", "http://a b", "http://a\n"] {
-            assert!(wrong.parse::<Url>().is_err(), "{wrong}");
+            assert!(wrong.parse::<HttpUrl>().is_err(), "{wrong}");
         }
-        assert!(format!("http://a/{}", "x".repeat(MAX_URL)).parse::<Url>().is_err());
+        assert!(format!("http://a/{}", "x".repeat(MAX_URL)).parse::<HttpUrl>().is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{self as parser, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::problem::{Place, Problem};
-use super::tree::{Key, Measure, Node, Text, Value};
+use super::tree::{Key, Node, Scalar, TreeSize, Value};
 use crate::coop::in_pieces;
 
 /// How deep values may nest. The file's own shape needs 8.
@@ -100,14 +100,14 @@ fn syntax(source: &str, error: &ScanError) -> Problem {
 }
 
 /// A list or mapping whose end has not come yet.
-struct Open<'s> {
+struct OpenCollection<'s> {
     place: Place,
     anchor: usize,
-    kind: Kind<'s>,
+    kind: Collection<'s>,
 }
 
-/// What an [`Open`] collects.
-enum Kind<'s> {
+/// What an [`OpenCollection`] collects.
+enum Collection<'s> {
     List(Vec<Node<'s>>),
     /// With the key whose value comes next.
     Map(Vec<(Key<'s>, Node<'s>)>, Option<Key<'s>>),
@@ -117,9 +117,9 @@ enum Kind<'s> {
 #[derive(Default)]
 struct Builder<'s> {
     root: Option<Node<'s>>,
-    open: Vec<Open<'s>>,
+    open: Vec<OpenCollection<'s>>,
     /// Finished values that an alias may name.
-    anchors: HashMap<usize, (Node<'s>, Measure)>,
+    anchors: HashMap<usize, (Node<'s>, TreeSize)>,
     nodes: usize,
     /// Bytes that the tree may still take without copies.
     room: usize,
@@ -151,17 +151,17 @@ impl<'s> Builder<'s> {
             }
             Event::SequenceStart(_, anchor, tag) => {
                 no_tag(tag.is_some(), place)?;
-                self.begin(Open { place, anchor, kind: Kind::List(Vec::new()) })
+                self.begin(OpenCollection { place, anchor, kind: Collection::List(Vec::new()) })
             }
             Event::MappingStart(_, anchor, tag) => {
                 no_tag(tag.is_some(), place)?;
-                self.begin(Open { place, anchor, kind: Kind::Map(Vec::new(), None) })
+                self.begin(OpenCollection { place, anchor, kind: Collection::Map(Vec::new(), None) })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open { place, anchor, kind: Kind::List(items) }) => {
+                Some(OpenCollection { place, anchor, kind: Collection::List(items) }) => {
                     self.finish(Node { place, value: Value::List(items) }, anchor)
                 }
-                Some(Open { place, anchor, kind: Kind::Map(entries, _) }) => {
+                Some(OpenCollection { place, anchor, kind: Collection::Map(entries, _) }) => {
                     self.finish(Node { place, value: Value::Map(entries) }, anchor)
                 }
                 None => Ok(()),
@@ -178,18 +178,18 @@ impl<'s> Builder<'s> {
         anchor: usize,
         place: Place,
     ) -> Result<(), Box<Problem>> {
-        if let Some(Open { kind: Kind::Map(_, key @ None), .. }) = self.open.last_mut() {
+        if let Some(OpenCollection { kind: Collection::Map(_, key @ None), .. }) = self.open.last_mut() {
             let owned = if matches!(text, Cow::Owned(_)) { text.len() } else { 0 };
             *key = Some(Key { place, text });
             return self.fill(size_of::<Key<'_>>() + owned, place);
         }
         let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-        let value = if null { Value::Null } else { Value::Text(Text { text, written: None }) };
+        let value = if null { Value::Null } else { Value::Text(Scalar { text, written: None }) };
         self.finish(Node { place, value }, anchor)
     }
 
-    fn begin(&mut self, open: Open<'s>) -> Result<(), Box<Problem>> {
-        if let Some(Open { kind: Kind::Map(_, None), .. }) = self.open.last() {
+    fn begin(&mut self, open: OpenCollection<'s>) -> Result<(), Box<Problem>> {
+        if let Some(OpenCollection { kind: Collection::Map(_, None), .. }) = self.open.last() {
             return Err(Problem::new(open.place, "a field's name is a list or has fields of its own")
                 .help("a value with braces or brackets in it needs quotes")
                 .into());
@@ -206,7 +206,7 @@ impl<'s> Builder<'s> {
     /// Puts a finished value where it belongs.
     fn finish(&mut self, node: Node<'s>, anchor: usize) -> Result<(), Box<Problem>> {
         self.count(1, node.place)?;
-        let text = if let Value::Text(Text { text: Cow::Owned(text), .. }) = &node.value { text.len() } else { 0 };
+        let text = if let Value::Text(Scalar { text: Cow::Owned(text), .. }) = &node.value { text.len() } else { 0 };
         self.fill(size_of::<Node<'_>>() + text, node.place)?;
         if anchor > 0 {
             let measure = node.measure();
@@ -220,8 +220,8 @@ impl<'s> Builder<'s> {
     fn put(&mut self, node: Node<'s>) {
         match self.open.last_mut() {
             None => self.root = Some(node),
-            Some(Open { kind: Kind::List(items), .. }) => items.push(node),
-            Some(Open { kind: Kind::Map(entries, key), .. }) => {
+            Some(OpenCollection { kind: Collection::List(items), .. }) => items.push(node),
+            Some(OpenCollection { kind: Collection::Map(entries, key), .. }) => {
                 if let Some(key) = key.take() {
                     entries.push((key, node));
                 }
@@ -230,7 +230,7 @@ impl<'s> Builder<'s> {
     }
 
     fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Box<Problem>> {
-        if let Some(Open { kind: Kind::Map(_, None), .. }) = self.open.last() {
+        if let Some(OpenCollection { kind: Collection::Map(_, None), .. }) = self.open.last() {
             return Err(Problem::new(place, "an alias cannot be a field's name")
                 .help("a name that begins with `*` needs quotes")
                 .into());
@@ -254,7 +254,7 @@ impl<'s> Builder<'s> {
     }
 
     /// Counts a copy before it is made.
-    fn copy(&mut self, measure: &Measure, place: Place) -> Result<(), Box<Problem>> {
+    fn copy(&mut self, measure: &TreeSize, place: Place) -> Result<(), Box<Problem>> {
         self.copied = self.copied.saturating_add(measure.bytes);
         if self.copied > MAX_COPIED {
             let message =

@@ -1,4 +1,4 @@
-//! What a look at the paths shows, without opening anything; two looks tell whether something has changed.
+//! The state of the files at the paths, found without opening anything; two of them tell whether something has changed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// The entries on the way to each path: the links, and what they end at.
 #[derive(Debug, Default)]
-pub(super) struct Sight(BTreeMap<PathBuf, Stamp>);
+pub(super) struct FileState(BTreeMap<PathBuf, Stamp>);
 
 /// What tells one state of an entry from another. The time of access is not in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,19 +18,19 @@ enum Stamp {
     Not(ErrorKind),
 }
 
-impl Sight {
-    /// Looks at these absolute paths.
+impl FileState {
+    /// The state at these absolute paths.
     pub(super) fn of(paths: &[PathBuf]) -> Self {
-        let mut sight = Self::default();
+        let mut state = Self::default();
         for path in paths {
-            sight.walk(path);
+            state.walk(path);
         }
-        sight
+        state
     }
 
-    /// Whether an entry is other than in the `earlier` look, or was not in it. An entry that is missing now needs no
-    /// attention: either its path is no longer asked for, or a link before it has changed.
-    pub(super) fn has_news_for(&self, earlier: &Self) -> bool {
+    /// Whether an entry is other than in `earlier`, or was not in it. An entry that is missing now needs no
+    /// attention: either its path is no longer watched, or a link before it has changed.
+    pub(super) fn differs_from(&self, earlier: &Self) -> bool {
         self.0.iter().any(|(entry, stamp)| earlier.0.get(entry) != Some(stamp))
     }
 

@@ -1,6 +1,6 @@
 //! The kernel's events on a set of directories, as far as they can be had.
 //!
-//! Whatever fails here is logged once and left to the poll; each look tries again, so that it heals when watches
+//! Whatever fails here is logged once and left to the poll; each scan tries again, so that it heals when watches
 //! are free again. The library below answers for its own thread with panics; they are contained.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,26 +12,26 @@ use std::time::SystemTime;
 use notify::{ErrorKind, EventHandler, RecursiveMode, Watcher};
 
 /// The directories that are watched.
-pub(super) struct Eyes {
+pub(super) struct InotifyWatcher {
     watcher: Option<Box<dyn Watcher + Send>>,
     watched: BTreeMap<PathBuf, Identity>,
-    /// Whether the trouble has been logged.
-    complained: bool,
+    /// Whether the failure has been logged.
+    warned: bool,
 }
 
 /// Device, inode and birth: another directory under the same path needs another watch, and inodes are used again.
 type Identity = (u64, u64, Option<SystemTime>);
 
-impl Eyes {
-    /// Events go to `hearing`. Without inotify there are none.
-    pub(super) fn open(hearing: impl EventHandler) -> Self {
-        let opened = contained(|| notify::recommended_watcher(hearing));
+impl InotifyWatcher {
+    /// Events go to `handler`. Without inotify there are none.
+    pub(super) fn open(handler: impl EventHandler) -> Self {
+        let opened = contained(|| notify::recommended_watcher(handler));
         match opened {
             Ok(watcher) => Self::on(Some(Box::new(watcher))),
             Err(why) => {
-                let mut eyes = Self::closed();
-                eyes.complain(&why);
-                eyes
+                let mut inotify = Self::closed();
+                inotify.warn_once(&why);
+                inotify
             }
         }
     }
@@ -42,11 +42,11 @@ impl Eyes {
     }
 
     pub(super) fn on(watcher: Option<Box<dyn Watcher + Send>>) -> Self {
-        Self { watcher, watched: BTreeMap::new(), complained: false }
+        Self { watcher, watched: BTreeMap::new(), warned: false }
     }
 
-    /// Watches these directories and no others. `deaf` is why events were lost since the last time.
-    pub(super) fn direct(&mut self, directories: BTreeSet<PathBuf>, deaf: Option<String>) {
+    /// Watches these directories and no others. `overflowed` is why events were lost since the last time.
+    pub(super) fn direct(&mut self, directories: BTreeSet<PathBuf>, overflowed: Option<String>) {
         if self.watcher.is_none() {
             return;
         }
@@ -54,19 +54,19 @@ impl Eyes {
         for path in gone {
             self.unwatch(&path);
         }
-        let mut trouble = deaf;
+        let mut failure = overflowed;
         for path in directories {
             if let Err(why) = self.watch(path) {
-                trouble = Some(why);
+                failure = Some(why);
             }
         }
-        if let Some(why) = trouble {
-            self.complain(&why);
+        if let Some(why) = failure {
+            self.warn_once(&why);
         }
     }
 
     fn watch(&mut self, path: PathBuf) -> Result<(), String> {
-        // The identity is taken first: should the directory be replaced in between, the next look corrects it.
+        // The identity is taken first: should the directory be replaced in between, the next scan corrects it.
         let Ok(metadata) = path.metadata() else {
             self.unwatch(&path);
             return Ok(()); // What is not there is for the reader to report, and for the poll to find again.
@@ -96,9 +96,9 @@ impl Eyes {
         }
     }
 
-    fn complain(&mut self, why: &str) {
-        if !self.complained {
-            self.complained = true;
+    fn warn_once(&mut self, why: &str) {
+        if !self.warned {
+            self.warned = true;
             tracing::warn!(
                 why,
                 "the kernel's events on the configuration are incomplete, and its changes are found by looking each \
@@ -108,7 +108,7 @@ impl Eyes {
     }
 }
 
-impl Drop for Eyes {
+impl Drop for InotifyWatcher {
     fn drop(&mut self) {
         let watcher = self.watcher.take();
         drop(contained(|| {
@@ -118,7 +118,7 @@ impl Drop for Eyes {
     }
 }
 
-/// A directory that vanished between the look and the watch is not watched, and no trouble of the events.
+/// A directory that vanished between the scan and the watch is not watched, which is no failure.
 fn missing(error: notify::Error) -> notify::Result<bool> {
     match &error.kind {
         ErrorKind::PathNotFound => Ok(false),

@@ -1,4 +1,4 @@
-//! Says that the configuration, or a file it names, may have changed. What has changed is for the reader to find.
+//! Reports that the configuration, or a file it names, may have changed. What has changed is for the reader to find.
 //!
 //! ```text
 //! inotify on each directory ─► an entry on the way to a file ─┐
@@ -15,10 +15,10 @@
 //! blind on a network file system, and a directory that is itself replaced takes its watch along. Events are not
 //! compared with anything, so that a write is noticed which keeps size and times; reading a file is no event.
 //!
-//! It runs on a thread of its own, since a look at a file may hang with its file system. The thread ends when the
+//! It runs on a thread of its own, since a scan of a file may hang with its file system. The thread ends when the
 //! [`Watch`] is dropped.
 //!
-//! Invariant: a change after [`Watch::start`] or [`Watch::set_paths`] has returned leads to a [`Changed`] after it.
+//! Invariant: a change after [`Watch::start`] or [`Watch::set_paths`] has returned leads to a [`FilesChanged`] after it.
 //!
 //! Invariant: nothing is opened, so that a FIFO or a device at a path cannot block.
 
@@ -38,27 +38,27 @@ mod inotify;
 #[cfg(test)]
 mod tests;
 
-use file_state::Sight;
-use inotify::Eyes;
+use file_state::FileState;
+use inotify::InotifyWatcher;
 
 /// Something may have changed since the last one was taken. Several changes are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Changed;
+pub struct FilesChanged;
 
-/// When to look, and when to tell.
+/// When to scan, and when to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// A change is told when nothing has changed for this long, so that a file is not read half-written.
+pub struct WatchOptions {
+    /// A change is reported when nothing has changed for this long, so that a file is not read half-written.
     pub quiet: Duration,
-    /// It is told at the latest this long after the first change, though changes go on.
+    /// It is reported at the latest this long after the first change, though changes go on.
     pub longest: Duration,
-    /// How often every path is looked at.
+    /// How often every path is scanned.
     pub poll: Duration,
     /// Whether to listen for events as well.
     pub events: Events,
 }
 
-/// Whether the kernel's events are listened for.
+/// Whether inotify is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Events {
     /// As far as there are any.
@@ -68,7 +68,7 @@ pub enum Events {
     Ignore,
 }
 
-impl Default for Options {
+impl Default for WatchOptions {
     fn default() -> Self {
         Self {
             quiet: Duration::from_millis(100),
@@ -83,52 +83,52 @@ impl Default for Options {
 #[derive(Debug)]
 #[must_use = "dropping it ends the watch"]
 pub struct Watch {
-    shared: Arc<Shared>,
+    shared: Arc<WatchState>,
 }
 
 impl Watch {
-    /// Watches `paths`, which need not exist. Start it before reading them: what changes in between is told.
+    /// Watches `paths`, which need not exist. Start it before reading them: what changes in between is reported.
     ///
-    /// The receiver has one slot: whoever takes the [`Changed`] from it and then reads the files has read every
+    /// The receiver has one slot: whoever takes the [`FilesChanged`] from it and then reads the files has read every
     /// change that came before. It ends when the watch is dropped.
     ///
     /// # Errors
     /// The system has no thread to spare. Without inotify it works all the same, and logs that.
-    pub fn start(paths: Vec<PathBuf>, options: Options) -> io::Result<(Self, mpsc::Receiver<Changed>)> {
-        Self::start_with(paths, options, |hearing| match options.events {
-            Events::Listen => Eyes::open(hearing),
-            Events::Ignore => Eyes::closed(),
+    pub fn start(paths: Vec<PathBuf>, options: WatchOptions) -> io::Result<(Self, mpsc::Receiver<FilesChanged>)> {
+        Self::start_with(paths, options, |handler| match options.events {
+            Events::Listen => InotifyWatcher::open(handler),
+            Events::Ignore => InotifyWatcher::closed(),
         })
     }
 
     fn start_with(
         paths: Vec<PathBuf>,
-        options: Options,
-        open: impl FnOnce(Hearing) -> Eyes,
-    ) -> io::Result<(Self, mpsc::Receiver<Changed>)> {
-        let shared = Arc::new(Shared::default());
+        options: WatchOptions,
+        open: impl FnOnce(InotifyHandler) -> InotifyWatcher,
+    ) -> io::Result<(Self, mpsc::Receiver<FilesChanged>)> {
+        let shared = Arc::new(WatchState::default());
         let (slot, receiver) = mpsc::channel(1);
-        let mut worker = Worker {
+        let mut worker = WatchWorker {
             options,
-            eyes: open(Hearing(Arc::clone(&shared))),
+            inotify: open(InotifyHandler(Arc::clone(&shared))),
             paths: absolute(paths),
-            sight: Sight::default(),
+            state: FileState::default(),
             shared: Arc::clone(&shared),
             slot,
         };
-        worker.look();
+        worker.scan();
         thread::Builder::new().name("weir-watch".to_owned()).spawn(move || worker.run())?;
         Ok((Self { shared }, receiver))
     }
 
     /// Watches these paths from now on, in place of the former. Does not wait.
     ///
-    /// A path that was not watched before may have changed since it was read, so it is told as [`Changed`] once.
+    /// A path that was not watched before may have changed since it was read, so it is reported as [`FilesChanged`] once.
     pub fn set_paths(&self, paths: Vec<PathBuf>) {
-        self.shared.tell(|pending| pending.paths = Some(paths));
+        self.shared.update(|pending| pending.paths = Some(paths));
     }
 
-    /// How often all paths have been looked at because of the poll.
+    /// How often all paths have been scanned because of the poll.
     #[cfg(test)]
     fn polls(&self) -> u64 {
         self.shared.lock().polls
@@ -137,72 +137,72 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.shared.tell(|pending| pending.stop = true);
+        self.shared.update(|pending| pending.stop = true);
     }
 }
 
-/// What the worker is told, by the owner of the watch and by events.
+/// What the worker has to do, set by the owner of the watch and by events.
 ///
 /// Contended by those three, each for a moment.
 #[derive(Debug, Default)]
-struct Shared {
-    pending: Mutex<Pending>,
-    told: Condvar,
+struct WatchState {
+    pending: Mutex<PendingWork>,
+    woken: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingWork {
     stop: bool,
     paths: Option<Vec<PathBuf>>,
-    touched: Option<Touched>,
+    unreported: Option<Unreported>,
     /// Why events were lost.
-    deaf: Option<String>,
+    overflowed: Option<String>,
     /// The entries whose events count.
     entries: HashSet<PathBuf>,
     #[cfg(test)]
     polls: u64,
 }
 
-/// Changes that have not been told yet.
+/// Changes that have not been reported yet.
 #[derive(Clone, Copy, Debug)]
-struct Touched {
+struct Unreported {
     first: Instant,
     last: Instant,
 }
 
-impl Touched {
-    fn due(self, options: &Options) -> Instant {
+impl Unreported {
+    fn due(self, options: &WatchOptions) -> Instant {
         (self.last + options.quiet).min(self.first + options.longest)
     }
 }
 
-impl Pending {
+impl PendingWork {
     fn touch(&mut self) {
         let now = Instant::now();
-        let first = self.touched.map_or(now, |touched| touched.first);
-        self.touched = Some(Touched { first, last: now });
+        let first = self.unreported.map_or(now, |unreported| unreported.first);
+        self.unreported = Some(Unreported { first, last: now });
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Pending> {
+impl WatchState {
+    fn lock(&self) -> MutexGuard<'_, PendingWork> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, change: impl FnOnce(&mut Pending)) {
+    fn update(&self, change: impl FnOnce(&mut PendingWork)) {
         change(&mut self.lock());
-        self.told.notify_one();
+        self.woken.notify_one();
     }
 }
 
 /// Hears the events of the watched directories.
-struct Hearing(Arc<Shared>);
+struct InotifyHandler(Arc<WatchState>);
 
-impl EventHandler for Hearing {
+impl EventHandler for InotifyHandler {
     fn handle_event(&mut self, event: notify::Result<Event>) {
         match event {
-            Ok(event) if event.need_rescan() => self.0.tell(|pending| {
-                pending.deaf = Some("the queue of events was full".to_owned());
+            Ok(event) if event.need_rescan() => self.0.update(|pending| {
+                pending.overflowed = Some("the queue of events was full".to_owned());
                 pending.touch();
             }),
             Ok(event) if !changes(event.kind) => {}
@@ -210,11 +210,11 @@ impl EventHandler for Hearing {
                 let mut pending = self.0.lock();
                 if event.paths.iter().any(|path| pending.entries.contains(path)) {
                     pending.touch();
-                    self.0.told.notify_one();
+                    self.0.woken.notify_one();
                 }
             }
-            Err(error) => self.0.tell(|pending| {
-                pending.deaf = Some(error.to_string());
+            Err(error) => self.0.update(|pending| {
+                pending.overflowed = Some(error.to_string());
                 pending.touch();
             }),
         }
@@ -233,40 +233,40 @@ const fn changes(kind: EventKind) -> bool {
 enum Due {
     Stop,
     Paths(Vec<PathBuf>),
-    Tell,
+    Notify,
     Poll,
 }
 
-struct Worker {
-    options: Options,
-    eyes: Eyes,
+struct WatchWorker {
+    options: WatchOptions,
+    inotify: InotifyWatcher,
     paths: Vec<PathBuf>,
-    sight: Sight,
-    shared: Arc<Shared>,
-    slot: mpsc::Sender<Changed>,
+    state: FileState,
+    shared: Arc<WatchState>,
+    slot: mpsc::Sender<FilesChanged>,
 }
 
-impl Worker {
+impl WatchWorker {
     fn run(mut self) {
         let mut next_poll = Instant::now() + self.options.poll;
         loop {
             match self.wait(next_poll) {
                 Due::Stop => return,
                 Due::Paths(paths) => self.replace(absolute(paths)),
-                Due::Tell => {
-                    // Looked at before it is told: a change from here on is news to whoever reads now.
-                    self.look();
-                    if let Err(mpsc::error::TrySendError::Closed(_)) = self.slot.try_send(Changed) {
+                Due::Notify => {
+                    // Scanned before it is reported: a change from here on is reported again.
+                    self.scan();
+                    if let Err(mpsc::error::TrySendError::Closed(_)) = self.slot.try_send(FilesChanged) {
                         return;
                     }
                 }
                 Due::Poll => {
-                    if self.look() {
+                    if self.scan() {
                         self.shared.lock().touch();
                     }
                     next_poll = Instant::now() + self.options.poll;
                     #[cfg(test)]
-                    self.shared.tell(|pending| pending.polls += 1);
+                    self.shared.update(|pending| pending.polls += 1);
                 }
             }
         }
@@ -282,43 +282,43 @@ impl Worker {
                 return Due::Paths(paths);
             }
             let now = Instant::now();
-            let due = pending.touched.map(|touched| touched.due(&self.options));
+            let due = pending.unreported.map(|unreported| unreported.due(&self.options));
             if due.is_some_and(|due| due <= now) {
-                pending.touched = None;
-                return Due::Tell;
+                pending.unreported = None;
+                return Due::Notify;
             }
             if next_poll <= now {
                 return Due::Poll;
             }
             let until = due.map_or(next_poll, |due| due.min(next_poll));
-            let woken = self.shared.told.wait_timeout(pending, until.saturating_duration_since(now));
+            let woken = self.shared.woken.wait_timeout(pending, until.saturating_duration_since(now));
             pending = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     fn replace(&mut self, paths: Vec<PathBuf>) {
         self.paths = paths;
-        if self.look() {
+        if self.scan() {
             self.shared.lock().touch();
         }
     }
 
-    /// Looks at all paths and directs the events to the entries on the way to them. Whether anything is other
-    /// than at the last look, or was not looked at then.
+    /// Scans all paths and directs the events to the entries on the way to them. Whether anything is other
+    /// than at the last scan, or was not there.
     ///
-    /// The events come first: what changes between the two is told by them.
-    fn look(&mut self) -> bool {
-        let before = Sight::of(&self.paths);
-        let deaf = {
+    /// The events come first: what changes between the two is reported by them.
+    fn scan(&mut self) -> bool {
+        let before = FileState::of(&self.paths);
+        let overflowed = {
             let mut pending = self.shared.lock();
             pending.entries = before.entries().map(Path::to_owned).collect();
-            pending.deaf.take()
+            pending.overflowed.take()
         };
-        self.eyes.direct(before.directories(), deaf);
-        let after = Sight::of(&self.paths);
-        let differs = after.has_news_for(&self.sight);
-        // A way that turned while the events were directed is walked again with the next look.
-        self.sight = if before.entries().eq(after.entries()) { after } else { before };
+        self.inotify.direct(before.directories(), overflowed);
+        let after = FileState::of(&self.paths);
+        let differs = after.differs_from(&self.state);
+        // A way that turned while the events were directed is walked again with the next scan.
+        self.state = if before.entries().eq(after.entries()) { after } else { before };
         differs
     }
 }

@@ -13,35 +13,35 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// Quick, by both ways.
-fn both() -> Options {
+fn both() -> WatchOptions {
     let quiet = Duration::from_millis(20);
-    Options { quiet, longest: quiet * 5, poll: Duration::from_millis(40), events: Events::Listen }
+    WatchOptions { quiet, longest: quiet * 5, poll: Duration::from_millis(40), events: Events::Listen }
 }
 
-fn only_events() -> Options {
-    Options { poll: NEVER, ..both() }
+fn only_events() -> WatchOptions {
+    WatchOptions { poll: NEVER, ..both() }
 }
 
-fn only_poll() -> Options {
-    Options { events: Events::Ignore, ..both() }
+fn only_poll() -> WatchOptions {
+    WatchOptions { events: Events::Ignore, ..both() }
 }
 
 struct Site {
     dir: TempDir,
     watch: Watch,
-    changes: mpsc::Receiver<Changed>,
+    changes: mpsc::Receiver<FilesChanged>,
 }
 
 impl Site {
     /// Watches `weir.yaml` in a directory that `prepare` has filled.
-    fn new(options: Options, prepare: impl FnOnce(&Path)) -> Self {
+    fn new(options: WatchOptions, prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
         let (watch, changes) = Watch::start(vec![dir.path().join("weir.yaml")], options).unwrap();
         Self { dir, watch, changes }
     }
 
-    fn with_file(options: Options) -> Self {
+    fn with_file(options: WatchOptions) -> Self {
         Self::new(options, |dir| fs::write(dir.join("weir.yaml"), "old").unwrap())
     }
 
@@ -118,7 +118,7 @@ async fn every_kind_of_replacement_is_told_by_events_alone() {
         let mut site = Site::with_file(only_events());
         replace(site.dir.path());
         let told = tokio::time::timeout(PATIENCE, site.changes.recv()).await;
-        assert_eq!(told, Ok(Some(Changed)), "{kind}");
+        assert_eq!(told, Ok(Some(FilesChanged)), "{kind}");
     }
 }
 
@@ -128,7 +128,7 @@ async fn every_kind_of_replacement_is_told_by_the_poll_alone() {
         let mut site = Site::with_file(only_poll());
         replace(site.dir.path());
         let told = tokio::time::timeout(PATIENCE, site.changes.recv()).await;
-        assert_eq!(told, Ok(Some(Changed)), "{kind}");
+        assert_eq!(told, Ok(Some(FilesChanged)), "{kind}");
     }
 }
 
@@ -224,10 +224,10 @@ async fn a_file_that_is_not_there_yet_is_told_when_it_comes_directories_included
         let (_watch, mut changes) = Watch::start(vec![path.clone()], options).unwrap();
         for step in ["a", "a/b"] {
             fs::create_dir(dir.path().join(step)).unwrap();
-            assert_eq!(tokio::time::timeout(PATIENCE, changes.recv()).await, Ok(Some(Changed)));
+            assert_eq!(tokio::time::timeout(PATIENCE, changes.recv()).await, Ok(Some(FilesChanged)));
         }
         fs::write(&path, "new").unwrap();
-        assert_eq!(tokio::time::timeout(PATIENCE, changes.recv()).await, Ok(Some(Changed)));
+        assert_eq!(tokio::time::timeout(PATIENCE, changes.recv()).await, Ok(Some(FilesChanged)));
     }
 }
 
@@ -353,7 +353,7 @@ async fn without_watches_the_poll_finds_the_change_and_watching_is_tried_again()
         let asked = Arc::new(AtomicUsize::new(0));
         let blind = Blind { asked: Arc::clone(&asked), dead };
         let (watch, changes) =
-            Watch::start_with(vec![path.clone()], both(), |_| Eyes::on(Some(Box::new(blind)))).unwrap();
+            Watch::start_with(vec![path.clone()], both(), |_| InotifyWatcher::on(Some(Box::new(blind)))).unwrap();
         let mut site = Site { dir, watch, changes };
         fs::write(&path, "new").unwrap();
         site.told().await;
@@ -364,26 +364,26 @@ async fn without_watches_the_poll_finds_the_change_and_watching_is_tried_again()
 
 #[tokio::test]
 async fn lost_events_are_made_up_for_by_a_look() {
-    let shared = Arc::new(Shared::default());
-    let mut hearing = Hearing(Arc::clone(&shared));
-    hearing.handle_event(Ok(Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)));
+    let shared = Arc::new(WatchState::default());
+    let mut handler = InotifyHandler(Arc::clone(&shared));
+    handler.handle_event(Ok(Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)));
     let pending = std::mem::take(&mut *shared.lock());
-    assert!(pending.touched.is_some() && pending.deaf.is_some());
-    hearing.handle_event(Err(notify::Error::generic("gone")));
-    assert!(shared.lock().touched.is_some());
+    assert!(pending.unreported.is_some() && pending.overflowed.is_some());
+    handler.handle_event(Err(notify::Error::generic("gone")));
+    assert!(shared.lock().unreported.is_some());
 }
 
 #[test]
 fn a_saved_file_is_told_within_a_second_and_a_half_even_without_events() {
-    let Options { quiet, longest, poll, .. } = Options::default();
+    let WatchOptions { quiet, longest, poll, .. } = WatchOptions::default();
     assert!(poll + quiet < Duration::from_millis(1500) && quiet < longest && longest < Duration::from_secs(1));
 }
 
 #[test]
 fn changes_that_go_on_are_told_at_the_latest_after_the_longest_time() {
-    let options = Options::default();
+    let options = WatchOptions::default();
     let first = Instant::now();
-    let due = |last: u64| Touched { first, last: first + Duration::from_millis(last) }.due(&options) - first;
+    let due = |last: u64| Unreported { first, last: first + Duration::from_millis(last) }.due(&options) - first;
     assert_eq!(due(0), Duration::from_millis(100));
     assert_eq!(due(399), Duration::from_millis(499));
     assert_eq!(due(450), Duration::from_millis(500));

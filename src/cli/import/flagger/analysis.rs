@@ -3,7 +3,7 @@
 use super::super::page::{Page, name, quoted};
 use super::calls::Calls;
 use super::{Service, Wrong, duration, list, number, printed, text, title, whole};
-use crate::config::{Foreign, Period};
+use crate::config::{ImportedValue, Period};
 
 /// What Flagger takes for `interval` when it is not there.
 const INTERVAL: Period = Period::from_secs(60);
@@ -18,7 +18,7 @@ const MOST: u32 = 10_000;
 pub(super) fn write(
     page: &mut Page,
     service: &Service<'_>,
-    templates: &[&Foreign],
+    templates: &[&ImportedValue],
     calls: &Calls,
 ) -> Result<(), Wrong> {
     let skip = text(service.spec, "skipAnalysis")? == Some("true");
@@ -77,7 +77,7 @@ const UNEQUAL: [(&str, &str); 6] = [
 ];
 
 /// The steps: weights in whole percents, held for one interval each.
-fn write_steps(page: &mut Page, analysis: &Foreign, interval: Period) -> Result<(), Wrong> {
+fn write_steps(page: &mut Page, analysis: &ImportedValue, interval: Period) -> Result<(), Wrong> {
     let weights = listed_weights(analysis)?;
     let matches = list(analysis, "match")?;
     let iterations = whole(analysis, "iterations", MOST)?.map(|(iterations, _)| iterations).filter(|n| *n > 0);
@@ -106,7 +106,7 @@ fn write_steps(page: &mut Page, analysis: &Foreign, interval: Period) -> Result<
     Ok(())
 }
 
-fn listed_weights(analysis: &Foreign) -> Result<Vec<u32>, Wrong> {
+fn listed_weights(analysis: &ImportedValue) -> Result<Vec<u32>, Wrong> {
     let mut weights: Vec<u32> = Vec::new();
     for item in list(analysis, "stepWeights")? {
         let weight = item.text().and_then(|text| text.parse().ok()).filter(|weight| (1..=100).contains(weight));
@@ -150,8 +150,8 @@ fn write_iterations(page: &mut Page, iterations: u32, interval: Period, chosen: 
 fn write_checks(
     page: &mut Page,
     service: &Service<'_>,
-    analysis: &Foreign,
-    templates: &[&Foreign],
+    analysis: &ImportedValue,
+    templates: &[&ImportedValue],
 ) -> Result<(), Wrong> {
     let mut checks = Vec::new();
     let mut comments = Vec::new();
@@ -183,7 +183,7 @@ fn write_checks(
 type Found = Result<(String, String), String>;
 
 /// One metric as a check.
-fn check(service: &Service<'_>, metric: &Foreign, templates: &[&Foreign]) -> Result<Found, Wrong> {
+fn check(service: &Service<'_>, metric: &ImportedValue, templates: &[&ImportedValue]) -> Result<Found, Wrong> {
     let called = text(metric, "name")?.ok_or_else(|| Wrong::at(metric, "a metric has no `name`"))?;
     let range = metric.get("thresholdRange");
     let bound = |field| range.map_or(Ok(None), |range| number(range, field));
@@ -231,14 +231,14 @@ fn check(service: &Service<'_>, metric: &Foreign, templates: &[&Foreign]) -> Res
 
 /// The address and the query of the MetricTemplate that `reference` names, if it is here and asks Prometheus.
 fn template(
-    reference: &Foreign,
+    reference: &ImportedValue,
     service: &Service<'_>,
-    templates: &[&Foreign],
+    templates: &[&ImportedValue],
 ) -> Result<Option<(String, String)>, Wrong> {
     let wanted = text(reference, "name")?.ok_or_else(|| Wrong::at(reference, "`templateRef` has no `name`"))?;
     let namespace = text(reference, "namespace")?.unwrap_or(&service.namespace);
-    let fits = |template: &&&Foreign| {
-        let own = template.get("metadata").and_then(|data| data.get("namespace")).and_then(Foreign::text);
+    let fits = |template: &&&ImportedValue| {
+        let own = template.get("metadata").and_then(|data| data.get("namespace")).and_then(ImportedValue::text);
         title(template) == wanted && own.is_none_or(|own| own == namespace)
     };
     let Some(spec) = templates.iter().find(fits).and_then(|template| template.get("spec")) else { return Ok(None) };
@@ -268,12 +268,12 @@ fn translated(query: &str, service: &Service<'_>) -> String {
     query
 }
 
-fn in_percent(value: f64, node: &Foreign) -> Result<(), Wrong> {
+fn in_percent(value: f64, node: &ImportedValue) -> Result<(), Wrong> {
     if (0.0..=100.0).contains(&value) { Ok(()) } else { Err(Wrong::at(node, format!("{value} is no percentage"))) }
 }
 
 /// Flagger's durations are numbers of milliseconds.
-fn milliseconds(value: f64, node: &Foreign) -> Result<Period, Wrong> {
+fn milliseconds(value: f64, node: &ImportedValue) -> Result<Period, Wrong> {
     if (1.0..=3_600_000.0).contains(&value) {
         let milliseconds = std::time::Duration::from_secs_f64(value / 1e3).as_millis();
         return Ok(Period::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX)));

@@ -2,7 +2,7 @@
 
 use super::super::page::{Page, name, quoted};
 use super::{Service, Wrong, duration, list, printed, text, whole};
-use crate::config::{Foreign, Period};
+use crate::config::{ImportedValue, Period};
 
 /// What Flagger takes for a webhook's `timeout` when it is not there.
 const TIMEOUT: Period = Period::from_secs(10);
@@ -77,7 +77,7 @@ pub(super) fn collect(service: &Service<'_>, receivers: &mut Vec<Receiver>) -> R
 
 fn collect_webhook(
     service: &Service<'_>,
-    webhook: &Foreign,
+    webhook: &ImportedValue,
     calls: &mut Calls,
     receivers: &mut Vec<Receiver>,
 ) -> Result<(), Wrong> {
@@ -113,7 +113,7 @@ fn collect_webhook(
 
 fn collect_alert(
     service: &Service<'_>,
-    alert: &Foreign,
+    alert: &ImportedValue,
     calls: &mut Calls,
     receivers: &mut Vec<Receiver>,
 ) -> Result<(), Wrong> {

@@ -13,7 +13,7 @@ mod analysis;
 mod calls;
 
 use super::page::{Page, name, quoted};
-use crate::config::{Foreign, Period};
+use crate::config::{ImportedValue, Period};
 
 /// Why a file cannot be imported.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
-    fn at(node: &Foreign, what: impl Into<String>) -> Self {
+    fn at(node: &ImportedValue, what: impl Into<String>) -> Self {
         Self { line: node.line, what: what.into() }
     }
 }
@@ -33,14 +33,14 @@ impl Wrong {
 /// The resources of a file, by what they are here.
 #[derive(Default)]
 struct Resources<'f> {
-    canaries: Vec<&'f Foreign>,
-    templates: Vec<&'f Foreign>,
+    canaries: Vec<&'f ImportedValue>,
+    templates: Vec<&'f ImportedValue>,
     /// Of which nothing is taken: kind and name.
     others: Vec<String>,
 }
 
 /// The Weir configuration of what `documents` hold.
-pub(super) fn convert(documents: &[Foreign]) -> Result<String, Wrong> {
+pub(super) fn convert(documents: &[ImportedValue]) -> Result<String, Wrong> {
     let mut found = Resources::default();
     for document in documents {
         sort(document, &mut found)?;
@@ -59,7 +59,7 @@ pub(super) fn convert(documents: &[Foreign]) -> Result<String, Wrong> {
 }
 
 /// Puts a document where it belongs; a List is its items, as `kubectl get -o yaml` prints them.
-fn sort<'f>(document: &'f Foreign, found: &mut Resources<'f>) -> Result<(), Wrong> {
+fn sort<'f>(document: &'f ImportedValue, found: &mut Resources<'f>) -> Result<(), Wrong> {
     let Some(kind) = text(document, "kind")? else {
         return Err(Wrong::at(document, "this is no Kubernetes resource: it has no `kind`"));
     };
@@ -88,8 +88,8 @@ fn sort<'f>(document: &'f Foreign, found: &mut Resources<'f>) -> Result<(), Wron
 }
 
 /// The `metadata.name` of a resource.
-fn title(document: &Foreign) -> &str {
-    document.get("metadata").and_then(|data| data.get("name")).and_then(Foreign::text).unwrap_or("?")
+fn title(document: &ImportedValue) -> &str {
+    document.get("metadata").and_then(|data| data.get("name")).and_then(ImportedValue::text).unwrap_or("?")
 }
 
 /// A name of the imported file in a comment.
@@ -99,18 +99,18 @@ fn printed(text: &str) -> String {
 
 /// What one Canary says about its service.
 struct Service<'f> {
-    canary: &'f Foreign,
+    canary: &'f ImportedValue,
     name: String,
     namespace: String,
     port: u16,
     target_port: u16,
-    service: Option<&'f Foreign>,
-    analysis: Option<&'f Foreign>,
-    spec: &'f Foreign,
+    service: Option<&'f ImportedValue>,
+    analysis: Option<&'f ImportedValue>,
+    spec: &'f ImportedValue,
 }
 
 impl<'f> Service<'f> {
-    fn of(canary: &'f Foreign) -> Result<Self, Wrong> {
+    fn of(canary: &'f ImportedValue) -> Result<Self, Wrong> {
         let spec = canary.get("spec").ok_or_else(|| Wrong::at(canary, "this Canary has no `spec`"))?;
         let service = spec.get("service");
         let target = spec.get("targetRef").map(|target| text(target, "name")).transpose()?.flatten();
@@ -120,7 +120,7 @@ impl<'f> Service<'f> {
         let port = service.map(|service| whole(service, "port", u16::MAX.into())).transpose()?.flatten();
         let port = port.and_then(|(port, _)| u16::try_from(port).ok()).unwrap_or(80);
         // A target port may be a name, which only Kubernetes can look up.
-        let target_port = service.and_then(|service| service.get("targetPort")).and_then(Foreign::text);
+        let target_port = service.and_then(|service| service.get("targetPort")).and_then(ImportedValue::text);
         let target_port = target_port.and_then(|port| port.parse().ok()).filter(|port| *port > 0).unwrap_or(port);
         Ok(Self {
             canary,
@@ -199,7 +199,7 @@ const SERVICE_KNOWN: [&str; 8] =
 fn write_service<'f>(
     page: &mut Page,
     service: &Service<'f>,
-    templates: &[&'f Foreign],
+    templates: &[&'f ImportedValue],
     receivers: &mut Vec<calls::Receiver>,
 ) -> Result<(), Wrong> {
     let Service { name, target_port, .. } = service;
@@ -207,7 +207,7 @@ fn write_service<'f>(
     for (field, why) in UNEQUAL.iter().filter(|(field, _)| service.spec.get(field).is_some()) {
         page.comment(1, &format!("`{field}` has no equal: {why}."));
     }
-    let others = service.service.into_iter().flat_map(Foreign::entries);
+    let others = service.service.into_iter().flat_map(ImportedValue::entries);
     for (field, _) in others.filter(|(field, value)| !SERVICE_KNOWN.contains(&&**field) && !value.is_null()) {
         page.comment(1, &format!("DECIDE: `service.{}` has no equal and was left out.", printed(field)));
     }
@@ -243,7 +243,7 @@ fn write_service<'f>(
     Ok(())
 }
 
-fn write_affinity(page: &mut Page, affinity: &Foreign) -> Result<(), Wrong> {
+fn write_affinity(page: &mut Page, affinity: &ImportedValue) -> Result<(), Wrong> {
     let Some(cookie) = text(affinity, "cookieName")? else {
         return Err(Wrong::at(affinity, "`sessionAffinity` has no `cookieName`"));
     };
@@ -290,7 +290,7 @@ fn write_routes(page: &mut Page, service: &Service<'_>, only: bool) -> Result<()
 }
 
 /// One entry of `service.match` (Istio's HTTPMatchRequest) as fields of a route's match, and what has no equal.
-fn conditions(condition: &Foreign) -> Result<(String, Vec<String>), Wrong> {
+fn conditions(condition: &ImportedValue) -> Result<(String, Vec<String>), Wrong> {
     let (mut fields, mut left) = (Vec::new(), Vec::new());
     let mut path = "path: /".to_owned();
     for (field, value) in condition.entries().iter().filter(|(_, value)| !value.is_null()) {
@@ -317,7 +317,7 @@ fn conditions(condition: &Foreign) -> Result<(String, Vec<String>), Wrong> {
     Ok((fields.join(", "), left))
 }
 
-fn uri(value: &Foreign) -> Result<String, Wrong> {
+fn uri(value: &ImportedValue) -> Result<String, Wrong> {
     Ok(match string_match(value)? {
         ("exact", path) => format!("exact: {}", quoted(path)),
         ("regex", pattern) => format!("regex: {}", quoted(pattern)),
@@ -327,7 +327,7 @@ fn uri(value: &Foreign) -> Result<String, Wrong> {
 }
 
 /// How a text is compared, and with what.
-fn string_match(value: &Foreign) -> Result<(&'static str, &str), Wrong> {
+fn string_match(value: &ImportedValue) -> Result<(&'static str, &str), Wrong> {
     for how in ["exact", "prefix", "regex"] {
         if let Some(text) = text(value, how)? {
             return Ok((how, text));
@@ -337,19 +337,19 @@ fn string_match(value: &Foreign) -> Result<(&'static str, &str), Wrong> {
 }
 
 /// A field that is a single value, if it is there.
-fn text<'f>(node: &'f Foreign, field: &str) -> Result<Option<&'f str>, Wrong> {
-    let wrong = |value: &Foreign| Wrong::at(value, format!("`{field}` is not a single value"));
+fn text<'f>(node: &'f ImportedValue, field: &str) -> Result<Option<&'f str>, Wrong> {
+    let wrong = |value: &ImportedValue| Wrong::at(value, format!("`{field}` is not a single value"));
     node.get(field).map(|value| value.text().ok_or_else(|| wrong(value))).transpose()
 }
 
 /// A field that is a list; none if it is not there.
-fn list<'f>(node: &'f Foreign, field: &str) -> Result<&'f [Foreign], Wrong> {
-    let wrong = |value: &Foreign| Wrong::at(value, format!("`{field}` is not a list"));
+fn list<'f>(node: &'f ImportedValue, field: &str) -> Result<&'f [ImportedValue], Wrong> {
+    let wrong = |value: &ImportedValue| Wrong::at(value, format!("`{field}` is not a list"));
     node.get(field).map_or(Ok(&[]), |value| value.items().ok_or_else(|| wrong(value)))
 }
 
 /// A field that is a number, with its node.
-fn number<'f>(node: &'f Foreign, field: &str) -> Result<Option<(f64, &'f Foreign)>, Wrong> {
+fn number<'f>(node: &'f ImportedValue, field: &str) -> Result<Option<(f64, &'f ImportedValue)>, Wrong> {
     let (Some(written), Some(value)) = (text(node, field)?, node.get(field)) else { return Ok(None) };
     match written.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(Some((number, value))),
@@ -358,7 +358,7 @@ fn number<'f>(node: &'f Foreign, field: &str) -> Result<Option<(f64, &'f Foreign
 }
 
 /// A field that is a whole number from 0 on, with its node.
-fn whole<'f>(node: &'f Foreign, field: &str, most: u32) -> Result<Option<(u32, &'f Foreign)>, Wrong> {
+fn whole<'f>(node: &'f ImportedValue, field: &str, most: u32) -> Result<Option<(u32, &'f ImportedValue)>, Wrong> {
     let Some((found, value)) = number(node, field)? else { return Ok(None) };
     let fitting = value.text().and_then(|text| text.parse().ok()).filter(|whole| *whole <= most);
     let wrong = || Wrong::at(value, format!("`{field}` is {found}; a whole number from 0 to {most} is expected"));
@@ -366,7 +366,7 @@ fn whole<'f>(node: &'f Foreign, field: &str, most: u32) -> Result<Option<(u32, &
 }
 
 /// A field that is a length of time as Go writes it, such as `30s` or `1m0s`.
-fn duration(node: &Foreign, field: &str) -> Result<Option<Period>, Wrong> {
+fn duration(node: &ImportedValue, field: &str) -> Result<Option<Period>, Wrong> {
     let (Some(written), Some(value)) = (text(node, field)?, node.get(field)) else { return Ok(None) };
     let wrong = |_| Wrong::at(value, format!("`{field}` is {}; expected a time such as 30s or 1m", quoted(written)));
     written.parse().map(Some).map_err(wrong)

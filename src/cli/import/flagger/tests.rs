@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::config::{self, Config, foreign};
+use crate::config::{self, Config, import_documents};
 use crate::model::Weight;
 use crate::rollout::plan::{Errors, Failures, HookPoint, Measure, NoData, Plan, Provider, Rollback};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn imported(yaml: &str) -> Result<(String, Config), String> {
-    let documents = foreign("canary.yaml", yaml.as_bytes()).map_err(|faults| faults.to_string())?;
+    let documents = import_documents("canary.yaml", yaml.as_bytes()).map_err(|faults| faults.to_string())?;
     let text = convert(&documents).map_err(|wrong| format!("{}: {}", wrong.line, wrong.what))?;
     let config = config::parse(Path::new("/etc/weir/weir.yaml"), text.as_bytes(), &|_: &str| None::<String>);
     Ok((text.clone(), config.unwrap_or_else(|faults| panic!("{faults}\n{text}"))))

@@ -10,11 +10,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
-use crate::config::syntax::read::{Items, Read, Reader, Step};
+use crate::config::syntax::read::{Items, PathStep, Read, Reader};
 use crate::config::syntax::schema;
 use crate::config::syntax::section::{section, words};
 use crate::config::syntax::tree::Node;
-use crate::config::syntax::url::Url;
+use crate::config::syntax::url::HttpUrl;
 use crate::config::syntax::values::{self, Period};
 use crate::model::Name;
 use crate::rollout::plan::{Check, Compared, Errors, Measure, NoData, Plan, Provider};
@@ -80,7 +80,7 @@ fn check_names<'n>(reader: &mut Reader<'n>, items: &Items<'n, Check>) -> bool {
         if !seen.insert(&check.name) {
             unique = false;
             let place = node.field("name").map_or(node.place, |(_, value)| value.place);
-            reader.below(Step::Item(*at), node.place, |reader| {
+            reader.below(PathStep::Item(*at), node.place, |reader| {
                 let problem = Problem::new(place, format!("another check is named `{}`", check.name));
                 reader.note(problem.help("its verdicts are told apart by the name: give each its own"));
             });
@@ -130,9 +130,9 @@ section! {
         /// The canary against the stable version, by a sequential test.
         compare: Option<Compare> = optional(),
         /// The value of a PromQL query; needs `min`, `max` or both beside it.
-        prometheus: Option<PrometheusQuery> = optional(),
+        prometheus: Option<PrometheusCheck> = optional(),
         /// A POST whose JSON answer has a `value`, which `min` and `max` are bounds of, or a `verdict`.
-        webhook: Option<Question> = optional(),
+        webhook: Option<WebhookCheck> = optional(),
         /// With `prometheus` or `webhook`: at least this.
         min: Option<f64> = within(NUMBER),
         /// With `prometheus` or `webhook`: at most this.
@@ -150,7 +150,7 @@ section! {
         check_measure(&mut fields, min.flatten(), max.flatten());
     }
     => {
-        let provider = prometheus.map(PrometheusQuery::provider).or(webhook.map(Question::provider));
+        let provider = prometheus.map(PrometheusCheck::provider).or(webhook.map(WebhookCheck::provider));
         let measure = success_rate
             .map(|SuccessRate { min, count }| Measure::SuccessRate { min, errors: count })
             .or(error_rate.map(|ErrorRate { max, count }| Measure::ErrorRate { max, errors: count }))
@@ -308,9 +308,9 @@ values::schema_only!(ErrorRateWord, schema::words("The word `error_rate`.", &[("
 section! {
     /// A PromQL query.
     #[derive(Clone)]
-    struct PrometheusQuery as "Prometheus" {
+    struct PrometheusCheck as "Prometheus" {
         /// The server, such as `http://prometheus:9090`.
-        url: Url = required(),
+        url: HttpUrl = required(),
         /// The query, which gives one number; `{{service}}`, `{{canary}}`, `{{stable}}` and `{{window}}` are replaced.
         query: Arc<str> as String = required_with(read_query),
         /// How long the answer may take: `100ms` to `1m`.
@@ -318,7 +318,7 @@ section! {
     }
 }
 
-impl PrometheusQuery {
+impl PrometheusCheck {
     fn provider(self) -> Provider {
         Provider::Prometheus { url: self.url.get(), query: self.query, timeout: self.timeout.get() }
     }
@@ -334,15 +334,15 @@ fn read_query<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Arc<str
 section! {
     /// A POST that is answered with a value or a verdict.
     #[derive(Clone)]
-    struct Question as "Webhook" {
+    struct WebhookCheck as "Webhook" {
         /// Where to.
-        url: Url = required(),
+        url: HttpUrl = required(),
         /// How long the answer may take: `100ms` to `1m`.
         timeout: Period = bounded(TIMEOUT, TIMEOUTS),
     }
 }
 
-impl Question {
+impl WebhookCheck {
     fn provider(self) -> Provider {
         Provider::Webhook { url: self.url.get(), timeout: self.timeout.get() }
     }

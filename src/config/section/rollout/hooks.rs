@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::config::syntax::section::{section, words};
-use crate::config::syntax::url::Url;
+use crate::config::syntax::url::HttpUrl;
 use crate::config::syntax::values::Period;
 use crate::rollout::plan::{Hook, HookPoint};
 
@@ -17,7 +17,7 @@ section! {
         /// At which point.
         when: HookPoint = required(),
         /// Where to.
-        url: Url = required(),
+        url: HttpUrl = required(),
         /// How long one try may take: `100ms` to `1h`.
         timeout: Period = bounded(TIMEOUT, TIMEOUTS),
         /// Tries after the first, 0 to 10.

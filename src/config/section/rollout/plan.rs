@@ -7,7 +7,7 @@ use serde_json::json;
 use super::steps::{Given, default_weights, read_steps, read_weight, read_weights};
 use super::{checks, rollback, steps as step};
 use crate::config::syntax::problem::Problem;
-use crate::config::syntax::read::{Read, Reader, Step};
+use crate::config::syntax::read::{PathStep, Read, Reader};
 use crate::config::syntax::section::{section, words};
 use crate::config::syntax::tree::Node;
 use crate::config::syntax::values::{self, Period};
@@ -38,7 +38,7 @@ section! {
         window: Period = bounded(WINDOW, Period::SECOND..=Period::HOUR),
         /// The canary's weights, 1 to 1000, which never fall. Instead of the short form `step_weight`, `step_weights`
         /// and `max_weight`. The last may be below 100: then the promotion comes after it.
-        steps: Vec<step::RolloutStep> = list(1..=step::MAX_STEPS, read_steps),
+        steps: Vec<step::StepFields> = list(1..=step::MAX_STEPS, read_steps),
         /// Short form: so much more with each step, 0.1 to 100, clamped to `max_weight`.
         step_weight: Option<Weight> = with(step::read_step_weight),
         /// Short form: the weight of each step, clamped to `max_weight`.
@@ -152,7 +152,7 @@ fn read_alerts<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>, bounds: RangeInc
     for (position, (at, node, name)) in items.good.iter().enumerate() {
         if items.good.iter().take(position).any(|(_, _, earlier)| earlier == name) {
             unique = false;
-            reader.below(Step::Item(*at), node.place, |reader| {
+            reader.below(PathStep::Item(*at), node.place, |reader| {
                 reader.note(Problem::new(node.place, format!("`{name}` stands twice")).help("remove one"));
             });
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
-use crate::config::syntax::read::{Read, Reader, Step as At};
+use crate::config::syntax::read::{PathStep, Read, Reader};
 use crate::config::syntax::section::{section, words};
 use crate::config::syntax::tree::Node;
 use crate::config::syntax::values::Period;
@@ -34,7 +34,7 @@ pub(crate) fn default_weights() -> Vec<Weight> {
 /// What the file says of steps, in whichever form.
 pub(crate) struct Given {
     /// The long form; empty: the short one.
-    pub(crate) steps: Vec<RolloutStep>,
+    pub(crate) steps: Vec<StepFields>,
     pub(crate) step_weight: Option<Weight>,
     pub(crate) step_weights: Vec<Weight>,
     pub(crate) max_weight: Weight,
@@ -137,7 +137,7 @@ fn rising<'n>(reader: &mut Reader<'n>, weights: impl Iterator<Item = (usize, &'n
         if let Some(before) = highest.filter(|before| weight < *before) {
             rises = false;
             let value = node.field("weight").map_or(node.place, |(_, value)| value.place);
-            reader.below(At::Item(at), node.place, |reader| {
+            reader.below(PathStep::Item(at), node.place, |reader| {
                 let problem = Problem::new(value, format!("the weight falls from {before} to {weight}"));
                 reader.note(
                     problem
@@ -155,9 +155,9 @@ pub(crate) fn read_steps<'n>(
     reader: &mut Reader<'n>,
     node: &'n Node<'n>,
     bounds: RangeInclusive<usize>,
-) -> Option<Vec<RolloutStep>> {
+) -> Option<Vec<StepFields>> {
     const EXPECTED: &str = "a list of steps, such as `[{ weight: 10, hold: 5m }, { weight: 100 }]`";
-    let items = reader.items(node, EXPECTED, |reader, node| RolloutStep::read(node, reader))?;
+    let items = reader.items(node, EXPECTED, |reader, node| StepFields::read(node, reader))?;
     reader.count(items.total, &bounds, node.place)?;
     rising(reader, items.good.iter().map(|(at, node, step)| (*at, *node, step.weight)))?;
     items.all()
@@ -166,7 +166,7 @@ pub(crate) fn read_steps<'n>(
 section! {
     /// One weight of a rollout.
     #[derive(Clone)]
-    pub(crate) struct RolloutStep {
+    pub(crate) struct StepFields as "RolloutStep" {
         /// The canary's weight, above 0.
         weight: Weight = required_with(read_weight),
         /// How long it is held, at least: `0s` to `7d`. Default: the rollout's `hold`.
@@ -183,7 +183,7 @@ section! {
     }
 }
 
-impl RolloutStep {
+impl StepFields {
     fn step(self, stated: Option<Period>, window: Period) -> Step {
         let hold = self.hold.map_or_else(|| held(self.weight, stated, window), Period::get);
         let (timeout, default) = (self.gate_timeout.map(Period::get), self.gate_default);

@@ -6,9 +6,9 @@ use super::*;
 
 /// Bytes that are held when parsing ended, however it did.
 fn held(tree: &Builder<'_>) -> usize {
-    let open = |open: &Open<'_>| match &open.kind {
-        Kind::List(items) => items.iter().map(|node| node.measure().bytes).sum(),
-        Kind::Map(entries, _) => entries
+    let open = |open: &OpenCollection<'_>| match &open.kind {
+        Collection::List(items) => items.iter().map(|node| node.measure().bytes).sum(),
+        Collection::Map(entries, _) => entries
             .iter()
             .map(|(key, node)| size_of::<Key<'_>>() + key.text.len() + node.measure().bytes)
             .sum::<usize>(),
