@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::remarks::MissingStable;
 use super::rules::{self, MAX_LISTENERS, MAX_ROUTES, MAX_SERVICES};
 use super::section::alerts::{self, Alert};
 use super::section::limits::Limits;
@@ -21,6 +20,7 @@ use super::syntax::read::{Read, Reader};
 use super::syntax::section::section;
 use super::syntax::tree::Node;
 use super::syntax::values::Cidr;
+use crate::model::Name;
 
 section! {
     /// The whole configuration file, valid.
@@ -117,6 +117,13 @@ pub(super) struct Origin {
     /// The sections that are fixed at the start.
     pub(super) marks: Vec<Mark>,
     pub(super) missing_stable: Vec<MissingStable>,
+}
+
+/// A service that is rolled out, has several versions, and does not say which one is stable.
+#[derive(Clone, Debug)]
+pub(super) struct MissingStable {
+    pub(super) service: Name,
+    pub(super) mark: Mark,
 }
 
 impl Config {

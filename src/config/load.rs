@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use super::file::Config;
 use super::syntax::diagnostic::{Diagnostic, Diagnostics};
 use super::syntax::environment::{self, Environment};
-use super::syntax::problem::{Place, Problem};
+use super::syntax::problem::{Place, Problem, counted};
 use super::syntax::read::{Read as _, Reader};
 use super::syntax::tree::{Node, Value};
 use super::syntax::yaml;
@@ -38,34 +38,35 @@ pub fn load(file: &Path, environment: &dyn Environment) -> Result<Config, Diagno
 /// # Errors
 /// Why it cannot be read: not there, not a regular file, larger than [`MAX_FILE`].
 pub fn read_file(file: &Path) -> Result<Vec<u8>, Diagnostics> {
-    let name = file.display().to_string();
-    let fault = |message: String, help: &str| Diagnostics::one(Diagnostic::of_file(&name, message, help));
     // A pipe opened for reading would wait for its writer, without this flag.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let unreadable = |error: io::Error| {
-        let help = match error.kind() {
-            io::ErrorKind::NotFound => {
-                "name the file with `-c FILE`, or create it; `weir schema` shows what it may say"
-            }
-            io::ErrorKind::PermissionDenied => "let the user that Weir runs as read the file and enter its directories",
-            _ => "check the file and the disk it is on",
-        };
-        fault(format!("the file cannot be read: {error}"), help)
-    };
-    let descriptor = rustix::fs::open(file, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+    let descriptor = rustix::fs::open(file, flags, Mode::empty()).map_err(|error| unreadable(file, &error.into()))?;
     let opened = File::from(descriptor);
-    let metadata = opened.metadata().map_err(unreadable)?;
+    let metadata = opened.metadata().map_err(|error| unreadable(file, &error))?;
     if !metadata.is_file() {
         let kind = if metadata.is_dir() { "a directory" } else { "a pipe, a socket or a device" };
-        return Err(fault(format!("not a file but {kind}"), "name the configuration file itself"));
+        return Err(refused(file, format!("not a file but {kind}"), "name the configuration file itself"));
     }
     let mut content = Vec::new();
-    opened.take(MAX_FILE + 1).read_to_end(&mut content).map_err(unreadable)?;
+    opened.take(MAX_FILE + 1).read_to_end(&mut content).map_err(|error| unreadable(file, &error))?;
     if content.len() as u64 > MAX_FILE {
         let message = format!("the file is larger than {} MiB", MAX_FILE >> 20);
-        return Err(fault(message, "is this the configuration file? 200,000 routes fit into less"));
+        return Err(refused(file, message, "is this the configuration file? 200,000 routes fit into less"));
     }
     Ok(content)
+}
+
+fn refused(file: &Path, message: String, help: &str) -> Diagnostics {
+    Diagnostics::one(Diagnostic::of_file(&file.display().to_string(), message, help))
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> Diagnostics {
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => "name the file with `-c FILE`, or create it; `weir schema` shows what it may say",
+        io::ErrorKind::PermissionDenied => "let the user that Weir runs as read the file and enter its directories",
+        _ => "check the file and the disk it is on",
+    };
+    refused(file, format!("the file cannot be read: {error}"), help)
 }
 
 /// The configuration that `content` states. `file` is named in diagnostics, and paths in the configuration
@@ -109,10 +110,9 @@ pub(super) fn decode<'s>(file: &str, content: &'s [u8]) -> Result<&'s str, Diagn
     let line_start = memchr::memrchr(b'\n', good).map_or(0, |at| at + 1);
     let column = String::from_utf8_lossy(good.get(line_start..).unwrap_or_default()).chars().count() + 1;
     let line = memchr::memchr_iter(b'\n', good).count() + 1;
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Err(Diagnostics::one(Diagnostic {
-        line: number(line),
-        column: number(column),
+        line: counted(line),
+        column: counted(column),
         ..Diagnostic::of_file(file, "the file is not UTF-8 text", "save it as UTF-8, without other encodings inside")
     }))
 }

@@ -6,21 +6,14 @@
 
 use std::collections::HashMap;
 
-use super::file::Config;
+use super::file::{Config, MissingStable};
 use super::section::service::Service;
 use super::syntax::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
 use super::syntax::map::Map;
-use super::syntax::mark::{Mark, marked};
+use super::syntax::mark::marked;
 use super::syntax::tree::{Node, Value};
 use crate::coop::in_pieces;
 use crate::model::{Name, Weight};
-
-/// A service that is rolled out, has several versions, and does not say which one is stable.
-#[derive(Clone, Debug)]
-pub(super) struct MissingStable {
-    service: Name,
-    mark: Mark,
-}
 
 /// The services that do not say which version is stable, each with the place where they should.
 pub(super) fn missing_stable(services: &Map<Service>, root: &Node<'_>, source: &str) -> Vec<MissingStable> {
@@ -41,8 +34,8 @@ pub(super) fn missing_stable(services: &Map<Service>, root: &Node<'_>, source: &
 
 /// The version of which it is likeliest that it serves now: the one that stands before the release, or the first.
 fn likely(service: &Service) -> &str {
-    let full = || service.split.iter().find(|(_, weight)| *weight == Weight::FULL).map(|(name, _)| name);
-    let wanted = service.release.as_ref().or_else(full);
+    let full = service.split.iter().find(|(_, weight)| *weight == Weight::FULL).map(|(name, _)| name);
+    let wanted = service.release.as_ref().or(full);
     let earlier = service.versions.names().take_while(|name| Some(*name) != wanted).last();
     earlier.or(wanted).map_or("NAME", |name| &**name)
 }

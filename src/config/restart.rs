@@ -52,9 +52,8 @@ impl Config {
 
     fn listener_changes(&self, new: &Self) -> Vec<Diagnostic> {
         let mut changes = Vec::new();
-        let named = |listeners: &'_ [Listener], name: &str| listeners.iter().position(|other| &*other.name == name);
         for (at, listener) in new.listeners.iter().enumerate() {
-            let was = named(&self.listeners, &listener.name).and_then(|at| self.listeners.get(at));
+            let was = self.listeners.iter().find(|other| other.name == listener.name);
             let what = match was {
                 Some(was) if was.needs_no_restart(listener) => continue,
                 Some(_) => "changed",
@@ -63,7 +62,7 @@ impl Config {
             let message = format!("listener {} {what}", quoted(&listener.name));
             changes.push(new.change(&format!("listeners[{at}]"), &message));
         }
-        for gone in self.listeners.iter().filter(|listener| named(&new.listeners, &listener.name).is_none()) {
+        for gone in self.listeners.iter().filter(|old| !new.listeners.iter().any(|other| other.name == old.name)) {
             changes.push(new.change("listeners", &format!("listener {} is gone", quoted(&gone.name))));
         }
         changes

@@ -55,8 +55,8 @@ fn walk(node: &mut Node<'_>, environment: &dyn Environment, left: &mut usize) {
         Value::Text(text) if memchr::memchr(b'$', text.text.as_bytes()).is_some() => {
             match expand(&text.text, environment, left) {
                 Ok(new) => text.written = Some(std::mem::replace(&mut text.text, Cow::Owned(new))),
-                Err((message, help)) => {
-                    let problem = Problem::new(node.place, message).help(help).found(node.shown());
+                Err(wrong) => {
+                    let problem = Problem::new(node.place, wrong.to_string()).help(wrong.help()).found(node.shown());
                     node.value = Value::Broken(Box::new(problem));
                 }
             }
@@ -65,8 +65,35 @@ fn walk(node: &mut Node<'_>, environment: &dyn Environment, left: &mut usize) {
     }
 }
 
+/// Why a text's variables cannot be replaced.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Unexpandable {
+    #[error("`${{` is not closed")]
+    NotClosed,
+    #[error("the variables of this file hold more than {MAX_SUBSTITUTED} bytes")]
+    TooLarge,
+    #[error("{0} is not the name of a variable")]
+    NotAName(String),
+    #[error("the variable {} is not set", quoted(.0))]
+    NotSet(String),
+}
+
+impl Unexpandable {
+    /// What to do about it.
+    fn help(&self) -> String {
+        match self {
+            Self::NotClosed => "close it with `}`, or write `$${` where a dollar sign and a brace are meant".to_owned(),
+            Self::TooLarge => "put large texts into files of their own".to_owned(),
+            Self::NotAName(_) => "write `${NAME}` or `${NAME:-default}`; for a literal `${` write `$${`".to_owned(),
+            Self::NotSet(name) => {
+                format!("set {name} in Weir's environment, or give a default: `${{{name}:-default}}`")
+            }
+        }
+    }
+}
+
 /// `text` with its variables replaced, or what is wrong and what to do.
-fn expand(text: &str, environment: &dyn Environment, left: &mut usize) -> Result<String, (String, String)> {
+fn expand(text: &str, environment: &dyn Environment, left: &mut usize) -> Result<String, Unexpandable> {
     spend(text.len(), left)?;
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -76,10 +103,7 @@ fn expand(text: &str, environment: &dyn Environment, left: &mut usize) -> Result
             out.push('$');
             rest = tail;
         } else if let Some(tail) = after.strip_prefix('{') {
-            let (inside, tail) = tail.split_once('}').ok_or_else(|| {
-                let help = "close it with `}`, or write `$${` where a dollar sign and a brace are meant";
-                ("`${` is not closed".to_owned(), help.to_owned())
-            })?;
+            let (inside, tail) = tail.split_once('}').ok_or(Unexpandable::NotClosed)?;
             let value = look_up(inside, environment)?;
             spend(value.len(), left)?;
             out.push_str(&value);
@@ -94,34 +118,26 @@ fn expand(text: &str, environment: &dyn Environment, left: &mut usize) -> Result
 }
 
 /// Takes bytes off those that may still be made.
-fn spend(bytes: usize, left: &mut usize) -> Result<(), (String, String)> {
-    *left = left.checked_sub(bytes).ok_or_else(|| {
-        let message = format!("the variables of this file hold more than {MAX_SUBSTITUTED} bytes");
-        (message, "put large texts into files of their own".to_owned())
-    })?;
+fn spend(bytes: usize, left: &mut usize) -> Result<(), Unexpandable> {
+    *left = left.checked_sub(bytes).ok_or(Unexpandable::TooLarge)?;
     Ok(())
 }
 
 /// What stands for `${inside}`.
-fn look_up<'a>(inside: &'a str, environment: &dyn Environment) -> Result<Cow<'a, str>, (String, String)> {
+fn look_up<'a>(inside: &'a str, environment: &dyn Environment) -> Result<Cow<'a, str>, Unexpandable> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
     };
     let first_fits = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !first_fits || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        let message = format!("{} is not the name of a variable", quoted(name));
-        let help = "write `${NAME}` or `${NAME:-default}`; for a literal `${` write `$${`";
-        return Err((message, help.to_owned()));
+        return Err(Unexpandable::NotAName(quoted(name)));
     }
     match (environment.variable(name), default) {
         (Some(value), None) => Ok(Cow::Owned(value)),
         (Some(value), Some(_)) if !value.is_empty() => Ok(Cow::Owned(value)),
         (_, Some(default)) => Ok(Cow::Borrowed(default)),
-        (None, None) => {
-            let help = format!("set {name} in Weir's environment, or give a default: `${{{name}:-default}}`");
-            Err((format!("the variable {} is not set", quoted(name)), help))
-        }
+        (None, None) => Err(Unexpandable::NotSet(name.to_owned())),
     }
 }
 
@@ -129,14 +145,14 @@ fn look_up<'a>(inside: &'a str, environment: &dyn Environment) -> Result<Cow<'a,
 mod tests {
     use super::*;
 
-    fn expanded(text: &str) -> Result<String, String> {
+    fn expanded(text: &str) -> Result<String, Unexpandable> {
         let environment = |name: &str| match name {
             "HOST" => Some("shop".to_owned()),
             "EMPTY" => Some(String::new()),
             "NESTED" => Some("${HOST}: {a: b} # $$".to_owned()),
             _ => None,
         };
-        expand(text, &environment, &mut 1_000).map_err(|(message, _)| message)
+        expand(text, &environment, &mut 1_000)
     }
 
     #[test]

@@ -20,6 +20,11 @@ impl Place {
     pub(crate) const START: Self = Self { line: 1, column: 1, width: 1 };
 }
 
+/// A line or a column in the form in which places keep it.
+pub(crate) fn counted(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
 /// A fault with its place.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Problem {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{self as parser, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-use super::problem::{Place, Problem};
+use super::problem::{Place, Problem, counted};
 use super::tree::{Key, Node, Scalar, TreeSize, Value};
 use crate::coop::in_pieces;
 
@@ -68,13 +68,12 @@ fn build<'s>(source: &'s str, tree: &mut Builder<'s>) -> Result<(), Box<Problem>
 
 /// Where a span of the YAML crate is. It may end on a later line; then the first line is marked to its end.
 fn place(span: Span) -> Place {
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let width = if span.end.line() == span.start.line() {
         span.end.col().saturating_sub(span.start.col()).max(1)
     } else {
         usize::MAX
     };
-    Place { line: number(span.start.line()), column: number(span.start.col() + 1), width: number(width) }
+    Place { line: counted(span.start.line()), column: counted(span.start.col() + 1), width: counted(width) }
 }
 
 /// A fault of the syntax.

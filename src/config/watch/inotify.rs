@@ -11,6 +11,23 @@ use std::time::SystemTime;
 
 use notify::{ErrorKind, EventHandler, RecursiveMode, Watcher};
 
+/// Why events are incomplete.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InotifyError {
+    /// More happened than the kernel keeps.
+    #[error("the queue of events was full")]
+    Overflowed,
+    /// What inotify, or the library above it, says.
+    #[error(transparent)]
+    Notify(#[from] notify::Error),
+    /// This directory cannot be watched.
+    #[error("{}: {why}", .path.display())]
+    Directory { path: PathBuf, why: Box<Self> },
+    /// The library's thread is gone.
+    #[error("the watcher's thread has ended")]
+    ThreadEnded,
+}
+
 /// The directories that are watched.
 pub(super) struct InotifyWatcher {
     watcher: Option<Box<dyn Watcher + Send>>,
@@ -46,7 +63,7 @@ impl InotifyWatcher {
     }
 
     /// Watches these directories and no others. `overflowed` is why events were lost since the last time.
-    pub(super) fn direct(&mut self, directories: BTreeSet<PathBuf>, overflowed: Option<String>) {
+    pub(super) fn direct(&mut self, directories: BTreeSet<PathBuf>, overflowed: Option<InotifyError>) {
         if self.watcher.is_none() {
             return;
         }
@@ -65,7 +82,7 @@ impl InotifyWatcher {
         }
     }
 
-    fn watch(&mut self, path: PathBuf) -> Result<(), String> {
+    fn watch(&mut self, path: PathBuf) -> Result<(), InotifyError> {
         // The identity is taken first: should the directory be replaced in between, the next scan corrects it.
         let Ok(metadata) = path.metadata() else {
             self.unwatch(&path);
@@ -80,7 +97,7 @@ impl InotifyWatcher {
             return Ok(());
         };
         let tried = contained(|| watcher.watch(&path, RecursiveMode::NonRecursive).map(|()| true).or_else(missing));
-        if tried.map_err(|why| format!("{}: {why}", path.display()))? {
+        if tried.map_err(|why| InotifyError::Directory { path: path.clone(), why: Box::new(why) })? {
             self.watched.insert(path, identity);
         }
         Ok(())
@@ -96,11 +113,11 @@ impl InotifyWatcher {
         }
     }
 
-    fn warn_once(&mut self, why: &str) {
+    fn warn_once(&mut self, why: &InotifyError) {
         if !self.warned {
             self.warned = true;
             tracing::warn!(
-                why,
+                %why,
                 "the kernel's events on the configuration are incomplete, and its changes are found by looking each \
                  second; check fs.inotify.max_user_watches, max_user_instances and max_queued_events"
             );
@@ -127,9 +144,9 @@ fn missing(error: notify::Error) -> notify::Result<bool> {
     }
 }
 
-fn contained<T>(call: impl FnOnce() -> notify::Result<T>) -> Result<T, String> {
+fn contained<T>(call: impl FnOnce() -> notify::Result<T>) -> Result<T, InotifyError> {
     match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err("the watcher's thread has ended".to_owned()),
+        Ok(done) => done.map_err(InotifyError::Notify),
+        Err(_) => Err(InotifyError::ThreadEnded),
     }
 }

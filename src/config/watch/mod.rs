@@ -39,7 +39,7 @@ mod inotify;
 mod tests;
 
 use file_state::FileState;
-use inotify::InotifyWatcher;
+use inotify::{InotifyError, InotifyWatcher};
 
 /// Something may have changed since the last one was taken. Several changes are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +156,7 @@ struct PendingWork {
     paths: Option<Vec<PathBuf>>,
     unreported: Option<Unreported>,
     /// Why events were lost.
-    overflowed: Option<String>,
+    overflowed: Option<InotifyError>,
     /// The entries whose events count.
     entries: HashSet<PathBuf>,
     #[cfg(test)]
@@ -202,7 +202,7 @@ impl EventHandler for InotifyHandler {
     fn handle_event(&mut self, event: notify::Result<Event>) {
         match event {
             Ok(event) if event.need_rescan() => self.0.update(|pending| {
-                pending.overflowed = Some("the queue of events was full".to_owned());
+                pending.overflowed = Some(InotifyError::Overflowed);
                 pending.touch();
             }),
             Ok(event) if !changes(event.kind) => {}
@@ -214,7 +214,7 @@ impl EventHandler for InotifyHandler {
                 }
             }
             Err(error) => self.0.update(|pending| {
-                pending.overflowed = Some(error.to_string());
+                pending.overflowed = Some(error.into());
                 pending.touch();
             }),
         }
