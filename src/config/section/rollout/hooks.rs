@@ -29,7 +29,7 @@ section! {
 }
 
 words! {
-    /// HookPoint a hook is called.
+    /// When a hook is called.
     impl HookPoint as "When" {
         /// Before any weight moves; a refusal is waited upon.
         BeforeStart = "before_start",
@@ -39,7 +39,7 @@ words! {
         During = "during",
         /// Before the promotion; a refusal is waited upon.
         BeforePromote = "before_promote",
-        /// HookPoint all is over; its answer decides nothing.
+        /// When all is over; its answer decides nothing.
         After = "after",
         /// At each look; a 2xx answer demands the rollback.
         DemandRollback = "demand_rollback",
