@@ -1,7 +1,9 @@
 //! What the documents say is true: links lead somewhere, commands and exit codes exist, every configuration that is
-//! shown is accepted, and the map of the source is the source.
+//! shown is accepted, the pages of the reference have what the program has, and the map of the source is the source.
 
-use std::collections::BTreeSet;
+mod reference;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -33,42 +35,143 @@ fn links_lead_to_files_and_headings_that_exist() {
 }
 
 #[test]
-fn the_commands_of_the_readme_exist() {
+fn the_list_of_commands_is_that_of_the_help() {
     let help = weir(&["--help"]);
     let mut commands = Vec::new();
-    for line in blocks(&readme(), "text").iter().flat_map(|block| block.lines()) {
+    for line in blocks(&page("commands"), "text").iter().flat_map(|block| block.lines()) {
         if let Some(names) = line.strip_prefix("weir ").and_then(|rest| rest.split_whitespace().next()) {
             commands.extend(names.split('|').map(str::to_owned));
         }
     }
-    assert!(commands.len() >= 10, "the README's list of commands was not found: {commands:?}");
+    assert!(commands.len() >= 10, "the list of commands was not found: {commands:?}");
     for command in commands {
         let listed = Regex::new(&format!(r"(?m)^\s*{}\b", regex::escape(&command))).unwrap();
         assert!(listed.is_match(&help), "`weir --help` does not list `{command}`:\n{help}");
     }
 }
 
+/// Each command has a heading in docs/commands.md, with all of its options below it, by name or as one of the common
+/// options, and no others.
 #[test]
-fn the_exit_codes_of_the_readme_are_those_of_the_help() {
+fn every_command_and_option_is_documented_and_exists() {
+    let page = page("commands");
+    let named = Regex::new(r"`(--[a-z-]+)").unwrap();
+    let (before, _) = page.split_once("## Serving").unwrap();
+    let common: BTreeSet<String> = named.captures_iter(before).map(|found| found[1].to_owned()).collect();
+    let mut sections = BTreeMap::new();
+    for part in page.split("\n### ").skip(1) {
+        let (heading, text) = part.split_once('\n').unwrap();
+        let text = text.split("\n## ").next().unwrap();
+        let documented: BTreeSet<String> = named.captures_iter(text).map(|found| found[1].to_owned()).collect();
+        sections.insert(heading.trim_matches('`').to_owned(), documented);
+    }
+    let commands = commands(&[]);
+    let known: BTreeSet<&String> = commands.keys().collect();
+    assert_eq!(known, sections.keys().collect::<BTreeSet<_>>(), "commands, and headings of docs/commands.md");
+    for (command, options) in &commands {
+        let documented = sections.get(command).unwrap();
+        let missing: Vec<_> = options.difference(documented).filter(|option| !common.contains(*option)).collect();
+        assert!(missing.is_empty(), "`{command}` lacks {missing:?} in docs/commands.md");
+        let unknown: Vec<_> = documented.difference(options).collect();
+        assert!(unknown.is_empty(), "`{command}` has no {unknown:?}");
+    }
+    let existing: BTreeSet<&String> = commands.values().flatten().collect();
+    let extra = [String::from("--help"), String::from("--version")];
+    let unknown: Vec<_> =
+        common.iter().filter(|option| !existing.contains(option) && !extra.contains(option)).collect();
+    assert!(unknown.is_empty(), "no command has {unknown:?}");
+}
+
+/// The commands that do something, each with its options but `--help`.
+fn commands(above: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+    let help = weir(&[above, &["--help"]].concat());
+    let listed = Regex::new(r"(?m)^  ([a-z]+)  ").unwrap();
+    let option = Regex::new(r"(?m)^ {2,6}(?:-[a-zA-Z], )? *(--[a-z-]+)").unwrap();
+    let Some((_, list)) = help.split_once("\nCommands:\n") else {
+        let options = option.captures_iter(&help).map(|found| found[1].to_owned());
+        let options = options.filter(|option| option != "--help").collect();
+        return BTreeMap::from([(format!("weir {}", above.join(" ")), options)]);
+    };
+    let list = list.split("\n\n").next().unwrap();
+    listed.captures_iter(list).flat_map(|found| commands(&[above, &[found.extract::<1>().1[0]]].concat())).collect()
+}
+
+#[test]
+fn the_documented_exit_codes_are_those_of_the_help() {
     let help = weir(&["--help"]);
     let row = Regex::new(r"(?m)^\| (\d) \|").unwrap();
-    let codes: Vec<String> = row.captures_iter(&readme()).map(|found| found[1].to_owned()).collect();
-    assert_eq!(codes, ["0", "1", "2", "3", "4", "5", "6", "7"], "the README's table of exit codes");
+    let codes: Vec<String> = row.captures_iter(&page("commands")).map(|found| found[1].to_owned()).collect();
+    assert_eq!(codes, ["0", "1", "2", "3", "4", "5", "6", "7"], "the table of exit codes");
     for code in codes {
         let named = Regex::new(&format!(r"(^|[^\d.]){code}([^\d.]|$)")).unwrap();
         assert!(named.is_match(&help), "`weir --help` does not name exit code {code}:\n{help}");
     }
 }
 
+/// The rows of docs/metrics.md are the table of the source: name, kind and labels.
 #[test]
-fn every_metric_is_in_the_readme() {
+fn every_metric_is_documented_with_its_kind_and_labels() {
     let table = fs::read_to_string(root().join("src/telemetry/metric.rs")).unwrap();
-    let readme = readme();
-    let metric = Regex::new(r#" = \w+ "(weir_\w+)" \["#).unwrap();
-    let names: Vec<&str> = metric.captures_iter(&table).map(|found| found.extract::<1>().1[0]).collect();
-    assert!(names.len() > 30, "{names:?}");
-    for name in names {
-        assert!(readme.contains(&format!("`{name}`")), "`{name}` is missing in the README");
+    let metric = Regex::new(r#" = (\w+) "(weir_\w+)" \[(.*?)\]"#).unwrap();
+    let source: BTreeSet<String> = metric
+        .captures_iter(&table)
+        .map(|found| format!("{} {} [{}]", &found[2], found[1].to_lowercase(), found[3].replace('"', "")))
+        .collect();
+    assert!(source.len() > 30, "{source:?}");
+    let row = Regex::new(r"(?m)^\| `(\w+)` \| (\w+) \| ([^|]*) \|").unwrap();
+    let documented: BTreeSet<String> = row
+        .captures_iter(&page("metrics"))
+        .map(|found| format!("{} {} [{}]", &found[1], &found[2], if &found[3] == "–" { "" } else { &found[3] }))
+        .collect();
+    assert_eq!(source, documented, "src/telemetry/metric.rs, and docs/metrics.md");
+}
+
+/// The headings of docs/api.md are the routes of the control API and of the telemetry listener, each with its method.
+#[test]
+fn every_route_of_the_api_is_documented_and_exists() {
+    let route = Regex::new(r#"\.route\("([^"]+)", ([^\n]+)"#).unwrap();
+    let method = Regex::new(r"\b(get|put|post|delete|patch)\(").unwrap();
+    let mut served = BTreeSet::new();
+    for source in sources().iter().filter(|source| source.name.starts_with("src/admin/")) {
+        let text = source.text.split("#[cfg(test)]").next().unwrap();
+        for found in route.captures_iter(text).filter(|_| !source.name.ends_with("tests.rs")) {
+            let methods = method.captures_iter(&found[2]).map(|method| method[1].to_uppercase());
+            served.extend(methods.map(|method| format!("{method} {}", &found[1])));
+        }
+    }
+    assert!(served.len() >= 15, "{served:?}");
+    let heading = Regex::new(r"(?m)^### `([A-Z]+ /[^`]*)`$").unwrap();
+    let documented: BTreeSet<String> = heading.captures_iter(&page("api")).map(|found| found[1].to_owned()).collect();
+    assert_eq!(served, documented, "the routers of src/admin, and docs/api.md");
+}
+
+/// The reference in docs/configuration.md is made of the schema: every section, every field with its type and default.
+#[test]
+fn the_reference_of_the_configuration_is_the_schema() {
+    let current = |text: &str| {
+        let (before, rest) = text.split_once(REFERENCE_BEGIN).unwrap();
+        let (_, after) = rest.split_once(REFERENCE_END).unwrap();
+        format!("{before}{REFERENCE_BEGIN}\n{}\n{REFERENCE_END}{after}", reference::of(&schema()))
+    };
+    compare_or_write("docs/configuration.md", current);
+}
+
+const REFERENCE_BEGIN: &str = "<!-- reference: written by tests/it/docs.rs -->";
+const REFERENCE_END: &str = "<!-- end of the reference -->";
+
+fn schema() -> serde_json::Value {
+    serde_json::from_str(&weir(&["schema"])).unwrap()
+}
+
+/// Compares a document with what it should be, or writes that when `WEIR_UPDATE_GOLDEN` is set.
+fn compare_or_write(name: &str, current: impl Fn(&str) -> String) {
+    let path = root().join(name);
+    let text = fs::read_to_string(&path).unwrap();
+    let current = current(&text);
+    if std::env::var_os("WEIR_UPDATE_GOLDEN").is_some() {
+        fs::write(&path, current).unwrap();
+    } else {
+        assert!(text == current, "{name} is out of date: WEIR_UPDATE_GOLDEN=1 cargo test --test it docs::");
     }
 }
 
@@ -93,7 +196,7 @@ fn every_configuration_in_the_documents_is_accepted() {
             checked += 1;
         }
     }
-    assert!(checked >= 1, "the README's configuration was not found");
+    assert!(checked >= 3, "the configurations of README and docs were not found");
 }
 
 #[test]
@@ -114,16 +217,11 @@ fn the_documents_name_make_targets_that_exist() {
 /// when `WEIR_UPDATE_GOLDEN` is set.
 #[test]
 fn the_map_of_the_source_is_the_source() {
-    let path = root().join("ARCHITECTURE.md");
-    let text = fs::read_to_string(&path).unwrap();
-    let (before, rest) = text.split_once(MAP_BEGIN).unwrap();
-    let (_, after) = rest.split_once(MAP_END).unwrap();
-    let current = format!("{before}{MAP_BEGIN}\n```text\n{}```\n{MAP_END}{after}", map());
-    if std::env::var_os("WEIR_UPDATE_GOLDEN").is_some() {
-        fs::write(&path, current).unwrap();
-    } else {
-        assert!(text == current, "the map is out of date: WEIR_UPDATE_GOLDEN=1 cargo test --test it docs::the_map");
-    }
+    compare_or_write("ARCHITECTURE.md", |text| {
+        let (before, rest) = text.split_once(MAP_BEGIN).unwrap();
+        let (_, after) = rest.split_once(MAP_END).unwrap();
+        format!("{before}{MAP_BEGIN}\n```text\n{}```\n{MAP_END}{after}", map())
+    });
 }
 
 const MAP_BEGIN: &str = "<!-- map: written by tests/it/docs.rs -->";
@@ -176,8 +274,9 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-fn readme() -> String {
-    fs::read_to_string(root().join("README.md")).unwrap()
+/// A page of the reference.
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join("docs").join(name).with_extension("md")).unwrap()
 }
 
 /// The fenced blocks of a language.
@@ -200,7 +299,8 @@ fn anchors(text: &str) -> Vec<String> {
 
 /// What `weir` with these arguments prints.
 fn weir(arguments: &[&str]) -> String {
-    let result = Command::new(env!("CARGO_BIN_EXE_weir")).args(arguments).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let result = command.args(arguments).env_remove("WEIR_ADMIN").output().unwrap();
     assert!(result.status.success(), "weir {arguments:?}: {}", String::from_utf8_lossy(&result.stderr));
     String::from_utf8(result.stdout).unwrap()
 }
