@@ -35,6 +35,7 @@ mod provider;
 mod reload;
 mod retry;
 mod rollout;
+mod rules;
 mod seats;
 mod shutdown;
 mod signals;

@@ -11,10 +11,13 @@ use std::mem::MaybeUninit;
 
 use memchr::memchr;
 
-use crate::proxy::request::failure::BAD_REQUEST;
 use crate::traffic::Refusal;
 use crate::traffic::validate::Limits;
 use crate::traffic::validate::refusal::{FIELDS_TOO_LARGE, METHOD_TOO_LONG, TARGET_TOO_LONG};
+
+/// What arrived is no request, or not framed as one.
+pub(crate) const BAD_REQUEST: Refusal =
+    Refusal { status: 400, cause: "bad_request", text: "the request is not valid HTTP", close: true };
 
 /// How far the search for a head's end is.
 #[derive(Clone, Copy, Debug, Default)]

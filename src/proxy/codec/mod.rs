@@ -6,3 +6,4 @@ pub(crate) mod h2;
 pub(crate) mod head;
 pub(crate) mod hpack;
 pub(crate) mod response;
+pub(crate) mod target;

@@ -42,12 +42,13 @@ use crate::proxy::io::timer::Timer;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::admit::{self, Decision, Entrance, Sender};
 use crate::proxy::request::context::{Assignment, Logged};
+use crate::proxy::request::headers::RequestRewrite;
 use crate::proxy::request::{attempts, kind, token};
 use crate::proxy::shared::{Phase, Shared};
 use crate::proxy::slots::Seat;
 use crate::proxy::worker::{Registered, Worker};
 use crate::snapshot::{ClientLimits, Snapshot};
-use crate::traffic::Request as _;
+use crate::traffic::{HttpVersion, Request as _};
 
 /// A client's connection on this lane.
 pub(crate) struct Client {
@@ -279,17 +280,18 @@ impl Client {
         let assigned = Assignment { route, service, version, version_at: choice.version, reason: choice.reason };
         let passage = Passage::enter(shared, assigned, logged);
         let mut out = Buffer::default();
-        let outward = Outward {
+        let rewrite = RequestRewrite {
             peer: &self.peer_text,
             trusted,
             underscore,
             tls: self.tls,
-            target: &admitted.target,
             authority: admitted.authority,
-            host: service.host.as_deref(),
             request_id,
-            framing: admitted.framing,
+            version: HttpVersion::Http11,
+            may_wait: false,
         };
+        let outward =
+            Outward { rewrite, target: &admitted.target, host: service.host.as_deref(), framing: admitted.framing };
         request::write(&head, &outward, &mut out);
         let idempotent = attempts::is_idempotent(head.method);
         let request = Request {

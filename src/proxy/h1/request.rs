@@ -1,15 +1,12 @@
 //! A request's head on the express lane: borrowed from the bytes that arrived, written anew for the endpoint.
-//!
-//! What is written is what [`message::to_origin`](crate::proxy::pingora::message::to_origin) makes of the engine's heads;
-//! the stories of the test-suite run over both lanes and compare.
 
+use std::convert::Infallible;
 use std::mem::MaybeUninit;
 
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::head::ParsedHead;
-use crate::proxy::request::headers::{self, Fate};
+use crate::proxy::request::headers::{Added, CameFields, HeaderAction, RequestRewrite};
 use crate::traffic::validate::Framing;
-use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::{HttpVersion, Request};
 
 /// Header fields that are read at most; a request with more is the general lane's to refuse.
@@ -71,63 +68,41 @@ impl ParsedHead<'_, '_> {
     }
 }
 
-/// What a request tells its endpoint beside what the client wrote.
+/// What the endpoint's head is made of beside the client's.
 pub(super) struct Outward<'a> {
-    /// Where the client connected from; empty on a unix socket.
-    pub(super) peer: &'a str,
-    /// Whether what the client says about itself is believed.
-    pub(super) trusted: bool,
-    /// What becomes of names with an underscore, if there are any.
-    pub(super) underscore: Option<Underscore>,
-    pub(super) tls: bool,
+    pub(super) rewrite: RequestRewrite<'a>,
     /// In normal form.
     pub(super) target: &'a str,
-    /// As the client wrote it.
-    pub(super) authority: &'a str,
     /// Instead of the client's `Host`.
     pub(super) host: Option<&'a str>,
-    pub(super) request_id: &'a [u8],
     pub(super) framing: Framing,
 }
 
 /// Appends the head that the endpoint gets to `out`.
 pub(super) fn write(head: &ParsedHead<'_, '_>, outward: &Outward<'_>, out: &mut Buffer) {
     out.push_all([head.method, " ", outward.target, " HTTP/1.1\r\n"].map(str::as_bytes));
-    let (mut proto, mut host) = (false, false);
-    let (mut forwarded_for, mut via) = (false, false);
+    let mut came = CameFields::default();
     for field in head.fields {
-        let fate = headers::fate_of(field.name, outward.trusted, outward.underscore);
-        match fate {
-            Fate::Pass => push(out, field.name, field.value),
-            Fate::Host => push(out, field.name, outward.host.map_or(field.value, str::as_bytes)),
-            Fate::Via => via = true,
-            Fate::Hop => {}
-            _ if fate.is_replaced(outward.trusted) => {}
-            Fate::ForwardedFor => forwarded_for = true,
+        let action = outward.rewrite.action(field.name);
+        match action {
+            HeaderAction::Keep => push(out, field.name, field.value),
+            HeaderAction::Host => push(out, field.name, outward.host.map_or(field.value, str::as_bytes)),
+            HeaderAction::HopByHop | HeaderAction::Drop => {}
+            HeaderAction::Via | HeaderAction::ForwardedFor => came.note(action),
             _ => {
-                proto |= fate == Fate::ForwardedProto;
-                host |= fate == Fate::ForwardedHost;
+                came.note(action);
                 push(out, field.name, field.value);
             }
         }
     }
-    if forwarded_for {
-        write_list(head, "x-forwarded-for", outward.peer, out);
-    } else if !outward.peer.is_empty() {
-        push(out, "x-forwarded-for", outward.peer.as_bytes());
-    }
-    if !proto {
-        push(out, "x-forwarded-proto", if outward.tls { b"https" } else { b"http" });
-    }
-    if !host {
-        push(out, "x-forwarded-host", outward.authority.as_bytes());
-    }
-    push(out, "x-request-id", outward.request_id);
-    if via {
-        write_list(head, "via", "1.1 weir", out);
-    } else {
-        out.push(b"via: 1.1 weir\r\n");
-    }
+    let written: Result<(), Infallible> = outward.rewrite.added(came, |added| {
+        match added {
+            Added::Field(name, value) => push(out, name, value),
+            Added::Member(name, own) => write_list(head, name, own, out),
+        }
+        Ok(())
+    });
+    let Ok(()) = written;
     if outward.framing == Framing::Chunked {
         out.push(b"transfer-encoding: chunked\r\n");
     }
@@ -164,17 +139,17 @@ mod tests {
     fn written(head: &str, trusted: bool) -> String {
         let mut room = fields();
         let Parsed::Head(head, _) = parse(head.as_bytes(), &mut room) else { panic!("{head}") };
-        let outward = Outward {
+        let rewrite = RequestRewrite {
             peer: "10.0.0.9",
             trusted,
             underscore: None,
             tls: true,
-            target: head.target,
             authority: "shop.example.com",
-            host: None,
             request_id: b"abc",
-            framing: Framing::Chunked,
+            version: HttpVersion::Http11,
+            may_wait: false,
         };
+        let outward = Outward { rewrite, target: head.target, host: None, framing: Framing::Chunked };
         let mut out = Buffer::default();
         write(&head, &outward, &mut out);
         String::from_utf8(out.data().to_vec()).unwrap()

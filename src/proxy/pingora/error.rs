@@ -6,9 +6,10 @@ use std::io;
 use pingora_error::{BError, Error, ErrorSource, ErrorType};
 
 use crate::proxy::codec::body::Malformed;
+use crate::proxy::codec::head::BAD_REQUEST;
 use crate::proxy::request::end::End;
 use crate::proxy::request::failure::{
-    BAD_REQUEST, BODY_TOO_LARGE, DRAINED, Failure, INTERNAL, PROTOCOL, RESET, SLOW_CLIENT, TIMEOUT, UNPROCESSED, UNREAD,
+    BODY_TOO_LARGE, DRAINED, Failure, INTERNAL, PROTOCOL, RESET, SLOW_CLIENT, TIMEOUT, UNPROCESSED, UNREAD,
 };
 use crate::proxy::upstream::error::ConnectError;
 use crate::proxy::upstream::h2::error::StreamError;

@@ -27,12 +27,13 @@ use tokio::time::Instant;
 use super::connector::NOT_REUSABLE;
 use super::context::{Pass, Routed};
 use super::exchange::{EXCHANGE, Exchange};
-use super::message::{self, Provenance};
-use super::{admission, connector, error, h2_relay, intake, upload};
+use super::{admission, connector, error, h2_relay, intake, message, upload};
+use crate::proxy::codec::head::BAD_REQUEST;
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
 use crate::proxy::request::attempts::is_idempotent;
 use crate::proxy::request::end::BODY_DRAIN;
-use crate::proxy::request::failure::{BAD_REQUEST, NO_ENDPOINT, WRITE_TIMEOUT};
+use crate::proxy::request::failure::{NO_ENDPOINT, WRITE_TIMEOUT};
+use crate::proxy::request::headers::RequestRewrite;
 use crate::proxy::request::response::affinity_cookie;
 use crate::proxy::request::upload::Manner;
 use crate::proxy::shared::Shared;
@@ -167,27 +168,24 @@ impl ProxyHttp for General {
         let handle = Arc::clone(&pass.exchange.handle);
         let Some(routed) = pass.routed() else { return Ok(()) };
         let service = routed.service();
-        message::to_origin(
-            head,
-            &Provenance {
-                peer: handle.client,
-                trusted: routed.snapshot.trusts(handle.client),
-                underscore: routed.underscore,
-                tls: handle.tls,
-                authority: &routed.authority,
-                request_id: &pass.request_id,
-                version: session.req_header().version,
-            },
-        )?;
+        let version = session.req_header().version;
+        let peer = handle.client.map(|peer| peer.to_string()).unwrap_or_default();
+        let rewrite = RequestRewrite {
+            peer: &peer,
+            trusted: routed.snapshot.trusts(handle.client),
+            underscore: routed.underscore,
+            tls: handle.tls,
+            authority: &routed.authority,
+            request_id: pass.request_id.as_bytes(),
+            version: message::version(version),
+            may_wait: routed.has_body && version != http::Version::HTTP_10,
+        };
+        message::to_origin(head, &rewrite)?;
         if let Some(target) = &routed.target {
             message::set_target(head, target)?;
         }
         if let Some(host) = &service.host {
             message::set_host(head, host)?;
-        }
-        if !routed.has_body {
-            // Nobody waits (RFC 9110 §10.1.1); an endpoint that promises would promise in vain.
-            head.remove_header(&header::EXPECT);
         }
         if let Some(token) = &routed.upgrade {
             message::offer_upgrade(head, token)?;

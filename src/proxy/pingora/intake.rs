@@ -12,11 +12,9 @@
 //!
 //! Invariant: every request that is answered here is counted and has its line in the access log.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use http::uri::PathAndQuery;
 use pingora_core::protocols::http::server::Session as ServerSession;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -27,12 +25,12 @@ use super::exchange::Exchange;
 use super::handle::Handle;
 use super::inbound::{Inbound, READ};
 use crate::proxy::codec::body::Body;
-use crate::proxy::codec::head::{Arrival, Look};
+use crate::proxy::codec::head::{Arrival, BAD_REQUEST, Look};
+use crate::proxy::codec::target::encode;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::admit::{self, Decision, Sender};
 use crate::proxy::request::context::Logged;
 use crate::proxy::request::end::{BODY_DRAIN, LOCAL_RESPONSE_TIMEOUT};
-use crate::proxy::request::failure::BAD_REQUEST;
 use crate::proxy::request::head::ParsedHead;
 use crate::proxy::request::{local_response, token};
 use crate::proxy::shared::Shared;
@@ -302,28 +300,6 @@ const FRAMING: [&str; 6] = ["host", "content-length", "transfer-encoding", "conn
 /// How many of those the engine gets beyond its share: none but `Connection` has a use more than once.
 const FRAMING_FIELDS: usize = 48;
 
-/// The target with what the engine's URIs cannot hold percent-encoded; none if they can hold it as it is.
-pub(crate) fn encode(target: &str) -> Option<String> {
-    if PathAndQuery::try_from(target).is_ok() {
-        return None;
-    }
-    let mut out = String::with_capacity(target.len() + 16);
-    let mut query = false;
-    for char in target.chars() {
-        query |= char == '?';
-        // `"` may be in a path and not in a query.
-        let fits = !char.is_ascii()
-            || PathAndQuery::try_from(if query { format!("/?{char}") } else { format!("/{char}") }).is_ok();
-        if fits {
-            out.push(char);
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(out, "%{:02X}", u32::from(char));
-        }
-    }
-    Some(out)
-}
-
 impl Refused {
     /// A request whose head could not be read, as far as it goes.
     fn unread(refusal: Refusal, bytes: &[u8], handle: &Handle) -> Self {
@@ -373,15 +349,11 @@ mod tests {
 
     #[test]
     fn what_the_engine_can_have_goes_on_as_it_came() {
-        for target in ["/", "/a?b={c}|d^e", "/\"{}", "*"] {
-            assert_eq!(encode(target), None, "{target}");
-        }
         assert!(planned("/a", &[("Host", "a")], false).rewritten.is_none());
     }
 
     #[test]
     fn what_a_uri_must_encode_is_encoded() {
-        assert_eq!(encode("/a<b>`?f={\"a\":1}<\"").as_deref(), Some("/a%3Cb%3E%60?f={%22a%22:1}%3C%22"));
         let plan = planned("/ws?f=\"", &[("Host", "a"), ("X", "1")], false);
         assert_eq!(rewritten(&plan), "GET /ws?f=%22 HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n");
     }

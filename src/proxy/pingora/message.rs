@@ -1,7 +1,7 @@
-//! What Weir changes in a message: forwarded headers towards the endpoint, hop-by-hop ones towards the client.
+//! The rules for messages on the engine's heads: what the validation sees, what the endpoint and the client get.
 //!
-//! The engine strips hop-by-hop fields from requests; responses are ours to clean. What becomes of the fields in which
-//! a client says where it comes from is [`provenance`]'s to say.
+//! The engine takes hop-by-hop fields out of requests to HTTP/1 endpoints; all else is decided in
+//! [`request`](crate::proxy::request), for every lane.
 
 use std::net::IpAddr;
 
@@ -13,8 +13,8 @@ use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::drain::Kind;
-use crate::proxy::request::{headers, kind, response};
-use crate::traffic::validate::spelling::Underscore;
+use crate::proxy::request::headers::{Added, CameFields, HeaderAction, RequestRewrite};
+use crate::proxy::request::{kind, local_response, response};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 /// A request head of the engine, as the traffic stages see it.
@@ -39,11 +39,7 @@ pub(crate) fn hides_length(session: &ServerSession) -> bool {
 
 impl Request for View<'_> {
     fn version(&self) -> HttpVersion {
-        match self.head.version {
-            http::Version::HTTP_2 => HttpVersion::Http2,
-            http::Version::HTTP_11 => HttpVersion::Http11,
-            _ => HttpVersion::Http10,
-        }
+        version(self.head.version)
     }
 
     fn method(&self) -> &str {
@@ -84,6 +80,15 @@ impl Request for View<'_> {
     }
 }
 
+/// The version of HTTP, as the traffic stages have it.
+pub(crate) fn version(version: http::Version) -> HttpVersion {
+    match version {
+        http::Version::HTTP_2 => HttpVersion::Http2,
+        http::Version::HTTP_11 => HttpVersion::Http11,
+        _ => HttpVersion::Http10,
+    }
+}
+
 /// Joins the cookies that an HTTP/2 client sent as several fields, to compress them better, into the one field that
 /// HTTP/1.1 has (RFC 9113 §8.2.3): done before the fields are counted, so that limits are those of HTTP/1.1.
 ///
@@ -112,57 +117,37 @@ pub(crate) fn declare_no_body(head: &mut RequestHeader) -> Result<()> {
     Ok(())
 }
 
-/// What a request tells its endpoint about where it comes from.
-pub(crate) struct Provenance<'a> {
-    pub(crate) peer: Option<IpAddr>,
-    pub(crate) trusted: bool,
-    /// What becomes of names with an underscore, if there are any.
-    pub(crate) underscore: Option<Underscore>,
-    pub(crate) tls: bool,
-    pub(crate) authority: &'a str,
-    pub(crate) request_id: &'a str,
-    pub(crate) version: http::Version,
-}
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// The header that carries a request's id.
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const WEIR_ERROR: HeaderName = HeaderName::from_static(response::CAUSE);
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Takes out what a stranger says about itself, and sets `X-Forwarded-For`, `-Proto` and `-Host`, the request id and
-/// `Via`.
+/// Rewrites a request's fields for the endpoint, without those that the engine took out.
 ///
 /// # Errors
-/// Only if a value is no header value, which what the guard admitted always is.
-pub(crate) fn to_origin(head: &mut RequestHeader, from: &Provenance<'_>) -> Result<()> {
-    let fate = |name: &HeaderName| headers::fate_of(name.as_str(), from.trusted, from.underscore);
-    let is_replaced = |name: &&HeaderName| fate(name).is_replaced(from.trusted);
-    let replaced: Vec<HeaderName> = head.headers.keys().filter(is_replaced).cloned().collect();
-    for name in replaced {
-        head.remove_header(&name);
+/// Only if a value is no header value, which what was validated always is.
+pub(crate) fn to_origin(head: &mut RequestHeader, rewrite: &RequestRewrite<'_>) -> Result<()> {
+    let mut came = CameFields::default();
+    let mut dropped = Vec::new();
+    for name in head.headers.keys() {
+        match rewrite.action(name.as_str()) {
+            HeaderAction::Drop => dropped.push(name.clone()),
+            action => came.note(action),
+        }
     }
-    if let Some(peer) = from.peer {
-        let chain = continued(head, &FORWARDED_FOR, &peer.to_string());
-        head.insert_header(FORWARDED_FOR, chain)?;
+    for name in &dropped {
+        head.remove_header(name);
     }
-    if !head.headers.contains_key(FORWARDED_PROTO) {
-        head.insert_header(FORWARDED_PROTO, if from.tls { "https" } else { "http" })?;
-    }
-    if !head.headers.contains_key(FORWARDED_HOST) {
-        head.insert_header(FORWARDED_HOST, from.authority)?;
-    }
-    head.insert_header(REQUEST_ID, from.request_id)?;
-    if from.version == http::Version::HTTP_10 {
-        // Who speaks HTTP/1.0 waits for no 100, so nobody is asked for one (RFC 9110 §10.1.1).
-        head.remove_header(&header::EXPECT);
-    }
-    let trace = continued(head, &header::VIA, via(from.version));
-    head.insert_header(header::VIA, trace)?;
-    Ok(())
+    rewrite.added(came, |added| match added {
+        Added::Field(name, value) => head.insert_header(HeaderName::from_static(name), value),
+        Added::Member(name, own) => {
+            let name = HeaderName::from_static(name);
+            let line = continued(head, &name, own);
+            if line.is_empty() {
+                head.remove_header(&name);
+                return Ok(());
+            }
+            head.insert_header(name, line)
+        }
+    })
 }
 
 /// All members of a list header, as far as they are text, and `own` behind them.
@@ -170,14 +155,6 @@ fn continued(head: &RequestHeader, name: &HeaderName, own: &str) -> String {
     let came = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let members: Vec<&str> = came.chain([own]).filter(|member| !member.is_empty()).collect();
     members.join(", ")
-}
-
-fn via(version: http::Version) -> &'static str {
-    match version {
-        http::Version::HTTP_2 => "2.0 weir",
-        http::Version::HTTP_10 => "1.0 weir",
-        _ => "1.1 weir",
-    }
 }
 
 /// Sends the target in normal form instead of the client's.
@@ -235,15 +212,11 @@ pub(crate) fn to_client(head: &mut ResponseHeader) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|token| token.trim().parse().ok())
-        .filter(|name| !matches!(*name, header::UPGRADE | header::TRANSFER_ENCODING | header::CONTENT_LENGTH))
         .collect();
-    for name in nominated {
-        head.remove_header(&name);
-    }
     let stays = |name: &HeaderName| match *name {
         header::TRANSFER_ENCODING => true,
         header::CONNECTION | header::UPGRADE => upgrading,
-        _ => !response::ends_here(name.as_str()),
+        _ => response::passes(name.as_str(), nominated.contains(name)),
     };
     let ending: Vec<HeaderName> = head.headers.keys().filter(|name| !stays(name)).cloned().collect();
     for name in ending {
@@ -289,22 +262,23 @@ pub(crate) fn is_grpc(request: &RequestHeader) -> bool {
     kind::is_grpc(request.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes))
 }
 
-/// Writes an answer of our own: a small text body and the cause in a header.
+/// Writes a local response.
 ///
 /// # Errors
 /// If the client is gone.
 pub(crate) async fn answer(session: &mut ServerSession, refusal: Refusal, head_only: bool) -> Result<()> {
-    let body = format!("{} {}\n", refusal.status, refusal.text);
     let mut head = ResponseHeader::build(refusal.status, Some(5))?;
-    head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
-    head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    head.insert_header(header::CACHE_CONTROL, "no-store")?;
-    head.insert_header(WEIR_ERROR, refusal.cause)?;
+    let mut built = Ok(());
+    local_response::fields(refusal, |name, value| {
+        let field = head.insert_header(HeaderName::from_static(name), value.to_string());
+        built = std::mem::replace(&mut built, Ok(())).and(field);
+    });
+    built?;
     if refusal.close {
         session.set_keepalive(None);
     }
     session.write_response_header(Box::new(head)).await?;
-    let body = if head_only { Bytes::new() } else { Bytes::from(body) };
+    let body = if head_only { Bytes::new() } else { Bytes::from(local_response::body(refusal).to_string()) };
     session.write_response_body(body, true).await
 }
 
@@ -316,15 +290,16 @@ mod tests {
         RequestHeader::build("GET", b"/", None).unwrap()
     }
 
-    fn provenance(trusted: bool) -> Provenance<'static> {
-        Provenance {
-            peer: Some("10.0.0.9".parse().unwrap()),
+    fn rewrite(trusted: bool) -> RequestRewrite<'static> {
+        RequestRewrite {
+            peer: "10.0.0.9",
             trusted,
             underscore: None,
             tls: true,
             authority: "shop.example.com",
-            request_id: "abc",
-            version: http::Version::HTTP_11,
+            request_id: b"abc",
+            version: HttpVersion::Http11,
+            may_wait: true,
         }
     }
 
@@ -337,7 +312,7 @@ mod tests {
         head.insert_header("x-forwarded-port", "6").unwrap();
         head.append_header("x-forwarded-client-cert", "Subject=root").unwrap();
         head.append_header("x-forwarded-client-cert", "Subject=root").unwrap();
-        to_origin(&mut head, &provenance(false)).unwrap();
+        to_origin(&mut head, &rewrite(false)).unwrap();
         let value = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(value("x-forwarded-for").as_deref(), Some("10.0.0.9"));
         assert_eq!(value("x-forwarded-proto").as_deref(), Some("https"));
@@ -354,7 +329,7 @@ mod tests {
         head.append_header("x-forwarded-for", "2.2.2.2").unwrap();
         head.insert_header("x-forwarded-proto", "http").unwrap();
         head.insert_header("x-forwarded-port", "8443").unwrap();
-        to_origin(&mut head, &provenance(true)).unwrap();
+        to_origin(&mut head, &rewrite(true)).unwrap();
         assert_eq!(head.headers.get("x-forwarded-port").unwrap(), "8443");
         assert_eq!(head.headers.get("x-forwarded-for").unwrap(), "1.1.1.1, 2.2.2.2, 10.0.0.9");
         assert_eq!(head.headers.get("x-forwarded-proto").unwrap(), "http");
@@ -366,7 +341,7 @@ mod tests {
             let mut head = request();
             head.append_header("via", "1.0 fred, 1.1 p.example").unwrap();
             head.append_header("via", "1.1 other").unwrap();
-            to_origin(&mut head, &provenance(trusted)).unwrap();
+            to_origin(&mut head, &rewrite(trusted)).unwrap();
             let lines: Vec<_> = head.headers.get_all("via").iter().collect();
             assert_eq!(lines, ["1.0 fred, 1.1 p.example, 1.1 other, 1.1 weir"]);
         }

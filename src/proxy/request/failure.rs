@@ -75,9 +75,6 @@ pub(crate) const DRILL: Refusal =
 /// A fault of our own.
 pub(crate) const INTERNAL: Refusal =
     Refusal { status: 500, cause: "internal", text: "an error inside the proxy", close: true };
-/// The engine found the request wrong where the guard did not.
-pub(crate) const BAD_REQUEST: Refusal =
-    Refusal { status: 400, cause: "bad_request", text: "the request is not valid HTTP", close: true };
 
 impl Failure {
     /// What it means that a request on a stream failed. `None` if the endpoint is not to blame.

@@ -1,6 +1,6 @@
-//! What a request's fields say about where it comes from, and what becomes of them: one rule for every lane.
+//! What becomes of a request's fields on their way to the endpoint, and which Weir adds: one rule for every lane.
 //!
-//! Such a field is worth as much as the peer that sends it. A trusted proxy's is passed on or continued. Anybody else's
+//! A field that says where a request comes from is worth as much as the peer that sends it. A trusted proxy's is passed on or continued. Anybody else's
 //! ends here, whatever its name after `X-Forwarded-`, because some endpoint believes it: frameworks build links from
 //! `X-Forwarded-Prefix`, and take the user from `X-Forwarded-User`. Weir's own take their place.
 //!
@@ -10,15 +10,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::traffic::HttpVersion;
 use crate::traffic::validate::spelling::Underscore;
 
 /// What becomes of a field on its way to the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum HeaderAction {
     /// It goes on as it is.
-    Pass,
-    /// It concerns this connection only.
-    Hop,
+    Keep,
+    /// It concerns the client's connection only (RFC 9110 §7.6.1).
+    HopByHop,
     /// It ends here.
     Drop,
     /// It is passed from trusted peers only.
@@ -35,55 +36,146 @@ pub(crate) enum Fate {
     RequestId,
     /// It is continued.
     Via,
+    /// It stands if the client may wait for `100 Continue`.
+    Expect,
+}
+
+/// What Weir adds to a request for its endpoint, and what decides about the fields that came.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestRewrite<'a> {
+    /// Where the client connected from; empty on a unix socket.
+    pub(crate) peer: &'a str,
+    /// Whether what the client says about itself is believed.
+    pub(crate) trusted: bool,
+    /// What becomes of names with an underscore, if there are any.
+    pub(crate) underscore: Option<Underscore>,
+    pub(crate) tls: bool,
+    /// As the client wrote it.
+    pub(crate) authority: &'a str,
+    pub(crate) request_id: &'a [u8],
+    /// What the client speaks.
+    pub(crate) version: HttpVersion,
+    /// The client may wait for `100 Continue`: it has a body and speaks HTTP/1.1 or later (RFC 9110 §10.1.1).
+    pub(crate) may_wait: bool,
+}
+
+/// Which fields came that Weir continues or leaves alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CameFields {
+    forwarded_for: bool,
+    forwarded_proto: bool,
+    forwarded_host: bool,
+    via: bool,
+}
+
+/// A field that Weir writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added<'a> {
+    /// This value alone.
+    Field(&'static str, &'a [u8]),
+    /// One line of the members that came, as far as they are text, and this one behind them.
+    Member(&'static str, &'a str),
+}
+
+impl RequestRewrite<'_> {
+    /// What becomes of the field `name`.
+    #[inline]
+    pub(crate) fn action(&self, name: &str) -> HeaderAction {
+        let action = action_of(name, self.trusted, self.underscore);
+        let drops = action.is_replaced(self.trusted) || (action == HeaderAction::Expect && !self.may_wait);
+        if drops { HeaderAction::Drop } else { action }
+    }
+
+    /// Calls `add` for each field that Weir writes, after those that came.
+    ///
+    /// # Errors
+    /// Those of `add`.
+    #[inline]
+    pub(crate) fn added<E>(&self, came: CameFields, mut add: impl FnMut(Added<'_>) -> Result<(), E>) -> Result<(), E> {
+        const FORWARDED_FOR: &str = "x-forwarded-for";
+        if came.forwarded_for {
+            add(Added::Member(FORWARDED_FOR, self.peer))?;
+        } else if !self.peer.is_empty() {
+            add(Added::Field(FORWARDED_FOR, self.peer.as_bytes()))?;
+        }
+        if !came.forwarded_proto {
+            add(Added::Field("x-forwarded-proto", if self.tls { b"https" } else { b"http" }))?;
+        }
+        if !came.forwarded_host {
+            add(Added::Field("x-forwarded-host", self.authority.as_bytes()))?;
+        }
+        add(Added::Field("x-request-id", self.request_id))?;
+        let own = match self.version {
+            HttpVersion::Http10 => "1.0 weir",
+            HttpVersion::Http11 => "1.1 weir",
+            HttpVersion::Http2 => "2.0 weir",
+        };
+        add(if came.via { Added::Member("via", own) } else { Added::Field("via", own.as_bytes()) })
+    }
+}
+
+impl CameFields {
+    /// Notes what becomes of a field that came.
+    #[inline]
+    pub(crate) fn note(&mut self, action: HeaderAction) {
+        match action {
+            HeaderAction::ForwardedFor => self.forwarded_for = true,
+            HeaderAction::ForwardedProto => self.forwarded_proto = true,
+            HeaderAction::ForwardedHost => self.forwarded_host = true,
+            HeaderAction::Via => self.via = true,
+            _ => {}
+        }
+    }
 }
 
 /// What becomes of the field `name`; `underscore` is what is to become of names with one, if the request has any.
 #[inline]
-pub(crate) fn fate_of(name: &str, trusted: bool, underscore: Option<Underscore>) -> Fate {
+fn action_of(name: &str, trusted: bool, underscore: Option<Underscore>) -> HeaderAction {
     match underscore {
-        Some(choice) if name.contains('_') => fate_of_underscored(name, trusted, choice),
-        _ => fate(name),
+        Some(choice) if name.contains('_') => action_of_underscored(name, trusted, choice),
+        _ => action(name),
     }
 }
 
 /// An endpoint may read the underscore as a hyphen, so it must not get a field that it would then believe.
 #[cold]
-fn fate_of_underscored(name: &str, trusted: bool, choice: Underscore) -> Fate {
-    let read = fate(&name.replace('_', "-"));
-    let ends = choice != Underscore::Allow || read == Fate::Hop || read.is_replaced(trusted);
-    if ends { Fate::Drop } else { Fate::Pass }
+fn action_of_underscored(name: &str, trusted: bool, choice: Underscore) -> HeaderAction {
+    let read = action(&name.replace('_', "-"));
+    let ends = choice != Underscore::Allow || read == HeaderAction::HopByHop || read.is_replaced(trusted);
+    if ends { HeaderAction::Drop } else { HeaderAction::Keep }
 }
 
 /// What becomes of the field `name`, in any case.
 #[inline]
-pub(crate) fn fate(name: &str) -> Fate {
+fn action(name: &str) -> HeaderAction {
     let is = |word: &str| name.eq_ignore_ascii_case(word);
     // By length first: most fields are none of these.
     match name.len() {
-        2 if is("te") => Fate::Hop,
-        3 if is("via") => Fate::Via,
-        4 if is("host") => Fate::Host,
-        7 if is("upgrade") || is("trailer") => Fate::Hop,
-        9 if is("forwarded") || is("x-real-ip") => Fate::Trusted,
-        10 if is("connection") || is("keep-alive") => Fate::Hop,
+        2 if is("te") => HeaderAction::HopByHop,
+        3 if is("via") => HeaderAction::Via,
+        4 if is("host") => HeaderAction::Host,
+        6 if is("expect") => HeaderAction::Expect,
+        7 if is("upgrade") || is("trailer") => HeaderAction::HopByHop,
+        9 if is("forwarded") || is("x-real-ip") => HeaderAction::Trusted,
+        10 if is("connection") || is("keep-alive") => HeaderAction::HopByHop,
         // The certificate of a TLS client (RFC 9440 §2.4: what came from outside must go).
-        11 if is("client-cert") || is("x-client-ip") || is("x-forwarded") => Fate::Trusted,
-        12 if is("x-request-id") => Fate::RequestId,
-        13 if is("forwarded-for") => Fate::Trusted,
-        14 if is("http2-settings") => Fate::Hop,
-        14 if is("true-client-ip") => Fate::Trusted,
-        15 if is("x-forwarded-for") => Fate::ForwardedFor,
-        16 if is("proxy-connection") => Fate::Hop,
-        16 if is("x-forwarded-host") => Fate::ForwardedHost,
-        16 if is("cf-connecting-ip") || is("fastly-client-ip") => Fate::Trusted,
-        17 if is("transfer-encoding") => Fate::Hop,
-        17 if is("x-forwarded-proto") => Fate::ForwardedProto,
-        17 if is("client-cert-chain") => Fate::Trusted,
-        18 if is("proxy-authenticate") => Fate::Hop,
-        19 if is("proxy-authorization") => Fate::Hop,
-        19 if is("x-cluster-client-ip") => Fate::Trusted,
-        _ if is_forwarded(name) => Fate::Trusted,
-        _ => Fate::Pass,
+        11 if is("client-cert") || is("x-client-ip") || is("x-forwarded") => HeaderAction::Trusted,
+        12 if is("x-request-id") => HeaderAction::RequestId,
+        13 if is("forwarded-for") => HeaderAction::Trusted,
+        14 if is("http2-settings") => HeaderAction::HopByHop,
+        14 if is("true-client-ip") => HeaderAction::Trusted,
+        15 if is("x-forwarded-for") => HeaderAction::ForwardedFor,
+        16 if is("proxy-connection") => HeaderAction::HopByHop,
+        16 if is("x-forwarded-host") => HeaderAction::ForwardedHost,
+        16 if is("cf-connecting-ip") || is("fastly-client-ip") => HeaderAction::Trusted,
+        17 if is("transfer-encoding") => HeaderAction::HopByHop,
+        17 if is("x-forwarded-proto") => HeaderAction::ForwardedProto,
+        17 if is("client-cert-chain") => HeaderAction::Trusted,
+        18 if is("proxy-authenticate") => HeaderAction::HopByHop,
+        19 if is("proxy-authorization") => HeaderAction::HopByHop,
+        19 if is("x-cluster-client-ip") => HeaderAction::Trusted,
+        _ if is_forwarded(name) => HeaderAction::Trusted,
+        _ => HeaderAction::Keep,
     }
 }
 
@@ -96,13 +188,13 @@ fn is_forwarded(name: &str) -> bool {
 
 const PREFIX: &str = "x-forwarded-";
 
-impl Fate {
+impl HeaderAction {
     /// Whether the field must not go on as its sender wrote it.
-    pub(crate) fn is_replaced(self, trusted: bool) -> bool {
+    fn is_replaced(self, trusted: bool) -> bool {
         match self {
             Self::Trusted | Self::ForwardedFor | Self::ForwardedProto | Self::ForwardedHost => !trusted,
             Self::RequestId | Self::Drop => true,
-            Self::Pass | Self::Hop | Self::Host | Self::Via => false,
+            Self::Keep | Self::HopByHop | Self::Host | Self::Via | Self::Expect => false,
         }
     }
 }
@@ -145,41 +237,41 @@ mod tests {
             "Client-Cert",
             "Client-Cert-Chain",
         ] {
-            assert_eq!(fate(name), Fate::Trusted, "{name}");
-            assert!(fate(name).is_replaced(false) && !fate(name).is_replaced(true), "{name}");
+            assert_eq!(action(name), HeaderAction::Trusted, "{name}");
+            assert!(action(name).is_replaced(false) && !action(name).is_replaced(true), "{name}");
         }
         for (name, known) in [
-            ("X-Forwarded-For", Fate::ForwardedFor),
-            ("x-forwarded-proto", Fate::ForwardedProto),
-            ("X-Forwarded-HOST", Fate::ForwardedHost),
-            ("X-Request-ID", Fate::RequestId),
-            ("Via", Fate::Via),
-            ("HOST", Fate::Host),
-            ("Te", Fate::Hop),
+            ("X-Forwarded-For", HeaderAction::ForwardedFor),
+            ("x-forwarded-proto", HeaderAction::ForwardedProto),
+            ("X-Forwarded-HOST", HeaderAction::ForwardedHost),
+            ("X-Request-ID", HeaderAction::RequestId),
+            ("Via", HeaderAction::Via),
+            ("HOST", HeaderAction::Host),
+            ("Te", HeaderAction::HopByHop),
         ] {
-            assert_eq!(fate(name), known, "{name}");
+            assert_eq!(action(name), known, "{name}");
         }
         for name in ["", "x", "Accept", "X-Forward", "X-ForwardedFor", "XX-Forwarded-For", "Cookie", "X-Api-Key", "x-é"]
         {
-            assert_eq!(fate(name), Fate::Pass, "{name}");
+            assert_eq!(action(name), HeaderAction::Keep, "{name}");
         }
     }
 
     #[test]
     fn a_name_with_an_underscore_is_read_as_endpoints_may_read_it() {
-        let fate = |name, trusted, choice| fate_of(name, trusted, Some(choice));
+        let action = |name, trusted, choice| action_of(name, trusted, Some(choice));
         for name in ["x_forwarded_for", "X_Forwarded-Port", "x-forwarded_user", "X_REAL_IP", "client_cert"] {
-            assert_eq!(fate(name, false, Underscore::Allow), Fate::Drop, "{name}");
-            assert_eq!(fate(name, true, Underscore::Allow), Fate::Pass, "{name}");
-            assert_eq!(fate(name, true, Underscore::Drop), Fate::Drop, "{name}");
+            assert_eq!(action(name, false, Underscore::Allow), HeaderAction::Drop, "{name}");
+            assert_eq!(action(name, true, Underscore::Allow), HeaderAction::Keep, "{name}");
+            assert_eq!(action(name, true, Underscore::Drop), HeaderAction::Drop, "{name}");
         }
         for name in ["x_request_id", "keep_alive", "proxy_connection", "http2_settings"] {
-            assert_eq!(fate(name, true, Underscore::Allow), Fate::Drop, "{name}");
+            assert_eq!(action(name, true, Underscore::Allow), HeaderAction::Drop, "{name}");
         }
         for trusted in [false, true] {
-            assert_eq!(fate("api_key", trusted, Underscore::Allow), Fate::Pass);
-            assert_eq!(fate("api_key", trusted, Underscore::Drop), Fate::Drop);
-            assert_eq!(fate("api-key", trusted, Underscore::Drop), Fate::Pass);
+            assert_eq!(action("api_key", trusted, Underscore::Allow), HeaderAction::Keep);
+            assert_eq!(action("api_key", trusted, Underscore::Drop), HeaderAction::Drop);
+            assert_eq!(action("api-key", trusted, Underscore::Drop), HeaderAction::Keep);
         }
     }
 

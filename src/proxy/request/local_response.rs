@@ -1,27 +1,36 @@
 //! A response of Weir's own in place of an endpoint's: what it says, for every lane.
 
-use std::fmt::Write;
+use std::fmt::{self, Arguments, Write};
 
+use super::response::CAUSE;
 use crate::proxy::codec::date::write_date;
 use crate::proxy::codec::response::write_status;
 use crate::proxy::io::buffer::Buffer;
 use crate::traffic::Refusal;
 
-/// Writes a local response, and announces the end of the connection if `close`.
+/// Calls `field` with each field of a local response but the `Date`.
+pub(crate) fn fields(refusal: Refusal, mut field: impl FnMut(&'static str, Arguments<'_>)) {
+    field("content-type", format_args!("text/plain; charset=utf-8"));
+    field("content-length", format_args!("{}", refusal.body_bytes(false)));
+    field("cache-control", format_args!("no-store"));
+    field(CAUSE, format_args!("{}", refusal.cause));
+}
+
+/// The body of a local response: one line.
+pub(crate) fn body(refusal: Refusal) -> impl fmt::Display {
+    fmt::from_fn(move |out| writeln!(out, "{} {}", refusal.status, refusal.text))
+}
+
+/// Writes a local response in HTTP/1.1, and announces the end of the connection if `close`.
 pub(crate) fn write(refusal: Refusal, head_only: bool, close: bool, out: &mut Buffer) {
-    let Refusal { status, cause, text, .. } = refusal;
-    let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    write_status(status, reason.unwrap_or_default(), out);
-    let length = refusal.body_bytes(false);
-    let _ = write!(
-        out,
-        "content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\ncache-control: no-store\r\n\
-         weir-error: {cause}\r\n"
-    );
+    let reason = http::StatusCode::from_u16(refusal.status).ok().and_then(|status| status.canonical_reason());
+    write_status(refusal.status, reason.unwrap_or_default(), out);
+    // Writing to a buffer cannot fail.
+    fields(refusal, |name, value| _ = write!(out, "{name}: {value}\r\n"));
     write_date(out);
     out.push(if close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
     if !head_only {
-        let _ = writeln!(out, "{status} {text}");
+        let _ = write!(out, "{}", body(refusal));
     }
 }
 

@@ -3,7 +3,7 @@
 //! * In the place of a malformed request, or of one that the crate or the engine would answer by themselves, goes one
 //!   that says so ([`MALFORMED`]), which admission refuses like any other, with an answer, a count and a line in the
 //!   log. Who forges the field is refused.
-//! * Characters in a target that a URI must encode are encoded, as for HTTP/1 (see [`crate::proxy::pingora::intake`]).
+//! * Characters in a target that a URI must encode are encoded, as for HTTP/1 (see [`target`]).
 //! * Malformed trailers end their stream with an error.
 
 use std::fmt::Write as _;
@@ -13,9 +13,9 @@ use http::uri::{Authority, Scheme};
 
 use super::blocks::{Blocks, Instead, Next, Opening, Rules};
 use super::frames::{FRAME_HEAD, Head, LARGEST, PREFACE_BYTES};
+use crate::proxy::codec::head::BAD_REQUEST;
 use crate::proxy::codec::hpack::block::{Field, List};
-use crate::proxy::pingora::intake;
-use crate::proxy::request::failure::BAD_REQUEST;
+use crate::proxy::codec::target;
 use crate::traffic::Refusal;
 use crate::traffic::validate::is_token;
 use crate::traffic::validate::refusal::{
@@ -180,7 +180,7 @@ fn tidy(list: &mut List) -> Result<bool, Refusal> {
         match &**name {
             b":authority" => authority = Some(value.clone()),
             b":path" => {
-                if let Some(encoded) = str::from_utf8(value).ok().and_then(intake::encode) {
+                if let Some(encoded) = str::from_utf8(value).ok().and_then(target::encode) {
                     if encoded.len().saturating_sub(value.len()) > room {
                         return Err(TARGET_TOO_LONG);
                     }
