@@ -6,7 +6,6 @@
 
 use serde_json::Value;
 
-use crate::harness::weir::Metrics;
 use crate::harness::{H1, H2, Origin, Request, Target, Weir, shop};
 use crate::http1::lines;
 
@@ -40,8 +39,8 @@ struct Row {
     logged: Vec<(&'static str, Value)>,
 }
 
-/// What is expected of a header field: its values joined by `; `, or that there is none. On some ways only, if it says
-/// so.
+/// What is expected of a header field: its values joined by `; `, or that there is none; after a `~`, the beginning of
+/// its value. On some ways only, if it says so.
 type Field = (&'static str, Option<String>, &'static [Way]);
 
 impl Row {
@@ -272,87 +271,195 @@ fn trusted() -> Vec<Row> {
     ]
 }
 
-/// The configuration of a way; `top` are sections, `keys` of the service.
-fn configuration(origin: &Origin, way: Way, top: &str, keys: &str) -> String {
-    let protocol = if way == Way::Http2Endpoint { "protocol: h2\n    " } else { "" };
-    let express = way == Way::Express;
-    let log = "access_log: { output: \"{dir}/access.log\" }";
-    let sections = format!("{top}runtime: {{ express_lane: {express} }}\n{log}\nshutdown:");
-    shop(&[(origin, 100.0)])
-        .replace("path: /", "host: shop.test")
-        .replace("    split:", &format!("    {protocol}{keys}split:"))
-        .replace("shutdown:", &sections)
+/// Two endpoints that refuse connections.
+fn unreachable() -> Vec<Row> {
+    let failed = |row: Row| {
+        row.status(502)
+            .answers("weir-error", "connect")
+            .counts("weir_upstream_errors_total", &[("kind", "connect")], 2.0)
+            .counts("weir_upstream_retries_total", &[("reason", "connect")], 1.0)
+            .logs("cause", "connect")
+            .logs("retries", 1)
+    };
+    vec![
+        failed(Row::new("another endpoint is tried once, for nothing was sent", Request::post("/", "x"))),
+        failed(Row::new("so it is without a body", Request::get("/"))),
+    ]
 }
 
-/// Tells all rows on each of their ways.
-async fn tell(top: &str, keys: &str, rows: fn() -> Vec<Row>) {
-    for way in WAYS {
-        let v1 = Origin::start("v1").await;
-        let weir = Weir::start(&configuration(&v1, way, top, keys)).await;
-        let web = Target::from(weir.address("web").await);
-        for (told, row) in rows().into_iter().filter(|row| row.ways.contains(&way)).enumerate() {
-            let told_of = format!("{way:?}: {}", row.name);
-            let before = weir.metrics().await;
-            let response = match way {
-                Way::Http2Client => H2::connect(&web).await.try_send(&row.request).await,
-                _ => H1::connect(&web).await.try_send(&row.request).await,
-            };
-            let line = lines(&weir, told + 1).await.pop().unwrap();
-            let after = weir.metrics().await;
-            let Some(status) = row.status else {
-                assert!(response.is_err(), "{told_of}: {response:?}");
-                check(&told_of, &row, &before, &after, &line);
-                continue;
-            };
-            let response = response.unwrap_or_else(|failure| panic!("{told_of}: {failure}"));
-            assert_eq!(response.status, status, "{told_of}: {response:?}");
-            let received: Vec<(String, String)> = response
-                .headers
-                .0
-                .iter()
-                .map(|(name, value)| (name.to_lowercase(), String::from_utf8_lossy(value).into()))
-                .collect();
-            compare(&told_of, &row.at_client, way, &received);
-            if !row.at_endpoint.is_empty() {
-                let seen: Value = response.json();
-                let mut sent: Vec<(String, String)> = serde_json::from_value(seen["headers"].clone()).unwrap();
-                sent.iter_mut().for_each(|(name, _)| *name = name.to_lowercase());
-                compare(&told_of, &row.at_endpoint, way, &sent);
-            }
-            check(&told_of, &row, &before, &after, &line);
-            if way != Way::Express {
-                assert_eq!(line["lane"], "general", "{told_of}: {line}");
-            }
+/// A version that takes no requests.
+fn in_maintenance() -> Vec<Row> {
+    vec![
+        Row::new("no endpoint is ready", Request::get("/"))
+            .status(503)
+            .answers("weir-error", "no_endpoint")
+            .answers("content-type", "text/plain; charset=utf-8")
+            .answers("cache-control", "no-store")
+            .counts("weir_upstream_errors_total", &[("kind", "no_endpoint")], 1.0)
+            .counts("weir_upstream_retries_total", &[], 0.0)
+            .logs("cause", "no_endpoint")
+            .logs("version", "v1")
+            .logs("endpoint", Value::Null)
+            .logs("retries", 0),
+    ]
+}
+
+/// A version whose requests fail on purpose.
+fn faulty() -> Vec<Row> {
+    vec![
+        Row::new("an error is injected before an endpoint is asked", Request::get("/"))
+            .status(500)
+            .answers("weir-error", "drill")
+            .drops(&["x-origin"])
+            .counts("weir_drill_faults_total", &[("kind", "error")], 1.0)
+            .logs("cause", "drill")
+            .logs("endpoint", Value::Null),
+    ]
+}
+
+/// A service that gives its clients a cookie.
+fn affine() -> Vec<Row> {
+    vec![
+        Row::new("a client without a key gets one", Request::get("/"))
+            .answers("set-cookie", "~weir-shop=")
+            .logs("why", "affinity"),
+        Row::new("whoever has a key keeps it", Request::get("/").header("cookie", "weir-shop=0123456789abcdef"))
+            .drops(&["set-cookie"])
+            .logs("why", "affinity"),
+    ]
+}
+
+/// What rows are told with.
+#[derive(Clone, Copy, Default)]
+struct Setup {
+    /// Sections of the configuration.
+    top: &'static str,
+    /// Keys of the service.
+    keys: &'static str,
+    /// Endpoints that refuse connections, instead of the origin.
+    dead: usize,
+    /// A command that runs before.
+    command: &'static [&'static str],
+}
+
+impl Setup {
+    /// The configuration of a way to these endpoints.
+    fn configuration(&self, origin: &Origin, dead: &[Origin], way: Way) -> String {
+        let Self { top, keys, .. } = self;
+        let protocol = if way == Way::Http2Endpoint { "protocol: h2\n    " } else { "" };
+        let express = way == Way::Express;
+        let log = "access_log: { output: \"{dir}/access.log\" }";
+        let sections = format!("{top}runtime: {{ express_lane: {express} }}\n{log}\nshutdown:");
+        let yaml = shop(&[(origin, 100.0)])
+            .replace("path: /", "host: shop.test")
+            .replace("    split:", &format!("    {protocol}{keys}split:"))
+            .replace("shutdown:", &sections);
+        if dead.is_empty() {
+            return yaml;
         }
-        weir.stop().await;
+        let list: Vec<String> = dead.iter().map(|origin| format!("\"{}\"", origin.address())).collect();
+        yaml.replace(&format!("\"{}\"", origin.address()), &list.join(", "))
+    }
+
+    /// Tells all rows on each of their ways.
+    async fn tell(self, rows: fn() -> Vec<Row>) {
+        for way in WAYS {
+            let v1 = Origin::start("v1").await;
+            let dead: Vec<Origin> = (0..self.dead).map(|_| Origin::plan("dead").down()).collect();
+            let weir = Weir::start(&self.configuration(&v1, &dead, way)).await;
+            let web = Target::from(weir.address("web").await);
+            if !self.command.is_empty() {
+                let output = weir.cli(self.command).await;
+                assert_eq!(output.status.code(), Some(0), "{output:?}");
+            }
+            for (at, row) in rows().into_iter().filter(|row| row.ways.contains(&way)).enumerate() {
+                row.tell(way, &weir, &web, at + 1).await;
+            }
+            weir.stop().await;
+        }
     }
 }
 
-fn compare(told_of: &str, expected: &[Field], way: Way, found: &[(String, String)]) {
+impl Row {
+    /// Sends the request, which will be in this line of the access log, and looks what came of it.
+    async fn tell(&self, way: Way, weir: &Weir, web: &Target, line: usize) {
+        let story = format!("{way:?}: {}", self.name);
+        let before = weir.metrics().await;
+        let response = match way {
+            Way::Http2Client => H2::connect(web).await.try_send(&self.request).await,
+            _ => H1::connect(web).await.try_send(&self.request).await,
+        };
+        let line = lines(weir, line).await.pop().unwrap();
+        let after = weir.metrics().await;
+        match (self.status, response) {
+            (None, response) => assert!(response.is_err(), "{story}: {response:?}"),
+            (Some(status), response) => {
+                let response = response.unwrap_or_else(|failure| panic!("{story}: {failure}"));
+                assert_eq!(response.status, status, "{story}: {response:?}");
+                let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+                let received = response.headers.0.iter().map(|(name, value)| (name.to_lowercase(), text(value)));
+                compare(&story, &self.at_client, way, &received.collect::<Vec<_>>());
+                if !self.at_endpoint.is_empty() {
+                    let seen: Value = response.json();
+                    let mut sent: Vec<(String, String)> = serde_json::from_value(seen["headers"].clone()).unwrap();
+                    sent.iter_mut().for_each(|(name, _)| *name = name.to_lowercase());
+                    compare(&story, &self.at_endpoint, way, &sent);
+                }
+            }
+        }
+        for (metric, labels, more) in &self.counted {
+            let grown = after.value(metric, labels) - before.value(metric, labels);
+            assert!((grown - more).abs() < f64::EPSILON, "{story}: {metric} {labels:?} grew by {grown}");
+        }
+        for (field, value) in &self.logged {
+            assert_eq!(&line[*field], value, "{story}: {field} in {line}");
+        }
+        if way != Way::Express {
+            assert_eq!(line["lane"], "general", "{story}: {line}");
+        }
+    }
+}
+
+fn compare(story: &str, expected: &[Field], way: Way, found: &[(String, String)]) {
     for (name, value, _) in expected.iter().filter(|(_, _, ways)| ways.contains(&way)) {
         let values: Vec<&str> =
             found.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str()).collect();
         let values = (!values.is_empty()).then(|| values.join("; "));
-        assert_eq!(values, *value, "{told_of}: {name} in {found:?}");
-    }
-}
-
-fn check(told_of: &str, row: &Row, before: &Metrics, after: &Metrics, line: &Value) {
-    for (metric, labels, more) in &row.counted {
-        let grown = after.value(metric, labels) - before.value(metric, labels);
-        assert!((grown - more).abs() < f64::EPSILON, "{told_of}: {metric} {labels:?} grew by {grown}");
-    }
-    for (field, value) in &row.logged {
-        assert_eq!(&line[*field], value, "{told_of}: {field} in {line}");
+        match value.as_deref().and_then(|value| value.strip_prefix('~')) {
+            Some(begin) => assert!(values.is_some_and(|all| all.starts_with(begin)), "{story}: {name} in {found:?}"),
+            None => assert_eq!(values, *value, "{story}: {name} in {found:?}"),
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rules_for_strangers_are_the_same_on_every_lane() {
-    tell("limits: { body_bytes: 1500 }\n", "", strangers).await;
+    Setup { top: "limits: { body_bytes: 1KiB }\n", ..Setup::default() }.tell(strangers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rules_for_trusted_proxies_are_the_same_on_every_lane() {
-    tell("trusted_proxies: [127.0.0.0/8]\n", "host: inner.test\n    ", trusted).await;
+    let top = "trusted_proxies: [127.0.0.0/8]\n";
+    Setup { top, keys: "host: inner.test\n    ", ..Setup::default() }.tell(trusted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_for_endpoints_that_refuse_are_the_same_on_every_lane() {
+    Setup { dead: 2, ..Setup::default() }.tell(unreachable).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_for_versions_without_an_endpoint_are_the_same_on_every_lane() {
+    Setup { command: &["maint", "shop/v1"], ..Setup::default() }.tell(in_maintenance).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_for_injected_faults_are_the_same_on_every_lane() {
+    let command = &["drill", "shop", "--version", "v1", "--errors", "100%", "--for", "1m"];
+    Setup { command, ..Setup::default() }.tell(faulty).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_for_affinity_are_the_same_on_every_lane() {
+    Setup { keys: "affinity: { cookie: weir-shop, ttl: 1h }\n    ", ..Setup::default() }.tell(affine).await;
 }

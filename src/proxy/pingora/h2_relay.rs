@@ -27,6 +27,7 @@ use super::hooks::General;
 use super::{error, message};
 use crate::proxy::codec::response;
 use crate::proxy::request::end::End;
+use crate::proxy::request::headers::strip_hop_by_hop;
 use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::destination::Destination;
 use crate::proxy::upstream::h2::connection::StreamPermit;
@@ -127,13 +128,14 @@ impl<'a> Relay<'a> {
         permit: &'a StreamPermit,
         tls: bool,
     ) -> Result<Self> {
-        let mut head = session.req_header().clone().into();
-        request::strip(&mut head);
+        let mut head: Parts = session.req_header().clone().into();
+        let version = message::version(head.version);
+        strip_hop_by_hop(&mut head.headers, version);
         let mut head = head.into();
         general.upstream_request_filter(session, &mut head, pass).await?;
         let mut head: Parts = head.into();
         // The hook offers an upgrade where one was asked for; HTTP/2 has none.
-        request::strip(&mut head);
+        strip_hop_by_hop(&mut head.headers, version);
         let expects = head.version == Version::HTTP_11 && head.headers.contains_key(header::EXPECT);
         let routed = pass.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
         let bodied = routed.has_body;

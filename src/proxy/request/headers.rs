@@ -10,6 +10,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::header::{self, HeaderMap, HeaderName};
+
 use crate::traffic::HttpVersion;
 use crate::traffic::validate::spelling::Underscore;
 
@@ -199,6 +201,27 @@ impl HeaderAction {
     }
 }
 
+/// Takes out of a request for an HTTP/2 endpoint what concerns only the client's connection (RFC 9110 §7.6.1,
+/// RFC 9113 §8.2.2); `version` is what the client speaks.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, version: HttpVersion) {
+    let nominated: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| token.trim().parse().ok())
+        .collect();
+    let ends = |name: &&HeaderName| match **name {
+        // Between HTTP/2 and HTTP/2 they may stay.
+        header::TE | header::TRAILER if version == HttpVersion::Http2 => false,
+        _ => action(name.as_str()) == HeaderAction::HopByHop || nominated.contains(*name),
+    };
+    let ending: Vec<HeaderName> = headers.keys().filter(ends).cloned().collect();
+    for name in ending {
+        headers.remove(name);
+    }
+}
+
 /// The address of a member of `X-Forwarded-For`. Some proxies (Azure's, IIS) write the client's port behind it.
 pub(crate) fn address(member: &str) -> Option<IpAddr> {
     let member = member.trim();
@@ -273,6 +296,79 @@ mod tests {
             assert_eq!(action("api_key", trusted, Underscore::Drop), HeaderAction::Drop);
             assert_eq!(action("api-key", trusted, Underscore::Drop), HeaderAction::Keep);
         }
+    }
+
+    #[test]
+    fn what_concerns_the_clients_connection_goes_no_further_to_http_2() {
+        let stripped = |version, fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
+            }
+            strip_hop_by_hop(&mut headers, version);
+            headers.keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        let fields = [
+            ("connection", "keep-alive, x-mine, Upgrade"),
+            ("x-mine", "1"),
+            ("upgrade", "websocket"),
+            ("keep-alive", "5"),
+            ("te", "trailers"),
+            ("trailer", "x-checksum"),
+            ("transfer-encoding", "chunked"),
+            ("http2-settings", "AAMAAABk"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("accept", "*/*"),
+        ];
+        assert_eq!(stripped(HttpVersion::Http11, &fields), ["accept"]);
+        assert_eq!(stripped(HttpVersion::Http2, &[("te", "trailers"), ("keep-alive", "5")]), ["te"]);
+    }
+
+    #[test]
+    fn what_weir_writes_follows_what_came() {
+        let rewrite = RequestRewrite {
+            peer: "10.0.0.9",
+            trusted: true,
+            underscore: None,
+            tls: false,
+            authority: "shop.test",
+            request_id: b"abc",
+            version: HttpVersion::Http2,
+            may_wait: false,
+        };
+        let written = |rewrite: &RequestRewrite<'_>, names: &[&str]| {
+            let mut came = CameFields::default();
+            names.iter().for_each(|name| came.note(rewrite.action(name)));
+            let mut written = Vec::new();
+            let told: Result<(), ()> = rewrite.added(came, |added| {
+                written.push(match added {
+                    Added::Field(name, value) => format!("{name}: {}", String::from_utf8_lossy(value)),
+                    Added::Member(name, own) => format!("{name}: …, {own}"),
+                });
+                Ok(())
+            });
+            told.unwrap();
+            written
+        };
+        assert_eq!(
+            written(&rewrite, &[]),
+            [
+                "x-forwarded-for: 10.0.0.9",
+                "x-forwarded-proto: http",
+                "x-forwarded-host: shop.test",
+                "x-request-id: abc",
+                "via: 2.0 weir"
+            ]
+        );
+        let all = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Via", "X-Request-Id"];
+        assert_eq!(written(&rewrite, &all), ["x-forwarded-for: …, 10.0.0.9", "x-request-id: abc", "via: …, 2.0 weir"]);
+        let stranger = RequestRewrite { trusted: false, peer: "", ..rewrite };
+        assert_eq!(
+            written(&stranger, &all),
+            ["x-forwarded-proto: http", "x-forwarded-host: shop.test", "x-request-id: abc", "via: …, 2.0 weir"]
+        );
+        assert_eq!(stranger.action("Expect"), HeaderAction::Drop);
+        assert_eq!(RequestRewrite { may_wait: true, ..stranger }.action("Expect"), HeaderAction::Expect);
     }
 
     #[test]
