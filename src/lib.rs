@@ -24,18 +24,20 @@
 //! snapshot                                         the compiled configuration, replaced whole
 //! config   traffic   tls   telemetry   store   outbound    leaves; strangers to each other
 //! rollout                                          rollouts as pure logic: plan, judge, engine
-//! model    drain    coop                           words; work in pieces
+//! model    drain    coop   algorithm   http_client    words; work in pieces; what several rooms need once
 //! ```
 
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod algorithm;
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod coop;
 pub mod drain;
+pub mod http_client;
 pub mod model;
 pub mod outbound;
 pub mod proxy;

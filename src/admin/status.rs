@@ -16,6 +16,7 @@ use super::AdminState;
 use super::wire::{
     Build, ConfigStatus, DrainStatus, EndpointStatus, ListenerStatus, ServiceStatus, ShiftStatus, Status, VersionStatus,
 };
+use crate::algorithm::nearest::nearest;
 use crate::control::{self, DrainingEndpoint};
 use crate::model::{EndpointState, Split, Weight};
 use crate::snapshot::{Service, Snapshot, Version};
@@ -80,9 +81,8 @@ const REVISION: &str = match option_env!("WEIR_REVISION") {
 };
 
 fn missing(snapshot: &Snapshot, found: &str) -> NoService {
-    let likeness = |name: &str| strsim::jaro_winkler(name, found);
     let names = snapshot.services.iter().map(|service| &*service.name);
-    let nearest = names.filter(|name| likeness(name) > 0.75).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let nearest = nearest(found, names);
     NoService { found: found.to_owned(), nearest: nearest.map(str::to_owned) }
 }
 

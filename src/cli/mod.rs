@@ -11,7 +11,7 @@
 
 mod arguments;
 mod check;
-mod client;
+mod control_api;
 mod demo;
 mod failure;
 mod import;

@@ -1,5 +1,6 @@
 //! Commands that change a running Weir or ask it for one word: weight, drain, ready, maint, reload, healthcheck.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,24 +9,26 @@ use hyper::{Method, Request, Uri};
 use tokio::time::{Instant, sleep};
 
 use super::arguments::{
-    AdminArguments, ByArguments, DrainArguments, HealthcheckArguments, Server, StateArguments, Target, WeightArguments,
+    AdminArguments, ByArguments, DrainArguments, HealthcheckArguments, StateArguments, Target, WeightArguments,
+    parse_server,
 };
-use super::client::{Client, NoAnswer, segment};
+use super::control_api::{ControlApi, segment, send};
 use super::failure::{Exit, Failure};
 use super::{print, table, tell};
 use crate::admin::wire::{Changed, EndpointStatus, SetState, SetWeights, Status};
 use crate::config;
+use crate::http_client::Server;
 use crate::model::{Address, EndpointState, Name, Split};
 
 /// `weir reload`.
 pub(super) async fn reload(arguments: &AdminArguments) -> Result<(), Failure> {
-    let changed = Client::new(arguments)?.call(Method::POST, "/api/v1/reload", None::<&()>).await?;
+    let changed = ControlApi::new(arguments)?.call(Method::POST, "/api/v1/reload", None::<&()>).await?;
     report(&changed, "nothing changed")
 }
 
 /// `weir weight`.
 pub(super) async fn weight(arguments: &WeightArguments) -> Result<(), Failure> {
-    let client = Client::new(&arguments.admin)?;
+    let client = ControlApi::new(&arguments.admin)?;
     let path = format!("/api/v1/services/{}/weights", segment(&arguments.service));
     let (author, reason) = who(&arguments.by);
     let changed: Changed = if arguments.reset {
@@ -48,17 +51,17 @@ pub(super) async fn weight(arguments: &WeightArguments) -> Result<(), Failure> {
 
 /// `weir ready`.
 pub(super) async fn ready(arguments: &StateArguments) -> Result<(), Failure> {
-    set_state(&Client::new(&arguments.admin)?, arguments, EndpointState::Ready).await
+    set_state(&ControlApi::new(&arguments.admin)?, arguments, EndpointState::Ready).await
 }
 
 /// `weir drain` and `weir maint`.
 pub(super) async fn drain(arguments: &DrainArguments, state: EndpointState) -> Result<(), Failure> {
-    let client = Client::new(&arguments.state.admin)?;
+    let client = ControlApi::new(&arguments.state.admin)?;
     set_state(&client, &arguments.state, state).await?;
     if arguments.wait { wait(&client, &arguments.state.target, arguments.timeout).await } else { Ok(()) }
 }
 
-async fn set_state(client: &Client, arguments: &StateArguments, state: EndpointState) -> Result<(), Failure> {
+async fn set_state(client: &ControlApi, arguments: &StateArguments, state: EndpointState) -> Result<(), Failure> {
     let (author, reason) = who(&arguments.by);
     let body = SetState { state, author: Some(author), reason };
     let changed = client.call(Method::PUT, &state_path(&arguments.target), Some(&body)).await?;
@@ -79,7 +82,7 @@ fn state_path(target: &Target) -> String {
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Waits until nothing is in flight on the target.
-async fn wait(client: &Client, target: &Target, patience: Duration) -> Result<(), Failure> {
+async fn wait(client: &ControlApi, target: &Target, patience: Duration) -> Result<(), Failure> {
     let path = format!("/api/v1/status?service={}", query(&target.service));
     let deadline = Instant::now() + patience;
     let mut told = String::new();
@@ -142,25 +145,26 @@ pub(super) async fn healthcheck(arguments: &HealthcheckArguments) -> Result<(), 
         .body(Full::new(Bytes::new()))
         .map_err(|error| Failure::new(Exit::USAGE, format!("{path}: {error}")))?;
     // A container's health check knows 0 and 1 only.
-    let answer = server.ask(request).await.map_err(|none: NoAnswer| {
-        Failure::new(Exit::FAILURE, none.to_string())
+    let response = send(&server, request).await.map_err(|error| {
+        Failure::new(Exit::FAILURE, error.to_string())
             .help("is Weir running, with `telemetry` in its configuration? name the URL by --url")
     })?;
-    let text = String::from_utf8_lossy(&answer.body);
+    let text = String::from_utf8_lossy(&response.body);
     let line = table::clean(text.lines().next().unwrap_or_default());
-    if answer.status.is_success() {
+    if response.status.is_success() {
         print(&format!("{line}\n"))
     } else {
-        Err(Failure::new(Exit::FAILURE, format!("{server}{path}: {} {line}", answer.status.as_u16())))
+        Err(Failure::new(Exit::FAILURE, format!("{server}{path}: {} {line}", response.status.as_u16())))
     }
 }
 
 fn parse_url(url: &str) -> Result<(Server, String), Failure> {
-    let wrong = |why: String| Failure::new(Exit::USAGE, format!("--url {url}: {why}"));
-    let uri: Uri = url.parse().map_err(|error| wrong(format!("{error}")))?;
-    let authority = uri.authority().ok_or_else(|| wrong("write http://HOST:PORT/readyz".to_owned()))?;
-    let server = format!("{}://{authority}", uri.scheme_str().unwrap_or("http")).parse().map_err(wrong)?;
-    Ok((server, uri.path_and_query().map_or("/", |path| path.as_str()).to_owned()))
+    let wrong = |why: &dyn std::fmt::Display| Failure::new(Exit::USAGE, format!("--url {url}: {why}"));
+    let uri: Uri = url.parse().map_err(|error| wrong(&error))?;
+    let authority = uri.authority().ok_or_else(|| wrong(&"write http://HOST:PORT/readyz"))?;
+    let server = parse_server(&format!("{}://{authority}", uri.scheme_str().unwrap_or("http")));
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Ok((server.map_err(|error| wrong(&error))?, path.to_owned()))
 }
 
 /// Where telemetry is by default in the examples and images.
@@ -169,21 +173,17 @@ const TELEMETRY_PORT: u16 = 9902;
 /// Where a Weir with this configuration file serves telemetry. A file that cannot be used says nothing about
 /// the Weir that runs, so the usual port is asked then.
 fn telemetry_server(file: &std::path::Path) -> Server {
-    let usual = || Server::Tcp { authority: format!("127.0.0.1:{TELEMETRY_PORT}") };
+    let usual = || Server::from(SocketAddr::from((Ipv4Addr::LOCALHOST, TELEMETRY_PORT)));
     let config = config::load(file, &config::ProcessEnvironment).ok();
-    let Some(telemetry) = config.and_then(|config| config.telemetry) else { return usual() };
-    match telemetry.address {
-        Address::Unix(path) => Server::Unix(path),
-        Address::Inet(address) if address.port() == 0 => usual(),
-        Address::Inet(mut address) => {
+    match config.and_then(|config| config.telemetry).map(|telemetry| telemetry.address) {
+        None => usual(),
+        Some(Address::Unix(path)) => Server::Unix(path),
+        Some(Address::Inet(address)) if address.port() == 0 => usual(),
+        Some(Address::Inet(mut address)) => {
             if address.ip().is_unspecified() {
-                address.set_ip(if address.is_ipv4() {
-                    std::net::Ipv4Addr::LOCALHOST.into()
-                } else {
-                    std::net::Ipv6Addr::LOCALHOST.into()
-                });
+                address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
             }
-            Server::Tcp { authority: address.to_string() }
+            address.into()
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::arguments::{Output, StatusArguments};
-use super::client::{Client, segment};
+use super::control_api::{ControlApi, segment};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use super::{print, table, told_to_stop};
@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// `weir status`.
 pub(super) async fn run(arguments: &StatusArguments) -> Result<(), Failure> {
-    let client = Client::new(&arguments.admin)?;
+    let client = ControlApi::new(&arguments.admin)?;
     let path = match &arguments.service {
         Some(service) => format!("/api/v1/status?service={}", segment(service)),
         None => "/api/v1/status".to_owned(),
@@ -32,7 +32,7 @@ pub(super) async fn run(arguments: &StatusArguments) -> Result<(), Failure> {
     }
 }
 
-async fn watch(client: &Client, path: &str, first: String, arguments: &StatusArguments) -> Result<(), Failure> {
+async fn watch(client: &ControlApi, path: &str, first: String, arguments: &StatusArguments) -> Result<(), Failure> {
     let mut screen = Screen::open()?;
     let mut every = interval(EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);

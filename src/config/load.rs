@@ -7,6 +7,7 @@
 //! Invariant: nothing here waits. A path that is a pipe, a device or a directory is refused, not read.
 
 use std::fs::File;
+use std::hash::Hasher as _;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use super::syntax::read::{Read as _, Reader};
 use super::syntax::tree::{Node, Value};
 use super::syntax::yaml;
 use super::{remarks, restart};
+use crate::algorithm::fnv::Fnv1a;
 use crate::coop::in_pieces;
 
 /// The largest file that is read: 10,000 hosts with 10 paths each take about 8 MiB.
@@ -117,39 +119,33 @@ pub(super) fn decode<'s>(file: &str, content: &'s [u8]) -> Result<&'s str, Diagn
     }))
 }
 
-/// FNV-1a, 64 bits (Fowler, Noll, Vo): stable, and it needs no more than to tell configurations apart.
+/// Stable, and it needs no more than to tell configurations apart.
 fn hash(root: &Node<'_>) -> u64 {
-    let mut state = 0xcbf2_9ce4_8422_2325;
+    let mut state = Fnv1a::default();
     hash_node(root, &mut state);
-    state
-}
-
-fn hash_bytes(bytes: &[u8], state: &mut u64) {
-    for byte in bytes {
-        *state = (*state ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
+    state.finish()
 }
 
 /// Every value with its kind before and an end behind it, so that different trees give different sequences.
 /// The bytes 0xF5 to 0xFF do not occur in UTF-8. Recursion is bounded by the depth of the tree.
-fn hash_node(node: &Node<'_>, state: &mut u64) {
+fn hash_node(node: &Node<'_>, state: &mut Fnv1a) {
     match &node.value {
-        Value::Null | Value::Broken(_) => hash_bytes(&[0xf5], state),
+        Value::Null | Value::Broken(_) => state.write(&[0xf5]),
         Value::Text(text) => {
-            hash_bytes(&[0xf6], state);
-            hash_bytes(text.text.as_bytes(), state);
+            state.write(&[0xf6]);
+            state.write(text.text.as_bytes());
         }
         Value::List(items) => {
-            hash_bytes(&[0xf7], state);
+            state.write(&[0xf7]);
             in_pieces(items).for_each(|item| hash_node(item, state));
         }
         Value::Map(entries) => {
-            hash_bytes(&[0xf8], state);
+            state.write(&[0xf8]);
             for (key, value) in entries {
-                hash_bytes(key.text.as_bytes(), state);
+                state.write(key.text.as_bytes());
                 hash_node(value, state);
             }
         }
     }
-    hash_bytes(&[0xff], state);
+    state.write(&[0xff]);
 }

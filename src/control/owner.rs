@@ -23,6 +23,7 @@ use super::{
     Ack, Attribution, Control, MAX_PROPOSALS, Proposal, ProposalResult, Rejection, Shift, Status, changes, facts,
     files, resolve,
 };
+use crate::algorithm::nearest::nearest;
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Environment};
 use crate::coop::drop_in_pieces;
@@ -405,24 +406,20 @@ impl Owner {
 }
 
 /// The name among `names` that is spelled so.
-fn find_name<'a>(what: &'static str, found: &str, names: impl Iterator<Item = &'a Name>) -> Result<Name, Rejection> {
-    let mut nearest: Option<(f64, &Name)> = None;
-    let mut exist = Vec::new();
-    for name in names {
-        if &**name == found {
-            return Ok(name.clone());
-        }
-        let likeness = strsim::jaro_winkler(name, found);
-        if likeness > 0.75 && nearest.is_none_or(|(best, _)| likeness > best) {
-            nearest = Some((likeness, name));
-        }
-        match exist.len() {
-            0..MAX_SUGGESTIONS => exist.push(name.to_string()),
-            MAX_SUGGESTIONS => exist.push("…".to_owned()),
-            _ => {}
-        }
+fn find_name<'a>(
+    what: &'static str,
+    found: &str,
+    names: impl Iterator<Item = &'a Name> + Clone,
+) -> Result<Name, Rejection> {
+    if let Some(name) = names.clone().find(|name| &***name == found) {
+        return Ok(name.clone());
     }
-    Err(Rejection::Unknown { what, found: found.to_owned(), nearest: nearest.map(|(_, name)| name.to_string()), exist })
+    let nearest = nearest(found, names.clone().map(|name| &**name)).map(str::to_owned);
+    let mut exist: Vec<String> = names.take(MAX_SUGGESTIONS + 1).map(|name| name.to_string()).collect();
+    if let Some(last) = exist.get_mut(MAX_SUGGESTIONS) {
+        "…".clone_into(last);
+    }
+    Err(Rejection::Unknown { what, found: found.to_owned(), nearest, exist })
 }
 
 /// How many names are listed to whoever gave none of them.

@@ -21,8 +21,9 @@ use serde::{Serialize, Serializer};
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
-use super::client::{Client, Post, Url};
+use super::post::Post;
 use super::{secret, text};
+use crate::http_client::{Client, Url};
 use crate::model::Weight;
 use crate::rollout::alerts::Secret;
 use crate::rollout::plan::{Hook, HookPoint};
@@ -125,10 +126,10 @@ async fn call_with(backoff: Backoff, client: &Client, hook: &Hook, payload: &Pay
 async fn once(client: &Client, hook: &Hook, url: &Url, body: &[u8]) -> Result<(StatusCode, String), String> {
     let key = hook.secret_file.as_deref().map(|file| Secret::File(file.to_owned()));
     let signature = secret::signature(key.as_ref(), body).await?;
-    let (content_type, within) = ("application/json", hook.timeout);
-    let post = Post { url, content_type, signature, body: body.to_vec().into(), within };
-    let answer = client.post(post).await.map_err(|error| error.to_string())?;
-    Ok((answer.status, text::excerpt(&answer.body)))
+    let (content_type, timeout) = ("application/json", hook.timeout);
+    let post = Post { url, content_type, signature, body: body.to_vec().into(), timeout };
+    let response = post.send(client).await.map_err(|error| error.to_string())?;
+    Ok((response.status, text::excerpt(&response.body)))
 }
 
 /// Whether the same call may be answered otherwise a little later.

@@ -17,12 +17,8 @@
 
 pub mod alert;
 mod backoff;
-mod client;
 pub mod hook;
+mod post;
 pub mod provider;
 mod secret;
-#[cfg(test)]
-mod stub;
 mod text;
-
-pub use client::{BadUrl, Client, Url};

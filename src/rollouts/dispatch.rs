@@ -16,8 +16,8 @@ use tokio::task::AbortHandle;
 
 use super::{Action, HookCall, Query};
 use crate::config::Config;
+use crate::http_client::Client;
 use crate::model::Name;
-use crate::outbound::Client;
 use crate::outbound::alert::{Alerts, DeliveryStatus, Pending, Receiver, Report};
 use crate::outbound::hook::{self, HookResponse, Payload};
 use crate::outbound::provider::{self, MetricQuery};

@@ -1,9 +1,11 @@
 //! What rollouts see of the rest: the file, states over it, resolved names, the recorder, the disk and the clocks.
 
 use std::collections::HashMap;
+use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::algorithm::fnv::Fnv1a;
 use crate::config::{self, Config, EndpointAddress};
 use crate::model::{EndpointState, Name, Split, Weight};
 use crate::snapshot::compile::States;
@@ -66,10 +68,9 @@ pub(super) fn describe(version: &config::Version) -> String {
     fingerprint(&format!("{} {:?} {:?}", endpoints.join(" "), version.protocol, version.tls))
 }
 
-/// A short text that is the same for the same text, also in another process: FNV-1a, 64 bits. Not against forgery.
+/// A short text that is the same for the same text, also in another process. Not against forgery.
 pub(super) fn fingerprint(text: &str) -> String {
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let hash = text.bytes().fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
-    format!("{hash:016x}")
+    let mut hash = Fnv1a::default();
+    hash.write(text.as_bytes());
+    format!("{:016x}", hash.finish())
 }

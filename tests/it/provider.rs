@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::RootCertStore;
 use tempfile::TempDir;
-use weir::outbound::Client;
+use weir::http_client::Client;
 use weir::outbound::provider::{MetricQuery, read};
 use weir::rollout::plan::Provider;
 use weir::rollout::reading::Reading;

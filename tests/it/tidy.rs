@@ -26,7 +26,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["snapshot"],
     &["config", "traffic", "tls", "telemetry", "store", "outbound"],
     &["rollout"],
-    &["model", "drain", "coop"],
+    &["model", "drain", "coop", "algorithm", "http_client"],
 ];
 
 /// Arrows that go down and are refused all the same: `(from, to, why)`.

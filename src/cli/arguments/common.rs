@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::server::Server;
+use super::server::parse_server;
+use crate::http_client::Server;
 
 /// Which configuration file.
 #[derive(Args, Debug)]
@@ -28,7 +29,7 @@ pub(in crate::cli) enum Output {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct AdminArguments {
     /// The control API: a URL or `unix:PATH`
-    #[arg(long, value_name = "URL", env = "WEIR_ADMIN", default_value = "http://127.0.0.1:9901")]
+    #[arg(long, value_name = "URL", env = "WEIR_ADMIN", default_value = "http://127.0.0.1:9901", value_parser = parse_server)]
     pub(in crate::cli) admin: Server,
     /// A file with the bearer token; else the variable WEIR_TOKEN is used
     #[arg(long, value_name = "FILE")]

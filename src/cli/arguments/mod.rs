@@ -16,7 +16,7 @@ mod server;
 use self::common::duration;
 pub(super) use self::common::{AdminArguments, ByArguments, ConfigFile, Output};
 use self::rollout::{DrillArguments, RemovableArguments, RolloutCommand};
-pub(super) use self::server::Server;
+pub(super) use self::server::parse_server;
 use crate::model::Weight;
 
 /// Weir carries a service's traffic and shifts it between versions of that service.

@@ -28,12 +28,13 @@ use self::child::Child;
 use self::files::{Files, Ports};
 use self::load::Load;
 use self::play::Stage;
-use super::arguments::{DemoArguments, Server};
-use super::client::Client;
+use super::arguments::DemoArguments;
+use super::control_api::ControlApi;
 use super::failure::Failure;
 use super::screen::Screen;
 use super::{print, rollout, status, table, told_to_stop};
 use crate::admin::wire::{Rollout, RolloutList, Status};
+use crate::http_client::Server;
 
 /// How long the child may take until it answers.
 const START: Duration = Duration::from_secs(10);
@@ -65,7 +66,7 @@ pub(super) async fn run(arguments: &DemoArguments) -> Result<(), Failure> {
         }
     };
     let stage = Stage::default();
-    let player = Client::plain(demo.admin.clone());
+    let player = ControlApi::without_token(demo.admin.clone());
     let shown = tokio::select! {
         shown = demo.show(&files, &load, &stage) => shown,
         failure = stage.play(&files, &player) => Err(failure),
@@ -85,7 +86,7 @@ pub(super) async fn run(arguments: &DemoArguments) -> Result<(), Failure> {
 /// The running parts.
 struct Demo {
     child: Child,
-    client: Client,
+    client: ControlApi,
     admin: Server,
     /// Host and port of the proxy's listener.
     web: String,
@@ -102,8 +103,8 @@ async fn start(files: &Files, port_base: Option<u16>, origins: [u16; 4]) -> Resu
         files.write_config(ports, origins)?;
         let child = Child::start(files.config(), files.log())?;
         let local = |port: u16| format!("127.0.0.1:{port}");
-        let (admin, web) = (Server::Tcp { authority: local(ports.admin) }, local(ports.web));
-        let mut demo = Demo { child, client: Client::plain(admin.clone()), admin, web };
+        let (admin, web) = (Server::Http(local(ports.admin)), local(ports.web));
+        let mut demo = Demo { child, client: ControlApi::without_token(admin.clone()), admin, web };
         match demo.ready().await {
             Ok(()) => return Ok(demo),
             Err(failure) if attempt == ATTEMPTS || port_base.is_some() => return Err(failure),

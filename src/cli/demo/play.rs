@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::files::Files;
 use super::origin::Character;
 use crate::admin::wire::RolloutList;
-use crate::cli::client::Client;
+use crate::cli::control_api::ControlApi;
 use crate::cli::failure::Failure;
 
 /// The versions: two that are well, one that fails, one that is slow.
@@ -57,7 +57,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Plays, and then waits for ever; ends only when it cannot go on.
-    pub(super) async fn play(&self, files: &Files, client: &Client) -> Failure {
+    pub(super) async fn play(&self, files: &Files, client: &ControlApi) -> Failure {
         for act in &ACTS {
             sleep(INTERVAL).await;
             self.begun.set(self.begun.get() + 1);
@@ -92,7 +92,7 @@ impl Stage {
 }
 
 /// Whether the act is over: what it released was tried, and it is in its last phase.
-async fn over(client: &Client, act: &Act) -> bool {
+async fn over(client: &ControlApi, act: &Act) -> bool {
     let Ok(found) = client.get::<RolloutList>("/api/v1/rollouts").await else { return false };
     found.rollouts.first().is_some_and(|shop| {
         let released = [&shop.stable, &shop.canary].into_iter().flatten().any(|version| version == act.release);

@@ -13,7 +13,7 @@ use super::arguments::rollout::{
     WordArguments,
 };
 use super::arguments::{AdminArguments, ByArguments, Output};
-use super::client::{Client, segment};
+use super::control_api::{ControlApi, segment};
 use super::failure::{Exit, Failure};
 use super::operate::{report, who};
 use super::screen::Screen;
@@ -64,7 +64,7 @@ async fn propose(
 ) -> Result<(), Failure> {
     let (author, reason) = who(by);
     let body = CommandRollout { verb: verb.to_owned(), version, author: Some(author), reason };
-    let changed: Changed = Client::new(admin)?.call(Method::POST, &path(service), Some(&body)).await?;
+    let changed: Changed = ControlApi::new(admin)?.call(Method::POST, &path(service), Some(&body)).await?;
     report(&changed, "nothing changed")
 }
 
@@ -78,7 +78,7 @@ fn parts(target: &str) -> (&str, Option<&str>) {
 }
 
 async fn status(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
-    let client = Client::new(&arguments.admin)?;
+    let client = ControlApi::new(&arguments.admin)?;
     let path = arguments.target.as_deref().map_or("/api/v1/rollouts".to_owned(), |target| path(parts(target).0));
     let first = shown(&client.get(&path).await?, arguments.output)?;
     if !arguments.watch {
@@ -90,7 +90,7 @@ async fn status(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
     }
 }
 
-async fn watch(client: &Client, path: &str, first: &str, output: Output) -> Result<(), Failure> {
+async fn watch(client: &ControlApi, path: &str, first: &str, output: Output) -> Result<(), Failure> {
     let mut screen = Screen::open()?;
     let mut every = interval(EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -121,7 +121,7 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 
 /// Waits until a rollout is over. What happens meanwhile goes to stderr, the end to stdout.
 async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
-    let client = Client::new(&arguments.admin)?;
+    let client = ControlApi::new(&arguments.admin)?;
     let (service, version) = parts(arguments.target.as_deref().unwrap_or_default());
     let (path, deadline) = (path(service), Instant::now() + arguments.timeout);
     let mut told = String::new();
@@ -171,7 +171,7 @@ fn end(rollout: &Rollout, version: Option<&str>) -> Option<bool> {
 
 async fn history(arguments: &HistoryArguments) -> Result<(), Failure> {
     let path = format!("{}/history?limit={}", path(&arguments.service), arguments.limit);
-    let history: History = Client::new(&arguments.admin)?.get(&path).await?;
+    let history: History = ControlApi::new(&arguments.admin)?.get(&path).await?;
     match arguments.output {
         Output::Table => print(&view::history(&history)),
         Output::Json => print(&json(&history)?),
@@ -183,7 +183,7 @@ pub(super) async fn removable(arguments: &RemovableArguments) -> Result<(), Fail
     let target = &arguments.target;
     let (service, version) = (segment(&target.service), segment(&target.version));
     let path = format!("/api/v1/removable/{service}/{version}?idle={}", arguments.idle.as_secs());
-    let found: Removable = Client::new(&arguments.admin)?.get(&path).await?;
+    let found: Removable = ControlApi::new(&arguments.admin)?.get(&path).await?;
     let sentence = super::table::clean(&found.sentence);
     if found.removable { print(&format!("{sentence}\n")) } else { Err(Failure::new(Exit::REFUSED, sentence)) }
 }
@@ -202,7 +202,7 @@ pub(super) async fn drill(arguments: &DrillArguments) -> Result<(), Failure> {
         author: Some(author),
         reason,
     };
-    let changed: Changed = Client::new(&arguments.admin)?.call(Method::POST, "/api/v1/drills", Some(&body)).await?;
+    let changed: Changed = ControlApi::new(&arguments.admin)?.call(Method::POST, "/api/v1/drills", Some(&body)).await?;
     report(&changed, "nothing changed: no drill goes on there")
 }
 

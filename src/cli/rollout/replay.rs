@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::{path, view};
 use crate::admin::wire::{History, HistoryEntry};
 use crate::cli::arguments::rollout::ReplayArguments;
-use crate::cli::client::Client;
+use crate::cli::control_api::ControlApi;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::table::{clean, percent};
 use crate::cli::{print, tell};
@@ -36,7 +36,7 @@ pub(super) async fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
         Some(file) => read(file)?,
         None => {
             let path = format!("{}/history?limit={LIMIT}", path(&arguments.service));
-            Client::new(&arguments.admin)?.get(&path).await?
+            ControlApi::new(&arguments.admin)?.get(&path).await?
         }
     };
     for name in unknown(&plan, &history) {

@@ -45,7 +45,7 @@ impl<T> Map<T> {
     }
 
     /// The names, in the order of the file.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &Name> {
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &Name> + Clone {
         self.entries.iter().map(|(name, _)| name)
     }
 

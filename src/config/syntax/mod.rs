@@ -17,7 +17,6 @@ pub(crate) mod read;
 pub(crate) mod scalar;
 pub(crate) mod schema;
 pub(crate) mod section;
-pub(crate) mod suggestion;
 pub(crate) mod tree;
 pub(crate) mod url;
 pub(crate) mod values;

@@ -15,9 +15,9 @@ use std::str::FromStr;
 use super::diagnostic::{printable_name, quoted};
 use super::map::Map;
 use super::problem::{Place, Problem, Problems};
-use super::suggestion::{MAX_COMPARISONS, nearest};
 use super::tree::{Key, Node, Value};
 use super::values::{self, NotAValue};
+use crate::algorithm::nearest::{MAX_COMPARISONS, nearest_within};
 use crate::coop::in_pieces;
 use crate::model::Name;
 
@@ -119,7 +119,7 @@ impl<'n> Reader<'n> {
 
     /// The candidate that `name` was most likely meant to be.
     pub(crate) fn nearest<'a>(&mut self, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-        nearest(name, candidates, &mut self.comparisons)
+        nearest_within(name, candidates, &mut self.comparisons)
     }
 
     /// Notes that `node` is not what is allowed.

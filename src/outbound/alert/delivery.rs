@@ -19,9 +19,9 @@ use tokio::time::sleep;
 use super::queue::{Pending, Queue};
 use super::send::{Sent, send};
 use super::{Alert, Receiver};
+use crate::http_client::Client;
 use crate::model::Name;
 use crate::outbound::backoff::Backoff;
-use crate::outbound::client::Client;
 
 /// Between attempts.
 const BACKOFF: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60) };

@@ -6,8 +6,9 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{Alert, Receiver, cloudevents, pagerduty, slack};
-use crate::outbound::client::{Client, Post, Url};
+use crate::http_client::{BadUrl, Client, Url};
 use crate::outbound::hook::is_retryable;
+use crate::outbound::post::Post;
 use crate::outbound::{secret, text};
 use crate::rollout::alerts::Receiver as Kind;
 
@@ -55,17 +56,17 @@ async fn post(client: &Client, kind: &Kind, alert: &Alert) -> Result<Sent, Strin
             (parse(url.expose())?, body)
         }
     };
-    let post = Post { url: &url, content_type, signature, body: body.into(), within: ATTEMPT_TIMEOUT };
-    let answer = client.post(post).await.map_err(|error| error.to_string())?;
-    if answer.status.is_success() {
+    let post = Post { url: &url, content_type, signature, body: body.into(), timeout: ATTEMPT_TIMEOUT };
+    let response = post.send(client).await.map_err(|error| error.to_string())?;
+    if response.status.is_success() {
         return Ok(Sent::Delivered);
     }
-    let why = format!("{url} answered {}: {}", answer.status.as_u16(), text::excerpt(&answer.body));
-    Ok(if is_retryable(answer.status) { Sent::Retry(why) } else { Sent::Refused(why) })
+    let why = format!("{url} answered {}: {}", response.status.as_u16(), text::excerpt(&response.body));
+    Ok(if is_retryable(response.status) { Sent::Retry(why) } else { Sent::Refused(why) })
 }
 
 fn parse(url: &str) -> Result<Url, String> {
-    url.parse().map_err(|error: crate::outbound::BadUrl| error.to_string())
+    url.parse().map_err(|error: BadUrl| error.to_string())
 }
 
 fn bytes(body: &Value) -> Vec<u8> {

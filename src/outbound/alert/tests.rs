@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use super::send::{Sent, send};
 use super::*;
-use crate::outbound::client::Client;
-use crate::outbound::stub::{Received, Reply, Stub, refusing};
+use crate::http_client::Client;
+use crate::http_client::stub::{Received, Reply, Stub, refusing};
 use crate::rollout::alerts::Secret;
 use crate::rollout::verdict::CheckOutcome;
 

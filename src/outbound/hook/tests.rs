@@ -7,7 +7,7 @@ use rustls::RootCertStore;
 use serde_json::json;
 
 use super::*;
-use crate::outbound::stub::{Reply, Stub, refusing};
+use crate::http_client::stub::{Reply, Stub, refusing};
 
 /// Too short to be noticed: the tests wait for it.
 const QUICK: Backoff = Backoff { initial: Duration::from_millis(5), max: Duration::from_millis(20) };

@@ -8,7 +8,7 @@ mod question;
 mod webhook;
 
 pub use self::question::MetricQuery;
-use super::client::Client;
+use crate::http_client::Client;
 use crate::rollout::plan::Provider;
 use crate::rollout::reading::Reading;
 

@@ -13,7 +13,8 @@ use serde::Deserialize;
 use serde_json::{Value, from_value};
 
 use super::question::{MetricQuery, unanswered};
-use crate::outbound::client::{Answer, Client, NoAnswer, Post, Url};
+use crate::http_client::{Client, HttpError, HttpResponse, Url};
+use crate::outbound::post::Post;
 use crate::outbound::text;
 use crate::rollout::reading::Reading;
 
@@ -60,18 +61,18 @@ fn duration(time: Duration) -> String {
 }
 
 /// Asks a server for the value of `query` now.
-pub(super) async fn read(client: &Client, url: &str, query: &str, within: Duration) -> Reading {
-    match query_server(client, url, query, within).await {
-        Ok(answer) => parse(&answer),
+pub(super) async fn read(client: &Client, url: &str, query: &str, timeout: Duration) -> Reading {
+    match query_server(client, url, query, timeout).await {
+        Ok(response) => parse(&response),
         Err(error) => unanswered(&error),
     }
 }
 
-async fn query_server(client: &Client, url: &str, query: &str, within: Duration) -> Result<Answer, NoAnswer> {
+async fn query_server(client: &Client, url: &str, query: &str, timeout: Duration) -> Result<HttpResponse, HttpError> {
     let url = url.parse::<Url>()?.join("api/v1/query")?;
-    let body = format!("query={}&timeout={}", form(query), duration(within.max(Duration::from_millis(1))));
+    let body = format!("query={}&timeout={}", form(query), duration(timeout.max(Duration::from_millis(1))));
     let content_type = "application/x-www-form-urlencoded";
-    client.post(Post { url: &url, content_type, signature: None, body: body.into(), within }).await
+    Post { url: &url, content_type, signature: None, body: body.into(), timeout }.send(client).await
 }
 
 /// `text` as a value of `application/x-www-form-urlencoded` (WHATWG URL §5.2).
@@ -119,17 +120,17 @@ struct VectorElement {
     value: Option<TimedValue>,
 }
 
-fn parse(answer: &Answer) -> Reading {
-    let status = answer.status;
-    let strange = || match answer.cut {
+fn parse(response: &HttpResponse) -> Reading {
+    let status = response.status;
+    let strange = || match response.truncated {
         true => Reading::Failed(format!("Prometheus answered {} with more than 64 KiB", status.as_u16())),
         false => Reading::Failed(format!(
             "Prometheus answered {} with what is none of its results: {}",
             status.as_u16(),
-            text::excerpt(&answer.body)
+            text::excerpt(&response.body)
         )),
     };
-    match serde_json::from_slice(&answer.body) {
+    match serde_json::from_slice(&response.body) {
         Ok(QueryResponse::Error { kind, .. }) if kind == "timeout" => Reading::Timeout,
         Ok(QueryResponse::Error { kind, error }) => {
             Reading::Failed(format!("Prometheus refuses the query ({kind}): {}", text::excerpt(error.as_bytes())))

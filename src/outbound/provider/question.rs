@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::outbound::client::NoAnswer;
+use crate::http_client::HttpError;
 use crate::rollout::reading::Reading;
 
 /// What a question is about.
@@ -21,9 +21,9 @@ pub struct MetricQuery<'a> {
 }
 
 /// What is read of a question that got no answer.
-pub(super) fn unanswered(error: &NoAnswer) -> Reading {
+pub(super) fn unanswered(error: &HttpError) -> Reading {
     match error {
-        NoAnswer::Late { .. } => Reading::Timeout,
+        HttpError::TimedOut { .. } => Reading::Timeout,
         other => Reading::Failed(other.to_string()),
     }
 }

@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::question::{MetricQuery, unanswered};
-use crate::outbound::client::{Answer, Client, NoAnswer, Post, Url};
+use crate::http_client::{Client, HttpError, HttpResponse, Url};
+use crate::outbound::post::Post;
 use crate::outbound::text;
 use crate::rollout::reading::Reading;
 
@@ -23,14 +24,19 @@ use crate::rollout::reading::Reading;
 const MAX_TEXT_CHARS: usize = 1_000;
 
 /// Asks the application.
-pub(super) async fn read(client: &Client, url: &str, question: &MetricQuery<'_>, within: Duration) -> Reading {
-    match ask(client, url, question, within).await {
-        Ok(answer) => parse(&answer),
+pub(super) async fn read(client: &Client, url: &str, question: &MetricQuery<'_>, timeout: Duration) -> Reading {
+    match ask(client, url, question, timeout).await {
+        Ok(response) => parse(&response),
         Err(error) => unanswered(&error),
     }
 }
 
-async fn ask(client: &Client, url: &str, about: &MetricQuery<'_>, within: Duration) -> Result<Answer, NoAnswer> {
+async fn ask(
+    client: &Client,
+    url: &str,
+    about: &MetricQuery<'_>,
+    timeout: Duration,
+) -> Result<HttpResponse, HttpError> {
     let url: Url = url.parse()?;
     let body = json!({
         "check": about.check,
@@ -40,7 +46,7 @@ async fn ask(client: &Client, url: &str, about: &MetricQuery<'_>, within: Durati
         "window_seconds": about.window.as_secs_f64(),
     });
     let (content_type, body) = ("application/json", body.to_string().into());
-    client.post(Post { url: &url, content_type, signature: None, body, within }).await
+    Post { url: &url, content_type, signature: None, body, timeout }.send(client).await
 }
 
 #[derive(Deserialize)]
@@ -63,19 +69,19 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
     Value::deserialize(deserializer).map(Some)
 }
 
-fn parse(answer: &Answer) -> Reading {
-    if answer.status == StatusCode::NO_CONTENT {
+fn parse(response: &HttpResponse) -> Reading {
+    if response.status == StatusCode::NO_CONTENT {
         return Reading::Empty;
     }
     let failed = |why: String| Reading::Failed(format!("the webhook {why}"));
-    let shown = || text::excerpt(&answer.body);
-    if !answer.status.is_success() {
-        return failed(format!("answered {}: {}", answer.status.as_u16(), shown()));
+    let shown = || text::excerpt(&response.body);
+    if !response.status.is_success() {
+        return failed(format!("answered {}: {}", response.status.as_u16(), shown()));
     }
-    if answer.cut {
+    if response.truncated {
         return failed("answered with more than 64 KiB".to_owned());
     }
-    let found: Measurement = match serde_json::from_slice(&answer.body) {
+    let found: Measurement = match serde_json::from_slice(&response.body) {
         Ok(found) => found,
         Err(error) => return failed(format!("did not answer as agreed ({error}): {}", shown())),
     };

@@ -10,12 +10,10 @@
 //!
 //! Invariant: what was tried for a request is not picked for it again.
 
-use std::cell::Cell;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::split::affinity;
+use crate::algorithm::random::random;
 
 /// How endpoints are picked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,17 +102,6 @@ impl Balancer {
         let (before, after) = (self.ready.get(..start)?, self.ready.get(start..)?);
         after.iter().chain(before).map(|(at, _)| *at).find(|at| !tried.contains(*at))
     }
-}
-
-/// A random number of this thread: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), seeded once.
-fn random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(std::thread::current().id()));
-    }
-    STATE.with(|state| {
-        state.set(state.get().wrapping_add(0x9E37_79B9_7F4A_7C15));
-        affinity::mix(state.get())
-    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@
 //! Vo; draft-eastlake-fnv) over salt, a separator and key, then the finaliser of MurmurHash3, because FNV alone
 //! leaves the low bits of similar keys similar.
 
+use std::hash::Hasher;
+
 use super::KeySource;
+use crate::algorithm::fnv::Fnv1a;
 use crate::model::Weight;
 use crate::traffic::Request;
 
@@ -45,11 +48,10 @@ impl HashRanges {
 /// The hash of a key under a salt.
 #[must_use]
 pub fn hash(salt: &str, key: &[u8]) -> u64 {
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let mut hash = Fnv1a::default();
     // No text has the byte 0xFF, so salt and key cannot run into each other.
-    let bytes = salt.as_bytes().iter().chain(&[0xFF]).chain(key);
-    mix(bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME)))
+    [salt.as_bytes(), &[0xFF], key].into_iter().for_each(|part| hash.write(part));
+    mix(hash.finish())
 }
 
 /// Spreads a hash: the 64-bit finaliser of MurmurHash3 (Appleby). Also makes one hash out of another.

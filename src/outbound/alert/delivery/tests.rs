@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::*;
+use crate::http_client::stub::{Reply, Stub};
 use crate::outbound::alert::tests::{alert, receiver};
 use crate::outbound::alert::{Kind, QUEUE_CAPACITY, Transition};
-use crate::outbound::stub::{Reply, Stub};
 
 const ON: [Transition; 2] = [Transition::Paused, Transition::RolledBack];
 

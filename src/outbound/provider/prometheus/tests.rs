@@ -3,8 +3,8 @@
 use rustls::RootCertStore;
 
 use super::*;
+use crate::http_client::stub::{Reply, Stub, refusing};
 use crate::outbound::provider;
-use crate::outbound::stub::{Reply, Stub, refusing};
 use crate::rollout::plan::Provider;
 
 fn question(window: Duration) -> MetricQuery<'static> {

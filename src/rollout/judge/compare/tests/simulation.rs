@@ -1,25 +1,18 @@
 //! Rollouts by the thousand, with fixed seeds: how often a good canary is condemned, how soon a bad one is.
 
+use crate::algorithm::random::SplitMix64;
+
 use super::super::{SequentialTest, Tally, TallyPair};
 
 /// 99 %.
 const PROOF: f64 = 0.01;
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-struct Random(u64);
+struct Random(SplitMix64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     /// In (0, 1].
     fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+        ((self.0.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 
     /// How many of `requests` are bad at the share `p`, between 0 and 1: by the gaps between bad ones, which are
@@ -36,7 +29,7 @@ impl Random {
     }
 
     fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[usize::try_from(self.next() % all.len() as u64).unwrap()]
+        all[usize::try_from(self.0.next() % all.len() as u64).unwrap()]
     }
 }
 
@@ -73,7 +66,7 @@ const RATES: [f64; 6] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05];
 /// How many of 1,000 rollouts of 25 observations condemn a canary that is exactly `worse` than stable, over all rates
 /// and shares. The rate rises and falls over the rollout by the factor `tide`, for both versions.
 fn condemned(seed: u64, margin: f64, worse: f64, tide: f64) -> usize {
-    let mut random = Random(seed);
+    let mut random = Random(SplitMix64(seed));
     let condemned = (0..1_000).filter(|_| {
         let (rate, share) = (random.one_of(&RATES), random.one_of(&SHARES));
         let all = random.one_of(&[100, 1_000, 4_000]);
@@ -111,7 +104,7 @@ fn errors_that_rise_and_fall_for_both_are_no_evidence() {
 
 #[test]
 fn looking_once_a_second_for_an_hour_is_safe_too() {
-    let mut random = Random(7);
+    let mut random = Random(SplitMix64(7));
     let rollout = Rollout { observations: 3_600, requests: 3, share: 10, margin: 0.0, truth: |_| (0.01, 0.01) };
     let condemned = (0..40).filter(|_| rollout.run(&mut random).is_some()).count();
     // 99 % allows 0.4 of them on average, and more than two in fewer than 1 of 100 such tests.
@@ -121,7 +114,7 @@ fn looking_once_a_second_for_an_hour_is_safe_too() {
 /// Of 400 canaries with 2 % errors against 0.2 %, the share that is caught within 2,000 canary requests in 25
 /// observations.
 fn caught(seed: u64, share: u64, margin: f64) -> f64 {
-    let mut random = Random(seed);
+    let mut random = Random(SplitMix64(seed));
     let rollout = Rollout { observations: 25, requests: 80, share, margin, truth: |_| (0.02, 0.002) };
     (0..400).filter(|_| rollout.run(&mut random).is_some()).count() as f64 / 400.0
 }
@@ -151,7 +144,7 @@ fn with_a_margin_of_half_a_point_it_is_caught_as_well() {
 
 #[test]
 fn a_canary_that_turns_bad_late_is_caught_soon() {
-    let mut random = Random(30);
+    let mut random = Random(SplitMix64(30));
     let truth = |observation| (if observation <= 100 { 0.002 } else { 0.02 }, 0.002);
     let rollout = Rollout { observations: 120, requests: 400, share: 10, margin: 0.5, truth };
     let found: Vec<_> = (0..100).map(|_| rollout.run(&mut random)).collect();

@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// What the stub does with a request.
 #[derive(Clone, Debug)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// Answers with this status and body.
     Answer(u16, String),
     /// Sends these bytes.
@@ -25,25 +25,25 @@ pub(super) enum Reply {
 
 /// One request.
 #[derive(Clone, Debug)]
-pub(super) struct Received {
+pub(crate) struct Received {
     /// Request line and fields, as they came.
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Received {
     /// The value of a field.
-    pub(super) fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let named = |line: &&str| line.split_once(':').is_some_and(|(found, _)| found.eq_ignore_ascii_case(name));
         self.head.lines().find(named).and_then(|line| line.split_once(':')).map(|(_, value)| value.trim())
     }
 
-    pub(super) fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
     /// Whether the signature is that of the body, made within a minute, under `key`.
-    pub(super) fn is_signed_with(&self, key: &str) -> bool {
+    pub(crate) fn is_signed_with(&self, key: &str) -> bool {
         let Some((time, tag)) = self.field("weir-signature").and_then(|field| field.split_once(',')) else {
             return false;
         };
@@ -58,7 +58,7 @@ impl Received {
 }
 
 /// A receiver on loopback. It ends when it is dropped.
-pub(super) struct Stub {
+pub(crate) struct Stub {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     task: AbortHandle,
@@ -66,12 +66,12 @@ pub(super) struct Stub {
 
 impl Stub {
     /// Plays the script, a reply for each connection; the last one is repeated.
-    pub(super) async fn start(script: impl Into<Vec<Reply>>) -> Self {
+    pub(crate) async fn start(script: impl Into<Vec<Reply>>) -> Self {
         Self::serve(script.into(), None).await
     }
 
     /// The same over TLS.
-    pub(super) async fn start_tls(reply: Reply, acceptor: TlsAcceptor) -> Self {
+    pub(crate) async fn start_tls(reply: Reply, acceptor: TlsAcceptor) -> Self {
         Self::serve(vec![reply], Some(acceptor)).await
     }
 
@@ -101,20 +101,20 @@ impl Stub {
     }
 
     /// `http://…` with this path.
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
 
-    pub(super) fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The only request.
-    pub(super) fn only(&self) -> Received {
+    pub(crate) fn only(&self) -> Received {
         let received = self.received();
         assert_eq!(received.len(), 1, "{received:?}");
         received[0].clone()
@@ -128,7 +128,7 @@ impl Drop for Stub {
 }
 
 /// A port on loopback at which nobody listens.
-pub(super) async fn refusing() -> String {
+pub(crate) async fn refusing() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}/", listener.local_addr().unwrap())
 }

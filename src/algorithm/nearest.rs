@@ -2,12 +2,18 @@
 
 /// The longest name that is compared, for the comparison is quadratic in the length.
 const MAX_COMPARED: usize = 64;
-/// How many names are compared for one file: a file can have thousands of wrong names and as many right ones.
+/// How many names are compared for one question, or for one file: a file can have thousands of wrong names and as many
+/// right ones.
 pub(crate) const MAX_COMPARISONS: usize = 100_000;
 
 /// The candidate that `name` was most likely meant to be: at most one edit in three letters away, a swap of
-/// neighbours being one edit. Every comparison is taken off `left`.
-pub(crate) fn nearest<'a>(
+/// neighbours being one edit.
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_within(name, candidates, &mut { MAX_COMPARISONS })
+}
+
+/// The same, with every comparison taken off `left`.
+pub(crate) fn nearest_within<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
     left: &mut usize,
