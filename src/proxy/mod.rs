@@ -72,7 +72,7 @@ impl Proxy {
     /// What one worker needs.
     ///
     /// # Panics
-    /// If the system's certificate authorities cannot be read: the engine does.
+    /// Where there is no `/dev/null`.
     #[must_use]
     pub fn lanes(&self) -> Lanes {
         let worker = Arc::new(Worker::new(Arc::clone(&self.shared)));
@@ -148,7 +148,7 @@ impl Lanes {
                 second.tick().await;
                 // The limit can be changed from outside.
                 descriptors::Division::now().apply();
-                upstream::Pools::of_this_worker().sweep();
+                worker.pools.sweep();
                 worker.forget_replaced();
             }
         });

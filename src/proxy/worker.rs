@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::io::wakers::Wakers;
 use super::shared::Shared;
+use super::upstream::Pools;
 use crate::snapshot::Snapshot;
 
 /// One worker's own state.
@@ -15,6 +16,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     /// Connections that are to look up when drains and the shutdown go on.
     pub(crate) wakers: Wakers,
+    /// Its connections to endpoints.
+    pub(crate) pools: Arc<Pools>,
     newest: Mutex<Option<Arc<Read>>>,
 }
 
@@ -38,7 +41,7 @@ pub(crate) struct Read {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, wakers: Wakers::default(), newest: Mutex::default() }
+        Self { shared, wakers: Wakers::default(), pools: Arc::default(), newest: Mutex::default() }
     }
 
     /// Registers the task that calls among those that are woken.

@@ -77,9 +77,8 @@ impl<'s> Request<'s> {
     ///
     /// # Errors
     /// What to answer.
-    async fn hold(&mut self, mut first: Option<Chosen<'s>>) -> Result<Held<'s>, Refusal> {
+    async fn hold(&mut self, pools: &Pools, mut first: Option<Chosen<'s>>) -> Result<Held<'s>, Refusal> {
         let Assignment { version, service, .. } = self.passage.assigned;
-        let pools = Pools::of_this_worker();
         loop {
             let Some(Chosen { endpoint, ticket }) = first.take().or_else(|| self.choose()) else {
                 return Err(self.passage.attempts.no_endpoint(&version.series));
@@ -87,7 +86,7 @@ impl<'s> Request<'s> {
             let attempts = &self.passage.attempts;
             let began = attempts.began;
             let fresh = attempts.is_fresh() || self.upload.is_streamed();
-            let mut connecting = pin!(connection(&pools, endpoint, &service.timeouts, fresh, began));
+            let mut connecting = pin!(connection(pools, endpoint, &service.timeouts, fresh, began));
             let passage = &self.passage;
             let is_cut = || passage.is_cut() || ticket.is_due();
             let connected =
@@ -137,7 +136,7 @@ impl<'s> Request<'s> {
 
 impl Client {
     /// Carries a request to an endpoint of its version and the response back.
-    pub(super) async fn run(&mut self, snapshot: &Snapshot, request: &mut Request<'_>) -> Next {
+    pub(super) async fn run(&mut self, pools: &Pools, snapshot: &Snapshot, request: &mut Request<'_>) -> Next {
         if !request.available {
             let refusal = request.passage.attempts.no_endpoint(request.passage.series());
             return self.refuse(request, refusal, false).await;
@@ -157,14 +156,14 @@ impl Client {
             request.passage.attempts.began = Instant::now();
         }
         loop {
-            let mut held = match request.hold(first.take()).await {
+            let mut held = match request.hold(pools, first.take()).await {
                 Ok(held) => held,
                 Err(refusal) => return self.refuse(request, refusal, true).await,
             };
             let mut download = Download::default();
             let carried = self.carry(snapshot, request, &mut held, &mut download).await;
             match carried {
-                Ok(()) => return self.finish(request, held, &download),
+                Ok(()) => return self.finish(pools, request, held, &download),
                 Err(Broken::Endpoint(failure)) => {
                     if !download.told {
                         request.passage.unanswered();
@@ -241,13 +240,13 @@ impl Client {
     }
 
     /// The response is with the client.
-    fn finish(&self, request: &mut Request<'_>, held: Held<'_>, download: &Download) -> Next {
+    fn finish(&self, pools: &Pools, request: &mut Request<'_>, held: Held<'_>, download: &Download) -> Next {
         request.passage.progress.complete = true;
         let limit = request.passage.assigned.service.timeouts.pool_idle;
         if request.upload.is_complete() && download.ended_exactly() && !download.closes {
             let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
             let bodied = request.passage.progress.bytes_in > 0;
-            Pools::of_this_worker().http1.put(held.key, held.connection, until, bodied);
+            pools.http1.put(held.key, held.connection, until, bodied);
         }
         match (request.upload.is_complete(), download.closes_client) {
             (true, false) => Next::Request,

@@ -181,7 +181,7 @@ impl Client {
                 Begun::Other => return Exit::Other,
             };
             *began = None;
-            let next = self.run(&read.snapshot, &mut request).await;
+            let next = self.run(&worker.pools, &read.snapshot, &mut request).await;
             since = request.passage.ended_at.unwrap_or_else(Instant::now);
             drop(request);
             match next {

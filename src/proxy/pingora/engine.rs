@@ -25,10 +25,14 @@ impl Engine {
     /// An engine for `worker`.
     ///
     /// # Panics
-    /// If the system's certificate authorities cannot be read: the engine does.
+    /// Where there is no `/dev/null`.
     pub(crate) fn new(worker: Arc<Worker>) -> Self {
-        let conf = ServerConf { threads: 1, max_retries: MAX_ATTEMPTS, ..ServerConf::default() };
-        let proxy = http_proxy(&Arc::new(conf), General { shared: Arc::clone(&worker.shared) });
+        // The engine's own connector speaks no TLS with endpoints: it needs no certificate authorities. Without a file of
+        // them it would read the system's, once for each worker.
+        let ca_file = Some("/dev/null".to_owned());
+        let conf = ServerConf { threads: 1, max_retries: MAX_ATTEMPTS, ca_file, ..ServerConf::default() };
+        let general = General { shared: Arc::clone(&worker.shared), pools: Arc::clone(&worker.pools) };
+        let proxy = http_proxy(&Arc::new(conf), general);
         Self { worker, proxy: Arc::new(proxy), unread: Arc::default(), shutdown: watch::Sender::new(false) }
     }
 

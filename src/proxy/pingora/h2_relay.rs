@@ -28,7 +28,6 @@ use super::{error, message};
 use crate::proxy::codec::response;
 use crate::proxy::request::end::End;
 use crate::proxy::request::headers::strip_hop_by_hop;
-use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::destination::Destination;
 use crate::proxy::upstream::h2::connection::StreamPermit;
 use crate::proxy::upstream::h2::error::StreamError;
@@ -55,7 +54,7 @@ async fn attempt(general: &General, session: &mut Session, pass: &mut Pass) -> R
     let endpoint = routed.endpoint().or_err(ErrorType::InternalError, "the request has no endpoint yet")?;
     let tls = endpoint.upstream.tls.is_some();
     let timeouts = routed.service().timeouts;
-    let (pools, to) = (Pools::of_this_worker(), Destination::of(endpoint, &timeouts));
+    let (pools, to) = (&general.pools, Destination::of(endpoint, &timeouts));
     let acquired = pools.http2.acquire(&to, &pools.tls, routed.attempts.is_fresh()).await;
     let Acquired { permit, checkout, reused } = match acquired {
         Ok(acquired) => acquired,

@@ -43,6 +43,7 @@ use crate::proxy::upstream::connection::Checkout;
 /// The hooks.
 pub(crate) struct General {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) pools: Arc<Pools>,
 }
 
 fn no_version<T>() -> Result<T> {
@@ -129,7 +130,7 @@ impl ProxyHttp for General {
         let routed = self::routed(pass)?;
         let fresh = routed.attempts.is_fresh() || routed.manner == Some(Manner::Streamed);
         let Some(endpoint) = routed.endpoint() else { return no_version() };
-        let mut peer = Box::new(connector::peer(&Pools::of_this_worker(), endpoint, &timeouts, fresh));
+        let mut peer = Box::new(connector::peer(&self.pools, endpoint, &timeouts, fresh));
         peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
             None => H1UpgradePolicy::Deny,
             Some(token) if token.eq_ignore_ascii_case("websocket") => H1UpgradePolicy::WebSocketOnly,

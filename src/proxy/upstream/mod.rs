@@ -18,8 +18,6 @@ pub(crate) mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
 /// One worker's connections to endpoints, and what it needs to make new ones. Only the worker's own thread uses them, so
@@ -34,16 +32,7 @@ pub(crate) struct Pools {
     pub(crate) tls: tls::TlsConnectors,
 }
 
-thread_local! {
-    static POOLS: Arc<Pools> = Arc::default();
-}
-
 impl Pools {
-    /// Those of the worker that calls.
-    pub(crate) fn of_this_worker() -> Arc<Self> {
-        POOLS.with(Arc::clone)
-    }
-
     /// Lets go of what is over, or was not used for too long.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
