@@ -139,8 +139,7 @@ async fn serve(options: &RunOptions, config: Config, log: &Log, signals: &mut Si
 
 /// From the configuration to a process that is ready.
 async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Serving, StartError> {
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = config.runtime.threads.map_or_else(cores, usize::from);
+    let threads = config.runtime.threads.map_or_else(cpus, usize::from);
     let express = config.runtime.express_lane;
     let started = std::time::Instant::now();
     let (version, revision) = build();
@@ -199,6 +198,10 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
     tracing::info!(admin = %admin_address, config = %options.config.display(), "ready");
     notify::notify("READY=1");
     Ok(Serving { control, proxy, process, plan, access_log, log_worker, _workers: workers })
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Says how it ended, and lets the last access log lines out.
