@@ -33,7 +33,7 @@ use self::log::Log;
 use crate::admin::{self, AdminState};
 use crate::config::{self, Config, Diagnostics, ProcessEnvironment};
 use crate::control::{Control, Owner, Parts};
-use crate::drain::Bell;
+use crate::drain::Notifier;
 use crate::model::Process;
 use crate::proxy::accept::listener::Listener;
 use crate::proxy::descriptors::Division;
@@ -146,7 +146,7 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
     let recorder = Recorder::new(telemetry::RecorderOptions { threads: threads + 1, version, revision, started });
     recorder.count_log_drops(log.dropped());
     let (access_log, log_worker) = listeners::access_log(&config, &recorder)?;
-    let bell = Bell::default();
+    let notifier = Notifier::default();
     let plan = ShutdownPlan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
     let (telemetry_at, admin_at) = (config.telemetry.clone(), config.admin.clone());
     let (listener_settings, ipv4_ports) = (config.listeners.clone(), Ipv4Ports::of(&config));
@@ -156,10 +156,10 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
         config,
         environment: Box::new(ProcessEnvironment),
         recorder: Arc::clone(&recorder),
-        bell: bell.clone(),
+        notifier: notifier.clone(),
     };
     let (owner, control, current) = Owner::new(parts).await.map_err(StartError::Unusable)?;
-    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, express);
+    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), notifier, express);
     let ready = workers::prepare(&proxy, threads)?;
     let sockets = listeners::bind(&listener_settings, &ipv4_ports, &current, &recorder, threads)?;
     let bound: Vec<Bound> = sockets

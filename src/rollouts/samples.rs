@@ -21,11 +21,11 @@ use crate::telemetry::{Class, RetryReason, SampleRing, Totals, UpstreamError, Ve
 
 /// Copies a second apart.
 const MAX_FINE: usize = 122;
-/// Copies [`COARSE_INTERVAL`] apart: an hour, and one to reach back to.
+/// Copies [`COARSE_INTERVAL_MS`] apart: an hour, and one to reach back to.
 const MAX_COARSE: usize = 122;
-const COARSE_INTERVAL: Duration = Duration::from_secs(30);
+const COARSE_INTERVAL_MS: u64 = 30_000;
 /// A tick sooner than this after another is left out, so that a burst of late ones cannot push two minutes out.
-const FINE_INTERVAL: Duration = Duration::from_millis(900);
+const FINE_INTERVAL_MS: u64 = 900;
 
 /// The counters of one version at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,8 +101,8 @@ pub(super) struct SampleWindow {
     stable: Arc<VersionSeries>,
     canary_edges: Arc<[Duration]>,
     stable_edges: Arc<[Duration]>,
-    fine: SampleRing<Sampled>,
-    coarse: SampleRing<Sampled>,
+    fine: SampleRing<Sampled, MAX_FINE, FINE_INTERVAL_MS>,
+    coarse: SampleRing<Sampled, MAX_COARSE, COARSE_INTERVAL_MS>,
 }
 
 impl SampleWindow {
@@ -114,8 +114,8 @@ impl SampleWindow {
             stable_edges: edges(&stable),
             canary,
             stable,
-            fine: SampleRing::new(MAX_FINE, FINE_INTERVAL),
-            coarse: SampleRing::new(MAX_COARSE, COARSE_INTERVAL),
+            fine: SampleRing::new(),
+            coarse: SampleRing::new(),
         };
         samples.record(now);
         samples

@@ -9,57 +9,61 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The newest samples, each with its moment: the time since one that is fixed for the ring.
+/// The newest `CAPACITY` samples, each with its moment: the time since one that is fixed for the ring.
+///
+/// What would follow another sooner than `MIN_GAP_MS` milliseconds is not due, so that a burst of late ticks cannot push
+/// the oldest out. Both belong to the type because there may be a ring for each of 10,000 versions.
 #[derive(Clone, Debug)]
-pub struct SampleRing<T> {
-    capacity: usize,
-    min_gap: Duration,
-    samples: VecDeque<(Duration, T)>,
+pub struct SampleRing<T, const CAPACITY: usize, const MIN_GAP_MS: u64>(VecDeque<(Duration, T)>);
+
+impl<T, const CAPACITY: usize, const MIN_GAP_MS: u64> Default for SampleRing<T, CAPACITY, MIN_GAP_MS> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
-impl<T> SampleRing<T> {
-    /// A ring with room for `capacity` samples. What would follow another sooner than `min_gap` is not due, so that a
-    /// burst of late ticks cannot push the oldest out.
+impl<T, const CAPACITY: usize, const MIN_GAP_MS: u64> SampleRing<T, CAPACITY, MIN_GAP_MS> {
+    /// A ring without samples.
     #[must_use]
-    pub const fn new(capacity: usize, min_gap: Duration) -> Self {
-        Self { capacity, min_gap, samples: VecDeque::new() }
+    pub const fn new() -> Self {
+        Self(VecDeque::new())
     }
 
     /// Whether `now` is far enough from the last sample that another is worth keeping.
     #[must_use]
     pub fn is_due(&self, now: Duration) -> bool {
-        self.samples.back().is_none_or(|(last, _)| now.saturating_sub(*last) >= self.min_gap)
+        self.0.back().is_none_or(|(last, _)| now.saturating_sub(*last) >= Duration::from_millis(MIN_GAP_MS))
     }
 
     /// Keeps a sample as of `now`. `make` gets the oldest one if there is no more room, to use its memory again.
     pub fn push(&mut self, now: Duration, make: impl FnOnce(Option<T>) -> T) {
-        let oldest = if self.is_full() { self.samples.pop_front() } else { None };
-        self.samples.push_back((now, make(oldest.map(|(_, sample)| sample))));
+        let oldest = if self.is_full() { self.0.pop_front() } else { None };
+        self.0.push_back((now, make(oldest.map(|(_, sample)| sample))));
     }
 
     /// The newest sample that was taken at `moment` or before.
     #[must_use]
     pub fn at(&self, moment: Duration) -> Option<&(Duration, T)> {
-        let after = self.samples.partition_point(|(at, _)| *at <= moment);
-        self.samples.get(after.checked_sub(1)?)
+        let after = self.0.partition_point(|(at, _)| *at <= moment);
+        self.0.get(after.checked_sub(1)?)
     }
 
     /// The oldest sample that is kept.
     #[must_use]
     pub fn oldest(&self) -> Option<&(Duration, T)> {
-        self.samples.front()
+        self.0.front()
     }
 
     /// How many samples are kept.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.samples.len()
+        self.0.len()
     }
 
     /// Whether the next sample pushes the oldest out.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.samples.len() >= self.capacity
+        self.0.len() >= CAPACITY
     }
 }
 
@@ -71,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_newest_samples_are_kept_and_the_oldest_is_used_again() {
-        let mut ring = SampleRing::new(3, SECOND);
+        let mut ring = SampleRing::<u32, 3, 1_000>::new();
         assert!(ring.is_due(Duration::ZERO) && ring.oldest().is_none() && ring.at(SECOND).is_none());
         for second in 1..=5_u32 {
             ring.push(second * SECOND, |oldest| oldest.map_or(0, |count| count + 1));

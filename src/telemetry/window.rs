@@ -18,9 +18,8 @@ use super::ring::SampleRing;
 /// Copies of the totals that are kept: a minute of seconds and some for ticks that come a little early.
 const KEPT: usize = 66;
 
-/// A tick that follows another sooner than this is left out, so that a burst of late ticks cannot push the
-/// minute out of the ring.
-const MIN_GAP: Duration = Duration::from_millis(950);
+/// A tick that follows another sooner than this, in milliseconds, is left out.
+const MIN_GAP_MS: u64 = 950;
 
 /// What a version's counters say at one moment: everything since the series began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,13 +36,13 @@ pub(super) struct Window {
     /// When every total was zero.
     born: Instant,
     /// By class, then by bucket; low 32 bits.
-    copies: SampleRing<Box<[u32]>>,
+    copies: SampleRing<Box<[u32]>, KEPT, MIN_GAP_MS>,
 }
 
 impl Window {
     /// The window of a version whose totals were all zero at `born`.
     pub(super) const fn new(born: Instant) -> Self {
-        Self { born, copies: SampleRing::new(KEPT, MIN_GAP) }
+        Self { born, copies: SampleRing::new() }
     }
 
     /// Whether `now` is far enough from the last copy that another is worth keeping.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::drain::{Bell, Kind};
+use crate::drain::{Kind, Notifier};
 use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::{Assignment, Progress};
 use crate::proxy::request::end::End;
@@ -71,7 +71,7 @@ fn stage() -> Stage {
     let (_, current) = Publisher::new(snapshot);
     let (access_log, _) = AccessLog::start(LogOutput::Off, 1, recorder.lines_dropped()).unwrap();
     let snapshot = current.load();
-    let shared = Shared::new(current, recorder, access_log, Bell::default());
+    let shared = Shared::new(current, recorder, access_log, Notifier::default());
     Stage { shared, snapshot, wire }
 }
 
