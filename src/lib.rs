@@ -12,7 +12,7 @@
 //!
 //! Line 1 is thousands of tasks and never waits for line 2. Line 2 is one task with one closed enum.
 //!
-//! The modules are layers; arrows go only down, and `tests/it/tidy.rs` holds them to it:
+//! The modules are layers; arrows go only down, and `tests/it/tidy/layers.rs` holds them to it:
 //!
 //! ```text
 //! cli                                              the command line
