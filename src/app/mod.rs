@@ -33,7 +33,7 @@ use self::log::Log;
 use crate::admin::{self, AdminState};
 use crate::config::{self, Config, Diagnostics, ProcessEnvironment};
 use crate::control::{Control, Owner, Parts};
-use crate::drain::Notifier;
+use crate::drain::Bell;
 use crate::model::Process;
 use crate::proxy::accept::listener::Listener;
 use crate::proxy::descriptors::Division;
@@ -139,14 +139,15 @@ async fn serve(options: &RunOptions, config: Config, log: &Log, signals: &mut Si
 
 /// From the configuration to a process that is ready.
 async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Serving, StartError> {
-    let threads = config.runtime.threads.map_or_else(cpus, usize::from);
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = config.runtime.threads.map_or_else(cores, usize::from);
     let express = config.runtime.express_lane;
     let started = std::time::Instant::now();
     let (version, revision) = build();
     let recorder = Recorder::new(telemetry::RecorderOptions { threads: threads + 1, version, revision, started });
     recorder.count_log_drops(log.dropped());
     let (access_log, log_worker) = listeners::access_log(&config, &recorder)?;
-    let notifier = Notifier::default();
+    let bell = Bell::default();
     let plan = ShutdownPlan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
     let (telemetry_at, admin_at) = (config.telemetry.clone(), config.admin.clone());
     let (listener_settings, ipv4_ports) = (config.listeners.clone(), Ipv4Ports::of(&config));
@@ -156,10 +157,10 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
         config,
         environment: Box::new(ProcessEnvironment),
         recorder: Arc::clone(&recorder),
-        notifier: notifier.clone(),
+        bell: bell.clone(),
     };
     let (owner, control, current) = Owner::new(parts).await.map_err(StartError::Unusable)?;
-    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), notifier, express);
+    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, express);
     let ready = workers::prepare(&proxy, threads)?;
     let sockets = listeners::bind(&listener_settings, &ipv4_ports, &current, &recorder, threads)?;
     let bound: Vec<Bound> = sockets
@@ -198,10 +199,6 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
     tracing::info!(admin = %admin_address, config = %options.config.display(), "ready");
     notify::notify("READY=1");
     Ok(Serving { control, proxy, process, plan, access_log, log_worker, _workers: workers })
-}
-
-fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Says how it ended, and lets the last access log lines out.

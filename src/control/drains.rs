@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::DrainingEndpoint;
-use crate::drain::{Cut, Notifier};
+use crate::drain::{Bell, Cut};
 use crate::model::EndpointState;
 use crate::snapshot::{Endpoint, Service, Snapshot, Version};
 
@@ -18,12 +18,12 @@ const LATE_REQUEST_GRACE: Duration = Duration::from_secs(2);
 /// Follows every drain from its beginning to its end.
 pub(super) struct Drains {
     list: Vec<DrainingEndpoint>,
-    notifier: Notifier,
+    bell: Bell,
 }
 
 impl Drains {
-    pub(super) fn new(notifier: Notifier) -> Self {
-        Self { list: Vec::new(), notifier }
+    pub(super) fn new(bell: Bell) -> Self {
+        Self { list: Vec::new(), bell }
     }
 
     pub(super) fn list(&self) -> &[DrainingEndpoint] {
@@ -81,7 +81,7 @@ impl Drains {
             due |= cut > Cut::Nothing && draining.live.ledger.in_flight() > 0;
         }
         if due {
-            self.notifier.notify();
+            self.bell.ring();
         }
         self.forget_empty(now)
     }

@@ -27,7 +27,7 @@ use crate::algorithm::nearest::nearest;
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Environment};
 use crate::coop::drop_in_pieces;
-use crate::drain::Notifier;
+use crate::drain::Bell;
 use crate::model::{Name, Split};
 use crate::rollouts::Rollouts;
 use crate::rollouts::dispatch::Dispatcher;
@@ -49,7 +49,7 @@ pub struct Parts {
     /// Where durable facts are kept.
     pub journal: JournalWriter,
     /// Notified when drains pass deadlines.
-    pub notifier: Notifier,
+    pub bell: Bell,
 }
 
 /// The owner of what requests read, ready to [`Owner::run`].
@@ -104,7 +104,7 @@ impl Owner {
     /// # Errors
     /// Why the configuration cannot be used, one line each.
     pub async fn new(parts: Parts) -> Result<(Self, Control, Current), Vec<String>> {
-        let Parts { path, config, environment, recorder, journal, notifier } = parts;
+        let Parts { path, config, environment, recorder, journal, bell } = parts;
         let loaded = files::load(&config, None, SystemTime::now())?;
         let (mut shifts, mut states, unread) = overrides::read(&journal);
         for line in unread {
@@ -135,7 +135,7 @@ impl Owner {
         };
         let mut compiler = Compiler::new(Arc::clone(&recorder));
         let first = compiler.compile(&config, &inputs, None)?;
-        let mut drains = Drains::new(notifier);
+        let mut drains = Drains::new(bell);
         drains.published(None, &first, Instant::now());
         let uses = VersionUses::read(&first, &journal, std::time::Instant::now());
         let (publisher, current) = Publisher::new(first);

@@ -173,7 +173,7 @@ fn strangers() -> Vec<Row> {
             .logs("path", "/a/./b/../../headers"),
         Row::new("the log says what was chosen", Request::get("/headers?a=b").header("user-agent", "x"))
             .logs("status", 200)
-            .logs("route", "shop")
+            .logs("route", "shop.test/")
             .logs("service", "shop")
             .logs("version", "v1")
             .logs("why", "weight")
@@ -434,7 +434,7 @@ fn compare(story: &str, expected: &[Field], way: Way, found: &[(String, String)]
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rules_for_strangers_are_the_same_on_every_lane() {
-    Setup { top: "limits: { body_bytes: 1KiB }\n", ..Setup::default() }.tell(strangers).await;
+    Setup { keys: "max_body: 1KiB\n    ", ..Setup::default() }.tell(strangers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Client;
-use super::forward::Request;
+use super::client::Client;
+use super::forward::H1Request;
 use super::relay::{BAD_BODY, Broken};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::{Body, Malformed};
@@ -42,7 +42,11 @@ impl Client {
     }
 
     /// Reads the body of a request if it is small, and says how it is to be sent. `ticket` is that of its endpoint.
-    pub(super) async fn take_in(&mut self, request: &Request<'_>, ticket: &Ticket<&Ledger>) -> Result<Manner, Broken> {
+    pub(super) async fn take_in(
+        &mut self,
+        request: &H1Request<'_>,
+        ticket: &Ticket<&Ledger>,
+    ) -> Result<Manner, Broken> {
         let length = match request.upload.body {
             Body::Length(length) => Some(length),
             _ => None,
@@ -50,16 +54,16 @@ impl Client {
         if !is_small(length) {
             return Ok(Manner::Streamed);
         }
-        let passage = &request.passage;
+        let context = &request.context;
         let mut intake = Intake {
             scan: Scan::new(request.upload.body),
             declared: length.is_some(),
             limit: request.upload.limit,
-            idle: passage.assigned.service.timeouts.idle + GRACE,
-            began: passage.began,
-            active: passage.began,
+            idle: context.assigned.service.timeouts.idle + GRACE,
+            began: context.began,
+            active: context.began,
         };
-        let is_cut = || passage.is_cut() || ticket.is_due();
+        let is_cut = || context.is_cut() || ticket.is_due();
         let taken = poll_fn(|cx| self.poll_intake(cx, &mut intake, is_cut)).await;
         if taken == Err(Broken::Ended(End::Cut)) {
             ticket.count_cut();

@@ -1,33 +1,33 @@
 //! One request's way over the express lane: what is known of it, and its record at the end.
 //!
-//! Invariant: it is recorded exactly once, when its passage is dropped, however it ended.
+//! Invariant: it is recorded exactly once, when its context is dropped, however it ended.
 
 use tokio::time::Instant;
 
-use super::response::Answer;
+use super::response::ResponseHead;
 use crate::drain::Kind;
 use crate::proxy::request::attempts::Attempts;
-use crate::proxy::request::context::{Assignment, Logged, Progress};
+use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
 use crate::proxy::request::record::{self, Finished, decision, stream};
 use crate::proxy::shared::{Phase, Shared};
 use crate::telemetry::{Lane, OpenGuard, VersionSeries};
 
 /// A request whose route and version are chosen.
-pub(super) struct Passage<'s> {
+pub(super) struct H1Context<'s> {
     pub(super) shared: &'s Shared,
     pub(super) assigned: Assignment<'s>,
     pub(super) began: Instant,
     /// When the response was with the client.
     pub(super) ended_at: Option<Instant>,
     pub(super) attempts: Attempts,
-    pub(super) progress: Progress,
+    pub(super) progress: RequestProgress,
     pub(super) logged: Option<Box<Logged>>,
     /// None for a health probe.
     _request: Option<OpenGuard<&'s VersionSeries>>,
     stream: Option<OpenGuard<&'s VersionSeries>>,
 }
 
-impl<'s> Passage<'s> {
+impl<'s> H1Context<'s> {
     /// Enters a request into its version.
     pub(super) fn enter(shared: &'s Shared, assigned: Assignment<'s>, logged: Option<Box<Logged>>) -> Self {
         let Assignment { route, version, reason, .. } = assigned;
@@ -40,7 +40,7 @@ impl<'s> Passage<'s> {
             began,
             ended_at: None,
             attempts: Attempts::new(began),
-            progress: Progress::new(),
+            progress: RequestProgress::new(),
             logged,
             _request: (!route.probe).then(|| version.series.enter_borrowed()),
             stream: None,
@@ -53,8 +53,8 @@ impl<'s> Passage<'s> {
     }
 
     /// The endpoint's final head is here, now.
-    pub(super) fn answered(&mut self, answer: &Answer, now: Instant) {
-        let &Answer { status, kind, grpc_failed, .. } = answer;
+    pub(super) fn answered(&mut self, answer: &ResponseHead, now: Instant) {
+        let &ResponseHead { status, kind, grpc_failed, .. } = answer;
         self.attempts.answered(now - self.attempts.began, self.series());
         let progress = &mut self.progress;
         (progress.status, progress.kind, progress.grpc_failed) = (Some(status), kind, grpc_failed);
@@ -83,7 +83,7 @@ impl<'s> Passage<'s> {
     }
 }
 
-impl Drop for Passage<'_> {
+impl Drop for H1Context<'_> {
     fn drop(&mut self) {
         let finished = Finished {
             lane: Lane::Express,

@@ -8,15 +8,15 @@ use std::task::{Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::Client;
-use super::context::Passage;
+use super::client::Client;
+use super::context::H1Context;
 use super::relay::{Broken, Download, Relay, Upload};
-use super::response::{Asked, Inward};
+use super::response::{ParseContext, ResponseRewrite};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::context::Assignment;
-use crate::proxy::request::end::{BODY_DRAIN, End, LOCAL_RESPONSE_TIMEOUT};
-use crate::proxy::request::failure::{DRAINED, DRILL, Failure, SLOW_CLIENT, TIMEOUT, UNREAD, WRITE_TIMEOUT};
+use crate::proxy::request::end::{End, LOCAL_RESPONSE_TIMEOUT};
+use crate::proxy::request::failure::{DRAINED, Failure, INJECTED_FAULT, SLOW_CLIENT, TIMEOUT, UNREAD, WRITE_TIMEOUT};
 use crate::proxy::request::upload::Manner;
 use crate::proxy::request::{fault, local_response};
 use crate::proxy::upstream::Pools;
@@ -28,10 +28,10 @@ use crate::snapshot::{Endpoint, Snapshot, Timeouts};
 use crate::traffic::Refusal;
 
 /// A request that this lane carries.
-pub(super) struct Request<'s> {
-    pub(super) passage: Passage<'s>,
+pub(super) struct H1Request<'s> {
+    pub(super) context: H1Context<'s>,
     pub(super) upload: Upload,
-    pub(super) asked: Asked,
+    pub(super) parse_context: ParseContext,
     /// The client ends its connection after the answer.
     pub(super) closes: bool,
     /// An endpoint of the version takes requests.
@@ -57,54 +57,58 @@ pub(super) enum Next {
 }
 
 /// A connection to an endpoint while a request uses it.
-struct Held<'s> {
+struct AcquiredConnection<'s> {
     connection: PooledConnection,
     /// Where it belongs in the pool.
     key: PoolKey,
-    /// Since when it is held.
+    /// Since when it is acquired.
     since: Instant,
     ticket: Ticket<&'s Ledger>,
 }
 
 /// The endpoint of a request that is not on its way yet; a drain waits for it.
-struct Chosen<'s> {
+struct ChosenEndpoint<'s> {
     endpoint: &'s Endpoint,
     ticket: Ticket<&'s Ledger>,
 }
 
-impl<'s> Request<'s> {
+impl<'s> H1Request<'s> {
     /// Finds an endpoint and a connection to it, trying another endpoint where that is allowed.
     ///
     /// # Errors
     /// What to answer.
-    async fn hold(&mut self, pools: &Pools, mut first: Option<Chosen<'s>>) -> Result<Held<'s>, Refusal> {
-        let Assignment { version, service, .. } = self.passage.assigned;
+    async fn acquire(
+        &mut self,
+        pools: &Pools,
+        mut first: Option<ChosenEndpoint<'s>>,
+    ) -> Result<AcquiredConnection<'s>, Refusal> {
+        let Assignment { version, service, .. } = self.context.assigned;
         loop {
-            let Some(Chosen { endpoint, ticket }) = first.take().or_else(|| self.choose()) else {
-                return Err(self.passage.attempts.no_endpoint(&version.series));
+            let Some(ChosenEndpoint { endpoint, ticket }) = first.take().or_else(|| self.choose()) else {
+                return Err(self.context.attempts.no_endpoint(&version.series));
             };
-            let attempts = &self.passage.attempts;
+            let attempts = &self.context.attempts;
             let began = attempts.began;
             let fresh = attempts.is_fresh() || self.upload.is_streamed();
             let mut connecting = pin!(connection(pools, endpoint, &service.timeouts, fresh, began));
-            let passage = &self.passage;
-            let is_cut = || passage.is_cut() || ticket.is_due();
+            let context = &self.context;
+            let is_cut = || context.is_cut() || ticket.is_due();
             let connected =
                 poll_fn(|cx| if is_cut() { Poll::Ready(None) } else { connecting.as_mut().poll(cx).map(Some) }).await;
             let failure = match connected {
                 None => {
                     ticket.count_cut();
-                    self.passage.progress.ended = Some(End::Cut);
+                    self.context.progress.ended = Some(End::Cut);
                     return Err(DRAINED);
                 }
                 Some(Ok((connection, reused, key))) => {
                     let since = if reused { began } else { Instant::now() };
-                    self.passage.attempts.connected(reused, since);
-                    return Ok(Held { connection, key, since, ticket });
+                    self.context.attempts.connected(reused, since);
+                    return Ok(AcquiredConnection { connection, key, since, ticket });
                 }
                 Some(Err(failure)) => failure,
             };
-            let attempts = &mut self.passage.attempts;
+            let attempts = &mut self.context.attempts;
             if !attempts.connect_failed(failure, version, self.key) {
                 return Err(failure.refusal);
             }
@@ -113,16 +117,16 @@ impl<'s> Request<'s> {
     }
 
     /// Chooses the next endpoint and enters it.
-    fn choose(&mut self) -> Option<Chosen<'s>> {
-        let version = self.passage.assigned.version;
-        let endpoint = version.endpoints.get(self.passage.attempts.choose(version, self.key)?)?;
-        Some(Chosen { endpoint, ticket: endpoint.live.ledger.enter_borrowed() })
+    fn choose(&mut self) -> Option<ChosenEndpoint<'s>> {
+        let version = self.context.assigned.version;
+        let endpoint = version.endpoints.get(self.context.attempts.choose(version, self.key)?)?;
+        Some(ChosenEndpoint { endpoint, ticket: endpoint.live.ledger.enter_borrowed() })
     }
 
-    /// Counts an attempt whose connection failed; whether another one follows.
-    fn tries_again(&mut self, failure: Failure, download: &Download) -> bool {
-        let series = self.passage.series();
-        let attempts = &mut self.passage.attempts;
+    /// Counts an attempt whose connection failed; whether the request is tried again.
+    fn is_retried(&mut self, failure: Failure, download: &Download) -> bool {
+        let series = self.context.series();
+        let attempts = &mut self.context.attempts;
         if download.begun {
             attempts.answer_began();
         }
@@ -136,16 +140,16 @@ impl<'s> Request<'s> {
 
 impl Client {
     /// Carries a request to an endpoint of its version and the response back.
-    pub(super) async fn run(&mut self, pools: &Pools, snapshot: &Snapshot, request: &mut Request<'_>) -> Next {
+    pub(super) async fn run(&mut self, pools: &Pools, snapshot: &Snapshot, request: &mut H1Request<'_>) -> Next {
         if !request.available {
-            let refusal = request.passage.attempts.no_endpoint(request.passage.series());
+            let refusal = request.context.attempts.no_endpoint(request.context.series());
             return self.refuse(request, refusal, false).await;
         }
-        if let Some(drill) = &request.passage.assigned.version.faults {
-            if let Some(refusal) = self.drilled(drill, request).await {
+        if let Some(faults) = &request.context.assigned.version.faults {
+            if let Some(refusal) = self.inject_fault(faults, request).await {
                 return self.refuse(request, refusal, false).await;
             }
-            request.passage.attempts.began = Instant::now();
+            request.context.attempts.began = Instant::now();
         }
         let mut first = None;
         if !self.has_body(request.upload.body) {
@@ -153,28 +157,28 @@ impl Client {
                 Ok(chosen) => chosen,
                 Err(broken) => return self.ended(request, broken).await,
             };
-            request.passage.attempts.began = Instant::now();
+            request.context.attempts.began = Instant::now();
         }
         loop {
-            let mut held = match request.hold(pools, first.take()).await {
-                Ok(held) => held,
+            let mut acquired = match request.acquire(pools, first.take()).await {
+                Ok(acquired) => acquired,
                 Err(refusal) => return self.refuse(request, refusal, true).await,
             };
             let mut download = Download::default();
-            let carried = self.carry(snapshot, request, &mut held, &mut download).await;
+            let carried = self.forward(snapshot, request, &mut acquired, &mut download).await;
             match carried {
-                Ok(()) => return self.finish(pools, request, held, &download),
+                Ok(()) => return self.finish(pools, request, acquired, &download),
                 Err(Broken::Endpoint(failure)) => {
                     if !download.told {
-                        request.passage.unanswered();
+                        request.context.unanswered();
                     }
-                    if !request.tries_again(failure, &download) {
-                        drop(held);
+                    if !request.is_retried(failure, &download) {
+                        drop(acquired);
                         return self.broken(request, failure.refusal).await;
                     }
                 }
                 Err(broken) => {
-                    drop(held);
+                    drop(acquired);
                     return self.ended(request, broken).await;
                 }
             }
@@ -183,7 +187,7 @@ impl Client {
 
     /// Chooses the endpoint of a request with a body and reads the body if it is small. Its endpoint has it in flight
     /// all the while.
-    async fn prepare<'s>(&mut self, request: &mut Request<'s>) -> Result<Option<Chosen<'s>>, Broken> {
+    async fn prepare<'s>(&mut self, request: &mut H1Request<'s>) -> Result<Option<ChosenEndpoint<'s>>, Broken> {
         let Some(chosen) = request.choose() else { return Ok(None) };
         if self.take_in(request, &chosen.ticket).await? == Manner::Streamed {
             request.upload.stream();
@@ -191,46 +195,46 @@ impl Client {
         Ok(Some(chosen))
     }
 
-    /// Does to a request what a drill wants; the answer if that is an error.
-    async fn drilled(&mut self, drill: &FaultInjection, request: &mut Request<'_>) -> Option<Refusal> {
-        let passage = &mut request.passage;
-        let series = passage.series();
-        let fault = fault::begin(drill, series)?;
-        passage.progress.cause = Some(DRILL.cause);
+    /// Injects a fault into a request; the local response if that is an error.
+    async fn inject_fault(&mut self, faults: &FaultInjection, request: &mut H1Request<'_>) -> Option<Refusal> {
+        let context = &mut request.context;
+        let series = context.series();
+        let fault = fault::begin(faults, series)?;
+        context.progress.cause = Some(INJECTED_FAULT.cause);
         if !fault.delay.is_zero() {
             let until = Instant::now() + fault.delay;
             let timer = &mut self.timer;
-            poll_fn(|cx| if passage.is_cut() { Poll::Ready(()) } else { timer.poll(cx, until) }).await;
+            poll_fn(|cx| if context.is_cut() { Poll::Ready(()) } else { timer.poll(cx, until) }).await;
         }
         fault::end(fault, series)
     }
 
     /// Carries a request over the connection that was found for it.
-    async fn carry<'s>(
+    async fn forward<'s>(
         &mut self,
         snapshot: &Snapshot,
-        request: &mut Request<'s>,
-        held: &mut Held<'s>,
+        request: &mut H1Request<'s>,
+        acquired: &mut AcquiredConnection<'s>,
         download: &mut Download,
     ) -> Result<(), Broken> {
-        let service = request.passage.assigned.service;
+        let service = request.context.assigned.service;
         let cookie = service.affinity_cookie.as_ref().zip(request.new_key.as_deref());
         let mut relay = Relay {
             client: &mut self.transport,
             input: &mut self.input,
             timer: &mut self.timer,
-            endpoint: &mut held.connection.transport,
-            checkout: &held.connection.checkout,
+            endpoint: &mut acquired.connection.transport,
+            checkout: &acquired.connection.checkout,
             upload: &mut request.upload,
             download,
-            passage: &mut request.passage,
-            ticket: &mut held.ticket,
-            asked: request.asked,
-            inward: Inward { close: request.closes, cookie, tls: self.tls },
+            context: &mut request.context,
+            ticket: &mut acquired.ticket,
+            parse_context: request.parse_context,
+            rewrite: ResponseRewrite { close: request.closes, cookie, tls: self.tls },
             timeouts: service.timeouts,
             limits: snapshot.client,
-            now: Some(held.since),
-            active: held.since,
+            now: Some(acquired.since),
+            active: acquired.since,
             moved: false,
             client_blocked: false,
             endpoint_blocked: false,
@@ -240,13 +244,19 @@ impl Client {
     }
 
     /// The response is with the client.
-    fn finish(&self, pools: &Pools, request: &mut Request<'_>, held: Held<'_>, download: &Download) -> Next {
-        request.passage.progress.complete = true;
-        let limit = request.passage.assigned.service.timeouts.pool_idle;
+    fn finish(
+        &self,
+        pools: &Pools,
+        request: &mut H1Request<'_>,
+        acquired: AcquiredConnection<'_>,
+        download: &Download,
+    ) -> Next {
+        request.context.progress.complete = true;
+        let limit = request.context.assigned.service.timeouts.pool_idle;
         if request.upload.is_complete() && download.ended_exactly() && !download.closes {
-            let until = request.passage.ended_at.unwrap_or_else(Instant::now) + limit;
-            let bodied = request.passage.progress.bytes_in > 0;
-            pools.http1.put(held.key, held.connection, until, bodied);
+            let until = request.context.ended_at.unwrap_or_else(Instant::now) + limit;
+            let bodied = request.context.progress.bytes_in > 0;
+            pools.http1.put(acquired.key, acquired.connection, until, bodied);
         }
         match (request.upload.is_complete(), download.closes_client) {
             (true, false) => Next::Request,
@@ -256,27 +266,27 @@ impl Client {
     }
 
     /// An exchange was ended by something else than its endpoint.
-    async fn ended(&mut self, request: &mut Request<'_>, broken: Broken) -> Next {
+    async fn ended(&mut self, request: &mut H1Request<'_>, broken: Broken) -> Next {
         let refusal = match broken {
             Broken::ClientGone => {
-                request.passage.progress.client_gone = true;
+                request.context.progress.client_gone = true;
                 return Next::Abort;
             }
             Broken::ClientSlow => {
-                (request.passage.progress.client_gone, request.passage.progress.cause) = (true, Some(WRITE_TIMEOUT));
+                (request.context.progress.client_gone, request.context.progress.cause) = (true, Some(WRITE_TIMEOUT));
                 return Next::Abort;
             }
             Broken::Endpoint(failure) => failure.refusal,
             Broken::Client(refusal) => refusal,
             Broken::Ended(end) => {
-                request.passage.progress.ended = Some(end);
+                request.context.progress.ended = Some(end);
                 match end {
                     End::Left => {
-                        request.passage.progress.client_gone = true;
+                        request.context.progress.client_gone = true;
                         return Next::Abort;
                     }
                     End::FirstByte | End::Idle => {
-                        TIMEOUT.charge(&request.passage.assigned.version.series);
+                        TIMEOUT.charge(&request.context.assigned.version.series);
                         TIMEOUT.refusal
                     }
                     End::Upload => SLOW_CLIENT,
@@ -289,21 +299,21 @@ impl Client {
     }
 
     /// Answers with `refusal` if the client has no response yet.
-    async fn broken(&mut self, request: &mut Request<'_>, refusal: Refusal) -> Next {
-        if request.passage.progress.status.is_some() {
-            request.passage.progress.cause = Some(refusal.cause);
+    async fn broken(&mut self, request: &mut H1Request<'_>, refusal: Refusal) -> Next {
+        if request.context.progress.status.is_some() {
+            request.context.progress.cause = Some(refusal.cause);
             return Next::Abort;
         }
         self.refuse(request, refusal, true).await
     }
 
-    /// Gives an answer of our own.
-    async fn refuse(&mut self, request: &mut Request<'_>, refusal: Refusal, close: bool) -> Next {
+    /// Gives a local response.
+    async fn refuse(&mut self, request: &mut H1Request<'_>, refusal: Refusal, close: bool) -> Next {
         let unread = !request.upload.body.is_done();
-        let close = close || refusal.close || request.closes || unread || request.passage.is_draining();
+        let close = close || refusal.close || request.closes || unread || request.context.is_draining();
         let mut answer = Buffer::default();
-        local_response::write(refusal, request.asked.head_only, close, &mut answer);
-        request.passage.progress.answered_locally(refusal);
+        local_response::write(refusal, request.parse_context.head_only, close, &mut answer);
+        request.context.progress.answered_locally(refusal);
         let until = Instant::now() + LOCAL_RESPONSE_TIMEOUT;
         let written = poll_fn(|cx| {
             while !answer.is_empty() {
@@ -320,10 +330,10 @@ impl Client {
             Pin::new(&mut self.transport).poll_flush(cx).map(|flushed| flushed.is_ok())
         })
         .await;
-        request.passage.progress.client_gone = !written;
-        request.passage.progress.complete = written;
+        request.context.progress.client_gone = !written;
+        request.context.progress.complete = written;
         if written {
-            request.passage.progress.bytes_out = refusal.body_bytes(request.asked.head_only);
+            request.context.progress.bytes_out = refusal.body_bytes(request.parse_context.head_only);
         }
         match (written, close, unread) {
             (false, ..) => Next::Abort,
@@ -331,28 +341,6 @@ impl Client {
             (true, true, false) => Next::Close,
             (true, true, true) => Next::Linger,
         }
-    }
-
-    /// Ends the connection once the client has seen its answer: it is told that no more comes, and what it still sends
-    /// is read for a moment, because closing a socket with unread bytes resets it (RFC 9112 §9.6).
-    pub(super) async fn linger(&mut self) {
-        let until = Instant::now() + BODY_DRAIN;
-        self.input.clear();
-        poll_fn(|cx| {
-            // A client that is gone already is what is waited for.
-            let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
-            loop {
-                match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
-                    Poll::Ready(Ok(n)) if n > 0 => self.input.clear(),
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.timer.poll(cx, until),
-                }
-                if Instant::now() >= until {
-                    return Poll::Ready(());
-                }
-            }
-        })
-        .await;
     }
 }
 

@@ -17,8 +17,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::context::Passage;
-use super::response::{self, Asked, Inward, Parsed};
+use super::context::H1Context;
+use super::response::{self, ParseContext, ParsedResponse, ResponseRewrite};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Sender, gather};
 use crate::proxy::codec::head::BAD_REQUEST;
@@ -153,10 +153,10 @@ pub(super) struct Relay<'a, 's> {
     pub(super) checkout: &'a Checkout,
     pub(super) upload: &'a mut Upload,
     pub(super) download: &'a mut Download,
-    pub(super) passage: &'a mut Passage<'s>,
+    pub(super) context: &'a mut H1Context<'s>,
     pub(super) ticket: &'a mut Ticket<&'s Ledger>,
-    pub(super) asked: Asked,
-    pub(super) inward: Inward<'a>,
+    pub(super) parse_context: ParseContext,
+    pub(super) rewrite: ResponseRewrite<'a>,
     pub(super) timeouts: Timeouts,
     pub(super) limits: ClientLimits,
     /// The time, if it was read in this turn.
@@ -178,7 +178,7 @@ impl Relay<'_, '_> {
         let uploaded = self.poll_upload(cx)?.is_ready();
         let downloaded = self.poll_download(cx)?;
         if downloaded.is_ready() {
-            self.passage.ended_at = Some(self.now());
+            self.context.ended_at = Some(self.now());
             return Poll::Ready(Ok(()));
         }
         if uploaded {
@@ -227,7 +227,7 @@ impl Relay<'_, '_> {
                 if of_body > 0 {
                     self.input.consume(of_body);
                     upload.body.took(of_body);
-                    self.passage.progress.bytes_in += of_body as u64;
+                    self.context.progress.bytes_in += of_body as u64;
                     upload.replayable = false;
                 }
             }
@@ -279,8 +279,8 @@ impl Relay<'_, '_> {
             }
             let moved = gather(&mut upload.body, Sender::Client, self.input, &mut upload.out, upload.chunked);
             let moved = moved.map_err(|Malformed| BAD_BODY)?;
-            self.passage.progress.bytes_in += moved as u64;
-            if upload.limit.is_some_and(|limit| self.passage.progress.bytes_in > limit) {
+            self.context.progress.bytes_in += moved as u64;
+            if upload.limit.is_some_and(|limit| self.context.progress.bytes_in > limit) {
                 return Err(Broken::Client(BODY_TOO_LARGE));
             }
             if moved == 0 {
@@ -320,7 +320,7 @@ impl Relay<'_, '_> {
                     if let Poll::Ready(Ok(n)) = written {
                         download.input.consume(n);
                         body.took(n);
-                        self.passage.progress.bytes_out += n as u64;
+                        self.context.progress.bytes_out += n as u64;
                     }
                     Some(written)
                 }
@@ -380,20 +380,20 @@ impl Relay<'_, '_> {
     fn gather_download(&mut self) -> Result<(), Broken> {
         while self.download.body.is_none() && !self.download.input.is_empty() {
             let early = !self.upload.complete;
-            let close = self.inward.close || early || self.passage.is_draining();
-            let inward = Inward { close, ..self.inward };
+            let close = self.rewrite.close || early || self.context.is_draining();
+            let rewrite = ResponseRewrite { close, ..self.rewrite };
             let download = &mut *self.download;
-            match response::pass(download.input.data(), self.asked, &inward, &mut download.out) {
-                Parsed::Partial => return Ok(()),
-                Parsed::Invalid => return Err(BAD_ANSWER),
-                Parsed::Informational(length) => {
+            match response::rewrite_head(download.input.data(), self.parse_context, &rewrite, &mut download.out) {
+                ParsedResponse::Partial => return Ok(()),
+                ParsedResponse::Invalid => return Err(BAD_ANSWER),
+                ParsedResponse::Informational(length) => {
                     download.input.consume(length);
                     download.informational += 1;
                     if download.informational > MAX_INFORMATIONAL {
                         return Err(BAD_ANSWER);
                     }
                 }
-                Parsed::Final(answer, length) => {
+                ParsedResponse::Final(answer, length) => {
                     download.input.consume(length);
                     download.body = Some(answer.body);
                     download.chunked = matches!(answer.body, Body::Chunked(_) | Body::UntilClose);
@@ -403,7 +403,7 @@ impl Relay<'_, '_> {
                     self.ticket.becomes(answer.kind);
                     self.moved = true;
                     let now = self.now();
-                    self.passage.answered(&answer, now);
+                    self.context.answered(&answer, now);
                 }
             }
         }
@@ -412,7 +412,7 @@ impl Relay<'_, '_> {
         while !body.is_done() && download.out.len() < GATHERED && (download.chunked || !download.out.is_empty()) {
             let moved = gather(body, Sender::Endpoint, &mut download.input, &mut download.out, download.chunked);
             let moved = moved.map_err(|Malformed| BAD_ANSWER)?;
-            self.passage.progress.bytes_out += moved as u64;
+            self.context.progress.bytes_out += moved as u64;
             if moved == 0 {
                 break;
             }
@@ -438,12 +438,12 @@ impl Relay<'_, '_> {
             }
         }
         // Who sends so much during a stream wants no stream; and that it left could not be seen any more.
-        if self.passage.progress.kind.is_stream() { Err(Broken::ClientGone) } else { Ok(()) }
+        if self.context.progress.kind.is_stream() { Err(Broken::ClientGone) } else { Ok(()) }
     }
 
     /// Why the exchange must end now, if it must.
     fn due(&mut self, cx: &mut Context<'_>) -> Option<Broken> {
-        if self.passage.is_cut() || self.ticket.is_due() {
+        if self.context.is_cut() || self.ticket.is_due() {
             self.ticket.count_cut();
             return Some(Broken::Ended(End::Cut));
         }
@@ -451,7 +451,7 @@ impl Relay<'_, '_> {
         let (limit, broken) = if self.client_blocked {
             (self.limits.write_timeout, Broken::ClientSlow)
         } else if self.download.body.is_some() {
-            match (self.passage.progress.kind.is_stream(), self.half_closed) {
+            match (self.context.progress.kind.is_stream(), self.half_closed) {
                 (true, None) => return None,
                 // It may be one that nobody reads any more.
                 (true, Some(_)) => (idle, Broken::Ended(End::Left)),

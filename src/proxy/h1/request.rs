@@ -21,7 +21,7 @@ pub(super) const fn fields<'b>() -> Fields<'b> {
 }
 
 /// What the bytes that arrived are.
-pub(super) enum Parsed<'b, 'f> {
+pub(super) enum ParsedRequest<'b, 'f> {
     /// The beginning of a head.
     Partial,
     /// A head of so many bytes.
@@ -31,18 +31,21 @@ pub(super) enum Parsed<'b, 'f> {
 }
 
 /// Reads a head.
-pub(super) fn parse<'b, 'f>(bytes: &'b [u8], fields: &'f mut Fields<'b>) -> Parsed<'b, 'f> {
+pub(super) fn parse<'b, 'f>(bytes: &'b [u8], fields: &'f mut Fields<'b>) -> ParsedRequest<'b, 'f> {
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, fields) {
-        Ok(httparse::Status::Partial) => Parsed::Partial,
+        Ok(httparse::Status::Partial) => ParsedRequest::Partial,
         Ok(httparse::Status::Complete(length)) => match (request.method, request.path, request.version) {
             (Some(method), Some(target), Some(1)) => {
                 let fields = request.headers;
-                Parsed::Head(ParsedHead { version: HttpVersion::Http11, method, target, fields, client: None }, length)
+                ParsedRequest::Head(
+                    ParsedHead { version: HttpVersion::Http11, method, target, fields, client: None },
+                    length,
+                )
             }
-            _ => Parsed::Other,
+            _ => ParsedRequest::Other,
         },
-        Err(_) => Parsed::Other,
+        Err(_) => ParsedRequest::Other,
     }
 }
 
@@ -69,7 +72,7 @@ impl ParsedHead<'_, '_> {
 }
 
 /// What the endpoint's head is made of beside the client's.
-pub(super) struct Outward<'a> {
+pub(super) struct HeadRewrite<'a> {
     pub(super) rewrite: RequestRewrite<'a>,
     /// In normal form.
     pub(super) target: &'a str,
@@ -79,14 +82,14 @@ pub(super) struct Outward<'a> {
 }
 
 /// Appends the head that the endpoint gets to `out`.
-pub(super) fn write(head: &ParsedHead<'_, '_>, outward: &Outward<'_>, out: &mut Buffer) {
-    out.push_all([head.method, " ", outward.target, " HTTP/1.1\r\n"].map(str::as_bytes));
+pub(super) fn write(head: &ParsedHead<'_, '_>, rewrite: &HeadRewrite<'_>, out: &mut Buffer) {
+    out.push_all([head.method, " ", rewrite.target, " HTTP/1.1\r\n"].map(str::as_bytes));
     let mut came = CameFields::default();
     for field in head.fields {
-        let action = outward.rewrite.action(field.name);
+        let action = rewrite.rewrite.action(field.name);
         match action {
             HeaderAction::Keep => push(out, field.name, field.value),
-            HeaderAction::Host => push(out, field.name, outward.host.map_or(field.value, str::as_bytes)),
+            HeaderAction::Host => push(out, field.name, rewrite.host.map_or(field.value, str::as_bytes)),
             HeaderAction::HopByHop | HeaderAction::Drop => {}
             HeaderAction::Via | HeaderAction::ForwardedFor => came.note(action),
             _ => {
@@ -95,7 +98,7 @@ pub(super) fn write(head: &ParsedHead<'_, '_>, outward: &Outward<'_>, out: &mut 
             }
         }
     }
-    let written: Result<(), Infallible> = outward.rewrite.added(came, |added| {
+    let written: Result<(), Infallible> = rewrite.rewrite.added(came, |added| {
         match added {
             Added::Field(name, value) => push(out, name, value),
             Added::Member(name, own) => write_list(head, name, own, out),
@@ -103,7 +106,7 @@ pub(super) fn write(head: &ParsedHead<'_, '_>, outward: &Outward<'_>, out: &mut 
         Ok(())
     });
     let Ok(()) = written;
-    if outward.framing == Framing::Chunked {
+    if rewrite.framing == Framing::Chunked {
         out.push(b"transfer-encoding: chunked\r\n");
     }
     out.push(b"\r\n");
@@ -138,7 +141,7 @@ mod tests {
 
     fn written(head: &str, trusted: bool) -> String {
         let mut room = fields();
-        let Parsed::Head(head, _) = parse(head.as_bytes(), &mut room) else { panic!("{head}") };
+        let ParsedRequest::Head(head, _) = parse(head.as_bytes(), &mut room) else { panic!("{head}") };
         let rewrite = RequestRewrite {
             peer: "10.0.0.9",
             trusted,
@@ -149,9 +152,9 @@ mod tests {
             version: HttpVersion::Http11,
             may_wait: false,
         };
-        let outward = Outward { rewrite, target: head.target, host: None, framing: Framing::Chunked };
+        let rewrite = HeadRewrite { rewrite, target: head.target, host: None, framing: Framing::Chunked };
         let mut out = Buffer::default();
-        write(&head, &outward, &mut out);
+        write(&head, &rewrite, &mut out);
         String::from_utf8(out.data().to_vec()).unwrap()
     }
 
@@ -194,7 +197,7 @@ mod tests {
         let plain = |head: &str| {
             let mut room = fields();
             let parsed = parse(head.as_bytes(), &mut room);
-            matches!(parsed, Parsed::Head(head, _) if head.is_plain())
+            matches!(parsed, ParsedRequest::Head(head, _) if head.is_plain())
         };
         assert!(plain("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n"));
         for other in [

@@ -8,12 +8,12 @@ use crate::proxy::codec::date::write_date;
 use crate::proxy::codec::response::{self, Found, Head, Read, SWITCHING};
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::kind;
-use crate::proxy::request::response::{self as rewrite, affinity_cookie};
+use crate::proxy::request::response::{self as response_rules, affinity_cookie};
 use crate::snapshot::AffinityCookie;
 
 /// What is known of the request when its response comes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct ParseContext {
     /// By `HEAD`, which is answered without body.
     pub(super) head_only: bool,
     /// By a gRPC call.
@@ -22,7 +22,7 @@ pub(super) struct Asked {
 
 /// A response's head.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ResponseHead {
     pub(super) status: u16,
     pub(super) body: Body,
     pub(super) kind: Kind,
@@ -34,7 +34,7 @@ pub(super) struct Answer {
 
 /// What the client is told beside what the endpoint wrote.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Inward<'a> {
+pub(super) struct ResponseRewrite<'a> {
     /// The client's connection ends after this response.
     pub(super) close: bool,
     /// The cookie that gives the client its affinity key.
@@ -44,46 +44,60 @@ pub(super) struct Inward<'a> {
 
 /// What the bytes that arrived are.
 #[derive(Debug)]
-pub(super) enum Parsed {
+pub(super) enum ParsedResponse {
     /// The beginning of a head.
     Partial,
     /// An informational head of so many bytes; it was written as it came.
     Informational(usize),
     /// The final head, of so many bytes; it was written.
-    Final(Answer, usize),
+    Final(ResponseHead, usize),
     /// No valid response.
     Invalid,
 }
 
 /// Reads a head and writes what the client gets to `out`.
-pub(super) fn pass(bytes: &[u8], asked: Asked, inward: &Inward<'_>, out: &mut Buffer) -> Parsed {
-    match response::read(bytes, |head, length| write(head, length, asked, inward, out)) {
-        Read::Partial => Parsed::Partial,
-        Read::Invalid => Parsed::Invalid,
+pub(super) fn rewrite_head(
+    bytes: &[u8],
+    parse_context: ParseContext,
+    rewrite: &ResponseRewrite<'_>,
+    out: &mut Buffer,
+) -> ParsedResponse {
+    match response::read(bytes, |head, length| write(head, length, parse_context, rewrite, out)) {
+        Read::Partial => ParsedResponse::Partial,
+        Read::Invalid => ParsedResponse::Invalid,
         Read::Head(parsed) => parsed,
     }
 }
 
 /// Writes what the client gets of a head of `length` bytes.
-fn write(head: &Head<'_, '_>, length: usize, asked: Asked, inward: &Inward<'_>, out: &mut Buffer) -> Parsed {
+fn write(
+    head: &Head<'_, '_>,
+    length: usize,
+    parse_context: ParseContext,
+    rewrite: &ResponseRewrite<'_>,
+    out: &mut Buffer,
+) -> ParsedResponse {
     // Nobody was offered another protocol on this lane.
     if head.status == SWITCHING {
-        return Parsed::Invalid;
+        return ParsedResponse::Invalid;
     }
-    rewrite::write(head, out);
+    response_rules::write(head, out);
     if head.status < 200 {
         out.push(b"\r\n");
-        return Parsed::Informational(length);
+        return ParsedResponse::Informational(length);
     }
-    let body = head.body(asked.head_only);
-    finish(&head.found, body, inward, out);
-    let grpc_failed = asked.grpc && head.found.grpc_status.is_some_and(kind::blames_server);
-    let kind = kind::of_response(head.found.content_type, asked.grpc);
-    Parsed::Final(Answer { status: head.status, body, kind, closes: head.closes(body), grpc_failed }, length)
+    let body = head.body(parse_context.head_only);
+    finish(&head.found, body, rewrite, out);
+    let grpc_failed = parse_context.grpc && head.found.grpc_status.is_some_and(kind::blames_server);
+    let kind = kind::of_response(head.found.content_type, parse_context.grpc);
+    ParsedResponse::Final(
+        ResponseHead { status: head.status, body, kind, closes: head.closes(body), grpc_failed },
+        length,
+    )
 }
 
 /// The end of a final head: what we add.
-fn finish(found: &Found<'_>, body: Body, inward: &Inward<'_>, out: &mut Buffer) {
+fn finish(found: &Found<'_>, body: Body, rewrite: &ResponseRewrite<'_>, out: &mut Buffer) {
     if matches!(body, Body::Chunked(_) | Body::UntilClose) {
         out.push(b"transfer-encoding: chunked\r\n");
     }
@@ -93,11 +107,11 @@ fn finish(found: &Found<'_>, body: Body, inward: &Inward<'_>, out: &mut Buffer) 
     if !found.date {
         write_date(out);
     }
-    if let Some((cookie, key)) = inward.cookie {
-        let value = affinity_cookie(&cookie.name, key, cookie.max_age, inward.tls);
+    if let Some((cookie, key)) = rewrite.cookie {
+        let value = affinity_cookie(&cookie.name, key, cookie.max_age, rewrite.tls);
         out.push_field("set-cookie", value.as_bytes());
     }
-    out.push(if inward.close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
+    out.push(if rewrite.close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
 }
 
 #[cfg(test)]
@@ -105,18 +119,18 @@ mod tests {
     use super::*;
     use crate::proxy::codec::body::Chunk;
 
-    const ASKED: Asked = Asked { head_only: false, grpc: false };
-    const KEEP: Inward<'_> = Inward { close: false, cookie: None, tls: false };
+    const PARSE_CONTEXT: ParseContext = ParseContext { head_only: false, grpc: false };
+    const KEEP: ResponseRewrite<'_> = ResponseRewrite { close: false, cookie: None, tls: false };
 
-    fn passed(head: &str, asked: Asked) -> (Parsed, String) {
+    fn rewritten(head: &str, parse_context: ParseContext) -> (ParsedResponse, String) {
         let mut out = Buffer::default();
-        let parsed = pass(head.as_bytes(), asked, &KEEP, &mut out);
+        let parsed = rewrite_head(head.as_bytes(), parse_context, &KEEP, &mut out);
         (parsed, String::from_utf8(out.data().to_vec()).unwrap())
     }
 
-    fn answer(head: &str) -> Answer {
-        match passed(head, ASKED).0 {
-            Parsed::Final(answer, length) => {
+    fn answer(head: &str) -> ResponseHead {
+        match rewritten(head, PARSE_CONTEXT).0 {
+            ParsedResponse::Final(answer, length) => {
                 assert_eq!(length, head.len());
                 answer
             }
@@ -143,14 +157,14 @@ mod tests {
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         ] {
             let head = format!("HTTP/1.1 200 OK\r\n{bad}\r\n");
-            assert!(matches!(passed(&head, ASKED).0, Parsed::Invalid), "{bad}");
+            assert!(matches!(rewritten(&head, PARSE_CONTEXT).0, ParsedResponse::Invalid), "{bad}");
         }
     }
 
     #[test]
     fn a_length_that_is_said_more_than_once_is_written_once() {
         let (_, written) =
-            passed("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\ncontent-length: 5\r\nA: b\r\n\r\n", ASKED);
+            rewritten("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\ncontent-length: 5\r\nA: b\r\n\r\n", PARSE_CONTEXT);
         assert_eq!(written.to_ascii_lowercase().matches("content-length").count(), 1, "{written}");
         assert!(written.contains("content-length: 5\r\n"), "{written}");
     }
@@ -158,28 +172,38 @@ mod tests {
     #[test]
     fn what_the_engine_forgives_is_forgiven() {
         let (parsed, written) =
-            passed("HTTP/1.1 200 OK\r\nServer : IIS\r\nX-A: 1\r\n 2\r\nContent-Length: 0\r\n\r\n", ASKED);
-        assert!(matches!(parsed, Parsed::Final(Answer { body: Body::Done, .. }, _)), "{parsed:?}");
+            rewritten("HTTP/1.1 200 OK\r\nServer : IIS\r\nX-A: 1\r\n 2\r\nContent-Length: 0\r\n\r\n", PARSE_CONTEXT);
+        assert!(matches!(parsed, ParsedResponse::Final(ResponseHead { body: Body::Done, .. }, _)), "{parsed:?}");
         assert!(written.contains("Server: IIS\r\n") && written.contains("X-A: 1   2\r\n"), "{written}");
         let many: String = (0..200).map(|n| format!("x-{n}: {n}\r\n")).collect();
-        let (parsed, written) = passed(&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), ASKED);
-        assert!(matches!(parsed, Parsed::Final(..)) && written.contains("x-199: 199\r\n"), "{parsed:?}");
+        let (parsed, written) = rewritten(&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), PARSE_CONTEXT);
+        assert!(matches!(parsed, ParsedResponse::Final(..)) && written.contains("x-199: 199\r\n"), "{parsed:?}");
         // An odd head that is not complete waits; one with too many fields does not.
-        assert!(matches!(passed("HTTP/1.1 200 OK\r\nServer : IIS\r\nX-A", ASKED).0, Parsed::Partial));
+        assert!(matches!(
+            rewritten("HTTP/1.1 200 OK\r\nServer : IIS\r\nX-A", PARSE_CONTEXT).0,
+            ParsedResponse::Partial
+        ));
         let many: String = (0..300).map(|n| format!("x-{n}: {n}\r\n")).collect();
-        assert!(matches!(passed(&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), ASKED).0, Parsed::Invalid));
+        assert!(matches!(
+            rewritten(&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), PARSE_CONTEXT).0,
+            ParsedResponse::Invalid
+        ));
     }
 
     #[test]
     fn a_failed_grpc_call_is_seen_in_the_head() {
-        let asked = Asked { grpc: true, ..ASKED };
-        let failed = |head: &str, asked| match passed(head, asked).0 {
-            Parsed::Final(answer, _) => answer.grpc_failed,
+        let parse_context = ParseContext { grpc: true, ..PARSE_CONTEXT };
+        let failed = |head: &str, parse_context| match rewritten(head, parse_context).0 {
+            ParsedResponse::Final(answer, _) => answer.grpc_failed,
             other => panic!("{other:?}"),
         };
         let head = |status: &str| format!("HTTP/1.1 200 OK\r\nGrpc-Status: {status}\r\nContent-Length: 0\r\n\r\n");
-        assert!(failed(&head("14"), asked) && !failed(&head("0"), asked) && !failed(&head("5"), asked));
-        assert!(!failed(&head("14"), ASKED), "it was no gRPC call");
+        assert!(
+            failed(&head("14"), parse_context)
+                && !failed(&head("0"), parse_context)
+                && !failed(&head("5"), parse_context)
+        );
+        assert!(!failed(&head("14"), PARSE_CONTEXT), "it was no gRPC call");
     }
 
     #[test]
@@ -197,7 +221,7 @@ mod tests {
     fn what_concerns_the_endpoints_connection_ends_here() {
         let head = "HTTP/1.1 200 Fine\r\nConnection: close, X-Secret\r\nx-secret: 1\r\nKeep-Alive: timeout=5\r\n\
             Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\nA: b\r\n\r\n";
-        let (_, written) = passed(head, ASKED);
+        let (_, written) = rewritten(head, PARSE_CONTEXT);
         assert_eq!(
             written,
             "HTTP/1.1 200 Fine\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nA: b\r\ntransfer-encoding: chunked\r\n\
@@ -207,22 +231,24 @@ mod tests {
 
     #[test]
     fn the_answer_to_head_keeps_its_length_and_has_no_body() {
-        let asked = Asked { head_only: true, ..ASKED };
-        let (parsed, written) = passed("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", asked);
-        assert!(matches!(parsed, Parsed::Final(Answer { body: Body::Done, .. }, _)), "{parsed:?}");
+        let parse_context = ParseContext { head_only: true, ..PARSE_CONTEXT };
+        let (parsed, written) = rewritten("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", parse_context);
+        assert!(matches!(parsed, ParsedResponse::Final(ResponseHead { body: Body::Done, .. }, _)), "{parsed:?}");
         assert!(written.contains("Content-Length: 5\r\n"), "{written}");
     }
 
     #[test]
     fn an_informational_head_is_passed_and_a_switch_of_protocols_is_not() {
-        let (parsed, written) = passed("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200", ASKED);
-        assert!(matches!(parsed, Parsed::Informational(40)), "{parsed:?}");
+        let (parsed, written) = rewritten("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200", PARSE_CONTEXT);
+        assert!(matches!(parsed, ParsedResponse::Informational(40)), "{parsed:?}");
         assert_eq!(written, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
-        let (_, written) =
-            passed("HTTP/1.1 100 Continue\r\nConnection: close, a\r\nA: b\r\nContent-Length: 0\r\n\r\n", ASKED);
+        let (_, written) = rewritten(
+            "HTTP/1.1 100 Continue\r\nConnection: close, a\r\nA: b\r\nContent-Length: 0\r\n\r\n",
+            PARSE_CONTEXT,
+        );
         assert_eq!(written, "HTTP/1.1 100 Continue\r\n\r\n", "framing and the endpoint's connection end here");
-        assert!(matches!(passed("HTTP/1.1 101 Switching\r\n\r\n", ASKED).0, Parsed::Invalid));
-        assert!(matches!(passed("SSH-2.0-x\r\n\r\n", ASKED).0, Parsed::Invalid));
-        assert!(matches!(passed("HTTP/1.1 200 OK\r\nA:", ASKED).0, Parsed::Partial));
+        assert!(matches!(rewritten("HTTP/1.1 101 Switching\r\n\r\n", PARSE_CONTEXT).0, ParsedResponse::Invalid));
+        assert!(matches!(rewritten("SSH-2.0-x\r\n\r\n", PARSE_CONTEXT).0, ParsedResponse::Invalid));
+        assert!(matches!(rewritten("HTTP/1.1 200 OK\r\nA:", PARSE_CONTEXT).0, ParsedResponse::Partial));
     }
 }

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use pingora_core::protocols::http::server::Session as ServerSession;
 use tokio::time::Instant;
 
-use super::context::{Pass, Routed, Stage};
+use super::context::{EngineContext, RequestStage, Routed};
 use super::message::{self, View};
 use crate::proxy::request::admit::{self, Decision, Sender};
 use crate::proxy::request::attempts::Attempts;
@@ -18,17 +18,17 @@ use crate::traffic::Refusal;
 /// Admits a request and chooses its route and version.
 ///
 /// # Errors
-/// The refusal to answer with; the pass knows what was chosen before it.
-pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refusal> {
+/// The refusal to answer with; the context knows what was chosen before it.
+pub(crate) fn admit(session: &ServerSession, context: &mut EngineContext) -> Result<(), Refusal> {
     let head = session.req_header();
-    let snapshot = pass.shared.current.load();
-    let handle = Arc::clone(&pass.exchange.handle);
+    let snapshot = context.shared.current.load();
+    let handle = Arc::clone(&context.exchange.handle);
     let mut view = View { head, client: None, hidden_length: message::hides_length(session) };
     let Sender { trusted, client } = admit::sender(&view, &snapshot, handle.client);
     view.client = client;
-    pass.request_id = admit::given_request_id(&view, trusted).map_or_else(token::random_token, str::to_owned);
-    if pass.shared.access_log.enabled() {
-        pass.logged = Some(Box::new(Logged::of(&view, pass.request_id.as_bytes(), &handle.listener)));
+    context.request_id = admit::given_request_id(&view, trusted).map_or_else(token::random_token, str::to_owned);
+    if context.shared.access_log.enabled() {
+        context.logged = Some(Box::new(Logged::of(&view, context.request_id.as_bytes(), &handle.listener)));
     }
     let decision = admit::decide(&view, &snapshot, &handle.entrance())?;
     let (too_large, length) = (decision.is_too_large(&snapshot), decision.length());
@@ -55,10 +55,10 @@ pub(crate) fn admit(session: &ServerSession, pass: &mut Pass) -> Result<(), Refu
         service: Arc::clone(service),
         snapshot,
     };
-    pass.stage = Stage::Routed(Box::new(routed));
-    pass.request_entered();
+    context.stage = RequestStage::Routed(Box::new(routed));
+    context.request_entered();
     if !choice.available {
-        pass.no_endpoint();
+        context.no_endpoint();
         return Err(NO_ENDPOINT.refusal);
     }
     if too_large { Err(BODY_TOO_LARGE) } else { Ok(()) }

@@ -1,9 +1,9 @@
 //! One request's way through Weir: what is known of it so far, and its record at the end.
 //!
-//! A pass moves forward only: `Arrived` → `Routed`, or → refused. What a later stage needs is in the variant
+//! A request moves forward only: `Arrived` → `Routed`, or → refused. What a later stage needs is in the variant
 //! of the earlier one, so a stage cannot run on what is not known yet.
 //!
-//! Invariant: every request whose head was read is recorded exactly once, when its pass is dropped, however it
+//! Invariant: every request whose head was read is recorded exactly once, when its context is dropped, however it
 //! ended.
 
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use super::exchange::Exchange;
 use super::message;
 use crate::proxy::request::attempts::Attempts;
-use crate::proxy::request::context::{Assignment, Logged, Progress};
+use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
 use crate::proxy::request::end::End;
-use crate::proxy::request::failure::{DRAINED, DRILL, NO_ENDPOINT, TIMEOUT, UNREAD};
+use crate::proxy::request::failure::{DRAINED, INJECTED_FAULT, NO_ENDPOINT, TIMEOUT, UNREAD};
 use crate::proxy::request::fault;
 use crate::proxy::request::record::{self, Finished, decision, stream};
 use crate::proxy::request::upload::Manner;
@@ -33,15 +33,15 @@ use crate::traffic::split::Reason;
 use crate::traffic::validate::spelling::Underscore;
 
 /// The engine's context of one request.
-pub(crate) struct Pass {
+pub(crate) struct EngineContext {
     pub(crate) shared: Arc<Shared>,
     pub(crate) exchange: Arc<Exchange>,
     /// When the head was complete; none if it never was.
     pub(crate) began: Option<Instant>,
     /// When the response was with the client; what follows is not the request's time.
     pub(crate) over_at: Option<Instant>,
-    pub(crate) stage: Stage,
-    pub(crate) progress: Progress,
+    pub(crate) stage: RequestStage,
+    pub(crate) progress: RequestProgress,
     /// The engine reported the end that came from outside, so it is counted.
     pub(crate) end_reported: bool,
     pub(crate) open: Counted,
@@ -49,8 +49,8 @@ pub(crate) struct Pass {
     pub(crate) request_id: String,
 }
 
-/// How far a pass is.
-pub(crate) enum Stage {
+/// How far a request is.
+pub(crate) enum RequestStage {
     /// The head may have arrived.
     Arrived,
     /// Route and version are chosen.
@@ -114,15 +114,15 @@ impl Routed {
     }
 }
 
-impl Pass {
+impl EngineContext {
     pub(crate) fn new(shared: Arc<Shared>, exchange: Arc<Exchange>) -> Self {
         Self {
             shared,
             exchange,
             began: None,
             over_at: None,
-            stage: Stage::Arrived,
-            progress: Progress::new(),
+            stage: RequestStage::Arrived,
+            progress: RequestProgress::new(),
             end_reported: false,
             open: Counted::default(),
             logged: None,
@@ -155,7 +155,7 @@ impl Pass {
     pub(crate) async fn inject_fault(&mut self) -> Option<Refusal> {
         let version = self.routed().and_then(Routed::version)?;
         let fault = fault::begin(version.faults.as_deref()?, &version.series)?;
-        self.progress.cause = Some(DRILL.cause);
+        self.progress.cause = Some(INJECTED_FAULT.cause);
         if !fault.delay.is_zero() {
             // Who ends the exchange drops this wait with it.
             tokio::time::sleep(fault.delay).await;
@@ -165,15 +165,15 @@ impl Pass {
 
     pub(crate) fn routed(&self) -> Option<&Routed> {
         match &self.stage {
-            Stage::Routed(routed) => Some(routed),
-            Stage::Arrived => None,
+            RequestStage::Routed(routed) => Some(routed),
+            RequestStage::Arrived => None,
         }
     }
 
     pub(crate) fn routed_mut(&mut self) -> Option<&mut Routed> {
         match &mut self.stage {
-            Stage::Routed(routed) => Some(routed),
-            Stage::Arrived => None,
+            RequestStage::Routed(routed) => Some(routed),
+            RequestStage::Arrived => None,
         }
     }
 
@@ -194,7 +194,7 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for EngineContext {
     fn drop(&mut self) {
         if let Some(began) = self.began {
             self.count_timeout();
@@ -207,7 +207,7 @@ impl Drop for Pass {
     }
 }
 
-impl Pass {
+impl EngineContext {
     /// The request has its version: it is in flight there.
     pub(crate) fn request_entered(&mut self) {
         let entered = self.routed().and_then(|routed| {
@@ -233,7 +233,7 @@ impl Pass {
     }
 }
 
-impl Pass {
+impl EngineContext {
     /// Records the request, which is over.
     fn record(&mut self, duration: Duration) {
         if self.logged.is_none() && self.shared.access_log.enabled() {

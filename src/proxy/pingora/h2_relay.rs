@@ -22,12 +22,12 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::{ProxyHttp, Session};
 use tokio::time::Instant;
 
-use super::context::Pass;
-use super::hooks::General;
+use super::context::EngineContext;
 use super::{error, message};
 use crate::proxy::codec::response;
 use crate::proxy::request::end::End;
 use crate::proxy::request::headers::strip_hop_by_hop;
+use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::destination::Destination;
 use crate::proxy::upstream::h2::connection::StreamPermit;
 use crate::proxy::upstream::h2::error::StreamError;
@@ -35,45 +35,55 @@ use crate::proxy::upstream::h2::pool::Acquired;
 use crate::proxy::upstream::h2::request;
 use crate::proxy::upstream::h2::stream::{ResponseEvent, ResponseStream};
 
-/// Carries a routed request to its version and the answer back, with the attempts that the hooks allow.
+/// The hooks of the general lane.
+pub(crate) trait Hooks: ProxyHttp<CTX = EngineContext> + Sync {}
+
+impl<H: ProxyHttp<CTX = EngineContext> + Sync> Hooks for H {}
+
+/// Forwards a routed request to its version and the answer back, with the attempts that the hooks allow.
 ///
 /// # Errors
 /// The last attempt's; the hooks have counted it.
-pub(crate) async fn carry(general: &General, session: &mut Session, pass: &mut Pass) -> Result<()> {
+pub(crate) async fn forward<H: Hooks>(
+    hooks: &H,
+    pools: &Pools,
+    session: &mut Session,
+    context: &mut EngineContext,
+) -> Result<()> {
     loop {
-        match attempt(general, session, pass).await {
+        match attempt(hooks, pools, session, context).await {
             Err(error) if error.retry() => {}
             ended => return ended,
         }
     }
 }
 
-async fn attempt(general: &General, session: &mut Session, pass: &mut Pass) -> Result<()> {
-    let peer = general.upstream_peer(session, pass).await?;
-    let routed = pass.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
+async fn attempt<H: Hooks>(hooks: &H, pools: &Pools, session: &mut Session, context: &mut EngineContext) -> Result<()> {
+    let peer = hooks.upstream_peer(session, context).await?;
+    let routed = context.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
     let endpoint = routed.endpoint().or_err(ErrorType::InternalError, "the request has no endpoint yet")?;
     let tls = endpoint.upstream.tls.is_some();
     let timeouts = routed.service().timeouts;
-    let (pools, to) = (&general.pools, Destination::of(endpoint, &timeouts));
+    let to = Destination::of(endpoint, &timeouts);
     let acquired = pools.http2.acquire(&to, &pools.tls, routed.attempts.is_fresh()).await;
     let Acquired { permit, checkout, reused } = match acquired {
         Ok(acquired) => acquired,
-        Err(failed) => return Err(general.fail_to_connect(session, &peer, pass, error::of_connect(failed))),
+        Err(failed) => return Err(hooks.fail_to_connect(session, &peer, context, error::of_connect(failed))),
     };
-    pass.connected(Some(checkout), reused, true);
-    pass.exchange.attend();
-    let carried = match Relay::begin(general, session, pass, &permit, tls).await {
+    context.connected(Some(checkout), reused, true);
+    context.exchange.attend();
+    let carried = match Relay::begin(hooks, session, context, &permit, tls).await {
         Ok(relay) => relay.run(timeouts.idle).await,
         Err(error) => Err(error),
     };
-    carried.map_err(|error| general.error_while_proxy(&peer, session, error, pass, reused))
+    carried.map_err(|error| hooks.error_while_proxy(&peer, session, error, context, reused))
 }
 
 /// A request under way on its stream.
-struct Relay<'a> {
-    general: &'a General,
+struct Relay<'a, H> {
+    hooks: &'a H,
     session: &'a mut Session,
-    pass: &'a mut Pass,
+    context: &'a mut EngineContext,
     permit: &'a StreamPermit,
     upload: Upload,
     answer: ResponseStream,
@@ -119,11 +129,11 @@ enum Turn {
 /// a proxy; servers of HTTP/2 often send none). As long as curl waits before it sends anyway.
 const PROMISE: Duration = Duration::from_secs(1);
 
-impl<'a> Relay<'a> {
+impl<'a, H: Hooks> Relay<'a, H> {
     async fn begin(
-        general: &'a General,
+        hooks: &'a H,
         session: &'a mut Session,
-        pass: &'a mut Pass,
+        context: &'a mut EngineContext,
         permit: &'a StreamPermit,
         tls: bool,
     ) -> Result<Self> {
@@ -131,20 +141,20 @@ impl<'a> Relay<'a> {
         let version = message::version(head.version);
         strip_hop_by_hop(&mut head.headers, version);
         let mut head = head.into();
-        general.upstream_request_filter(session, &mut head, pass).await?;
+        hooks.upstream_request_filter(session, &mut head, context).await?;
         let mut head: Parts = head.into();
         // The hook offers an upgrade where one was asked for; HTTP/2 has none.
         strip_hop_by_hop(&mut head.headers, version);
         let expects = head.version == Version::HTTP_11 && head.headers.contains_key(header::EXPECT);
-        let routed = pass.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
+        let routed = context.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
         let bodied = routed.has_body;
         let request = request::write(head, &routed.authority, tls).map_err(error::of_stream)?;
         let (send, answer) = permit.send(request, !bodied).await.map_err(error::of_stream)?;
         let upload = Upload { waiting: None, since: Instant::now(), read: !bodied, refused: false, send };
         let mut relay = Self {
-            general,
+            hooks,
             session,
-            pass,
+            context,
             permit,
             upload,
             answer,
@@ -196,7 +206,7 @@ impl<'a> Relay<'a> {
                 }
                 Turn::Gone => return Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()),
                 Turn::Ended => {
-                    if self.pass.exchange.ended() == Some(End::FirstByte) {
+                    if self.context.exchange.ended() == Some(End::FirstByte) {
                         // It may hang as a whole; those who are on it have deadlines of their own.
                         self.permit.retire();
                     }
@@ -211,8 +221,8 @@ impl<'a> Relay<'a> {
 
     /// Waits for what happens next.
     async fn turn(&mut self, patience: Duration) -> Turn {
-        let Self { session, pass, upload, answer, promise, .. } = self;
-        pass.exchange.request_waits(upload.waiting.as_ref().map(|_| upload.since));
+        let Self { session, context, upload, answer, promise, .. } = self;
+        context.exchange.request_waits(upload.waiting.as_ref().map(|_| upload.since));
         let (read, waits) = (upload.read, upload.waiting.is_some() || upload.refused);
         let downstream = &mut session.downstream_session;
         let client = async {
@@ -237,13 +247,13 @@ impl<'a> Relay<'a> {
             turn = upload.room(patience) => turn,
             came = answer.next() => Turn::Came(came),
             () = promised => Turn::Promise,
-            () = pass.exchange.ending() => Turn::Ended,
+            () = context.exchange.ending() => Turn::Ended,
         }
     }
 
     /// Passes a piece of the body through the hook and on.
     async fn pass_on(&mut self, mut body: Option<Bytes>, done: bool) -> Result<()> {
-        self.general.request_body_filter(self.session, &mut body, done, self.pass).await?;
+        self.hooks.request_body_filter(self.session, &mut body, done, self.context).await?;
         self.upload.read = done;
         self.upload.put(body.unwrap_or_default(), done);
         Ok(())
@@ -265,7 +275,7 @@ impl<'a> Relay<'a> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 over HTTP/2").into_up());
         }
-        self.general.upstream_response_filter(self.session, &mut head, self.pass).await?;
+        self.hooks.upstream_response_filter(self.session, &mut head, self.context).await?;
         if head.status == StatusCode::CONTINUE && self.promise.take().is_none() {
             // The client waits for none, or has ours.
             return Ok(());
@@ -283,7 +293,7 @@ impl<'a> Relay<'a> {
         self.answered = true;
         self.promise = None;
         let mut head = ResponseHeader::from(head.into_parts().0);
-        self.general.upstream_response_filter(self.session, &mut head, self.pass).await?;
+        self.hooks.upstream_response_filter(self.session, &mut head, self.context).await?;
         head.set_version(Version::HTTP_11);
         if !self.upload.read {
             // What of the request is still to come may be read by nobody.
@@ -291,7 +301,7 @@ impl<'a> Relay<'a> {
         }
         let ends = self.answer.ends();
         frame(&mut head, &self.session.req_header().method, ends)?;
-        self.general.response_filter(self.session, &mut head, self.pass).await?;
+        self.hooks.response_filter(self.session, &mut head, self.context).await?;
         self.write(HttpTask::Header(Box::new(head), ends)).await?;
         Ok(ends)
     }
@@ -300,7 +310,7 @@ impl<'a> Relay<'a> {
         let length = bytes.len();
         let ends = self.answer.ends();
         let mut body = Some(bytes);
-        self.general.response_body_filter(self.session, &mut body, ends, self.pass)?;
+        self.hooks.response_body_filter(self.session, &mut body, ends, self.context)?;
         self.write(HttpTask::Body(body, ends)).await?;
         self.answer.forwarded(length);
         Ok(ends)
@@ -310,15 +320,15 @@ impl<'a> Relay<'a> {
         if FRAMING.iter().any(|name| trailers.contains_key(name)) {
             return Err(Error::explain(ErrorType::H2Error, "trailers that frame the body").into_up());
         }
-        self.general.upstream_response_trailer_filter(self.session, &mut trailers, self.pass)?;
+        self.hooks.upstream_response_trailer_filter(self.session, &mut trailers, self.context)?;
         self.write(HttpTask::Trailer(Some(Box::new(trailers)))).await
     }
 
     /// Writes to the client. What the endpoint sends meanwhile is taken.
     async fn write(&mut self, task: HttpTask) -> Result<()> {
-        self.pass.exchange.writing(true);
+        self.context.exchange.writing(true);
         let written = self.answer.meanwhile(self.session.write_response_tasks(vec![task])).await.map(drop);
-        self.pass.exchange.writing(false);
+        self.context.exchange.writing(false);
         written
     }
 }

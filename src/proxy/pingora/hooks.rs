@@ -25,7 +25,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use tokio::time::Instant;
 
 use super::connector::NOT_REUSABLE;
-use super::context::{Pass, Routed};
+use super::context::{EngineContext, Routed};
 use super::exchange::{EXCHANGE, Exchange};
 use super::{admission, connector, error, h2_relay, intake, message, upload};
 use crate::proxy::codec::head::BAD_REQUEST;
@@ -50,26 +50,26 @@ fn no_version<T>() -> Result<T> {
     Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version")
 }
 
-fn routed(pass: &mut Pass) -> Result<&mut Routed> {
-    pass.routed_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no route yet"))
+fn routed(context: &mut EngineContext) -> Result<&mut Routed> {
+    context.routed_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no route yet"))
 }
 
 #[async_trait]
 impl ProxyHttp for General {
-    type CTX = Pass;
+    type CTX = EngineContext;
 
-    fn new_ctx(&self) -> Pass {
+    fn new_ctx(&self) -> EngineContext {
         let exchange = EXCHANGE.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(Exchange::orphan()));
-        Pass::new(Arc::clone(&self.shared), exchange)
+        EngineContext::new(Arc::clone(&self.shared), exchange)
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<()> {
-        pass.began = Some(Instant::now());
-        pass.exchange.handle.request_begun();
+    async fn early_request_filter(&self, session: &mut Session, context: &mut EngineContext) -> Result<()> {
+        context.began = Some(Instant::now());
+        context.exchange.handle.request_begun();
         self.shared.request_begun();
-        intake::complete(session.as_downstream_mut(), &pass.exchange.handle)?;
+        intake::complete(session.as_downstream_mut(), &context.exchange.handle)?;
         let client = self.shared.current.peek().client;
         // Without this the engine waits for the next request for ever.
         if session.get_keepalive().is_some() {
@@ -81,38 +81,38 @@ impl ProxyHttp for General {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, context: &mut EngineContext) -> Result<bool> {
         message::join_cookies(session.req_header_mut())?;
-        let admitted = match admission::admit(session.as_downstream(), pass) {
-            Ok(()) => pass.inject_fault().await,
+        let admitted = match admission::admit(session.as_downstream(), context) {
+            Ok(()) => context.inject_fault().await,
             Err(refusal) => Some(refusal),
         };
         let Some(refusal) = admitted else {
             // Over HTTP/2 only the engine knows whether the head ended the stream.
-            if let Some(routed) = pass.routed_mut() {
+            if let Some(routed) = context.routed_mut() {
                 routed.has_body &= !session.as_downstream_mut().is_body_empty();
             }
             return Ok(false);
         };
-        pass.answer(session.as_downstream_mut(), refusal).await?;
+        context.answer(session.as_downstream_mut(), refusal).await?;
         Ok(true)
     }
 
     /// Requests to HTTP/2 endpoints take a way of ours from here on, through the hooks below.
-    async fn proxy_upstream_filter(&self, session: &mut Session, pass: &mut Pass) -> Result<bool> {
-        let version = pass.routed().and_then(Routed::version);
+    async fn proxy_upstream_filter(&self, session: &mut Session, context: &mut EngineContext) -> Result<bool> {
+        let version = context.routed().and_then(Routed::version);
         let speaks_h2 = version.and_then(|version| version.endpoints.first()).is_some_and(|first| first.upstream.http2);
         if speaks_h2 {
-            h2_relay::carry(self, session, pass).await?;
+            h2_relay::forward(self, &self.pools, session, context).await?;
         }
         Ok(!speaks_h2)
     }
 
-    async fn upstream_peer(&self, session: &mut Session, pass: &mut Pass) -> Result<Box<HttpPeer>> {
-        let exchange = Arc::clone(&pass.exchange);
+    async fn upstream_peer(&self, session: &mut Session, context: &mut EngineContext) -> Result<Box<HttpPeer>> {
+        let exchange = Arc::clone(&context.exchange);
         // The engine hands the buffered body through again at each attempt.
-        pass.progress.bytes_in = 0;
-        let routed = routed(pass)?;
+        context.progress.bytes_in = 0;
+        let routed = routed(context)?;
         let key = routed.key;
         let Some((version, attempts)) = routed.attempt_on() else { return no_version() };
         if attempts.choose(version, key).is_none() {
@@ -125,9 +125,9 @@ impl ProxyHttp for General {
         exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.has_body, routed.attempts.began);
         // Frames of HTTP/2 keep requests apart: no endpoint takes a body for the next one.
         if routed.has_body && routed.manner.is_none() && !endpoint.upstream.http2 {
-            upload::take_in(session.as_downstream_mut(), pass).await?;
+            upload::take_in(session.as_downstream_mut(), context).await?;
         }
-        let routed = self::routed(pass)?;
+        let routed = self::routed(context)?;
         let fresh = routed.attempts.is_fresh() || routed.manner == Some(Manner::Streamed);
         let Some(endpoint) = routed.endpoint() else { return no_version() };
         let mut peer = Box::new(connector::peer(&self.pools, endpoint, &timeouts, fresh));
@@ -146,17 +146,17 @@ impl ProxyHttp for General {
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         digest: Option<&Digest>,
-        pass: &mut Pass,
+        context: &mut EngineContext,
     ) -> Result<()> {
         let checkout = connector::check_out(digest);
         // The engine keeps no connections: it does not know which are reused.
         let reused = reused || checkout.as_ref().is_some_and(Checkout::is_reused);
         let plain = checkout.as_ref().is_some_and(|checkout| !checkout.is_tls());
-        pass.connected(checkout, reused, reused || plain);
-        if pass.routed().is_some_and(|routed| routed.upgrade.is_some()) {
-            pass.exchange.cork();
+        context.connected(checkout, reused, reused || plain);
+        if context.routed().is_some_and(|routed| routed.upgrade.is_some()) {
+            context.exchange.cork();
         }
-        pass.send_off();
+        context.send_off();
         Ok(())
     }
 
@@ -164,10 +164,10 @@ impl ProxyHttp for General {
         &self,
         session: &mut Session,
         head: &mut RequestHeader,
-        pass: &mut Pass,
+        context: &mut EngineContext,
     ) -> Result<()> {
-        let handle = Arc::clone(&pass.exchange.handle);
-        let Some(routed) = pass.routed() else { return Ok(()) };
+        let handle = Arc::clone(&context.exchange.handle);
+        let Some(routed) = context.routed() else { return Ok(()) };
         let service = routed.service();
         let version = session.req_header().version;
         let peer = handle.client.map(|peer| peer.to_string()).unwrap_or_default();
@@ -177,7 +177,7 @@ impl ProxyHttp for General {
             underscore: routed.underscore,
             tls: handle.tls,
             authority: &routed.authority,
-            request_id: pass.request_id.as_bytes(),
+            request_id: context.request_id.as_bytes(),
             version: message::version(version),
             may_wait: routed.has_body && version != http::Version::HTTP_10,
         };
@@ -203,24 +203,24 @@ impl ProxyHttp for General {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        pass: &mut Pass,
+        context: &mut EngineContext,
     ) -> Result<()> {
-        pass.put_ahead(body);
+        context.put_ahead(body);
         let bytes = body.as_ref().map_or(0, Bytes::len) as u64;
         if end_of_stream && bytes == 0 {
             // The engine writes every piece as a chunk and then the end. An empty chunk is an end already, and the
             // second one would be the start of the next request (RFC 9112 §7.1).
             *body = None;
         }
-        let exchange = Arc::clone(&pass.exchange);
+        let exchange = Arc::clone(&context.exchange);
         if bytes > 0 {
             exchange.moved(Instant::now());
         }
-        pass.progress.bytes_in += bytes;
-        let total = pass.progress.bytes_in;
-        let Some(routed) = pass.routed() else { return Ok(()) };
+        context.progress.bytes_in += bytes;
+        let total = context.progress.bytes_in;
+        let Some(routed) = context.routed() else { return Ok(()) };
         let limit = routed.service().body_limit(&routed.snapshot);
-        if !pass.progress.kind.is_stream() && limit.is_some_and(|limit| total > limit) {
+        if !context.progress.kind.is_stream() && limit.is_some_and(|limit| total > limit) {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
         }
         if end_of_stream && routed.has_body {
@@ -238,10 +238,10 @@ impl ProxyHttp for General {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        pass: &mut Pass,
+        context: &mut EngineContext,
     ) -> Result<()> {
-        let exchange = Arc::clone(&pass.exchange);
-        let routed = routed(pass)?;
+        let exchange = Arc::clone(&context.exchange);
+        let routed = routed(context)?;
         if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
             routed.attempts.answer_began();
             routed.informational = routed.informational.saturating_add(1);
@@ -272,23 +272,28 @@ impl ProxyHttp for General {
         Ok(())
     }
 
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, pass: &mut Pass) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        context: &mut EngineContext,
+    ) -> Result<()> {
         message::to_client(head);
         match head.status {
-            http::StatusCode::SWITCHING_PROTOCOLS => pass.exchange.handle.switch(),
+            http::StatusCode::SWITCHING_PROTOCOLS => context.exchange.handle.switch(),
             status if status.is_informational() => return Ok(()),
             _ => {}
         }
-        pass.progress.kind = message::kind_of(session.req_header(), head);
-        pass.progress.status = Some(head.status.as_u16());
-        pass.progress.answered_after = pass.began.map(|began| began.elapsed());
-        pass.exchange.responded(pass.progress.kind, Instant::now());
+        context.progress.kind = message::kind_of(session.req_header(), head);
+        context.progress.status = Some(head.status.as_u16());
+        context.progress.answered_after = context.began.map(|began| began.elapsed());
+        context.exchange.responded(context.progress.kind, Instant::now());
         // A call that fails at once has its status here instead of in the trailers.
-        pass.progress.grpc_failed = message::is_grpc(session.req_header()) && message::grpc_failed(&head.headers);
+        context.progress.grpc_failed = message::is_grpc(session.req_header()) && message::grpc_failed(&head.headers);
         if self.shared.is_draining() {
             session.set_keepalive(None);
         }
-        if pass.progress.kind.is_stream() {
+        if context.progress.kind.is_stream() {
             // A silent client is no reason to end a stream; only a drain is.
             session.as_downstream_mut().set_read_timeout(None);
         }
@@ -299,13 +304,13 @@ impl ProxyHttp for General {
             head.set_version(http::Version::HTTP_10);
             session.set_keepalive(None);
         }
-        if let Some(routed) = pass.routed()
+        if let Some(routed) = context.routed()
             && let (Some(key), Some(cookie)) = (&routed.new_key, &routed.service().affinity_cookie)
         {
-            let value = affinity_cookie(&cookie.name, key, cookie.max_age, pass.exchange.handle.tls);
+            let value = affinity_cookie(&cookie.name, key, cookie.max_age, context.exchange.handle.tls);
             head.append_header(header::SET_COOKIE, value)?;
         }
-        pass.stream_opened();
+        context.stream_opened();
         Ok(())
     }
 
@@ -313,10 +318,10 @@ impl ProxyHttp for General {
         &self,
         session: &mut Session,
         trailers: &mut http::HeaderMap,
-        pass: &mut Pass,
+        context: &mut EngineContext,
     ) -> Result<()> {
         message::trailers_to_client(trailers);
-        pass.progress.grpc_failed |= message::is_grpc(session.req_header()) && message::grpc_failed(trailers);
+        context.progress.grpc_failed |= message::is_grpc(session.req_header()) && message::grpc_failed(trailers);
         Ok(())
     }
 
@@ -325,11 +330,11 @@ impl ProxyHttp for General {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         ends: bool,
-        pass: &mut Pass,
+        context: &mut EngineContext,
     ) -> Result<Option<Duration>> {
         if let Some(body) = body {
-            pass.progress.bytes_out += body.len() as u64;
-            pass.exchange.answering(body.len(), ends, Instant::now());
+            context.progress.bytes_out += body.len() as u64;
+            context.exchange.answering(body.len(), ends, Instant::now());
         }
         Ok(None)
     }
@@ -338,12 +343,12 @@ impl ProxyHttp for General {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        pass: &mut Pass,
+        context: &mut EngineContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let failure = error::failure(&error, pass.exchange.ended()).unwrap_or(NO_ENDPOINT);
-        pass.exchange.over();
-        let again = pass.routed_mut().is_some_and(|routed| {
+        let failure = error::failure(&error, context.exchange.ended()).unwrap_or(NO_ENDPOINT);
+        context.exchange.over();
+        let again = context.routed_mut().is_some_and(|routed| {
             let key = routed.key;
             routed.attempt_on().is_some_and(|(version, attempts)| attempts.connect_failed(failure, version, key))
         });
@@ -356,19 +361,19 @@ impl ProxyHttp for General {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        pass: &mut Pass,
+        context: &mut EngineContext,
         _reused: bool,
     ) -> Box<Error> {
-        let failure = error::failure(&error, pass.exchange.ended());
+        let failure = error::failure(&error, context.exchange.ended());
         let whole = !session.as_ref().retry_buffer_truncated();
         let unanswered = session.response_written().is_none();
         let idempotent = is_idempotent(session.req_header().method.as_str());
-        pass.exchange.over();
+        context.exchange.over();
         error.set_retry(false);
         let (passed_over, turned_away) = (*error.etype() == NOT_REUSABLE, error::is_unprocessed(&error));
         let failure = failure.filter(|_| !passed_over && !turned_away);
-        pass.end_reported |= failure.is_some() && pass.exchange.ended().is_some();
-        let Some((version, attempts)) = pass.routed_mut().and_then(Routed::attempt_on) else { return error };
+        context.end_reported |= failure.is_some() && context.exchange.ended().is_some();
+        let Some((version, attempts)) = context.routed_mut().and_then(Routed::attempt_on) else { return error };
         let series = &version.series;
         error.set_retry(match failure {
             Some(failure) => attempts.broke(failure, series, || whole && unanswered && idempotent),
@@ -378,27 +383,27 @@ impl ProxyHttp for General {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, pass: &mut Pass) -> FailToProxy {
-        let ended = pass.exchange.ended();
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut EngineContext) -> FailToProxy {
+        let ended = context.exchange.ended();
         // A 101 is a final answer: what follows it is the tunnel's.
         let is_final =
             |status: http::StatusCode| !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS;
         let written = session.response_written().is_some_and(|head| is_final(head.status));
         let blamed = error::failure(error, ended).map(|failure| failure.refusal);
-        let failed = pass.routed().and_then(|routed| routed.attempts.failed());
+        let failed = context.routed().and_then(|routed| routed.attempts.failed());
         let refusal = match error.etype() {
             ErrorType::HTTPStatus(_) if *error.esource() != ErrorSource::Downstream => failed.or(blamed),
             _ => blamed.or_else(|| error::local_response(error, ended)),
         };
         // The engine only knows that it could not read on.
-        let refusal = refusal.or_else(|| pass.exchange.handle.is_misframed().then_some(BAD_REQUEST));
+        let refusal = refusal.or_else(|| context.exchange.handle.is_misframed().then_some(BAD_REQUEST));
         match refusal {
             Some(mut refusal) if !written => {
                 // What the engine read of the request is unknown after an error: the connection ends.
                 refusal.close = true;
-                pass.progress.client_gone = pass.answer(session.as_downstream_mut(), refusal).await.is_err();
-                pass.progress.complete = !pass.progress.client_gone;
-                pass.over_at = Some(Instant::now());
+                context.progress.client_gone = context.answer(session.as_downstream_mut(), refusal).await.is_err();
+                context.progress.complete = !context.progress.client_gone;
+                context.over_at = Some(Instant::now());
                 if session.as_downstream().as_http1().is_some() {
                     // The engine would drop the connection, and the client may still send.
                     session.as_downstream_mut().shutdown().await;
@@ -406,7 +411,7 @@ impl ProxyHttp for General {
                 FailToProxy { error_code: refusal.status, can_reuse_downstream: false }
             }
             Some(refusal) => {
-                pass.progress.cause = Some(refusal.cause);
+                context.progress.cause = Some(refusal.cause);
                 if session.as_downstream().is_http2() {
                     // A reset takes back what its connection did not send yet; this lets it send what came.
                     tokio::task::yield_now().await;
@@ -414,30 +419,30 @@ impl ProxyHttp for General {
                 FailToProxy { error_code: 0, can_reuse_downstream: false }
             }
             None => {
-                pass.progress.client_gone = true;
+                context.progress.client_gone = true;
                 if *error.etype() == ErrorType::WriteTimedout {
-                    pass.progress.cause = Some(WRITE_TIMEOUT);
+                    context.progress.cause = Some(WRITE_TIMEOUT);
                 }
                 FailToProxy { error_code: 0, can_reuse_downstream: false }
             }
         }
     }
 
-    async fn logging(&self, _session: &mut Session, error: Option<&Error>, pass: &mut Pass) {
-        pass.over_at.get_or_insert_with(Instant::now);
+    async fn logging(&self, _session: &mut Session, error: Option<&Error>, context: &mut EngineContext) {
+        context.over_at.get_or_insert_with(Instant::now);
         if error.is_none() {
-            pass.progress.complete = true;
+            context.progress.complete = true;
         }
     }
 
-    fn suppress_error_log(&self, _session: &Session, _pass: &Pass, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _: &EngineContext, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _pass: &Pass,
+        _: &EngineContext,
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{Connection, PREFACE};
-use super::context::Pass;
+use super::context::EngineContext;
 use super::exchange::Exchange;
 use super::handle::Handle;
 use super::inbound::{Inbound, READ};
@@ -143,23 +143,23 @@ impl Connection {
     async fn refuse(&mut self, refused: Refused, shared: &Arc<Shared>) -> Taken {
         let Refused { refusal, head_only, logged } = refused;
         let Some(transport) = &mut self.transport else { return Taken::End };
-        let mut pass = Pass::new(Arc::clone(shared), Arc::new(Exchange::new(Arc::clone(&self.handle))));
-        pass.began = Some(Instant::now());
+        let mut context = EngineContext::new(Arc::clone(shared), Arc::new(Exchange::new(Arc::clone(&self.handle))));
+        context.began = Some(Instant::now());
         self.handle.request_begun();
         shared.request_begun();
-        pass.logged = Some(logged);
-        pass.progress.answered_locally(refusal);
+        context.logged = Some(logged);
+        context.progress.answered_locally(refusal);
         let answer = local_response::bytes(refusal, head_only);
         let write = async {
             transport.write_all(&answer).await?;
             transport.flush().await
         };
-        pass.progress.complete = matches!(timeout(LOCAL_RESPONSE_TIMEOUT, write).await, Ok(Ok(())));
-        pass.progress.client_gone = !pass.progress.complete;
-        if pass.progress.complete {
-            pass.progress.bytes_out = refusal.body_bytes(head_only);
+        context.progress.complete = matches!(timeout(LOCAL_RESPONSE_TIMEOUT, write).await, Ok(Ok(())));
+        context.progress.client_gone = !context.progress.complete;
+        if context.progress.complete {
+            context.progress.bytes_out = refusal.body_bytes(head_only);
         }
-        drop(pass);
+        drop(context);
         linger(transport).await;
         Taken::End
     }

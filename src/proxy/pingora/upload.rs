@@ -10,7 +10,7 @@ use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::context::Pass;
+use super::context::EngineContext;
 use crate::proxy::codec::h2::frames::LARGEST;
 use crate::proxy::request::upload::{Manner, PAUSE, SMALL, is_small};
 
@@ -24,17 +24,17 @@ const UNENDED: u64 = (SMALL - LARGEST) as u64;
 ///
 /// # Errors
 /// If the client is gone or sends no body, if the body is too large, or if the exchange was ended.
-pub(crate) async fn take_in(session: &mut ServerSession, pass: &mut Pass) -> Result<()> {
-    let Some(routed) = pass.routed() else { return Ok(()) };
+pub(crate) async fn take_in(session: &mut ServerSession, context: &mut EngineContext) -> Result<()> {
+    let Some(routed) = context.routed() else { return Ok(()) };
     let mut taken = (Manner::Streamed, BytesMut::new());
     if is_small(routed.length) && !routed.expects {
-        pass.exchange.gathering(true, Instant::now());
-        taken = gather(session, pass).await?;
-        pass.exchange.gathering(false, Instant::now());
+        context.exchange.gathering(true, Instant::now());
+        taken = gather(session, context).await?;
+        context.exchange.gathering(false, Instant::now());
         // What was read is counted when it is sent.
-        pass.progress.bytes_in = 0;
+        context.progress.bytes_in = 0;
     }
-    if let Some(routed) = pass.routed_mut() {
+    if let Some(routed) = context.routed_mut() {
         (routed.manner, routed.ahead) = (Some(taken.0), taken.1);
         routed.attempts.began = Instant::now();
     }
@@ -42,9 +42,9 @@ pub(crate) async fn take_in(session: &mut ServerSession, pass: &mut Pass) -> Res
 }
 
 /// How a body is to be sent, and what was read of it and the engine does not keep.
-async fn gather(session: &mut ServerSession, pass: &mut Pass) -> Result<(Manner, BytesMut)> {
-    let exchange = Arc::clone(&pass.exchange);
-    let Some(routed) = pass.routed() else { return Ok((Manner::Streamed, BytesMut::new())) };
+async fn gather(session: &mut ServerSession, context: &mut EngineContext) -> Result<(Manner, BytesMut)> {
+    let exchange = Arc::clone(&context.exchange);
+    let Some(routed) = context.routed() else { return Ok((Manner::Streamed, BytesMut::new())) };
     let (length, limit) = (routed.length, routed.service().body_limit(&routed.snapshot));
     let (undeclared, h2) = (length.is_none(), session.is_http2());
     let until = Instant::now() + PAUSE;
@@ -60,8 +60,8 @@ async fn gather(session: &mut ServerSession, pass: &mut Pass) -> Result<(Manner,
         };
         let Some(piece) = piece else { return Ok((Manner::Whole, BytesMut::new())) };
         exchange.moved(Instant::now());
-        pass.progress.bytes_in += piece.len() as u64;
-        if limit.is_some_and(|limit| pass.progress.bytes_in > limit) {
+        context.progress.bytes_in += piece.len() as u64;
+        if limit.is_some_and(|limit| context.progress.bytes_in > limit) {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
         }
         if undeclared && !h2 {
@@ -73,13 +73,13 @@ async fn gather(session: &mut ServerSession, pass: &mut Pass) -> Result<(Manner,
         if session.is_body_done() {
             return Ok((Manner::Whole, BytesMut::new()));
         }
-        if undeclared && h2 && pass.progress.bytes_in > UNENDED {
+        if undeclared && h2 && context.progress.bytes_in > UNENDED {
             return Ok((Manner::Streamed, BytesMut::new()));
         }
     }
 }
 
-impl Pass {
+impl EngineContext {
     /// The request has its connection. A body that is here leaves with its head; one that is sent as it comes ends its
     /// connection, because on the general lane nobody knows when its answer begins.
     pub(crate) fn send_off(&self) {

@@ -2,27 +2,27 @@
 //!
 //! | how it ended | it is |
 //! |---|---|
-//! | 5xx or a gRPC status that blames the server, from the endpoint, from a drill, or from Weir because of the version | an error |
+//! | 5xx or a gRPC status that blames the server, from the endpoint, from an injected fault, or from Weir because of the version | an error |
 //! | a response that the endpoint broke off | an error, unless it is a stream: those end in many ways |
 //! | any other response of the endpoint, 4xx too | a success |
 //! | the client left; Weir refused it; a drain cut it | nothing |
 
 use std::time::Instant;
 
-use super::context::Progress;
-use super::failure::{DRILL, Failure};
+use super::context::RequestProgress;
+use super::failure::{Failure, INJECTED_FAULT};
 use crate::snapshot::live::CircuitBreaker;
 use crate::telemetry::{Class, Outcome};
 
 /// Lets a version's circuit breaker know how a request ended.
-pub(crate) fn observe(breaker: &CircuitBreaker, progress: &Progress) {
+pub(crate) fn observe(breaker: &CircuitBreaker, progress: &RequestProgress) {
     if let Some(is_error) = evidence(progress) {
         breaker.observe(is_error, Instant::now);
     }
 }
 
 /// Whether the request failed because of its version; none if it says nothing about it.
-fn evidence(progress: &Progress) -> Option<bool> {
+fn evidence(progress: &RequestProgress) -> Option<bool> {
     let outcome = progress.outcome();
     if progress.is_cut() || outcome == Outcome::ClientClosed {
         return None;
@@ -30,7 +30,7 @@ fn evidence(progress: &Progress) -> Option<bool> {
     let is_5xx = progress.grpc_failed || outcome.class() == Class::ServerError;
     match progress.cause {
         None => Some(is_5xx),
-        Some(cause) if cause == DRILL.cause => Some(is_5xx),
+        Some(cause) if cause == INJECTED_FAULT.cause => Some(is_5xx),
         Some(cause) if Failure::is_named(cause) => Some(is_5xx || !progress.kind.is_stream()),
         Some(_) => None,
     }

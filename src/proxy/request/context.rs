@@ -27,7 +27,7 @@ pub(crate) struct Assignment<'s> {
 
 /// What a request's client has of its response so far, and how it ended.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct RequestProgress {
     /// The response's, if its head was written.
     pub(crate) status: Option<u16>,
     /// Why Weir answered itself, or ended the response.
@@ -47,7 +47,7 @@ pub(crate) struct Progress {
     pub(crate) answered_after: Option<Duration>,
 }
 
-impl Progress {
+impl RequestProgress {
     /// Of a request that has no response yet.
     #[inline]
     pub(crate) fn new() -> Self {

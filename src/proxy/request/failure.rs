@@ -70,7 +70,7 @@ pub(crate) const UNREAD: Refusal =
 /// The cause of a response that ended because its client took nothing of it for `limits.write_timeout`.
 pub(crate) const WRITE_TIMEOUT: &str = "write_timeout";
 /// A drill put an error in place of the endpoint's answer.
-pub(crate) const DRILL: Refusal =
+pub(crate) const INJECTED_FAULT: Refusal =
     Refusal { status: 500, cause: "drill", text: "a drill of this version put an error here on purpose", close: false };
 /// A fault of our own.
 pub(crate) const INTERNAL: Refusal =

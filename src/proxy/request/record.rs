@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::attempts::Attempts;
 use super::breaker;
-use super::context::{Assignment, Logged, Progress};
+use super::context::{Assignment, Logged, RequestProgress};
 use super::failure::Failure;
 use crate::drain::Kind;
 use crate::proxy::shared::Shared;
@@ -18,7 +18,7 @@ pub(crate) struct Finished<'a> {
     pub(crate) lane: Lane,
     /// Where it went, and what was tried there; none if it was refused before that was decided.
     pub(crate) assigned: Option<(Assignment<'a>, &'a Attempts)>,
-    pub(crate) progress: &'a Progress,
+    pub(crate) progress: &'a RequestProgress,
     /// From its head to its end.
     pub(crate) duration: Duration,
     /// What the access log says beside; none if there is none.

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::drain::{Kind, Notifier};
+use crate::drain::{Bell, Kind};
 use crate::proxy::request::attempts::Attempts;
-use crate::proxy::request::context::{Assignment, Progress};
+use crate::proxy::request::context::{Assignment, RequestProgress};
 use crate::proxy::request::end::End;
-use crate::proxy::request::failure::{BODY_TOO_LARGE, DRAINED, DRILL, LOCAL, NO_ENDPOINT, RESET, TIMEOUT};
+use crate::proxy::request::failure::{BODY_TOO_LARGE, DRAINED, INJECTED_FAULT, LOCAL, NO_ENDPOINT, RESET, TIMEOUT};
 use crate::proxy::request::record::{Finished, record};
 use crate::proxy::shared::Shared;
-use crate::rollout::breaker::ErrorCounter;
+use crate::rollout::breaker::Breaker;
 use crate::snapshot::compile::{Compiler, Inputs};
 use crate::snapshot::live::CircuitBreaker;
 use crate::snapshot::{Publisher, Route, Snapshot};
@@ -63,7 +63,7 @@ fn stage() -> Stage {
     let config = crate::config::parse(Path::new("/etc/weir/weir.yaml"), yaml.as_bytes(), &|_: &str| None).unwrap();
     let options = RecorderOptions { threads: 1, version: "test", revision: "test", started: Instant::now() };
     let recorder = Recorder::new(options);
-    let wire = CircuitBreaker::new(ErrorCounter::new(Some(2), None), "v1".into(), Arc::default(), Instant::now());
+    let wire = CircuitBreaker::new(Breaker::new(Some(2), None), "v1".into(), Arc::default(), Instant::now());
     let wire = Arc::new(wire);
     let breakers = BTreeMap::from([(("shop".into(), "v2".into()), Arc::clone(&wire))]);
     let inputs = Inputs { breakers, ..Inputs::default() };
@@ -71,7 +71,7 @@ fn stage() -> Stage {
     let (_, current) = Publisher::new(snapshot);
     let (access_log, _) = AccessLog::start(LogOutput::Off, 1, recorder.lines_dropped()).unwrap();
     let snapshot = current.load();
-    let shared = Shared::new(current, recorder, access_log, Notifier::default());
+    let shared = Shared::new(current, recorder, access_log, Bell::default());
     Stage { shared, snapshot, wire }
 }
 
@@ -89,7 +89,8 @@ impl Stage {
             Outcome::ClientClosed => None,
         };
         let ended = (cause == Some(DRAINED.cause)).then_some(End::Cut);
-        let progress = Progress { status, cause, kind, complete: status.is_some(), ended, ..Progress::new() };
+        let progress =
+            RequestProgress { status, cause, kind, complete: status.is_some(), ended, ..RequestProgress::new() };
         assert_eq!(progress.outcome(), outcome);
         let assignment = Assignment {
             route: &route,
@@ -139,10 +140,10 @@ fn what_is_an_error_of_the_version_what_a_success_and_what_neither() {
         (status(504), Some(TIMEOUT.refusal.cause), Kind::Request, ERROR),
         (status(502), Some("connect"), Kind::Request, ERROR),
         (status(200), Some(RESET.refusal.cause), Kind::Request, ERROR),
-        (status(500), Some(DRILL.cause), Kind::Request, ERROR),
+        (status(500), Some(INJECTED_FAULT.cause), Kind::Request, ERROR),
         (status(200), None, Kind::Request, SUCCESS),
         (status(404), None, Kind::Request, SUCCESS),
-        (status(200), Some(DRILL.cause), Kind::Request, SUCCESS),
+        (status(200), Some(INJECTED_FAULT.cause), Kind::Request, SUCCESS),
         (status(200), Some(RESET.refusal.cause), Kind::Sse, SUCCESS),
         (Outcome::ClientClosed, None, Kind::Request, NOTHING),
         (status(413), Some(BODY_TOO_LARGE.cause), Kind::Request, NOTHING),

@@ -1,0 +1,106 @@
+//! A client's connection on the express lane: what is kept of it between requests, and how it ends.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use crate::model::Name;
+use crate::proxy::codec::head::Arrival;
+use crate::proxy::io::buffer::Buffer;
+use crate::proxy::io::timer::Timer;
+use crate::proxy::io::transport::Transport;
+use crate::proxy::request::end::BODY_DRAIN;
+use crate::proxy::slots::Seat;
+use crate::proxy::worker::{Registered, Worker};
+
+/// A client's connection on this lane.
+pub(crate) struct Client {
+    pub(super) transport: Transport,
+    pub(super) input: Buffer,
+    /// How much of a head that comes in pieces is there.
+    pub(super) arrival: Arrival,
+    pub(super) timer: Timer,
+    pub(super) peer: Option<IpAddr>,
+    /// The peer as text.
+    pub(super) peer_text: Box<str>,
+    pub(super) tls: bool,
+    pub(super) listener: Name,
+    pub(super) seat: Arc<Seat>,
+    _registered: Registered,
+}
+
+impl Client {
+    /// A connection whose client is at `peer`; `bytes` were read from it already.
+    pub(crate) async fn new(
+        worker: &Arc<Worker>,
+        transport: Transport,
+        bytes: &[u8],
+        peer: Option<IpAddr>,
+        tls: bool,
+        listener: Name,
+        seat: &Arc<Seat>,
+    ) -> Self {
+        let mut input = Buffer::default();
+        if !bytes.is_empty() {
+            input.push(bytes);
+        }
+        let peer_text = peer.map(|peer| peer.to_string()).unwrap_or_default().into();
+        let registered = worker.register().await;
+        Self {
+            transport,
+            input,
+            arrival: Arrival::default(),
+            timer: Timer::default(),
+            peer,
+            peer_text,
+            tls,
+            listener,
+            seat: Arc::clone(seat),
+            _registered: registered,
+        }
+    }
+
+    /// The connection, and what was read from it and belongs to the next lane.
+    pub(crate) fn into_parts(self) -> (Transport, Bytes) {
+        let bytes = Bytes::copy_from_slice(self.input.data());
+        (self.transport, bytes)
+    }
+
+    /// Ends the connection in order, without waiting for a client that does not read.
+    pub(super) async fn close(&mut self) {
+        poll_fn(|cx| {
+            // What cannot be sent at once is not waited for: everything that mattered was flushed before.
+            let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Ends the connection once the client has seen its answer: it is told that no more comes, and what it still sends
+    /// is read for a moment, because closing a socket with unread bytes resets it (RFC 9112 §9.6).
+    pub(super) async fn linger(&mut self) {
+        let until = Instant::now() + BODY_DRAIN;
+        self.input.clear();
+        poll_fn(|cx| {
+            // A client that is gone already is what is waited for.
+            let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
+            loop {
+                match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
+                    Poll::Ready(Ok(n)) if n > 0 => self.input.clear(),
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll(cx, until),
+                }
+                if Instant::now() >= until {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,235 @@
+//! The loop over a client's requests: waits for a head, decides where it goes, and forwards it.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use super::client::Client;
+use super::context::H1Context;
+use super::forward::{H1Request, Next};
+use super::relay::Upload;
+use super::request::{self, HeadRewrite, ParsedRequest};
+use super::response::ParseContext;
+use crate::proxy::codec::body::Body;
+use crate::proxy::codec::head::{Arrival, Look};
+use crate::proxy::io::buffer::Buffer;
+use crate::proxy::request::admit::{self, Decision, Entrance, Sender};
+use crate::proxy::request::context::{Assignment, Logged};
+use crate::proxy::request::headers::RequestRewrite;
+use crate::proxy::request::{attempts, kind, token};
+use crate::proxy::shared::{Phase, Shared};
+use crate::proxy::worker::Worker;
+use crate::snapshot::{ClientLimits, Snapshot};
+use crate::traffic::{HttpVersion, Request as _};
+
+/// Why a connection leaves this lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It is over.
+    Over,
+    /// It is over because a head took too long.
+    SlowHead,
+    /// What came is not for this lane.
+    Other,
+}
+
+/// What arrived of a request.
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment; a box would be an allocation for each request")]
+enum Begun<'s> {
+    /// Not all of its head.
+    Part,
+    /// Something for the other lane.
+    Other,
+    /// One that this lane carries.
+    Request(H1Request<'s>),
+}
+
+/// What waiting for a head came to.
+enum Waited {
+    /// There are bytes that nobody looked at.
+    Bytes,
+    /// The client is gone, or was to go.
+    End,
+    /// It took too long over a head.
+    Late,
+}
+
+impl Client {
+    /// Serves requests until the connection ends or something comes that is not for this lane. `began` is since when the
+    /// connection's first head is waited for, if it is the first; none afterwards.
+    pub(crate) async fn serve(&mut self, worker: &Worker, began: &mut Option<Instant>) -> Exit {
+        let shared = &*worker.shared;
+        let mut part = false;
+        let mut since = began.unwrap_or_else(Instant::now);
+        let mut limits = shared.current.peek().client;
+        loop {
+            let idle_since = since;
+            if part || self.input.is_empty() {
+                if !part {
+                    self.seat.idle(since);
+                }
+                let first = began.is_some();
+                match poll_fn(|cx| self.poll_head(cx, shared, &mut since, &limits, first)).await {
+                    Waited::Bytes => {}
+                    Waited::End => {
+                        self.close().await;
+                        return Exit::Over;
+                    }
+                    Waited::Late => return Exit::SlowHead,
+                }
+            }
+            let read = worker.snapshot();
+            limits = read.snapshot.client;
+            let mut request = match self.begin(shared, &read.snapshot) {
+                Begun::Request(request) => request,
+                Begun::Part => {
+                    if !part {
+                        self.arrival = Arrival::begun();
+                    }
+                    match self.arrival.look(self.input.data(), &read.snapshot.limits) {
+                        Look::Part if self.input.has_room() => part = true,
+                        Look::Blank(length) => {
+                            self.input.consume(length);
+                            part = !self.input.is_empty();
+                            since = if part { since } else { idle_since };
+                        }
+                        // Too large, or more than this lane's memory: the other lane reads on, or says why not.
+                        _ => return Exit::Other,
+                    }
+                    continue;
+                }
+                Begun::Other => return Exit::Other,
+            };
+            *began = None;
+            let next = self.run(&worker.pools, &read.snapshot, &mut request).await;
+            since = request.context.ended_at.unwrap_or_else(Instant::now);
+            drop(request);
+            match next {
+                Next::Request => {}
+                Next::Close => {
+                    self.close().await;
+                    return Exit::Over;
+                }
+                Next::Linger => {
+                    self.linger().await;
+                    return Exit::Over;
+                }
+                Next::Abort => return Exit::Over,
+            }
+            part = false;
+        }
+    }
+
+    /// Reads until there is something to look at. `since` is when waiting for a head began, or its first byte came; the
+    /// `first` head of a connection has its time from the beginning.
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &Shared,
+        since: &mut Instant,
+        limits: &ClientLimits,
+        first: bool,
+    ) -> Poll<Waited> {
+        loop {
+            let before = self.input.len();
+            match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    let fresh = self.input.data().get(before..).unwrap_or_default();
+                    if before == 0 {
+                        if !self.seat.busy() {
+                            return Poll::Ready(Waited::End);
+                        }
+                        if !first {
+                            *since = Instant::now();
+                        }
+                        self.arrival = Arrival::default();
+                    }
+                    // Most heads come whole. What does not is not parsed again with each piece.
+                    let whole = before == 0 && memchr::memchr(b'\n', fresh).is_some();
+                    if whole || !self.is_part(shared) {
+                        return Poll::Ready(Waited::Bytes);
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(Waited::End),
+                Poll::Pending if self.input.is_empty() => {
+                    if shared.is_in(Phase::Closing) || self.seat.is_evicted() {
+                        return Poll::Ready(Waited::End);
+                    }
+                    if first {
+                        return self.timer.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late);
+                    }
+                    return self.timer.poll(cx, *since + limits.keepalive).map(|()| Waited::End);
+                }
+                Poll::Pending => return self.timer.poll(cx, *since + limits.head_timeout).map(|()| Waited::Late),
+            }
+        }
+    }
+
+    /// Whether what arrived is the beginning of a head that this lane may still carry.
+    #[cold]
+    fn is_part(&mut self, shared: &Shared) -> bool {
+        let look = self.arrival.look(self.input.data(), &shared.current.peek().limits);
+        look == Look::Part && self.input.has_room()
+    }
+
+    /// Looks at what arrived and decides where it goes.
+    fn begin<'s>(&mut self, shared: &'s Shared, snapshot: &'s Snapshot) -> Begun<'s> {
+        let mut room = request::fields();
+        let (mut head, length) = match request::parse(self.input.data(), &mut room) {
+            ParsedRequest::Head(head, length) => (head, length),
+            ParsedRequest::Partial => return Begun::Part,
+            ParsedRequest::Other => return Begun::Other,
+        };
+        if !head.is_plain() {
+            return Begun::Other;
+        }
+        let Sender { trusted, client } = admit::sender(&head, snapshot, self.peer);
+        head.client = client;
+        let entrance = Entrance { listener: &self.listener, sni: self.transport.sni() };
+        let Ok(decision) = admit::decide(&head, snapshot, &entrance) else { return Begun::Other };
+        let too_large = decision.is_too_large(snapshot);
+        let Decision { admitted, route, service, underscore } = decision;
+        if !service.speaks_http1 || too_large || admitted.upgrade.is_some() || admitted.expect_continue {
+            return Begun::Other;
+        }
+        let choice = service.chooser.choose(&head, token::random_token);
+        let Some(version) = service.versions.get(choice.version) else { return Begun::Other };
+        let token = token::token();
+        let request_id = admit::given_request_id(&head, trusted).map_or(token.as_slice(), str::as_bytes);
+        let logged = shared.access_log.enabled().then(|| Box::new(Logged::of(&head, request_id, &self.listener)));
+        let assigned = Assignment { route, service, version, version_at: choice.version, reason: choice.reason };
+        let context = H1Context::enter(shared, assigned, logged);
+        let mut out = Buffer::default();
+        let rewrite = RequestRewrite {
+            peer: &self.peer_text,
+            trusted,
+            underscore,
+            tls: self.tls,
+            authority: admitted.authority,
+            request_id,
+            version: HttpVersion::Http11,
+            may_wait: false,
+        };
+        let rewrite =
+            HeadRewrite { rewrite, target: &admitted.target, host: service.host.as_deref(), framing: admitted.framing };
+        request::write(&head, &rewrite, &mut out);
+        let idempotent = attempts::is_idempotent(head.method);
+        let request = H1Request {
+            context,
+            upload: Upload::new(out, Body::of(admitted.framing), idempotent, service.body_limit(snapshot)),
+            parse_context: ParseContext {
+                head_only: head.method == "HEAD",
+                grpc: kind::is_grpc(head.header("content-type")),
+            },
+            closes: head.closes(),
+            available: choice.available,
+            idempotent,
+            key: choice.key,
+            new_key: choice.new_key,
+        };
+        self.input.consume(length);
+        Begun::Request(request)
+    }
+}
