@@ -6,18 +6,19 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::error::X509Error;
 
 use crate::config::{self, Config};
 use crate::model::Name;
 use crate::snapshot::{ClientPair, ListenerTls, UpstreamTls};
-use crate::tls::{Certificate, Certificates, ClientRoots, MAX_PEM_BYTES, Pair};
+use crate::tls::{Certificate, Certificates, ClientRoots, MAX_PEM_BYTES, Pair, Unusable};
 
 /// What the named files hold.
 #[derive(Default)]
@@ -56,7 +57,7 @@ pub(super) fn load(
         }
         match read_upstream(tls) {
             Ok(read) => loaded.upstream_tls.push((tls.clone(), read)),
-            Err(why) => wrong.push(why),
+            Err(error) => wrong.push(error.to_string()),
         }
     }
     if wrong.is_empty() { Ok(loaded) } else { Err(wrong) }
@@ -117,12 +118,7 @@ fn newest(
     old: Option<&Certificate>,
     now: SystemTime,
 ) -> (Option<Certificate>, Option<String>) {
-    let fresh = read(&files.cert).and_then(|cert| {
-        let key = read(&files.key)?;
-        let pair = Pair { cert_file: &files.cert, cert: &cert, key_file: &files.key, key: &key };
-        Certificate::read(&pair).map_err(|unusable| unusable.to_string())
-    });
-    match fresh {
+    match read_pair(files) {
         Ok(fresh) => match fresh.out_of_time(now) {
             None => (Some(fresh), None),
             Some(why) => match old.filter(|old| old.out_of_time(now).is_none()) {
@@ -137,18 +133,45 @@ fn newest(
     }
 }
 
-fn roots(file: &Path) -> Result<ClientRoots, String> {
-    let pem = read(file)?;
-    ClientRoots::load(file, &pem).map_err(|unusable| unusable.to_string())
+/// Why a file that the configuration names cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("{}: {error}", .path.display())]
+    Unreadable { path: PathBuf, error: io::Error },
+    #[error("{}: not a regular file", .0.display())]
+    NotRegular(PathBuf),
+    #[error("{}: larger than {MAX_PEM_BYTES} bytes, which no certificate is", .0.display())]
+    TooLarge(PathBuf),
+    #[error("{}: no private key in it: {error}", .path.display())]
+    NoKey { path: PathBuf, error: pem::Error },
+    #[error("{}: not a PEM file of certificates: {error}", .path.display())]
+    NoPem { path: PathBuf, error: pem::Error },
+    #[error("{}: no certificate in it", .0.display())]
+    NoCertificate(PathBuf),
+    #[error("{}: a certificate in it cannot be read: {error}", .path.display())]
+    Malformed { path: PathBuf, error: x509_parser::nom::Err<X509Error> },
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
 }
 
-fn read_upstream(tls: &config::UpstreamTls) -> Result<UpstreamTls, String> {
+fn read_pair(files: &config::Certificate) -> Result<Certificate, FileError> {
+    let (cert, key) = (read(&files.cert)?, read(&files.key)?);
+    let pair = Pair { cert_file: &files.cert, cert: &cert, key_file: &files.key, key: &key };
+    Ok(Certificate::read(&pair)?)
+}
+
+fn roots(file: &Path) -> Result<ClientRoots, FileError> {
+    let pem = read(file)?;
+    Ok(ClientRoots::load(file, &pem)?)
+}
+
+fn read_upstream(tls: &config::UpstreamTls) -> Result<UpstreamTls, FileError> {
     let ca = tls.ca.as_deref().map(read_chain).transpose()?;
     let client = match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => {
             let pem = read(key)?;
-            let parsed = PrivateKeyDer::from_pem_slice(&pem)
-                .map_err(|error| format!("{}: no private key in it: {error}", key.display()))?;
+            let parsed =
+                PrivateKeyDer::from_pem_slice(&pem).map_err(|error| FileError::NoKey { path: key.clone(), error })?;
             Some(ClientPair { chain: read_chain(cert)?, key: parsed.secret_der().to_vec() })
         }
         _ => None,
@@ -156,35 +179,41 @@ fn read_upstream(tls: &config::UpstreamTls) -> Result<UpstreamTls, String> {
     Ok(UpstreamTls { sni: tls.sni.as_deref().map(Into::into), verify: tls.verify, ca, client })
 }
 
-fn read_chain(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+fn read_chain(path: &Path) -> Result<Vec<Vec<u8>>, FileError> {
     let pem = read(path)?;
     let chain: Vec<Vec<u8>> = CertificateDer::pem_slice_iter(&pem)
         .map(|der| der.map(|der| der.to_vec()))
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("{}: not a PEM file of certificates: {error}", path.display()))?;
+        .map_err(|error| FileError::NoPem { path: path.to_owned(), error })?;
     if chain.is_empty() {
-        return Err(format!("{}: no certificate in it", path.display()));
+        return Err(FileError::NoCertificate(path.to_owned()));
     }
     for der in &chain {
         // The engine would panic on what does not parse.
         x509_parser::parse_x509_certificate(der)
-            .map_err(|error| format!("{}: a certificate in it cannot be read: {error}", path.display()))?;
+            .map_err(|error| FileError::Malformed { path: path.to_owned(), error })?;
     }
     Ok(chain)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
-    let file = File::open(path).map_err(wrong)?;
-    if !file.metadata().map_err(wrong)?.is_file() {
-        return Err(format!("{}: not a regular file", path.display()));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_PEM_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(wrong)?;
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    let bytes = read_regular(path).map_err(|error| FileError::Unreadable { path: path.to_owned(), error })?;
+    let bytes = bytes.ok_or_else(|| FileError::NotRegular(path.to_owned()))?;
     if bytes.len() > MAX_PEM_BYTES {
-        return Err(format!("{}: larger than {MAX_PEM_BYTES} bytes, which no certificate is", path.display()));
+        return Err(FileError::TooLarge(path.to_owned()));
     }
     Ok(bytes)
+}
+
+/// What a file holds, up to a byte more than may be; none: it is not a regular file.
+fn read_regular(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_PEM_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 #[cfg(test)]

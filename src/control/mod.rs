@@ -16,6 +16,8 @@ mod files;
 mod overrides;
 mod owner;
 mod resolve;
+#[cfg(test)]
+mod tests;
 mod uses;
 
 use std::collections::BTreeMap;

@@ -25,12 +25,12 @@ use super::{
 };
 use crate::algorithm::nearest::nearest;
 use crate::config::watch::Watch;
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Diagnostics, Environment};
 use crate::coop::drop_in_pieces;
 use crate::drain::Bell;
 use crate::model::{Name, Split};
-use crate::rollouts::Rollouts;
 use crate::rollouts::dispatch::Dispatcher;
+use crate::rollouts::{Rollouts, StableUnknown};
 use crate::snapshot::compile::{Compiler, Inputs, States};
 use crate::snapshot::{Current, Publisher, Snapshot};
 use crate::store::{JournalWriter, Write};
@@ -117,7 +117,7 @@ impl Owner {
         let resolved = resolve::new_names(&config, &Resolved::new()).await;
         let epoch = std::time::Instant::now();
         let rollouts = Rollouts::restore(&rollouts::view((&config, &states, &resolved), (&recorder, &journal), epoch));
-        let rollouts = rollouts.map_err(|unknown| vec![config.stable_unknown(&unknown).to_string()])?;
+        let rollouts = rollouts.map_err(|unknown| vec![stable_unknown(&config, &unknown).to_string()])?;
         delete_outdated(&journal, (&kept.0, &kept.1), (&shifts, &states));
         let faults = loaded.faults;
         for line in &faults {
@@ -289,7 +289,7 @@ impl Owner {
         let seen = rollouts::view((&config, &states, &resolved), (&self.recorder, &self.journal), self.epoch);
         let served = self.shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect();
         let decided = rollouts.take_in(&self.config, &served, &seen);
-        let decided = decided.map_err(|unknown| Rejection::Invalid(config.stable_unknown(&unknown)))?;
+        let decided = decided.map_err(|unknown| Rejection::Invalid(stable_unknown(&config, &unknown)))?;
         let mut faults = self.inputs.faults.clone();
         faults.retain(|(service, version), _| {
             config.services.get(service).is_some_and(|file| file.versions.get(version).is_some())
@@ -403,6 +403,12 @@ impl Owner {
         let file = self.config.services.get(&name).ok_or(Rejection::Busy)?;
         Ok((name, file))
     }
+}
+
+/// What the file should say of services of which nothing tells which version is stable.
+fn stable_unknown(config: &Config, unknown: &[(Name, StableUnknown)]) -> Diagnostics {
+    let why: Vec<(Name, String)> = unknown.iter().map(|(service, why)| (service.clone(), why.to_string())).collect();
+    config.stable_unknown(&why)
 }
 
 /// The name among `names` that is spelled so.

@@ -35,6 +35,7 @@ use tokio::sync::Notify;
 
 pub(crate) use self::action::{Action, HookCall, Query};
 pub use self::record::RecordedEntry;
+pub(crate) use self::service::StableUnknown;
 pub(crate) use self::view::View;
 
 use self::record::Record;
@@ -97,7 +98,7 @@ impl Rollouts {
     ///
     /// # Errors
     /// The services of which nothing tells which version is stable, each with why.
-    pub(crate) fn restore(view: &View<'_>) -> Result<Self, Vec<(Name, String)>> {
+    pub(crate) fn restore(view: &View<'_>) -> Result<Self, Vec<(Name, StableUnknown)>> {
         let mut rollouts = Self { copied: record::read_stable(view.store), ..Self::default() };
         let mut unknown = Vec::new();
         for (service, file) in view.config.services.iter() {
@@ -150,7 +151,7 @@ impl Rollouts {
         before: &Config,
         shifts: &BTreeMap<Name, Split>,
         view: &View<'_>,
-    ) -> Result<Vec<String>, Vec<(Name, String)>> {
+    ) -> Result<Vec<String>, Vec<(Name, StableUnknown)>> {
         let (mut lines, mut unknown) = (Vec::new(), Vec::new());
         self.services.retain(|service, _| {
             let kept = view.config.services.get(service).is_some_and(|file| file.rollout.is_some());
@@ -186,7 +187,7 @@ impl Rollouts {
     ///
     /// # Errors
     /// Why nothing tells which version is stable.
-    fn file(&mut self, service: &Name, mut events: Vec<Event>, view: &View<'_>) -> Result<(), String> {
+    fn file(&mut self, service: &Name, mut events: Vec<Event>, view: &View<'_>) -> Result<(), StableUnknown> {
         let (unwritable, notify) = (self.unwritable.is_some(), Arc::clone(&self.notify));
         let (Some(rollout), Some(file)) = (self.services.get_mut(service), view.config.services.get(service)) else {
             return Ok(());

@@ -68,6 +68,17 @@ pub(super) struct ServiceRollout {
     named: Named,
 }
 
+/// Why nothing tells which version of a service is stable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StableUnknown {
+    /// The stable version of its state is no longer in the file.
+    #[error("the state knows {0}, which is no longer in the file")]
+    Gone(Name),
+    /// Nothing is stored of it.
+    #[error("no state is known of this service")]
+    NoState,
+}
+
 /// What the file says of the stable version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Named {
@@ -177,7 +188,7 @@ impl ServiceRollout {
     ///
     /// # Errors
     /// Why nobody can tell. The version to be released may be one that failed, so it is not guessed.
-    pub(super) fn choose_stable(&mut self, file: &config::Service) -> Result<Option<Event>, String> {
+    pub(super) fn choose_stable(&mut self, file: &config::Service) -> Result<Option<Event>, StableUnknown> {
         let state = &self.record.state;
         let stable = state.stable.as_ref().map(|stable| &stable.version);
         if stable.is_some_and(|stable| file.versions.get(stable).is_some()) || file.versions.len() == 1 {
@@ -185,8 +196,8 @@ impl ServiceRollout {
         }
         let Some(named) = &file.stable else {
             return Err(match stable {
-                Some(gone) => format!("the state knows {gone}, which is no longer in the file"),
-                None => "no state is known of this service".to_owned(),
+                Some(gone) => StableUnknown::Gone(gone.clone()),
+                None => StableUnknown::NoState,
             });
         };
         let canary = state.canary.as_ref().filter(|_| state.is_under_way());

@@ -1,5 +1,6 @@
 mod alerts;
 mod analysis;
+mod faults;
 mod stable;
 
 use std::cell::Cell;
@@ -18,6 +19,8 @@ use crate::store::{CopyFile, Journal};
 use crate::telemetry::{Outcome, Recorder, RecorderOptions, RouteSeries};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// How long a commit may take here.
+const TIMEOUT: Duration = Duration::from_millis(20);
 
 /// A service `shop` that is rolled out, a recorder, a disk and a clock.
 struct Rig {
@@ -114,7 +117,7 @@ impl Rig {
 /// A writer of `disk` that does not wait for long.
 fn writer(disk: &Arc<MemoryJournal>, directory: &Path) -> JournalWriter {
     let copy = CopyFile::new(directory.to_owned());
-    JournalWriter::with_timeout(Arc::clone(disk) as Arc<dyn Journal>, Some(copy), None, SECOND / 50).unwrap()
+    JournalWriter::with_timeout(Arc::clone(disk) as Arc<dyn Journal>, Some(copy), None, TIMEOUT).unwrap()
 }
 
 fn file(release: &str, plan: &str) -> Config {

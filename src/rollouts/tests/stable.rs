@@ -15,7 +15,7 @@ fn without(config: &str, gone: &[&str]) -> Config {
 }
 
 /// What a process finds that starts with `config` and what is stored in `before`.
-fn restored(config: Config, before: &Rig) -> (Rig, Result<Rollouts, Vec<(Name, String)>>) {
+fn restored(config: Config, before: &Rig) -> (Rig, Result<Rollouts, Vec<(Name, StableUnknown)>>) {
     let disk = Arc::new(MemoryJournal::default());
     before.disk.content().iter().for_each(|(key, value)| disk.overwrite(key, value));
     let rig = Rig { config, ..Rig::on(disk, tempfile::tempdir().unwrap()) };
@@ -54,7 +54,8 @@ fn without_a_state_the_file_says_which_version_serves() {
     for release in ["v1", "v2", "v3"] {
         let (rig, rollouts) = restored(with(release, ""), &nothing);
         let unknown = rollouts.err().unwrap();
-        assert_eq!(unknown, [("shop".into(), "no state is known of this service".to_owned())]);
+        assert_eq!(unknown, [("shop".into(), StableUnknown::NoState)]);
+        assert_eq!(unknown[0].1.to_string(), "no state is known of this service");
         assert!(rig.disk.content().is_empty() && rig.journal.read_copy().is_none(), "nothing is written");
     }
     let only = without(&text_of("v2", PLAN).replace("stable: v1", ""), &["v1", "v3"]);
@@ -114,7 +115,8 @@ fn a_stable_version_that_left_the_file_is_not_known_any_more() {
         let view = View { config: &config, ..rig.view() };
         after.take_in(&rig.config, &BTreeMap::new(), &view).map(|_| seen(&after))
     };
-    let why = "the state knows v1, which is no longer in the file".to_owned();
+    let why = StableUnknown::Gone("v1".into());
+    assert_eq!(why.to_string(), "the state knows v1, which is no longer in the file");
     assert_eq!(take_in("", &["v1"]), Err(vec![("shop".into(), why)]), "v2 is not judged to its end");
     assert_eq!(take_in("stable: v2", &["v1"]), Ok([0, 10_000, 0]));
     assert_eq!(take_in("stable: v3", &["v1"]), Ok([0, 1_000, 9_000]), "and begins at the first step");

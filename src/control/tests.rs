@@ -1,0 +1,91 @@
+//! What operators are answered, and what is in effect, when the store fails.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::config::{self, ProcessEnvironment};
+use crate::drain::Bell;
+use crate::snapshot::Current;
+use crate::store::memory::{Fault, MemoryJournal};
+use crate::store::{Journal, JournalWriter};
+use crate::telemetry::{Recorder, RecorderOptions};
+
+const FILE: &str = "version: 1\nlisteners: [{ name: web, address: 127.0.0.1:0 }]\nservices:\n  shop:\n    versions:\n      \
+    v1: { endpoints: [\"127.0.0.1:1\"] }\n      v2: { endpoints: [\"127.0.0.1:2\"] }\n    split: { v1: 100 }\n\
+    routes: [{ match: { path: / }, service: shop }]\n";
+const TIMEOUT: Duration = Duration::from_millis(50);
+
+async fn owner(disk: &Arc<MemoryJournal>, directory: &Path) -> (Control, Current) {
+    let path = directory.join("weir.yaml");
+    std::fs::write(&path, FILE).unwrap();
+    let journal = Arc::clone(disk) as Arc<dyn Journal>;
+    let options = RecorderOptions { threads: 1, version: "0", revision: "test", started: Instant::now() };
+    let parts = Parts {
+        config: config::load(&path, &ProcessEnvironment).unwrap(),
+        path,
+        environment: Box::new(ProcessEnvironment),
+        recorder: Recorder::new(options),
+        journal: JournalWriter::with_timeout(journal, None, None, TIMEOUT).unwrap(),
+        bell: Bell::default(),
+    };
+    let (owner, control, current) = Owner::new(parts).await.unwrap();
+    tokio::spawn(owner.run());
+    (control, current)
+}
+
+fn by() -> Attribution {
+    Attribution { author: "ann".to_owned(), reason: String::new() }
+}
+
+/// The share of v2 in effect.
+fn share(current: &Current) -> Weight {
+    let snapshot = current.load();
+    let versions = &snapshot.service("shop").unwrap().versions;
+    versions.iter().find(|version| &*version.name == "v2").unwrap().effective
+}
+
+async fn shift(control: &Control, v2: u16) -> ProposalResult {
+    let weight = |share: u16| Weight::from_basis_points(share).unwrap();
+    let weights = vec![("v1".to_owned(), weight(10_000 - v2)), ("v2".to_owned(), weight(v2))];
+    control.set_weights("shop".to_owned(), weights, by()).await
+}
+
+fn drain() -> StateTarget {
+    StateTarget { service: "shop".to_owned(), version: Some("v1".to_owned()), endpoint: None }
+}
+
+#[tokio::test]
+async fn a_weight_that_cannot_be_written_is_refused_and_what_leads_back_says_that_it_may_be_lost() {
+    for fault in [
+        Fault::Failing,
+        Fault::Conflicting,
+        Fault::Lost { written: false },
+        Fault::Lost { written: true },
+        Fault::Hanging,
+    ] {
+        let (disk, directory) = (Arc::new(MemoryJournal::default()), tempfile::tempdir().unwrap());
+        let (control, current) = owner(&disk, directory.path()).await;
+        shift(&control, 1_000).await.unwrap();
+        let before = share(&current);
+        disk.always(Some(fault));
+        assert!(matches!(shift(&control, 5_000).await, Err(Rejection::Store(_))), "{fault:?}");
+        assert_eq!(share(&current), before, "{fault:?}");
+        let drained = control.set_state(drain(), EndpointState::Drain, by()).await.unwrap();
+        assert_eq!(drained.warnings.len(), 1, "{fault:?}");
+        let reset = control.reset_weights("shop".to_owned(), by()).await.unwrap();
+        assert_eq!((reset.warnings.len(), share(&current)), (1, Weight::ZERO), "{fault:?}");
+
+        // As soon as the store takes it, it holds what is in effect, whatever was written late.
+        disk.always(None);
+        disk.release();
+        let written = async {
+            while disk.get("shift/shop").is_some() || disk.get("state/shop/v1").is_none() {
+                tokio::time::sleep(TIMEOUT).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), written).await.unwrap_or_else(|_| panic!("{fault:?}"));
+        assert_eq!(shift(&control, 5_000).await.unwrap().warnings, Vec::<String>::new(), "{fault:?}");
+    }
+}
