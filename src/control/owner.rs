@@ -33,7 +33,7 @@ use crate::rollouts::dispatch::Dispatcher;
 use crate::rollouts::{Rollouts, StableUnknown};
 use crate::snapshot::compile::{Compiler, Inputs, States};
 use crate::snapshot::{Current, Publisher, Snapshot};
-use crate::store::{JournalWriter, Write};
+use crate::store::{JournalError, JournalWriter, Write};
 use crate::telemetry::{Recorder, SnapshotFacts};
 
 /// What the owner is built from.
@@ -471,6 +471,11 @@ fn delete_outdated(
     if let Err(error) = gone.and_then(|gone| journal.commit(ended.chain(gone).collect())) {
         tracing::warn!(%error, "ended shifts and states of what is gone could not be removed from the store");
     }
+}
+
+/// The warning with a change that is in effect and not stored.
+fn may_be_lost(error: &JournalError) -> String {
+    format!("it is in effect, and lost with a restart before the disk takes it: {error}")
 }
 
 fn describe(split: &Split) -> String {

@@ -256,6 +256,11 @@ impl Rollouts {
         self.services.values_mut().for_each(|rollout| rollout.dirty = true);
     }
 
+    /// Why decisions cannot be written, if so.
+    pub(crate) const fn unwritable(&self) -> Option<&JournalError> {
+        self.unwritable.as_ref()
+    }
+
     /// The disk refuses: what is decided from now on knows that.
     pub(crate) fn set_unwritable(&mut self, why: JournalError) {
         if self.unwritable.is_none() {

@@ -20,7 +20,7 @@ use crate::telemetry::{Outcome, Recorder, RecorderOptions, RouteSeries};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a commit may take here.
-const TIMEOUT: Duration = Duration::from_millis(20);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A service `shop` that is rolled out, a recorder, a disk and a clock.
 struct Rig {

@@ -110,7 +110,7 @@ async fn each_journal_does_what_is_relied_on() {
     assert_eq!(content(&redb(directory.path()), "").await, before, "after a restart");
 }
 
-const SHORT: Duration = Duration::from_millis(50);
+const SHORT: Duration = Duration::from_millis(300);
 
 fn writer(journal: &Arc<MemoryJournal>) -> JournalWriter {
     JournalWriter::with_timeout(Arc::clone(journal) as Arc<dyn Journal>, None, None, SHORT).unwrap()
@@ -123,7 +123,7 @@ fn stored(journal: &MemoryJournal) -> Option<String> {
 #[test]
 fn after_a_fault_the_next_write_stands() {
     for (fault, answered, written) in [
-        (Fault::Slow(SHORT / 10), true, "2"),
+        (Fault::Slow(SHORT / 100), true, "2"),
         (Fault::Failing, false, "1"),
         (Fault::Conflicting, false, "1"),
         (Fault::Lost { written: false }, false, "1"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use super::{Owner, describe, find_name, reason};
+use super::{Owner, describe, find_name, may_be_lost, reason};
 use crate::control::overrides;
 use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift, StateTarget};
 use crate::model::{EndpointState, Name, Split, Weight};
@@ -58,7 +58,7 @@ impl Owner {
     fn note_unwritten(&mut self, mut ack: Ack, written: Result<(), JournalError>) -> Ack {
         if let Err(error) = written {
             tracing::error!(%error, "a change that leads back is in effect, and would be lost with a restart");
-            ack.warnings.push(format!("it is in effect, and lost with a restart before the disk takes it: {error}"));
+            ack.warnings.push(may_be_lost(&error));
             self.unwritten = true;
         }
         ack

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use super::{Owner, describe, find_name, reason};
+use super::{Owner, describe, find_name, may_be_lost, reason};
 use crate::config::Config;
 use crate::control::resolve::Resolved;
 use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift};
@@ -154,7 +154,7 @@ impl Owner {
         Ok(Ack {
             revision,
             changes: lines.into_iter().map(|line| format!("{name}: {line}")).collect(),
-            warnings: Vec::new(),
+            warnings: self.rollouts.unwritable().map(may_be_lost).into_iter().collect(),
         })
     }
 
