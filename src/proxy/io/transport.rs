@@ -5,9 +5,10 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
@@ -279,3 +280,21 @@ impl AsyncWrite for Transport {
         }
     }
 }
+
+/// Ends a connection on which the client may still send: it is told that no more comes, and what it sends is read for a
+/// moment, because closing a socket with unread bytes resets it and takes the answer along (RFC 9112 §9.6).
+pub(crate) async fn linger(transport: &mut Transport, limit: Duration) {
+    let drain = async {
+        transport.shutdown().await.ok()?;
+        let mut dropped = BytesMut::with_capacity(DROPPED);
+        while transport.read_buf(&mut dropped).await.ok()? > 0 {
+            dropped.clear();
+        }
+        Some(())
+    };
+    // A client that is gone already is what is waited for.
+    let _ = tokio::time::timeout(limit, drain).await;
+}
+
+/// What is read at once and dropped.
+const DROPPED: usize = 8 * 1024;

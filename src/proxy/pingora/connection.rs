@@ -35,10 +35,10 @@ use tokio::time::{Instant, Sleep};
 use super::exchange::{EXCHANGE, Side};
 use super::handle::Handle;
 use super::inbound;
-use super::intake::linger;
 use crate::proxy::codec::h2::frames::{Bucket, FAULTS, INTERNAL_ERROR, Inbound, Outbound};
 use crate::proxy::codec::h2::requests::Heads;
-use crate::proxy::io::transport::Transport;
+use crate::proxy::io::transport::{Transport, linger};
+use crate::proxy::request::end::BODY_DRAIN;
 
 /// What a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -429,7 +429,7 @@ impl Shutdown for Connection {
         if self.inbound.as_ref().is_some_and(inbound::Inbound::is_owed_more) {
             let _ = AsyncWriteExt::flush(self).await;
             if let Some(transport) = &mut self.transport {
-                linger(transport).await;
+                linger(transport, BODY_DRAIN).await;
             }
         } else {
             let _ = AsyncWriteExt::shutdown(self).await;

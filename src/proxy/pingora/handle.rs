@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::intake::Rest;
 use crate::model::Name;
 use crate::proxy::request::admit::Entrance;
 use crate::proxy::slots::Seat;
+
+/// Field names and values that the engine has no room for.
+pub(crate) type Rest = Vec<(String, Vec<u8>)>;
 
 /// What is told about one client connection while it lives.
 #[derive(Debug)]

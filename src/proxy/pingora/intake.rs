@@ -22,12 +22,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::connection::{Connection, PREFACE};
 use super::context::EngineContext;
 use super::exchange::Exchange;
-use super::handle::Handle;
-use super::inbound::{Inbound, READ};
+use super::handle::{Handle, Rest};
+use super::inbound::Inbound;
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, BAD_REQUEST, Look};
 use crate::proxy::codec::target::encode;
-use crate::proxy::io::transport::Transport;
+use crate::proxy::io::transport::linger;
 use crate::proxy::request::admit::{self, Decision, Sender};
 use crate::proxy::request::context::Logged;
 use crate::proxy::request::end::{BODY_DRAIN, LOCAL_RESPONSE_TIMEOUT};
@@ -56,9 +56,6 @@ struct Refused {
     head_only: bool,
     logged: Box<Logged>,
 }
-
-/// Field names and values that the engine has no room for.
-pub(crate) type Rest = Vec<(String, Vec<u8>)>;
 
 /// Fields that the engine gets at most; it has room for 256, and a few that frame the message may come on top.
 const ENGINE_FIELDS: usize = 200;
@@ -160,7 +157,7 @@ impl Connection {
             context.progress.bytes_out = refusal.body_bytes(head_only);
         }
         drop(context);
-        linger(transport).await;
+        linger(transport, BODY_DRAIN).await;
         Taken::End
     }
 }
@@ -182,21 +179,6 @@ pub(crate) fn complete(session: &mut ServerSession, handle: &Handle) -> pingora_
 
 /// What is read of a head at once.
 const READ_HEAD: usize = 4 * 1024;
-
-/// Ends a connection on which the client may still send: it is told that no more comes, and what it sends is read for a
-/// moment, because closing a socket with unread bytes resets it and takes the answer along (RFC 9112 §9.6).
-pub(crate) async fn linger(transport: &mut Transport) {
-    let drain = async {
-        transport.shutdown().await.ok()?;
-        let mut dropped = BytesMut::with_capacity(READ);
-        while transport.read_buf(&mut dropped).await.ok()? > 0 {
-            dropped.clear();
-        }
-        Some(())
-    };
-    // A client that is gone already is what is waited for.
-    let _ = timeout(BODY_DRAIN, drain).await;
-}
 
 /// Whether `bytes` are the beginning of an HTTP/2 connection, as far as they go.
 pub(crate) fn http2_begins(bytes: &[u8]) -> bool {
