@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use weir::model::Weight;
-use weir::traffic::balance::{Algorithm, Balancer, Tried};
-use weir::traffic::split::{Chooser, KeySource, Options, Schedules, Share};
+use weir::traffic::balance::{Algorithm, Balancer, Endpoints, Tried};
+use weir::traffic::split::{Chooser, KeySource, Schedules, SplitOptions, VersionShare};
 use weir::traffic::{HttpVersion, Request};
 
 /// A request with these header fields.
@@ -49,14 +49,14 @@ const HEAD: Head = Head(&[
 ]);
 
 fn chooser(weights: &[u16], affinity: Option<KeySource>) -> Chooser {
-    let share = |(at, bp): (usize, &u16)| Share {
+    let share = |(at, bp): (usize, &u16)| VersionShare {
         name: format!("v{at}").into(),
         weight: Weight::from_basis_points(*bp).unwrap_or_default(),
         available: true,
         breaker: None,
     };
-    let shares: Vec<Share> = weights.iter().enumerate().map(share).collect();
-    let options = Options { salt: "shop".to_owned(), affinity, overrides: None };
+    let shares: Vec<VersionShare> = weights.iter().enumerate().map(share).collect();
+    let options = SplitOptions { salt: "shop".to_owned(), affinity, overrides: None };
     Chooser::compile(&shares, options, None, &mut Schedules::default())
 }
 
@@ -99,17 +99,27 @@ fn split(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Endpoints that are all available; each third has a request in flight.
+struct Fixed;
+
+impl Endpoints for Fixed {
+    fn is_available(&self, at: usize) -> bool {
+        black_box(at) < usize::MAX
+    }
+    fn load(&self, at: usize) -> u64 {
+        u64::from(at.is_multiple_of(3))
+    }
+}
+
 fn balance(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("balance");
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     for endpoints in [2_usize, 10, 100] {
         let names: Vec<String> = (0..endpoints).map(|at| format!("10.0.0.{at}:8080")).collect();
-        let named = names.iter().enumerate().map(|(at, name)| (at, name.as_str()));
-        let balancer = Balancer::new(named, Algorithm::LeastRequests);
-        let load = |at: usize| u64::from(at.is_multiple_of(3));
+        let balancer = Balancer::new(names.iter().map(String::as_str), Algorithm::LeastRequests);
         for (name, key) in [("least_requests", None), ("affinity", Some(0x5e20_f275_941b_3638))] {
             group.bench_function(BenchmarkId::new(name, endpoints), |bencher| {
-                bencher.iter(|| balancer.pick(load, black_box(&Tried::default()), black_box(key)));
+                bencher.iter(|| balancer.pick(&Fixed, black_box(&Tried::default()), black_box(key)));
             });
         }
     }

@@ -183,6 +183,18 @@ impl EndpointState {
     }
 }
 
+impl EndpointState {
+    /// Of two states that both count, the one that takes less.
+    #[must_use]
+    pub const fn stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Maint, _) | (_, Self::Maint) => Self::Maint,
+            (Self::Drain, _) | (_, Self::Drain) => Self::Drain,
+            (Self::Ready, Self::Ready) => Self::Ready,
+        }
+    }
+}
+
 impl fmt::Display for EndpointState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

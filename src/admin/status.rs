@@ -180,9 +180,13 @@ fn versions(
     now: Instant,
 ) -> Vec<VersionStatus> {
     let present = compiled.map_or(&[][..], |service| &service.versions);
+    let effective = compiled.map_or_else(Vec::new, |service| service.chooser.effective());
     let mut shown: Vec<(VersionStatus, u64)> = present
         .iter()
-        .map(|version| in_file(version, departures(leaving, service, &version.name), &measure(&version.series), now))
+        .zip(effective)
+        .map(|version| {
+            in_file(version, departures(leaving, service, &version.0.name), &measure(&version.0.series), now)
+        })
         .collect();
     let mut gone: Vec<&str> = leaving.keys().filter(|(of, _)| *of == service).map(|(_, version)| *version).collect();
     gone.retain(|version| present.iter().all(|known| &*known.name != *version));
@@ -202,7 +206,7 @@ fn share(part: u64, all: u64) -> Option<f64> {
 }
 
 fn in_file(
-    version: &Version,
+    (version, effective): (&Version, Weight),
     leaving: &[&DrainingEndpoint],
     measured: &Measured,
     now: Instant,
@@ -213,7 +217,7 @@ fn in_file(
         .iter()
         .map(|endpoint| EndpointStatus {
             name: endpoint.name.to_string(),
-            state: endpoint.state.as_str().to_owned(),
+            state: endpoint.state().as_str().to_owned(),
             in_flight: endpoint.live.ledger.in_flight(),
             streams: endpoint.live.ledger.streams(),
             drain: drain_of(endpoint.live.id).map(|draining| drain(draining, now)),
@@ -221,9 +225,10 @@ fn in_file(
         .collect();
     endpoints.extend(leaving.iter().filter(|draining| draining.removed).map(|draining| removed(draining, now)));
     let drains = || endpoints.iter().filter_map(|endpoint| endpoint.drain.as_ref());
-    let drain = if version.state == EndpointState::Ready { None } else { summary(drains()) };
-    let shares = (percentage(version.configured), percentage(version.effective));
-    (version_status(&version.name, version.state.as_str(), shares, measured, (drain, endpoints)), measured.requests())
+    let state = version.state.get();
+    let drain = if state == EndpointState::Ready { None } else { summary(drains()) };
+    let shares = (percentage(version.configured), percentage(effective));
+    (version_status(&version.name, state.as_str(), shares, measured, (drain, endpoints)), measured.requests())
 }
 
 fn out_of_file(name: &str, leaving: &[&DrainingEndpoint], measured: &Measured, now: Instant) -> (VersionStatus, u64) {

@@ -8,8 +8,7 @@ use tokio::time::Instant;
 
 use super::DrainingEndpoint;
 use crate::drain::{Bell, Cut};
-use crate::model::EndpointState;
-use crate::snapshot::{Endpoint, Service, Snapshot, Version};
+use crate::snapshot::{Endpoint, Service, ServiceChange, Version};
 
 /// A request that began on the snapshot before may still choose an endpoint that has just left, also for its
 /// second attempt; until then the endpoint is not forgotten, so that such work is seen and cut like any other.
@@ -30,12 +29,19 @@ impl Drains {
         &self.list
     }
 
-    /// Looks at what a new snapshot took out of service and what it brought back.
-    pub(super) fn published(&mut self, before: Option<&Snapshot>, now_in_effect: &Snapshot, now: Instant) {
+    /// Looks at what changed services took out of use and what they brought back.
+    pub(super) fn published(&mut self, changes: &[ServiceChange<'_>], now: Instant) {
+        for (before, after) in changes {
+            self.service_changed(before.map(|before| &**before), after.map(|after| &**after), now);
+        }
+        self.forget_empty(now);
+    }
+
+    fn service_changed(&mut self, before: Option<&Service>, after: Option<&Service>, now: Instant) {
         let mut present = HashSet::new();
-        for (service, version, endpoint) in endpoints(now_in_effect) {
+        for (service, version, endpoint) in after.into_iter().flat_map(endpoints) {
             present.insert(endpoint.live.id);
-            if endpoint.state == EndpointState::Ready {
+            if endpoint.live.is_available() {
                 self.list.retain(|draining| draining.live.id != endpoint.live.id);
                 endpoint.live.ledger.set_cut(Cut::Nothing);
                 endpoint.live.set_accepting(true);
@@ -48,10 +54,10 @@ impl Drains {
                 self.begin(service, version, endpoint, true, now);
             }
         }
-        for draining in &mut self.list {
+        let name = before.or(after).map(|service| &service.name);
+        for draining in self.list.iter_mut().filter(|draining| Some(&draining.service) == name) {
             draining.removed = !present.contains(&draining.live.id);
         }
-        self.forget_empty(now);
     }
 
     fn begin(&mut self, service: &Service, version: &Version, endpoint: &Endpoint, removed: bool, now: Instant) {
@@ -104,11 +110,7 @@ impl Drains {
     }
 }
 
-fn endpoints(snapshot: &Snapshot) -> impl Iterator<Item = (&Service, &Version, &Endpoint)> {
-    snapshot.services.iter().flat_map(|service| {
-        service
-            .versions
-            .iter()
-            .flat_map(move |version| version.endpoints.iter().map(move |endpoint| (&**service, version, endpoint)))
-    })
+fn endpoints(service: &Service) -> impl Iterator<Item = (&Service, &Version, &Endpoint)> {
+    let versions = service.versions.iter();
+    versions.flat_map(move |version| version.endpoints.iter().map(move |endpoint| (service, version, endpoint)))
 }

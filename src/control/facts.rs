@@ -1,28 +1,42 @@
-//! What a snapshot says of itself on `/metrics`.
+//! What the snapshot in effect and the rollouts say of themselves on `/metrics`, put together at each scrape.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::Status;
 use crate::model::EndpointState;
-use crate::snapshot::Snapshot;
-use crate::telemetry::{EndpointFact, SnapshotFacts, WeightFact};
+use crate::snapshot::Current;
+use crate::telemetry::{EndpointFact, FactSource, SnapshotFacts, WeightFact};
 
-/// The facts of a snapshot.
-pub(super) fn of(snapshot: &Snapshot) -> SnapshotFacts {
-    let mut facts = SnapshotFacts { config_hash: snapshot.hash.clone(), ..SnapshotFacts::default() };
-    for service in &snapshot.services {
-        for version in &service.versions {
-            facts.weights.push(WeightFact {
-                service: service.name.clone(),
-                version: version.name.clone(),
-                configured: version.configured,
-                effective: version.effective.ratio(),
-            });
-            facts.endpoints.extend(version.endpoints.iter().map(|endpoint| EndpointFact {
-                service: service.name.clone(),
-                version: version.name.clone(),
-                endpoint: endpoint.name.clone(),
-                up: endpoint.state == EndpointState::Ready,
-                state: endpoint.state,
-            }));
+/// Reads the facts of the moment.
+pub(super) struct CurrentFacts {
+    pub(super) current: Current,
+    pub(super) status: Arc<ArcSwap<Status>>,
+}
+
+impl FactSource for CurrentFacts {
+    fn facts(&self) -> SnapshotFacts {
+        let snapshot = self.current.load();
+        let rollouts = self.status.load().rollout_facts.clone();
+        let mut facts = SnapshotFacts { config_hash: snapshot.hash.clone(), rollouts, ..SnapshotFacts::default() };
+        for service in &snapshot.services {
+            for (version, effective) in service.versions.iter().zip(service.chooser.effective()) {
+                facts.weights.push(WeightFact {
+                    service: service.name.clone(),
+                    version: version.name.clone(),
+                    configured: version.configured,
+                    effective: effective.ratio(),
+                });
+                facts.endpoints.extend(version.endpoints.iter().map(|endpoint| EndpointFact {
+                    service: service.name.clone(),
+                    version: version.name.clone(),
+                    endpoint: endpoint.name.clone(),
+                    up: endpoint.state() == EndpointState::Ready,
+                    state: endpoint.state(),
+                }));
+            }
         }
+        facts
     }
-    facts
 }

@@ -39,7 +39,7 @@ use crate::rollout::engine::CommandRefused;
 use crate::snapshot::DrainTimes;
 use crate::snapshot::live::EndpointLive;
 use crate::store::JournalError;
-use crate::telemetry::VersionSeries;
+use crate::telemetry::{RolloutFact, VersionSeries};
 
 /// A handle with which changes are proposed; cheap to clone.
 #[derive(Clone)]
@@ -194,8 +194,10 @@ pub struct Status {
     pub drains: Vec<DrainingEndpoint>,
     /// Where rollouts are, by service.
     pub rollouts: BTreeMap<Name, Arc<RolloutStatus>>,
+    /// Where rollouts are, for metrics.
+    pub rollout_facts: Vec<RolloutFact>,
     /// Since when the uses of versions are known, by `SERVICE/VERSION`.
-    pub uses_since: BTreeMap<String, SystemTime>,
+    pub uses_since: Arc<BTreeMap<String, SystemTime>>,
 }
 
 /// Weights over the file's split.

@@ -16,12 +16,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::drains::Drains;
+use super::facts::CurrentFacts;
 use super::overrides;
 use super::resolve::Resolved;
 use super::uses::VersionUses;
 use super::{
-    Ack, Attribution, Control, MAX_PROPOSALS, Proposal, ProposalResult, Rejection, Shift, Status, changes, facts,
-    files, resolve,
+    Ack, Attribution, Control, MAX_PROPOSALS, Proposal, ProposalResult, Rejection, Shift, Status, changes, files,
+    resolve,
 };
 use crate::algorithm::nearest::nearest;
 use crate::config::watch::Watch;
@@ -31,10 +32,10 @@ use crate::drain::Bell;
 use crate::model::{Name, Split};
 use crate::rollouts::dispatch::Dispatcher;
 use crate::rollouts::{Rollouts, StableUnknown};
-use crate::snapshot::compile::{Compiler, Inputs, States};
-use crate::snapshot::{Current, Publisher, Snapshot};
+use crate::snapshot::compile::{Compiler, Inputs, Previous, States};
+use crate::snapshot::{Current, Publisher, Snapshot, all_services, changed_services};
 use crate::store::{JournalError, JournalWriter, Write};
-use crate::telemetry::{Recorder, SnapshotFacts};
+use crate::telemetry::Recorder;
 
 /// What the owner is built from.
 pub struct Parts {
@@ -136,7 +137,7 @@ impl Owner {
         let mut compiler = Compiler::new(Arc::clone(&recorder));
         let first = compiler.compile(&config, &inputs, None)?;
         let mut drains = Drains::new(bell);
-        drains.published(None, &first, Instant::now());
+        drains.published(&all_services(&first), Instant::now());
         let uses = VersionUses::read(&first, &journal, std::time::Instant::now());
         let (publisher, current) = Publisher::new(first);
         let status = Arc::new(ArcSwap::from_pointee(Status::default()));
@@ -165,6 +166,7 @@ impl Owner {
             unwritten: false,
             proposals,
         };
+        owner.recorder.set_facts(CurrentFacts { current: current.clone(), status: Arc::clone(&owner.status) });
         owner.recorder.config_loaded(SystemTime::now());
         owner.publish_status();
         Ok((owner, control, current))
@@ -321,7 +323,8 @@ impl Owner {
         if changes.is_empty() && config.hash() == self.config.hash() {
             return Ok(Ack { revision: before.revision, changes, warnings: loaded.faults });
         }
-        let next = self.compiler.compile(&config, &inputs, Some(&before)).map_err(Rejection::Unusable)?;
+        let previous = Previous { config: &self.config, snapshot: &before };
+        let next = self.compiler.compile(&config, &inputs, Some(previous)).map_err(Rejection::Unusable)?;
         let seen = rollouts::view((&config, &states, &inputs.resolved), (&self.recorder, &self.journal), self.epoch);
         if let Err(why) = rollouts.save(&seen) {
             if rollouts.raises(&self.rollouts) {
@@ -347,16 +350,31 @@ impl Owner {
         self.inputs.shifts = rollouts::splits(&self.shifts, &self.rollouts);
         self.inputs.states = self.states.clone();
         let before = self.current.load();
-        let next = self.compiler.compile(&self.config, &self.inputs, Some(&before)).map_err(Rejection::Unusable)?;
+        let previous = Previous { config: &self.config, snapshot: &before };
+        let next = self.compiler.compile(&self.config, &self.inputs, Some(previous)).map_err(Rejection::Unusable)?;
         let revision = self.publish(next);
         tracing::info!(revision, "{line}");
         Ok(Ack { revision, changes: vec![line], warnings: Vec::new() })
     }
 
+    /// Brings the endpoints of a service to the states of now. They are live: no snapshot is compiled for them.
+    fn publish_states(&mut self, service: &str, line: String) -> Ack {
+        self.inputs.states = self.states.clone();
+        let current = self.current.load();
+        if let Some(service) = current.service(service) {
+            service.set_states(&self.states);
+            self.drains.published(&[(Some(service), Some(service))], Instant::now());
+        }
+        self.publish_status();
+        tracing::info!(revision = current.revision, "{line}");
+        Ack { revision: current.revision, changes: vec![line], warnings: Vec::new() }
+    }
+
     /// Publishes the inputs over the file that is in effect: it was compiled before, so that it can be again.
     fn publish_inputs(&mut self) {
         let before = self.current.load();
-        match self.compiler.compile(&self.config, &self.inputs, Some(&before)) {
+        let previous = Previous { config: &self.config, snapshot: &before };
+        match self.compiler.compile(&self.config, &self.inputs, Some(previous)) {
             Ok(next) => drop(self.publish(next)),
             Err(lines) => tracing::error!("what is in effect stays as it is: {}", lines.join("; ")),
         }
@@ -377,16 +395,15 @@ impl Owner {
     fn publish(&mut self, next: Snapshot) -> u64 {
         let before = self.current.load();
         let revision = next.revision;
-        self.publisher.publish(next);
+        self.publisher.publish(next, &self.inputs.states);
         let now_in_effect = self.current.load();
-        self.drains.published(Some(&before), &now_in_effect, Instant::now());
+        self.drains.published(&changed_services(&before, &now_in_effect), Instant::now());
         self.publish_status();
         revision
     }
 
     /// Publishes the status and the metrics.
     fn publish_status(&self) {
-        self.recorder.publish(SnapshotFacts { rollouts: self.rollouts.facts(), ..facts::of(&self.current.peek()) });
         self.status.store(Arc::new(Status {
             path: self.path.clone(),
             errors: self.errors.clone(),
@@ -394,11 +411,16 @@ impl Owner {
             shifts: self.status_shifts(),
             drains: self.drains.list().to_vec(),
             rollouts: self.rollouts.statuses(self.epoch.elapsed()),
+            rollout_facts: self.rollouts.facts(),
             uses_since: self.uses.since(),
         }));
     }
 
     fn find_service(&self, service: &str) -> Result<(Name, &config::Service), Rejection> {
+        // Names are compared for a likeness only where there is none of that name: there may be many.
+        if let Some(file) = self.config.services.get(service) {
+            return Ok((service.into(), file));
+        }
         let name = find_name("service", service, self.config.services.names())?;
         let file = self.config.services.get(&name).ok_or(Rejection::Busy)?;
         Ok((name, file))

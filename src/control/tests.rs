@@ -42,8 +42,9 @@ fn by() -> Attribution {
 /// The share of v2 in effect.
 fn share(current: &Current) -> Weight {
     let snapshot = current.load();
-    let versions = &snapshot.service("shop").unwrap().versions;
-    versions.iter().find(|version| &*version.name == "v2").unwrap().effective
+    let shop = snapshot.service("shop").unwrap();
+    let v2 = shop.versions.iter().position(|version| &*version.name == "v2").unwrap();
+    shop.chooser.effective()[v2]
 }
 
 async fn shift(control: &Control, v2: u16) -> ProposalResult {

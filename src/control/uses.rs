@@ -7,6 +7,7 @@
 //! not written counts as one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,8 @@ pub(super) struct VersionUses {
     /// By `SERVICE/VERSION`; names hold no `/`.
     known: BTreeMap<String, VersionUse>,
     written: BTreeMap<String, VersionUse>,
+    /// Of those that are known, since when; shared with everybody who reads the status.
+    since: Arc<BTreeMap<String, SystemTime>>,
     next: Instant,
 }
 
@@ -56,7 +59,7 @@ impl VersionUses {
                 present.insert(key, VersionUse { since: known.since.min(wall), last: known.last });
             }
         }
-        Self { written: present.clone(), known: present, next: now }
+        Self { written: present.clone(), since: since(&present), known: present, next: now }
     }
 
     /// A second has passed. Writes what changed, once a minute.
@@ -84,14 +87,19 @@ impl VersionUses {
                 known.insert(key, VersionUse { since: before.map_or(wall, |before| before.since), last });
             }
         }
+        self.since = since(&known);
         self.known = known;
     }
 
     /// Since when the uses of versions are known.
-    pub(super) fn since(&self) -> BTreeMap<String, SystemTime> {
-        let since = |known: &VersionUse| SystemTime::UNIX_EPOCH + Duration::from_secs(known.since);
-        self.known.iter().map(|(key, known)| (key.clone(), since(known))).collect()
+    pub(super) fn since(&self) -> Arc<BTreeMap<String, SystemTime>> {
+        Arc::clone(&self.since)
     }
+}
+
+fn since(known: &BTreeMap<String, VersionUse>) -> Arc<BTreeMap<String, SystemTime>> {
+    let moment = |known: &VersionUse| SystemTime::UNIX_EPOCH + Duration::from_secs(known.since);
+    Arc::new(known.iter().map(|(key, known)| (key.clone(), moment(known))).collect())
 }
 
 /// What a version is called here.

@@ -21,6 +21,7 @@ use prometheus::{Encoder, TextEncoder};
 
 use crate::model::EndpointState;
 
+use super::facts::SnapshotFacts;
 use super::label::{
     ConnectionRefusal, CutKind, DecisionReason, InjectedFault, Lane, RetryReason, StreamKind, UpstreamError,
 };
@@ -108,6 +109,7 @@ fn walk(recorder: &Recorder, portion: usize, out: &mut dyn FnMut(MetricFamily)) 
     let all = recorder.live_versions();
     let busy: Vec<_> = all.iter().filter(|version| version.has_traffic()).map(Arc::as_ref).collect();
     let family = &mut Portions { portion, out };
+    let facts = &recorder.facts();
 
     requests(family.of(&metric::REQUESTS), &busy);
     histograms(family.of(&metric::REQUEST_DURATION), &busy, VersionSeries::durations);
@@ -116,15 +118,15 @@ fn walk(recorder: &Recorder, portion: usize, out: &mut dyn FnMut(MetricFamily)) 
     by_word(family.of(&metric::STREAMS), &busy, VersionSeries::streams_open, &STREAM_KINDS);
     by_word(family.of(&metric::UPSTREAM_ERRORS), &busy, VersionSeries::upstream_errors, &UPSTREAM_KINDS);
     by_word(family.of(&metric::UPSTREAM_RETRIES), &busy, VersionSeries::retries, &RETRY_REASONS);
-    weights(family.of(&metric::SPLIT_WEIGHT), recorder);
+    weights(family.of(&metric::SPLIT_WEIGHT), facts);
     by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);
-    endpoints(family, recorder);
+    endpoints(family, facts);
     by_word(family.of(&metric::DRAIN_CUT), &busy, VersionSeries::cuts, &CUT_KINDS);
     grpc_failures(family.of(&metric::GRPC_FAILURES), &busy);
     by_word(family.of(&metric::INJECTED_FAULTS), &busy, VersionSeries::injected_faults, &INJECTED_FAULTS);
-    rollouts(family, recorder);
+    rollouts(family, facts);
     lanes(family.of(&metric::LANE_REQUESTS), recorder);
-    config(family, recorder);
+    config(family, recorder, facts);
     listeners(family, &recorder.live_listeners());
     family.of(&metric::UNREAD_BYTES).push(&[], recorder.unread().bytes() as f64);
     family.of(&metric::UNREAD_CUT).push(&[], recorder.unread().cuts() as f64);
@@ -208,15 +210,14 @@ fn histograms(mut samples: Samples<'_, '_>, versions: &[&VersionSeries], read: f
     }
 }
 
-fn weights(mut samples: Samples<'_, '_>, recorder: &Recorder) {
-    for fact in &recorder.facts().weights {
+fn weights(mut samples: Samples<'_, '_>, facts: &SnapshotFacts) {
+    for fact in &facts.weights {
         samples.push(&[&fact.service, &fact.version, "configured"], fact.configured.ratio());
         samples.push(&[&fact.service, &fact.version, "effective"], fact.effective);
     }
 }
 
-fn endpoints(family: &mut Portions<'_>, recorder: &Recorder) {
-    let facts = recorder.facts();
+fn endpoints(family: &mut Portions<'_>, facts: &SnapshotFacts) {
     let mut samples = family.of(&metric::ENDPOINT_UP);
     for fact in &facts.endpoints {
         samples.push(&[&fact.service, &fact.version, &fact.endpoint], one_if(fact.up));
@@ -231,8 +232,7 @@ fn endpoints(family: &mut Portions<'_>, recorder: &Recorder) {
     }
 }
 
-fn rollouts(family: &mut Portions<'_>, recorder: &Recorder) {
-    let facts = recorder.facts();
+fn rollouts(family: &mut Portions<'_>, facts: &SnapshotFacts) {
     let mut samples = family.of(&metric::ROLLOUT_PHASE);
     for fact in &facts.rollouts {
         fact.phases.iter().for_each(|phase| samples.push(&[&fact.service, phase], one_if(*phase == fact.phase)));
@@ -252,7 +252,7 @@ fn rollouts(family: &mut Portions<'_>, recorder: &Recorder) {
     }
 }
 
-fn config(family: &mut Portions<'_>, recorder: &Recorder) {
+fn config(family: &mut Portions<'_>, recorder: &Recorder, facts: &SnapshotFacts) {
     let reloads = recorder.reloads();
     let mut samples = family.of(&metric::CONFIG_RELOADS);
     samples.push(&["success"], reloads.succeeded.load(Ordering::Relaxed) as f64);
@@ -262,7 +262,6 @@ fn config(family: &mut Portions<'_>, recorder: &Recorder) {
     family.of(&metric::CONFIG_LAST_SUCCESSFUL).push(&[], one_if(last));
     let millis = reloads.last_success_ms.load(Ordering::Relaxed);
     family.of(&metric::CONFIG_LAST_SUCCESS).push(&[], millis as f64 / 1e3);
-    let facts = recorder.facts();
     if !facts.config_hash.is_empty() {
         family.of(&metric::CONFIG_INFO).push(&[&facts.config_hash], 1.0);
     }

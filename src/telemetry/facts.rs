@@ -1,11 +1,23 @@
 //! What the current snapshot says about itself: weights, endpoints, the configuration's hash.
 //!
-//! These are no counts but statements, so they are replaced whole at each publish, as the snapshot is. An
-//! endpoint that left the snapshot and its drain is simply not in the next value.
+//! These are no counts but statements about a moment: they are asked for at each scrape, of whoever owns them. An
+//! endpoint that left the snapshot and its drain is simply not in the next answer.
 
 use crate::model::{EndpointState, Name, Weight};
 
-/// What is exposed as gauges until the next publish.
+/// Says what is exposed as gauges at this moment.
+pub trait FactSource: Send + Sync {
+    /// The facts of this moment.
+    fn facts(&self) -> SnapshotFacts;
+}
+
+impl FactSource for SnapshotFacts {
+    fn facts(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// What is exposed as gauges at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SnapshotFacts {
     /// Hash of the configuration in effect; empty until one is.

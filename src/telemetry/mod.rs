@@ -35,7 +35,7 @@ mod window;
 
 pub use access_log::AccessLog;
 pub use exposition::{CONTENT_TYPE, MetricFamilies, exposition};
-pub use facts::{EndpointFact, RolloutFact, SnapshotFacts, WeightFact};
+pub use facts::{EndpointFact, FactSource, RolloutFact, SnapshotFacts, WeightFact};
 pub use histogram::Edges;
 pub use label::{
     Class, ConnectionRefusal, CutKind, DecisionReason, InjectedFault, Lane, Outcome, RetryReason, StreamKind,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! compile ── version, route, listener ──► handles ──► requests count with them
-//! control ── publish, reload_* ─────────► facts          │ sharded counters
+//! control ── set_facts, reload_* ───────► facts          │ sharded counters
 //! ticker  ── tick ──────────────────────► windows        ▼
 //!                                         exposition, weir status, the judge
 //! ```
@@ -19,7 +19,7 @@ use prometheus::process_collector::ProcessCollector;
 
 use crate::model::Name;
 
-use super::facts::SnapshotFacts;
+use super::facts::{FactSource, SnapshotFacts};
 use super::histogram::Edges;
 use super::lane::{LaneSeries, Unread};
 use super::listener::ListenerSeries;
@@ -49,7 +49,7 @@ pub struct Recorder {
     lanes: LaneSeries,
     unread: Unread,
     unmatched: Arc<RouteSeries>,
-    facts: ArcSwap<SnapshotFacts>,
+    facts: ArcSwap<Box<dyn FactSource>>,
     reloads: Reloads,
     certificates: Certificates,
     lines_dropped: Arc<AtomicU64>,
@@ -96,7 +96,7 @@ impl Recorder {
             listeners: SeriesRegistry::new(),
             lanes: LaneSeries::new(shards),
             unread: Unread::default(),
-            facts: ArcSwap::default(),
+            facts: ArcSwap::from_pointee(Box::new(SnapshotFacts::default())),
             reloads: Reloads::default(),
             certificates: Certificates::default(),
             lines_dropped: Arc::default(),
@@ -170,9 +170,9 @@ impl Recorder {
         }
     }
 
-    /// Replaces what the snapshot says about itself.
-    pub fn publish(&self, facts: SnapshotFacts) {
-        self.facts.store(Arc::new(facts.in_order()));
+    /// Says who is asked, at each scrape, what the snapshot says about itself.
+    pub fn set_facts(&self, source: impl FactSource + 'static) {
+        self.facts.store(Arc::new(Box::new(source)));
     }
 
     /// The configuration of the start is in effect. It counts as the last success and not as a reload.
@@ -241,8 +241,8 @@ impl Recorder {
         listeners
     }
 
-    pub(super) fn facts(&self) -> Arc<SnapshotFacts> {
-        self.facts.load_full()
+    pub(super) fn facts(&self) -> SnapshotFacts {
+        self.facts.load().facts().in_order()
     }
 
     pub(super) const fn reloads(&self) -> &Reloads {

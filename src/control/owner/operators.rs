@@ -128,7 +128,7 @@ impl Owner {
                 self.states.insert(key, state);
             }
         }
-        let ack = self.recompile(format!("{target}: {state} by {}{}", by.author, reason(by)))?;
+        let ack = self.publish_states(&service, format!("{target}: {state} by {}{}", by.author, reason(by)));
         Ok(self.note_unwritten(ack, written))
     }
 }

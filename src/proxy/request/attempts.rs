@@ -92,7 +92,7 @@ impl Attempts {
 
     /// Chooses the endpoint of the next attempt: of the request's version, ready, not tried yet.
     pub(crate) fn choose(&mut self, version: &Version, key: Option<u64>) -> Option<usize> {
-        let at = pick(version, &self.tried, key)?;
+        let at = version.pick(&self.tried, key)?;
         self.endpoint = Some(at);
         self.reused = false;
         Some(at)
@@ -124,7 +124,7 @@ impl Attempts {
 
     /// No connection could be made; whether another endpoint is tried.
     pub(crate) fn connect_failed(&mut self, failure: Failure, version: &Version, key: Option<u64>) -> bool {
-        let verdict = self.after_connect_failure(failure, |tried| pick(version, tried, key).is_some());
+        let verdict = self.after_connect_failure(failure, |tried| version.pick(tried, key).is_some());
         failure.charge(&version.series);
         verdict.count(&version.series)
     }
@@ -229,12 +229,6 @@ impl Verdict {
         }
         self != Self::GiveUp
     }
-}
-
-/// The endpoint to try: ready, not tried yet.
-fn pick(version: &Version, tried: &Tried, key: Option<u64>) -> Option<usize> {
-    let load = |at: usize| version.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight());
-    version.balancer.pick(load, tried, key)
 }
 
 #[cfg(test)]

@@ -259,11 +259,13 @@ impl Drop for Checkout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::live::Registry;
+    use crate::model::EndpointState;
+    use crate::snapshot::live::EndpointRegistry;
 
     fn handle(shared: bool) -> Arc<ConnectionHandle> {
         let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
-        let live = Registry::default().endpoint(&"shop".into(), &"v1".into(), &"127.0.0.1:1".parse().unwrap());
+        let address = "127.0.0.1:1".parse().unwrap();
+        let live = EndpointRegistry::default().endpoint(&"shop".into(), &"v1".into(), &address, EndpointState::Ready);
         Arc::new(ConnectionHandle {
             socket: socket.into(),
             live,

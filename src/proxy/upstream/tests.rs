@@ -18,9 +18,9 @@ use super::connector::connect;
 use super::destination::{Destination, PoolKey};
 use super::error::{ConnectError, TlsError};
 use super::{Pools, tls};
-use crate::model::Address;
+use crate::model::{Address, EndpointState};
 use crate::proxy::io::transport::Transport;
-use crate::snapshot::live::Registry;
+use crate::snapshot::live::EndpointRegistry;
 use crate::snapshot::{ClientPair, Endpoint, Timeouts, Upstream, UpstreamTls};
 use crate::tls::provider;
 
@@ -28,7 +28,7 @@ const PLAIN: Upstream = Upstream { http2: false, tls: None, max_idle: 8 };
 
 /// An endpoint that no other call gives.
 fn endpoint(address: &Address, spelled: &str, upstream: Upstream) -> Endpoint {
-    static REGISTRY: LazyLock<Mutex<(Registry, usize)>> = LazyLock::new(Mutex::default);
+    static REGISTRY: LazyLock<Mutex<(EndpointRegistry, usize)>> = LazyLock::new(Mutex::default);
     let mut registry = REGISTRY.lock().unwrap();
     registry.1 += 1;
     let version = format!("v{}", registry.1).into();
@@ -36,9 +36,9 @@ fn endpoint(address: &Address, spelled: &str, upstream: Upstream) -> Endpoint {
         name: spelled.into(),
         spelled: spelled.into(),
         address: address.clone(),
-        state: Default::default(),
+        declared: Default::default(),
         upstream: Arc::new(upstream),
-        live: registry.0.endpoint(&"shop".into(), &version, address),
+        live: registry.0.endpoint(&"shop".into(), &version, address, EndpointState::Ready),
         tls_hash: Default::default(),
     }
 }
@@ -248,8 +248,8 @@ fn connections_are_alike_only_under_the_same_settings() {
     let with = |spelled: &str, settings: UpstreamTls| {
         let upstream = Arc::new(Upstream { tls: Some(settings), ..PLAIN });
         let (name, address, live) = (plain.name.clone(), address.clone(), Arc::clone(&plain.live));
-        let (state, tls_hash) = (plain.state, Default::default());
-        PoolKey::of(&Endpoint { name, spelled: spelled.into(), address, state, upstream, live, tls_hash })
+        let (declared, tls_hash) = (plain.declared, Default::default());
+        PoolKey::of(&Endpoint { name, spelled: spelled.into(), address, declared, upstream, live, tls_hash })
     };
     let own = || trusting(&authority);
     let keys = [

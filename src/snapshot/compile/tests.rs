@@ -1,14 +1,20 @@
 //! What a snapshot decides, by what the file, shifts, states and resolved names say.
 
+mod incremental;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Instant;
 
 use super::*;
+use crate::config;
+use crate::model::{EndpointState, Split, Weight};
 use crate::snapshot::Publisher;
 use crate::telemetry::RecorderOptions;
 use crate::traffic::balance::Tried;
 use crate::traffic::split::Reason;
+use crate::traffic::validate::spelling::{EncodedSlash, Paths, Underscore};
 use crate::traffic::{HttpVersion, Request};
 
 /// `GET /` with these header fields, from loopback.
@@ -60,6 +66,11 @@ fn config(service: &str) -> Config {
     config_with(service, "{ match: { path: / }, service: shop }")
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as it is given to the compiler")]
+fn previous<'a>(config: &'a Config, snapshot: &'a Snapshot) -> Option<Previous<'a>> {
+    Some(Previous { config, snapshot })
+}
+
 fn compile(config: &Config, inputs: &Inputs) -> Snapshot {
     compiler().compile(config, inputs, None).unwrap()
 }
@@ -79,10 +90,13 @@ fn decisions(snapshot: &Snapshot, requests: usize) -> Vec<usize> {
 
 /// The addresses that a version's requests go to.
 fn reached(snapshot: &Snapshot, version: &str) -> Vec<String> {
-    let version = snapshot.service("shop").unwrap().version(version).unwrap();
+    let shop = snapshot.service("shop").unwrap();
+    let at = shop.versions.iter().position(|known| &*known.name == version).unwrap();
+    // A version that is not available is asked for nothing.
+    let Some(version) = shop.versions.get(at).filter(|_| shop.chooser.is_available(at)) else { return Vec::new() };
     let mut tried = Tried::default();
     let mut reached = Vec::new();
-    while let Some(at) = version.balancer.pick(|_| 0, &tried, None) {
+    while let Some(at) = version.pick(&tried, None) {
         tried.insert(at);
         reached.push(version.endpoints[at].address.to_string());
     }
@@ -128,7 +142,8 @@ fn states_decide_who_takes_requests() {
         assert_eq!(reached(&snapshot, "v2"), endpoints, "{what}");
         let v2 = snapshot.service("shop").unwrap().version("v2").unwrap();
         assert_eq!(v2.configured.basis_points(), 2_000, "{what}");
-        assert_eq!(v2.effective.basis_points(), if counts[1] == 0 { 0 } else { 2_000 }, "{what}");
+        let effective = snapshot.service("shop").unwrap().chooser.effective()[1].basis_points();
+        assert_eq!(effective, if counts[1] == 0 { 0 } else { 2_000 }, "{what}");
     }
 }
 
@@ -154,19 +169,18 @@ fn what_is_in_flight_is_found_again_by_identity() {
     let live = |snapshot: &Snapshot, version: usize, endpoint: usize| {
         Arc::clone(&snapshot.services[0].versions[version].endpoints[endpoint].live)
     };
-    let first = compiler
-        .compile(&file("\"127.0.0.1:1\", \"127.0.0.1:2\"", "\"127.0.0.1:1\""), &Inputs::default(), None)
-        .unwrap();
+    let start = file("\"127.0.0.1:1\", \"127.0.0.1:2\"", "\"127.0.0.1:1\"");
+    let first = compiler.compile(&start, &Inputs::default(), None).unwrap();
     let _ticket = live(&first, 0, 1).ledger.enter();
     let turned = file("\"127.0.0.1:2\", \"127.0.0.1:5\"", "\"127.0.0.1:1\"");
-    let second = compiler.compile(&turned, &Inputs::default(), Some(&first)).unwrap();
+    let second = compiler.compile(&turned, &Inputs::default(), previous(&start, &first)).unwrap();
     assert!(Arc::ptr_eq(&live(&second, 0, 0), &live(&first, 0, 1)), "the same address at another place");
     assert_eq!(live(&second, 0, 0).ledger.in_flight(), 1);
     assert_ne!(live(&first, 0, 0).id, live(&first, 1, 0).id, "the same address in two versions is two endpoints");
     assert_eq!(live(&second, 1, 0).id, live(&first, 1, 0).id);
     assert!(second.revision > first.revision);
-    let third =
-        compiler.compile(&file("\"127.0.0.1:1\"", "\"127.0.0.1:1\""), &Inputs::default(), Some(&second)).unwrap();
+    let back = file("\"127.0.0.1:1\"", "\"127.0.0.1:1\"");
+    let third = compiler.compile(&back, &Inputs::default(), previous(&turned, &second)).unwrap();
     assert_eq!(live(&third, 0, 0).id, live(&first, 0, 0).id, "it came back while somebody still held it");
 }
 
@@ -179,7 +193,7 @@ fn a_reload_continues_the_split() {
     let mut canary = 0;
     for _ in 0..100 {
         canary += decisions(&snapshot, 3)[1];
-        snapshot = compiler.compile(&config, &Inputs::default(), Some(&snapshot)).unwrap();
+        snapshot = compiler.compile(&config, &Inputs::default(), previous(&config, &snapshot)).unwrap();
     }
     assert_eq!(canary, 30);
 }
@@ -190,13 +204,13 @@ fn a_replaced_snapshot_is_freed_by_who_replaced_it() {
     let (mut publisher, current) = Publisher::new(compile(&config, &Inputs::default()));
     let held = current.load();
     let weak = Arc::downgrade(&held);
-    publisher.publish(compile(&config, &Inputs::default()));
+    publisher.publish(compile(&config, &Inputs::default()), &States::new());
     drop(held);
     assert!(weak.upgrade().is_some(), "whoever used it last would have freed it");
     publisher.free();
     assert!(weak.upgrade().is_none());
-    publisher.publish(compile(&config, &Inputs::default()));
-    assert!(publisher.replaced.is_empty(), "nobody used it");
+    publisher.publish(compile(&config, &Inputs::default()), &States::new());
+    assert!(publisher.is_all_freed(), "nobody used it");
 }
 
 #[test]
@@ -238,7 +252,7 @@ fn a_dns_name_is_as_many_endpoints_as_it_has_addresses() {
             expected.iter().map(|(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned())).collect();
         assert_eq!(found, expected);
         assert!(version.endpoints.iter().all(|endpoint| &*endpoint.spelled == "app.test:80"));
-        assert_eq!(version.is_available(), !expected.is_empty());
+        assert_eq!(snapshot.services[0].chooser.is_available(0), !expected.is_empty());
         assert_eq!(decisions(&snapshot, 1), [usize::from(!expected.is_empty())]);
     }
 }
@@ -283,11 +297,12 @@ fn limits_of_checks_are_edges_of_new_versions_and_running_ones_keep_theirs() {
     let (v1, v2) = ("v1: { endpoints: ['10.0.0.1:80'] }", "v2: { endpoints: ['10.0.0.2:80'] }");
     let mut compiler = compiler();
     let inputs = Inputs::default();
-    let first = compiler.compile(&shop(&limits, v1), &inputs, None).unwrap();
+    let start = shop(&limits, v1);
+    let first = compiler.compile(&start, &inputs, None).unwrap();
     let edges = |snapshot: &Snapshot, at: usize| Arc::clone(snapshot.services[0].versions[at].series.edges());
     assert!(limits.iter().all(|limit| edges(&first, 0).has(*limit)));
     let new = [Duration::from_millis(333)];
-    let second = compiler.compile(&shop(&new, &format!("{v1}, {v2}")), &inputs, Some(&first)).unwrap();
+    let second = compiler.compile(&shop(&new, &format!("{v1}, {v2}")), &inputs, previous(&start, &first)).unwrap();
     assert_eq!((edges(&second, 0).has(new[0]), edges(&second, 1).has(new[0])), (false, true));
     assert!(Arc::ptr_eq(&edges(&first, 0), &edges(&second, 0)));
 }

@@ -33,7 +33,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     listener.refused(ConnectionRefusal::Limit);
     recorder.config_loaded(SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
     recorder.reload_failed();
-    recorder.publish(SnapshotFacts {
+    recorder.set_facts(SnapshotFacts {
         config_hash: "cafe".into(),
         weights: vec![WeightFact {
             service: "shop".into(),
@@ -177,7 +177,7 @@ fn a_series_ends_with_its_last_holder() {
     let (recorder, held) = lively();
     assert!(exposition(&recorder).contains(r#"version="v1",route="checkout""#));
     drop(held);
-    recorder.publish(SnapshotFacts::default());
+    recorder.set_facts(SnapshotFacts::default());
     let text = exposition(&recorder);
     assert!(!text.contains(r#"service="shop""#) && !text.contains(r#"listener="web""#), "{text}");
     assert!(text.contains(r#"route="",code="404"} 1"#), "what was never matched stays");
@@ -215,10 +215,10 @@ fn a_registry_of_the_crate_takes_the_collector_and_gathers_the_same() {
 #[test]
 fn a_fact_that_is_published_twice_is_exposed_once() {
     let (recorder, _held) = lively();
-    let mut facts = (*recorder.facts()).clone();
+    let mut facts = recorder.facts();
     facts.weights.extend(facts.weights.clone());
     facts.endpoints.extend(facts.endpoints.clone());
-    recorder.publish(facts);
+    recorder.set_facts(facts);
     let text = exposition(&recorder);
     assert_eq!(text.matches("weir_endpoint_up{").count(), 1);
     assert_eq!(text.matches("weir_split_weight_ratio{").count(), 2);

@@ -12,7 +12,7 @@
 
 use std::hash::Hasher;
 
-use super::KeySource;
+use super::choice::KeySource;
 use crate::algorithm::fnv::Fnv1a;
 use crate::model::Weight;
 use crate::traffic::Request;

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::{Choice, Chooser, Options, Schedules, Share, Splitter, among_available};
+use super::share::among_available;
+use super::{Choice, Chooser, Schedules, SplitOptions, Splitter, VersionShare};
 use crate::model::{Name, Split, Weight};
 use crate::traffic::validate::tests::Head;
 use crate::traffic::{HttpVersion, Request};
@@ -36,12 +37,13 @@ fn splitter(weights: &[u16], previous: Option<&Splitter>) -> Splitter {
 }
 
 /// Versions with these weights, all of them available.
-fn shares(weights: &[u16]) -> Vec<Share> {
-    let share = |(at, bp): (usize, &u16)| Share { name: name(at), weight: weight(*bp), available: true, breaker: None };
+fn shares(weights: &[u16]) -> Vec<VersionShare> {
+    let share =
+        |(at, bp): (usize, &u16)| VersionShare { name: name(at), weight: weight(*bp), available: true, breaker: None };
     weights.iter().enumerate().map(share).collect()
 }
 
-fn chooser(shares: &[Share], options: Options, previous: Option<&Chooser>) -> Chooser {
+fn chooser(shares: &[VersionShare], options: SplitOptions, previous: Option<&Chooser>) -> Chooser {
     Chooser::compile(shares, options, previous, &mut Schedules::default())
 }
 

@@ -4,13 +4,13 @@ use super::super::affinity::hash;
 use super::super::{KeySource, Reason};
 use super::*;
 
-fn by_header() -> Options {
-    Options { salt: "shop".to_owned(), affinity: Some(KeySource::Header("x-user".into())), overrides: None }
+fn by_header() -> SplitOptions {
+    SplitOptions { salt: "shop".to_owned(), affinity: Some(KeySource::Header("x-user".into())), overrides: None }
 }
 
-fn by_cookie(make: bool) -> Options {
+fn by_cookie(make: bool) -> SplitOptions {
     let affinity = Some(KeySource::Cookie { name: "weir".into(), make });
-    Options { salt: "shop".to_owned(), affinity, overrides: None }
+    SplitOptions { salt: "shop".to_owned(), affinity, overrides: None }
 }
 
 fn user(user: usize) -> Head {
@@ -62,7 +62,7 @@ proptest! {
         let gain = u16::try_from(more.index(usize::from(base[0]) + 1)).unwrap();
         raised[0] -= gain;
         *raised.last_mut().unwrap() += gain;
-        let options = Options { salt, ..by_header() };
+        let options = SplitOptions { salt, ..by_header() };
         let (before, after) = (chooser(&shares(&base), options.clone(), None), chooser(&shares(&raised), options, None));
         let canary = base.len() - 1;
         for at in 0..500 {
@@ -92,7 +92,7 @@ fn shares_of_many_clients_follow_the_weights() {
     for (weights, bound) in [(&[9_000, 1_000][..], 10.83), (&[5_000, 3_000, 1_500, 500], 16.27), (&[9_900, 100], 10.83)]
     {
         for salt in ["shop", "cart", "a"] {
-            let chooser = chooser(&shares(weights), Options { salt: salt.to_owned(), ..by_header() }, None);
+            let chooser = chooser(&shares(weights), SplitOptions { salt: salt.to_owned(), ..by_header() }, None);
             let mut counts = vec![0_u32; weights.len()];
             (0..20_000).for_each(|at| counts[choose(&chooser, &user(at)).version] += 1);
             let term = |(count, weight): (&u32, &u16)| {
@@ -107,7 +107,8 @@ fn shares_of_many_clients_follow_the_weights() {
 
 #[test]
 fn salts_make_services_independent() {
-    let of = |salt: &str| chooser(&shares(&[5_000, 5_000]), Options { salt: salt.to_owned(), ..by_header() }, None);
+    let of =
+        |salt: &str| chooser(&shares(&[5_000, 5_000]), SplitOptions { salt: salt.to_owned(), ..by_header() }, None);
     let (shop, cart) = (of("shop"), of("cart"));
     let same = (0..10_000).filter(|at| choose(&shop, &user(*at)).version == choose(&cart, &user(*at)).version).count();
     assert!((4_800..5_200).contains(&same), "{same} of 10,000 clients have the same version twice");
@@ -181,7 +182,7 @@ fn a_cookie_is_found_wherever_it_stands() {
 
 #[test]
 fn an_address_is_a_key_however_it_is_written() {
-    let options = Options { affinity: Some(KeySource::Address), ..by_header() };
+    let options = SplitOptions { affinity: Some(KeySource::Address), ..by_header() };
     let chooser = chooser(&shares(&[5_000, 5_000]), options, None);
     let key = |address: Option<&str>| choose(&chooser, &Client(get(), address.map(|one| one.parse().unwrap()))).key;
     assert_eq!(key(Some("127.0.0.1")), Some(hash("shop", &[127, 0, 0, 1])));

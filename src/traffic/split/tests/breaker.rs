@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::{Breaker, KeySource, Override, Reason};
+use super::super::{BreakerFlag, KeySource, OverrideSource, Reason};
 use super::*;
 
 /// Versions with these weights of which the last has a breaker and the first is stable, and its flag.
-fn with_breaker(weights: &[u16]) -> (Vec<Share>, Arc<AtomicBool>) {
+fn with_breaker(weights: &[u16]) -> (Vec<VersionShare>, Arc<AtomicBool>) {
     let mut versions = shares(weights);
     let tripped: Arc<AtomicBool> = Arc::default();
-    let breaker = Breaker { tripped: Arc::clone(&tripped), stable: name(0) };
+    let breaker = BreakerFlag { tripped: Arc::clone(&tripped), stable: name(0) };
     versions.last_mut().unwrap().breaker = Some(breaker);
     (versions, tripped)
 }
@@ -37,8 +37,8 @@ proptest! {
         after in 0..500_usize,
     ) {
         let (versions, tripped) = with_breaker(&weights);
-        let broken = chooser(&versions, Options::default(), None);
-        let plain = chooser(&shares(&weights), Options::default(), None);
+        let broken = chooser(&versions, SplitOptions::default(), None);
+        let plain = chooser(&shares(&weights), SplitOptions::default(), None);
         let rest = rest(&weights);
         let last = weights.len() - 1;
         let mut deficit = Deficit::nothing(weights.len());
@@ -62,9 +62,9 @@ proptest! {
     fn beside_versions_that_are_away_the_rest_still_get_everything(weights in weights_of(4..=4), away in 1..=2_usize) {
         let (mut versions, tripped) = with_breaker(&weights);
         versions[away].available = false;
-        let chooser = chooser(&versions, Options::default(), None);
+        let chooser = chooser(&versions, SplitOptions::default(), None);
         tripped.store(true, Ordering::Release);
-        let effective: Vec<u16> = chooser.effective().map(Weight::basis_points).collect();
+        let effective: Vec<u16> = chooser.effective().into_iter().map(Weight::basis_points).collect();
         // Beside one that is away and has everything, nobody else has anything to give.
         let nobody = weights[away] == 10_000;
         let all = if nobody { 0 } else { 10_000 };
@@ -80,7 +80,7 @@ proptest! {
 #[test]
 fn from_a_canary_that_had_everything_all_goes_to_stable_at_once() {
     let (versions, tripped) = with_breaker(&[0, 0, 10_000]);
-    let chooser = chooser(&versions, Options::default(), None);
+    let chooser = chooser(&versions, SplitOptions::default(), None);
     assert_eq!(choose(&chooser, &get()).version, 2);
     tripped.store(true, Ordering::Release);
     for _ in 0..100 {
@@ -95,16 +95,16 @@ fn from_a_canary_that_had_everything_all_goes_to_stable_at_once() {
 fn without_anybody_else_a_tripped_version_is_not_available() {
     let (mut versions, tripped) = with_breaker(&[9_000, 1_000]);
     versions[0].available = false;
-    let chooser = chooser(&versions, Options::default(), None);
+    let chooser = chooser(&versions, SplitOptions::default(), None);
     assert!(choose(&chooser, &get()).available);
     tripped.store(true, Ordering::Release);
     assert!((0..20).all(|_| !choose(&chooser, &get()).available));
-    assert!(chooser.effective().all(|weight| weight == Weight::ZERO));
+    assert!(chooser.effective().into_iter().all(|weight| weight == Weight::ZERO));
 }
 
 #[test]
 fn clients_of_a_tripped_version_go_to_the_others_and_come_back() {
-    let options = Options { affinity: Some(KeySource::Header("x-user".into())), ..Options::default() };
+    let options = SplitOptions { affinity: Some(KeySource::Header("x-user".into())), ..SplitOptions::default() };
     let (versions, tripped) = with_breaker(&[4_000, 3_000, 3_000]);
     let chooser = chooser(&versions, options, None);
     let mut moved = [0; 3];
@@ -131,9 +131,9 @@ fn clients_of_a_tripped_version_go_to_the_others_and_come_back() {
 
 #[test]
 fn an_override_still_reaches_a_tripped_version() {
-    let overrides = Override { header: Some("x-version".into()), cookie: None, from: None };
+    let overrides = OverrideSource { header: Some("x-version".into()), cookie: None, from: None };
     let (versions, tripped) = with_breaker(&[9_000, 1_000]);
-    let chooser = chooser(&versions, Options { overrides: Some(overrides), ..Options::default() }, None);
+    let chooser = chooser(&versions, SplitOptions { overrides: Some(overrides), ..SplitOptions::default() }, None);
     tripped.store(true, Ordering::Release);
     let choice = choose(&chooser, &get().with("x-version", "v2"));
     assert_eq!((choice.version, choice.reason, choice.available), (1, Reason::Override, true));
@@ -148,7 +148,7 @@ fn the_deficits_of_the_rest_survive_a_new_snapshot() {
     let mut deficit = Deficit::nothing(3);
     let mut current: Option<Chooser> = None;
     for _ in 0..500 {
-        let next = chooser(&versions, Options::default(), current.as_ref());
+        let next = chooser(&versions, SplitOptions::default(), current.as_ref());
         for _ in 0..3 {
             let choice = choose(&next, &get());
             if choice.reason == Reason::Failover {

@@ -1,12 +1,12 @@
 //! The override: who may name a version, and how.
 
-use super::super::{KeySource, Override, Reason};
+use super::super::{KeySource, OverrideSource, Reason};
 use super::*;
 
-fn options(from: Option<&[&str]>) -> Options {
+fn options(from: Option<&[&str]>) -> SplitOptions {
     let from = from.map(|nets| nets.iter().map(|net| net.parse().unwrap()).collect());
-    let overrides = Override { header: Some("x-version".into()), cookie: Some("version".into()), from };
-    Options { overrides: Some(overrides), ..Options::default() }
+    let overrides = OverrideSource { header: Some("x-version".into()), cookie: Some("version".into()), from };
+    SplitOptions { overrides: Some(overrides), ..SplitOptions::default() }
 }
 
 fn from(address: &str, head: Head) -> Client {
@@ -52,7 +52,7 @@ fn a_version_that_takes_no_requests_cannot_be_named() {
 
 #[test]
 fn without_permission_nothing_is_named() {
-    let chooser = chooser(&shares(&[10_000, 0]), Options::default(), None);
+    let chooser = chooser(&shares(&[10_000, 0]), SplitOptions::default(), None);
     assert_eq!(choose(&chooser, &get().with("x-version", "v2")).version, 0);
 }
 
@@ -68,7 +68,8 @@ fn requests_that_name_their_version_take_no_turn_of_the_others() {
 #[test]
 fn an_override_counts_before_affinity_and_leaves_the_clients_key() {
     let affinity = Some(KeySource::Cookie { name: "weir".into(), make: true });
-    let chooser = chooser(&shares(&[10_000, 0]), Options { affinity, salt: "shop".to_owned(), ..options(None) }, None);
+    let chooser =
+        chooser(&shares(&[10_000, 0]), SplitOptions { affinity, salt: "shop".to_owned(), ..options(None) }, None);
     let choice = chooser.choose(&get().with("x-version", "v2"), || "k".to_owned());
     assert_eq!((choice.version, choice.reason, choice.new_key.as_deref()), (1, Reason::Override, Some("k")));
     let choice = choose(&chooser, &get().with("x-version", "v2").with("cookie", "weir=k"));

@@ -5,9 +5,9 @@ use proptest::collection::vec;
 use super::super::{KeySource, Reason};
 use super::*;
 
-fn with_states(weights: &[u16], available: &[bool]) -> Vec<Share> {
+fn with_states(weights: &[u16], available: &[bool]) -> Vec<VersionShare> {
     let versions = shares(weights).into_iter().zip(available);
-    versions.map(|(share, available)| Share { available: *available, ..share }).collect()
+    versions.map(|(share, available)| VersionShare { available: *available, ..share }).collect()
 }
 
 fn scaled(weights: &[u16], available: &[bool]) -> Vec<u16> {
@@ -55,9 +55,9 @@ proptest! {
         states in vec(any::<bool>(), 8),
     ) {
         let available = &states[..weights.len()];
-        let chooser = chooser(&with_states(&weights, available), Options::default(), None);
+        let chooser = chooser(&with_states(&weights, available), SplitOptions::default(), None);
         let scaled = scaled(&weights, available);
-        let effective: Vec<u16> = chooser.effective().map(Weight::basis_points).collect();
+        let effective: Vec<u16> = chooser.effective().into_iter().map(Weight::basis_points).collect();
         prop_assert_eq!(&effective, &scaled);
         let (mut due, mut failed_over) = (Deficit::nothing(weights.len()), Deficit::nothing(weights.len()));
         let mut direct = vec![0_i64; weights.len()];
@@ -91,7 +91,7 @@ proptest! {
         let mut current: Option<Chooser> = None;
         for (at, requests) in ups.iter().enumerate() {
             let versions = with_states(&weights, &[at % 2 == 0, true, true, true]);
-            let next = chooser(&versions, Options::default(), current.as_ref());
+            let next = chooser(&versions, SplitOptions::default(), current.as_ref());
             let scaled = scaled(&weights, &[false, true, true, true]);
             for _ in 0..*requests {
                 let choice = choose(&next, &get());
@@ -107,7 +107,7 @@ proptest! {
 
 #[test]
 fn clients_of_an_unavailable_version_spread_over_the_others_and_come_back() {
-    let options = Options { affinity: Some(KeySource::Header("x-user".into())), ..Options::default() };
+    let options = SplitOptions { affinity: Some(KeySource::Header("x-user".into())), ..SplitOptions::default() };
     let weights = [4_000, 3_000, 3_000];
     let all = chooser(&with_states(&weights, &[true; 3]), options.clone(), None);
     let without = chooser(&with_states(&weights, &[true, true, false]), options.clone(), Some(&all));

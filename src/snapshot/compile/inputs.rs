@@ -1,0 +1,38 @@
+//! What is compiled besides the file, and what was compiled before.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::{self, Config};
+use crate::model::{Name, Split};
+use crate::snapshot::live::{CircuitBreaker, FaultInjection, States};
+use crate::snapshot::{ListenerTls, Snapshot, UpstreamTls};
+
+/// What is compiled besides the file itself.
+#[derive(Clone, Default)]
+pub struct Inputs {
+    /// Splits over the file's, by service.
+    pub shifts: BTreeMap<Name, Split>,
+    /// States over the file's.
+    pub states: States,
+    /// Certificates and keys, by listener.
+    pub certificates: HashMap<Name, ListenerTls>,
+    /// TLS towards endpoints, by what the file says of it.
+    pub upstream_tls: Vec<(config::UpstreamTls, UpstreamTls)>,
+    /// The addresses behind DNS names, by `name:port`.
+    pub resolved: HashMap<String, Vec<SocketAddr>>,
+    /// Circuit breakers of canaries, by service and version.
+    pub breakers: BTreeMap<(Name, Name), Arc<CircuitBreaker>>,
+    /// Faults that are injected, by service and version.
+    pub faults: BTreeMap<(Name, Name), Arc<FaultInjection>>,
+}
+
+/// What is in effect, and the file that it was compiled from.
+#[derive(Clone, Copy)]
+pub struct Previous<'a> {
+    /// The file.
+    pub config: &'a Config,
+    /// The snapshot.
+    pub snapshot: &'a Snapshot,
+}

@@ -1,0 +1,225 @@
+//! One service of the file → one compiled service.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use super::inputs::Inputs;
+use crate::config::{self, AffinityKey, Balance, EndpointAddress, HostHeader, OverrideFrom, Protocol};
+use crate::model::{Address, EndpointState, Name, Weight};
+use crate::snapshot::live::{EndpointRegistry, StateCell, desired};
+use crate::snapshot::{AffinityCookie, DrainTimes, Endpoint, Service, Timeouts, Upstream, UpstreamTls, Version};
+use crate::telemetry::Recorder;
+use crate::traffic::balance::{Algorithm, Balancer};
+use crate::traffic::split::{BreakerFlag, Chooser, KeySource, OverrideSource, Schedules, SplitOptions, VersionShare};
+
+/// Compiles services, and finds again what outlives them.
+pub(super) struct ServiceCompiler {
+    endpoints: EndpointRegistry,
+    recorder: Arc<Recorder>,
+}
+
+/// Whether `service`, compiled from the same section of the file, is what these inputs make of it. States of endpoints
+/// are live, so they change nothing here.
+pub(super) fn is_same(service: &Service, file: &config::Service, inputs: &Inputs) -> bool {
+    let split = inputs.shifts.get(&service.name).unwrap_or(&file.split);
+    service.versions.iter().zip(file.versions.iter()).all(|(version, (_, spec))| {
+        version.configured == split.weight(&version.name)
+            && same_arc(&version.breaker, of_version(&inputs.breakers, &service.name, &version.name))
+            && same_arc(&version.faults, of_version(&inputs.faults, &service.name, &version.name))
+            && same_tls(version, file, spec, inputs)
+            && same_addresses(version, spec, inputs)
+    })
+}
+
+fn of_version<'a, T>(all: &'a BTreeMap<(Name, Name), Arc<T>>, service: &Name, version: &Name) -> Option<&'a Arc<T>> {
+    if all.is_empty() { None } else { all.get(&(service.clone(), version.clone())) }
+}
+
+fn same_arc<T>(one: &Option<Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn same_tls(version: &Version, file: &config::Service, spec: &config::Version, inputs: &Inputs) -> bool {
+    let wanted = upstream_tls(file, spec, inputs);
+    version.endpoints.first().is_none_or(|endpoint| endpoint.upstream.tls.as_ref() == wanted)
+}
+
+/// Whether the addresses behind the version's DNS names are the same, if it has such names.
+fn same_addresses(version: &Version, spec: &config::Version, inputs: &Inputs) -> bool {
+    let is_name = |endpoint: &config::Endpoint| matches!(endpoint.address, EndpointAddress::Dns { .. });
+    if !spec.endpoints.iter().any(is_name) {
+        return true;
+    }
+    let found = spec.endpoints.iter().flat_map(|endpoint| {
+        let spelled: Name = endpoint.address.to_string().into();
+        addresses(&endpoint.address, &spelled, &inputs.resolved)
+    });
+    found.eq(version.endpoints.iter().map(|endpoint| (endpoint.name.clone(), endpoint.address.clone())))
+}
+
+fn upstream_tls<'a>(file: &config::Service, spec: &config::Version, inputs: &'a Inputs) -> Option<&'a UpstreamTls> {
+    let wanted = spec.tls.as_ref().or(file.tls.as_ref())?;
+    inputs.upstream_tls.iter().find(|(known, _)| known == wanted).map(|(_, loaded)| loaded)
+}
+
+impl ServiceCompiler {
+    /// A compiler that resolves counters in `recorder`.
+    pub(super) fn new(recorder: Arc<Recorder>) -> Self {
+        Self { endpoints: EndpointRegistry::default(), recorder }
+    }
+
+    /// Compiles a service; `before` is the one in effect.
+    pub(super) fn compile(
+        &mut self,
+        (name, file): (&Name, &config::Service),
+        inputs: &Inputs,
+        before: Option<&Service>,
+        schedules: &mut Schedules,
+    ) -> Service {
+        let split = inputs.shifts.get(name).unwrap_or(&file.split);
+        let versions: Vec<(Version, VersionShare)> = file
+            .versions
+            .iter()
+            .map(|(version, spec)| self.version((name, file), (version, spec), split.weight(version), inputs))
+            .collect();
+        let (versions, shares): (Vec<Version>, Vec<VersionShare>) = versions.into_iter().unzip();
+        let chooser =
+            Chooser::compile(&shares, split_options(name, file), before.map(|before| &before.chooser), schedules);
+        Service {
+            name: name.clone(),
+            chooser,
+            speaks_http1: !versions.iter().flat_map(|version| &version.endpoints).any(|one| one.upstream.http2),
+            versions,
+            timeouts: Timeouts {
+                connect: file.timeouts.connect.get(),
+                first_byte: file.timeouts.first_byte.get(),
+                idle: file.timeouts.idle.get(),
+                pool_idle: file.pool.idle_timeout.get(),
+            },
+            drain: DrainTimes { requests: file.drain.requests.get(), streams: file.drain.streams.get() },
+            affinity_cookie: affinity_cookie(file),
+            host: match &file.host {
+                HostHeader::Preserve => None,
+                HostHeader::Fixed(host) => Some(host.as_str().into()),
+            },
+            upgrades: file.upgrades.iter().map(|token| token.to_ascii_lowercase().into()).collect(),
+            body_bytes: file.max_body.map(config::Bytes::get),
+        }
+    }
+
+    fn version(
+        &mut self,
+        (service, file): (&Name, &config::Service),
+        (name, spec): (&Name, &config::Version),
+        configured: Weight,
+        inputs: &Inputs,
+    ) -> (Version, VersionShare) {
+        let state = desired(&inputs.states, (service, name), None, spec.state);
+        let upstream = Arc::new(Upstream {
+            http2: spec.protocol.unwrap_or(file.protocol) == Protocol::H2,
+            tls: upstream_tls(file, spec, inputs).cloned(),
+            max_idle: usize::from(file.pool.max_idle),
+        });
+        // Limits of checks become edges, so that "slower than the limit" is counted exactly. A version that
+        // is counted already keeps the edges it has until it is gone, for a histogram whose edges move cannot
+        // be subtracted from itself; who judges by a limit that is no edge (`Edges::has`) must say so.
+        let series = self.recorder.version_with(service, name, &file.duration_limits());
+        let mut endpoints = Vec::with_capacity(spec.endpoints.len());
+        let mut available = false;
+        for endpoint in &spec.endpoints {
+            let spelled: Name = endpoint.address.to_string().into();
+            let own = desired(&inputs.states, (service, name), Some(&spelled), endpoint.state).stricter(state);
+            for (label, address) in addresses(&endpoint.address, &spelled, &inputs.resolved) {
+                let live = self.endpoints.endpoint(service, name, &address, own);
+                live.count_in(&series);
+                available |= own == EndpointState::Ready;
+                endpoints.push(Endpoint {
+                    name: label,
+                    spelled: spelled.clone(),
+                    address,
+                    declared: endpoint.state,
+                    upstream: Arc::clone(&upstream),
+                    live,
+                    tls_hash: OnceLock::new(),
+                });
+            }
+        }
+        let algorithm = match file.balance {
+            Balance::LeastRequests => Algorithm::LeastRequests,
+            Balance::RoundRobin => Algorithm::RoundRobin,
+        };
+        let breaker = of_version(&inputs.breakers, service, name).cloned();
+        let share = VersionShare {
+            name: name.clone(),
+            weight: configured,
+            available,
+            breaker: breaker
+                .as_ref()
+                .map(|breaker| BreakerFlag { tripped: Arc::clone(&breaker.tripped), stable: breaker.stable.clone() }),
+        };
+        let version = Version {
+            name: name.clone(),
+            declared: spec.state,
+            state: StateCell::new(state),
+            configured,
+            balancer: Balancer::new(endpoints.iter().map(|endpoint| &*endpoint.name), algorithm),
+            endpoints,
+            series,
+            breaker,
+            faults: of_version(&inputs.faults, service, name).cloned(),
+        };
+        (version, share)
+    }
+}
+
+fn affinity_cookie(file: &config::Service) -> Option<AffinityCookie> {
+    match file.affinity.as_ref().map(|affinity| &affinity.key) {
+        Some(AffinityKey::Cookie { name, ttl: Some(ttl) }) => {
+            Some(AffinityCookie { name: name.as_str().into(), max_age: ttl.get() })
+        }
+        _ => None,
+    }
+}
+
+fn split_options(name: &Name, file: &config::Service) -> SplitOptions {
+    let salt = file.affinity.as_ref().and_then(|affinity| affinity.salt.clone());
+    SplitOptions {
+        salt: salt.unwrap_or_else(|| name.to_string()),
+        affinity: file.affinity.as_ref().map(|affinity| match &affinity.key {
+            AffinityKey::Header(name) => KeySource::Header(name.as_str().into()),
+            AffinityKey::Cookie { name, ttl } => KeySource::Cookie { name: name.as_str().into(), make: ttl.is_some() },
+            AffinityKey::Address => KeySource::Address,
+        }),
+        overrides: file.overrides.as_ref().map(|over| OverrideSource {
+            header: over.header.as_ref().map(|name| name.as_str().into()),
+            cookie: over.cookie.as_deref().map(Into::into),
+            from: match &over.from {
+                OverrideFrom::Anyone => None,
+                OverrideFrom::Addresses(nets) => Some(nets.iter().map(|cidr| cidr.get()).collect()),
+            },
+        }),
+    }
+}
+
+/// The addresses of an endpoint with the label of each: its spelling, or for a DNS name with several addresses
+/// each address.
+fn addresses(
+    endpoint: &EndpointAddress,
+    spelled: &Name,
+    resolved: &HashMap<String, Vec<SocketAddr>>,
+) -> Vec<(Name, Address)> {
+    match endpoint {
+        EndpointAddress::Inet(address) => vec![(spelled.clone(), Address::Inet(*address))],
+        EndpointAddress::Unix(path) => vec![(spelled.clone(), Address::Unix(path.clone()))],
+        EndpointAddress::Dns { .. } => match resolved.get(&**spelled).map(Vec::as_slice) {
+            None | Some([]) => Vec::new(),
+            Some([one]) => vec![(spelled.clone(), Address::Inet(*one))],
+            Some(several) => several.iter().map(|a| (a.to_string().into(), Address::Inet(*a))).collect(),
+        },
+    }
+}

@@ -1,0 +1,137 @@
+//! The compiled configuration as a whole, and the routes in it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::service::Service;
+use crate::model::Name;
+use crate::telemetry::RouteSeries;
+use crate::tls::{Certificates, ClientRoots};
+use crate::traffic::route::Table;
+use crate::traffic::validate::Limits;
+use crate::traffic::validate::spelling::Underscore;
+
+/// The compiled configuration.
+pub struct Snapshot {
+    /// Order number; each publish raises it.
+    pub revision: u64,
+    /// Hash of the configuration it was compiled from.
+    pub hash: String,
+    /// What request validation lets pass.
+    pub limits: Limits,
+    /// What it lets pass on listeners that say something of their own; few, if any.
+    pub listener_limits: Vec<(Name, Limits)>,
+    /// How long clients may take, and how much they may have open.
+    pub client: ClientLimits,
+    /// Whose forwarded headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Certificates by listener, read at each handshake.
+    pub certificates: HashMap<Name, ListenerTls>,
+    /// Host, path, method and headers to a route.
+    pub table: Arc<Table<Arc<Route>>>,
+    /// All services, in the file's order.
+    pub services: Vec<Arc<Service>>,
+}
+
+/// What a listener's TLS handshakes use.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// The certificates, by SNI.
+    pub certificates: Arc<Certificates>,
+    /// The authorities that sign clients' certificates, if they are asked for one.
+    pub client_roots: Option<Arc<ClientRoots>>,
+}
+
+/// How long clients may take, and how much they may have open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// From the first byte of a head to its end.
+    pub head_timeout: Duration,
+    /// From accept to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Without a request on an open connection.
+    pub keepalive: Duration,
+    /// For one write to be taken by the client.
+    pub write_timeout: Duration,
+    /// What may be held for clients that do not read, all of them together, in bytes.
+    pub unread_bytes: u64,
+    /// HTTP/2 streams at once on one connection.
+    pub h2_streams: u32,
+    /// Size of an HTTP/2 header list, in bytes.
+    pub header_bytes: u32,
+}
+
+/// One compiled route: where it leads and where it is counted.
+pub struct Route {
+    /// Its name: a metric label.
+    pub name: Name,
+    /// The service it leads to, as an index into [`Snapshot::services`].
+    pub service: usize,
+    /// Counters by version index of the service.
+    pub series: Vec<Arc<RouteSeries>>,
+    /// Its requests are health probes, which say nothing about a version.
+    pub probe: bool,
+    /// What becomes of header names with an underscore, instead of what its listener says.
+    pub underscore: Option<Underscore>,
+}
+
+impl Snapshot {
+    /// The service of this name.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.iter().find(|service| &*service.name == name)
+    }
+
+    /// The service that `route`, one of this snapshot's, leads to.
+    #[must_use]
+    pub fn service_of(&self, route: &Route) -> Option<&Arc<Service>> {
+        self.services.get(route.service)
+    }
+
+    /// What request validation lets pass on `listener`.
+    #[inline]
+    #[must_use]
+    pub fn limits_of(&self, listener: &str) -> &Limits {
+        let own = self.listener_limits.iter().find(|(name, _)| &**name == listener);
+        own.map_or(&self.limits, |(_, limits)| limits)
+    }
+
+    /// Whether a peer's forwarded headers are believed.
+    #[must_use]
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        peer.is_some_and(|peer| self.trusted_proxies.iter().any(|net| net.contains(&peer)))
+    }
+}
+
+/// A service before a snapshot was replaced, and after.
+pub type ServiceChange<'a> = (Option<&'a Arc<Service>>, Option<&'a Arc<Service>>);
+
+/// All services of a snapshot that nothing was before.
+#[must_use]
+pub fn all_services(first: &Snapshot) -> Vec<ServiceChange<'_>> {
+    first.services.iter().map(|service| (None, Some(service))).collect()
+}
+
+/// The services that two snapshots do not share.
+#[must_use]
+pub fn changed_services<'a>(before: &'a Snapshot, after: &'a Snapshot) -> Vec<ServiceChange<'a>> {
+    let (old, new) = (&before.services, &after.services);
+    if old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new) || old.name == new.name) {
+        let pairs = old.iter().zip(new).filter(|(old, new)| !Arc::ptr_eq(old, new));
+        return pairs.map(|(old, new)| (Some(old), Some(new))).collect();
+    }
+    let mut by_name: HashMap<&str, &Arc<Service>> = old.iter().map(|service| (&*service.name, service)).collect();
+    let mut changes: Vec<ServiceChange<'a>> = Vec::new();
+    for service in new {
+        match by_name.remove(&*service.name) {
+            Some(old) if Arc::ptr_eq(old, service) => {}
+            old => changes.push((old, Some(service))),
+        }
+    }
+    changes.extend(old.iter().filter(|old| by_name.contains_key(&*old.name)).map(|old| (Some(old), None)));
+    changes
+}

@@ -1,0 +1,131 @@
+//! One endpoint across snapshots: its state, its work in flight, its open connections.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use super::state::StateCell;
+use crate::drain::Ledger;
+use crate::model::EndpointState;
+use crate::telemetry::{UpstreamError, VersionSeries};
+
+/// An open upstream connection, as the owner of a drain sees it.
+pub trait UpstreamConnection: Send + Sync {
+    /// Closes the connection unless it is in use; one in use closes when its work ends.
+    fn close_idle(&self);
+}
+
+/// One endpoint across snapshots.
+pub struct EndpointLive {
+    /// Unique in the process, never used again: keeps upstream connections of one endpoint apart.
+    pub id: u64,
+    /// What is wanted of it now.
+    pub state: StateCell,
+    /// The work in flight on it.
+    pub ledger: Arc<Ledger>,
+    /// Open upstream connections without work.
+    pub idle: AtomicUsize,
+    accepting: AtomicBool,
+    /// Where its version is counted.
+    series: OnceLock<Arc<VersionSeries>>,
+    /// Locked when a connection opens or closes and when a drain begins, never by a request.
+    connections: Mutex<Vec<Weak<dyn UpstreamConnection>>>,
+}
+
+impl EndpointLive {
+    pub(super) fn new(id: u64, state: EndpointState) -> Self {
+        Self {
+            id,
+            state: StateCell::new(state),
+            ledger: Arc::default(),
+            idle: AtomicUsize::new(0),
+            accepting: AtomicBool::new(true),
+            series: OnceLock::new(),
+            connections: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Says where its version is counted; the first word stands.
+    pub fn count_in(&self, series: &Arc<VersionSeries>) {
+        self.series.get_or_init(|| Arc::clone(series));
+    }
+
+    /// Counts a connection on which something came though no request was on it.
+    pub fn unsolicited(&self) {
+        if let Some(series) = self.series.get() {
+            series.upstream_error(UpstreamError::Unsolicited);
+        }
+    }
+
+    /// Whether it takes new requests.
+    #[inline]
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.state.get() == EndpointState::Ready
+    }
+
+    /// Whether connections to the endpoint may be kept and reused.
+    #[must_use]
+    pub fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::Acquire)
+    }
+
+    /// Says whether new work is accepted. When it no longer is, idle connections close at once.
+    pub fn set_accepting(&self, accepting: bool) {
+        if self.accepting.swap(accepting, Ordering::AcqRel) && !accepting {
+            let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            for connection in connections.iter().filter_map(Weak::upgrade) {
+                connection.close_idle();
+            }
+        }
+    }
+
+    /// Remembers an open connection, so that a drain can close it.
+    pub fn opened(&self, connection: Weak<dyn UpstreamConnection>) {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if connections.len() == connections.capacity() {
+            connections.retain(|known| known.strong_count() > 0);
+        }
+        connections.push(connection);
+    }
+
+    /// Upstream connections that are open now.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.iter().filter(|known| known.strong_count() > 0).count()
+    }
+}
+
+impl fmt::Debug for EndpointLive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointLive").field("id", &self.id).field("ledger", &self.ledger).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Probe(AtomicBool);
+
+    impl UpstreamConnection for Probe {
+        fn close_idle(&self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    #[test]
+    fn idle_connections_close_when_new_work_is_no_longer_accepted() {
+        let live = EndpointLive::new(0, EndpointState::Ready);
+        let probe: Arc<Probe> = Arc::default();
+        let weak: Weak<dyn UpstreamConnection> = Arc::<Probe>::downgrade(&probe);
+        live.opened(weak);
+        assert_eq!(live.open_connections(), 1);
+        live.set_accepting(true);
+        assert!(!probe.0.load(Ordering::Acquire));
+        live.set_accepting(false);
+        assert!(probe.0.load(Ordering::Acquire));
+    }
+}

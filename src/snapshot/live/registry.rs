@@ -1,0 +1,69 @@
+//! Finds what outlives a snapshot.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use super::endpoint::EndpointLive;
+use crate::model::{Address, EndpointState, Name};
+
+/// Which endpoint it is: service, version, address.
+type EndpointIdentity = (Name, Name, Address);
+
+/// Finds what outlives a snapshot. Used while compiling, by one owner.
+#[derive(Debug, Default)]
+pub struct EndpointRegistry {
+    endpoints: HashMap<EndpointIdentity, Weak<EndpointLive>>,
+    next_id: u64,
+}
+
+impl EndpointRegistry {
+    /// The endpoint of this identity: the one that is still held somewhere, or a new one in this state.
+    pub fn endpoint(
+        &mut self,
+        service: &Name,
+        version: &Name,
+        address: &Address,
+        state: EndpointState,
+    ) -> Arc<EndpointLive> {
+        let identity = (service.clone(), version.clone(), address.clone());
+        if let Some(live) = self.endpoints.get(&identity).and_then(Weak::upgrade) {
+            return live;
+        }
+        // Those that nobody holds any more make room.
+        if self.endpoints.len() == self.endpoints.capacity() {
+            self.endpoints.retain(|_, live| live.strong_count() > 0);
+        }
+        let live = Arc::new(EndpointLive::new(self.next_id, state));
+        self.next_id += 1;
+        self.endpoints.insert(identity, Arc::downgrade(&live));
+        live
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_the_same_while_somebody_holds_it() {
+        let (service, version, address): (Name, Name, Address) =
+            ("shop".into(), "v1".into(), "127.0.0.1:1".parse().unwrap());
+        let mut registry = EndpointRegistry::default();
+        let mut endpoint = || registry.endpoint(&service, &version, &address, EndpointState::Ready);
+        let (first, again) = (endpoint(), endpoint());
+        assert!(Arc::ptr_eq(&first, &again));
+        let id = first.id;
+        drop((first, again));
+        assert_ne!(endpoint().id, id, "ids are never used again");
+    }
+
+    #[test]
+    fn endpoints_that_come_and_go_take_no_room() {
+        let mut registry = EndpointRegistry::default();
+        for port in 1..10_000_u16 {
+            let address = Address::Inet(([127, 0, 0, 1], port).into());
+            drop(registry.endpoint(&"shop".into(), &"v1".into(), &address, EndpointState::Ready));
+        }
+        assert!(registry.endpoints.capacity() < 100, "{}", registry.endpoints.capacity());
+    }
+}

@@ -1,0 +1,253 @@
+//! Compiled services: versions, endpoints, and how endpoints are spoken to.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::drain::Cut;
+use crate::model::{Address, EndpointState, Name, Weight};
+use crate::snapshot::live::{CircuitBreaker, EndpointLive, FaultInjection, StateCell, States, desired};
+use crate::telemetry::VersionSeries;
+use crate::traffic::balance::{Balancer, Endpoints, Tried};
+use crate::traffic::split::Chooser;
+
+/// One compiled service.
+pub struct Service {
+    /// Its name.
+    pub name: Name,
+    /// Which version a request gets, and why.
+    pub chooser: Chooser,
+    /// Its versions, in the file's order.
+    pub versions: Vec<Version>,
+    /// How long its endpoints may take.
+    pub timeouts: Timeouts,
+    /// How long work in flight may go on in a drain.
+    pub drain: DrainTimes,
+    /// The cookie that carries a generated affinity key, if Weir is to set one.
+    pub affinity_cookie: Option<AffinityCookie>,
+    /// The `Host` sent to endpoints instead of the client's.
+    pub host: Option<Box<str>>,
+    /// Upgrade tokens that are passed on, in lower case.
+    pub upgrades: Vec<Box<str>>,
+    /// The largest request body passed on, in bytes.
+    pub body_bytes: Option<u64>,
+    /// Whether all of its endpoints speak HTTP/1.1.
+    pub speaks_http1: bool,
+}
+
+/// How the affinity cookie is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AffinityCookie {
+    /// Its name.
+    pub name: Box<str>,
+    /// How long the client keeps it.
+    pub max_age: Duration,
+}
+
+/// How long an endpoint may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To accept a connection, TLS handshake included.
+    pub connect: Duration,
+    /// From the last byte of the request to the first byte of the response.
+    pub first_byte: Duration,
+    /// Silence in a request or response body; streams have none.
+    pub idle: Duration,
+    /// How long an unused upstream connection is kept.
+    pub pool_idle: Duration,
+}
+
+/// How long work in flight may go on in a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainTimes {
+    /// Requests.
+    pub requests: Duration,
+    /// Streams.
+    pub streams: Duration,
+}
+
+impl DrainTimes {
+    /// What is due after a drain has gone on for `elapsed`.
+    #[must_use]
+    pub fn due(&self, elapsed: Duration) -> Cut {
+        if elapsed >= self.streams.max(self.requests) {
+            Cut::All
+        } else if elapsed >= self.requests {
+            Cut::Requests
+        } else {
+            Cut::Nothing
+        }
+    }
+}
+
+/// One compiled version.
+pub struct Version {
+    /// Its name.
+    pub name: Name,
+    /// What the file wants of it.
+    pub declared: EndpointState,
+    /// What the file or an operator wants of it now.
+    pub state: StateCell,
+    /// Its share by the file or by a shift over it.
+    pub configured: Weight,
+    /// Which of its endpoints a request gets.
+    pub balancer: Balancer,
+    /// Its endpoints, in the file's order.
+    pub endpoints: Vec<Endpoint>,
+    /// Where its requests are counted.
+    pub series: Arc<VersionSeries>,
+    /// Its circuit breaker, which its finished requests count on, if it has one.
+    pub breaker: Option<Arc<CircuitBreaker>>,
+    /// Faults that are injected into its requests, if any.
+    pub faults: Option<Arc<FaultInjection>>,
+}
+
+/// One compiled endpoint.
+pub struct Endpoint {
+    /// A metric label: its address as the file spells it, or for a DNS name with several addresses the address.
+    pub name: Name,
+    /// Its address as the file spells it.
+    pub spelled: Name,
+    /// Where to connect to.
+    pub address: Address,
+    /// What the file wants of it.
+    pub declared: EndpointState,
+    /// How to speak to it.
+    pub upstream: Arc<Upstream>,
+    /// What outlives this snapshot.
+    pub live: Arc<EndpointLive>,
+    /// A hash of its settings of TLS, for the data plane: which connections to it are alike. Made when first needed.
+    pub tls_hash: OnceLock<u64>,
+}
+
+/// How to speak to the endpoints of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Whether HTTP/2 is spoken, by prior knowledge or by ALPN.
+    pub http2: bool,
+    /// TLS towards the endpoint.
+    pub tls: Option<UpstreamTls>,
+    /// Connections kept open without use.
+    pub max_idle: usize,
+}
+
+/// TLS towards endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name to ask for and to verify; the request's host if none.
+    pub sni: Option<Box<str>>,
+    /// Whether the certificate is verified.
+    pub verify: bool,
+    /// The authorities that are believed, as DER; the system's if none.
+    pub ca: Option<Vec<Vec<u8>>>,
+    /// The client certificate chain and key shown to the endpoint, as DER.
+    pub client: Option<ClientPair>,
+}
+
+/// A client certificate chain and its private key, as DER.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientPair {
+    /// The chain, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// The key.
+    pub key: Vec<u8>,
+}
+
+impl std::fmt::Debug for ClientPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientPair").finish_non_exhaustive()
+    }
+}
+
+/// The states that operators' states over the file's make of a version and its endpoints.
+struct DesiredStates {
+    version: EndpointState,
+    endpoints: Vec<EndpointState>,
+}
+
+impl Version {
+    /// Whether its endpoints speak HTTP/2.
+    #[must_use]
+    pub fn speaks_http2(&self) -> bool {
+        // How to speak to them, all of a version share.
+        self.endpoints.first().is_none_or(|endpoint| endpoint.upstream.http2)
+    }
+
+    /// The endpoint for a request with this affinity key: available, and not tried yet.
+    #[must_use]
+    pub fn pick(&self, tried: &Tried, key: Option<u64>) -> Option<usize> {
+        self.balancer.pick(self, tried, key)
+    }
+
+    fn desired(&self, service: &Name, states: &States) -> DesiredStates {
+        let version = desired(states, (service, &self.name), None, self.declared);
+        let of_endpoint = |endpoint: &Endpoint| {
+            desired(states, (service, &self.name), Some(&endpoint.spelled), endpoint.declared).stricter(version)
+        };
+        DesiredStates { version, endpoints: self.endpoints.iter().map(of_endpoint).collect() }
+    }
+}
+
+impl DesiredStates {
+    fn is_available(&self) -> bool {
+        self.endpoints.contains(&EndpointState::Ready)
+    }
+
+    /// Whether another endpoint of the version, at the same address, is to be ready. Two DNS names may have one address.
+    fn keeps_ready(&self, version: &Version, live: &Arc<EndpointLive>) -> bool {
+        let mut all = version.endpoints.iter().zip(&self.endpoints);
+        all.any(|(endpoint, state)| *state == EndpointState::Ready && Arc::ptr_eq(&endpoint.live, live))
+    }
+}
+
+impl Endpoints for Version {
+    #[inline]
+    fn is_available(&self, at: usize) -> bool {
+        self.endpoints.get(at).is_some_and(|endpoint| endpoint.live.is_available())
+    }
+
+    #[inline]
+    fn load(&self, at: usize) -> u64 {
+        self.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight())
+    }
+}
+
+impl Endpoint {
+    /// What the file or an operator wants of it now, its version's state included.
+    #[must_use]
+    pub fn state(&self) -> EndpointState {
+        self.live.state.get()
+    }
+}
+
+impl Service {
+    /// The version of this name.
+    #[must_use]
+    pub fn version(&self, name: &str) -> Option<&Version> {
+        self.versions.iter().find(|version| &*version.name == name)
+    }
+
+    /// Brings the states of versions and endpoints to what operators' `states` over the file's make them, in effect from
+    /// the next choice on. One task may call it at a time.
+    ///
+    /// Endpoints become ready before choices count on them, and drain after choices do not any more.
+    pub fn set_states(&self, states: &States) {
+        let wanted: Vec<DesiredStates> =
+            self.versions.iter().map(|version| version.desired(&self.name, states)).collect();
+        for (version, wanted) in self.versions.iter().zip(&wanted) {
+            version.state.set(wanted.version);
+            for (endpoint, state) in version.endpoints.iter().zip(&wanted.endpoints) {
+                if *state == EndpointState::Ready {
+                    endpoint.live.state.set(*state);
+                }
+            }
+        }
+        self.chooser.set_available(|at| wanted.get(at).is_some_and(DesiredStates::is_available));
+        for (version, wanted) in self.versions.iter().zip(&wanted) {
+            for (endpoint, state) in version.endpoints.iter().zip(&wanted.endpoints) {
+                if *state != EndpointState::Ready && !wanted.keeps_ready(version, &endpoint.live) {
+                    endpoint.live.state.set(*state);
+                }
+            }
+        }
+    }
+}
