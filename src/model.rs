@@ -264,6 +264,25 @@ impl FromStr for Address {
     }
 }
 
+/// Texts that the tests of any module change.
+#[cfg(test)]
+pub(crate) mod fixture {
+    /// A text that a test changes.
+    pub(crate) trait Fixture {
+        /// This text with every `from` replaced by `to`. A `from` that is not there is a fault of the test: it would go on with
+        /// the text as it was, and prove nothing.
+        fn changed(&self, from: &str, to: &str) -> String;
+    }
+
+    impl Fixture for str {
+        #[track_caller]
+        fn changed(&self, from: &str, to: &str) -> String {
+            assert!(self.contains(from), "`{from}` is not in the text:\n{self}");
+            self.replace(from, to)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

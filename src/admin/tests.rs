@@ -14,6 +14,7 @@ use super::*;
 use crate::config::{self, ProcessEnvironment};
 use crate::control::{Owner, Parts};
 use crate::drain::{Bell, Kind};
+use crate::model::fixture::Fixture as _;
 use crate::snapshot::Endpoint;
 use crate::store::JournalWriter;
 use crate::store::redb::{RedbJournal, Store};
@@ -201,7 +202,7 @@ async fn a_version_that_left_the_file_is_shown_until_its_last_work_ends() {
     let world = World::new().await;
     let mut stream = world.on_endpoint("v2", 0, |endpoint| endpoint.live.ledger.enter());
     stream.becomes(Kind::Sse);
-    let text = FILE.replace("      v2: { endpoints: ['127.0.0.1:7002'] }\n", "").replace("v1: 90, v2: 10", "v1: 100");
+    let text = FILE.changed("      v2: { endpoints: ['127.0.0.1:7002'] }\n", "").changed("v1: 90, v2: 10", "v1: 100");
     world.write(&text);
     world.change("POST", "/api/v1/reload", None).await;
 
@@ -230,7 +231,7 @@ async fn a_service_that_left_the_file_is_shown_while_it_drains() {
     let work = world.on_endpoint("v1", 0, |endpoint| endpoint.live.ledger.enter());
     let blog = FILE.find("  blog:").unwrap();
     let text = format!("{}{}", &FILE[..FILE.find("  shop:").unwrap()], &FILE[blog..])
-        .replace("service: shop", "service: blog");
+        .changed("service: shop", "service: blog");
     world.write(&text);
     world.change("POST", "/api/v1/reload", None).await;
     let status = world.status().await;
@@ -267,7 +268,7 @@ async fn what_was_counted_becomes_shares_rates_and_quantiles() {
 #[tokio::test]
 async fn an_invalid_file_is_a_problem_with_its_diagnostics() {
     let world = World::new().await;
-    world.write(&FILE.replace("v2: 10", "v3: 10"));
+    world.write(&FILE.changed("v2: 10", "v3: 10"));
     let problem = world.problem("POST", "/api/v1/reload", None).await;
     assert_eq!((problem.status, &*problem.kind), (422, wire::kind::INVALID_CONFIGURATION));
     assert!(

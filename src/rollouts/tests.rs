@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::{self, Config};
 use crate::model::Weight;
+use crate::model::fixture::Fixture as _;
 use crate::rollout::engine::What;
 use crate::snapshot::compile::States;
 use crate::store::memory::{Fault, MemoryJournal};
@@ -126,7 +127,7 @@ fn file(release: &str, plan: &str) -> Config {
 
 /// With other endpoints of v1.
 fn file_with(release: &str, plan: &str, v1: &str) -> Config {
-    parsed(&text_of(release, plan).replace("\"127.0.0.1:1\"", v1))
+    parsed(&text_of(release, plan).changed("\"127.0.0.1:1\"", v1))
 }
 
 fn text_of(release: &str, plan: &str) -> String {
@@ -247,9 +248,9 @@ fn a_state_that_cannot_be_read_leaves_stable_and_is_set_aside() {
         let state = rig.disk.get("rollout/shop/state").unwrap();
         let text = String::from_utf8(state.to_vec()).unwrap();
         let text = if newer {
-            text.replace("\"state_version\":1", "\"state_version\":99")
+            text.changed("\"state_version\":1", "\"state_version\":99")
         } else {
-            text.replace("\"phase\":\"progressing\"", "\"phase\":\"flying\"")
+            text.changed("\"phase\":\"progressing\"", "\"phase\":\"flying\"")
         };
         rig.journal.put("rollout/shop/state", text.as_bytes()).unwrap();
         let after = Rollouts::restore(&rig.view()).unwrap();
@@ -309,7 +310,7 @@ fn what_was_served_before_it_had_a_rollout_is_stable() {
                 { v1: { endpoints: [\"127.0.0.1:1\"] } }\n    split: { v1: 100 }\n\
                 routes: [{ match: { path: / }, service: shop }]\n";
     let before = config::parse(Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None).unwrap();
-    rig.config = parsed(&text_of("v2", PLAN).replace("stable: v1", ""));
+    rig.config = parsed(&text_of("v2", PLAN).changed("stable: v1", ""));
     let mut rollouts = Rollouts::default();
     rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
     assert_eq!((share(&rollouts, "v1"), share(&rollouts, "v2")), (9_000, 1_000));
@@ -323,9 +324,9 @@ fn a_provider_that_answers_in_time_is_heard_by_every_look() {
         for begins in (0..1_000).step_by(90).map(Duration::from_millis) {
             let provider = format!("webhook: {{ url: \"http://127.0.0.1:1/\", timeout: {timeout}ms }}, min: 1");
             let plan = PLAN
-                .replace("interval: 1s", &format!("interval: {interval}s"))
-                .replace("success_rate: { min: 99 }", &provider)
-                .replace("hold: 2s", "hold: 1h");
+                .changed("interval: 1s", &format!("interval: {interval}s"))
+                .changed("success_rate: { min: 99 }", &provider)
+                .changed("hold: 2s", "hold: 1h");
             let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
             let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
             let (before, second) = (std::mem::replace(&mut rig.config, file("v2", &plan)), rig.now.get());
@@ -394,7 +395,7 @@ fn a_history_is_bounded_and_survives() {
 
 #[test]
 fn looks_push_no_decision_out_of_the_history() {
-    let plan = PLAN.replace("weight: 10, hold: 2s", "weight: 10, hold: 2s, gate: manual");
+    let plan = PLAN.changed("weight: 10, hold: 2s", "weight: 10, hold: 2s, gate: manual");
     let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
     let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
     let before = std::mem::replace(&mut rig.config, file("v2", &plan));
@@ -420,7 +421,7 @@ fn looks_push_no_decision_out_of_the_history() {
 
 #[test]
 fn a_history_that_cannot_be_written_is_bounded_too() {
-    let plan = PLAN.replace("hold: 2s", "hold: 9h");
+    let plan = PLAN.changed("hold: 2s", "hold: 9h");
     let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
     let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
     let before = std::mem::replace(&mut rig.config, file("v2", &plan));

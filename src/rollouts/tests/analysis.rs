@@ -1,6 +1,7 @@
 //! What a look is about: only what happened with weight, by the plan as it is.
 
 use super::*;
+use crate::model::fixture::Fixture as _;
 
 /// Answers every hook that was asked, and gives back the other errands.
 fn answer_hooks(rig: &Rig, rollouts: &mut Rollouts, accepted: bool) -> usize {
@@ -48,7 +49,7 @@ fn a_canary_is_judged_by_the_time_in_which_it_had_weight() {
 
 #[test]
 fn what_froze_at_nothing_is_not_judged_by_the_old_errors() {
-    let plan = PLAN.replace("failures: { total: 3 }", "failures: { total: 1 }").replace("hold: 2s", "hold: 1h");
+    let plan = PLAN.changed("failures: { total: 3 }", "failures: { total: 1 }").changed("hold: 2s", "hold: 1h");
     let (rig, mut rollouts) = begun(&plan);
     rig.second(&mut rollouts, 0);
     (0..50).for_each(|_| rig.routes["v2"].finish(Outcome::Status(500), SECOND / 100));
@@ -116,14 +117,14 @@ fn an_answer_to_a_question_that_another_plan_asks_too_is_kept() {
         }
     };
     rollouts.provider_answered(query, Reading::Value(98.0));
-    replan(&mut rig, &mut rollouts, &asking("10s", "percent").replace("9h", "8h"));
+    replan(&mut rig, &mut rollouts, &asking("10s", "percent").changed("9h", "8h"));
     (0..10).for_each(|_| rig.second(&mut rollouts, 0));
     assert!(rollouts.services["shop"].tallies.checks.contains_key(&("orders".into(), "pass")));
 }
 
 #[test]
 fn a_shorter_interval_is_in_effect_at_once() {
-    let plan = |interval: &str| PLAN.replace("interval: 1s", &format!("interval: {interval}")).replace("2s", "9h");
+    let plan = |interval: &str| PLAN.changed("interval: 1s", &format!("interval: {interval}")).changed("2s", "9h");
     let (mut rig, mut rollouts) = begun(&plan("1h"));
     (0..5).for_each(|_| rig.second(&mut rollouts, 0));
     replan(&mut rig, &mut rollouts, &plan("10s"));

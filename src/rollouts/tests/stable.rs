@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::model::Split;
+use crate::model::fixture::Fixture as _;
 
 /// A file with these lines for its release and its stable version.
 fn with(release: &str, stable: &str) -> Config {
-    parsed(&text_of(release, PLAN).replace("stable: v1", stable))
+    parsed(&text_of(release, PLAN).changed("stable: v1", stable))
 }
 
 /// What is left of the versions.
@@ -58,7 +59,7 @@ fn without_a_state_the_file_says_which_version_serves() {
         assert_eq!(unknown[0].1.to_string(), "no state is known of this service");
         assert!(rig.disk.content().is_empty() && rig.journal.read_copy().is_none(), "nothing is written");
     }
-    let only = without(&text_of("v2", PLAN).replace("stable: v1", ""), &["v1", "v3"]);
+    let only = without(&text_of("v2", PLAN).changed("stable: v1", ""), &["v1", "v3"]);
     let (_, rollouts) = restored(only, &nothing);
     assert_eq!(seen(&rollouts.unwrap()), [0, 10_000, 0], "there is no other");
 }
@@ -111,7 +112,7 @@ fn a_stable_version_that_left_the_file_is_not_known_any_more() {
     let text = text_of("v2", PLAN);
     let take_in = |stable: &str, gone: &[&str]| {
         let mut after = rollouts.clone();
-        let config = without(&text.replace("stable: v1", stable), gone);
+        let config = without(&text.changed("stable: v1", stable), gone);
         let view = View { config: &config, ..rig.view() };
         after.take_in(&rig.config, &BTreeMap::new(), &view).map(|_| seen(&after))
     };
@@ -126,9 +127,9 @@ fn a_stable_version_that_left_the_file_is_not_known_any_more() {
 #[test]
 fn a_rollout_that_comes_by_reload_begins_from_what_is_known_to_serve() {
     let base = |split: &str| {
-        let text = text_of("v2", PLAN).replace("release: v2", &format!("split: {split}")).replace("stable: v1", "");
+        let text = text_of("v2", PLAN).changed("release: v2", &format!("split: {split}")).changed("stable: v1", "");
         let rollout = text.lines().find(|line| line.contains("rollout:")).unwrap().to_owned();
-        parsed(&text.replace(&rollout, ""))
+        parsed(&text.changed(&rollout, ""))
     };
     let shift = |weights: &[(&str, u16)]| {
         let weight = |bp| Weight::from_basis_points(bp).unwrap();

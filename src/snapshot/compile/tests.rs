@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::*;
 use crate::config;
 use crate::model::{EndpointState, Split, Weight};
+use crate::model::fixture::Fixture as _;
 use crate::snapshot::Publisher;
 use crate::telemetry::RecorderOptions;
 use crate::traffic::balance::Tried;
@@ -314,7 +315,7 @@ fn a_listener_reads_paths_and_headers_as_it_says_and_else_as_the_file_does() {
         headers: { underscore: refuse }\nservices: { shop: { versions: { v1: { endpoints: ['10.0.0.1:80'] } } } }\n\
         routes: [{ match: { path: PATH }, service: shop }]\n";
     let compiled = |yaml: &str, path: &str| {
-        let yaml = yaml.replace("PATH", path);
+        let yaml = yaml.changed("PATH", path);
         let config = config::parse(Path::new("/etc/weir/weir.yaml"), yaml.as_bytes(), &|_: &str| None).unwrap();
         compiler().compile(&config, &Inputs::default(), None).map_err(|faults| faults.join("\n"))
     };
@@ -330,7 +331,7 @@ fn a_listener_reads_paths_and_headers_as_it_says_and_else_as_the_file_does() {
         let faults = compiled(yaml, path).err().unwrap_or_default();
         assert!(faults.contains(help), "{path}: {faults}");
     }
-    let kept = yaml.replace("encoded_slash: decode", "encoded_slash: keep, merge_slashes: false, backslash: keep");
+    let kept = yaml.changed("encoded_slash: decode", "encoded_slash: keep, merge_slashes: false, backslash: keep");
     for path in ["//a", "/a%2Fb", "/a%5Cb"] {
         assert_eq!(compiled(&kept, path).err(), None, "{path}");
     }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rustls::SignatureScheme;
 
 use super::{Authority, Made, load, now, params};
+use crate::model::fixture::Fixture as _;
 use crate::tls::{Certificate, Certificates, ClientRoots, MAX_PEM_BYTES, Pair, Problem};
 
 fn problem(made: &Made) -> Problem {
@@ -100,7 +101,7 @@ fn garbage_is_refused() {
 #[test]
 fn a_message_never_repeats_the_key() {
     let made = Authority::new("ca").server(&["a.test"]);
-    let broken = made.key.replace("-----END", "?secret?\n-----END");
+    let broken = made.key.changed("-----END", "?secret?\n-----END");
     let why = Certificate::load(&Made { key: broken, ..made }.pair(), now()).unwrap_err();
     assert!(!format!("{why} {why:?}").contains("secret"), "{why}");
 }

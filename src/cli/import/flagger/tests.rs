@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{self, Config, import_documents};
 use crate::model::Weight;
+use crate::model::fixture::Fixture as _;
 use crate::rollout::plan::{Errors, Failures, HookPoint, Measure, NoData, Plan, Provider, Rollback};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -183,7 +184,7 @@ fn the_service_becomes_routes_timeouts_and_affinity() {
 
 #[test]
 fn several_canaries_and_lists_are_imported_together_and_the_rest_is_named() {
-    let other = canary(GUIDE, "").replace("shop", "cart").replace("8080", "9000");
+    let other = canary(GUIDE, "").changed("shop", "cart").changed("8080", "9000");
     let deployment = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: { name: shop }\n";
     let (text, config) = imported(&format!("{}---\n{other}{deployment}", canary(GUIDE, ""))).unwrap();
     assert_eq!(config.services.names().map(|name| name.to_string()).collect::<Vec<_>>(), ["cart", "shop"]);
@@ -222,8 +223,8 @@ fn what_cannot_be_imported_is_refused_with_its_line() {
 #[test]
 fn a_hostile_text_adds_no_lines_and_no_variables() {
     let yaml = canary("stepWeight: 5, webhooks: [{ url: 'http://a/${HOME}' }]", "  \"x\\ny\": 1\n")
-        .replace("name: shop, namespace", "name: \"a\\nb: c\", namespace")
-        .replace("port: 8080", "port: 8080, \"evil\\nroutes: []\": 1");
+        .changed("name: shop, namespace", "name: \"a\\nb: c\", namespace")
+        .changed("port: 8080", "port: 8080, \"evil\\nroutes: []\": 1");
     let (text, plan) = plan(&yaml);
     assert_eq!(&*plan.hooks[0].url, "http://a/${HOME}");
     assert!(!text.lines().any(|line| line.starts_with("routes: []") || line.starts_with("b: c")), "{text}");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::rig::{Rig, gate, hook, percent, plan, step, target};
 use crate::model::Weight;
+use crate::model::fixture::Fixture as _;
 use crate::rollout::engine::{Effect, Event, Phase, RolloutState, Unreadable, Verb, WaitingFor};
 use crate::rollout::plan::{GateDefault, HookPoint};
 
@@ -229,7 +230,7 @@ fn a_restart_does_not_prolong_a_gate() {
 fn a_state_of_before_is_read() {
     let state = Rig::started(plan()).state;
     let text = state.to_json().unwrap();
-    let older = text.replace("\"told_refused\":false,", "").replace("\"stable_down\":null,", "");
+    let older = text.changed("\"told_refused\":false,", "").changed("\"stable_down\":null,", "");
     assert_eq!(older.len() + "\"told_refused\":false,\"stable_down\":null,".len(), text.len(), "{text}");
     assert_eq!(RolloutState::from_json(&older).unwrap(), RolloutState::from_json(&text).unwrap());
 }
@@ -238,17 +239,17 @@ fn a_state_of_before_is_read() {
 fn a_state_that_is_newer_or_damaged_is_refused_by_name() {
     let good = Rig::started(plan()).state.to_json().unwrap();
     assert!(RolloutState::from_json(&good).is_ok());
-    let newer = good.replace("\"state_version\":1", "\"state_version\":2");
+    let newer = good.changed("\"state_version\":1", "\"state_version\":2");
     assert_eq!(RolloutState::from_json(&newer), Err(Unreadable::Newer { found: 2 }));
     for damaged in [
         String::new(),
         "{}".into(),
         good[..good.len() / 2].to_owned(),
-        good.replace("\"weight\":1000", "\"weight\":10001"),
-        good.replace("\"v2\"", "\"v1\""),
-        good.replace("\"phase\":\"progressing\"", "\"phase\":\"idle\""),
-        good.replace("\"phase\":\"progressing\"", "\"phase\":\"paused\""),
-        good.replace("\"phase\":\"progressing\"", "\"phase\":\"promoting\""),
+        good.changed("\"weight\":1000", "\"weight\":10001"),
+        good.changed("\"v2\"", "\"v1\""),
+        good.changed("\"phase\":\"progressing\"", "\"phase\":\"idle\""),
+        good.changed("\"phase\":\"progressing\"", "\"phase\":\"paused\""),
+        good.changed("\"phase\":\"progressing\"", "\"phase\":\"promoting\""),
     ] {
         assert!(matches!(RolloutState::from_json(&damaged), Err(Unreadable::Damaged(_))), "{damaged}");
     }
