@@ -1,9 +1,10 @@
 //! Affinity and overrides, as clients see them.
 
+use crate::harness::Fixture as _;
 use crate::harness::{H1, H2, Origin, Request, Rewrite, Target, Weir, shop};
 
 fn with(yaml: &str, keys: &str) -> String {
-    yaml.replace("    split:", &format!("    {keys}\n    split:"))
+    yaml.changed("    split:", &format!("    {keys}\n    split:"))
 }
 
 const USERS: usize = 60;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use crate::harness::Fixture as _;
 use crate::harness::certs::Validity;
 use crate::harness::{Authority, H1, H2, Load, Origin, Request, Target, Tls, Weir, eventually, run_weir, shop};
 
 /// A configuration whose listener has this TLS.
 fn with_tls(yaml: &str, tls: &str) -> String {
-    yaml.replace(
+    yaml.changed(
         "address: \"127.0.0.1:0\" }\ntelemetry",
         &format!("address: \"127.0.0.1:0\", tls: {tls} }}\ntelemetry"),
     )
@@ -69,7 +70,7 @@ async fn a_certificate_that_cannot_be_used_stops_nothing_else() {
     let pair = |name: &str| format!("{{ cert: \"{{dir}}/{name}.crt\", key: \"{{dir}}/{name}.key\" }}");
     let pairs: Vec<String> = ["missing", "good", "expired", "torn", "mismatch"].iter().map(|name| pair(name)).collect();
     let plain = "  - { name: web, address: \"127.0.0.1:0\" }\n";
-    let yaml = shop(&[(&v1, 100.0)]).replace(
+    let yaml = shop(&[(&v1, 100.0)]).changed(
         plain,
         &format!(
             "{plain}  - {{ name: several, address: \"127.0.0.1:0\", tls: {{ certificates: [{}] }} }}\n\
@@ -147,7 +148,7 @@ async fn a_listener_whose_authorities_cannot_be_read_lets_nobody_in() {
         let tls = "{ cert: \"{dir}/tls.crt\", key: \"{dir}/tls.key\", client_ca: \"{dir}/clients.crt\"";
         let listener =
             format!("  - {{ name: mtls, address: \"127.0.0.1:0\", tls: {tls}, client_auth: {demand} }} }}\n");
-        let plan = Weir::plan(&shop(&[(&v1, 100.0)]).replace(plain, &format!("{plain}{listener}")));
+        let plan = Weir::plan(&shop(&[(&v1, 100.0)]).changed(plain, &format!("{plain}{listener}")));
         authority.server(&["shop.test"]).write(plan.dir(), "tls");
         let weir = plan.start().await;
         H1::connect(&Target::from(weir.address("web").await)).await.get("/").await.expect(200);
@@ -185,7 +186,7 @@ async fn a_connection_made_for_one_name_carries_no_request_for_another_with_its_
     ];
     for express in [true, false] {
         let yaml = with_tls(&shop(&[(&v1, 100.0)]), tls);
-        let yaml = yaml.replace("state:", &format!("runtime: {{ express_lane: {express} }}\nstate:"));
+        let yaml = yaml.changed("state:", &format!("runtime: {{ express_lane: {express} }}\nstate:"));
         let plan = Weir::plan(&yaml);
         one.write(plan.dir(), "one");
         two.write(plan.dir(), "two");
@@ -263,7 +264,7 @@ async fn endpoints_are_verified() {
     let authority = Authority::new("upstream");
     let identity = authority.server(&["v1.test"]);
     let v1 = Origin::plan("v1").tls(&identity).start().await;
-    let yaml = |tls: &str| shop(&[(&v1, 100.0)]).replace("    split:", &format!("    tls: {tls}\n    split:"));
+    let yaml = |tls: &str| shop(&[(&v1, 100.0)]).changed("    split:", &format!("    tls: {tls}\n    split:"));
     for (tls, protocol, status) in [
         ("{ ca: \"{dir}/ca.crt\", sni: v1.test }", "http1", 200),
         ("{ ca: \"{dir}/ca.crt\", sni: v1.test }", "h2", 200),
@@ -271,7 +272,7 @@ async fn endpoints_are_verified() {
         ("{ sni: v1.test }", "http1", 502),
         ("{ sni: v1.test, verify: false }", "http1", 200),
     ] {
-        let plan = Weir::plan(&yaml(tls).replace("    split:", &format!("    protocol: {protocol}\n    split:")));
+        let plan = Weir::plan(&yaml(tls).changed("    split:", &format!("    protocol: {protocol}\n    split:")));
         authority.write(plan.dir(), "ca");
         let weir = plan.start().await;
         let response = H1::connect(&Target::from(weir.address("web").await)).await.get("/").await;

@@ -1,11 +1,12 @@
 //! Drains: endpoints and versions that go away while work is in flight on them.
 
+use crate::harness::Fixture as _;
 use crate::harness::client::websocket;
 use crate::harness::{H1, Origin, Signal, Sse, Target, WebSocket, Weir, eventually, shop};
 use crate::http1::lines;
 
 fn with_drain(yaml: &str, times: &str) -> String {
-    yaml.replace("    split:", &format!("    drain: {times}\n    split:"))
+    yaml.changed("    split:", &format!("    drain: {times}\n    split:"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +56,7 @@ async fn what_does_not_finish_is_cut_at_its_own_deadline_and_counted() {
     let (response, ()) = tokio::join!(held.get("/hold"), async {
         v2.wait_held(1).await;
         let after = with_drain(&shop(&[(&v1, 100.0), (&v2, 0.0)]), "{ requests: 300ms, streams: 1s }") + log;
-        weir.reconfigure(&after.replace("v2: { endpoints:", "v2: { state: drain, endpoints:")).await;
+        weir.reconfigure(&after.changed("v2: { endpoints:", "v2: { state: drain, endpoints:")).await;
     });
     assert_eq!(response.expect(503).header("weir-error"), "drain_deadline");
     assert_eq!(socket.next().await, websocket::Incoming::Cut);

@@ -1,5 +1,6 @@
 //! Forwarding: what reaches the origin, what comes back, and what goes wrong on the way.
 
+use crate::harness::Fixture as _;
 use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, eventually, express_lane, shop};
 
 async fn one(origin: &Origin) -> (Weir, Target) {
@@ -28,7 +29,7 @@ async fn forwarded_headers_are_ours_and_not_the_clients() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_matches_is_a_small_plain_404() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("path: /", "host: other.test");
+    let yaml = shop(&[(&v1, 100.0)]).changed("path: /", "host: other.test");
     let weir = Weir::start(&yaml).await;
     let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
     let response = h1.send(&Request::get("/")).await.expect(404);
@@ -161,7 +162,7 @@ async fn a_refused_connection_is_tried_on_another_endpoint() {
     let v1 = Origin::start("v1").await;
     let down = Origin::plan("down").down();
     let yaml = shop(&[(&v1, 100.0)])
-        .replace(&format!("\"{}\"", v1.address()), &format!("\"{}\", \"{}\"", v1.address(), down.address()));
+        .changed(&format!("\"{}\"", v1.address()), &format!("\"{}\", \"{}\"", v1.address(), down.address()));
     let weir = Weir::start(&yaml).await;
     let ledger = Load::at(weir.address("web").await).keep_alive(2).count(200).run().await;
     ledger.assert_clean();
@@ -174,7 +175,7 @@ async fn a_refused_connection_is_tried_on_another_endpoint() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_ready_endpoint_is_503() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("{ endpoints:", "{ state: maint, endpoints:");
+    let yaml = shop(&[(&v1, 100.0)]).changed("{ endpoints:", "{ state: maint, endpoints:");
     let weir = Weir::start(&yaml).await;
     let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
     assert_eq!(h1.get("/").await.expect(503).header("weir-error"), "no_endpoint");
@@ -185,7 +186,7 @@ async fn no_ready_endpoint_is_503() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_origin_is_504_in_time() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("    split:", "    timeouts: { first_byte: 300ms }\n    split:");
+    let yaml = shop(&[(&v1, 100.0)]).changed("    split:", "    timeouts: { first_byte: 300ms }\n    split:");
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
     let mut h1 = H1::connect(&web).await;
@@ -220,7 +221,7 @@ async fn what_is_no_http_is_answered_and_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_stops_in_its_upload_is_not_the_endpoints_fault() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("    split:", "    timeouts: { idle: 300ms }\n    split:");
+    let yaml = shop(&[(&v1, 100.0)]).changed("    split:", "    timeouts: { idle: 300ms }\n    split:");
     let weir = Weir::start(&yaml).await;
     let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
     h1.write_raw("POST /sink HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 100\r\n\r\nabc").await;

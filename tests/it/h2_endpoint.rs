@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use weir::model::Address;
 
+use crate::harness::Fixture as _;
 use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, eventually, shop, within};
 
 pub(crate) const DATA: u8 = 0;
@@ -68,14 +69,14 @@ impl Endpoint {
     /// A Weir with one worker in front of it, so that all clients share its connections.
     pub(crate) async fn weir(&self) -> (Weir, Target) {
         let unused = Origin::plan("v1").down();
-        start(&shop(&[(&unused, 100.0)]).replace(&unused.address().to_string(), &self.address), "").await
+        start(&shop(&[(&unused, 100.0)]).changed(&unused.address().to_string(), &self.address), "").await
     }
 }
 
 /// A Weir with one worker for these endpoints by HTTP/2.
 async fn start(yaml: &str, keys: &str) -> (Weir, Target) {
-    let yaml = yaml.replace("    split:", &format!("    protocol: h2\n{keys}    split:"));
-    let weir = Weir::start(&yaml.replace("shutdown:", "runtime: { threads: 1 }\nshutdown:")).await;
+    let yaml = yaml.changed("    split:", &format!("    protocol: h2\n{keys}    split:"));
+    let weir = Weir::start(&yaml.changed("shutdown:", "runtime: { threads: 1 }\nshutdown:")).await;
     let web = Target::from(weir.address("web").await);
     (weir, web)
 }
@@ -420,7 +421,7 @@ async fn clients_who_do_not_read_keep_nobody_waiting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_to_an_endpoint_that_went_closes() {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
-    let yaml = |origin| shop(&[(origin, 100.0)]).replace("    split:", "    protocol: h2\n    split:");
+    let yaml = |origin| shop(&[(origin, 100.0)]).changed("    split:", "    protocol: h2\n    split:");
     let weir = Weir::start(&yaml(&v1)).await;
     let web = Target::from(weir.address("web").await);
     let h2 = H2::connect(&web).await;
@@ -518,7 +519,7 @@ async fn interim_answers_of_http_2_endpoints_reach_http_1_clients() {
 async fn an_expectation_without_a_body_ends_here() {
     for protocol in ["http1", "h2"] {
         let v1 = Origin::start("v1").await;
-        let yaml = shop(&[(&v1, 100.0)]).replace("    split:", &format!("    protocol: {protocol}\n    split:"));
+        let yaml = shop(&[(&v1, 100.0)]).changed("    split:", &format!("    protocol: {protocol}\n    split:"));
         let weir = Weir::start(&yaml).await;
         let web = Target::from(weir.address("web").await);
         let request = Request::get("/headers").header("expect", "100-continue");

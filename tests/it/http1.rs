@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::harness::Fixture as _;
 use crate::harness::{H1, Origin, Request, Signal, Sse, Target, Weir, eventually, shop, within};
 use crate::hostile::raw::{self, Answers, QUIET, exchange};
 
@@ -15,7 +16,7 @@ pub(crate) async fn on_both_lanes(more: &str, story: impl AsyncFn(&Weir, &Target
         let top = format!(
             "{more}runtime: {{ express_lane: {express} }}\naccess_log: {{ output: \"{{dir}}/access.log\" }}\nshutdown:"
         );
-        let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("shutdown:", &top)).await;
+        let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("shutdown:", &top)).await;
         let web = Target::from(weir.address("web").await);
         eprintln!("express lane: {express}");
         story(&weir, &web, &v1).await;
@@ -319,7 +320,7 @@ async fn read_head(socket: &mut TcpStream) -> String {
 async fn before(listener: &TcpListener) -> (Weir, Target) {
     let v1 = Origin::start("v1").await;
     let address = listener.local_addr().unwrap().to_string();
-    let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace(&v1.address().to_string(), &address)).await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed(&v1.address().to_string(), &address)).await;
     let web = Target::from(weir.address("web").await);
     (weir, web)
 }

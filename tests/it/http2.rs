@@ -5,11 +5,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use crate::harness::Fixture as _;
 use crate::harness::{Authority, Failure, H2, Origin, Request, Target, Tls, Weir, eventually, shop};
 
 /// The service's endpoints speak HTTP/2.
 fn http2(yaml: &str) -> String {
-    yaml.replace("    split:", "    protocol: h2\n    split:")
+    yaml.changed("    split:", "    protocol: h2\n    split:")
 }
 
 /// The largest stream id: what the first of two GOAWAYs says (RFC 9113 §6.8).
@@ -21,7 +22,7 @@ async fn small_and_empty_data_frames_end_no_connection() {
     let authority = Authority::new("weir test");
     let plain = "address: \"127.0.0.1:0\" }\ntelemetry";
     let tls = "address: \"127.0.0.1:0\" }\n  - { name: tls, address: \"127.0.0.1:0\", tls: { cert: \"{dir}/tls.crt\", key: \"{dir}/tls.key\" } }\ntelemetry";
-    let plan = Weir::plan(&shop(&[(&v1, 100.0)]).replace(plain, tls));
+    let plan = Weir::plan(&shop(&[(&v1, 100.0)]).changed(plain, tls));
     authority.server(&["shop.test"]).write(plan.dir(), "tls");
     let weir = plan.start().await;
     let trust = Tls::trusting(&authority, "shop.test");
@@ -85,7 +86,7 @@ async fn uploads_that_must_wait_take_nothing_from_other_calls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_told_before_it_is_closed() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("\nservices:", "\nlimits: { keepalive: 1s }\nservices:");
+    let yaml = shop(&[(&v1, 100.0)]).changed("\nservices:", "\nlimits: { keepalive: 1s }\nservices:");
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
     let h2 = H2::connect(&web).await;
@@ -127,7 +128,7 @@ async fn limits_of_a_reloaded_file_apply_to_new_connections() {
     let old = H2::connect(&web).await;
     old.get("/").await.expect(200);
     let limits = "\nlimits: { h2_streams: 2, header_bytes: 1KiB, keepalive: 1s }\nservices:";
-    weir.reconfigure(&yaml.replace("\nservices:", limits)).await;
+    weir.reconfigure(&yaml.changed("\nservices:", limits)).await;
     let new = H2::connect(&web).await;
     new.get("/").await.expect(200);
     let large = Request::get("/").header("x-large", "a".repeat(2_000));

@@ -1,5 +1,6 @@
 //! Which lane carries a request, and that a connection may change lanes from request to request.
 
+use crate::harness::Fixture as _;
 use crate::harness::{Authority, H1, H2, Origin, Request, Target, Weir, eventually, express_lane, shop};
 
 /// Requests that each lane has carried: express, general.
@@ -36,7 +37,7 @@ async fn a_tls_connection_that_its_endpoint_closed_is_not_used_again() {
     let authority = Authority::new("upstream");
     let v1 = Origin::plan("v1").tls(&authority.server(&["v1.test"])).start().await;
     let tls = "    tls: { ca: \"{dir}/ca.crt\", sni: v1.test }\n    split:";
-    let plan = Weir::plan(&shop(&[(&v1, 100.0)]).replace("    split:", tls));
+    let plan = Weir::plan(&shop(&[(&v1, 100.0)]).changed("    split:", tls));
     authority.write(plan.dir(), "ca");
     let weir = plan.start().await;
     let web = Target::from(weir.address("web").await);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::harness::Fixture as _;
 use crate::harness::wire::{PATTERN_PIECE, pattern};
 use crate::harness::{H1, H2, Origin, Request, Target, Weir, eventually, shop};
 
@@ -41,7 +42,7 @@ impl<'w> Memory<'w> {
 async fn start(http2_upstream: bool) -> (Origin, Weir, Target) {
     let v1 = Origin::start("v1").await;
     let yaml = shop(&[(&v1, 100.0)]);
-    let yaml = if http2_upstream { yaml.replace("    split:", "    protocol: h2\n    split:") } else { yaml };
+    let yaml = if http2_upstream { yaml.changed("    split:", "    protocol: h2\n    split:") } else { yaml };
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
     (v1, weir, web)

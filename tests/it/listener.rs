@@ -1,10 +1,11 @@
 //! The way in: PROXY headers, unix sockets, the cap on connections, and clients that take their time.
 
+use crate::harness::Fixture as _;
 use crate::harness::{H1, Origin, Target, Weir, eventually, shop};
 
 /// A configuration whose listener has these settings besides.
 fn with(yaml: &str, settings: &str) -> String {
-    yaml.replace(
+    yaml.changed(
         "address: \"127.0.0.1:0\" }\ntelemetry",
         &format!("address: \"127.0.0.1:0\", {settings} }}\ntelemetry"),
     )
@@ -43,7 +44,7 @@ async fn a_proxy_header_is_believed_from_trusted_addresses_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unix_socket_listens_too() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replacen("address: \"127.0.0.1:0\"", "address: \"unix:{dir}/web.sock\"", 1);
+    let yaml = shop(&[(&v1, 100.0)]).changed_first("address: \"127.0.0.1:0\"", "address: \"unix:{dir}/web.sock\"");
     let weir = Weir::start(&yaml).await;
     H1::connect(&Target::from(weir.address("web").await)).await.get("/").await.expect(200);
     weir.stop().await;
@@ -52,7 +53,7 @@ async fn a_unix_socket_listens_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_trickles_is_cut_and_counted_in_both_protocols() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("shutdown:", "limits: { header_timeout: 300ms }\nshutdown:");
+    let yaml = shop(&[(&v1, 100.0)]).changed("shutdown:", "limits: { header_timeout: 300ms }\nshutdown:");
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -93,7 +94,7 @@ async fn above_the_cap_connections_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ipv6_wildcard_takes_ipv4_too_unless_another_listener_has_it() {
     let v1 = Origin::start("v1").await;
-    let one = shop(&[(&v1, 100.0)]).replacen("127.0.0.1:0", "[::]:0", 1);
+    let one = shop(&[(&v1, 100.0)]).changed_first("127.0.0.1:0", "[::]:0");
     let weir = Weir::start(&(one + "trusted_proxies: [127.0.0.0/8]\naccess_log: { output: stdout }\n")).await;
     let port = port(&weir, "web").await;
     for host in ["127.0.0.1", "[::1]"] {
@@ -103,10 +104,9 @@ async fn the_ipv6_wildcard_takes_ipv4_too_unless_another_listener_has_it() {
     // IPv4 clients are IPv4 clients, for the log and for lists of networks.
     assert!(weir.stdout().contains(r#""client":"127.0.0.1""#), "{}", weir.stdout());
     // Both written out, as nginx users do; the port is taken from the system and used at once.
-    let both = shop(&[(&v1, 100.0)]).replacen(
+    let both = shop(&[(&v1, 100.0)]).changed_first(
         "  - { name: web, address: \"127.0.0.1:0\" }",
         &format!("  - {{ name: six, address: \"[::]:{port}\" }}\n  - {{ name: four, address: \"0.0.0.0:{port}\" }}"),
-        1,
     );
     let weir = Weir::start(&both).await;
     for host in ["127.0.0.1", "[::1]"] {

@@ -1,12 +1,13 @@
 //! What operators do and see: shifts that last, the access log, exit codes.
 
+use crate::harness::Fixture as _;
 use crate::harness::{H1, Load, Origin, Rewrite, Target, Weir, eventually, shop};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shift_survives_a_restart_until_it_is_reset_or_the_file_changes() {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let state = tempfile::tempdir().unwrap();
-    let yaml = |a: f64, b: f64| shop(&[(&v1, a), (&v2, b)]).replace("{dir}/state", &state.path().display().to_string());
+    let yaml = |a: f64, b: f64| shop(&[(&v1, a), (&v2, b)]).changed("{dir}/state", &state.path().display().to_string());
     let effective = |status: &weir::admin::wire::Status| status.services[0].versions[1].effective;
     let weir = Weir::start(&yaml(100.0, 0.0)).await;
     assert!(weir.cli(&["weight", "shop", "v1=75", "v2=25", "--reason", "trial"]).await.status.success());
@@ -36,7 +37,7 @@ async fn a_shift_survives_a_restart_until_it_is_reset_or_the_file_changes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_access_log_says_what_happened() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("shutdown:", "access_log: { output: \"{dir}/access.log\" }\nshutdown:");
+    let yaml = shop(&[(&v1, 100.0)]).changed("shutdown:", "access_log: { output: \"{dir}/access.log\" }\nshutdown:");
     let weir = Weir::start(&yaml).await;
     let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
     h1.get("/status/418?token=secret").await.expect(418);

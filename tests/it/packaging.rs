@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::harness::Fixture as _;
 use crate::tidy::root;
 
 mod kubernetes {
@@ -293,7 +294,7 @@ mod systemd {
         // It also looks for the program, so the copy that is judged names the one that was built.
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.service");
-        fs::write(&file, unit().replace("/usr/local/bin/weir", env!("CARGO_BIN_EXE_weir"))).unwrap();
+        fs::write(&file, unit().changed("/usr/local/bin/weir", env!("CARGO_BIN_EXE_weir"))).unwrap();
         if let Some(verdict) = run("systemd-analyze", &["verify", "--man=no"], &file) {
             let remarks = String::from_utf8_lossy(&verdict.stderr);
             assert!(!remarks.contains("weir.service"), "systemd-analyze verify: {remarks}");

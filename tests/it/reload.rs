@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::harness::Fixture as _;
 use crate::harness::{H1, Load, Origin, Rewrite, Target, Weir, eventually, shop};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +82,7 @@ async fn a_file_that_is_put_back_is_current_again() {
 async fn what_needs_a_restart_is_refused_as_a_whole() {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&shop(&[(&v1, 100.0), (&v2, 0.0)])).await;
-    let yaml = shop(&[(&v1, 0.0), (&v2, 100.0)]).replace("name: web", "name: edge");
+    let yaml = shop(&[(&v1, 0.0), (&v2, 100.0)]).changed("name: web", "name: edge");
     weir.rewrite(Rewrite::Rename, &yaml);
     weir.until("the refusal", |status| status.config.errors.as_ref().is_some_and(|e| e.contains("restart"))).await;
     assert_eq!(weir.status().await.services[0].versions[0].effective, 100.0);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::harness::Fixture as _;
 use crate::harness::fault::BlackHole;
 use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, eventually, shop};
 use weir::model::Address;
@@ -9,11 +10,11 @@ use weir::model::Address;
 /// The configuration of [`shop`] with these endpoints in the place of the origin's own.
 fn endpoints(origin: &Origin, all: &[&Address]) -> String {
     let list: Vec<String> = all.iter().map(|address| format!("\"{address}\"")).collect();
-    shop(&[(origin, 100.0)]).replace(&format!("\"{}\"", origin.address()), &list.join(", "))
+    shop(&[(origin, 100.0)]).changed(&format!("\"{}\"", origin.address()), &list.join(", "))
 }
 
 fn service(yaml: &str, keys: &str) -> String {
-    yaml.replace("    split:", &format!("    {keys}\n    split:"))
+    yaml.changed("    split:", &format!("    {keys}\n    split:"))
 }
 
 async fn idle(weir: &Weir) {

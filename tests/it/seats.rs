@@ -1,16 +1,17 @@
 //! Who sits on a listener's connections: silent clients have a head's time, each address its share, and at the cap whoever
 //! has been idle longest gives way.
 
+use crate::harness::Fixture as _;
 use crate::harness::{Authority, H1, H2, Origin, Request, Target, Tls, Weir, eventually, shop};
 
 /// The configuration with these settings of its listener, and these of the file.
 fn with(origin: &Origin, listener: &str, file: &str) -> String {
     let yaml = shop(&[(origin, 100.0)]);
-    yaml.replace(
+    yaml.changed(
         "address: \"127.0.0.1:0\" }\ntelemetry",
         &format!("address: \"127.0.0.1:0\", {listener} }}\ntelemetry"),
     )
-    .replace("shutdown:", &format!("{file}\nshutdown:"))
+    .changed("shutdown:", &format!("{file}\nshutdown:"))
 }
 
 async fn refused(weir: &Weir, reason: &str, times: f64) {

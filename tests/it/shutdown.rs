@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::harness::Fixture as _;
 use crate::harness::fault::BlackHole;
 use crate::harness::{H1, Load, Origin, Request, Signal, Target, WebSocket, Weir, eventually, express_lane, shop};
 
@@ -39,7 +40,7 @@ async fn readiness_falls_at_once_and_liveness_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exit_follows_the_last_request() {
     let v1 = Origin::start("v1").await;
-    let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("deadline: 5s", "deadline: 15s, delay: 100ms")).await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 15s, delay: 100ms")).await;
     let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
     let (response, ended) = tokio::join!(h1.get("/hold"), async {
         v1.wait_held(1).await;
@@ -57,7 +58,7 @@ async fn the_exit_follows_the_last_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_does_not_end_is_cut_at_the_deadline_and_counted() {
     let v1 = Origin::start("v1").await;
-    let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("deadline: 5s", "deadline: 2s")).await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 2s")).await;
     let mut socket = WebSocket::open(&Target::from(weir.address("web").await), "/ws").await;
     socket.send("hello").await;
     assert_eq!(socket.text().await, "hello");
@@ -71,9 +72,9 @@ async fn a_request_that_waits_for_its_connection_is_answered_at_the_deadline() {
     let hole = BlackHole::open();
     let v1 = Origin::plan("v1").down();
     let yaml = shop(&[(&v1, 100.0)])
-        .replace(&v1.address().to_string(), &hole.address().to_string())
-        .replace("deadline: 5s", "deadline: 2s")
-        .replace("    split:", "    timeouts: { connect: 1m }\n    split:");
+        .changed(&v1.address().to_string(), &hole.address().to_string())
+        .changed("deadline: 5s", "deadline: 2s")
+        .changed("    split:", "    timeouts: { connect: 1m }\n    split:");
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
     let mut h1 = H1::connect(&web).await;
@@ -94,7 +95,7 @@ async fn a_request_that_waits_for_its_connection_is_answered_at_the_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_at_once() {
     let v1 = Origin::start("v1").await;
-    let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("deadline: 5s", "deadline: 10m")).await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 10m")).await;
     let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
     let held = Request::get("/hold");
     let _ = tokio::join!(h1.try_send(&held), async {

@@ -3,13 +3,14 @@
 use std::fs;
 use std::process::Command;
 
+use crate::harness::Fixture as _;
 use crate::harness::{H1, Origin, Request, Signal, Target, Weir, eventually, shop};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigquit_ends_as_gently_as_sigterm() {
     let v1 = Origin::start("v1").await;
     for signal in [Signal::Quit, Signal::Term, Signal::Int] {
-        let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("deadline: 5s", "deadline: 15s, delay: 100ms")).await;
+        let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 15s, delay: 100ms")).await;
         let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
         let held = v1.held();
         let (response, ()) = tokio::join!(h1.get("/hold"), async {
@@ -27,7 +28,7 @@ async fn sigquit_ends_as_gently_as_sigterm() {
 async fn a_signal_that_means_nothing_ends_nothing_at_any_time() {
     let v1 = Origin::start("v1").await;
     let strangers = [Signal::Usr1, Signal::Usr2, Signal::Alarm];
-    let mut weir = Weir::plan(&shop(&[(&v1, 100.0)]).replace("deadline: 5s", "deadline: 15s, delay: 100ms")).spawn();
+    let mut weir = Weir::plan(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 15s, delay: 100ms")).spawn();
     eventually("signals are taken over", async || {
         let status = fs::read_to_string(format!("/proc/{}/status", weir.pid())).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();

@@ -1,5 +1,6 @@
 //! Long-lived exchanges: WebSocket, server-sent events, gRPC.
 
+use crate::harness::Fixture as _;
 use crate::harness::{H1, H2, Origin, Request, Sse, Target, WebSocket, Weir, eventually, grpc, shop};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +46,7 @@ async fn events_arrive_as_they_are_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_passes_with_trailers_and_status() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("    split:", "    protocol: h2\n    split:");
+    let yaml = shop(&[(&v1, 100.0)]).changed("    split:", "    protocol: h2\n    split:");
     let weir = Weir::start(&yaml).await;
     let h2 = H2::connect(&Target::from(weir.address("web").await)).await;
     let answer = grpc::unary(&h2, "/grpc.Test/Unary", b"hello").await.unwrap();

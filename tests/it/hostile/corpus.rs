@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::flood;
 use super::raw::{self, Answers};
+use crate::harness::Fixture as _;
 use crate::harness::{H1, Origin, Target, Weir, eventually, shop};
 
 #[derive(Deserialize)]
@@ -86,7 +87,7 @@ async fn nothing_that_must_be_refused_is_served() {
 async fn served_by(corpus: &Corpus, express: bool) {
     let v1 = Origin::start("v1").await;
     let lane = format!("runtime: {{ express_lane: {express} }}\nshutdown:");
-    let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("shutdown:", &lane)).await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("shutdown:", &lane)).await;
     let web = Target::from(weir.address("web").await);
     let (mut scored, mut passed) = (0, 0);
     let (mut served, mut desynced) = (Vec::new(), Vec::new());

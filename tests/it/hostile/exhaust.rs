@@ -9,12 +9,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::raw;
+use crate::harness::Fixture as _;
 use crate::harness::{H1, Origin, Request, Target, Weir, eventually, shop};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_keep_no_probe_and_no_person_out() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("{admin}", "127.0.0.1:0");
+    let yaml = shop(&[(&v1, 100.0)]).changed("{admin}", "127.0.0.1:0");
     let weir = Weir::plan(&yaml).spawn();
     // Told by the log: the harness knows the admin socket only.
     let admin = eventually("weir is ready", async || {
@@ -64,7 +65,7 @@ async fn without_descriptors_traffic_waits_and_operators_do_not() {
     let v1 = Origin::start("v1").await;
     for express in [true, false] {
         let yaml = shop(&[(&v1, 100.0)])
-            .replace("state:", &format!("runtime: {{ threads: 2, express_lane: {express} }}\nstate:"));
+            .changed("state:", &format!("runtime: {{ threads: 2, express_lane: {express} }}\nstate:"));
         let plan = Weir::plan(&yaml).program("/bin/sh");
         let config = plan.config().to_str().unwrap().to_owned();
         let limited = "ulimit -n 256; exec \"$0\" run -c \"$1\"";
@@ -100,7 +101,7 @@ async fn without_descriptors_traffic_waits_and_operators_do_not() {
         let weights = serde_json::json!({ "weights": { "v1": 100 } });
         let (status, body) = weir.api("PUT", "/api/v1/services/shop/weights", Some(weights)).await;
         assert_eq!(status, 200, "the shift is on the disk: {body}");
-        weir.reconfigure(&yaml.replace("path: /", "path: /, method: GET")).await;
+        weir.reconfigure(&yaml.changed("path: /", "path: /, method: GET")).await;
         let metrics = weir.metrics().await;
         assert_eq!(metrics.value("weir_upstream_errors_total", &[]), 0.0, "no version is to blame");
         let judged = metrics.value("weir_request_duration_seconds_count", &[("version", "v1")]);

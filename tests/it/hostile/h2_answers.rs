@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::h2_endpoint::{DATA, END_HEADERS, END_STREAM, Endpoint, HEADERS, OK, Peer, frame};
+use crate::harness::Fixture as _;
 use crate::harness::{H1, H2, Origin, Request, Target, Weir, shop};
 
 /// Fields of an answer whose body is `abc`, and the status that clients get.
@@ -89,7 +90,7 @@ async fn what_concerns_a_connection_reaches_nobody_and_lengths_are_plain() {
 async fn trailers_of_answers_pass_between_http_2_and_http_2_and_no_others() {
     for (protocol, passes) in [("http1", false), ("h2", true)] {
         let v1 = Origin::start("v1").await;
-        let yaml = shop(&[(&v1, 100.0)]).replace("    split:", &format!("    protocol: {protocol}\n    split:"));
+        let yaml = shop(&[(&v1, 100.0)]).changed("    split:", &format!("    protocol: {protocol}\n    split:"));
         let weir = Weir::start(&yaml).await;
         let web = Target::from(weir.address("web").await);
         let upload = Request::post("/sink", "hello").trailer("x-after", "all");

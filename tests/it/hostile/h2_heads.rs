@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::corpus::literal;
 use super::flood::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame, preface};
 use super::raw;
+use crate::harness::Fixture as _;
 use crate::harness::{Origin, Target, Weir, eventually, shop};
 
 const DATA: u8 = 0;
@@ -107,7 +108,7 @@ fn indexed(name: &str, value: &str) -> Vec<u8> {
 }
 
 fn logged(yaml: &str) -> String {
-    yaml.replace("shutdown:", "access_log: { output: stdout }\nshutdown:")
+    yaml.changed("shutdown:", "access_log: { output: stdout }\nshutdown:")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +189,7 @@ async fn odd_targets_are_answered_as_over_http1() {
     let v1 = Origin::start("v1").await;
     for choice in ["refuse", "encode", "keep"] {
         let paths = format!("paths: {{ non_ascii: {choice} }}\nshutdown:");
-        let weir = Weir::start(&shop(&[(&v1, 100.0)]).replace("shutdown:", &paths)).await;
+        let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("shutdown:", &paths)).await;
         let web = Target::from(weir.address("web").await);
         let mut raw = Raw::connect(&web).await;
         let targets: [&[u8]; 10] = [
@@ -269,7 +270,7 @@ async fn large_and_split_heads_cost_their_stream_only() {
     let lines = out.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     assert_eq!(lines.filter(|line| line["status"] == 431 || line["status"] == 501).count(), 5, "{out}");
 
-    let weir = Weir::start(&yaml.replace("\nservices:", "\nlimits: { header_bytes: 512KiB }\nservices:")).await;
+    let weir = Weir::start(&yaml.changed("\nservices:", "\nlimits: { header_bytes: 512KiB }\nservices:")).await;
     let web = Target::from(weir.address("web").await);
     let (bad, sound) = (in_frames(3, &get(b"/", &[("X", b"")]), 100), in_frames(5, &large(100_000), 16_384));
     let sound_first = in_frames(3, &large(100_000), 16_384);

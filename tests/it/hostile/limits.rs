@@ -1,5 +1,6 @@
 //! Requests that are too much of something.
 
+use crate::harness::Fixture as _;
 use crate::harness::{H1, H2, Origin, Request, Target, Weir, shop};
 
 async fn start(yaml: impl FnOnce(String) -> String) -> (Origin, Weir, Target) {
@@ -49,8 +50,8 @@ async fn bodies_over_the_limit_are_413_in_every_framing() {
             [("limits: { body_bytes: 20KiB }\n", ""), ("limits: { body_bytes: 1MiB }\n", "max_body: 20KiB\n    ")]
         {
             let (_v1, weir, web) = start(|yaml| {
-                yaml.replace("services:\n", &format!("{}services:\n", keys.0))
-                    .replace("    split:", &format!("    {}protocol: {protocol}\n    split:", keys.1))
+                yaml.changed("services:\n", &format!("{}services:\n", keys.0))
+                    .changed("    split:", &format!("    {}protocol: {protocol}\n    split:", keys.1))
             })
             .await;
             let at = vec![b'x'; 20 * 1024];

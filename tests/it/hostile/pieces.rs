@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::raw;
 use super::recorder::Recorder;
+use crate::harness::Fixture as _;
 use crate::harness::{H1, Target, Weir, within};
 
 /// How a stream of pieces ends.
@@ -207,7 +208,7 @@ async fn an_http2_endpoints_answer_in_pieces_ends_once_at_the_client() {
     let yaml = Recorder::start().await.shop();
     let (before, after) = yaml.split_once("endpoints: [\"").unwrap();
     let yaml = format!("{before}endpoints: [\"{address}{}", &after[after.find('"').unwrap()..]);
-    let yaml = yaml.replace("    versions:", "    protocol: h2\n    versions:");
+    let yaml = yaml.changed("    versions:", "    protocol: h2\n    versions:");
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
     let mut kept = H1::connect(&web).await;

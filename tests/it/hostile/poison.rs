@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::raw;
+use crate::harness::Fixture as _;
 use crate::harness::{H1, H2, Origin, Request, Target, Weir, eventually, shop};
 
 /// An origin that knows no bodies: every head is answered at once, and what follows is the next head. Of each answer it
@@ -152,7 +153,7 @@ async fn an_early_answer_in_pieces_is_early_all_the_same() {
 async fn attack(rounds: usize, apart: Duration) {
     let bodyless = Bodyless::start(apart).await;
     let place = Origin::plan("v1").down();
-    let yaml = shop(&[(&place, 100.0)]).replace(&place.address().to_string(), &bodyless.address.to_string());
+    let yaml = shop(&[(&place, 100.0)]).changed(&place.address().to_string(), &bodyless.address.to_string());
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
     let mut victims = [H1::connect(&web).await, H1::connect(&web).await];

@@ -1,6 +1,7 @@
 //! Requests that two parsers could take for different ones.
 
 use super::raw::{QUIET, exchange};
+use crate::harness::Fixture as _;
 use crate::harness::{H1, Origin, Request, Target, Weir, shop};
 
 async fn start() -> (Origin, Weir, Target) {
@@ -151,8 +152,10 @@ async fn forged_provenance_is_replaced_however_it_is_spelt() {
     let answers = exchange(&web, spelt, QUIET).await;
     assert_eq!(answers.statuses, [200], "{}", answers.text);
     assert!(!answers.text.contains("6.6.6.6"), "{}", answers.text);
-    weir.reconfigure(&shop(&[(&v1, 100.0)]).replacen("\nservices:", "\nheaders: { underscore: refuse }\nservices:", 1))
-        .await;
+    weir.reconfigure(
+        &shop(&[(&v1, 100.0)]).changed_first("\nservices:", "\nheaders: { underscore: refuse }\nservices:"),
+    )
+    .await;
     let answers = exchange(&web, spelt, QUIET).await;
     assert_eq!(answers.statuses, [400], "{}", answers.text);
     weir.stop().await;

@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::corpus::literal;
 use super::flood::{END_HEADERS, END_STREAM, HEADERS, frame, preface};
 use super::raw;
+use crate::harness::Fixture as _;
 use crate::harness::{H1, H2, Origin, Request, Sse, Target, Weir, eventually, shop};
 
 /// What one connection may hold, however it is done.
@@ -116,7 +117,7 @@ async fn streams_that_nobody_reads_hold_little() {
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_limit_those_that_waited_longest_are_cut() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("\nservices:", "\nlimits: { unread_bytes: 32MiB }\nservices:");
+    let yaml = shop(&[(&v1, 100.0)]).changed("\nservices:", "\nlimits: { unread_bytes: 32MiB }\nservices:");
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
     // Events that come now and then wait for nobody, however old the stream is.
@@ -203,11 +204,11 @@ async fn closed_window() -> String {
 async fn uploads_that_wait_are_held_within_the_limit() {
     let v1 = Origin::start("v1").await;
     for waits in [Waits::ForTheRest, Waits::ForTheEndpoint] {
-        let mut yaml = shop(&[(&v1, 100.0)]).replace("\nservices:", "\nlimits: { unread_bytes: 32MiB }\nservices:");
+        let mut yaml = shop(&[(&v1, 100.0)]).changed("\nservices:", "\nlimits: { unread_bytes: 32MiB }\nservices:");
         if matches!(waits, Waits::ForTheEndpoint) {
             yaml = yaml
-                .replace(&v1.address().to_string(), &closed_window().await)
-                .replace("    split:", "    protocol: h2\n    split:");
+                .changed(&v1.address().to_string(), &closed_window().await)
+                .changed("    split:", "    protocol: h2\n    split:");
         }
         let weir = Weir::start(&yaml).await;
         let web = Target::from(weir.address("web").await);
@@ -235,8 +236,8 @@ async fn uploads_that_wait_are_held_within_the_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_of_which_nothing_waits_are_not_counted() {
     let v1 = Origin::start("v1").await;
-    let yaml = shop(&[(&v1, 100.0)]).replace("\nservices:", "\nlimits: { unread_bytes: 16MiB }\nservices:");
-    for yaml in [yaml.clone(), yaml.replace("    split:", "    protocol: h2\n    split:")] {
+    let yaml = shop(&[(&v1, 100.0)]).changed("\nservices:", "\nlimits: { unread_bytes: 16MiB }\nservices:");
+    for yaml in [yaml.clone(), yaml.changed("    split:", "    protocol: h2\n    split:")] {
         let weir = Weir::start(&yaml).await;
         let web = Target::from(weir.address("web").await);
         let h2 = H2::connect(&web).await;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::harness::Fixture as _;
 use crate::harness::client::Response;
 use crate::harness::{H1, H2, Origin, Request, Target, shop};
 
@@ -57,6 +58,6 @@ pub(super) fn all<'f>(fields: &'f [(String, String)], name: &str) -> Vec<&'f str
 
 /// A service whose endpoint speaks HTTP/1, or HTTP/2, with these sections at the top of the file.
 pub(super) fn yaml(origin: &Origin, http2: bool, sections: &str) -> String {
-    let yaml = shop(&[(origin, 100.0)]).replacen("\nservices:", &format!("\n{sections}\nservices:"), 1);
-    if http2 { yaml.replace("    split:", "    protocol: h2\n    split:") } else { yaml }
+    let yaml = shop(&[(origin, 100.0)]).changed_first("\nservices:", &format!("\n{sections}\nservices:"));
+    if http2 { yaml.changed("    split:", "    protocol: h2\n    split:") } else { yaml }
 }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::recorder::Recorder;
+use crate::harness::Fixture as _;
 use crate::harness::client::H2Stream;
 use crate::harness::{Failure, H1, H2, Request, Target, Weir, eventually, express_lane};
 
@@ -96,7 +97,7 @@ fn body(size: usize) -> Vec<u8> {
 
 async fn start(recorder: &Recorder, service: &str) -> (Weir, Target) {
     let log = "access_log: { output: \"{dir}/access.log\" }\nservices:\n  shop:\n";
-    let yaml = recorder.shop().replace("services:\n  shop:\n", &format!("{log}{service}"));
+    let yaml = recorder.shop().changed("services:\n  shop:\n", &format!("{log}{service}"));
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
     (weir, web)

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{PLAN, command, rolled, served, steady, whole};
+use crate::harness::Fixture as _;
 use crate::harness::{Load, Origin, Signal, Weir, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_in_every_phase_and_the_successor_goes_on() {
-    let plan = PLAN.replace("hold: 1s }, { weight: 100", "hold: 1s, gate: manual }, { weight: 100");
+    let plan = PLAN.changed("hold: 1s }, { weight: 100", "hold: 1s, gate: manual }, { weight: 100");
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let mut weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
@@ -107,7 +108,7 @@ async fn a_hundred_kills_lose_no_decision_and_raise_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_state_is_set_aside_and_nothing_begins_by_itself() {
-    let slowly = PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }");
+    let slowly = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }");
     let (v1, v2, mut weir, load) = served(&slowly).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &slowly)).await;
     weir.rolls("shop", "10 %", |r| r.weights.configured == 10.0).await;
@@ -130,7 +131,7 @@ async fn a_damaged_state_is_set_aside_and_nothing_begins_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_damaged_gives_the_canary_nothing() {
-    let plan = PLAN.replace("hold: 1s", "hold: 1h");
+    let plan = PLAN.changed("hold: 1s", "hold: 1h");
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let mut weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
@@ -180,7 +181,7 @@ fn read_only(state: &Path, script: &Path) -> Option<()> {
 async fn a_disk_that_can_only_be_read_is_known_and_nothing_goes_forward() {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let state = tempfile::tempdir().unwrap();
-    let slowly = PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 2s }");
+    let slowly = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 2s }");
     let file = |release: &str| {
         let blog = format!(
             "services:\n  blog:\n    versions: {{ v1: {{ endpoints: [\"{}\"] }}, v2: {{ endpoints: [\"{}\"] }} }}\n    \
@@ -188,8 +189,8 @@ async fn a_disk_that_can_only_be_read_is_known_and_nothing_goes_forward() {
             v1.address(),
             v2.address()
         );
-        let text = rolled(&[&v1, &v2], release, &slowly).replace("services:\n", &blog);
-        text.replace("{dir}/state", state.path().to_str().unwrap()) + "  - { match: { path: /blog }, service: blog }\n"
+        let text = rolled(&[&v1, &v2], release, &slowly).changed("services:\n", &blog);
+        text.changed("{dir}/state", state.path().to_str().unwrap()) + "  - { match: { path: /blog }, service: blog }\n"
     };
     let weir = Weir::start(&file("v1")).await;
     assert_eq!(command(&weir, &["weight", "blog", "v1=75", "v2=25"]).await.0, 0);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use weir::rollout::verdict::CheckOutcome;
 
 use super::{PLAN, command, rolled, served, whole};
+use crate::harness::Fixture as _;
 use crate::harness::{H2, Load, Origin, Target, Weir, eventually, grpc};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,7 +36,7 @@ async fn a_healthy_canary_is_promoted_step_by_step_and_nothing_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_percent_of_errors_send_it_back_within_an_interval_and_a_second() {
-    let plan = PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }");
+    let plan = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }");
     let (v1, v2, weir, load) = served(&plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     weir.rolls("shop", "a look passed at 50 %", |r| {
@@ -57,21 +58,21 @@ async fn five_percent_of_errors_send_it_back_within_an_interval_and_a_second() {
     let (code, text) = command(&weir, &["rollout", "status", "shop/v2", "--wait"]).await;
     assert_eq!(code, 5, "{text}");
     // The same version is not tried again because somebody saves the file.
-    weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan).replace("deadline: 5s", "deadline: 5s, delay: 0s")).await;
+    weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan).changed("deadline: 5s", "deadline: 5s, delay: 0s")).await;
     assert_eq!(weir.rollout("shop").await.phase, "rolled_back");
     weir.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_canary_goes_back() {
-    let plan = PLAN.replace("error_rate: { max: 1 }", "duration: { quantile: 0.99, max: 100ms }");
+    let plan = PLAN.changed("error_rate: { max: 1 }", "duration: { quantile: 0.99, max: 100ms }");
     let (v1, v2, weir, load) = served(&plan).await;
     v2.slow(Duration::from_millis(200));
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     let rollout = weir.until_phase("shop", "rolled_back").await;
     assert!(rollout.reason.contains("canary p99") && !rollout.reason.contains("estimated"), "{}", rollout.reason);
     // A limit that the histograms have no edge for decides all the same.
-    let newer = plan.replace("max: 100ms", "max: 130ms");
+    let newer = plan.changed("max: 100ms", "max: 130ms");
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &newer)).await;
     assert_eq!(command(&weir, &["rollout", "retry", "shop"]).await.0, 0);
     let rollout = weir.rolls("shop", "it goes back again", |r| r.reason.contains("130 ms")).await;
@@ -84,8 +85,8 @@ async fn a_slow_canary_goes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_condition_that_holds_for_its_time_sends_it_back_without_a_failed_look() {
     let plan = PLAN
-        .replace("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }")
-        .replace("errors, error_rate: { max: 1 }", "errors, dry_run: true, error_rate: { max: 1 }")
+        .changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }")
+        .changed("errors, error_rate: { max: 1 }", "errors, dry_run: true, error_rate: { max: 1 }")
         + "\n      rollback_when: [{ error_rate: 1, for: 2s }]";
     let (v1, v2, weir, load) = served(&plan).await;
     v2.fail(20);
@@ -100,7 +101,7 @@ async fn a_condition_that_holds_for_its_time_sends_it_back_without_a_failed_look
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trip_wire_acts_in_the_request_that_trips_it() {
     let plan =
-        PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }").replace("interval: 1s", "interval: 1m")
+        PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }").changed("interval: 1s", "interval: 1m")
             + "\n      rollback_when: [{ errors: 10, in_a_row: true }]";
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
@@ -122,7 +123,7 @@ async fn the_trip_wire_acts_in_the_request_that_trips_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_traffic_it_holds_and_then_pauses() {
-    let plan = PLAN.replace("max_hold: 1m", "max_hold: 3s");
+    let plan = PLAN.changed("max_hold: 1m", "max_hold: 3s");
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
@@ -135,7 +136,7 @@ async fn without_traffic_it_holds_and_then_pauses() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_that_dies_goes_back_and_stable_serves_on() {
-    let plan = PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }");
+    let plan = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }");
     let (v1, v2, weir, load) = served(&plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     load.wait_more(50).await;
@@ -157,7 +158,7 @@ async fn a_canary_that_dies_goes_back_and_stable_serves_on() {
 async fn where_both_die_nothing_moves_and_nobody_is_blamed() {
     // Without a trip wire the judge freezes where it is; with one, the canary is at 0 before anybody judges.
     for (condition, weight) in [("\n      rollback_when: [{ error_rate: 50, for: 1h }]", 50.0), ("", 0.0)] {
-        both_die(&(PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }") + condition), weight).await;
+        both_die(&(PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }") + condition), weight).await;
     }
 }
 
@@ -185,8 +186,8 @@ async fn both_die(plan: &str, weight: f64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_that_is_worse_than_stable_is_found_by_comparison() {
     let plan = PLAN
-        .replace("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }")
-        .replace("error_rate: { max: 1 }", "compare: { metric: error_rate, margin: 0.5, confidence: 99 }");
+        .changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }")
+        .changed("error_rate: { max: 1 }", "compare: { metric: error_rate, margin: 0.5, confidence: 99 }");
     let (v1, v2, weir, load) = served(&plan).await;
     v2.fail(20);
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
@@ -198,10 +199,10 @@ async fn a_canary_that_is_worse_than_stable_is_found_by_comparison() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grpc_status_that_blames_the_server_is_an_error() {
-    let plan = PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }") + "\n      rollback_when: []";
+    let plan = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }") + "\n      rollback_when: []";
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let file =
-        |release: &str| rolled(&[&v1, &v2], release, &plan).replace("    rollout:", "    protocol: h2\n    rollout:");
+        |release: &str| rolled(&[&v1, &v2], release, &plan).changed("    rollout:", "    protocol: h2\n    rollout:");
     let weir = Weir::start(&file("v1")).await;
     v2.fail(10);
     weir.reconfigure(&file("v2")).await;

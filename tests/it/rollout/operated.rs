@@ -1,13 +1,14 @@
 //! What operators, the file and signals do to rollouts.
 
 use super::{PLAN, command, rolled, served, steady, whole};
+use crate::harness::Fixture as _;
 use crate::harness::{Load, Origin, Request, Weir, eventually};
 
 /// Between two health probes, at most.
 const PROBE: std::time::Duration = std::time::Duration::from_millis(20);
 
 fn slowly() -> String {
-    PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }")
+    PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +55,7 @@ async fn every_word_does_what_it_says_or_is_refused_with_a_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_waits_for_a_person_while_the_analysis_goes_on() {
-    let plan = PLAN.replace(
+    let plan = PLAN.changed(
         "{ weight: 10, hold: 1s }",
         "{ weight: 10, hold: 1s, gate: manual, gate_timeout: 1h, gate_default: abort }",
     );
@@ -74,10 +75,10 @@ async fn a_gate_waits_for_a_person_while_the_analysis_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_that_nobody_answers_does_its_default_and_a_bad_canary_does_not_wait_there() {
     let gate = "{ weight: 10, hold: 1s, gate: manual, gate_timeout: 2s, gate_default: abort }";
-    let (v1, v2, weir, load) = served(&PLAN.replace("{ weight: 10, hold: 1s }", gate)).await;
-    weir.reconfigure(&rolled(&[&v1, &v2], "v2", &PLAN.replace("{ weight: 10, hold: 1s }", gate))).await;
+    let (v1, v2, weir, load) = served(&PLAN.changed("{ weight: 10, hold: 1s }", gate)).await;
+    weir.reconfigure(&rolled(&[&v1, &v2], "v2", &PLAN.changed("{ weight: 10, hold: 1s }", gate))).await;
     weir.until_phase("shop", "aborted").await;
-    let long = PLAN.replace("{ weight: 10, hold: 1s }", &gate.replace("2s", "1h"));
+    let long = PLAN.changed("{ weight: 10, hold: 1s }", &gate.changed("2s", "1h"));
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &long)).await;
     assert_eq!(command(&weir, &["rollout", "retry", "shop"]).await.0, 0);
     weir.until_phase("shop", "waiting").await;
@@ -90,7 +91,7 @@ async fn a_gate_that_nobody_answers_does_its_default_and_a_bad_canary_does_not_w
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_words_at_once_each_finds_a_whole_state() {
-    let (v1, v2, weir, load) = served(&slowly().replace("bake: 1s", "bake: 1h")).await;
+    let (v1, v2, weir, load) = served(&slowly().changed("bake: 1s", "bake: 1h")).await;
     for turn in 0..5 {
         let again =
             if turn == 0 { ["rollout", "start", "shop", "v2"].as_slice() } else { &["rollout", "retry", "shop"] };
@@ -123,7 +124,7 @@ async fn weights_of_a_rollout_are_moved_by_it_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_in_any_phase_keeps_the_rollout_and_the_connections() {
-    let replanned = PLAN.replace("max_hold: 1m", "max_hold: 2m");
+    let replanned = PLAN.changed("max_hold: 1m", "max_hold: 2m");
     let (v1, v2, weir, load) = served(PLAN).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", PLAN)).await;
     let mut phases = std::collections::BTreeSet::new();
@@ -131,7 +132,7 @@ async fn a_reload_in_any_phase_keeps_the_rollout_and_the_connections() {
         // Something else changes each time; once the plan does too, and its step begins anew.
         let plan = if turn < 5 { PLAN } else { &replanned };
         let file = rolled(&[&v1, &v2], "v2", plan);
-        weir.reconfigure(&file.replace("deadline: 5s", &format!("deadline: 5s, delay: {turn}ms"))).await;
+        weir.reconfigure(&file.changed("deadline: 5s", &format!("deadline: 5s, delay: {turn}ms"))).await;
         let rollout = weir.rollout("shop").await;
         phases.insert(rollout.phase.clone());
         assert!(rollout.given_up.is_empty(), "{}", rollout.reason);
@@ -168,7 +169,7 @@ async fn a_third_version_supersedes_and_what_is_stable_can_be_asked_for_again() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_makes_the_canary_fail_and_the_rollback_work() {
-    let plan = PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }");
+    let plan = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }");
     let (v1, v2, weir, load) = served(&plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     let drill = ["drill", "shop", "--version", "canary", "--errors", "20%", "--delay", "5ms", "--for", "1m"];
@@ -243,8 +244,8 @@ async fn a_history_is_replayed_with_another_plan() {
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("replayed: succeeded"), "{text}");
     let strict = weir.dir().join("strict.yaml");
-    let plan = PLAN.replace("hold: 1s", "hold: 1h");
-    let text = rolled(&[&v1, &v2], "v2", &plan).replace("{admin}", "127.0.0.1:0").replace("{dir}", "/tmp");
+    let plan = PLAN.changed("hold: 1s", "hold: 1h");
+    let text = rolled(&[&v1, &v2], "v2", &plan).changed("{admin}", "127.0.0.1:0").changed("{dir}", "/tmp");
     std::fs::write(&strict, text).unwrap();
     let (code, text) = command(&weir, &["rollout", "replay", "shop", "-c", strict.to_str().unwrap()]).await;
     assert_eq!(code, 0, "{text}");

@@ -3,6 +3,7 @@
 use weir::rollout::verdict::CheckOutcome;
 
 use super::{PLAN, command, rolled, served, whole};
+use crate::harness::Fixture as _;
 use crate::harness::{Receiver, eventually};
 
 fn hook(receiver: &Receiver, when: &str) -> String {
@@ -58,7 +59,7 @@ async fn a_hook_that_hangs_stops_neither_traffic_nor_the_judge() {
 async fn a_hook_can_demand_the_way_back() {
     let receiver = Receiver::start().await;
     receiver.answer(404, "");
-    let plan = hook(&receiver, "demand_rollback").replace("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }");
+    let plan = hook(&receiver, "demand_rollback").changed("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }");
     let (v1, v2, weir, load) = served(&plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     weir.rolls("shop", "10 %", |r| r.weights.configured == 10.0).await;
@@ -79,7 +80,7 @@ async fn receivers_are_told_with_figures_and_a_dead_one_slows_nothing() {
          dead: {{ webhook: {{ url: \"http://127.0.0.1:9/\" }}, on: [started, step, rolled_back] }}\nservices:",
         receiver.url("/alerts")
     );
-    let with = |release: &str, v1, v2| rolled(&[v1, v2], release, &plan).replacen("services:", &alerts, 1);
+    let with = |release: &str, v1, v2| rolled(&[v1, v2], release, &plan).changed_first("services:", &alerts);
     let (v1, v2, weir, load) = served(PLAN).await;
     weir.reconfigure(&with("v1", &v1, &v2)).await;
     v2.fail(50);
@@ -110,7 +111,7 @@ async fn alerts_that_were_not_delivered_survive_a_restart() {
         format!("alerts:\n  ops: {{ webhook: {{ url: \"{}\" }}, on: [aborted] }}\nservices:", receiver.url("/alerts"));
     let (v1, v2, mut weir, load) = served(PLAN).await;
     load.stop().await;
-    weir.reconfigure(&rolled(&[&v1, &v2], "v1", &plan).replacen("services:", &alerts, 1)).await;
+    weir.reconfigure(&rolled(&[&v1, &v2], "v1", &plan).changed_first("services:", &alerts)).await;
     assert_eq!(command(&weir, &["rollout", "start", "shop", "v2"]).await.0, 0);
     assert_eq!(command(&weir, &["rollout", "abort", "shop"]).await.0, 0);
     eventually("it was tried", async || !receiver.received("/alerts").is_empty()).await;
@@ -132,8 +133,8 @@ async fn the_applications_own_metric_decides_and_a_provider_that_is_down_is_no_b
         receiver.url("/orders")
     );
     let plan = PLAN
-        .replace("checks: [{ name: errors, error_rate: { max: 1 } }]", &check)
-        .replace("{ weight: 50, hold: 1s }", "{ weight: 50, hold: 1h }");
+        .changed("checks: [{ name: errors, error_rate: { max: 1 } }]", &check)
+        .changed("{ weight: 50, hold: 1s }", "{ weight: 50, hold: 1h }");
     let (v1, v2, weir, load) = served(&plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     weir.rolls("shop", "orders are well: 50 %", |r| r.weights.configured == 50.0).await;
@@ -159,12 +160,12 @@ async fn a_real_prometheus_decides() {
         "checks: [{{ name: orders, prometheus: {{ url: \"{url}\", query: \"vector(0.99)\", timeout: 900ms }}, min: 0.97 }}]"
     );
     let plan = PLAN
-        .replace("checks: [{ name: errors, error_rate: { max: 1 } }]", &check)
-        .replace("{ weight: 50, hold: 1s }", "{ weight: 50, hold: 1h }");
+        .changed("checks: [{ name: errors, error_rate: { max: 1 } }]", &check)
+        .changed("{ weight: 50, hold: 1s }", "{ weight: 50, hold: 1h }");
     let (v1, v2, weir, load) = served(&plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     weir.rolls("shop", "up: 50 %", |r| r.weights.configured == 50.0).await;
-    let slow = plan.replace("vector(0.99)", "count_over_time(vector(1)[10000h:1s])");
+    let slow = plan.changed("vector(0.99)", "count_over_time(vector(1)[10000h:1s])");
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &slow)).await;
     let rollout =
         weir.rolls("shop", "slow", |r| r.checks.iter().any(|check| check.outcome == CheckOutcome::Error)).await;

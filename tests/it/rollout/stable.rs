@@ -1,12 +1,13 @@
 //! Which version serves where no state is known: a deleted directory, an empty volume, a fresh replica.
 
 use super::{PLAN, command, rolled, served};
+use crate::harness::Fixture as _;
 use crate::harness::{Load, Origin, Rewrite, Weir, eventually, express_lane, run_weir};
 
 /// The file without the line that names what is stable.
 fn unsaid(file: &str) -> String {
     let line = file.lines().find(|line| line.trim_start().starts_with("stable:")).unwrap();
-    file.replace(&format!("{line}\n"), "")
+    file.changed(&format!("{line}\n"), "")
 }
 
 /// Every request of a few went to this version.
@@ -29,7 +30,7 @@ async fn refuses(weir: &mut Weir, parts: &[&str]) {
 async fn a_version_that_failed_gets_nothing_where_the_state_is_deleted() {
     let (v1, v2, mut weir, load) = served(PLAN).await;
     v2.fail(50);
-    let slowly = PLAN.replace("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }");
+    let slowly = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }");
     let file = rolled(&[&v1, &v2], "v2", &slowly);
     weir.reconfigure(&file).await;
     weir.until_phase("shop", "rolled_back").await;
@@ -71,12 +72,12 @@ async fn a_version_that_failed_gets_nothing_where_the_state_is_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_replica_serves_what_the_file_names() {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
-    let endpointless = |file: String| file.replace(&format!("\"{}\"", v1.address()), "");
+    let endpointless = |file: String| file.changed(&format!("\"{}\"", v1.address()), "");
     let file = rolled(&[&v1, &v2], "v2", PLAN);
     for (file, serves, phase) in [
-        (file.replace("stable: v1", "stable: v2"), "v2", "idle"),
+        (file.changed("stable: v1", "stable: v2"), "v2", "idle"),
         (rolled(&[&v1, &v2], "v1", PLAN), "v1", "idle"),
-        (file.replace("{ weight: 10, hold: 1s }", "{ weight: 0.01, hold: 1h }"), "v1", "progressing"),
+        (file.changed("{ weight: 10, hold: 1s }", "{ weight: 0.01, hold: 1h }"), "v1", "progressing"),
         (unsaid(&rolled(&[&v2], "v2", PLAN)), "v2", "idle"),
     ] {
         let weir = Weir::start(&file).await;
@@ -87,7 +88,7 @@ async fn a_fresh_replica_serves_what_the_file_names() {
     }
     for (file, parts) in [
         (unsaid(&file), ["add the line `stable: v1`", "name the one that does (v2)"]),
-        (file.replace("stable: v1", "stable: v11"), ["no version has this name", "did you mean `v1`?"]),
+        (file.changed("stable: v1", "stable: v11"), ["no version has this name", "did you mean `v1`?"]),
         (endpointless(file.clone()), ["version `v1` is `stable` and has no endpoints", "services.shop.stable"]),
     ] {
         refuses(&mut Weir::plan(&file).spawn(), &parts).await;
@@ -106,7 +107,7 @@ async fn a_running_weir_refuses_a_service_of_which_nothing_is_known() {
             endpoints(&v2),
             endpoints(&v3)
         );
-        file.replace("services:\n", &service) + "  - { match: { path: /new }, service: new }\n"
+        file.changed("services:\n", &service) + "  - { match: { path: /new }, service: new }\n"
     };
     weir.rewrite(Rewrite::Rename, &more(""));
     let (code, text) = command(&weir, &["reload"]).await;
@@ -142,7 +143,7 @@ async fn a_state_that_is_known_decides_and_says_what_to_write() {
     weir.start_again().await;
     assert_eq!(weir.rollout("shop").await.stable.as_deref(), Some("v2"), "and not the file's v1");
     only(&weir, "v2").await;
-    let file = rolled(&[&v1, &v2], "v2", PLAN).replace("stable: v1", "stable: v2");
+    let file = rolled(&[&v1, &v2], "v2", PLAN).changed("stable: v1", "stable: v2");
     weir.reconfigure(&file).await;
     let said = async || !command(&weir, &["rollout", "status", "shop"]).await.1.contains(line);
     eventually("it is written", said).await;

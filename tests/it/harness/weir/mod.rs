@@ -60,7 +60,7 @@ enum Layout {
 /// The configuration of one service `shop`, whose versions bear the names of these origins and have these weights.
 ///
 /// One listener `web` for any host and path, telemetry, admin, short deadlines. More keys for the service go in by
-/// `.replace("split:", "drain: { requests: 1s }\n    split:")`, or write the YAML out.
+/// `.changed("split:", "drain: { requests: 1s }\n    split:")`, or write the YAML out.
 pub(crate) fn shop(versions: &[(&Origin, f64)]) -> String {
     let named = |what: fn(&Origin, f64) -> String| {
         let lines: Vec<String> = versions.iter().map(|(origin, weight)| what(origin, *weight)).collect();
