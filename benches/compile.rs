@@ -68,7 +68,9 @@ fn reload(criterion: &mut Criterion) {
     let recorder = recorder();
     let mut compiler = Compiler::new(Arc::clone(&recorder));
     let config = parse(&file);
-    let changed = parse(&file.replace("v1: 90, v2: 10", "v1: 80, v2: 20"));
+    let shifted = file.replace("v1: 90, v2: 10", "v1: 80, v2: 20");
+    assert_ne!(file, shifted, "the split to change is not in the file");
+    let changed = parse(&shifted);
     let (mut publisher, current) = Publisher::new(compile(&mut compiler, &config, None));
     group.bench_function("compile_first", |bencher| {
         bencher.iter(|| compile(&mut Compiler::new(Arc::clone(&recorder)), &config, None));
