@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::config;
-use crate::model::{EndpointState, Split, Weight};
 use crate::model::fixture::Fixture as _;
+use crate::model::{EndpointState, Split, Weight};
 use crate::snapshot::Publisher;
 use crate::telemetry::RecorderOptions;
 use crate::traffic::balance::Tried;
