@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{StartError, system_error};
+use super::error::{StartError, system_error};
 use crate::admin::{AdminListener, Auth};
 use crate::config::{self, Config};
 use crate::model::{Address, Name};

@@ -11,6 +11,7 @@
 //! Admin and telemetry are on a runtime of their own so that an attack on them cannot slow the traffic, and so
 //! that they outlive it: `/livez`, `/readyz`, `/metrics` and the status answer until the process exits.
 
+mod error;
 mod lifecycle;
 mod listeners;
 mod log;
@@ -18,7 +19,6 @@ mod notify;
 mod state;
 mod workers;
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,11 +27,13 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+pub use self::error::StartError;
+use self::error::system_error;
 use self::lifecycle::{ShutdownOutcome, ShutdownPlan, Signals};
 use self::listeners::Ipv4Ports;
 use self::log::Log;
 use crate::admin::{self, AdminState};
-use crate::config::{self, Config, Diagnostics, ProcessEnvironment};
+use crate::config::{self, Config, ProcessEnvironment};
 use crate::control::{Control, Owner, Parts};
 use crate::drain::Bell;
 use crate::model::Process;
@@ -45,49 +47,6 @@ use crate::telemetry::{self, AccessLog, Recorder};
 pub struct RunOptions {
     /// The configuration file.
     pub config: PathBuf,
-}
-
-/// Why Weir does not run.
-#[derive(Debug)]
-pub enum StartError {
-    /// The configuration is not valid.
-    Invalid(Diagnostics),
-    /// What the configuration names cannot be used.
-    Unusable(Vec<String>),
-    /// The system refused something.
-    System {
-        /// What failed.
-        what: String,
-        /// What the system said.
-        error: io::Error,
-    },
-}
-
-impl StartError {
-    /// The exit code of the process.
-    #[must_use]
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Invalid(_) | Self::Unusable(_) => 3,
-            Self::System { .. } => 1,
-        }
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Invalid(diagnostics) => diagnostics.fmt(f),
-            Self::Unusable(lines) => write!(f, "the configuration cannot be used:\n{}", lines.join("\n")),
-            Self::System { what, error } => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-/// Says of an error of the system what failed.
-fn system_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
-    let what = what.into();
-    move |error| StartError::System { what, error }
 }
 
 /// Runs Weir until it is told to stop.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{StartError, system_error};
+use super::error::{StartError, system_error};
 use crate::config::Config;
 use crate::store::redb::{RedbJournal, Store, StoreError};
 use crate::store::{CopyFile, JournalError, JournalWriter};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{StartError, system_error};
+use super::error::{StartError, system_error};
 use crate::proxy::accept::listener::{self, Listener};
 use crate::proxy::{Lanes, Proxy};
 use crate::telemetry;

@@ -77,7 +77,7 @@ impl RolloutState {
     /// # Errors
     /// None in practice; [`Unreadable::Damaged`] if the value cannot be written as JSON.
     pub fn to_json(&self) -> Result<String, Unreadable> {
-        serde_json::to_string(&StoredState::from(self)).map_err(damaged)
+        serde_json::to_string(&StoredState::from(self)).map_err(|error| damaged(&error))
     }
 
     /// The state that [`to_json`](Self::to_json) wrote. Follow it with [`Event::Restored`](super::Event::Restored).
@@ -89,11 +89,11 @@ impl RolloutState {
         struct Format {
             state_version: u64,
         }
-        let format: Format = serde_json::from_str(text).map_err(damaged)?;
+        let format: Format = serde_json::from_str(text).map_err(|error| damaged(&error))?;
         if format.state_version > u64::from(STATE_VERSION) {
             return Err(Unreadable::Newer { found: format.state_version });
         }
-        let stored: StoredState = serde_json::from_str(text).map_err(damaged)?;
+        let stored: StoredState = serde_json::from_str(text).map_err(|error| damaged(&error))?;
         let stage = stored.stage()?;
         let state = Self {
             stage,
@@ -208,6 +208,6 @@ impl From<&RolloutState> for StoredState {
     }
 }
 
-fn damaged(error: serde_json::Error) -> Unreadable {
+fn damaged(error: &serde_json::Error) -> Unreadable {
     Unreadable::Damaged(error.to_string())
 }
