@@ -13,7 +13,6 @@ use super::source::{Source, sources};
 const KNOWN: &[&[&str]] = &[
     &["src/app/mod.rs", "src/app/listeners.rs"],
     &["src/traffic/route/mod.rs", "src/traffic/route/build.rs", "src/traffic/route/condition.rs"],
-    &["src/traffic/split/mod.rs", "src/traffic/split/affinity.rs", "src/traffic/split/breaker.rs"],
     &["src/traffic/validate.rs", "src/traffic/validate/target.rs"],
 ];
 
