@@ -4,6 +4,8 @@
 //! endpoint) is measured from the proposal until it is published and answered, through the owner and with a store in
 //! memory. Its medians are printed beside their bars, and far above a bar the bench fails.
 
+#![allow(clippy::print_stdout, reason = "a benchmark is read on a terminal")]
+
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use weir::config::ProcessEnvironment;
 use weir::config::{self, Config};
 use weir::control::{Attribution, Control, FaultRequest, Owner, Parts, StateTarget};
-use weir::drain::Bell;
+use weir::drain::Notifier;
 use weir::model::{EndpointState, Weight};
 use weir::snapshot::compile::{Compiler, Inputs, Previous, States};
 use weir::snapshot::{Current, Publisher, Snapshot};
@@ -137,7 +139,7 @@ fn changes(_: &mut Criterion) {
             environment: Box::new(ProcessEnvironment),
             recorder: recorder(),
             journal: journal(&folder.path().join("state")),
-            bell: Bell::default(),
+            notifier: Notifier::default(),
         };
         let (owner, control, current) = Owner::new(parts).await.expect("an owner");
         let running = tokio::spawn(owner.run());

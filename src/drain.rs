@@ -2,7 +2,7 @@
 //!
 //! An endpoint has one [`Ledger`]. Whoever works on it holds a [`Ticket`]; leaving is `Drop`, so a ticket
 //! cannot be forgotten. When a drain's deadline passes, the owner of the drain raises the ledger's
-//! [`Cut`] level and rings the [`Bell`]; each holder then looks at its own ledger and ends what is due.
+//! [`Cut`] level and notifies through the [`Notifier`]; each holder then looks at its own ledger and ends what is due.
 //!
 //! ```text
 //! enter ──► Ticket(Request) ──becomes──► Ticket(WebSocket) ──► drop
@@ -100,7 +100,7 @@ impl Ledger {
         self.streams.load(Ordering::Relaxed)
     }
 
-    /// Says what shall end now. Ring the [`Bell`] after it, so that the holders look.
+    /// Says what shall end now. Call the [`Notifier`] after it, so that the holders look.
     pub fn set_cut(&self, cut: Cut) {
         self.cut.store(cut as u8, Ordering::Release);
     }
@@ -162,27 +162,27 @@ impl<L: Deref<Target = Ledger>> Drop for Ticket<L> {
     }
 }
 
-/// Tells all work in flight, once in a while, to look whether it is due.
+/// Notifies all work in flight that some of it may be due.
 ///
-/// One bell for the whole process: it rings a few times per drain, and a look costs one atomic load.
+/// One for the whole process: it is used a few times per drain, and a check costs one atomic load.
 #[derive(Clone, Debug)]
-pub struct Bell(Arc<watch::Sender<u64>>);
+pub struct Notifier(Arc<watch::Sender<u64>>);
 
-impl Default for Bell {
+impl Default for Notifier {
     fn default() -> Self {
         Self(Arc::new(watch::Sender::new(0)))
     }
 }
 
-impl Bell {
-    /// Wakes every listener.
-    pub fn ring(&self) {
-        self.0.send_modify(|rings| *rings = rings.wrapping_add(1));
+impl Notifier {
+    /// Wakes every subscriber.
+    pub fn notify(&self) {
+        self.0.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// A listener that hears every later ring.
+    /// Is woken by every later notification.
     #[must_use]
-    pub fn listen(&self) -> watch::Receiver<u64> {
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
     }
 }
@@ -220,10 +220,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_bell_wakes_its_listeners() {
-        let bell = Bell::default();
-        let mut listener = bell.listen();
-        bell.ring();
-        assert!(listener.changed().await.is_ok());
+    async fn the_notifier_wakes_its_subscribers() {
+        let notifier = Notifier::default();
+        let mut subscriber = notifier.subscribe();
+        notifier.notify();
+        assert!(subscriber.changed().await.is_ok());
     }
 }

@@ -31,6 +31,10 @@ pub(super) fn bad(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
+pub(super) fn unprocessable(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
+
 /// The longest author and reason, in characters: both are kept and shown.
 const MAX_AUTHOR_CHARS: usize = 200;
 const MAX_REASON_CHARS: usize = 1_000;
@@ -41,7 +45,7 @@ pub(super) fn by(author: Option<String>, reason: Option<String>) -> Result<Attri
     for (what, text, limit) in [("author", &author, MAX_AUTHOR_CHARS), ("reason", &reason, MAX_REASON_CHARS)] {
         if text.chars().count() > limit || text.chars().any(char::is_control) {
             let detail = format!("`{what}` is one line of at most {limit} characters");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+            return Err(unprocessable(detail));
         }
     }
     Ok(Attribution { author, reason })

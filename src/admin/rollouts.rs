@@ -5,13 +5,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::body::JsonBody;
-use super::extractors::{bad, by, changed, control, named};
+use super::extractors::{bad, by, changed, control, named, unprocessable};
 use super::wire::{
     Changed, CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Problem, Removable, Rollout,
     RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
@@ -68,10 +67,10 @@ async fn command(
     let Some(verb) = Verb::ALL.into_iter().find(|verb| verb.as_str() == body.verb) else {
         let known: Vec<_> = Verb::ALL.iter().map(|verb| format!("`{}`", verb.as_str())).collect();
         let detail = format!("`verb` is one of {}", known.join(", "));
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+        return Err(unprocessable(detail));
     };
     if body.version.is_some() && verb != Verb::Start {
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "only `start` takes a `version`"));
+        return Err(unprocessable("only `start` takes a `version`"));
     }
     let command = Command { verb, version: body.version.map(Name::from) };
     let by = by(body.author, body.reason)?;
@@ -106,16 +105,15 @@ async fn inject_fault(
     State(admin): State<Arc<AdminState>>,
     JsonBody(body): JsonBody<InjectFault>,
 ) -> Result<Json<Changed>, Problem> {
-    let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
     let errors: Weight =
-        body.errors.to_string().parse().map_err(|error| wrong(format!("`errors` is a percentage: {error}")))?;
+        body.errors.to_string().parse().map_err(|error| unprocessable(format!("`errors` is a percentage: {error}")))?;
     let delay = Duration::from_millis(body.delay_ms);
     if delay > MAX_FAULT_DELAY {
-        return Err(wrong(format!("`delay_ms` is at most {}", MAX_FAULT_DELAY.as_millis())));
+        return Err(unprocessable(format!("`delay_ms` is at most {}", MAX_FAULT_DELAY.as_millis())));
     }
     let ends = errors == Weight::ZERO && delay.is_zero();
     if !ends && !(1..=MAX_FAULT_SECONDS).contains(&body.seconds) {
-        return Err(wrong(format!("`seconds` is 1 to {MAX_FAULT_SECONDS}: a drill ends by itself")));
+        return Err(unprocessable(format!("`seconds` is 1 to {MAX_FAULT_SECONDS}: a drill ends by itself")));
     }
     let lasting = Duration::from_secs(body.seconds);
     let order = FaultRequest { service: body.service, version: body.version, errors, delay, lasting };
@@ -149,24 +147,33 @@ async fn removable(
     let known = wall.duration_since(since).unwrap_or_default().max(last_use.watched);
     let idle = last_use.idle.unwrap_or(known);
     let removable = last_use.open == 0 && idle >= wanted;
-    let span = |span: Duration| humantime::format_duration(Duration::from_secs(span.as_secs())).to_string();
-    let (name, wanted) = (&found.name, span(wanted));
+    let (name, wanted) = (&found.name, in_seconds(wanted));
     let sentence = match last_use.idle {
         _ if last_use.open > 0 => format!("{name} has {} requests and streams in flight", last_use.open),
-        Some(idle) if removable => format!("{name} was last used {} ago, longer than {wanted}: it can go", span(idle)),
-        Some(idle) => format!("{name} was last used {} ago, not yet {wanted}", span(idle)),
-        None if removable => format!("{name} was not used in the {} that are known: it can go", span(known)),
-        None => format!("{name} was not used in the {} that are known, which is not yet {wanted}", span(known)),
+        Some(idle) if removable => {
+            format!("{name} was last used {} ago, longer than {wanted}: it can go", in_seconds(idle))
+        }
+        Some(idle) => format!("{name} was last used {} ago, not yet {wanted}", in_seconds(idle)),
+        None if removable => format!("{name} was not used in the {} that are known: it can go", in_seconds(known)),
+        None => format!("{name} was not used in the {} that are known, which is not yet {wanted}", in_seconds(known)),
     };
-    let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let ago = |span: Duration| seconds(wall.checked_sub(span).unwrap_or(UNIX_EPOCH));
     Ok(Json(Removable {
         removable,
-        last_used: last_use.idle.map(ago),
-        known_since: ago(known),
+        last_used: last_use.idle.map(|idle| unix_seconds_before(wall, idle)),
+        known_since: unix_seconds_before(wall, known),
         in_flight: last_use.open,
         sentence,
     }))
+}
+
+/// A span of time in whole seconds, as text.
+fn in_seconds(span: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(span.as_secs())).to_string()
+}
+
+fn unix_seconds_before(now: SystemTime, span: Duration) -> u64 {
+    let at = now.checked_sub(span).unwrap_or(UNIX_EPOCH);
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn gone(what: &'static str, found: String) -> Problem {
@@ -176,7 +183,6 @@ fn gone(what: &'static str, found: String) -> Problem {
 /// Where a rollout is.
 fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollout {
     let (state, plan) = (&status.state, &status.plan);
-    let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.to_string());
     let under_way = state.is_under_way();
     let gate = (state.stage == Stage::Waiting(WaitingFor::Gate))
         .then(|| plan.steps.get(state.taken.wrapping_sub(1)).and_then(|step| step.gate))
@@ -185,9 +191,9 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
         service: service.to_string(),
         phase: state.phase().as_str().to_owned(),
         reason: state.reason.clone(),
-        stable: version(&state.stable),
-        canary: version(&state.canary),
-        previous: version(&state.previous),
+        stable: version_name(state.stable.as_ref()),
+        canary: version_name(state.canary.as_ref()),
+        previous: version_name(state.previous.as_ref()),
         step: state.taken,
         steps: plan
             .steps
@@ -278,7 +284,6 @@ fn left(limit: Duration, passed: Duration, age: Duration) -> f64 {
 fn entry(stamped: &RecordedEntry) -> HistoryEntry {
     let entry = &stamped.entry;
     let (by, author) = labels::by(&entry.by);
-    let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.to_string());
     HistoryEntry {
         number: stamped.number,
         at_ms: stamped.at_ms,
@@ -290,11 +295,15 @@ fn entry(stamped: &RecordedEntry) -> HistoryEntry {
         to: entry.to.as_str().to_owned(),
         weight_before: percentage(entry.weight_before),
         weight_after: percentage(entry.weight_after),
-        stable: version(&entry.stable),
-        canary: version(&entry.canary),
+        stable: version_name(entry.stable.as_ref()),
+        canary: version_name(entry.canary.as_ref()),
         step: entry.taken,
         checks: entry.evidence.clone(),
     }
+}
+
+fn version_name(target: Option<&RolloutTarget>) -> Option<String> {
+    target.map(|target| target.version.to_string())
 }
 
 fn percentage(weight: Weight) -> f64 {

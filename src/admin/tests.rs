@@ -13,7 +13,7 @@ use super::wire::{Changed, Problem, Status};
 use super::*;
 use crate::config::{self, ProcessEnvironment};
 use crate::control::{Owner, Parts};
-use crate::drain::{Bell, Kind};
+use crate::drain::{Kind, Notifier};
 use crate::model::fixture::Fixture as _;
 use crate::snapshot::Endpoint;
 use crate::store::JournalWriter;
@@ -54,7 +54,7 @@ impl World {
             environment: Box::new(ProcessEnvironment),
             recorder: Arc::clone(&recorder),
             journal: JournalWriter::new(journal, None, None).unwrap(),
-            bell: Bell::default(),
+            notifier: Notifier::default(),
         };
         let (owner, control, current) = Owner::new(parts).await.unwrap();
         tokio::spawn(owner.run());

@@ -35,7 +35,7 @@ use self::log::Log;
 use crate::admin::{self, AdminState};
 use crate::config::{self, Config, ProcessEnvironment};
 use crate::control::{Control, Owner, Parts};
-use crate::drain::Bell;
+use crate::drain::Notifier;
 use crate::model::Process;
 use crate::proxy::accept::listener::Listener;
 use crate::proxy::descriptors::Division;
@@ -98,15 +98,14 @@ async fn serve(options: &RunOptions, config: Config, log: &Log, signals: &mut Si
 
 /// From the configuration to a process that is ready.
 async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Serving, StartError> {
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = config.runtime.threads.map_or_else(cores, usize::from);
+    let threads = config.runtime.threads.map_or_else(cpus, usize::from);
     let express = config.runtime.express_lane;
     let started = std::time::Instant::now();
     let (version, revision) = build();
     let recorder = Recorder::new(telemetry::RecorderOptions { threads: threads + 1, version, revision, started });
     recorder.count_log_drops(log.dropped());
     let (access_log, log_worker) = listeners::access_log(&config, &recorder)?;
-    let bell = Bell::default();
+    let notifier = Notifier::default();
     let plan = ShutdownPlan { deadline: config.shutdown.deadline.get(), delay: config.shutdown.delay() };
     let (telemetry_at, admin_at) = (config.telemetry.clone(), config.admin.clone());
     let (listener_settings, ipv4_ports) = (config.listeners.clone(), Ipv4Ports::of(&config));
@@ -116,10 +115,10 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
         config,
         environment: Box::new(ProcessEnvironment),
         recorder: Arc::clone(&recorder),
-        bell: bell.clone(),
+        notifier: notifier.clone(),
     };
     let (owner, control, current) = Owner::new(parts).await.map_err(StartError::Unusable)?;
-    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), bell, express);
+    let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), notifier, express);
     let ready = workers::prepare(&proxy, threads)?;
     let sockets = listeners::bind(&listener_settings, &ipv4_ports, &current, &recorder, threads)?;
     let bound: Vec<Bound> = sockets
@@ -158,6 +157,10 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
     tracing::info!(admin = %admin_address, config = %options.config.display(), "ready");
     notify::notify("READY=1");
     Ok(Serving { control, proxy, process, plan, access_log, log_worker, _workers: workers })
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Says how it ended, and lets the last access log lines out.

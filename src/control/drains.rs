@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::DrainingEndpoint;
-use crate::drain::{Bell, Cut};
+use crate::drain::{Cut, Notifier};
 use crate::snapshot::{Endpoint, Service, ServiceChange, Version};
 
 /// A request that began on the snapshot before may still choose an endpoint that has just left, also for its
@@ -17,12 +17,12 @@ const LATE_REQUEST_GRACE: Duration = Duration::from_secs(2);
 /// Follows every drain from its beginning to its end.
 pub(super) struct Drains {
     list: Vec<DrainingEndpoint>,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl Drains {
-    pub(super) fn new(bell: Bell) -> Self {
-        Self { list: Vec::new(), bell }
+    pub(super) fn new(notifier: Notifier) -> Self {
+        Self { list: Vec::new(), notifier }
     }
 
     pub(super) fn list(&self) -> &[DrainingEndpoint] {
@@ -87,7 +87,7 @@ impl Drains {
             due |= cut > Cut::Nothing && draining.live.ledger.in_flight() > 0;
         }
         if due {
-            self.bell.ring();
+            self.notifier.notify();
         }
         self.forget_empty(now)
     }

@@ -28,7 +28,7 @@ use crate::algorithm::nearest::nearest;
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Diagnostics, Environment};
 use crate::coop::drop_in_pieces;
-use crate::drain::Bell;
+use crate::drain::Notifier;
 use crate::model::{Name, Split};
 use crate::rollouts::dispatch::Dispatcher;
 use crate::rollouts::{Rollouts, StableUnknown};
@@ -50,7 +50,7 @@ pub struct Parts {
     /// Where durable facts are kept.
     pub journal: JournalWriter,
     /// Notified when drains pass deadlines.
-    pub bell: Bell,
+    pub notifier: Notifier,
 }
 
 /// The owner of what requests read, ready to [`Owner::run`].
@@ -105,7 +105,7 @@ impl Owner {
     /// # Errors
     /// Why the configuration cannot be used, one line each.
     pub async fn new(parts: Parts) -> Result<(Self, Control, Current), Vec<String>> {
-        let Parts { path, config, environment, recorder, journal, bell } = parts;
+        let Parts { path, config, environment, recorder, journal, notifier } = parts;
         let loaded = files::load(&config, None, SystemTime::now())?;
         let (mut shifts, mut states, unread) = overrides::read(&journal);
         for line in unread {
@@ -136,7 +136,7 @@ impl Owner {
         };
         let mut compiler = Compiler::new(Arc::clone(&recorder));
         let first = compiler.compile(&config, &inputs, None)?;
-        let mut drains = Drains::new(bell);
+        let mut drains = Drains::new(notifier);
         drains.published(&all_services(&first), Instant::now());
         let uses = VersionUses::read(&first, &journal, std::time::Instant::now());
         let (publisher, current) = Publisher::new(first);

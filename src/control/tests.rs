@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config::{self, ProcessEnvironment};
-use crate::drain::Bell;
+use crate::drain::Notifier;
 use crate::snapshot::Current;
 use crate::store::memory::{Fault, MemoryJournal};
 use crate::store::{Journal, JournalWriter};
@@ -28,7 +28,7 @@ async fn owner(disk: &Arc<MemoryJournal>, directory: &Path) -> (Control, Current
         environment: Box::new(ProcessEnvironment),
         recorder: Recorder::new(options),
         journal: JournalWriter::with_timeout(journal, None, None, TIMEOUT).unwrap(),
-        bell: Bell::default(),
+        notifier: Notifier::default(),
     };
     let (owner, control, current) = Owner::new(parts).await.unwrap();
     tokio::spawn(owner.run());

@@ -30,7 +30,7 @@ use std::time::Duration;
 use self::pingora::engine::Engine;
 use self::shared::{Phase, Shared};
 use self::worker::Worker;
-use crate::drain::Bell;
+use crate::drain::Notifier;
 use crate::model::Name;
 use crate::snapshot::Current;
 use crate::telemetry::{AccessLog, ListenerSeries, Recorder};
@@ -65,8 +65,14 @@ impl Proxy {
     /// The data plane; it serves nothing until listeners are handed to [`accept::listener::serve`]. `express`: whether
     /// the express lane is open.
     #[must_use]
-    pub fn new(current: Current, recorder: Arc<Recorder>, access_log: AccessLog, bell: Bell, express: bool) -> Self {
-        Self { shared: Arc::new(Shared::new(current, recorder, access_log, bell)), express }
+    pub fn new(
+        current: Current,
+        recorder: Arc<Recorder>,
+        access_log: AccessLog,
+        notifier: Notifier,
+        express: bool,
+    ) -> Self {
+        Self { shared: Arc::new(Shared::new(current, recorder, access_log, notifier)), express }
     }
 
     /// What one worker needs.
@@ -131,10 +137,10 @@ impl Lanes {
         self.engine.start();
         let worker = Arc::clone(&self.worker);
         tokio::spawn(async move {
-            let (mut bell, mut phases) = (worker.shared.bell.listen(), worker.shared.phases());
+            let (mut notifier, mut phases) = (worker.shared.notifier.subscribe(), worker.shared.phases());
             // Until the data plane is gone.
             while tokio::select! {
-                heard = bell.changed() => heard.is_ok(),
+                heard = notifier.changed() => heard.is_ok(),
                 heard = phases.changed() => heard.is_ok(),
             } {
                 worker.wakers.wake_all();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::drain::Bell;
+use crate::drain::Notifier;
 use crate::snapshot::Current;
 use crate::telemetry::{AccessLog, Recorder};
 
@@ -32,8 +32,8 @@ pub(crate) struct Shared {
     pub(crate) current: Current,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) access_log: AccessLog,
-    /// Rings when drains pass their deadlines.
-    pub(crate) bell: Bell,
+    /// Wakes when drains pass their deadlines.
+    pub(crate) notifier: Notifier,
     /// Requests that were cut, by drains and at the end.
     pub(crate) cut: AtomicU64,
     /// Client connections that are open.
@@ -46,12 +46,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(current: Current, recorder: Arc<Recorder>, access_log: AccessLog, bell: Bell) -> Self {
+    pub(crate) fn new(current: Current, recorder: Arc<Recorder>, access_log: AccessLog, notifier: Notifier) -> Self {
         Self {
             current,
             recorder,
             access_log,
-            bell,
+            notifier,
             cut: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             phase: watch::Sender::new(Phase::Serving),

@@ -19,12 +19,12 @@
 //! reports its error long after it read the clock counts for that moment.
 //!
 //! Invariants: nothing waits, nothing is allocated after creation; a success costs one load while there is no
-//! streak; from creation or [`Breaker::reset`] on it trips at most once.
+//! streak; from creation or [`ErrorCounter::reset`] on it trips at most once.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The most errors that [`Breaker::new`] keeps the times of.
+/// The most errors that [`ErrorCounter::new`] keeps the times of.
 pub const MAX_WITHIN: u32 = 1_024;
 
 /// Bits of a slot that hold a time in milliseconds: 34 years.
@@ -33,7 +33,7 @@ const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 
 /// Counts the errors of one canary and says when they are too many. Shared by all threads.
 #[derive(Debug)]
-pub struct Breaker {
+pub struct ErrorCounter {
     tripped: AtomicBool,
     in_a_row: Option<u32>,
     /// Errors since the last success. Counted only if `in_a_row` asks for it.
@@ -51,7 +51,7 @@ struct RecentErrors {
     slots: Box<[AtomicU64]>,
 }
 
-impl Breaker {
+impl ErrorCounter {
     /// A breaker that trips at `in_a_row` errors without a success between them, or at `within.0` errors of which the
     /// last came no later than `within.1` after the first. A number of 0 counts as 1; of errors within a time there
     /// are at most [`MAX_WITHIN`]. With neither it never trips.

@@ -13,20 +13,19 @@
 //!
 //! Invariants: no window reaches back before the rollout's begin; at most [`MAX_FINE`] + [`MAX_COARSE`] copies.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::rollout::judge::{Sample, Samples};
-use crate::telemetry::{Class, RetryReason, Totals, UpstreamError, VersionSeries};
+use crate::telemetry::{Class, RetryReason, SampleRing, Totals, UpstreamError, VersionSeries};
 
 /// Copies a second apart.
 const MAX_FINE: usize = 122;
-/// Copies [`COARSE_INTERVAL`] apart: an hour, and one to reach back to.
+/// Copies [`COARSE_INTERVAL_MS`] apart: an hour, and one to reach back to.
 const MAX_COARSE: usize = 122;
-const COARSE_INTERVAL: Duration = Duration::from_secs(30);
+const COARSE_INTERVAL_MS: u64 = 30_000;
 /// A tick sooner than this after another is left out, so that a burst of late ones cannot push two minutes out.
-const FINE_INTERVAL: Duration = Duration::from_millis(900);
+const FINE_INTERVAL_MS: u64 = 900;
 
 /// The counters of one version at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +90,6 @@ impl Counts {
 /// Counters of both versions at one moment.
 #[derive(Clone, Debug)]
 struct Sampled {
-    at: Duration,
     canary: Counts,
     stable: Counts,
 }
@@ -103,8 +101,8 @@ pub(super) struct SampleWindow {
     stable: Arc<VersionSeries>,
     canary_edges: Arc<[Duration]>,
     stable_edges: Arc<[Duration]>,
-    fine: VecDeque<Sampled>,
-    coarse: VecDeque<Sampled>,
+    fine: SampleRing<Sampled, MAX_FINE, FINE_INTERVAL_MS>,
+    coarse: SampleRing<Sampled, MAX_COARSE, COARSE_INTERVAL_MS>,
 }
 
 impl SampleWindow {
@@ -116,8 +114,8 @@ impl SampleWindow {
             stable_edges: edges(&stable),
             canary,
             stable,
-            fine: VecDeque::new(),
-            coarse: VecDeque::new(),
+            fine: SampleRing::new(),
+            coarse: SampleRing::new(),
         };
         samples.record(now);
         samples
@@ -125,29 +123,23 @@ impl SampleWindow {
 
     /// Remembers the counters as of `now`; to be called about once a second.
     pub(super) fn record(&mut self, now: Duration) {
-        let due = |copies: &VecDeque<Sampled>, gap| copies.back().is_none_or(|last| now.saturating_sub(last.at) >= gap);
-        let coarse = due(&self.coarse, COARSE_INTERVAL);
-        if !coarse && !due(&self.fine, FINE_INTERVAL) {
+        let coarse = self.coarse.is_due(now);
+        if !coarse && !self.fine.is_due(now) {
             return;
         }
-        let copy = self.copy(now);
+        let sample = self.sample();
         if coarse {
-            push(&mut self.coarse, MAX_COARSE, copy.clone());
+            self.coarse.push(now, |_| sample.clone());
         }
-        push(&mut self.fine, MAX_FINE, copy);
+        self.fine.push(now, |_| sample);
     }
 
     /// What happened in the last `span` before `now`, or since the rollout began.
     pub(super) fn window(&self, span: Duration, now: Duration) -> Samples {
         let begin = now.saturating_sub(span);
-        let before = |copies: &VecDeque<Sampled>| copies.partition_point(|copy| copy.at <= begin).checked_sub(1);
-        let base = before(&self.fine)
-            .and_then(|at| self.fine.get(at))
-            .or_else(|| before(&self.coarse).and_then(|at| self.coarse.get(at)))
-            .or_else(|| self.coarse.front());
-        let current = self.copy(now);
-        let Some(base) = base else { return Samples::default() };
-        let covered = now.saturating_sub(base.at);
+        let base = self.fine.at(begin).or_else(|| self.coarse.at(begin)).or_else(|| self.coarse.oldest());
+        let Some((since, base)) = base else { return Samples::default() };
+        let (current, covered) = (self.sample(), now.saturating_sub(*since));
         Samples {
             canary: current.canary.since(&base.canary, covered, &self.canary_edges),
             stable: current.stable.since(&base.stable, covered, &self.stable_edges),
@@ -156,23 +148,16 @@ impl SampleWindow {
 
     /// All requests since the recorder began to count.
     pub(super) fn totals(&self, now: Duration) -> Samples {
-        let (current, none) = (self.copy(now), Counts::default());
+        let (current, none) = (self.sample(), Counts::default());
         Samples {
             canary: current.canary.since(&none, now, &self.canary_edges),
             stable: current.stable.since(&none, now, &self.stable_edges),
         }
     }
 
-    fn copy(&self, at: Duration) -> Sampled {
-        Sampled { at, canary: Counts::of(&self.canary), stable: Counts::of(&self.stable) }
+    fn sample(&self) -> Sampled {
+        Sampled { canary: Counts::of(&self.canary), stable: Counts::of(&self.stable) }
     }
-}
-
-fn push(copies: &mut VecDeque<Sampled>, kept: usize, copy: Sampled) {
-    if copies.len() >= kept {
-        copies.pop_front();
-    }
-    copies.push_back(copy);
 }
 
 #[cfg(test)]
@@ -224,7 +209,7 @@ mod tests {
             }
         }
         assert_eq!(samples.totals(begin).canary.server_errors, 3_050);
-        assert!(samples.fine.len() <= MAX_FINE && samples.coarse.len() <= MAX_COARSE);
+        assert!(samples.fine.count() <= MAX_FINE && samples.coarse.count() <= MAX_COARSE);
     }
 
     #[test]
@@ -235,7 +220,7 @@ mod tests {
         let mut samples = SampleWindow::new(Arc::clone(&canary), stable, Duration::ZERO);
         canary.route(&route).finish(Outcome::Status(200), SECOND);
         (0..10_000).for_each(|tick| samples.record(Duration::from_millis(tick)));
-        assert!(samples.fine.len() < 20, "a burst is no memory");
+        assert!(samples.fine.count() < 20, "a burst is no memory");
         assert_eq!(samples.window(60 * SECOND, 10 * SECOND).canary.successes, 1);
         let covered = samples.window(60 * SECOND, 500 * SECOND).canary.covered;
         assert!((490 * SECOND..491 * SECOND).contains(&covered), "nothing was kept in between: {covered:?}");

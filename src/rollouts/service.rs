@@ -23,7 +23,7 @@ use super::view::{self, View};
 use crate::config;
 use crate::model::{Name, Split, Weight};
 use crate::rollout::alerts::Transition;
-use crate::rollout::breaker::Breaker;
+use crate::rollout::breaker::ErrorCounter;
 use crate::rollout::engine::{
     By, CommandRefused, Effect, Entry, Event, Observation, Phase, RolloutState, RolloutTarget, What,
 };
@@ -487,7 +487,7 @@ impl ServiceRollout {
 }
 
 /// The breaker of a plan, if it has one. Of several conditions of a kind the first counts.
-fn trip(plan: &Plan) -> Option<Breaker> {
+fn trip(plan: &Plan) -> Option<ErrorCounter> {
     let in_a_row = plan.rollback_when.iter().find_map(|condition| match condition {
         RollbackCondition::InARow { errors } => Some(*errors),
         _ => None,
@@ -496,7 +496,7 @@ fn trip(plan: &Plan) -> Option<Breaker> {
         RollbackCondition::Within { errors, within } => Some((*errors, *within)),
         _ => None,
     });
-    (in_a_row.is_some() || within.is_some()).then(|| Breaker::new(in_a_row, within))
+    (in_a_row.is_some() || within.is_some()).then(|| ErrorCounter::new(in_a_row, within))
 }
 
 /// Whether the canary has more than it had: what must not happen without being written down first.

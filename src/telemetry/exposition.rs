@@ -33,7 +33,7 @@ use super::series::VersionSeries;
 /// The media type of [`exposition`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Samples that are in the crate's form at a time.
+/// FamilySamples that are in the crate's form at a time.
 const PORTION: usize = 512;
 
 /// All metrics in the text format, version 0.0.4.
@@ -149,7 +149,7 @@ const INJECTED_FAULTS: Words<InjectedFault> = Words { all: InjectedFault::ALL, w
 const CUT_KINDS: Words<CutKind> = Words { all: CutKind::ALL, word: CutKind::as_str };
 
 fn by_word<W: Copy>(
-    mut samples: Samples<'_, '_>,
+    mut samples: FamilySamples<'_, '_>,
     versions: &[&VersionSeries],
     count: fn(&VersionSeries, W) -> u64,
     words: &Words<W>,
@@ -162,25 +162,25 @@ fn by_word<W: Copy>(
     }
 }
 
-fn lanes(mut samples: Samples<'_, '_>, recorder: &Recorder) {
+fn lanes(mut samples: FamilySamples<'_, '_>, recorder: &Recorder) {
     for lane in Lane::ALL {
         samples.push(&[lane.as_str()], recorder.lanes().carried(*lane) as f64);
     }
 }
 
-fn grpc_failures(mut samples: Samples<'_, '_>, versions: &[&VersionSeries]) {
+fn grpc_failures(mut samples: FamilySamples<'_, '_>, versions: &[&VersionSeries]) {
     for version in versions {
         samples.push(&[version.service(), version.version()], version.grpc_failures() as f64);
     }
 }
 
-fn in_flight(mut samples: Samples<'_, '_>, versions: &[Arc<VersionSeries>]) {
+fn in_flight(mut samples: FamilySamples<'_, '_>, versions: &[Arc<VersionSeries>]) {
     for version in versions {
         samples.push(&[version.service(), version.version()], version.in_flight() as f64);
     }
 }
 
-fn requests(mut samples: Samples<'_, '_>, versions: &[&VersionSeries]) {
+fn requests(mut samples: FamilySamples<'_, '_>, versions: &[&VersionSeries]) {
     for version in versions {
         for route in version.routes_with_traffic() {
             for (code, count) in route.requests_by_code() {
@@ -190,7 +190,11 @@ fn requests(mut samples: Samples<'_, '_>, versions: &[&VersionSeries]) {
     }
 }
 
-fn histograms(mut samples: Samples<'_, '_>, versions: &[&VersionSeries], read: fn(&VersionSeries) -> (Vec<u64>, u64)) {
+fn histograms(
+    mut samples: FamilySamples<'_, '_>,
+    versions: &[&VersionSeries],
+    read: fn(&VersionSeries) -> (Vec<u64>, u64),
+) {
     for version in versions {
         let (counts, sum_micros) = read(version);
         let mut through = 0;
@@ -210,7 +214,7 @@ fn histograms(mut samples: Samples<'_, '_>, versions: &[&VersionSeries], read: f
     }
 }
 
-fn weights(mut samples: Samples<'_, '_>, facts: &SnapshotFacts) {
+fn weights(mut samples: FamilySamples<'_, '_>, facts: &SnapshotFacts) {
     for fact in &facts.weights {
         samples.push(&[&fact.service, &fact.version, "configured"], fact.configured.ratio());
         samples.push(&[&fact.service, &fact.version, "effective"], fact.effective);
@@ -300,19 +304,19 @@ struct Portions<'a> {
 
 impl<'a> Portions<'a> {
     /// Collects the samples of one family, until it is dropped.
-    const fn of(&mut self, metric: &'static Metric) -> Samples<'_, 'a> {
-        Samples { metric, pending: Vec::new(), portions: self }
+    const fn of(&mut self, metric: &'static Metric) -> FamilySamples<'_, 'a> {
+        FamilySamples { metric, pending: Vec::new(), portions: self }
     }
 }
 
-/// Samples of one family that are not handed out yet.
-struct Samples<'p, 'a> {
+/// FamilySamples of one family that are not handed out yet.
+struct FamilySamples<'p, 'a> {
     metric: &'static Metric,
     pending: Vec<proto::Metric>,
     portions: &'p mut Portions<'a>,
 }
 
-impl Samples<'_, '_> {
+impl FamilySamples<'_, '_> {
     /// A sample of a counter or a gauge; `labels` are the values of the metric's labels, in its order.
     fn push(&mut self, labels: &[&str], value: f64) {
         let mut sample = self.sample(labels);
@@ -372,7 +376,7 @@ impl Samples<'_, '_> {
     }
 }
 
-impl Drop for Samples<'_, '_> {
+impl Drop for FamilySamples<'_, '_> {
     fn drop(&mut self) {
         self.flush();
     }

@@ -75,14 +75,19 @@ pub struct RolloutFact {
     pub transitions: Vec<(&'static str, &'static str, u64)>,
 }
 
+impl EndpointFact {
+    fn identity(&self) -> (Name, Name, Name) {
+        (self.service.clone(), self.version.clone(), self.endpoint.clone())
+    }
+}
+
 impl SnapshotFacts {
     /// In order of identity, each identity once: two samples of one series would spoil the whole scrape.
     pub(super) fn in_order(mut self) -> Self {
         self.weights.sort_by(|a, b| (&a.service, &a.version).cmp(&(&b.service, &b.version)));
         self.weights.dedup_by(|b, a| (&a.service, &a.version) == (&b.service, &b.version));
-        let identity = |fact: &EndpointFact| (fact.service.clone(), fact.version.clone(), fact.endpoint.clone());
-        self.endpoints.sort_by_cached_key(identity);
-        self.endpoints.dedup_by(|b, a| identity(a) == identity(b));
+        self.endpoints.sort_by_cached_key(EndpointFact::identity);
+        self.endpoints.dedup_by(|b, a| a.identity() == b.identity());
         self.rollouts.sort_by(|a, b| a.service.cmp(&b.service));
         self.rollouts.dedup_by(|b, a| a.service == b.service);
         self

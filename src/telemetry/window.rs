@@ -1,28 +1,25 @@
 //! The last minute of one version: how many requests, how many of each class, how long they took.
 //!
-//! The counters themselves only ever grow. Once a second a copy of the totals is kept with its time, and what
-//! happened in a window is the totals now minus the copy from its beginning. Copies of totals rather than
-//! differences per second, so a late tick, a missed one or a stalled machine makes a window longer than was
-//! asked (and [`WindowStats::covered`] says so) but never wrong: no request is counted twice or lost.
+//! The counters themselves only ever grow. Once a second a copy of the totals goes to a [`SampleRing`], and what happened
+//! in a window is the totals now minus the copy from its beginning ([`WindowStats::covered`] says when that was).
 //!
 //! Copies hold the low 32 bits of each total. Their difference is exact as long as fewer than 2³² requests
 //! of one class or bucket fall into a window.
 //!
 //! Invariants: at most [`KEPT`] copies; time is a parameter; a request never touches this.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::histogram::Edges;
 use super::label::Class;
+use super::ring::SampleRing;
 
 /// Copies of the totals that are kept: a minute of seconds and some for ticks that come a little early.
 const KEPT: usize = 66;
 
-/// A tick that follows another sooner than this is left out, so that a burst of late ticks cannot push the
-/// minute out of the ring.
-const MIN_GAP: Duration = Duration::from_millis(950);
+/// A tick that follows another sooner than this, in milliseconds, is left out.
+const MIN_GAP_MS: u64 = 950;
 
 /// What a version's counters say at one moment: everything since the series began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,66 +35,58 @@ pub struct Totals {
 pub(super) struct Window {
     /// When every total was zero.
     born: Instant,
-    copies: VecDeque<Copied>,
-}
-
-#[derive(Debug)]
-struct Copied {
-    at: Instant,
     /// By class, then by bucket; low 32 bits.
-    totals: Box<[u32]>,
+    copies: SampleRing<Box<[u32]>, KEPT, MIN_GAP_MS>,
 }
 
 impl Window {
     /// The window of a version whose totals were all zero at `born`.
     pub(super) const fn new(born: Instant) -> Self {
-        Self { born, copies: VecDeque::new() }
+        Self { born, copies: SampleRing::new() }
     }
 
     /// Whether `now` is far enough from the last copy that another is worth keeping.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.copies.back().is_none_or(|last| now.saturating_duration_since(last.at) >= MIN_GAP)
+        self.copies.is_due(self.age(now))
     }
 
     /// Keeps a copy of `totals` as they are `now`.
     pub(super) fn keep(&mut self, now: Instant, totals: &Totals) {
         let low = totals.by_class.iter().chain(&totals.buckets).map(|total| low_bits(*total));
-        // The oldest copy's memory is used again: in the long run a tick does not allocate.
-        let copied = if self.copies.len() >= KEPT { self.copies.pop_front() } else { None };
-        let totals = match copied {
-            Some(mut old) => {
-                old.totals.iter_mut().zip(low).for_each(|(slot, total)| *slot = total);
-                old.totals
+        self.copies.push(self.age(now), |oldest| match oldest {
+            // In the long run a tick does not allocate.
+            Some(mut copy) => {
+                copy.iter_mut().zip(low).for_each(|(slot, total)| *slot = total);
+                copy
             }
             None => low.collect(),
-        };
-        self.copies.push_back(Copied { at: now, totals });
+        });
     }
 
     /// What happened in the last `span` before `now`, given that the totals are `totals` now.
     pub(super) fn stats(&self, now: Instant, span: Duration, totals: &Totals, edges: Arc<Edges>) -> WindowStats {
-        let begin = now.checked_sub(span);
-        let inside = begin.map_or(0, |begin| self.copies.partition_point(|copy| copy.at <= begin));
+        let now = self.age(now);
         // The newest copy that is not inside the window; without one, the oldest there is, unless nothing was
         // forgotten yet: then the window reaches back to the birth, when all totals were zero.
-        let base = match inside.checked_sub(1) {
-            Some(at) => self.copies.get(at),
-            None if self.copies.len() >= KEPT => self.copies.front(),
-            None => None,
-        };
+        let outside = now.checked_sub(span).and_then(|begin| self.copies.at(begin));
+        let base = outside.or_else(|| self.copies.oldest().filter(|_| self.copies.is_full()));
         let since = |at: usize, total: u64| match base {
-            Some(base) => u64::from(low_bits(total).wrapping_sub(base.totals.get(at).copied().unwrap_or_default())),
+            Some((_, copy)) => u64::from(low_bits(total).wrapping_sub(copy.get(at).copied().unwrap_or_default())),
             None => total,
         };
         let mut by_class = totals.by_class;
         by_class.iter_mut().enumerate().for_each(|(at, total)| *total = since(at, *total));
         let buckets = totals.buckets.iter().enumerate().map(|(at, total)| since(by_class.len() + at, *total));
         WindowStats {
-            covered: now.saturating_duration_since(base.map_or(self.born, |base| base.at)),
+            covered: now.saturating_sub(base.map_or(Duration::ZERO, |(at, _)| *at)),
             by_class,
             buckets: buckets.collect(),
             edges,
         }
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born)
     }
 }
 

@@ -367,8 +367,7 @@ impl Carried<'_> {
         loop {
             let name = self.acceptor.settings().name.clone();
             let mut client =
-                h1::Client::new(&self.acceptor.lanes.worker, transport, &bytes, self.peer, self.tls, name, self.seat)
-                    .await;
+                h1::Client::new(&self.acceptor.lanes.worker, transport, &bytes, self.peer, name, self.seat).await;
             match client.serve(&self.acceptor.lanes.worker, &mut self.began).await {
                 Exit::Over => return,
                 Exit::SlowHead => {

@@ -42,7 +42,6 @@ impl Client {
         transport: Transport,
         bytes: &[u8],
         peer: Option<IpAddr>,
-        tls: bool,
         listener: Name,
         seat: &Arc<Seat>,
     ) -> Self {
@@ -53,13 +52,13 @@ impl Client {
         let peer_text = peer.map(|peer| peer.to_string()).unwrap_or_default().into();
         let registered = worker.register().await;
         Self {
+            tls: matches!(transport, Transport::Tls(_)),
             transport,
             input,
             arrival: Arrival::default(),
             timer: Timer::default(),
             peer,
             peer_text,
-            tls,
             listener,
             seat: Arc::clone(seat),
             _registered: registered,

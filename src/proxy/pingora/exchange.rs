@@ -408,9 +408,9 @@ impl Exchange {
         !gentle
     }
 
-    /// Returns when the exchange must be dropped. `bell` rings when drains pass deadlines, `phases`
+    /// Returns when the exchange must be dropped. `notifier` wakes when drains pass deadlines, `phases`
     /// tells when everything must end.
-    pub(crate) async fn watch(&self, mut bell: watch::Receiver<u64>, mut phases: watch::Receiver<Phase>) {
+    pub(crate) async fn watch(&self, mut notifier: watch::Receiver<u64>, mut phases: watch::Receiver<Phase>) {
         let mut everything = false;
         loop {
             let deadline = self.deadline();
@@ -422,7 +422,7 @@ impl Exchange {
             };
             tokio::select! {
                 () = self.changed.notified() => {}
-                Ok(()) = bell.changed() => {}
+                Ok(()) = notifier.changed() => {}
                 // Also true for an exchange that began after the word was given.
                 Ok(_) = phases.wait_for(|phase| *phase == Phase::ForceClosing), if !everything => everything = true,
                 () = timer => {}

@@ -139,7 +139,7 @@ impl HttpServerApp for Lane {
     ) -> Option<ReusedHttpStream> {
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.handle)));
         self.engine.unread.watch(&exchange);
-        let bell = self.shared().bell.listen();
+        let notifier = self.shared().notifier.subscribe();
         let phases = self.shared().phases();
         let carried = self.engine.proxy.process_new_http(session, shutdown);
         let watched = Arc::clone(&exchange);
@@ -148,7 +148,7 @@ impl HttpServerApp for Lane {
                 tokio::select! {
                     biased;
                     reused = carried => reused,
-                    () = watched.watch(bell, phases) => None,
+                    () = watched.watch(notifier, phases) => None,
                 }
             })
             .await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Breaker, MAX_WITHIN, RecentErrors};
+use super::{ErrorCounter, MAX_WITHIN, RecentErrors};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,7 +41,7 @@ proptest! {
         within in prop::option::of((0..8_u32, 0..50_u64)),
         requests in prop::collection::vec((prop::bool::weighted(0.6), 0..20_u64, prop::bool::weighted(0.03)), 1..200),
     ) {
-        let trip = Breaker::new(in_a_row, within.map(|(n, ms)| (n, Duration::from_millis(ms))));
+        let trip = ErrorCounter::new(in_a_row, within.map(|(n, ms)| (n, Duration::from_millis(ms))));
         let (mut model, mut now) = (Model::default(), 1 << 39);
         for (is_error, later, reset) in requests {
             if reset {
@@ -56,7 +56,7 @@ proptest! {
 
 #[test]
 fn a_success_breaks_the_row_and_not_the_count_within_a_time() {
-    let trip = Breaker::new(Some(3), Some((4, SECOND)));
+    let trip = ErrorCounter::new(Some(3), Some((4, SECOND)));
     assert!(!trip.observe(true, 0));
     assert!(!trip.observe(true, 1));
     assert!(!trip.observe(false, 2));
@@ -71,13 +71,13 @@ fn a_success_breaks_the_row_and_not_the_count_within_a_time() {
 
 #[test]
 fn without_limits_it_never_trips() {
-    let trip = Breaker::new(None, None);
+    let trip = ErrorCounter::new(None, None);
     assert!((0..10_000).all(|now| !trip.observe(true, now)));
 }
 
 #[test]
 fn the_ring_is_bounded_and_goes_round_for_long() {
-    let trip = Breaker::new(None, Some((u32::MAX, SECOND)));
+    let trip = ErrorCounter::new(None, Some((u32::MAX, SECOND)));
     // One error every other millisecond is 500 in a second; the ring asks for 1,024.
     assert!((0..3_000_000).all(|at| !trip.observe(true, at * 2)));
     let burst = (0..MAX_WITHIN).position(|_| trip.observe(true, 6_000_000));
@@ -88,7 +88,7 @@ fn the_ring_is_bounded_and_goes_round_for_long() {
 fn on_threads_the_row_is_exact_and_trips_once() {
     for round in 0..200 {
         let limit = 1 + round % 40;
-        let trips = race(&Breaker::new(Some(limit), None), 4, limit.div_ceil(4) as usize);
+        let trips = race(&ErrorCounter::new(Some(limit), None), 4, limit.div_ceil(4) as usize);
         assert_eq!(trips, 1, "{limit} errors in a row, on four threads");
     }
 }
@@ -99,7 +99,7 @@ fn on_threads_errors_within_a_time_are_never_missed() {
         // Exactly as many errors as it takes: nobody comes later to make up for one that was missed.
         let each = 1 + round % 8;
         let limit = u32::try_from(4 * each).unwrap();
-        let trips = race(&Breaker::new(None, Some((limit, SECOND))), 4, each);
+        let trips = race(&ErrorCounter::new(None, Some((limit, SECOND))), 4, each);
         assert_eq!(trips, 1, "{limit} errors within a second, on four threads");
     }
 }
@@ -142,13 +142,13 @@ fn on_threads_too_few_errors_never_trip() {
     for round in 0..200 {
         let each = 1 + round % 8;
         let limit = u32::try_from(4 * each + 1).unwrap();
-        assert_eq!(race(&Breaker::new(Some(limit), Some((limit, SECOND))), 4, each), 0);
+        assert_eq!(race(&ErrorCounter::new(Some(limit), Some((limit, SECOND))), 4, each), 0);
     }
 }
 
 #[test]
 fn on_threads_a_burst_after_a_long_trickle_trips_once() {
-    let trip = Breaker::new(None, Some((16, SECOND)));
+    let trip = ErrorCounter::new(None, Some((16, SECOND)));
     // 100 ms between errors: at most 11 in any second.
     assert!((0..20_000).all(|at| !trip.observe(true, at * 100)));
     let (start, trips) = (Barrier::new(4), AtomicUsize::new(0));
@@ -166,7 +166,7 @@ fn on_threads_a_burst_after_a_long_trickle_trips_once() {
 }
 
 /// How often it trips while `threads` threads each tell it of `each` errors, all at the same moment.
-fn race(trip: &Breaker, threads: usize, each: usize) -> usize {
+fn race(trip: &ErrorCounter, threads: usize, each: usize) -> usize {
     let (start, trips) = (Barrier::new(threads), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..threads {

@@ -140,7 +140,7 @@ pub const fn ruling(phase: Phase, verb: Verb) -> Ruling {
 
 impl Reaction<'_> {
     /// A refusal, in the phase as it is.
-    fn refuse(&self, verb: Verb, reason: impl Into<String>) -> CommandRefused {
+    pub(super) fn refuse(&self, verb: Verb, reason: impl Into<String>) -> CommandRefused {
         CommandRefused { phase: self.state.phase(), verb, reason: reason.into() }
     }
 

@@ -233,9 +233,9 @@ impl Reaction<'_> {
 
     /// Where the rollout stands now.
     fn progress(&self) -> Progress {
-        let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.clone());
         let state = &self.state;
-        let (stable, canary) = (version(&state.stable), version(&state.canary));
+        let stable = state.stable.as_ref().map(|stable| stable.version.clone());
+        let canary = state.canary.as_ref().map(|canary| canary.version.clone());
         Progress { stable, canary, phase: state.phase(), step: state.taken, weight: state.weight }
     }
 

@@ -110,20 +110,18 @@ impl Reaction<'_> {
     /// An operator asks for `target`.
     pub(super) fn start(&mut self, target: RolloutTarget, by: String, reason: &str) -> Result<(), CommandRefused> {
         self.may(Verb::Start)?;
-        let refused = |reason: String| CommandRefused { phase: self.state.phase(), verb: Verb::Start, reason };
         match &self.state.stable {
-            None => return Err(refused("no version is stable yet: the file names the first".to_owned())),
+            None => return Err(self.refuse(Verb::Start, "no version is stable yet: the file names the first")),
             Some(stable) if stable.version == target.version => {
-                return Err(refused(format!("{} is stable and serves already", target.version)));
+                return Err(self.refuse(Verb::Start, format!("{} is stable and serves already", target.version)));
             }
             Some(_) => {}
         }
         let failed = self.state.failed_targets.iter().find(|failed| failed.target == target);
         if let (Some(failed), true) = (failed, self.state.canary.as_ref() == Some(&target)) {
-            return Err(refused(format!(
-                "{} failed and has not changed ({}): `retry` tries it again",
-                target.version, failed.why
-            )));
+            let reason =
+                format!("{} failed and has not changed ({}): `retry` tries it again", target.version, failed.why);
+            return Err(self.refuse(Verb::Start, reason));
         }
         self.state.failed_targets.retain(|failed| failed.target != target);
         let why = command_sentence(Verb::Start, &by, reason);

@@ -8,13 +8,13 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::model::Name;
-use crate::rollout::breaker::Breaker;
+use crate::rollout::breaker::ErrorCounter;
 
 /// Watches the finished requests of one version of a rollout. Handed to each snapshot that has the version.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     /// What is too many.
-    pub trip: Breaker,
+    pub trip: ErrorCounter,
     /// The version is out: it gets no requests by weight or affinity. Shared with the choosers that read it.
     pub tripped: Arc<AtomicBool>,
     /// Notified once, by the request that tripped the breaker.
@@ -29,7 +29,7 @@ impl CircuitBreaker {
     /// A breaker that trips as `trip` says, sends traffic to `stable` and notifies `on_trip`. `now` is any moment before the
     /// first request.
     #[must_use]
-    pub fn new(trip: Breaker, stable: Name, on_trip: Arc<Notify>, now: Instant) -> Self {
+    pub fn new(trip: ErrorCounter, stable: Name, on_trip: Arc<Notify>, now: Instant) -> Self {
         Self { trip, tripped: Arc::default(), on_trip, stable, epoch: now }
     }
 
@@ -69,7 +69,7 @@ mod tests {
     #[tokio::test]
     async fn the_request_that_is_one_too_many_takes_the_version_out_and_notifies_once() {
         let (on_trip, now): (Arc<Notify>, _) = (Arc::default(), Instant::now());
-        let breaker = CircuitBreaker::new(Breaker::new(Some(3), None), "v1".into(), Arc::clone(&on_trip), now);
+        let breaker = CircuitBreaker::new(ErrorCounter::new(Some(3), None), "v1".into(), Arc::clone(&on_trip), now);
         let error = || breaker.observe(true, || now);
         let success = || breaker.observe(false, || panic!("a success needs no clock"));
         assert!(!error() && !error() && !success() && !error() && !error() && !breaker.is_tripped());
@@ -85,7 +85,7 @@ mod tests {
     fn errors_within_a_time_are_told_apart_by_the_time_given() {
         let epoch = Instant::now();
         let within = Some((2, Duration::from_secs(1)));
-        let breaker = CircuitBreaker::new(Breaker::new(None, within), "v1".into(), Arc::default(), epoch);
+        let breaker = CircuitBreaker::new(ErrorCounter::new(None, within), "v1".into(), Arc::default(), epoch);
         let at = |millis| breaker.observe(true, || epoch + Duration::from_millis(millis));
         assert!(!at(0) && !at(1_500) && !at(3_000) && at(4_000));
     }

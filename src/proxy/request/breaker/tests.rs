@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::drain::{Bell, Kind};
+use crate::drain::{Kind, Notifier};
 use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::{Assignment, RequestProgress};
 use crate::proxy::request::end::End;
 use crate::proxy::request::failure::{BODY_TOO_LARGE, DRAINED, INJECTED_FAULT, LOCAL, NO_ENDPOINT, RESET, TIMEOUT};
 use crate::proxy::request::record::{Finished, record};
 use crate::proxy::shared::Shared;
-use crate::rollout::breaker::Breaker;
+use crate::rollout::breaker::ErrorCounter;
 use crate::snapshot::compile::{Compiler, Inputs};
 use crate::snapshot::live::CircuitBreaker;
 use crate::snapshot::{Publisher, Route, Snapshot};
@@ -63,7 +63,7 @@ fn stage() -> Stage {
     let config = crate::config::parse(Path::new("/etc/weir/weir.yaml"), yaml.as_bytes(), &|_: &str| None).unwrap();
     let options = RecorderOptions { threads: 1, version: "test", revision: "test", started: Instant::now() };
     let recorder = Recorder::new(options);
-    let wire = CircuitBreaker::new(Breaker::new(Some(2), None), "v1".into(), Arc::default(), Instant::now());
+    let wire = CircuitBreaker::new(ErrorCounter::new(Some(2), None), "v1".into(), Arc::default(), Instant::now());
     let wire = Arc::new(wire);
     let breakers = BTreeMap::from([(("shop".into(), "v2".into()), Arc::clone(&wire))]);
     let inputs = Inputs { breakers, ..Inputs::default() };
@@ -71,7 +71,7 @@ fn stage() -> Stage {
     let (_, current) = Publisher::new(snapshot);
     let (access_log, _) = AccessLog::start(LogOutput::Off, 1, recorder.lines_dropped()).unwrap();
     let snapshot = current.load();
-    let shared = Shared::new(current, recorder, access_log, Bell::default());
+    let shared = Shared::new(current, recorder, access_log, Notifier::default());
     Stage { shared, snapshot, wire }
 }
 

@@ -153,15 +153,14 @@ fn seen(snapshot: &Snapshot) -> Vec<String> {
             }
             seen.push(format!("    picked {picked:?}"));
         }
-        let mut counts = vec![0; service.versions.len()];
+        let mut counts = vec![0_u32; service.versions.len()];
         for _ in 0..500 {
             let choice = service.chooser.choose(&Head(&[]), || panic!("no key is to be made"));
-            counts[choice.version] += usize::from(choice.available);
+            counts[choice.version] += u32::from(choice.available);
         }
         // Positions go on from snapshot to snapshot, so counts may differ by a request or two.
         let expected: Vec<_> = service.chooser.effective().iter().map(|weight| weight.ratio() * 500.0).collect();
-        let near =
-            counts.iter().zip(&expected).all(|(count, expected)| (f64::from(*count as u32) - expected).abs() < 6.0);
+        let near = counts.iter().zip(&expected).all(|(count, expected)| (f64::from(*count) - expected).abs() < 6.0);
         assert!(near, "{counts:?} of {expected:?}");
     }
     seen
