@@ -105,6 +105,63 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn versions_that_go_and_come_while_they_are_in_use_bring_no_bias(
+        phases in vec((vec(any::<bool>(), 4), 1..=6_usize), 50..150),
+        weights in weights_of(4..=4),
+    ) {
+        let chooser = chooser(&shares(&weights), SplitOptions::default(), None);
+        let mut direct = vec![0_i64; 4];
+        let mut requests = 0_i64;
+        for (available, count) in &phases {
+            chooser.set_available(|at| available[at]);
+            let scaled = scaled(&weights, available);
+            prop_assert_eq!(chooser.effective().into_iter().map(Weight::basis_points).collect::<Vec<_>>(), scaled.clone());
+            // From each change on, those that replace others get their shares to within what is still owed.
+            let mut deficit = Deficit::nothing(4);
+            for _ in 0..*count {
+                let choice = choose(&chooser, &get());
+                requests += 1;
+                let nobody = scaled.iter().all(|weight| *weight == 0);
+                prop_assert_eq!(choice.available, !nobody);
+                prop_assert!(nobody || available[choice.version]);
+                if choice.reason == Reason::Failover {
+                    deficit.request(&scaled, choice.version);
+                    prop_assert!(deficit.worst() < 2 * REQUEST, "{:?} of {:?}", deficit, scaled);
+                } else {
+                    direct[choice.version] += 1;
+                }
+            }
+        }
+        // Nobody got more turns of its own than its share.
+        for (count, weight) in direct.iter().zip(&weights) {
+            prop_assert!(count * REQUEST - requests * i64::from(*weight) < REQUEST);
+        }
+    }
+}
+
+#[test]
+fn no_choice_falls_between_while_versions_go_and_come() {
+    let chooser = chooser(&shares(&[5_000, 3_000, 2_000]), SplitOptions::default(), None);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let choosing = || {
+            while !over.load(std::sync::atomic::Ordering::Acquire) {
+                assert!(choose(&chooser, &get()).available, "one version is always there");
+            }
+        };
+        scope.spawn(choosing);
+        scope.spawn(choosing);
+        for round in 0..3_000_usize {
+            chooser.set_available(|at| at != round % 3 && (at != (round + 1) % 3 || round.is_multiple_of(2)));
+        }
+        over.store(true, std::sync::atomic::Ordering::Release);
+    });
+}
+
 #[test]
 fn clients_of_an_unavailable_version_spread_over_the_others_and_come_back() {
     let options = SplitOptions { affinity: Some(KeySource::Header("x-user".into())), ..SplitOptions::default() };
