@@ -6,9 +6,9 @@ use regex::bytes::{Regex, RegexBuilder};
 use crate::traffic::Request;
 use crate::traffic::validate::fields::is_token;
 
-use super::Rule;
-use super::build::{MAX_REGEXES, RouteError};
+use super::error::{MAX_REGEXES, RouteError};
 use super::pattern::{HeaderMatch, HeaderTest, PathPattern};
+use super::rule::Rule;
 
 /// The most memory of one compiled regular expression, and of the cache that each thread keeps for it.
 const REGEX_BYTES: usize = 128 * 1024;
