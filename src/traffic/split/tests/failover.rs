@@ -114,7 +114,7 @@ proptest! {
         weights in weights_of(4..=4),
     ) {
         let chooser = chooser(&shares(&weights), SplitOptions::default(), None);
-        let mut direct = vec![0_i64; 4];
+        let mut direct = [0_i64; 4];
         let mut requests = 0_i64;
         for (available, count) in &phases {
             chooser.set_available(|at| available[at]);
