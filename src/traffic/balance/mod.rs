@@ -2,9 +2,9 @@
 //!
 //! | rule | file |
 //! |---|---|
-//! | two at random, the one with less in flight | [`least_requests`] |
-//! | one after the other | [`round_robin`] |
-//! | with an affinity key, under either rule: the client keeps its endpoint | [`hash`] |
+//! | two at random, the one with less in flight | `least_requests` |
+//! | one after the other | `round_robin` |
+//! | with an affinity key, under either rule: the client keeps its endpoint | `hash` |
 //!
 //! Whether an endpoint is available is asked at each pick, so one that drains gets nothing from the next pick on.
 //!

@@ -5,7 +5,7 @@ pub const MAX_REGEXES: usize = 1_000;
 /// The most rules with a path regex that one host may have: a bound for what one request may cost.
 pub const MAX_REGEXES_PER_HOST: usize = 100;
 
-/// What is wrong with a rule. Indices are those of the rules given to [`Table::build`].
+/// What is wrong with a rule. Indices are those of the rules given to [`Table::build`](super::Table::build).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     /// A host can match nothing.

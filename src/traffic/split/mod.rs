@@ -8,10 +8,10 @@
 //!
 //! | what | file |
 //! |---|---|
-//! | the choice itself, and what is told of availability | [`chooser`] |
-//! | whose turn it is by weight, and deficits across changes of weight | [`weighted`], [`schedule`] |
+//! | the choice itself, and what is told of availability | `chooser` |
+//! | whose turn it is by weight, and deficits across changes of weight | `weighted`, `schedule` |
 //! | clients that keep their version | [`affinity`] |
-//! | what replaces a version that takes no requests, or whose breaker tripped | [`fallback`] |
+//! | what replaces a version that takes no requests, or whose breaker tripped | `fallback` |
 //!
 //! Invariant: without affinity the shares are exact (see [`Splitter`]); with affinity the version is a pure function
 //! of salt, key and weights, so every replica and every restart decide alike.
