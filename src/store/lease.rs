@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, JournalError, Revision, Transaction, Write};
+use super::{Conflict, Fact, JournalError, Revision, Transaction, Write};
 
 const PREFIX: &str = "lease/";
 
@@ -43,7 +43,7 @@ pub(super) fn claim(
     let expected = found.map(|fact| fact.revision);
     let stored: Option<StoredLease> = found.and_then(|fact| serde_json::from_slice(&fact.value).ok());
     if stored.is_some_and(|stored| stored.holder != holder && SystemTime::UNIX_EPOCH + millis(stored.until_ms) > now) {
-        return Err(JournalError::Conflict { key, expected: None, found: expected });
+        return Err(Conflict { key, expected: None, found: expected }.into());
     }
     let until = now + ttl;
     let since = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Answer, Change, Fact, Journal, JournalError, Lease, MAX_WATCH_BACKLOG, Revision, Transaction, lease};
+use super::{
+    Answer, Change, Conflict, Fact, Journal, JournalError, Lease, MAX_WATCH_BACKLOG, Revision, Transaction, lease,
+};
 
 /// What becomes of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,12 +99,7 @@ impl State {
     }
 
     fn write(&mut self, transaction: &Transaction) -> Result<Revision, JournalError> {
-        for (key, expected) in &transaction.conditions {
-            let (found, expected) = (self.facts.get(key.as_str()).map(|fact| fact.revision), *expected);
-            if found != expected {
-                return Err(JournalError::Conflict { key: key.clone(), expected, found });
-            }
-        }
+        Conflict::check(&transaction.conditions, |key| self.facts.get(key).map(|fact| fact.revision))?;
         let removes_nothing = |key: &str| !self.facts.contains_key(key);
         if transaction.writes.iter().all(|write| write.value.is_none() && removes_nothing(&write.key)) {
             return Ok(self.revision);

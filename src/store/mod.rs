@@ -155,23 +155,44 @@ pub struct Change {
     pub revision: Revision,
 }
 
+/// A key is not as the writer had read it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{key}` has changed since it was read: revision {} was expected, {} is there; read it again",
+    described(*.expected),
+    described(*.found)
+)]
+pub struct Conflict {
+    /// The key.
+    pub key: String,
+    /// The revision that the writer had read.
+    pub expected: Option<Revision>,
+    /// The one that is there.
+    pub found: Option<Revision>,
+}
+
+impl Conflict {
+    /// Whether all `conditions` hold, where `found` says the revision of a key.
+    ///
+    /// # Errors
+    /// The first that does not.
+    fn check(conditions: &[(String, Option<Revision>)], found: impl Fn(&str) -> Option<Revision>) -> Result<(), Self> {
+        for (key, expected) in conditions {
+            let (key, expected, found) = (key.clone(), *expected, found(key));
+            if found != expected {
+                return Err(Self { key, expected, found });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Why a journal refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
-    /// A key is not as the writer had read it. Nothing was written.
-    #[error(
-        "`{key}` has changed since it was read: revision {} was expected, {} is there; read it again",
-        described(*.expected),
-        described(*.found)
-    )]
-    Conflict {
-        /// The key.
-        key: String,
-        /// The revision that the writer had read.
-        expected: Option<Revision>,
-        /// The one that is there.
-        found: Option<Revision>,
-    },
+    /// A condition does not hold. Nothing was written.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// It does not take the write, or does not answer. Whether something was written is not known.
     #[error("{0}")]
     Unavailable(String),

@@ -41,7 +41,7 @@ async fn conforms(journal: &dyn Journal) {
         [("a/1", None, Some(first)), ("a/1", Some(first.next()), Some(first)), ("b", Some(first), None)]
     {
         let conflict = journal.commit(when(&[("a/2", Some(first)), (key, expected)], vec![put("a/2", "z")])).await;
-        assert_eq!(conflict, Err(JournalError::Conflict { key: key.to_owned(), expected, found }));
+        assert_eq!(conflict, Err(JournalError::Conflict(Conflict { key: key.to_owned(), expected, found })));
     }
     assert_eq!(content(journal, "").await, both);
 
@@ -86,7 +86,9 @@ async fn leases(journal: &dyn Journal) {
     let (short, long) = (Duration::from_millis(1), Duration::from_secs(60));
     let mine = journal.lease("leader", "one", long).await.unwrap();
     let conflict = journal.lease("leader", "two", long).await;
-    assert!(matches!(conflict, Err(JournalError::Conflict { found: Some(found), .. }) if found == mine.revision));
+    assert!(
+        matches!(conflict, Err(JournalError::Conflict(Conflict { found: Some(found), .. })) if found == mine.revision)
+    );
     assert!(journal.lease("other", "two", long).await.is_ok(), "another lease");
     let renewed = journal.lease("leader", "one", short).await.unwrap();
     assert!(renewed.revision > mine.revision);

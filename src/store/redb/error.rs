@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::store::{Revision, described};
+use crate::store::Conflict;
 
 /// What a store refuses with. Nothing has been changed then, except as `Unavailable` says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,19 +52,8 @@ pub enum StoreError {
         reason: String,
     },
     /// The fact is not the one that the writer had read.
-    #[error(
-        "`{key}` has changed since it was read: revision {} was expected, {} is there; read it again",
-        described(*.expected),
-        described(*.found)
-    )]
-    Conflict {
-        /// The key.
-        key: String,
-        /// The revision that the writer had read.
-        expected: Option<Revision>,
-        /// The one that is there.
-        found: Option<Revision>,
-    },
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// A bound of the store.
     #[error("`{key}` is not stored: {what} would have {bytes} bytes, and {limit} are allowed")]
     TooLarge {

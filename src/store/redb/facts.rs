@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::error::StoreError;
-use crate::store::{Fact, MAX_KEY_BYTES, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, Revision, Write};
+use crate::store::{Conflict, Fact, MAX_KEY_BYTES, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, Revision, Write};
 
 /// The content of the file, as of the last commit.
 #[derive(Debug, Default)]
@@ -33,14 +33,7 @@ impl Facts {
 
     /// Whether `conditions` hold.
     pub(super) fn meets(&self, conditions: &[(String, Option<Revision>)]) -> Result<(), StoreError> {
-        for (key, expected) in conditions {
-            let (key, expected) = (key.clone(), *expected);
-            let found = self.by_key.get(key.as_str()).map(|fact| fact.revision);
-            if found != expected {
-                return Err(StoreError::Conflict { key, expected, found });
-            }
-        }
-        Ok(())
+        Ok(Conflict::check(conditions, |key| self.by_key.get(key).map(|fact| fact.revision))?)
     }
 
     /// Takes in what was committed.

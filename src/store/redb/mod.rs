@@ -182,7 +182,7 @@ impl fmt::Debug for RedbJournal {
 impl From<StoreError> for JournalError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Conflict { key, expected, found } => Self::Conflict { key, expected, found },
+            StoreError::Conflict(conflict) => Self::Conflict(conflict),
             error @ StoreError::Corrupt { .. } => Self::Corrupt(error.to_string()),
             error @ (StoreError::Locked { .. }
             | StoreError::Newer { .. }

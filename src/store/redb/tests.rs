@@ -17,7 +17,7 @@ use super::database::*;
 use super::disk::Disk;
 use super::folder::Folder;
 use super::*;
-use crate::store::{MAX_KEY_BYTES, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, Write};
+use crate::store::{Conflict, MAX_KEY_BYTES, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, Write};
 
 impl Store {
     fn put(&self, key: &str, value: &[u8]) -> Result<Revision, StoreError> {
@@ -95,9 +95,9 @@ fn a_write_that_expects_another_revision_changes_nothing() {
     let second = store.put_if("k", b"2", Some(first)).unwrap();
     for expected in [None, Some(first)] {
         let conflict = store.put_if("k", b"3", expected).unwrap_err();
-        assert_eq!(conflict, StoreError::Conflict { key: "k".into(), expected, found: Some(second) });
+        assert_eq!(conflict, StoreError::Conflict(Conflict { key: "k".into(), expected, found: Some(second) }));
     }
-    assert!(matches!(store.put_if("none", b"", Some(first)), Err(StoreError::Conflict { found: None, .. })));
+    assert!(matches!(store.put_if("none", b"", Some(first)), Err(StoreError::Conflict(Conflict { found: None, .. }))));
     assert_eq!(value(&store, "k"), Some(b"2".to_vec()));
     assert_eq!(store.revision(), second);
     assert_eq!(store.last_error(), None, "a conflict is not a trouble of the store");
