@@ -14,7 +14,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::drain::Kind;
 use crate::proxy::request::headers::{Added, CameFields, HeaderAction, RequestRewrite};
-use crate::proxy::request::{kind, local_response, response};
+use crate::proxy::request::{headers, kind, local_response, response};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 /// A request head of the engine, as the traffic stages see it.
@@ -205,14 +205,7 @@ pub(crate) fn offer_upgrade(head: &mut RequestHeader, token: &str) -> Result<()>
 /// `Transfer-Encoding` stays: it is the engine's framing towards the client, not the endpoint's.
 pub(crate) fn to_client(head: &mut ResponseHeader) {
     let upgrading = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
-    let nominated: Vec<HeaderName> = head
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|token| token.trim().parse().ok())
-        .collect();
+    let nominated = headers::nominated(&head.headers);
     let stays = |name: &HeaderName| match *name {
         header::TRANSFER_ENCODING => true,
         header::CONNECTION | header::UPGRADE => upgrading,

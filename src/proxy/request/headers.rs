@@ -201,16 +201,16 @@ impl HeaderAction {
     }
 }
 
+/// The fields that `Connection` names: they concern the connection only (RFC 9110 §7.6.1).
+pub(crate) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter_map(|token| token.trim().parse().ok()).collect()
+}
+
 /// Takes out of a request for an HTTP/2 endpoint what concerns only the client's connection (RFC 9110 §7.6.1,
 /// RFC 9113 §8.2.2); `version` is what the client speaks.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, version: HttpVersion) {
-    let nominated: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|token| token.trim().parse().ok())
-        .collect();
+    let nominated = nominated(headers);
     let ends = |name: &&HeaderName| match **name {
         // Between HTTP/2 and HTTP/2 they may stay.
         header::TE | header::TRAILER if version == HttpVersion::Http2 => false,
