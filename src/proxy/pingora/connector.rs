@@ -15,7 +15,7 @@ use pingora_core::protocols::l4::virt::VirtualSocketStream;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{Digest, GetProxyDigest};
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{ErrorType, Result};
+use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use tokio::time::Instant;
 
@@ -26,9 +26,6 @@ use crate::proxy::upstream::connection::{Checkout, ConnectionHandle};
 use crate::proxy::upstream::connector::connect;
 use crate::proxy::upstream::destination::Destination;
 use crate::snapshot::{Endpoint, Timeouts};
-
-/// The error type of a pooled connection that is not to be used again: take another one.
-pub(crate) const NOT_REUSABLE: ErrorType = ErrorType::Custom("weir: pooled connection not reusable");
 
 /// Where the engine gets its connection for one request.
 struct EngineConnector {

@@ -24,7 +24,6 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use tokio::time::Instant;
 
-use super::connector::NOT_REUSABLE;
 use super::context::{EngineContext, Routed};
 use super::exchange::{EXCHANGE, Exchange};
 use super::{admission, connector, error, h2_relay, intake, message, upload};
@@ -370,14 +369,13 @@ impl ProxyHttp for General {
         let idempotent = is_idempotent(session.req_header().method.as_str());
         context.exchange.over();
         error.set_retry(false);
-        let (passed_over, turned_away) = (*error.etype() == NOT_REUSABLE, error::is_unprocessed(&error));
-        let failure = failure.filter(|_| !passed_over && !turned_away);
+        let turned_away = error::is_unprocessed(&error);
+        let failure = failure.filter(|_| !turned_away);
         context.end_reported |= failure.is_some() && context.exchange.ended().is_some();
         let Some((version, attempts)) = context.routed_mut().and_then(Routed::attempt_on) else { return error };
         let series = &version.series;
         error.set_retry(match failure {
             Some(failure) => attempts.broke(failure, series, || whole && unanswered && idempotent),
-            None if passed_over => attempts.passed_over(series),
             None => turned_away && attempts.turned_away(whole, series),
         });
         error

@@ -5,7 +5,6 @@
 //! | making a connection | while the version has another endpoint | another endpoint | once |
 //! | a reused connection, as an idle one does that its peer closes | an idempotent request of which nothing was answered, if all of it is still here | a new connection | once |
 //! | the endpoint turned the request away unprocessed | if all of it is still here | a new connection | [`MAX_UNPROCESSED`] |
-//! | a pooled connection that was to be closed, before anything was sent | always | another pooled one, at last a new one | [`MAX_PASSED_OVER`] |
 //!
 //! Invariants: no request makes more than [`MAX_ATTEMPTS`]; nothing is tried again once the endpoint has answered.
 
@@ -19,12 +18,9 @@ use crate::telemetry::{RetryReason, VersionSeries};
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
 
-/// Attempts that a request makes at most: the first, one retry after each kind of failure, those that were turned away
-/// unprocessed, and those that found no usable connection in the pool.
-pub(crate) const MAX_ATTEMPTS: usize = 3 + MAX_PASSED_OVER as usize + MAX_UNPROCESSED as usize;
-
-/// After so many connections the pool is all stale.
-const MAX_PASSED_OVER: u8 = 16;
+/// Attempts that a request makes at most: the first, one retry after each kind of failure, and those that were turned away
+/// unprocessed.
+pub(crate) const MAX_ATTEMPTS: usize = 3 + MAX_UNPROCESSED as usize;
 
 /// Each retry of what was not processed is on a new connection; who is turned away there too is not wanted.
 const MAX_UNPROCESSED: u8 = 3;
@@ -57,7 +53,6 @@ struct Retries {
     connect: u8,
     reused: u8,
     unprocessed: u8,
-    passed_over: u8,
 }
 
 /// What becomes of a request whose attempt failed.
@@ -142,11 +137,6 @@ impl Attempts {
         self.after_refusal(whole).count(series)
     }
 
-    /// The pooled connection was to be closed; whether another is tried.
-    pub(crate) fn passed_over(&mut self, series: &VersionSeries) -> bool {
-        self.after_stale_connection().count(series)
-    }
-
     fn after_connect_failure(&mut self, failure: Failure, another: impl FnOnce(&Tried) -> bool) -> Verdict {
         self.failed = Some(failure.refusal);
         if let Some(at) = self.endpoint {
@@ -180,15 +170,6 @@ impl Attempts {
         Verdict::Retry(Some(RetryReason::Unprocessed))
     }
 
-    fn after_stale_connection(&mut self) -> Verdict {
-        if self.retries.passed_over == MAX_PASSED_OVER {
-            return Verdict::GiveUp;
-        }
-        self.retries.passed_over += 1;
-        self.fresh |= self.retries.passed_over == MAX_PASSED_OVER;
-        Verdict::Retry(None)
-    }
-
     /// Whether no pooled connection may be used.
     pub(crate) fn is_fresh(&self) -> bool {
         self.fresh
@@ -214,9 +195,9 @@ impl Attempts {
         self.connect
     }
 
-    /// How often the request was tried again, as the access log has it: nothing was sent to whom was passed over.
+    /// How often the request was tried again.
     pub(crate) fn retries(&self) -> u32 {
-        let Retries { connect, reused, unprocessed, .. } = self.retries;
+        let Retries { connect, reused, unprocessed } = self.retries;
         u32::from(connect + reused + unprocessed)
     }
 }
@@ -244,7 +225,6 @@ mod tests {
         ConnectFailed(Failure),
         Broke { failure: Failure, reused: bool, answered: bool, resend: bool },
         TurnedAway { whole: bool },
-        PassedOver,
     }
 
     fn failures() -> impl Strategy<Value = Failure> {
@@ -258,8 +238,6 @@ mod tests {
                 |(failure, reused, answered, resend)| { Outcome::Broke { failure, reused, answered, resend } }
             ),
             prop::bool::weighted(0.9).prop_map(|whole| Outcome::TurnedAway { whole }),
-            Just(Outcome::PassedOver),
-            Just(Outcome::PassedOver),
         ]
     }
 
@@ -280,7 +258,6 @@ mod tests {
                 let allowed = so_far(|outcome| matches!(outcome, Outcome::TurnedAway { .. })) < 3;
                 (allowed && whole, Some(RetryReason::Unprocessed))
             }
-            Outcome::PassedOver => (so_far(|outcome| matches!(outcome, Outcome::PassedOver)) < 16, None),
         };
         if retry { Verdict::Retry(reason) } else { Verdict::GiveUp }
     }
@@ -306,12 +283,11 @@ mod tests {
                         attempts.after_break(failure, || resend)
                     }
                     Outcome::TurnedAway { whole } => attempts.after_refusal(whole),
-                    Outcome::PassedOver => attempts.after_stale_connection(),
                 };
                 prop_assert_eq!(verdict, expected(&all[..at], *outcome, endpoints), "{:?}", &all[..=at]);
                 prop_assert!(attempts.is_fresh() || !fresh, "once the pool is not to be used it stays so");
                 fresh = attempts.is_fresh();
-                counted += u32::from(matches!(verdict, Verdict::Retry(_)) && !matches!(outcome, Outcome::PassedOver));
+                counted += u32::from(matches!(verdict, Verdict::Retry(_)));
                 prop_assert_eq!(attempts.retries(), counted);
                 if verdict == Verdict::GiveUp {
                     break;
