@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls_pki_types::pem;
+use rustls::pki_types::pem;
 
 use super::MAX_PEM_BYTES;
 

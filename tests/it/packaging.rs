@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::harness::Fixture as _;
@@ -153,7 +154,8 @@ mod kubernetes {
                 continue;
             };
             let rendered = String::from_utf8(rendered.stdout).unwrap();
-            let objects = serde_saphyr::from_multiple::<Value>(&rendered).unwrap();
+            let documents = serde_yaml::Deserializer::from_str(&rendered);
+            let objects: Vec<Value> = documents.map(|document| Value::deserialize(document).unwrap()).collect();
             let of_kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
             assert_eq!(of_kind("ConfigMap")["metadata"]["name"], config_map, "no hash in the name");
             let embedded = text(&of_kind("ConfigMap")["data"]["weir.yaml"]);
@@ -319,7 +321,7 @@ fn run(tool: &str, arguments: &[&str], path: &Path) -> Option<Output> {
 
 fn yaml(path: &Path) -> Value {
     let text = fs::read_to_string(path).unwrap();
-    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn text(value: &Value) -> &str {
