@@ -224,6 +224,27 @@ fn the_map_of_the_source_is_the_source() {
     });
 }
 
+/// Whoever wants to change something is sent to files and folders that are there.
+#[test]
+fn the_table_of_changes_names_places_that_exist() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, table) = text.split_once("\n## I want to change …\n").unwrap();
+    let place = Regex::new(r"`([a-z0-9_./]+)(?:\{([a-z0-9_,]+)\})?`").unwrap();
+    let named: Vec<String> = place
+        .captures_iter(table)
+        .flat_map(|found| {
+            let ends = found.get(2).map_or("", |ends| ends.as_str()).split(',');
+            ends.map(|end| format!("{}{end}", &found[1])).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(named.len() > 40, "{named:?}");
+    for place in named {
+        let at = |base: &str, end: &str| root().join(base).join(format!("{place}{end}"));
+        let exists = [at("src", ""), at("src", ".rs"), at("", "")].iter().any(|path| path.exists());
+        assert!(exists, "there is no {place}");
+    }
+}
+
 const MAP_BEGIN: &str = "<!-- map: written by tests/it/docs.rs -->";
 const MAP_END: &str = "<!-- end of the map -->";
 
