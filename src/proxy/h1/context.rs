@@ -8,7 +8,7 @@ use super::response::ResponseHead;
 use crate::drain::Kind;
 use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
-use crate::proxy::request::record::{self, Finished, decision, stream};
+use crate::proxy::request::record::{self, Finished, stream};
 use crate::proxy::shared::{Phase, Shared};
 use crate::telemetry::{Lane, OpenGuard, VersionSeries};
 
@@ -30,9 +30,7 @@ pub(super) struct H1Context<'s> {
 impl<'s> H1Context<'s> {
     /// Enters a request into its version.
     pub(super) fn enter(shared: &'s Shared, assigned: Assignment<'s>, logged: Option<Box<Logged>>) -> Self {
-        let Assignment { route, version, reason, .. } = assigned;
         shared.request_begun();
-        version.series.decided(decision(reason));
         let began = Instant::now();
         Self {
             shared,
@@ -42,7 +40,7 @@ impl<'s> H1Context<'s> {
             attempts: Attempts::new(began),
             progress: RequestProgress::new(),
             logged,
-            _request: (!route.probe).then(|| version.series.enter_borrowed()),
+            _request: assigned.enter_borrowed(),
             stream: None,
         }
     }

@@ -16,14 +16,14 @@ use crate::drain::{Ledger, Ticket};
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::context::Assignment;
 use crate::proxy::request::end::{End, LOCAL_RESPONSE_TIMEOUT};
-use crate::proxy::request::failure::{DRAINED, Failure, INJECTED_FAULT, SLOW_CLIENT, TIMEOUT, UNREAD, WRITE_TIMEOUT};
+use crate::proxy::request::failure::{DRAINED, Failure, WRITE_TIMEOUT};
+use crate::proxy::request::fault;
+use crate::proxy::request::local_response::{self, Circumstances};
 use crate::proxy::request::upload::Manner;
-use crate::proxy::request::{fault, local_response};
 use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::connection::PooledConnection;
 use crate::proxy::upstream::connector::connect;
 use crate::proxy::upstream::destination::{Destination, PoolKey};
-use crate::snapshot::live::FaultInjection;
 use crate::snapshot::{Endpoint, Snapshot, Timeouts};
 use crate::traffic::Refusal;
 
@@ -34,8 +34,8 @@ pub(super) struct H1Request<'s> {
     pub(super) parse_context: ParseContext,
     /// The client ends its connection after the answer.
     pub(super) closes: bool,
-    /// An endpoint of the version takes requests.
-    pub(super) available: bool,
+    /// The local response that it gets instead of going to an endpoint.
+    pub(super) refusal: Option<Refusal>,
     pub(super) idempotent: bool,
     /// The client's affinity key, hashed: it also keeps the client on one endpoint.
     pub(super) key: Option<u64>,
@@ -141,12 +141,11 @@ impl<'s> H1Request<'s> {
 impl Client {
     /// Carries a request to an endpoint of its version and the response back.
     pub(super) async fn run(&mut self, pools: &Pools, snapshot: &Snapshot, request: &mut H1Request<'_>) -> Next {
-        if !request.available {
-            let refusal = request.context.attempts.no_endpoint(request.context.series());
+        if let Some(refusal) = request.refusal {
             return self.refuse(request, refusal, false).await;
         }
-        if let Some(faults) = &request.context.assigned.version.faults {
-            if let Some(refusal) = self.inject_fault(faults, request).await {
+        if request.context.assigned.version.faults.is_some() {
+            if let Some(refusal) = self.inject_fault(request).await {
                 return self.refuse(request, refusal, false).await;
             }
             request.context.attempts.began = Instant::now();
@@ -196,17 +195,16 @@ impl Client {
     }
 
     /// Injects a fault into a request; the local response if that is an error.
-    async fn inject_fault(&mut self, faults: &FaultInjection, request: &mut H1Request<'_>) -> Option<Refusal> {
+    async fn inject_fault(&mut self, request: &mut H1Request<'_>) -> Option<Refusal> {
         let context = &mut request.context;
-        let series = context.series();
-        let fault = fault::begin(faults, series)?;
-        context.progress.cause = Some(INJECTED_FAULT.cause);
+        let version = context.assigned.version;
+        let fault = fault::begin(version, &mut context.progress)?;
         if !fault.delay.is_zero() {
             let until = Instant::now() + fault.delay;
             let timer = &mut self.timer;
             poll_fn(|cx| if context.is_cut() { Poll::Ready(()) } else { timer.poll(cx, until) }).await;
         }
-        fault::end(fault, series)
+        fault::end(fault, &version.series)
     }
 
     /// Carries a request over the connection that was found for it.
@@ -280,18 +278,15 @@ impl Client {
             Broken::Client(refusal) => refusal,
             Broken::Ended(end) => {
                 request.context.progress.ended = Some(end);
-                match end {
-                    End::Left => {
+                if let Some(failure) = Failure::of_end(end) {
+                    failure.charge(request.context.series());
+                }
+                match end.refusal() {
+                    Some(refusal) => refusal,
+                    None => {
                         request.context.progress.client_gone = true;
                         return Next::Abort;
                     }
-                    End::FirstByte | End::Idle => {
-                        TIMEOUT.charge(&request.context.assigned.version.series);
-                        TIMEOUT.refusal
-                    }
-                    End::Upload => SLOW_CLIENT,
-                    End::Cut => DRAINED,
-                    End::Unread => UNREAD,
                 }
             }
         };
@@ -307,10 +302,11 @@ impl Client {
         self.refuse(request, refusal, true).await
     }
 
-    /// Gives a local response.
-    async fn refuse(&mut self, request: &mut H1Request<'_>, refusal: Refusal, close: bool) -> Next {
+    /// Gives a local response; `attempted` as in [`Circumstances`].
+    async fn refuse(&mut self, request: &mut H1Request<'_>, refusal: Refusal, attempted: bool) -> Next {
         let unread = !request.upload.body.is_done();
-        let close = close || refusal.close || request.closes || unread || request.context.is_draining();
+        let draining = request.context.is_draining();
+        let close = Circumstances { attempted, unread, last: request.closes, draining }.close(refusal);
         let mut answer = Buffer::default();
         local_response::write(refusal, request.parse_context.head_only, close, &mut answer);
         request.context.progress.answered_locally(refusal);

@@ -15,10 +15,9 @@ use super::response::ParseContext;
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, Look};
 use crate::proxy::io::buffer::Buffer;
-use crate::proxy::request::admit::{self, Decision, Entrance, Sender};
-use crate::proxy::request::context::{Assignment, Logged};
+use crate::proxy::request::admit::{self, Admitted, Decision, Entrance};
 use crate::proxy::request::headers::RequestRewrite;
-use crate::proxy::request::{attempts, kind, token};
+use crate::proxy::request::{attempts, kind};
 use crate::proxy::shared::{Phase, Shared};
 use crate::proxy::worker::Worker;
 use crate::snapshot::{ClientLimits, Snapshot};
@@ -185,46 +184,40 @@ impl Client {
         if !head.is_plain() {
             return Begun::Other;
         }
-        let Sender { trusted, client } = admit::sender(&head, snapshot, self.peer);
-        head.client = client;
-        let entrance = Entrance { listener: &self.listener, sni: self.transport.sni() };
-        let Ok(decision) = admit::decide(&head, snapshot, &entrance) else { return Begun::Other };
-        let too_large = decision.is_too_large(snapshot);
-        let Decision { admitted, route, service, underscore } = decision;
-        if !service.speaks_http1 || too_large || admitted.upgrade.is_some() || admitted.expect_continue {
-            return Begun::Other;
-        }
-        let choice = service.chooser.choose(&head, token::random_token);
-        let Some(version) = service.versions.get(choice.version) else { return Begun::Other };
-        let token = token::token();
-        let request_id = admit::given_request_id(&head, trusted).map_or(token.as_slice(), str::as_bytes);
-        let logged = shared.access_log.enabled().then(|| Box::new(Logged::of(&head, request_id, &self.listener)));
-        let assigned = Assignment { route, service, version, version_at: choice.version, reason: choice.reason };
-        let context = H1Context::enter(shared, assigned, logged);
+        let entrance = Entrance { listener: &self.listener, sni: self.transport.sni(), peer: self.peer };
+        let (known, admitted) = admit::admit(&mut head, &entrance, shared, snapshot, is_carried);
+        let Ok(admitted) = admitted else { return Begun::Other };
+        let context = H1Context::enter(shared, admitted.assignment(), known.logged);
+        let Admitted { head, decision, choice, refusal, .. } = admitted;
+        let Decision { validated, service, underscore, .. } = decision;
         let mut out = Buffer::default();
         let rewrite = RequestRewrite {
             peer: &self.peer_text,
-            trusted,
+            trusted: known.trusted,
             underscore,
             tls: self.tls,
-            authority: admitted.authority,
-            request_id,
+            authority: validated.authority,
+            request_id: known.request_id.as_bytes(),
             version: HttpVersion::Http11,
             may_wait: false,
         };
-        let rewrite =
-            HeadRewrite { rewrite, target: &admitted.target, host: service.host.as_deref(), framing: admitted.framing };
-        request::write(&head, &rewrite, &mut out);
+        let rewrite = HeadRewrite {
+            rewrite,
+            target: &validated.target,
+            host: service.host.as_deref(),
+            framing: validated.framing,
+        };
+        request::write(head, &rewrite, &mut out);
         let idempotent = attempts::is_idempotent(head.method);
         let request = H1Request {
             context,
-            upload: Upload::new(out, Body::of(admitted.framing), idempotent, service.body_limit(snapshot)),
+            upload: Upload::new(out, Body::of(validated.framing), idempotent, service.body_limit(snapshot)),
             parse_context: ParseContext {
                 head_only: head.method == "HEAD",
                 grpc: kind::is_grpc(head.header("content-type")),
             },
             closes: head.closes(),
-            available: choice.available,
+            refusal,
             idempotent,
             key: choice.key,
             new_key: choice.new_key,
@@ -232,4 +225,10 @@ impl Client {
         self.input.consume(length);
         Begun::Request(request)
     }
+}
+
+/// Whether this lane carries a request that may pass.
+fn is_carried(decision: &Decision<'_, '_>) -> bool {
+    let Decision { validated, service, too_large, .. } = decision;
+    service.speaks_http1 && !too_large && validated.upgrade.is_none() && !validated.expect_continue
 }

@@ -20,9 +20,10 @@ use super::message;
 use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
 use crate::proxy::request::end::End;
-use crate::proxy::request::failure::{DRAINED, INJECTED_FAULT, NO_ENDPOINT, TIMEOUT, UNREAD};
+use crate::proxy::request::failure::Failure;
 use crate::proxy::request::fault;
-use crate::proxy::request::record::{self, Finished, decision, stream};
+use crate::proxy::request::local_response::Circumstances;
+use crate::proxy::request::record::{self, Finished, stream};
 use crate::proxy::request::upload::Manner;
 use crate::proxy::shared::Shared;
 use crate::proxy::upstream::connection::Checkout;
@@ -130,14 +131,21 @@ impl EngineContext {
         }
     }
 
-    /// Gives an answer of our own.
+    /// Gives a local response; `attempted` as in [`Circumstances`].
     ///
     /// # Errors
     /// The client did not take it.
-    pub(crate) async fn answer(&mut self, session: &mut ServerSession, refusal: Refusal) -> Result<()> {
+    pub(crate) async fn answer(
+        &mut self,
+        session: &mut ServerSession,
+        refusal: Refusal,
+        attempted: bool,
+    ) -> Result<()> {
         self.progress.answered_locally(refusal);
         let head_only = session.req_header().method == Method::HEAD;
-        message::answer(session, refusal, head_only).await?;
+        let (unread, last) = (!session.is_body_done(), session.get_keepalive().is_none());
+        let circumstances = Circumstances { attempted, unread, last, draining: self.shared.is_draining() };
+        message::answer(session, refusal, head_only, circumstances.close(refusal)).await?;
         self.progress.bytes_out = refusal.body_bytes(head_only);
         Ok(())
     }
@@ -153,9 +161,8 @@ impl EngineContext {
 
     /// Puts the request through its version's faults; the answer if that is an error.
     pub(crate) async fn inject_fault(&mut self) -> Option<Refusal> {
-        let version = self.routed().and_then(Routed::version)?;
-        let fault = fault::begin(version.faults.as_deref()?, &version.series)?;
-        self.progress.cause = Some(INJECTED_FAULT.cause);
+        let RequestStage::Routed(routed) = &self.stage else { return None };
+        let fault = fault::begin(routed.version()?, &mut self.progress)?;
         if !fault.delay.is_zero() {
             // Who ends the exchange drops this wait with it.
             tokio::time::sleep(fault.delay).await;
@@ -179,17 +186,18 @@ impl EngineContext {
 
     /// Counts a timeout of the endpoint that ended the exchange by dropping it: the engine reports none of those.
     fn count_timeout(&mut self) {
-        match self.exchange.ended() {
-            Some(End::Unread) => self.progress.cause = Some(UNREAD.cause),
-            Some(End::Cut) => self.progress.cause = Some(DRAINED.cause),
+        let Some(end) = self.exchange.ended() else { return };
+        match Failure::of_end(end) {
+            Some(failure) if !self.end_reported => {
+                self.progress.cause = Some(failure.refusal.cause);
+                if let Some(version) = self.routed().and_then(Routed::version) {
+                    failure.charge(&version.series);
+                }
+            }
+            None if matches!(end, End::Cut | End::Unread) => {
+                self.progress.cause = end.refusal().map(|refusal| refusal.cause);
+            }
             _ => {}
-        }
-        if self.end_reported || !matches!(self.exchange.ended(), Some(End::FirstByte | End::Idle)) {
-            return;
-        }
-        self.progress.cause = Some(TIMEOUT.refusal.cause);
-        if let Some(version) = self.routed().and_then(Routed::version) {
-            TIMEOUT.charge(&version.series);
         }
     }
 }
@@ -210,25 +218,13 @@ impl Drop for EngineContext {
 impl EngineContext {
     /// The request has its version: it is in flight there.
     pub(crate) fn request_entered(&mut self) {
-        let entered = self.routed().and_then(|routed| {
-            let series = &routed.version()?.series;
-            series.decided(decision(routed.reason));
-            (!routed.route.probe).then(|| series.enter())
-        });
-        self.open.request = entered;
+        self.open.request = self.routed().and_then(Routed::assignment).and_then(Assignment::enter);
     }
 
     /// The response is a stream, if it is one.
     pub(crate) fn stream_opened(&mut self) {
         if let (Some(kind), Some(version)) = (stream(self.progress.kind), self.routed().and_then(Routed::version)) {
             self.open.stream = Some(version.series.stream(kind));
-        }
-    }
-
-    /// No endpoint takes the request.
-    pub(crate) fn no_endpoint(&self) {
-        if let Some(version) = self.routed().and_then(Routed::version) {
-            NO_ENDPOINT.charge(&version.series);
         }
     }
 }

@@ -8,9 +8,7 @@ use pingora_error::{BError, Error, ErrorSource, ErrorType};
 use crate::proxy::codec::body::Malformed;
 use crate::proxy::codec::head::BAD_REQUEST;
 use crate::proxy::request::end::End;
-use crate::proxy::request::failure::{
-    BODY_TOO_LARGE, DRAINED, Failure, INTERNAL, PROTOCOL, RESET, SLOW_CLIENT, TIMEOUT, UNPROCESSED, UNREAD,
-};
+use crate::proxy::request::failure::{BODY_TOO_LARGE, Failure, INTERNAL, PROTOCOL, RESET, TIMEOUT, UNPROCESSED};
 use crate::proxy::upstream::error::ConnectError;
 use crate::proxy::upstream::h2::error::StreamError;
 use crate::traffic::Refusal;
@@ -39,10 +37,8 @@ pub(crate) fn is_unprocessed(error: &Error) -> bool {
 /// What an error of an attempt means, given that the exchange may have been ended from outside. `None` if the
 /// endpoint is not to blame.
 pub(crate) fn failure(error: &Error, ended: Option<End>) -> Option<Failure> {
-    match ended {
-        Some(End::FirstByte | End::Idle) => return Some(TIMEOUT),
-        Some(End::Cut | End::Upload | End::Left | End::Unread) => return None,
-        None => {}
+    if let Some(end) = ended {
+        return Failure::of_end(end);
     }
     if matches!(error.esource(), ErrorSource::Downstream) {
         return None;
@@ -73,11 +69,8 @@ pub(crate) fn failure(error: &Error, ended: Option<End>) -> Option<Failure> {
 
 /// The response for an error that no endpoint is to blame for; `None` when the client is gone.
 pub(crate) fn local_response(error: &Error, ended: Option<End>) -> Option<Refusal> {
-    match ended {
-        Some(End::Cut) => return Some(DRAINED),
-        Some(End::Upload) => return Some(SLOW_CLIENT),
-        Some(End::Unread) => return Some(UNREAD),
-        _ => {}
+    if let Some(refusal) = ended.and_then(End::refusal) {
+        return Some(refusal);
     }
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::HTTPStatus(413)) => Some(BODY_TOO_LARGE),

@@ -112,7 +112,7 @@ impl Handle {
 
     /// Where its requests come in.
     pub(crate) fn entrance(&self) -> Entrance<'_> {
-        Entrance { listener: &self.listener, sni: self.sni.get().map(AsRef::as_ref) }
+        Entrance { listener: &self.listener, sni: self.sni.get().map(AsRef::as_ref), peer: self.client }
     }
 
     /// A request's head is complete; the request is in flight until [`Handle::request_ended`].

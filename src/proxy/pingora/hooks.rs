@@ -93,7 +93,7 @@ impl ProxyHttp for General {
             }
             return Ok(false);
         };
-        context.answer(session.as_downstream_mut(), refusal).await?;
+        context.answer(session.as_downstream_mut(), refusal, false).await?;
         Ok(true)
     }
 
@@ -396,10 +396,9 @@ impl ProxyHttp for General {
         // The engine only knows that it could not read on.
         let refusal = refusal.or_else(|| context.exchange.handle.is_misframed().then_some(BAD_REQUEST));
         match refusal {
-            Some(mut refusal) if !written => {
-                // What the engine read of the request is unknown after an error: the connection ends.
-                refusal.close = true;
-                context.progress.client_gone = context.answer(session.as_downstream_mut(), refusal).await.is_err();
+            Some(refusal) if !written => {
+                let answered = context.answer(session.as_downstream_mut(), refusal, true).await;
+                context.progress.client_gone = answered.is_err();
                 context.progress.complete = !context.progress.client_gone;
                 context.over_at = Some(Instant::now());
                 if session.as_downstream().as_http1().is_some() {

@@ -28,7 +28,7 @@ use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, BAD_REQUEST, Look};
 use crate::proxy::codec::target::encode;
 use crate::proxy::io::transport::linger;
-use crate::proxy::request::admit::{self, Decision, Sender};
+use crate::proxy::request::admit::{self, Decision, RequestId};
 use crate::proxy::request::context::Logged;
 use crate::proxy::request::end::{BODY_DRAIN, LOCAL_RESPONSE_TIMEOUT};
 use crate::proxy::request::head::ParsedHead;
@@ -209,11 +209,13 @@ fn decide(bytes: &[u8], snapshot: &Snapshot, handle: &Handle) -> Result<Plan, Bo
     };
     let version = if version == 0 { HttpVersion::Http10 } else { HttpVersion::Http11 };
     let mut head = ParsedHead { version, method, target, fields: request.headers, client: None };
-    let Sender { trusted, client } = admit::sender(&head, snapshot, handle.client);
-    head.client = client;
+    let entrance = handle.entrance();
+    let trusted = admit::identify(&mut head, snapshot, &entrance);
     let is_absolute = !target.starts_with('/') && target != "*";
-    let planned = match admit::decide(&head, snapshot, &handle.entrance()) {
-        Ok(Decision { admitted, .. }) => plan(&head, bytes.len(), is_absolute.then_some(&admitted), admitted.framing),
+    let planned = match admit::decide(&head, snapshot, &entrance) {
+        Ok(Decision { validated, .. }) => {
+            plan(&head, bytes.len(), is_absolute.then_some(&validated), validated.framing)
+        }
         // Where it ends is certain: the engine's half refuses it, and the connection goes on.
         Err(refusal) if !refusal.close && !is_absolute => {
             validate::framing(&head, snapshot.limits_of(&handle.listener))
@@ -305,9 +307,8 @@ impl Refused {
 
     /// A request whose head was read.
     fn read(refusal: Refusal, head: &ParsedHead<'_, '_>, trusted: bool, handle: &Handle) -> Self {
-        let token = token::token();
-        let request_id = admit::given_request_id(head, trusted).map_or(token.as_slice(), str::as_bytes);
-        let logged = Box::new(Logged::of(head, request_id, &handle.listener));
+        let request_id = RequestId::of(head, trusted);
+        let logged = Box::new(Logged::of(head, request_id.as_bytes(), &handle.listener));
         Self { refusal, head_only: head.method == "HEAD", logged }
     }
 }

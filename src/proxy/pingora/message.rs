@@ -13,6 +13,7 @@ use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::drain::Kind;
+use crate::proxy::request::admit::RequestHead;
 use crate::proxy::request::headers::{Added, CameFields, HeaderAction, RequestRewrite};
 use crate::proxy::request::{headers, kind, local_response, response};
 use crate::traffic::{HttpVersion, Refusal, Request};
@@ -35,6 +36,12 @@ pub(crate) fn hides_length(session: &ServerSession) -> bool {
             let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
             name.trim_ascii().eq_ignore_ascii_case(b"content-length")
         })
+}
+
+impl RequestHead for View<'_> {
+    fn set_client(&mut self, client: Option<IpAddr>) {
+        self.client = client;
+    }
 }
 
 impl Request for View<'_> {
@@ -255,11 +262,11 @@ pub(crate) fn is_grpc(request: &RequestHeader) -> bool {
     kind::is_grpc(request.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes))
 }
 
-/// Writes a local response.
+/// Writes a local response; with `close`, one that ends an HTTP/1 connection.
 ///
 /// # Errors
 /// If the client is gone.
-pub(crate) async fn answer(session: &mut ServerSession, refusal: Refusal, head_only: bool) -> Result<()> {
+pub(crate) async fn answer(session: &mut ServerSession, refusal: Refusal, head_only: bool, close: bool) -> Result<()> {
     let mut head = ResponseHeader::build(refusal.status, Some(5))?;
     let mut built = Ok(());
     local_response::fields(refusal, |name, value| {
@@ -267,7 +274,7 @@ pub(crate) async fn answer(session: &mut ServerSession, refusal: Refusal, head_o
         built = std::mem::replace(&mut built, Ok(())).and(field);
     });
     built?;
-    if refusal.close {
+    if close {
         session.set_keepalive(None);
     }
     session.write_response_header(Box::new(head)).await?;

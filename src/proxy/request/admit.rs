@@ -1,35 +1,131 @@
-//! The decisions on one request before anything goes to an endpoint: guard, route, split.
+//! Admission: the decisions on one request before anything goes to an endpoint, in their order, for every lane.
+//!
+//! ```text
+//! who sent it ─ validate ─ route ─ does this lane carry it? ─ split ─ has its version an endpoint, is it too large?
+//! ```
+//!
+//! Invariant: nothing is counted, and no version has its turn, before the lane said that it carries the request.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::failure::{MISDIRECTED, NO_ROUTE};
-use super::headers;
+use super::context::{Assignment, Logged};
+use super::failure::{BODY_TOO_LARGE, INTERNAL, MISDIRECTED, NO_ENDPOINT, NO_ROUTE};
+use super::{headers, record, token};
 use crate::model::Name;
 use crate::proxy::codec::h2::requests;
+use crate::proxy::shared::Shared;
 use crate::snapshot::{Route, Service, Snapshot, Version};
+use crate::traffic::split::Choice;
 use crate::traffic::validate::refusal::FIELD_NAME_UNDERSCORE;
 use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::validate::{self, Framing, Validated};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
+/// A request's head as a lane read it.
+pub(crate) trait RequestHead: Request {
+    /// Whom [`Request::client`] names from now on.
+    fn set_client(&mut self, client: Option<IpAddr>);
+}
+
+/// Where a request came in, and from whom.
+pub(crate) struct Entrance<'r> {
+    pub(crate) listener: &'r Name,
+    /// The name that the client's TLS handshake asked for.
+    pub(crate) sni: Option<&'r str>,
+    /// As the socket or a trusted PROXY header has it.
+    pub(crate) peer: Option<IpAddr>,
+}
+
+/// What is known of every request whose head is complete, whatever becomes of it.
+pub(crate) struct Known<'r> {
+    /// Whether its sender is believed what it says of itself.
+    pub(crate) trusted: bool,
+    pub(crate) request_id: RequestId<'r>,
+    /// None without an access log.
+    pub(crate) logged: Option<Box<Logged>>,
+}
+
+/// Why a request has no version.
+pub(crate) enum Rejected {
+    /// It is refused.
+    Refused(Refusal),
+    /// The lane carries no such requests.
+    NotCarried,
+}
+
+/// A request that has a version.
+pub(crate) struct Admitted<'r, 's, H> {
+    /// Its head, which names the client.
+    pub(crate) head: &'r H,
+    pub(crate) decision: Decision<'r, 's>,
+    pub(crate) version: &'s Version,
+    /// Why that version, and the client's affinity key.
+    pub(crate) choice: Choice,
+    /// The local response that it gets instead of going to an endpoint.
+    pub(crate) refusal: Option<Refusal>,
+}
+
 /// A request that may pass, and where it goes.
 pub(crate) struct Decision<'r, 's> {
     /// The request as every later stage reads it.
-    pub(crate) admitted: Validated<'r>,
+    pub(crate) validated: Validated<'r>,
     /// The route it takes.
     pub(crate) route: &'s Arc<Route>,
     /// The service that the route leads to.
     pub(crate) service: &'s Arc<Service>,
     /// What becomes of header names with an underscore; none if no name has one.
     pub(crate) underscore: Option<Underscore>,
+    /// Whether the body is longer than the service takes, as far as its length is declared.
+    pub(crate) too_large: bool,
 }
 
-/// Where a request came in.
-pub(crate) struct Entrance<'r> {
-    pub(crate) listener: &'r Name,
-    /// The name that the client's TLS handshake asked for.
-    pub(crate) sni: Option<&'r str>,
+/// A request's id: one that a trusted sender gave, or a new one.
+pub(crate) enum RequestId<'r> {
+    Given(&'r [u8]),
+    New([u8; 32]),
+}
+
+/// Admits a request: decides who sent it, whether it may pass, and which route and version it takes. Of a request that a
+/// lane does not carry, as `carries` says, nothing is counted.
+#[inline]
+pub(crate) fn admit<'r, 's, H: RequestHead>(
+    head: &'r mut H,
+    entrance: &Entrance<'_>,
+    shared: &Shared,
+    snapshot: &'s Snapshot,
+    carries: impl FnOnce(&Decision<'r, 's>) -> bool,
+) -> (Known<'r>, Result<Admitted<'r, 's, H>, Rejected>) {
+    let trusted = identify(head, snapshot, entrance);
+    let head = &*head;
+    let request_id = RequestId::of(head, trusted);
+    let logged =
+        shared.access_log.enabled().then(|| Box::new(Logged::of(head, request_id.as_bytes(), entrance.listener)));
+    (Known { trusted, request_id, logged }, choose(head, entrance, snapshot, carries))
+}
+
+/// The part of [`admit`] that may choose no version.
+#[inline]
+fn choose<'r, 's, H: RequestHead>(
+    head: &'r H,
+    entrance: &Entrance<'_>,
+    snapshot: &'s Snapshot,
+    carries: impl FnOnce(&Decision<'r, 's>) -> bool,
+) -> Result<Admitted<'r, 's, H>, Rejected> {
+    let decision = decide(head, snapshot, entrance).map_err(Rejected::Refused)?;
+    if !carries(&decision) {
+        return Err(Rejected::NotCarried);
+    }
+    let choice = decision.service.chooser.choose(head, token::random_token);
+    // The chooser knows the service's versions and no others.
+    let version = decision.service.versions.get(choice.version).ok_or(Rejected::Refused(INTERNAL))?;
+    version.series.decided(record::decision(choice.reason));
+    let mut refusal = decision.too_large.then_some(BODY_TOO_LARGE);
+    if !choice.available {
+        NO_ENDPOINT.charge(&version.series);
+        refusal = Some(NO_ENDPOINT.refusal);
+    }
+    Ok(Admitted { head, decision, version, choice, refusal })
 }
 
 impl Entrance<'_> {
@@ -43,7 +139,7 @@ impl Entrance<'_> {
     }
 }
 
-/// Decides whether a request may pass and which route it takes; every lane asks here.
+/// Decides whether a request may pass and which route it takes. Whoever asks before [`admit`] does gets the same answer.
 ///
 /// # Errors
 /// The refusal to answer with.
@@ -58,15 +154,17 @@ pub(crate) fn decide<'r, 's>(
         return Err(requests::refusal(cause));
     }
     let limits = snapshot.limits_of(entrance.listener);
-    let admitted = validate::validate(view, limits)?;
-    if entrance.misdirects(snapshot, &admitted.host) {
+    let validated = validate::validate(view, limits)?;
+    if entrance.misdirects(snapshot, &validated.host) {
         return Err(MISDIRECTED);
     }
-    let route = snapshot.table.find(&admitted.host, &admitted.path, view).ok_or(NO_ROUTE)?;
+    let route = snapshot.table.find(&validated.host, &validated.path, view).ok_or(NO_ROUTE)?;
     let service = snapshot.service_of(route).ok_or(NO_ROUTE)?;
     let underscore =
-        if admitted.underscores { Some(underscore(view, (route, service), limits.underscore)?) } else { None };
-    Ok(Decision { admitted, route, service, underscore })
+        if validated.underscores { Some(underscore(view, (route, service), limits.underscore)?) } else { None };
+    let limit = service.body_limit(snapshot);
+    let too_large = limit.is_some_and(|limit| declared(validated.framing).is_some_and(|length| length > limit));
+    Ok(Decision { validated, route, service, underscore, too_large })
 }
 
 /// What becomes of header names with an underscore in a request that takes `route`; `listener` is its listener's choice.
@@ -90,16 +188,24 @@ fn underscore(
 impl Decision<'_, '_> {
     /// The length of the body, if the client declared it.
     pub(crate) fn length(&self) -> Option<u64> {
-        match self.admitted.framing {
-            Framing::Length(length) | Framing::Frames { length: Some(length) } => Some(length),
-            _ => None,
-        }
+        declared(self.validated.framing)
     }
+}
 
-    /// Whether the body is longer than the service takes, as far as its length is declared.
-    pub(crate) fn is_too_large(&self, snapshot: &Snapshot) -> bool {
-        let length = self.length().unwrap_or_default();
-        self.service.body_limit(snapshot).is_some_and(|limit| length > limit)
+/// The length that a body of this framing is declared to have.
+fn declared(framing: Framing) -> Option<u64> {
+    match framing {
+        Framing::Length(length) | Framing::Frames { length: Some(length) } => Some(length),
+        _ => None,
+    }
+}
+
+impl<'s, H> Admitted<'_, 's, H> {
+    /// Where the request goes.
+    pub(crate) fn assignment(&self) -> Assignment<'s> {
+        let &Self { ref decision, version, ref choice, .. } = self;
+        let (route, service) = (&**decision.route, &**decision.service);
+        Assignment { route, service, version, version_at: choice.version, reason: choice.reason }
     }
 }
 
@@ -110,20 +216,13 @@ impl Service {
     }
 }
 
-/// Who sent a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sender {
-    /// Whether what it says of itself is believed.
-    pub(crate) trusted: bool,
-    /// The client: the peer, or the one that a trusted proxy names.
-    pub(crate) client: Option<IpAddr>,
-}
-
-/// Who sent a request that came from `peer`.
-pub(crate) fn sender(view: &impl Request, snapshot: &Snapshot, peer: Option<IpAddr>) -> Sender {
-    let trusted = snapshot.trusts(peer);
-    let named = if trusted { forwarded_client(view) } else { None };
-    Sender { trusted, client: named.or(peer) }
+/// Finds out who sent a request: the peer, or the one that a trusted proxy names. Whether it is believed what it says of
+/// itself.
+pub(crate) fn identify(head: &mut impl RequestHead, snapshot: &Snapshot, entrance: &Entrance<'_>) -> bool {
+    let trusted = snapshot.trusts(entrance.peer);
+    let named = if trusted { forwarded_client(head) } else { None };
+    head.set_client(named.or(entrance.peer));
+    trusted
 }
 
 /// The client that a trusted proxy names: the last address of `X-Forwarded-For`.
@@ -138,10 +237,25 @@ fn forwarded_client(view: &impl Request) -> Option<IpAddr> {
     client
 }
 
-/// The request id that a trusted peer gave, if it is one.
-pub(crate) fn given_request_id(view: &impl Request, trusted: bool) -> Option<&str> {
-    let given = if trusted { view.header("x-request-id") } else { None };
-    given.and_then(|value| str::from_utf8(value).ok()).filter(|id| {
-        !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
-    })
+impl<'r> RequestId<'r> {
+    /// The id of a request: the one that it says if it is trusted and that is one, or a new one.
+    pub(crate) fn of(view: &'r impl Request, trusted: bool) -> Self {
+        let given = if trusted { view.header("x-request-id") } else { None };
+        match given.filter(|id| is_request_id(id)) {
+            Some(id) => Self::Given(id),
+            None => Self::New(token::token()),
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Given(id) => id,
+            Self::New(token) => token,
+        }
+    }
+}
+
+/// Whether a value may be a request id: short, and visible.
+fn is_request_id(value: &[u8]) -> bool {
+    (1..=128).contains(&value.len()) && value.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ')
 }

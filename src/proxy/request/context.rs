@@ -8,8 +8,8 @@ use super::failure::SLOW_CLIENT;
 use crate::drain::Kind;
 use crate::model::Name;
 use crate::snapshot::{Route, Service, Version};
-use crate::telemetry::Outcome;
 use crate::telemetry::access_log::LogText;
+use crate::telemetry::{OpenGuard, Outcome, VersionSeries};
 use crate::traffic::split::Reason;
 use crate::traffic::{HttpVersion, Refusal, Request};
 
@@ -23,6 +23,19 @@ pub(crate) struct Assignment<'s> {
     pub(crate) version_at: usize,
     /// Why this version.
     pub(crate) reason: Reason,
+}
+
+impl<'s> Assignment<'s> {
+    /// The request is in flight in its version as long as this is kept. A health probe never is.
+    #[inline]
+    pub(crate) fn enter_borrowed(self) -> Option<OpenGuard<&'s VersionSeries>> {
+        (!self.route.probe).then(|| self.version.series.enter_borrowed())
+    }
+
+    /// The same, for whoever does not borrow the version.
+    pub(crate) fn enter(self) -> Option<OpenGuard> {
+        (!self.route.probe).then(|| self.version.series.enter())
+    }
 }
 
 /// What a request's client has of its response so far, and how it ended.

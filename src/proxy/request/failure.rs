@@ -1,5 +1,6 @@
 //! What went wrong between Weir and an endpoint: one kind for metrics, one answer for the client.
 
+use super::end::End;
 use crate::proxy::upstream::error::ConnectError;
 use crate::proxy::upstream::h2::error::StreamError;
 use crate::telemetry::{UpstreamError, VersionSeries};
@@ -86,6 +87,14 @@ impl Failure {
         }
     }
 
+    /// What the version is to blame for if the exchange was ended from outside. `None` if for nothing.
+    pub(crate) fn of_end(end: End) -> Option<Self> {
+        match end {
+            End::FirstByte | End::Idle => Some(TIMEOUT),
+            End::Upload | End::Left | End::Cut | End::Unread => None,
+        }
+    }
+
     /// Counts it against the version, if that is to blame.
     pub(crate) fn charge(self, version: &VersionSeries) {
         if let Some(kind) = self.kind {
@@ -107,6 +116,19 @@ impl Failure {
     /// Whether the connection broke, as an idle one does when its peer closes it at the same moment.
     pub(crate) fn is_broken_connection(self) -> bool {
         self == RESET
+    }
+}
+
+impl End {
+    /// The local response to a request that was ended so before it had another. `None` if its client is gone.
+    pub(crate) fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::FirstByte | Self::Idle => Some(TIMEOUT.refusal),
+            Self::Upload => Some(SLOW_CLIENT),
+            Self::Cut => Some(DRAINED),
+            Self::Unread => Some(UNREAD),
+            Self::Left => None,
+        }
     }
 }
 

@@ -1,16 +1,20 @@
 //! Fault injection: delays and errors that a drill puts before a version's endpoints, in every lane.
 
+use super::context::RequestProgress;
 use super::failure::INJECTED_FAULT;
-use crate::snapshot::live::{Fault, FaultInjection};
+use crate::snapshot::Version;
+use crate::snapshot::live::Fault;
 use crate::telemetry::{InjectedFault, VersionSeries};
 use crate::traffic::Refusal;
 
 /// The fault of a request that begins now, if it gets one. The caller waits as long as that says, and
 /// then calls [`end`].
-pub(crate) fn begin(injection: &FaultInjection, series: &VersionSeries) -> Option<Fault> {
-    let fault = injection.fault(std::time::Instant::now()).filter(|fault| fault.fails || !fault.delay.is_zero())?;
+pub(crate) fn begin(version: &Version, progress: &mut RequestProgress) -> Option<Fault> {
+    let fault = version.faults.as_deref()?.fault(std::time::Instant::now());
+    let fault = fault.filter(|fault| fault.fails || !fault.delay.is_zero())?;
+    progress.cause = Some(INJECTED_FAULT.cause);
     if !fault.delay.is_zero() {
-        series.fault_injected(InjectedFault::Delay);
+        version.series.fault_injected(InjectedFault::Delay);
     }
     Some(fault)
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::admit::RequestHead;
 use crate::traffic::{HttpVersion, Request};
 
 /// A request's head of HTTP/1, borrowed from the bytes that arrived.
@@ -13,6 +14,13 @@ pub(crate) struct ParsedHead<'b, 'f> {
     pub(crate) fields: &'f [httparse::Header<'b>],
     /// As the socket or a trusted proxy has it.
     pub(crate) client: Option<IpAddr>,
+}
+
+impl RequestHead for ParsedHead<'_, '_> {
+    #[inline]
+    fn set_client(&mut self, client: Option<IpAddr>) {
+        self.client = client;
+    }
 }
 
 impl Request for ParsedHead<'_, '_> {

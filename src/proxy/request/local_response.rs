@@ -1,4 +1,4 @@
-//! A response of Weir's own in place of an endpoint's: what it says, for every lane.
+//! A response of Weir's own in place of an endpoint's: what it says, and whether the client's connection ends with it.
 
 use std::fmt::{self, Arguments, Write};
 
@@ -19,6 +19,27 @@ pub(crate) fn fields(refusal: Refusal, mut field: impl FnMut(&'static str, Argum
 /// The body of a local response: one line.
 pub(crate) fn body(refusal: Refusal) -> impl fmt::Display {
     fmt::from_fn(move |out| writeln!(out, "{} {}", refusal.status, refusal.text))
+}
+
+/// What is so when a request gets a local response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Circumstances {
+    /// It was on its way to an endpoint: how much of it was read, nobody knows for sure.
+    pub(crate) attempted: bool,
+    /// Not all of its body was read.
+    pub(crate) unread: bool,
+    /// Its client closes the connection afterwards.
+    pub(crate) last: bool,
+    /// The process ends, so every response announces the close.
+    pub(crate) draining: bool,
+}
+
+impl Circumstances {
+    /// Whether the client's HTTP/1 connection ends with this response. One of HTTP/2 goes on.
+    pub(crate) fn close(self, refusal: Refusal) -> bool {
+        let Self { attempted, unread, last, draining } = self;
+        refusal.close || attempted || unread || last || draining
+    }
 }
 
 /// Writes a local response in HTTP/1.1, and announces the end of the connection if `close`.

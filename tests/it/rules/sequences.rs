@@ -27,7 +27,8 @@ async fn what_is_in_flight_finishes_and_the_next_request_goes_elsewhere() {
             for _ in 0..4 {
                 assert_eq!(third.get("/").await.expect(200).origin(), "v1", "{way:?} {drained}");
             }
-            (v1.release(), v2.release());
+            v1.release();
+            v2.release();
         });
         let mut origins = [first, second].map(|response| response.expect(200).origin().to_owned());
         origins.sort();
