@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::head::ParsedHead;
-use crate::proxy::request::headers::{Added, CameFields, HeaderAction, RequestRewrite};
+use crate::proxy::request::headers::{AddFields, CameFields, HeaderAction, RequestRewrite};
 use crate::traffic::validate::Framing;
 use crate::traffic::{HttpVersion, Request};
 
@@ -88,28 +88,42 @@ pub(super) fn write(head: &ParsedHead<'_, '_>, rewrite: &HeadRewrite<'_>, out: &
     for field in head.fields {
         let action = rewrite.rewrite.action(field.name);
         match action {
-            HeaderAction::Keep => push(out, field.name, field.value),
-            HeaderAction::Host => push(out, field.name, rewrite.host.map_or(field.value, str::as_bytes)),
+            HeaderAction::Keep => out.push_field(field.name, field.value),
+            HeaderAction::Host => out.push_field(field.name, rewrite.host.map_or(field.value, str::as_bytes)),
             HeaderAction::HopByHop | HeaderAction::Drop => {}
             HeaderAction::Via | HeaderAction::ForwardedFor => came.note(action),
             _ => {
                 came.note(action);
-                push(out, field.name, field.value);
+                out.push_field(field.name, field.value);
             }
         }
     }
-    let written: Result<(), Infallible> = rewrite.rewrite.added(came, |added| {
-        match added {
-            Added::Field(name, value) => push(out, name, value),
-            Added::Member(name, own) => write_list(head, name, own, out),
-        }
-        Ok(())
-    });
-    let Ok(()) = written;
+    let Ok(()) = rewrite.rewrite.add_to(came, &mut Added { head, out });
     if rewrite.framing == Framing::Chunked {
         out.push(b"transfer-encoding: chunked\r\n");
     }
     out.push(b"\r\n");
+}
+
+/// Where the fields that Weir writes are appended.
+struct Added<'a, 'b, 'f> {
+    head: &'a ParsedHead<'b, 'f>,
+    out: &'a mut Buffer,
+}
+
+impl AddFields for Added<'_, '_, '_> {
+    type Error = Infallible;
+
+    #[inline]
+    fn field(&mut self, name: &'static str, value: &[u8]) -> Result<(), Infallible> {
+        self.out.push_field(name, value);
+        Ok(())
+    }
+
+    fn member(&mut self, name: &'static str, own: &str) -> Result<(), Infallible> {
+        write_list(self.head, name, own, self.out);
+        Ok(())
+    }
 }
 
 /// Appends the list field `name`: what came, then `own`.
@@ -128,11 +142,6 @@ fn write_list(head: &ParsedHead<'_, '_>, name: &str, own: &str, out: &mut Buffer
     if !first {
         out.push(b"\r\n");
     }
-}
-
-/// Appends a field.
-pub(super) fn push(out: &mut Buffer, name: &str, value: &[u8]) {
-    out.push_field(name, value);
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::drain::Kind;
 use crate::proxy::request::admit::RequestHead;
-use crate::proxy::request::headers::{Added, CameFields, HeaderAction, RequestRewrite};
+use crate::proxy::request::headers::{AddFields, CameFields, HeaderAction, RequestRewrite};
 use crate::proxy::request::{headers, kind, local_response, response};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
@@ -143,18 +143,25 @@ pub(crate) fn to_origin(head: &mut RequestHeader, rewrite: &RequestRewrite<'_>) 
     for name in &dropped {
         head.remove_header(name);
     }
-    rewrite.added(came, |added| match added {
-        Added::Field(name, value) => head.insert_header(HeaderName::from_static(name), value),
-        Added::Member(name, own) => {
-            let name = HeaderName::from_static(name);
-            let line = continued(head, &name, own);
-            if line.is_empty() {
-                head.remove_header(&name);
-                return Ok(());
-            }
-            head.insert_header(name, line)
+    rewrite.add_to(came, head)
+}
+
+impl AddFields for RequestHeader {
+    type Error = Box<pingora_core::Error>;
+
+    fn field(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
+        self.insert_header(HeaderName::from_static(name), value)
+    }
+
+    fn member(&mut self, name: &'static str, own: &str) -> Result<()> {
+        let name = HeaderName::from_static(name);
+        let line = continued(self, &name, own);
+        if line.is_empty() {
+            self.remove_header(&name);
+            return Ok(());
         }
-    })
+        self.insert_header(name, line)
+    }
 }
 
 /// All members of a list header, as far as they are text, and `own` behind them.

@@ -70,13 +70,16 @@ pub(crate) struct CameFields {
     via: bool,
 }
 
-/// A field that Weir writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Added<'a> {
-    /// This value alone.
-    Field(&'static str, &'a [u8]),
-    /// One line of the members that came, as far as they are text, and this one behind them.
-    Member(&'static str, &'a str),
+/// A head to which Weir adds its fields.
+pub(crate) trait AddFields {
+    /// Why it takes none.
+    type Error;
+
+    /// Adds a field with this value alone.
+    fn field(&mut self, name: &'static str, value: &[u8]) -> Result<(), Self::Error>;
+
+    /// Adds one line of the members that came, as far as they are text, and `own` behind them.
+    fn member(&mut self, name: &'static str, own: &str) -> Result<(), Self::Error>;
 }
 
 impl RequestRewrite<'_> {
@@ -88,31 +91,31 @@ impl RequestRewrite<'_> {
         if drops { HeaderAction::Drop } else { action }
     }
 
-    /// Calls `add` for each field that Weir writes, after those that came.
+    /// Adds what Weir writes to `head`, after the fields that came.
     ///
     /// # Errors
-    /// Those of `add`.
+    /// Those of `head`.
     #[inline]
-    pub(crate) fn added<E>(&self, came: CameFields, mut add: impl FnMut(Added<'_>) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn add_to<H: AddFields>(&self, came: CameFields, head: &mut H) -> Result<(), H::Error> {
         const FORWARDED_FOR: &str = "x-forwarded-for";
         if came.forwarded_for {
-            add(Added::Member(FORWARDED_FOR, self.peer))?;
+            head.member(FORWARDED_FOR, self.peer)?;
         } else if !self.peer.is_empty() {
-            add(Added::Field(FORWARDED_FOR, self.peer.as_bytes()))?;
+            head.field(FORWARDED_FOR, self.peer.as_bytes())?;
         }
         if !came.forwarded_proto {
-            add(Added::Field("x-forwarded-proto", if self.tls { b"https" } else { b"http" }))?;
+            head.field("x-forwarded-proto", if self.tls { b"https" } else { b"http" })?;
         }
         if !came.forwarded_host {
-            add(Added::Field("x-forwarded-host", self.authority.as_bytes()))?;
+            head.field("x-forwarded-host", self.authority.as_bytes())?;
         }
-        add(Added::Field("x-request-id", self.request_id))?;
+        head.field("x-request-id", self.request_id)?;
         let own = match self.version {
             HttpVersion::Http10 => "1.0 weir",
             HttpVersion::Http11 => "1.1 weir",
             HttpVersion::Http2 => "2.0 weir",
         };
-        add(if came.via { Added::Member("via", own) } else { Added::Field("via", own.as_bytes()) })
+        if came.via { head.member("via", own) } else { head.field("via", own.as_bytes()) }
     }
 }
 
@@ -232,6 +235,8 @@ pub(crate) fn address(member: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
     #[test]
@@ -324,6 +329,23 @@ mod tests {
         assert_eq!(stripped(HttpVersion::Http2, &[("te", "trailers"), ("keep-alive", "5")]), ["te"]);
     }
 
+    #[derive(Default)]
+    struct Written(Vec<String>);
+
+    impl AddFields for Written {
+        type Error = Infallible;
+
+        fn field(&mut self, name: &'static str, value: &[u8]) -> Result<(), Infallible> {
+            self.0.push(format!("{name}: {}", String::from_utf8_lossy(value)));
+            Ok(())
+        }
+
+        fn member(&mut self, name: &'static str, own: &str) -> Result<(), Infallible> {
+            self.0.push(format!("{name}: …, {own}"));
+            Ok(())
+        }
+    }
+
     #[test]
     fn what_weir_writes_follows_what_came() {
         let rewrite = RequestRewrite {
@@ -339,16 +361,9 @@ mod tests {
         let written = |rewrite: &RequestRewrite<'_>, names: &[&str]| {
             let mut came = CameFields::default();
             names.iter().for_each(|name| came.note(rewrite.action(name)));
-            let mut written = Vec::new();
-            let told: Result<(), ()> = rewrite.added(came, |added| {
-                written.push(match added {
-                    Added::Field(name, value) => format!("{name}: {}", String::from_utf8_lossy(value)),
-                    Added::Member(name, own) => format!("{name}: …, {own}"),
-                });
-                Ok(())
-            });
-            told.unwrap();
-            written
+            let mut written = Written::default();
+            let Ok(()) = rewrite.add_to(came, &mut written);
+            written.0
         };
         assert_eq!(
             written(&rewrite, &[]),

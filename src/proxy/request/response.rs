@@ -13,7 +13,8 @@ pub(crate) const CAUSE: &str = "weir-error";
 
 /// Whether a field of a response goes no further, whatever the response's `Connection` names: it concerns only the
 /// connection to the endpoint (RFC 9110 §7.6.1, RFC 9113 §8.2.2), or is not the endpoint's to say.
-#[inline]
+// Asked for each field of each response; the compiler would make it a call.
+#[inline(always)]
 pub(crate) fn ends_here(name: &str) -> bool {
     let is = |word: &str| name.eq_ignore_ascii_case(word);
     // By length first: most fields are none of these.
@@ -28,7 +29,7 @@ pub(crate) fn ends_here(name: &str) -> bool {
 }
 
 /// Whether a field of a response that `Connection` names or does not is passed on.
-#[inline]
+#[inline(always)]
 pub(crate) fn passes(name: &str, nominated: bool) -> bool {
     !ends_here(name) && (!nominated || name.eq_ignore_ascii_case("content-length"))
 }
