@@ -25,77 +25,22 @@ use crate::traffic::{HttpVersion, Refusal, Request};
 
 pub(in crate::traffic) mod authority;
 pub(in crate::traffic) mod fields;
+mod framing;
+mod limits;
 pub(in crate::traffic) mod path;
 pub mod refusal;
 pub mod spelling;
 mod target;
 
-use authority::Authority;
-pub(crate) use fields::is_token;
-use refusal::{
+use self::authority::Authority;
+pub(crate) use self::fields::is_token;
+pub use self::framing::Framing;
+pub use self::limits::Limits;
+use self::refusal::{
     HOST_INVALID, HOST_MISMATCH, HOST_MISSING, METHOD_INVALID, METHOD_TOO_LONG, METHOD_UNSUPPORTED, UPGRADE_INVALID,
 };
-use spelling::{NonAscii, Paths, Underscore};
-use target::Target;
-
-/// How much of a request is too much, and how it is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The longest method, in bytes.
-    pub method_bytes: usize,
-    /// The longest request target, in bytes.
-    pub target_bytes: usize,
-    /// The most header fields.
-    pub fields: usize,
-    /// The largest header, in bytes: names, values and four bytes a field.
-    pub header_bytes: usize,
-    /// The largest body whose length is declared, in bytes; `None` for any. Bodies of undeclared length are
-    /// the forwarder's to count.
-    pub body_bytes: Option<u64>,
-    /// What becomes of odd spellings in the path.
-    pub paths: Paths,
-    /// What becomes of header names with an underscore. Validation only sees whether there are any: a route may say
-    /// something of its own.
-    pub underscore: Underscore,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            method_bytes: 32,
-            target_bytes: 8 * 1024,
-            fields: 100,
-            header_bytes: 32 * 1024,
-            body_bytes: None,
-            paths: Paths::default(),
-            underscore: Underscore::default(),
-        }
-    }
-}
-
-/// How the end of a request's body is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// HTTP/1: there is no body.
-    None,
-    /// HTTP/1: this many bytes.
-    Length(u64),
-    /// HTTP/1: chunks until the empty one.
-    Chunked,
-    /// HTTP/2: frames until the end of the stream.
-    Frames {
-        /// The `content-length`, if the client states one.
-        length: Option<u64>,
-    },
-}
-
-impl Framing {
-    /// Whether a body may follow.
-    #[must_use]
-    pub fn has_body(self) -> bool {
-        !matches!(self, Self::None | Self::Length(0) | Self::Frames { length: Some(0) })
-    }
-}
+use self::spelling::{NonAscii, Paths};
+use self::target::Target;
 
 /// A valid request, as every later stage shall read it.
 #[derive(Clone, Debug, PartialEq, Eq)]

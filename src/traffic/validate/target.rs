@@ -2,8 +2,8 @@
 
 use crate::traffic::{HttpVersion, Refusal, Request};
 
-use super::Limits;
 use super::authority::Authority;
+use super::limits::Limits;
 use super::refusal::{HOST_INVALID, TARGET_ASTERISK, TARGET_INVALID, TARGET_TOO_LONG};
 use super::spelling::NonAscii;
 
