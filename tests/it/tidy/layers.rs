@@ -81,18 +81,20 @@ fn the_crate_root_re_exports_nothing() {
     assert!(!library.code.contains("pub use"), "a re-export in src/lib.rs hides an arrow from these tests");
 }
 
-fn refused(from: &str, to: &str) -> Option<String> {
-    let row = |module: &str| LAYERS.iter().position(|row| row.contains(&module));
-    if from == to {
-        return None;
-    }
+fn refused(from: &str, to: &str) -> Option<&'static str> {
+    let never = || NEVER.iter().find(|(a, b, _)| (*a, *b) == (from, to)).map(|(_, _, why)| *why);
+    why_not(LAYERS, from, to).or_else(never)
+}
+
+/// Why an arrow is refused in these rows, top first; none if it goes down.
+pub(super) fn why_not(rows: &[&[&str]], from: &str, to: &str) -> Option<&'static str> {
+    let row = |module: &str| rows.iter().position(|row| row.contains(&module));
     match (row(from), row(to)) {
-        (_, None) => Some("no such module in the layers".to_owned()),
-        (Some(high), Some(low)) if high < low => {
-            NEVER.iter().find(|(a, b, _)| (*a, *b) == (from, to)).map(|(_, _, why)| (*why).to_owned())
-        }
-        (Some(one), Some(other)) if one == other => Some("modules of one row do not know each other".to_owned()),
-        _ => Some("arrows go only down".to_owned()),
+        _ if from == to => None,
+        (_, None) => Some("no such module in the layers"),
+        (Some(high), Some(low)) if high < low => None,
+        (Some(one), Some(other)) if one == other => Some("modules of one row do not know each other"),
+        _ => Some("arrows go only down"),
     }
 }
 
