@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 
 use super::AdminState;
 use super::wire::{Changed, Problem};
-use crate::control::{Attribution, Control, ProposalResult};
+use crate::control::{Ack, Attribution, Control, ProposalResult};
 use crate::model::Process;
 
 /// Where to propose a change, while the process takes any.
@@ -19,8 +19,8 @@ pub(super) fn control(admin: &AdminState) -> Result<&Control, Problem> {
 }
 
 pub(super) fn changed(outcome: ProposalResult) -> Result<Json<Changed>, Problem> {
-    let ack = outcome?;
-    Ok(Json(Changed { revision: ack.revision, changes: ack.changes, warnings: ack.warnings }))
+    let Ack { revision, changes, warnings, durable } = outcome?;
+    Ok(Json(Changed { revision, changes, warnings, durable }))
 }
 
 pub(super) fn named<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {

@@ -55,7 +55,9 @@ impl From<Rejection> for Problem {
             }
             Rejection::Split(_) => Self::of_kind(kind::NOT_A_SPLIT, StatusCode::UNPROCESSABLE_ENTITY, detail),
             Rejection::Store(_) => Self::of_kind(kind::NOT_DURABLE, StatusCode::SERVICE_UNAVAILABLE, detail),
-            Rejection::Busy => Self::of_kind(kind::BUSY, StatusCode::SERVICE_UNAVAILABLE, detail),
+            Rejection::Busy | Rejection::ServiceBusy(_) => {
+                Self::of_kind(kind::BUSY, StatusCode::SERVICE_UNAVAILABLE, detail)
+            }
         }
     }
 }

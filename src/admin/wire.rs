@@ -207,9 +207,21 @@ pub struct Changed {
     pub revision: u64,
     /// What changed; empty when nothing did.
     pub changes: Vec<String>,
-    /// What could not be used, while what was before it stays in effect.
+    /// What could not be used, while what was before it stays in effect; or could not be written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// False, and said only then: it is in effect, and a restart may lose it.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub durable: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// An error, as RFC 9457 (problem details) has it; media type `application/problem+json`.

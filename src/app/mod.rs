@@ -22,7 +22,7 @@ mod workers;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -89,8 +89,13 @@ async fn serve(options: &RunOptions, config: Config, log: &Log, signals: &mut Si
     let Serving { control, proxy, process, plan, access_log, log_worker, _workers } = serving;
     let signal = signals.serve(&control, &access_log).await;
     tracing::info!(%signal, deadline = ?plan.deadline, in_flight = proxy.in_flight(), "stopping");
-    let cut_before = proxy.cut();
+    let (cut_before, began) = (proxy.cut(), Instant::now());
     let outcome = lifecycle::stop(&proxy, &process, &access_log, plan, signals).await;
+    if matches!(outcome, ShutdownOutcome::Orderly) {
+        // What was decided last is on the disk, if that answers in time.
+        let left = plan.deadline.saturating_sub(began.elapsed());
+        drop(tokio::time::timeout(left, control.stop()).await);
+    }
     drop(access_log);
     report(outcome, (proxy.in_flight(), proxy.cut() - cut_before), log_worker);
     Ok(())
@@ -100,7 +105,7 @@ async fn serve(options: &RunOptions, config: Config, log: &Log, signals: &mut Si
 async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Serving, StartError> {
     let threads = config.runtime.threads.map_or_else(cpus, usize::from);
     let express = config.runtime.express_lane;
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let (version, revision) = build();
     let recorder = Recorder::new(telemetry::RecorderOptions { threads: threads + 1, version, revision, started });
     recorder.count_log_drops(log.dropped());
@@ -117,7 +122,7 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
         recorder: Arc::clone(&recorder),
         notifier: notifier.clone(),
     };
-    let (owner, control, current) = Owner::new(parts).await.map_err(StartError::Unusable)?;
+    let (owner, control, current) = Owner::new(parts).await.map_err(|error| StartError::Unusable(error.lines()))?;
     let proxy = Proxy::new(current.clone(), Arc::clone(&recorder), access_log.clone(), notifier, express);
     let ready = workers::prepare(&proxy, threads)?;
     let sockets = listeners::bind(&listener_settings, &ipv4_ports, &current, &recorder, threads)?;

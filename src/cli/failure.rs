@@ -25,6 +25,8 @@ impl Exit {
     pub(super) const TIMED_OUT: Self = Self(6);
     /// Not possible in the state that Weir is in.
     pub(super) const REFUSED: Self = Self(7);
+    /// It is in effect, and a restart may lose it.
+    pub(super) const NOT_DURABLE: Self = Self(8);
 
     /// The code of a part that has its own; never 0.
     pub(super) const fn of(code: u8) -> Self {

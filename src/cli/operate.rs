@@ -57,8 +57,14 @@ pub(super) async fn ready(arguments: &StateArguments) -> Result<(), Failure> {
 /// `weir drain` and `weir maint`.
 pub(super) async fn drain(arguments: &DrainArguments, state: EndpointState) -> Result<(), Failure> {
     let client = ControlApi::new(&arguments.state.admin)?;
-    set_state(&client, &arguments.state, state).await?;
-    if arguments.wait { wait(&client, &arguments.state.target, arguments.timeout).await } else { Ok(()) }
+    let set = set_state(&client, &arguments.state, state).await;
+    match &set {
+        Err(failure) if failure.exit != Exit::NOT_DURABLE => return set,
+        _ if arguments.wait => wait(&client, &arguments.state.target, arguments.timeout).await?,
+        _ => {}
+    }
+    // That it may be lost is said last.
+    set
 }
 
 async fn set_state(client: &ControlApi, arguments: &StateArguments, state: EndpointState) -> Result<(), Failure> {
@@ -200,7 +206,12 @@ pub(super) fn report(changed: &Changed, nothing: &str) -> Result<(), Failure> {
     if text.is_empty() {
         text = format!("{nothing}\n");
     }
-    print(&text)
+    print(&text)?;
+    if changed.durable {
+        return Ok(());
+    }
+    let failure = Failure::new(Exit::NOT_DURABLE, "it is in effect, and could not be written to the store");
+    Err(failure.help("Weir writes it as soon as the store takes it; until then a restart loses it"))
 }
 
 /// Author and reason of a change.
@@ -238,6 +249,17 @@ mod tests {
                     { "name": "b:1", "state": state, "in_flight": in_flight, "streams": 1, "drain": null }] }] }]
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn what_is_in_effect_and_not_stored_has_a_code_of_its_own() {
+        let changed = |durable| Changed { revision: 1, changes: Vec::new(), warnings: Vec::new(), durable };
+        assert_eq!(report(&changed(true), "nothing"), Ok(()));
+        assert_eq!(report(&changed(false), "nothing").unwrap_err().exit, Exit::NOT_DURABLE);
+        let old: Changed = serde_json::from_str("{\"revision\":1,\"changes\":[]}").unwrap();
+        assert!(old.durable, "said only where it is not so");
+        assert!(serde_json::to_string(&changed(false)).unwrap().contains("\"durable\":false"));
+        assert!(!serde_json::to_string(&changed(true)).unwrap().contains("durable"));
     }
 
     #[test]

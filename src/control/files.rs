@@ -29,15 +29,20 @@ pub(super) struct Loaded {
     pub(super) faults: Vec<String>,
 }
 
+/// Certificates, keys or authorities that cannot be used and leave nothing to serve with, one line each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct NoCertificates(pub(super) Vec<String>);
+
 /// Reads all files that `config` names.
 ///
 /// # Errors
-/// What cannot be used and leaves nothing to serve with, one line each.
+/// What cannot be used and leaves nothing to serve with.
 pub(super) fn load(
     config: &Config,
     before: Option<&HashMap<Name, ListenerTls>>,
     now: SystemTime,
-) -> Result<Loaded, Vec<String>> {
+) -> Result<Loaded, NoCertificates> {
     let mut loaded = Loaded::default();
     let mut wrong = Vec::new();
     for listener in &config.listeners {
@@ -60,7 +65,7 @@ pub(super) fn load(
             Err(error) => wrong.push(error.to_string()),
         }
     }
-    if wrong.is_empty() { Ok(loaded) } else { Err(wrong) }
+    if wrong.is_empty() { Ok(loaded) } else { Err(NoCertificates(wrong)) }
 }
 
 /// The files whose change is a reason to reload: the configuration and the certificates it names.
@@ -238,7 +243,7 @@ mod tests {
         let file = directory.path().join("weir.yaml");
         fs::write(&file, yaml).unwrap();
         let config = config::load(&file, &ProcessEnvironment).unwrap();
-        let loaded = load(&config, None, SystemTime::now())?;
+        let loaded = load(&config, None, SystemTime::now()).map_err(|error| error.0)?;
         Ok((loaded.certificates["web"].certificates.iter().count(), loaded.faults))
     }
 

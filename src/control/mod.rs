@@ -1,12 +1,13 @@
 //! The one owner of what requests read.
 //!
-//! Configuration reloads, operators and background tasks *propose*; this task decides alone, one proposal at
-//! a time: it compiles a new snapshot from the file, the shifts and the states, makes durable what must
-//! survive, publishes, and answers. Whatever is refused leaves everything as it was.
+//! Configuration reloads, operators and background tasks *propose*; this task decides alone, one proposal of a service at
+//! a time: it decides, makes durable what must survive, compiles a new snapshot from the file, the shifts and the states,
+//! publishes, and answers. While it waits for the store it goes on with other services. Whatever is refused leaves
+//! everything as it was.
 //!
 //! ```text
-//! Control (cheap handles) ──Proposal──► run: load · compile · store ──► Publisher
-//!                          ◄──Ack/Rejection──┘        └──► Status (what operators read)
+//! Control (cheap handles) ──Proposal──► decide ─► store ─► compile ──► Publisher
+//!                          ◄──Ack/Rejection──┘                └──► Status (what operators read)
 //! ```
 
 mod changes;
@@ -26,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use self::owner::{FaultRequest, Owner, Parts};
+pub use self::owner::{FaultRequest, NotUsable, Owner, Parts};
 use crate::rollouts::{Command, RecordedEntry, RolloutStatus};
 
 use arc_swap::ArcSwap;
@@ -88,6 +89,38 @@ enum Proposal {
         limit: usize,
         answer: oneshot::Sender<Result<Vec<Arc<RecordedEntry>>, Rejection>>,
     },
+    Stop {
+        answer: oneshot::Sender<Result<(), Rejection>>,
+    },
+}
+
+impl Proposal {
+    /// The service that it is about, if it is about one.
+    fn service(&self) -> Option<&str> {
+        match self {
+            Self::SetWeights { service, .. }
+            | Self::ResetWeights { service, .. }
+            | Self::Command { service, .. }
+            | Self::History { service, .. } => Some(service),
+            Self::SetState { target, .. } => Some(&target.service),
+            Self::Drill { order, .. } => Some(&order.service),
+            Self::Reload { .. } | Self::Stop { .. } => None,
+        }
+    }
+
+    /// Answers that it is refused. Whoever asked may have gone.
+    fn reject(self, why: Rejection) {
+        match self {
+            Self::Reload { answer }
+            | Self::SetWeights { answer, .. }
+            | Self::ResetWeights { answer, .. }
+            | Self::SetState { answer, .. }
+            | Self::Command { answer, .. }
+            | Self::Drill { answer, .. } => drop(answer.send(Err(why))),
+            Self::History { answer, .. } => drop(answer.send(Err(why))),
+            Self::Stop { answer } => drop(answer.send(Err(why))),
+        }
+    }
 }
 
 /// What became of a proposal.
@@ -109,8 +142,24 @@ pub struct Ack {
     pub revision: u64,
     /// What changed, one line each; empty when nothing did.
     pub changes: Vec<String>,
-    /// What could not be used while what was before it stays in effect.
+    /// What could not be used while what was before it stays in effect, or could not be written.
     pub warnings: Vec<String>,
+    /// Whether a restart keeps it, as far as it has to survive one.
+    pub durable: bool,
+}
+
+impl Ack {
+    /// The change is in effect and durable.
+    pub(crate) const fn new(revision: u64, changes: Vec<String>) -> Self {
+        Self { revision, changes, warnings: Vec::new(), durable: true }
+    }
+
+    /// It is in effect, and could not be written.
+    fn not_durable(mut self, why: &JournalError) -> Self {
+        self.warnings.push(format!("it is in effect, and lost with a restart before the disk takes it: {why}"));
+        self.durable = false;
+        self
+    }
 }
 
 /// Why a proposal was refused; nothing changed.
@@ -154,6 +203,9 @@ pub enum Rejection {
     /// The change could not be made durable.
     #[error("the change could not be made durable, so it was not made: {0}")]
     Store(JournalError),
+    /// Too many proposals wait for the store, all of one service.
+    #[error("too many changes of service `{0}` wait for the store; try again")]
+    ServiceBusy(String),
     /// Too many proposals wait, or Weir is stopping.
     #[error("too many changes wait, or Weir is stopping; try again")]
     Busy,
@@ -285,7 +337,7 @@ impl Control {
     /// Shifts a service's weights over the file's split. Versions left out get 0.
     ///
     /// # Errors
-    /// [`Rejection::Unknown`], [`Rejection::Split`], [`Rejection::Store`], [`Rejection::Busy`].
+    /// [`Rejection::Unknown`], [`Rejection::Split`], [`Rejection::Store`], [`Rejection::ServiceBusy`], [`Rejection::Busy`].
     pub async fn set_weights(
         &self,
         service: String,
@@ -333,6 +385,12 @@ impl Control {
     /// [`Rejection::Unknown`], [`Rejection::NoRollout`], [`Rejection::Busy`].
     pub async fn history(&self, service: String, limit: usize) -> Result<Vec<Arc<RecordedEntry>>, Rejection> {
         self.propose(|answer| Proposal::History { service, limit, answer }).await
+    }
+
+    /// Ends the owner: nothing more is decided, and what is on its way to the store is waited for within its bound.
+    pub async fn stop(&self) {
+        // An owner that is gone has stopped.
+        drop(self.propose(|answer| Proposal::Stop { answer }).await);
     }
 
     /// When a version was in use last can be told since this moment.

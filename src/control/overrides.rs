@@ -1,6 +1,7 @@
 //! What operators put over the file, kept across restarts: shifts of weights and states.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,71 @@ struct StoredState {
     state: EndpointState,
 }
 
+/// Something that operators put over the file, by what it is put over.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum OverrideKey {
+    /// The weights of a service.
+    Shift(Name),
+    /// The state of a version or an endpoint.
+    State(StateKey),
+}
+
+/// A service, a version, and maybe an endpoint.
+pub(super) type StateKey = (Name, Name, Option<Name>);
+
+impl OverrideKey {
+    /// The service that it is of.
+    pub(super) const fn service(&self) -> &Name {
+        match self {
+            Self::Shift(service) | Self::State((service, ..)) => service,
+        }
+    }
+
+    /// Stores what is in effect, as a write.
+    pub(super) fn write(&self, shifts: &BTreeMap<Name, Shift>, states: &States) -> Result<Write, JournalError> {
+        match self {
+            Self::Shift(service) => {
+                shifts.get(service).map_or_else(|| Ok(remove_shift(service)), |shift| put_shift(service, shift))
+            }
+            Self::State(key) => write_state(key, states.get(key).copied()),
+        }
+    }
+}
+
+/// What an operator asks to be put over the file of one service, or taken away.
+pub(super) struct OverrideChange {
+    pub(super) service: Name,
+    pub(super) what: Override,
+    /// What is said of it.
+    pub(super) line: String,
+    /// It takes effect also where it cannot be written: whoever takes traffic away from what is broken must not be
+    /// stopped by the disk.
+    pub(super) leads_back: bool,
+}
+
+/// The values that it asks for; none: the file's.
+pub(super) enum Override {
+    Shift(Option<Shift>),
+    States(Vec<(StateKey, Option<EndpointState>)>),
+}
+
+impl OverrideChange {
+    pub(super) fn keys(&self) -> Vec<OverrideKey> {
+        match &self.what {
+            Override::Shift(_) => vec![OverrideKey::Shift(Arc::clone(&self.service))],
+            Override::States(states) => states.iter().map(|(key, _)| OverrideKey::State(key.clone())).collect(),
+        }
+    }
+
+    pub(super) fn writes(&self) -> Result<Vec<Write>, JournalError> {
+        match &self.what {
+            Override::Shift(None) => Ok(vec![remove_shift(&self.service)]),
+            Override::Shift(Some(shift)) => Ok(vec![put_shift(&self.service, shift)?]),
+            Override::States(states) => states.iter().map(|(key, state)| write_state(key, *state)).collect(),
+        }
+    }
+}
+
 /// Reads what is stored. What cannot be read is left out with a line that says so.
 pub(super) fn read(journal: &JournalWriter) -> (BTreeMap<Name, Shift>, States, Vec<String>) {
     let (mut shifts, mut states, mut unread) = (BTreeMap::new(), States::new(), Vec::new());
@@ -51,7 +117,7 @@ pub(super) fn read(journal: &JournalWriter) -> (BTreeMap<Name, Shift>, States, V
 }
 
 /// Puts a shift, as a write.
-pub(super) fn put_shift(service: &Name, shift: &Shift) -> Result<Write, JournalError> {
+fn put_shift(service: &Name, shift: &Shift) -> Result<Write, JournalError> {
     let at = shift.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let stored = StoredShift {
         split: pairs(&shift.split),
@@ -64,12 +130,12 @@ pub(super) fn put_shift(service: &Name, shift: &Shift) -> Result<Write, JournalE
 }
 
 /// Removes a shift, as a write.
-pub(super) fn remove_shift(service: &Name) -> Write {
+fn remove_shift(service: &Name) -> Write {
     Write::remove(format!("{SHIFT}{service}"))
 }
 
 /// Puts a state, or removes it if there is none, as a write.
-pub(super) fn write_state(
+fn write_state(
     (service, version, endpoint): &(Name, Name, Option<Name>),
     state: Option<EndpointState>,
 ) -> Result<Write, JournalError> {

@@ -1,13 +1,16 @@
-//! The task that owns what requests read: one proposal at a time, whole or not at all.
+//! The task that owns what requests read: each proposal whole or not at all.
 
+mod flights;
 mod operators;
+mod reload;
 mod rollouts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use self::reload::NotUsable;
 pub use self::rollouts::FaultRequest;
 
 use arc_swap::ArcSwap;
@@ -15,26 +18,23 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::flights::{Flights, Landing, Trigger, Work};
 use super::drains::Drains;
 use super::facts::CurrentFacts;
-use super::overrides;
-use super::resolve::Resolved;
+use super::overrides::OverrideKey;
+use super::resolve::{self, Resolved};
 use super::uses::VersionUses;
-use super::{
-    Ack, Attribution, Control, MAX_PROPOSALS, Proposal, ProposalResult, Rejection, Shift, Status, changes, files,
-    resolve,
-};
+use super::{Ack, Attribution, Control, MAX_PROPOSALS, Proposal, ProposalResult, Rejection, Shift, Status, files};
 use crate::algorithm::nearest::nearest;
 use crate::config::watch::Watch;
-use crate::config::{self, Config, Diagnostics, Environment};
-use crate::coop::drop_in_pieces;
+use crate::config::{self, Config, Environment};
 use crate::drain::Notifier;
 use crate::model::{Name, Split};
+use crate::rollouts::Rollouts;
 use crate::rollouts::dispatch::Dispatcher;
-use crate::rollouts::{Rollouts, StableUnknown};
 use crate::snapshot::compile::{Compiler, Inputs, Previous, States};
 use crate::snapshot::{Current, Publisher, Snapshot, all_services, changed_services};
-use crate::store::{JournalError, JournalWriter, Write};
+use crate::store::JournalWriter;
 use crate::telemetry::Recorder;
 
 /// What the owner is built from.
@@ -67,6 +67,8 @@ pub struct Owner {
     current: Current,
     drains: Drains,
     rollouts: Rollouts,
+    /// None until [`Owner::run`], and where files cannot be watched.
+    watch: Option<Watch>,
     /// None until [`Owner::run`]: it needs the runtime of that.
     dispatcher: Option<Dispatcher>,
     uses: VersionUses,
@@ -78,18 +80,28 @@ pub struct Owner {
     errors: Option<String>,
     /// What is wrong with listeners' certificates, as of the last reading.
     faults: Vec<String>,
-    /// Something that leads back is in effect and not on the disk.
-    unwritten: bool,
+    /// What is stored otherwise than it is in effect, or may be.
+    unwritten: BTreeSet<OverrideKey>,
+    flights: Flights,
+    /// Alerts were raised or delivered, and are to be stored.
+    alerts: Kept,
+    /// The copy of which versions are stable is being written.
+    copying: bool,
+    /// The service that was written anew last, of those that are held.
+    retried: Option<Name>,
     proposals: mpsc::Receiver<Proposal>,
 }
 
-/// What a reload was asked for by.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Trigger {
-    /// A file changed, or may have.
-    Change,
-    /// An operator or program.
-    Order,
+/// Where the storing of something is that has no proposal of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kept {
+    /// What is stored is so.
+    #[default]
+    Stored,
+    /// It is not, and is to be stored; `failed`: the store did not take it.
+    Behind { failed: bool },
+    /// It is on its way; `again`: it has changed since.
+    InFlight { again: bool, failed: bool },
 }
 
 /// How often drains and windows are looked at.
@@ -103,43 +115,17 @@ impl Owner {
     /// Compiles and publishes the first snapshot.
     ///
     /// # Errors
-    /// Why the configuration cannot be used, one line each.
-    pub async fn new(parts: Parts) -> Result<(Self, Control, Current), Vec<String>> {
+    /// Why the configuration cannot be used.
+    pub async fn new(parts: Parts) -> Result<(Self, Control, Current), NotUsable> {
         let Parts { path, config, environment, recorder, journal, notifier } = parts;
-        let loaded = files::load(&config, None, SystemTime::now())?;
-        let (mut shifts, mut states, unread) = overrides::read(&journal);
-        for line in unread {
-            tracing::warn!("{line}");
-        }
-        let kept = (shifts.clone(), states.clone());
-        for ended in remove_outdated(&config, &mut shifts, &mut states) {
-            tracing::info!("{ended}");
-        }
-        let resolved = resolve::new_names(&config, &Resolved::new()).await;
         let epoch = std::time::Instant::now();
-        let rollouts = Rollouts::restore(&rollouts::view((&config, &states, &resolved), (&recorder, &journal), epoch));
-        let rollouts = rollouts.map_err(|unknown| vec![stable_unknown(&config, &unknown).to_string()])?;
-        delete_outdated(&journal, (&kept.0, &kept.1), (&shifts, &states));
-        let faults = loaded.faults;
-        for line in &faults {
-            tracing::error!("{line}");
-        }
-        recorder.certificates_faulty(faults.len());
-        let inputs = Inputs {
-            shifts: rollouts::splits(&shifts, &rollouts),
-            states: states.clone(),
-            certificates: loaded.certificates,
-            upstream_tls: loaded.upstream_tls,
-            resolved,
-            breakers: rollouts.breakers(),
-            ..Inputs::default()
-        };
+        let first = reload::first(&config, &recorder, &journal, epoch).await?;
         let mut compiler = Compiler::new(Arc::clone(&recorder));
-        let first = compiler.compile(&config, &inputs, None)?;
+        let snapshot = compiler.compile(&config, &first.inputs, None)?;
         let mut drains = Drains::new(notifier);
-        drains.published(&all_services(&first), Instant::now());
-        let uses = VersionUses::read(&first, &journal, std::time::Instant::now());
-        let (publisher, current) = Publisher::new(first);
+        drains.published(&all_services(&snapshot), Instant::now());
+        let uses = VersionUses::read(&snapshot, &journal, std::time::Instant::now());
+        let (publisher, current) = Publisher::new(snapshot);
         let status = Arc::new(ArcSwap::from_pointee(Status::default()));
         let (sender, proposals) = mpsc::channel(MAX_PROPOSALS);
         let control = Control { proposals: sender, status: Arc::clone(&status) };
@@ -147,23 +133,28 @@ impl Owner {
             path,
             environment,
             config,
-            inputs,
-            shifts,
-            states,
+            inputs: first.inputs,
+            shifts: first.shifts,
+            states: first.states,
             journal,
             compiler,
             publisher,
             current: current.clone(),
             drains,
-            rollouts,
+            rollouts: first.rollouts,
+            watch: None,
             dispatcher: None,
             uses,
             epoch,
             recorder,
             status,
             errors: None,
-            faults,
-            unwritten: false,
+            faults: first.faults,
+            unwritten: first.outdated,
+            flights: Flights::default(),
+            alerts: Kept::Behind { failed: false },
+            copying: false,
+            retried: None,
             proposals,
         };
         owner.recorder.set_facts(CurrentFacts { current: current.clone(), status: Arc::clone(&owner.status) });
@@ -172,21 +163,26 @@ impl Owner {
         Ok((owner, control, current))
     }
 
-    /// Serves proposals until every [`Control`] is gone.
+    /// Serves proposals until it is told to stop, or every [`Control`] is gone. What is on its way to the store then is
+    /// waited for within its bound.
     pub async fn run(mut self) {
         let started = Watch::start(files::watched(&self.config), config::watch::WatchOptions::default());
-        let (watch, mut changed) = match started {
-            Ok((watch, changed)) => (Some(watch), changed),
+        let mut changed = match started {
+            Ok((watch, changed)) => {
+                self.watch = Some(watch);
+                changed
+            }
             Err(error) => {
                 tracing::error!(%error, "the configuration is not watched; reload it by SIGHUP or `weir reload`");
-                (None, mpsc::channel(1).1)
+                mpsc::channel(1).1
             }
         };
         let mut completions = self.start_dispatcher();
         let (breaker_opened, pending_changed) =
             (self.rollouts.notify(), self.dispatcher.as_ref().map(Dispatcher::pending_changed).unwrap_or_default());
+        self.forget_others();
         // What changed between the first reading and the watch is not missed.
-        drop(self.reload(Trigger::Change).await);
+        self.flights.ask_reload(Trigger::Change, None);
         let mut tick = interval(DRAIN_INTERVAL);
         let mut second = interval(TICK_INTERVAL);
         let mut resolve = interval(RESOLVE_INTERVAL);
@@ -195,155 +191,114 @@ impl Owner {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         resolve.tick().await;
-        loop {
+        let stopped = loop {
+            self.advance().await;
             tokio::select! {
                 proposal = self.proposals.recv() => match proposal {
-                    Some(proposal) => self.serve(proposal).await,
-                    None => return,
+                    Some(Proposal::Stop { answer }) => break Some(answer),
+                    Some(proposal) => self.serve(proposal),
+                    None => break None,
                 },
-                Some(_) = changed.recv() => drop(self.reload(Trigger::Change).await),
+                Some(landing) = self.flights.next() => self.land(landing),
+                Some(_) = changed.recv() => self.flights.ask_reload(Trigger::Change, None),
                 () = breaker_opened.notified() => self.tripped(),
-                Some(completions) = completions.recv() => self.completed(completions),
-                () = pending_changed.notified() => self.save_pending_alerts(),
+                Some(completion) = completions.recv() => self.completed(completion),
+                () = pending_changed.notified() => self.keep_alerts(),
                 _ = second.tick() => self.second(),
                 _ = tick.tick(), if self.drains.is_busy() => {
                     if self.drains.tick(Instant::now()) {
                         self.publish_status();
                     }
-                    continue;
                 }
                 _ = resolve.tick(), if resolving.is_empty() && resolve::has_names(&self.config) => {
-                    resolving.spawn(resolve::resolve_again(&self.config, &self.inputs.resolved));
-                    continue;
+                    drop(resolving.spawn(resolve::resolve_again(&self.config, &self.inputs.resolved)));
                 }
-                Some(found) = resolving.join_next() => self.resolved(found.unwrap_or_default()),
+                Some(found) = resolving.join_next(), if !self.flights.is_reloading() => {
+                    self.resolved(found.unwrap_or_default());
+                }
             }
-            if let Some(watch) = &watch {
-                watch.set_paths(files::watched(&self.config));
-            }
+        };
+        self.flights.drop_waiting();
+        while let Some(landing) = self.flights.next().await {
+            self.land(landing);
         }
+        // Whoever asked may have gone.
+        stopped.map(|answer| answer.send(Ok(())));
     }
 
-    async fn serve(&mut self, proposal: Proposal) {
+    /// Serves a proposal, or lets it wait for what is in flight.
+    fn serve(&mut self, proposal: Proposal) {
         // Whoever asked may have gone; the change stands all the same.
         match proposal {
-            Proposal::Reload { answer } => drop(answer.send(self.reload(Trigger::Order).await)),
-            Proposal::SetWeights { service, weights, by, answer } => {
-                drop(answer.send(self.set_weights(&service, &weights, by)));
-            }
-            Proposal::ResetWeights { service, by, answer } => drop(answer.send(self.reset_weights(&service, &by))),
-            Proposal::SetState { target, state, by, answer } => drop(answer.send(self.set_state(&target, state, &by))),
-            Proposal::Command { service, command, by, answer } => {
-                drop(answer.send(self.command(&service, &command, by)))
-            }
+            Proposal::Reload { answer } => self.flights.ask_reload(Trigger::Order, Some(answer)),
             Proposal::Drill { order, by, answer } => drop(answer.send(self.drill(&order, &by))),
             Proposal::History { service, limit, answer } => drop(answer.send(self.history(&service, limit))),
+            proposal => match self.find_service(proposal.service().unwrap_or_default()) {
+                Ok((service, _)) => self.begin(service, Work::Proposal(proposal)),
+                Err(rejection) => proposal.reject(rejection),
+            },
         }
     }
 
-    async fn reload(&mut self, trigger: Trigger) -> ProposalResult {
-        let known = self.faults.clone();
-        let outcome = self.try_reload().await;
-        let refused = outcome.as_ref().err().map(Rejection::explain);
-        let repaired = self.errors.is_some() && refused.is_none();
-        self.errors = refused;
-        match &outcome {
-            Ok(ack) => {
-                if repaired && ack.changes.is_empty() {
-                    tracing::info!(revision = ack.revision, "reload: the file is as what is in effect");
-                }
-                for line in &ack.changes {
-                    tracing::info!(revision = ack.revision, "reload: {line}");
-                }
-                // What is known to be wrong is not said again by each look at the files.
-                for line in ack.warnings.iter().filter(|line| trigger == Trigger::Order || !known.contains(*line)) {
-                    tracing::error!(revision = ack.revision, "reload: {line}");
-                }
-            }
-            Err(rejection) => tracing::error!("reload refused: {}", rejection.explain()),
+    /// Does what is to be done for a service, now or when what it waits for has landed.
+    fn begin(&mut self, service: Name, work: Work) {
+        if self.flights.is_busy(&service) {
+            self.flights.wait(service, work);
+        } else {
+            self.perform(service, work);
         }
-        // A look at files that turned out not to have changed is no reload.
-        let same = |ack: &Ack| ack.changes.is_empty() && ack.warnings.iter().all(|line| known.contains(line));
-        let nothing = outcome.as_ref().is_ok_and(same);
-        if trigger == Trigger::Order || repaired || !nothing {
-            match &outcome {
-                Ok(_) => self.recorder.reload_succeeded(SystemTime::now()),
-                Err(_) => self.recorder.reload_failed(),
-            }
-        }
-        self.publish_status();
-        outcome
     }
 
-    async fn try_reload(&mut self) -> ProposalResult {
-        let config = config::load(&self.path, &*self.environment).map_err(Rejection::Invalid)?;
-        let restart = self.config.restart_needed(&config);
-        if !restart.is_empty() {
-            return Err(Rejection::Restart(restart));
+    fn perform(&mut self, service: Name, work: Work) {
+        match work {
+            Work::Second => self.service_second(service),
+            Work::Completion(completion) => self.take_completion(service, completion),
+            Work::Proposal(proposal) => match proposal {
+                Proposal::SetWeights { weights, by, answer, .. } => {
+                    self.change_override(self.new_shift(service, &weights, by), answer);
+                }
+                Proposal::ResetWeights { by, answer, .. } => {
+                    self.change_override(self.no_shift(service, &by), answer);
+                }
+                Proposal::SetState { target, state, by, answer } => {
+                    self.change_override(self.new_states(&target, state, &by), answer);
+                }
+                Proposal::Command { command, by, answer, .. } => self.command(service, &command, by, answer),
+                others => self.serve(others),
+            },
         }
-        let before = self.current.load();
-        let loaded =
-            files::load(&config, Some(&before.certificates), SystemTime::now()).map_err(Rejection::Unusable)?;
-        let resolved = resolve::new_names(&config, &self.inputs.resolved).await;
-        let (mut shifts, mut states) = (self.shifts.clone(), self.states.clone());
-        let ended = remove_outdated(&config, &mut shifts, &mut states);
-        let mut rollouts = self.rollouts.clone();
-        let seen = rollouts::view((&config, &states, &resolved), (&self.recorder, &self.journal), self.epoch);
-        let served = self.shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect();
-        let decided = rollouts.take_in(&self.config, &served, &seen);
-        let decided = decided.map_err(|unknown| Rejection::Invalid(stable_unknown(&config, &unknown)))?;
-        let mut faults = self.inputs.faults.clone();
-        faults.retain(|(service, version), _| {
-            config.services.get(service).is_some_and(|file| file.versions.get(version).is_some())
-        });
-        let inputs = Inputs {
-            shifts: rollouts::splits(&shifts, &rollouts),
-            states: states.clone(),
-            certificates: loaded.certificates,
-            upstream_tls: loaded.upstream_tls,
-            resolved,
-            breakers: rollouts.breakers(),
-            faults,
-        };
-        let mut changes = changes::between(&self.config, &config);
-        let rotated = changes::certificates(&self.inputs.certificates, &inputs.certificates);
-        let failed = loaded.faults.iter().filter(|line| !self.faults.contains(line)).count();
-        self.recorder.certificates_reloaded(rotated.len(), failed);
-        self.recorder.certificates_faulty(loaded.faults.len());
-        self.faults.clone_from(&loaded.faults);
-        changes.extend(rotated);
-        if inputs.resolved != self.inputs.resolved {
-            changes.push("addresses of DNS names".to_owned());
-        }
-        if inputs.upstream_tls != self.inputs.upstream_tls {
-            changes.push("certificates towards endpoints".to_owned());
-        }
-        changes.extend(ended);
-        changes.extend(decided);
-        if changes.is_empty() && config.hash() == self.config.hash() {
-            return Ok(Ack { revision: before.revision, changes, warnings: loaded.faults });
-        }
-        let previous = Previous { config: &self.config, snapshot: &before };
-        let next = self.compiler.compile(&config, &inputs, Some(previous)).map_err(Rejection::Unusable)?;
-        let seen = rollouts::view((&config, &states, &inputs.resolved), (&self.recorder, &self.journal), self.epoch);
-        if let Err(why) = rollouts.save(&seen) {
-            if rollouts.raises(&self.rollouts) {
-                self.rollouts.rewrite_all();
-                return Err(Rejection::Store(why));
+    }
+
+    /// Begins what can begin: a reload when nothing is in flight, then what waits for services.
+    async fn advance(&mut self) {
+        loop {
+            if let Some(request) = self.flights.next_reload() {
+                self.reload(request).await;
+            } else if let Some((service, work)) = self.flights.next_work() {
+                self.perform(service, work);
+            } else {
+                return;
             }
-            rollouts.set_unwritable(why);
         }
-        rollouts.forget_others(&seen);
-        delete_outdated(&self.journal, (&self.shifts, &self.states), (&shifts, &states));
-        drop_in_pieces(std::mem::replace(&mut self.config, config).routes);
-        (self.shifts, self.states, self.inputs) = (shifts, states, inputs);
-        self.rollouts = rollouts;
-        let revision = self.publish(next);
-        if let Some(dispatcher) = &mut self.dispatcher {
-            dispatcher.take_in(&self.config);
+    }
+
+    /// A commit ended.
+    fn land(&mut self, landing: Landing) {
+        match landing {
+            Landing::Service(service, stored) => self.land_service(&service, stored),
+            Landing::Reload(stored) => self.land_reload(stored),
+            Landing::Uses(stored) => self.uses.written(stored),
+            Landing::Alerts(stored) => self.alerts_kept(stored),
+            Landing::Copy(stored) => {
+                self.copying = false;
+                if let Err(error) = stored {
+                    tracing::warn!(%error, "the copy of which versions are stable could not be written");
+                }
+            }
         }
-        self.dispatch_actions();
-        Ok(Ack { revision, changes, warnings: loaded.faults })
+        if self.flights.is_empty() {
+            self.keep_copy();
+        }
     }
 
     fn recompile(&mut self, line: String) -> ProposalResult {
@@ -351,10 +306,10 @@ impl Owner {
         self.inputs.states = self.states.clone();
         let before = self.current.load();
         let previous = Previous { config: &self.config, snapshot: &before };
-        let next = self.compiler.compile(&self.config, &self.inputs, Some(previous)).map_err(Rejection::Unusable)?;
+        let next = self.compiler.compile(&self.config, &self.inputs, Some(previous)).map_err(NotUsable::from)?;
         let revision = self.publish(next);
         tracing::info!(revision, "{line}");
-        Ok(Ack { revision, changes: vec![line], warnings: Vec::new() })
+        Ok(Ack::new(revision, vec![line]))
     }
 
     /// Brings the endpoints of a service to the states of now. They are live: no snapshot is compiled for them.
@@ -367,7 +322,7 @@ impl Owner {
         }
         self.publish_status();
         tracing::info!(revision = current.revision, "{line}");
-        Ack { revision: current.revision, changes: vec![line], warnings: Vec::new() }
+        Ack::new(current.revision, vec![line])
     }
 
     /// Publishes the inputs over the file that is in effect: it was compiled before, so that it can be again.
@@ -376,7 +331,7 @@ impl Owner {
         let previous = Previous { config: &self.config, snapshot: &before };
         match self.compiler.compile(&self.config, &self.inputs, Some(previous)) {
             Ok(next) => drop(self.publish(next)),
-            Err(lines) => tracing::error!("what is in effect stays as it is: {}", lines.join("; ")),
+            Err(error) => tracing::error!("what is in effect stays as it is: {error}"),
         }
     }
 
@@ -427,12 +382,6 @@ impl Owner {
     }
 }
 
-/// What the file should say of services of which nothing tells which version is stable.
-fn stable_unknown(config: &Config, unknown: &[(Name, StableUnknown)]) -> Diagnostics {
-    let why: Vec<(Name, String)> = unknown.iter().map(|(service, why)| (service.clone(), why.to_string())).collect();
-    config.stable_unknown(&why)
-}
-
 /// The name among `names` that is spelled so.
 fn find_name<'a>(
     what: &'static str,
@@ -452,53 +401,6 @@ fn find_name<'a>(
 
 /// How many names are listed to whoever gave none of them.
 const MAX_SUGGESTIONS: usize = 10;
-
-/// Takes away shifts whose base is no longer the file's and states of what is gone; says which.
-fn remove_outdated(config: &Config, shifts: &mut BTreeMap<Name, Shift>, states: &mut States) -> Vec<String> {
-    let mut ended = Vec::new();
-    shifts.retain(|service, shift| {
-        let file = config.services.get(service);
-        let kept = file.is_some_and(|file| file.split == shift.base && file.rollout.is_none());
-        if !kept {
-            let why = if file.is_some_and(|file| file.rollout.is_some()) {
-                "it is rolled out"
-            } else {
-                "the file's split changed"
-            };
-            ended.push(format!("{service}: the shift ended, because {why}"));
-        }
-        kept
-    });
-    states.retain(|(service, version, endpoint), _| {
-        let spec = config.services.get(service).and_then(|file| file.versions.get(version));
-        match (spec, endpoint) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(spec), Some(endpoint)) => spec.endpoints.iter().any(|e| *e.address.to_string() == **endpoint),
-        }
-    });
-    ended
-}
-
-/// Takes from the disk what [`remove_outdated`] took away: a restart must not bring it back. It no longer applies
-/// whether or not the disk takes note.
-fn delete_outdated(
-    journal: &JournalWriter,
-    before: (&BTreeMap<Name, Shift>, &States),
-    after: (&BTreeMap<Name, Shift>, &States),
-) {
-    let ended = before.0.keys().filter(|service| !after.0.contains_key(*service)).map(overrides::remove_shift);
-    let gone = before.1.keys().filter(|key| !after.1.contains_key(*key));
-    let gone: Result<Vec<Write>, _> = gone.map(|key| overrides::write_state(key, None)).collect();
-    if let Err(error) = gone.and_then(|gone| journal.commit(ended.chain(gone).collect())) {
-        tracing::warn!(%error, "ended shifts and states of what is gone could not be removed from the store");
-    }
-}
-
-/// The warning with a change that is in effect and not stored.
-fn may_be_lost(error: &JournalError) -> String {
-    format!("it is in effect, and lost with a restart before the disk takes it: {error}")
-}
 
 fn describe(split: &Split) -> String {
     split.iter().map(|(name, weight)| format!("{name}={weight}")).collect::<Vec<_>>().join(" ")

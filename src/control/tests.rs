@@ -1,5 +1,7 @@
 //! What operators are answered, and what is in effect, when the store fails.
 
+mod flights;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::config::{self, ProcessEnvironment};
 use crate::drain::Notifier;
+use crate::model::fixture::Fixture as _;
 use crate::snapshot::Current;
 use crate::store::memory::{Fault, MemoryJournal};
 use crate::store::{Journal, JournalWriter};
@@ -18,8 +21,13 @@ const FILE: &str = "version: 1\nlisteners: [{ name: web, address: 127.0.0.1:0 }]
 const TIMEOUT: Duration = Duration::from_millis(50);
 
 async fn owner(disk: &Arc<MemoryJournal>, directory: &Path) -> (Control, Current) {
+    owner_of(disk, directory, FILE, TIMEOUT).await
+}
+
+/// With this file, and commits that take so long at most.
+async fn owner_of(disk: &Arc<MemoryJournal>, directory: &Path, file: &str, timeout: Duration) -> (Control, Current) {
     let path = directory.join("weir.yaml");
-    std::fs::write(&path, FILE).unwrap();
+    std::fs::write(&path, file).unwrap();
     let journal = Arc::clone(disk) as Arc<dyn Journal>;
     let options = RecorderOptions { threads: 1, version: "0", revision: "test", started: Instant::now() };
     let parts = Parts {
@@ -27,7 +35,7 @@ async fn owner(disk: &Arc<MemoryJournal>, directory: &Path) -> (Control, Current
         path,
         environment: Box::new(ProcessEnvironment),
         recorder: Recorder::new(options),
-        journal: JournalWriter::with_timeout(journal, None, None, TIMEOUT).unwrap(),
+        journal: JournalWriter::with_timeout(journal, None, None, timeout).unwrap(),
         notifier: Notifier::default(),
     };
     let (owner, control, current) = Owner::new(parts).await.unwrap();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Name;
 use crate::snapshot::Snapshot;
-use crate::store::JournalWriter;
+use crate::store::{JournalError, JournalWriter, Write};
 
 const KEY: &str = "uses";
 /// How often it is written, at most.
@@ -35,6 +35,8 @@ pub(super) struct VersionUses {
     /// By `SERVICE/VERSION`; names hold no `/`.
     known: BTreeMap<String, VersionUse>,
     written: BTreeMap<String, VersionUse>,
+    /// What is on its way to the store.
+    writing: Option<BTreeMap<String, VersionUse>>,
     /// Of those that are known, since when; shared with everybody who reads the status.
     since: Arc<BTreeMap<String, SystemTime>>,
     next: Instant,
@@ -59,18 +61,31 @@ impl VersionUses {
                 present.insert(key, VersionUse { since: known.since.min(wall), last: known.last });
             }
         }
-        Self { written: present.clone(), since: since(&present), known: present, next: now }
+        Self { written: present.clone(), writing: None, since: since(&present), known: present, next: now }
     }
 
-    /// A second has passed. Writes what changed, once a minute.
-    pub(super) fn second(&mut self, snapshot: &Snapshot, journal: &JournalWriter, now: Instant) {
-        if now < self.next {
-            return;
+    /// A second has passed. Once a minute, what is to be written because it changed.
+    pub(super) fn second(&mut self, snapshot: &Snapshot, now: Instant) -> Option<Write> {
+        if now < self.next || self.writing.is_some() {
+            return None;
         }
         self.next = now + WRITE_INTERVAL;
         self.look(snapshot, now, SystemTime::now());
-        if self.known != self.written && write(journal, &self.known) {
-            self.written = self.known.clone();
+        if self.known == self.written {
+            return None;
+        }
+        let write = Write::json(KEY.to_owned(), &self.known).ok()?;
+        self.writing = Some(self.known.clone());
+        Some(write)
+    }
+
+    /// What [`Self::second`] gave was written, or could not be. Nothing depends on it but the answer after the next
+    /// restart, which is then more careful.
+    pub(super) fn written(&mut self, stored: Result<(), JournalError>) {
+        let writing = self.writing.take();
+        match stored {
+            Ok(()) => self.written = writing.unwrap_or_default(),
+            Err(error) => tracing::debug!(%error, "uses were not written"),
         }
     }
 
@@ -105,12 +120,6 @@ fn since(known: &BTreeMap<String, VersionUse>) -> Arc<BTreeMap<String, SystemTim
 /// What a version is called here.
 pub(super) fn key(service: &Name, version: &Name) -> String {
     format!("{service}/{version}")
-}
-
-fn write(journal: &JournalWriter, known: &BTreeMap<String, VersionUse>) -> bool {
-    let bytes = serde_json::to_vec(known).unwrap_or_default();
-    // Nothing depends on it but the answer after the next restart, which is then more careful.
-    journal.put(KEY, &bytes).inspect_err(|error| tracing::debug!(%error, "uses were not written")).is_ok()
 }
 
 fn seconds(at: SystemTime) -> u64 {

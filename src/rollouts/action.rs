@@ -33,6 +33,18 @@ pub(crate) enum Action {
     },
 }
 
+impl Action {
+    /// The service that it is about.
+    pub(super) fn service(&self) -> &str {
+        match self {
+            Self::HookCall(call) => &call.service,
+            Self::Cancel { service } => service,
+            Self::Query(query) => &query.service,
+            Self::Alert { alert, .. } => &alert.service,
+        }
+    }
+}
+
 /// A hook to be called.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HookCall {

@@ -53,9 +53,14 @@ impl ServiceRollout {
         breached.into_iter().next()
     }
 
+    /// Whether it is time for an analysis.
+    pub(super) fn analysis_is_due(&self, now: Duration) -> bool {
+        self.samples.is_some() && now + TIMER_SLACK >= self.next_analysis
+    }
+
     /// The verdicts of an analysis, if it is time for one, and the alerts about them.
     pub(super) fn analyse(&mut self, view: &View<'_>) -> Option<(Vec<Verdict>, Vec<Action>)> {
-        if self.samples.is_none() || view.now + TIMER_SLACK < self.next_analysis {
+        if !self.analysis_is_due(view.now) {
             return None;
         }
         // Late analyses do not pile up.

@@ -51,6 +51,16 @@ pub(crate) enum Completion {
     },
 }
 
+impl Completion {
+    /// The service that it is about.
+    pub(crate) fn service(&self) -> &Name {
+        match self {
+            Self::Hook { service, .. } => service,
+            Self::Provider { query, .. } => &query.service,
+        }
+    }
+}
+
 /// What is dispatched, and with what.
 pub(crate) struct Dispatcher {
     /// None: the build has no TLS, and nothing can be called.
@@ -200,6 +210,22 @@ fn receivers(config: &Config) -> Vec<Receiver> {
         on: alert.on.clone(),
     };
     config.alerts.iter().map(receiver).collect()
+}
+
+/// What the alerts among `actions` leave to be delivered, by the receivers of `config`.
+pub(super) fn pending<'a>(config: &Config, actions: impl Iterator<Item = &'a Action>) -> Vec<Pending> {
+    let receivers = receivers(config);
+    let mut pending = Vec::new();
+    for action in actions {
+        let Action::Alert { receivers: named, alert } = action else { continue };
+        let wanting = receivers.iter().filter(|one| named.contains(&one.name) && one.wants(alert.transition));
+        pending.extend(wanting.map(|receiver| Pending {
+            receiver: receiver.name.to_string(),
+            attempts: 0,
+            alert: (**alert).clone(),
+        }));
+    }
+    pending
 }
 
 fn reporter(pending_changed: &Arc<Notify>) -> crate::outbound::alert::OnReport {

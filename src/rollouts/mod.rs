@@ -1,23 +1,26 @@
 //! Rollouts of all services: the one place that drives the engine.
 //!
 //! ```text
-//! file, commands, completions, trips, ticks ─► Rollouts ─┬─► store   first
-//!                                               engine   ├─► splits, breakers ─► the owner's next snapshot
-//!                                               judge    └─► actions ─► dispatcher: hooks, providers, alerts
+//! commands, completions, ─► decide ─► Decision ─► writes ─► finish ─┬─► splits, breakers ─► the owner's next snapshot
+//! trips, seconds            engine    a value     the owner's       └─► actions ─► dispatcher: hooks, providers, alerts
+//!                           judge                 journal
 //! ```
 //!
-//! The owner holds this, so a decision, its record and its snapshot are one step. The split of a service whose versions
+//! The owner holds this. A decision is a value until it is finished: the owner has its writes stored meanwhile, and serves
+//! other services. Of one service there is one decision at a time. The split of a service whose versions
 //! are rolled out is a function of the engine's state: stable has everything that the canary has not, whatever version
 //! the file names. So the publish that takes in a new `release` gives it no more than its first step.
 //!
-//! Where the disk refuses, what would give a canary more is decided anew with that known, and the engine holds or
-//! refuses; what takes weight away is done all the same, and written as soon as the disk takes it.
+//! Where the disk refuses, the service is *held*: what would give its canary more is decided anew with that known, and the
+//! engine holds or refuses; what takes weight away is done all the same, and written as soon as the disk takes it.
 //!
 //! Invariant: a canary's weight that is in effect, if it was raised, was on the disk before.
 
 mod action;
 mod analysis;
+mod decision;
 pub(crate) mod dispatch;
+mod file;
 pub mod labels;
 mod record;
 mod roles;
@@ -34,9 +37,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 pub(crate) use self::action::{Action, HookCall, Query};
+pub(crate) use self::decision::{Cause, Decision};
 pub use self::record::RecordedEntry;
-pub(crate) use self::service::StableUnknown;
-pub(crate) use self::view::View;
+pub(crate) use self::view::{StableUnknown, View};
 
 use self::record::Record;
 use self::service::{ServiceRollout, raised};
@@ -46,9 +49,8 @@ use crate::outbound::alert::Pending;
 use crate::rollout::engine::{CommandRefused, Event, Phase, RolloutState, Verb};
 use crate::rollout::plan::Plan;
 use crate::rollout::reading::Reading;
-use crate::rollout::verdict::Verdict;
 use crate::snapshot::live::CircuitBreaker;
-use crate::store::{JournalError, JournalWriter};
+use crate::store::{JournalError, JournalWriter, Write};
 use crate::telemetry::RolloutFact;
 
 /// What an operator asks of a service's rollout.
@@ -84,8 +86,6 @@ const STATUS_ENTRIES: usize = 10;
 #[derive(Clone, Default)]
 pub(crate) struct Rollouts {
     services: BTreeMap<Name, ServiceRollout>,
-    /// Why the last write failed, if it did.
-    unwritable: Option<JournalError>,
     /// Notified by requests that open a breaker.
     notify: Arc<Notify>,
     actions: Vec<Action>,
@@ -94,11 +94,11 @@ pub(crate) struct Rollouts {
 }
 
 impl Rollouts {
-    /// Restores what is stored of the services of the file, and deletes what is stored of others.
+    /// What is stored of the services of the file, in memory: what is new of it is among [`Self::writes`].
     ///
     /// # Errors
     /// The services of which nothing tells which version is stable, each with why.
-    pub(crate) fn restore(view: &View<'_>) -> Result<Self, Vec<(Name, StableUnknown)>> {
+    pub(crate) fn read(view: &View<'_>) -> Result<Self, Vec<(Name, StableUnknown)>> {
         let mut rollouts = Self { copied: record::read_stable(view.store), ..Self::default() };
         let mut unknown = Vec::new();
         for (service, file) in view.config.services.iter() {
@@ -115,12 +115,7 @@ impl Rollouts {
                 unknown.push((service.clone(), why));
             }
         }
-        if !unknown.is_empty() {
-            return Err(unknown);
-        }
-        rollouts.forget_others(view);
-        rollouts.save_or_note(view);
-        Ok(rollouts)
+        if unknown.is_empty() { Ok(rollouts) } else { Err(unknown) }
     }
 
     /// What is stored of a service, or what the copy says of it; and what is wrong with it, if anything is.
@@ -138,8 +133,8 @@ impl Rollouts {
         }
     }
 
-    /// Takes in the file of `view`, in memory: nothing is written, so that the whole can be dropped again. Call
-    /// [`Self::save`] before it takes effect. Returns a line for each rollout that ended.
+    /// Takes in the file of `view`, in memory: nothing is written, so that the whole can be dropped again. Write
+    /// [`Self::writes`] before it takes effect. Returns a line for each rollout that ended.
     ///
     /// Where a service gets a rollout with this file, what it names as stable is, or what served everything by the file
     /// `before` and the `shifts` over it.
@@ -188,7 +183,7 @@ impl Rollouts {
     /// # Errors
     /// Why nothing tells which version is stable.
     fn file(&mut self, service: &Name, mut events: Vec<Event>, view: &View<'_>) -> Result<(), StableUnknown> {
-        let (unwritable, notify) = (self.unwritable.is_some(), Arc::clone(&self.notify));
+        let notify = Arc::clone(&self.notify);
         let (Some(rollout), Some(file)) = (self.services.get_mut(service), view.config.services.get(service)) else {
             return Ok(());
         };
@@ -197,201 +192,198 @@ impl Rollouts {
         }
         events.extend(rollout.take_config(file));
         events.push(Event::Tick);
-        match rollout.apply(events, None, unwritable, view, &notify) {
+        match rollout.apply(events, None, view, &notify) {
             Ok(actions) => self.actions.extend(actions),
             Err(refused) => tracing::error!(%service, "{refused}"),
         }
         Ok(())
     }
 
-    /// Forgets what is kept of services that are not rolled out.
-    pub(crate) fn forget_others(&self, view: &View<'_>) {
-        for service in Record::services(view.store).iter().filter(|name| !self.services.contains_key(name.as_str())) {
-            if let Err(error) = Record::forget(service, view.store) {
-                tracing::warn!(%service, %error, "the rollout of a service that has none any more could not be forgotten");
-            }
-        }
+    /// What is kept of services that are not rolled out, and what forgets it.
+    pub(crate) fn forgotten(&self, store: &JournalWriter) -> Vec<(Name, Vec<Write>)> {
+        let mut others = Record::services(store);
+        others.retain(|service| !self.services.contains_key(service.as_str()));
+        let forget = |service: String| (Name::from(&*service), Record::forget(&service, store));
+        others.into_iter().map(forget).collect()
     }
 
-    /// Whether any canary has more than in `before`.
-    pub(crate) fn raises(&self, before: &Self) -> bool {
-        self.services.iter().any(|(service, rollout)| {
-            before.services.get(service).is_some_and(|old| raised(old.state(), rollout.state()))
+    /// What is new, for each service that has something.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub(crate) fn writes(&mut self, config: &Config) -> Result<Vec<(Name, Vec<Write>)>, JournalError> {
+        let count = self.services.len();
+        let mut all = Vec::new();
+        for (service, rollout) in self.services.iter_mut().filter(|(_, rollout)| rollout.dirty) {
+            let actions = self.actions.iter().filter(|action| action.service() == &**service);
+            let mut writes = rollout.writes(count)?;
+            writes.extend(record::put_alerts(&dispatch::pending(config, actions))?);
+            all.push((service.clone(), writes));
+        }
+        Ok(all)
+    }
+
+    /// Whether what could not be written of these gives a canary more than in `before`.
+    pub(crate) fn raises<'a>(&self, before: &Self, mut unwritten: impl Iterator<Item = &'a Name>) -> bool {
+        unwritten.any(|service| {
+            let both = before.services.get(service).zip(self.services.get(service));
+            both.is_some_and(|(old, new)| raised(old.state(), new.state()))
         })
     }
 
-    /// Writes what is new.
-    ///
-    /// # Errors
-    /// Why it could not be written. What was not is tried again with the next.
-    pub(crate) fn save(&mut self, view: &View<'_>) -> Result<(), JournalError> {
-        let count = self.services.len();
-        // Where the disk is known to refuse, something is written to see whether it still does.
-        if view.store.last_error().is_some()
-            && let Some(rollout) = self.services.values_mut().next()
-        {
-            rollout.dirty = true;
+    /// What became of [`Self::writes`] of one service, which take effect.
+    pub(crate) fn written(&mut self, service: &Name, stored: Result<(), JournalError>) {
+        let Some(rollout) = self.services.get_mut(service) else { return };
+        if let Err(why) = stored.and_then(|()| rollout.saved()) {
+            rollout.hold(why);
         }
-        for (service, rollout) in self.services.iter_mut().filter(|(_, rollout)| rollout.dirty) {
-            rollout.record.save(service, count, view.store)?;
-            rollout.dirty = false;
+        rollout.log_new();
+    }
+
+    /// What was written of these services was dropped again: what is in effect is to be written anew.
+    pub(crate) fn rewrite(&mut self, services: impl Iterator<Item = Name>) {
+        for service in services {
+            self.services.entry(service).and_modify(|rollout| rollout.dirty = true);
         }
+    }
+
+    /// What the copy beside the store is to say, if that is not what it says.
+    pub(crate) fn new_copy(&mut self) -> Option<Vec<u8>> {
         let stable = |rollout: &ServiceRollout| {
             Some((rollout.service.to_string(), rollout.state().stable.as_ref()?.version.to_string()))
         };
         let stable: record::Stable = self.services.values().filter_map(stable).collect();
-        if stable != self.copied {
-            // The store has it: only if that is lost is the copy wanted.
-            if let Err(error) = record::save_stable(&stable, view.store) {
-                tracing::warn!(%error, "the copy of which versions are stable could not be written");
-            }
-            self.copied = stable;
+        if stable == self.copied {
+            return None;
         }
-        self.unwritable = None;
-        Ok(())
+        self.copied = stable;
+        serde_json::to_vec(&self.copied).ok()
     }
 
-    /// What a reload wrote was dropped again: what is in effect is to be written anew.
-    pub(crate) fn rewrite_all(&mut self) {
-        self.services.values_mut().for_each(|rollout| rollout.dirty = true);
-    }
-
-    /// Why decisions cannot be written, if so.
-    pub(crate) const fn unwritable(&self) -> Option<&JournalError> {
-        self.unwritable.as_ref()
-    }
-
-    /// The disk refuses: what is decided from now on knows that.
-    pub(crate) fn set_unwritable(&mut self, why: JournalError) {
-        if self.unwritable.is_none() {
-            tracing::error!("the rollouts' decisions cannot be written, so nothing moves forward: {why}");
-        }
-        self.unwritable = Some(why);
-    }
-
-    fn save_or_note(&mut self, view: &View<'_>) {
-        if let Err(why) = self.save(view) {
-            self.set_unwritable(why);
-        }
-    }
-
-    /// One service's events: applied, written down, and only then in effect.
-    fn decide(
-        &mut self,
+    /// What `cause` leads to for `service`; nothing of it is in effect. None: it has no rollout.
+    ///
+    /// # Errors
+    /// [`CommandRefused`] if an operator's command makes no sense now.
+    pub(crate) fn decide(
+        &self,
         service: &Name,
-        events: &[Event],
-        verdicts: Option<&[Verdict]>,
+        cause: Cause,
         view: &View<'_>,
-    ) -> Result<(), CommandRefused> {
-        let Some(mut before) = self.services.get(service).cloned() else { return Ok(()) };
-        let mut actions = self.apply(service, events, verdicts, view)?;
-        if let Err(why) = self.save(view) {
-            self.set_unwritable(why);
-            let after = self.services.get(service).map(ServiceRollout::state);
-            if after.is_some_and(|after| raised(before.state(), after)) {
-                // A part of it may be on the disk.
-                before.dirty = true;
-                self.services.insert(service.clone(), before);
-                actions = self.apply(service, events, verdicts, view)?;
+    ) -> Result<Option<Decision>, CommandRefused> {
+        let before = self.services.get(service);
+        before.map(|before| Decision::of(before, cause, view, &self.notify)).transpose()
+    }
+
+    /// What is to be written for `decision`: its state, its history and the alerts that it raises, together.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub(crate) fn writes_of(&self, decision: &mut Decision, config: &Config) -> Result<Vec<Write>, JournalError> {
+        let mut writes = decision.after.writes(self.services.len())?;
+        writes.extend(record::put_alerts(&dispatch::pending(config, decision.actions.iter()))?);
+        Ok(writes)
+    }
+
+    /// Brings `decision` into effect. `stored` is what became of its writes; none: there were none. Where they are not
+    /// stored, what gives the canary more is decided anew with that known.
+    ///
+    /// Returns what was decided, in lines.
+    ///
+    /// # Errors
+    /// [`CommandRefused`] if a command makes no sense while nothing can be written; then nothing changed.
+    pub(crate) fn finish(
+        &mut self,
+        mut decision: Decision,
+        stored: Option<Result<(), JournalError>>,
+        view: &View<'_>,
+    ) -> Result<Vec<String>, CommandRefused> {
+        let service = decision.service.clone();
+        let Some(before) = self.services.get_mut(&service) else { return Ok(Vec::new()) };
+        if let Some(Err(why)) = stored.map(|stored| stored.and_then(|()| decision.after.saved())) {
+            before.hold(why);
+            if decision.raises {
+                decision = Decision::of(before, decision.cause, view, &self.notify)?;
+            } else {
+                (decision.after.held, decision.after.dirty) = (before.held.clone(), true);
             }
         }
+        let Decision { cause, mut after, mut actions, first, .. } = decision;
+        if matches!(cause, Cause::Second { .. }) {
+            actions.extend(after.queries(view.now));
+        }
+        after.log_new();
+        let lines = after.record.history.since(first).map(|line| line.entry.why.clone()).collect();
+        self.services.insert(service, after);
         self.actions.extend(actions);
-        Ok(())
+        Ok(lines)
     }
 
-    fn apply(
-        &mut self,
-        service: &Name,
-        events: &[Event],
-        verdicts: Option<&[Verdict]>,
-        view: &View<'_>,
-    ) -> Result<Vec<Action>, CommandRefused> {
-        let (unwritable, notify) = (self.unwritable.is_some(), Arc::clone(&self.notify));
-        let Some(rollout) = self.services.get_mut(service) else { return Ok(Vec::new()) };
-        rollout.apply(events.to_vec(), verdicts, unwritable, view, &notify)
-    }
-
-    /// Applies events that no operator asked for, so that none can be refused.
-    fn observe(&mut self, service: &Name, events: &[Event], verdicts: Option<&[Verdict]>, view: &View<'_>) {
-        if let Err(refused) = self.decide(service, events, verdicts, view) {
-            tracing::error!(%service, "{refused}");
+    /// A second has passed for `service`: its counters are remembered. What is to be decided, if anything is.
+    pub(crate) fn sample(&mut self, service: &Name, view: &View<'_>) -> Option<Cause> {
+        let rollout = self.services.get_mut(service).filter(|rollout| rollout.state().is_under_way())?;
+        let sustained = rollout.watch(view.now);
+        let due = sustained.is_some()
+            || rollout.tripped(view.now).is_some()
+            || rollout.state().phase() == Phase::RollingBack
+            || rollout.analysis_is_due(view.now);
+        if due {
+            return Some(Cause::Second { sustained });
         }
+        self.actions.extend(rollout.queries(view.now));
+        None
     }
 
-    /// A second has passed: conditions, ramps, analyses, queries; and what could not be written is tried again.
-    pub(crate) fn second(&mut self, view: &View<'_>) {
-        self.take_trips(view);
-        let under_way = |rollout: &&ServiceRollout| rollout.state().is_under_way();
-        let services: Vec<Name> =
-            self.services.values().filter(under_way).map(|rollout| rollout.service.clone()).collect();
-        for service in services {
-            let Some(rollout) = self.services.get_mut(&service) else { continue };
-            let sustained = rollout.watch(view.now);
-            if let Some(sentence) = sustained {
-                self.observe(&service, &[Event::Sustained { sentence }, Event::Tick], None, view);
-            } else if self.phase(&service) == Some(Phase::RollingBack) {
-                self.observe(&service, &[Event::Tick], None, view);
+    /// Why nothing of a service can be written, if so.
+    pub(crate) fn held(&self, service: &Name) -> Option<&JournalError> {
+        self.services.get(service)?.held.as_ref()
+    }
+
+    /// The services whose rollouts are under way.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &Name> {
+        self.services.iter().filter(|(_, rollout)| rollout.state().is_under_way()).map(|(service, _)| service)
+    }
+
+    /// The services of which what is in effect is not on the disk, or which are held.
+    pub(crate) fn unwritten(&self) -> impl Iterator<Item = &Name> {
+        let unwritten = |rollout: &ServiceRollout| rollout.dirty || rollout.held.is_some();
+        self.services.iter().filter(move |(_, rollout)| unwritten(rollout)).map(|(service, _)| service)
+    }
+
+    /// The services whose breakers opened, which is not lasting yet.
+    pub(crate) fn tripped(&self, now: Duration) -> impl Iterator<Item = &Name> {
+        self.services.iter().filter(move |(_, rollout)| rollout.tripped(now).is_some()).map(|(service, _)| service)
+    }
+
+    /// Keeps the breakers that opened in `before` while this was made of it: another plan does not undo that. Whether
+    /// there are any.
+    pub(crate) fn keep_tripped(&mut self, before: &Self, now: Duration) -> bool {
+        let canary = |rollout: &ServiceRollout| rollout.state().canary.as_ref().map(|target| target.version.clone());
+        let mut kept = false;
+        for service in before.tripped(now) {
+            let Some((old, new)) = before.services.get(service).zip(self.services.get_mut(service)) else { continue };
+            let same = new.breaker.as_ref().map(Arc::as_ptr) == old.breaker.as_ref().map(Arc::as_ptr);
+            if new.breaker.is_some() && !same && canary(old) == canary(new) {
+                new.breaker.clone_from(&old.breaker);
+                kept = true;
             }
-            let look = self.services.get_mut(&service).and_then(|rollout| rollout.analyse(view));
-            if let Some((verdicts, actions)) = look {
-                self.actions.extend(actions);
-                self.observe(&service, &[Event::Tick], Some(&verdicts), view);
+        }
+        kept
+    }
+
+    /// What an operator's command is to the engine; none where the service has no rollout.
+    pub(crate) fn cause_of(&self, service: &Name, command: &Command, by: String, reason: String) -> Option<Cause> {
+        let rollout = self.services.get(service)?;
+        Some(Cause::Events(vec![match &command.version {
+            Some(version) if command.verb == Verb::Start => {
+                Event::Start { target: rollout.target(version.clone()), by, reason }
             }
-            let queries = self.services.get_mut(&service).map(|rollout| rollout.queries(view.now));
-            self.actions.extend(queries.unwrap_or_default());
-        }
-        if self.unwritable.is_some() || self.services.values().any(|rollout| rollout.dirty) {
-            self.save_or_note(view);
-        }
-    }
-
-    fn phase(&self, service: &Name) -> Option<Phase> {
-        self.services.get(service).map(|rollout| rollout.state().phase())
-    }
-
-    /// Makes lasting what breakers did that requests opened.
-    pub(crate) fn take_trips(&mut self, view: &View<'_>) {
-        let tripped = |rollout: &ServiceRollout| Some((rollout.service.clone(), rollout.tripped(view.now)?));
-        let tripped: Vec<(Name, Event)> = self.services.values().filter_map(tripped).collect();
-        for (service, event) in tripped {
-            self.observe(&service, &[event, Event::Tick], None, view);
-        }
+            _ => Event::Verb { verb: command.verb, by, reason },
+        }]))
     }
 
     /// Notified when a request opened a breaker.
     pub(crate) fn notify(&self) -> Arc<Notify> {
         Arc::clone(&self.notify)
-    }
-
-    /// Applies an operator's command. Returns what was decided by it, in lines; none where the service has no rollout.
-    ///
-    /// # Errors
-    /// [`CommandRefused`] if it makes no sense now; then nothing changed.
-    pub(crate) fn command(
-        &mut self,
-        service: &Name,
-        command: &Command,
-        (by, reason): (String, String),
-        view: &View<'_>,
-    ) -> Option<Result<Vec<String>, CommandRefused>> {
-        let rollout = self.services.get(service)?;
-        let first = rollout.record.history.next();
-        let event = match &command.version {
-            Some(version) if command.verb == Verb::Start => {
-                Event::Start { target: rollout.target(version.clone()), by, reason }
-            }
-            _ => Event::Verb { verb: command.verb, by, reason },
-        };
-        Some(self.decide(service, &[event, Event::Tick], None, view).map(|()| {
-            let lines = self.history(service, STATUS_ENTRIES).unwrap_or_default();
-            lines.iter().filter(|line| line.number >= first).map(|line| line.entry.why.clone()).collect()
-        }))
-    }
-
-    /// A hook answered, or the call failed.
-    pub(crate) fn hook_answered(&mut self, service: &Name, answer: (u64, bool, String), view: &View<'_>) {
-        let (id, accepted, text) = answer;
-        self.observe(service, &[Event::HookAnswered { id, accepted, text }, Event::Tick], None, view);
     }
 
     /// A provider answered.
@@ -467,7 +459,7 @@ impl Rollouts {
             plan: Arc::clone(&rollout.plan),
             state: rollout.state().clone(),
             entries: rollout.record.history.last(STATUS_ENTRIES),
-            unwritable: self.unwritable.as_ref().map(ToString::to_string),
+            unwritable: rollout.held.as_ref().map(ToString::to_string),
             behind: rollout.behind(),
             age: rollout.state().times.clock.map_or(Duration::ZERO, |clock| now.saturating_sub(clock)),
         };
@@ -480,15 +472,15 @@ impl Rollouts {
     }
 }
 
-/// Keeps alerts that are still to be delivered.
+/// What of the alerts that are still to be delivered is stored otherwise, as writes.
 ///
 /// # Errors
-/// Why they could not be written.
-pub(crate) fn save_pending(pending: &[Pending], store: &JournalWriter) -> Result<(), JournalError> {
-    record::save_pending(pending, store)
+/// They cannot be written down.
+pub(crate) fn change_alerts(pending: &[Pending], store: &JournalWriter) -> Result<Vec<Write>, JournalError> {
+    record::change_alerts(pending, store)
 }
 
 /// Alerts that were still to be delivered.
-pub(crate) fn read_pending(store: &JournalWriter) -> Vec<Pending> {
-    record::read_pending(store)
+pub(crate) fn read_alerts(store: &JournalWriter) -> Vec<Pending> {
+    record::read_alerts(store)
 }

@@ -4,12 +4,15 @@
 //! rollout/SERVICE/state              the engine's state, the judge's memory, what versions and the plan were
 //! rollout/SERVICE/history/00000012   up to 20 entries; written again until it is full, and when its analyses are dropped
 //! rollout/SERVICE/damaged            a state that could not be read, for an operator to look at
-//! alerts/pending                     alerts that receivers do not have yet
+//! alerts/ID                          an alert that receivers do not have yet
 //! (the copy beside the store)        the stable version of each service
 //! ```
 //!
-//! Invariant: the history is committed with the state, or before it where there is much of it. So a state that is read
-//! back has its reasons with it.
+//! Invariant: a state is committed with its history and with the alerts that its decision raised; only where nothing could
+//! be written for long, what has piled up of the history is written before it. So a state that is read back has its reasons
+//! with it, and nobody misses what it was to be told.
+//!
+//! Each alert has a key of its own, so that a delivery that is noted meets no decision on its way to the disk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,7 +30,8 @@ use crate::store::{JournalError, JournalWriter, Write};
 /// of them must not push out who began or approved.
 const MAX_ANALYSES: usize = 400;
 const MAX_DECISIONS: usize = 200;
-/// Chunks that are committed together with the state: the last one, and one that was full.
+/// Chunks that are written at once where more have piled up: a store that refuses for long is not given all of them again
+/// and again.
 const CHUNKS_WITH_STATE: usize = 2;
 /// Entries in one fact.
 const CHUNK_ENTRIES: u64 = 20;
@@ -38,7 +42,7 @@ const MAX_ALL_HISTORY_BYTES: usize = 5 * 1024 * 1024;
 const MAX_PENDING_BYTES: usize = 512 * 1024;
 
 const PREFIX: &str = "rollout/";
-const PENDING: &str = "alerts/pending";
+const ALERTS: &str = "alerts/";
 
 /// The stable version of each service, as the copy has it: without it, a store that is lost would make the version that
 /// the file names look like the first one ever seen, though it may be the one that failed.
@@ -47,12 +51,6 @@ pub(super) type Stable = BTreeMap<String, String>;
 /// What the copy says.
 pub(super) fn read_stable(store: &JournalWriter) -> Stable {
     store.read_copy().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
-}
-
-/// Replaces what the copy says.
-pub(super) fn save_stable(stable: &Stable, store: &JournalWriter) -> Result<(), JournalError> {
-    let bytes = serde_json::to_vec(stable).map_err(|error| JournalError::Unavailable(error.to_string()))?;
-    store.write_copy(&bytes)
 }
 
 /// An entry of the history, with its place and its moment.
@@ -93,6 +91,8 @@ pub(super) struct History {
     next: u64,
     /// Chunks that are not on the disk as they are here.
     unsaved: BTreeSet<u64>,
+    /// Those of them that are on their way.
+    handed: Vec<u64>,
     /// Chunks from this one on never were on the disk.
     fresh: u64,
     /// Chunks that could not be read. They stay until what is left is newer.
@@ -121,6 +121,12 @@ impl History {
     pub(super) fn last(&self, limit: usize) -> Vec<Arc<RecordedEntry>> {
         let skip = self.lines.len().saturating_sub(limit);
         self.lines.iter().skip(skip).map(|(entry, _)| Arc::clone(entry)).collect()
+    }
+
+    /// The entries from the number `first` on.
+    pub(super) fn since(&self, first: u64) -> impl Iterator<Item = &RecordedEntry> {
+        let from = self.lines.partition_point(|(entry, _)| entry.number < first);
+        self.lines.iter().skip(from).map(|(entry, _)| &**entry)
     }
 
     /// Chunks that are to be written.
@@ -164,34 +170,29 @@ impl History {
     }
 
     /// What a chunk is to become.
-    fn write(&mut self, service: &Name, chunk: u64) -> Result<Write, JournalError> {
+    fn write(&self, service: &Name, chunk: u64) -> Result<Write, JournalError> {
         let key = chunk_key(service, chunk);
         let lines = self.lines.iter().map(|(entry, _)| &**entry).filter(|line| line.chunk() == chunk);
         let lines: Vec<&RecordedEntry> = lines.collect();
         if lines.is_empty() {
             return Ok(Write::remove(key));
         }
-        self.fresh = self.fresh.max(chunk.saturating_add(1));
         Write::json(key, &lines)
     }
 
-    /// Writes what is more than fits beside a state, oldest first. A store that refuses for long is not given all of it
-    /// again and again.
-    fn save_backlog(&mut self, service: &Name, store: &JournalWriter) -> Result<(), JournalError> {
-        while self.unsaved.len() > CHUNKS_WITH_STATE
-            && let Some(&chunk) = self.unsaved.first()
-        {
-            let write = self.write(service, chunk)?;
-            store.commit(vec![write])?;
-            self.unsaved.remove(&chunk);
-        }
-        Ok(())
+    /// What is to be written, at most so many chunks.
+    fn writes(&mut self, service: &Name, most: usize) -> Result<Vec<Write>, JournalError> {
+        self.handed = self.unsaved.iter().copied().take(most).collect();
+        self.handed.iter().map(|chunk| self.write(service, *chunk)).collect()
     }
 
-    /// What is left to be written.
-    fn writes(&mut self, service: &Name) -> Result<Vec<Write>, JournalError> {
-        let chunks: Vec<u64> = self.unsaved.iter().copied().collect();
-        chunks.into_iter().map(|chunk| self.write(service, chunk)).collect()
+    /// What [`Self::writes`] gave is on the disk. Whether that is everything.
+    fn saved(&mut self) -> bool {
+        for chunk in self.handed.drain(..) {
+            self.unsaved.remove(&chunk);
+            self.fresh = self.fresh.max(chunk.saturating_add(1));
+        }
+        self.unsaved.is_empty()
     }
 }
 
@@ -234,14 +235,20 @@ pub(super) struct Record {
     /// Alerts that were raised: each has its number, so that no two are taken for one.
     pub(super) alerts: u64,
     pub(super) history: History,
+    /// A state that could not be read and is not set aside on the disk yet.
+    pub(super) damaged: Option<Arc<[u8]>>,
 }
 
 impl Record {
-    /// Writes what is new. `services` share the space.
-    pub(super) fn save(&mut self, service: &Name, services: usize, store: &JournalWriter) -> Result<(), JournalError> {
+    /// What is new, as writes that belong together. `services` share the space. Where the record is `held` and much of the
+    /// history has piled up, the oldest of that alone.
+    pub(super) fn writes(&mut self, service: &Name, services: usize, held: bool) -> Result<Vec<Write>, JournalError> {
         self.history.trim(MAX_HISTORY_BYTES.min(MAX_ALL_HISTORY_BYTES / services.max(1)));
-        self.history.save_backlog(service, store)?;
-        let mut writes = self.history.writes(service)?;
+        let most = if held { CHUNKS_WITH_STATE } else { usize::MAX };
+        let mut writes = self.history.writes(service, most)?;
+        if self.history.handed.len() < self.history.unsaved.len() {
+            return Ok(writes);
+        }
         let state = self.state.to_json().map_err(|error| JournalError::Unavailable(error.to_string()))?;
         let kept = StoredRecord {
             state: serde_json::from_str(&state).map_err(|error| JournalError::Unavailable(error.to_string()))?,
@@ -251,9 +258,17 @@ impl Record {
             alerts: self.alerts,
         };
         writes.push(Write::json(state_key(service), &kept)?);
-        store.commit(writes)?;
-        self.history.unsaved.clear();
-        Ok(())
+        if let Some(bytes) = &self.damaged {
+            writes.push(Write { key: format!("{PREFIX}{service}/damaged"), value: Some(bytes.to_vec()) });
+        }
+        Ok(writes)
+    }
+
+    /// What [`Self::writes`] gave is on the disk. Whether that is everything.
+    pub(super) fn saved(&mut self) -> bool {
+        let all = self.history.saved();
+        self.damaged.take_if(|_| all);
+        all
     }
 
     /// What was kept of `service`, if anything was; and, if its state cannot be used, why. Then as much as can be
@@ -274,9 +289,7 @@ impl Record {
                 Some((record, None))
             }
             Err(why) => {
-                if let Err(error) = store.put(&format!("{PREFIX}{service}/damaged"), &bytes) {
-                    tracing::warn!(%service, %error, "a rollout state that cannot be read could not be set aside");
-                }
+                record.damaged = Some(bytes.clone());
                 // The history says it too: its last line is as old as the state.
                 let last = record.history.last(1).pop().and_then(|line| line.entry.stable.clone());
                 record.state.stable = stable_in(&bytes).or(last);
@@ -291,10 +304,10 @@ impl Record {
         Self { state: RolloutState { stable: Some(target), ..RolloutState::default() }, ..Self::default() }
     }
 
-    /// Forgets everything of `service`.
-    pub(super) fn forget(service: &str, store: &JournalWriter) -> Result<(), JournalError> {
+    /// What forgets everything of `service`.
+    pub(super) fn forget(service: &str, store: &JournalWriter) -> Vec<Write> {
         let kept = store.list(&format!("{PREFIX}{service}/"));
-        store.commit(kept.iter().map(|(key, _)| Write::remove(key.to_string())).collect())
+        kept.iter().map(|(key, _)| Write::remove(key.to_string())).collect()
     }
 
     /// The services of which anything is kept.
@@ -338,25 +351,61 @@ fn state_key(service: &str) -> String {
     format!("{PREFIX}{service}/state")
 }
 
-/// Keeps what is still to be delivered; the oldest go if it is more than fits.
-pub(super) fn save_pending(pending: &[Pending], store: &JournalWriter) -> Result<(), JournalError> {
+/// Keeps alerts that are still to be delivered, as writes: one for each alert, with its receivers.
+pub(super) fn put_alerts(pending: &[Pending]) -> Result<Vec<Write>, JournalError> {
+    by_alert(pending).into_iter().map(|(key, receivers)| Write::json(key, &receivers)).collect()
+}
+
+/// What of the alerts that are still to be delivered is stored otherwise, as writes; the oldest are left out if it is more
+/// than fits. What is on its way to the disk stays as it is.
+pub(super) fn change_alerts(pending: &[Pending], store: &JournalWriter) -> Result<Vec<Write>, JournalError> {
     let mut bytes = 0;
-    let mut newest: Vec<Value> = Vec::new();
-    for one in pending.iter().rev() {
-        let value = serde_json::to_value(one).map_err(|error| JournalError::Unavailable(error.to_string()))?;
-        bytes += value.to_string().len();
+    let mut writes = Vec::new();
+    let mut stored: BTreeMap<Arc<str>, Arc<[u8]>> = store.list(ALERTS).into_iter().collect();
+    for (key, receivers) in by_alert(pending).into_iter().rev() {
+        let write = Write::json(key, &receivers)?;
+        bytes += write.value.as_ref().map_or(0, Vec::len);
         if bytes > MAX_PENDING_BYTES {
             break;
         }
-        newest.push(value);
+        if stored.remove(write.key.as_str()).as_deref() != write.value.as_deref() {
+            writes.push(write);
+        }
     }
-    newest.reverse();
-    let key = PENDING.to_owned();
-    store.commit(vec![if newest.is_empty() { Write::remove(key) } else { Write::json(key, &newest)? }])
+    writes.extend(stored.into_keys().map(|key| Write::remove(key.to_string())));
+    writes.retain(|write| !store.is_open(&write.key));
+    Ok(writes)
 }
 
-/// What was still to be delivered.
-pub(super) fn read_pending(store: &JournalWriter) -> Vec<Pending> {
-    let found = store.list(PENDING).into_iter().find(|(key, _)| **key == *PENDING);
-    found.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+/// The alerts in `pending`, by their keys and in their order, each with its receivers.
+fn by_alert(pending: &[Pending]) -> Vec<(String, Vec<&Pending>)> {
+    let mut alerts: BTreeMap<(u64, u64, &str), Vec<&Pending>> = BTreeMap::new();
+    for one in pending {
+        alerts.entry(order(one)).or_default().push(one);
+    }
+    alerts.into_iter().map(|((.., id), receivers)| (format!("{ALERTS}{id}"), receivers)).collect()
+}
+
+/// Alerts come in the order of their times, and those of one service and one second in that of their numbers, with which
+/// their ids end.
+fn order(pending: &Pending) -> (u64, u64, &str) {
+    let id = &*pending.alert.id;
+    let number = id.rsplit('-').next().and_then(|number| number.parse().ok());
+    (pending.alert.time, number.unwrap_or_default(), id)
+}
+
+/// What was still to be delivered. An older Weir stored all of it under one key, which is read like the others, and is
+/// replaced by theirs.
+pub(super) fn read_alerts(store: &JournalWriter) -> Vec<Pending> {
+    let mut pending: Vec<Pending> = Vec::new();
+    for (key, bytes) in store.list(ALERTS) {
+        match serde_json::from_slice::<Vec<Pending>>(&bytes) {
+            Ok(alerts) => pending.extend(alerts),
+            Err(error) => {
+                tracing::warn!(%key, %error, "alerts that were to be delivered cannot be read and are left out")
+            }
+        }
+    }
+    pending.sort_by(|a, b| order(a).cmp(&order(b)));
+    pending
 }

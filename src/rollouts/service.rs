@@ -16,16 +16,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::action::{Action, AlertContext, HookCall, Query};
-use super::record::{Record, SeenVersion};
+use super::record::Record;
 use super::roles::Roles;
 use super::samples::SampleWindow;
-use super::view::{self, View};
+use super::view::{Named, View};
 use crate::config;
 use crate::model::{Name, Split, Weight};
 use crate::rollout::alerts::Transition;
 use crate::rollout::breaker::ErrorCounter;
 use crate::rollout::engine::{
-    By, CommandRefused, Effect, Entry, Event, Observation, Phase, RolloutState, RolloutTarget, What,
+    CommandRefused, Effect, Entry, Event, Observation, Phase, RolloutState, RolloutTarget, What,
 };
 use crate::rollout::judge;
 use crate::rollout::judge::sustained::ErrorWatch;
@@ -33,6 +33,7 @@ use crate::rollout::plan::{Plan, RollbackCondition};
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Verdict;
 use crate::snapshot::live::CircuitBreaker;
+use crate::store::{JournalError, Write};
 
 /// How often something happened, for metrics.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +52,8 @@ pub(super) struct ServiceRollout {
     pub(super) record: Record,
     /// Something of the record is not on the disk.
     pub(super) dirty: bool,
+    /// Why it cannot be written, if so: then nothing gives the canary more.
+    pub(super) held: Option<JournalError>,
     /// When the split in effect became what it is, in milliseconds since the Unix epoch.
     pub(super) since_ms: u64,
     pub(super) tallies: Tallies,
@@ -64,31 +67,10 @@ pub(super) struct ServiceRollout {
     pub(super) next_analysis: Duration,
     /// An alert says that a provider cannot be queried.
     pub(super) provider_alerted: bool,
+    /// The number of the first entry of the history that is not in the log.
+    pub(super) logged: u64,
     /// What the file says of the stable version.
-    named: Named,
-}
-
-/// Why nothing tells which version of a service is stable.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum StableUnknown {
-    /// The stable version of its state is no longer in the file.
-    #[error("the state knows {0}, which is no longer in the file")]
-    Gone(Name),
-    /// Nothing is stored of it.
-    #[error("no state is known of this service")]
-    NoState,
-}
-
-/// What the file says of the stable version.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Named {
-    /// There is no other: nothing has to be said.
-    #[default]
-    Only,
-    /// This one.
-    Version(Name),
-    /// Nothing, of several versions.
-    Nothing,
+    pub(super) named: Named,
 }
 
 /// What the engine made of some events, before it is in effect.
@@ -114,8 +96,10 @@ impl ServiceRollout {
         Self {
             service,
             plan,
+            logged: record.history.next(),
             record,
             dirty: false,
+            held: None,
             since_ms: at_ms,
             tallies: Tallies::default(),
             breaker: None,
@@ -129,96 +113,46 @@ impl ServiceRollout {
         }
     }
 
-    /// What was kept of it could not be read. Nothing begins by itself: whether the version that the file names failed
-    /// before is not known any more. Where not even the stable version can be told, no state is known.
-    pub(super) fn damaged(&mut self, why: &str, file: &config::Service, at_ms: u64) {
-        self.note_versions(file);
-        let stable = self.record.state.stable.clone().filter(|stable| file.versions.get(&stable.version).is_some());
-        let only = || view::wanted(file).filter(|_| file.versions.len() == 1).map(|version| self.target(version));
-        let Some(stable) = stable.or_else(only) else {
-            tracing::error!(service = %self.service, "what was kept of the rollout cannot be used and is set aside ({why})");
-            self.record.state = RolloutState::default();
-            self.dirty = true;
-            return;
-        };
-        let name = &stable.version;
-        let sentence =
-            format!("what was kept of the rollout cannot be used and is set aside ({why}): {name} has all traffic");
-        tracing::error!(service = %self.service, "{sentence}");
-        let mut state =
-            RolloutState { stable: Some(stable.clone()), reason: sentence.clone(), ..RolloutState::default() };
-        state.desired = view::wanted(file).map(|version| self.target(version));
-        let entry = Entry {
-            by: By::Restart,
-            what: What::Restored,
-            why: sentence,
-            from: Phase::Idle,
-            to: Phase::Idle,
-            weight_before: Weight::ZERO,
-            weight_after: Weight::ZERO,
-            stable: Some(stable),
-            canary: None,
-            taken: 0,
-            evidence: Vec::new(),
-        };
-        self.record.state = state;
-        self.record.history.add(entry, at_ms);
-        self.dirty = true;
-    }
-
-    /// What served everything before the service had a rollout, where the file still has it: `shift` over the file's
-    /// split, if there was one.
-    pub(super) fn served(
-        &mut self,
-        before: &config::Service,
-        shift: Option<&Split>,
-        file: &config::Service,
-    ) -> Option<Event> {
-        let version = match shift {
-            Some(split) => view::whole(split),
-            None => view::wanted(before),
-        };
-        let version = version.filter(|version| file.versions.get(version).is_some())?;
-        self.note_versions(file);
-        Some(Event::Release(self.target(version)))
-    }
-
-    /// What everything rests on where the state does not tell which version is stable, or names one that is no longer in
-    /// the file: what the file names. None: the state tells, or there is no other.
-    ///
-    /// # Errors
-    /// Why nobody can tell. The version to be released may be one that failed, so it is not guessed.
-    pub(super) fn choose_stable(&mut self, file: &config::Service) -> Result<Option<Event>, StableUnknown> {
-        let state = &self.record.state;
-        let stable = state.stable.as_ref().map(|stable| &stable.version);
-        if stable.is_some_and(|stable| file.versions.get(stable).is_some()) || file.versions.len() == 1 {
-            return Ok(None);
-        }
-        let Some(named) = &file.stable else {
-            return Err(match stable {
-                Some(gone) => StableUnknown::Gone(gone.clone()),
-                None => StableUnknown::NoState,
-            });
-        };
-        let canary = state.canary.as_ref().filter(|_| state.is_under_way());
-        if canary.is_some_and(|canary| canary.version == *named) {
-            // It takes over from the version that is gone.
-            return Ok(None);
-        }
-        self.note_versions(file);
-        Ok(Some(Event::Stable(self.target(named.clone()))))
-    }
-
-    /// What the file should say, where it does not name the stable version: whoever does not know the state goes by it.
-    pub(super) fn behind(&self) -> Option<String> {
-        let stable = &self.record.state.stable.as_ref()?.version;
-        match &self.named {
-            Named::Version(named) if named != stable => {
-                Some(format!("the file still says `stable: {named}`; write `stable: {stable}`, which is so now"))
+    /// Says in the log what was decided since the last time.
+    pub(super) fn log_new(&mut self) {
+        let service = &self.service;
+        for entry in self.record.history.since(self.logged) {
+            let (phase, why) = (entry.entry.to, &entry.entry.why);
+            // An analysis without a decision is in the history, and would fill the log.
+            if entry.entry.what == What::Analyzed {
+                tracing::debug!(%service, %phase, "rollout: {why}");
+            } else {
+                tracing::info!(%service, %phase, "rollout: {why}");
             }
-            Named::Nothing => Some(format!("the file does not say which version is stable; add `stable: {stable}`")),
-            Named::Only | Named::Version(_) => None,
         }
+        self.logged = self.record.history.next();
+    }
+
+    /// What is new, as writes that belong together. `services` share the space.
+    pub(super) fn writes(&mut self, services: usize) -> Result<Vec<Write>, JournalError> {
+        self.record.writes(&self.service, services, self.held.is_some())
+    }
+
+    /// What [`Self::writes`] gave is on the disk. Why that is not everything, if it is not.
+    pub(super) fn saved(&mut self) -> Result<(), JournalError> {
+        if !self.record.saved() {
+            return self.held.clone().map_or(Ok(()), Err);
+        }
+        self.dirty = false;
+        if self.held.take().is_some() {
+            tracing::info!(service = %self.service, "the rollout's decisions can be written again");
+        }
+        Ok(())
+    }
+
+    /// The disk refuses: what is decided from now on knows that. A part of it may be on the disk.
+    pub(super) fn hold(&mut self, why: JournalError) {
+        if self.held.is_none() {
+            let service = &self.service;
+            tracing::error!(%service, "the rollout's decisions cannot be written, so nothing moves forward: {why}");
+        }
+        self.held = Some(why);
+        self.dirty = true;
     }
 
     pub(super) const fn state(&self) -> &RolloutState {
@@ -237,79 +171,17 @@ impl ServiceRollout {
         Split::new(vec![(canary.version.clone(), state.weight), (stable, rest)]).ok()
     }
 
-    /// What the file as it is now has to say: versions that are gone, another plan, the version that should serve.
-    pub(super) fn take_config(&mut self, file: &config::Service) -> Vec<Event> {
-        let mut events = Vec::new();
-        self.named = match &file.stable {
-            _ if file.versions.len() == 1 => Named::Only,
-            Some(stable) => Named::Version(stable.clone()),
-            None => Named::Nothing,
-        };
-        let state = &self.record.state;
-        let named = [&state.stable, &state.canary, &state.previous].into_iter().flatten();
-        let gone: Vec<Name> =
-            named.map(|target| target.version.clone()).filter(|version| file.versions.get(version).is_none()).collect();
-        if !gone.is_empty() {
-            events.push(Event::VersionsGone(gone));
-        }
-        if let Some(plan) = &file.rollout {
-            let text = view::fingerprint(&format!("{plan:?}"));
-            if text != self.record.plan {
-                if !self.record.plan.is_empty() {
-                    events.push(Event::PlanChanged);
-                }
-                self.record.plan = text;
-                self.plan = Arc::new(plan.clone());
-                self.dirty = true;
-            }
-        }
-        self.note_versions(file);
-        events.extend(view::wanted(file).map(|version| Event::Release(self.target(version))));
-        events
-    }
-
-    /// Notes what the file's versions are. One that serves, or is being rolled out, stays itself when its endpoints
-    /// change: it was scaled. One that failed or was never tried becomes another.
-    fn note_versions(&mut self, file: &config::Service) {
-        let state = &self.record.state;
-        let canary = state.canary.as_ref().filter(|_| state.is_under_way());
-        let busy: Vec<&Name> = state.stable.iter().chain(canary).map(|target| &target.version).collect();
-        let mut seen = self.record.seen.clone();
-        for (name, version) in file.versions.iter() {
-            let what = view::describe(version);
-            let known =
-                seen.entry(name.to_string()).or_insert_with(|| SeenVersion { what: what.clone(), generation: 1 });
-            if known.what != what {
-                known.generation += u64::from(!busy.contains(&name));
-                known.what = what;
-            }
-        }
-        let has_failed = |name: &str| state.failed_targets.iter().any(|given| *given.target.version == *name);
-        seen.retain(|name, _| file.versions.get(name).is_some() || has_failed(name));
-        if seen != self.record.seen {
-            self.record.seen = seen;
-            self.dirty = true;
-        }
-    }
-
-    /// A version as something to roll out.
-    pub(super) fn target(&self, version: Name) -> RolloutTarget {
-        let generation = self.record.seen.get(&*version).map_or(0, |seen| seen.generation);
-        RolloutTarget { version, fingerprint: generation.to_string() }
-    }
-
     /// Applies `events` in order, in memory. Returns the actions to dispatch.
     pub(super) fn apply(
         &mut self,
         events: Vec<Event>,
         verdicts: Option<&[Verdict]>,
-        unwritable: bool,
         view: &View<'_>,
         notify: &Arc<Notify>,
     ) -> Result<Vec<Action>, CommandRefused> {
         let restored = events.contains(&Event::Restored);
         let replanned = events.contains(&Event::PlanChanged);
-        let run = self.run_engine(events, verdicts, unwritable, view)?;
+        let run = self.run_engine(events, verdicts, view)?;
         let (weight_before, split) = (self.record.state.weight, self.split());
         self.record.state = run.state;
         self.dirty |= !run.entries.is_empty();
@@ -324,12 +196,6 @@ impl ServiceRollout {
                 let by = super::labels::by(&entry.by).0;
                 *self.tallies.transitions.entry((entry.to.as_str(), by)).or_default() += 1;
             }
-            // An analysis without a decision is in the history, and would fill the log.
-            if entry.what == What::Analyzed {
-                tracing::debug!(service = %self.service, phase = %entry.to, "rollout: {}", entry.why);
-            } else {
-                tracing::info!(service = %self.service, phase = %entry.to, "rollout: {}", entry.why);
-            }
             self.record.history.add(entry, view.at_ms);
         }
         Ok(actions)
@@ -339,7 +205,6 @@ impl ServiceRollout {
         &self,
         events: Vec<Event>,
         verdicts: Option<&[Verdict]>,
-        unwritable: bool,
         view: &View<'_>,
     ) -> Result<EngineRun, CommandRefused> {
         let mut run = EngineRun { state: self.record.state.clone(), effects: Vec::new(), entries: Vec::new() };
@@ -356,7 +221,7 @@ impl ServiceRollout {
                 stable_available: available(run.state.stable.as_ref()),
                 previous_available: available(run.state.previous.as_ref()),
                 verdicts: if event == Event::Tick { verdicts.map(<[Verdict]>::to_vec) } else { None },
-                unwritable,
+                unwritable: self.held.is_some(),
             };
             let applied = run.state.apply(&self.plan, event, &seen, view.now)?;
             run.state = applied.state;

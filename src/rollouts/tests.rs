@@ -1,5 +1,6 @@
 mod alerts;
 mod analysis;
+mod driver;
 mod faults;
 mod stable;
 

@@ -30,6 +30,29 @@ pub(crate) struct View<'a> {
     pub(crate) at_ms: u64,
 }
 
+/// Why nothing tells which version of a service is stable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StableUnknown {
+    /// The stable version of its state is no longer in the file.
+    #[error("the state knows {0}, which is no longer in the file")]
+    Gone(Name),
+    /// Nothing is stored of it.
+    #[error("no state is known of this service")]
+    NoState,
+}
+
+/// What the file says of the stable version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Named {
+    /// There is no other: nothing has to be said.
+    #[default]
+    Only,
+    /// This one.
+    Version(Name),
+    /// Nothing, of several versions.
+    Nothing,
+}
+
 impl View<'_> {
     /// Endpoints of a version that can take traffic now. What is known of an endpoint's health is its state.
     pub(super) fn available(&self, service: &Name, version: &Name) -> u32 {

@@ -37,6 +37,7 @@ struct State {
     facts: BTreeMap<Arc<str>, Fact>,
     revision: Revision,
     watchers: Vec<(String, mpsc::Sender<Change>)>,
+    committed: Vec<Transaction>,
     /// For the next commits that write a key with the prefix.
     script: VecDeque<(String, Fault)>,
     /// For all commits.
@@ -61,6 +62,16 @@ impl MemoryJournal {
         for (transaction, answer) in std::mem::take(&mut state.hanging) {
             drop(answer.send(state.write(&transaction)));
         }
+    }
+
+    /// How many commits hang.
+    pub(crate) fn hanging(&self) -> usize {
+        self.state().hanging.len()
+    }
+
+    /// The transactions that were carried out, in their order.
+    pub(crate) fn committed(&self) -> Vec<Transaction> {
+        self.state().committed.clone()
     }
 
     /// What is stored under `key`.
@@ -106,6 +117,7 @@ impl State {
         }
         self.revision = self.revision.next();
         let revision = self.revision;
+        self.committed.push(transaction.clone());
         for write in &transaction.writes {
             let (key, value): (Arc<str>, Option<Arc<[u8]>>) =
                 (write.key.as_str().into(), write.value.as_deref().map(Into::into));

@@ -156,10 +156,13 @@ fn a_write_that_hangs_is_waited_for_once_and_overwrites_nothing_later() {
     assert!(began.elapsed() >= SHORT);
     let began = Instant::now();
     for _ in 0..1_000 {
-        assert!(matches!(writer.put("other", b"1"), Err(JournalError::Unavailable(_))));
+        assert!(matches!(writer.put("k", b"1"), Err(JournalError::Unavailable(_))));
     }
     assert!(began.elapsed() < 20 * SHORT, "the time is not waited for again and again");
     assert_eq!(writer.list("k")[0].1.as_ref(), b"1", "what is not acknowledged is not known");
+    assert!(writer.is_open("k"));
+    writer.put("other", b"1").unwrap();
+    assert!(!writer.is_open("other"), "other keys do not wait for it");
     // It is carried out at last, and the next write comes after it.
     journal.release();
     assert_eq!(stored(&journal).as_deref(), Some("2"));
@@ -173,4 +176,24 @@ fn without_a_journal_nothing_is_written_and_nothing_has_to_be_removed() {
     assert_eq!(writer.put("k", b""), Err(JournalError::Unavailable("no directory".to_owned())));
     assert_eq!(writer.commit(vec![remove("k")]), Ok(()));
     assert!(writer.list("").is_empty() && writer.write_copy(b"").is_err());
+}
+
+#[tokio::test]
+async fn writes_of_different_keys_do_not_wait_for_each_other() {
+    let journal = Arc::new(MemoryJournal::default());
+    let writer = writer(&journal);
+    journal.script("a", Fault::Hanging);
+    let (a, again) = (writer.submit(vec![put("a", "1")]), writer.submit(vec![put("a", "2"), put("b", "2")]));
+    assert_eq!(writer.submit(vec![put("b", "1")]).await, Ok(()));
+    assert!(matches!(again.await, Err(JournalError::Unavailable(_))), "one key that is on its way, and nothing of it");
+    assert_eq!((journal.hanging(), journal.get("b").as_deref()), (1, Some(&b"1"[..])));
+    journal.release();
+    assert_eq!((a.await, journal.get("a").as_deref()), (Ok(()), Some(&b"1"[..])));
+    // Who asked and went away leaves the key to its commit.
+    journal.script("a", Fault::Hanging);
+    drop(writer.submit(vec![put("a", "3")]));
+    assert!(writer.is_open("a") && writer.submit(vec![remove("a")]).await.is_err());
+    journal.release();
+    assert!(!writer.is_open("a"));
+    assert_eq!((writer.submit(vec![remove("a")]).await, journal.get("a")), (Ok(()), None));
 }

@@ -2,35 +2,43 @@
 //! replace.
 //!
 //! ```text
-//! commit ─► conditions from what is known ─► journal ─┬─ in time: known, and acknowledged
-//!                                                     ├─ refused, or no answer: read again before the next
-//!                                                     └─ after the time: given up; nothing is written until it ended
+//! submit ─► conditions from what is known ─► journal ─┬─ in time: known, and acknowledged
+//!                                                     ├─ refused, or no answer: its keys are read again before the next
+//!                                                     └─ after the time: given up; its keys are not written until it ended
 //! ```
 //!
-//! Invariant: nothing is written while it is open what became of the write before. A commit that was given up and is
+//! Writes of different keys do not wait for each other here.
+//!
+//! Invariant: no key is written while it is open what became of the write before. A commit that was given up and is
 //! carried out all the same meets no later one: each has the revisions that were read after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::{Answer, CopyFile, Fact, Journal, JournalError, Transaction, Write};
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
+
+use super::{Answer, CopyFile, Fact, Journal, JournalError, Revision, Transaction, Write};
 
 /// How long a journal may take to answer. After that the write is given up, and what it was for is held.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads and writes a journal, or tells why there is none.
-#[derive(Debug)]
+/// Reads and writes a journal, or tells why there is none. Clones share what they know.
+#[derive(Clone, Debug)]
 pub struct JournalWriter {
     /// None: nothing can be kept.
     journal: Option<Arc<dyn Journal>>,
     /// What must be known when the journal is lost.
     copy: Option<CopyFile>,
+    /// A copy is being written.
+    copying: Arc<AtomicBool>,
     timeout: Duration,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
 }
 
 /// What is known of the journal.
@@ -39,15 +47,37 @@ struct Known {
     facts: BTreeMap<Arc<str>, Fact>,
     /// Why the last write failed, or why none is possible.
     last_error: Option<JournalError>,
-    /// A write failed: what is stored may differ from `facts`.
-    stale: bool,
-    /// What was given up and has not ended.
-    unanswered: Option<Answer<()>>,
+    /// Keys of writes on their way, and of those that were given up and have not ended.
+    open: BTreeSet<String>,
+    /// Keys of writes that failed: what is stored of them may differ from `facts`.
+    stale: BTreeSet<String>,
+    given_up: Vec<GivenUp>,
+}
+
+/// A write that was given up and has not ended.
+struct GivenUp {
+    keys: Vec<String>,
+    answer: Answer<()>,
 }
 
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Known").field("facts", &self.facts.len()).field("last_error", &self.last_error).finish()
+    }
+}
+
+impl Known {
+    /// Frees the keys of what was given up and has ended since.
+    fn collect_answers(&mut self) {
+        // Inside of a task, a channel of the runtime could say "not yet" only to give others their turn.
+        let ended = |one: &mut GivenUp| tokio::task::unconstrained(one.answer.as_mut()).now_or_never().is_some();
+        for one in self.given_up.extract_if(.., ended) {
+            forget(&mut self.open, &one.keys);
+        }
+    }
+
+    fn revision(&self, key: &str) -> Option<Revision> {
+        self.facts.get(key).map(|fact| fact.revision)
     }
 }
 
@@ -71,26 +101,27 @@ impl JournalWriter {
         timeout: Duration,
     ) -> Result<Self, JournalError> {
         let facts = read_all(&*journal, timeout)?;
-        let known = Mutex::new(Known { facts, last_error, ..Known::default() });
-        Ok(Self { journal: Some(journal), copy, timeout, known })
+        let known = Known { facts, last_error, ..Known::default() };
+        Ok(Self { journal: Some(journal), copy, copying: Arc::default(), timeout, known: Arc::new(Mutex::new(known)) })
     }
 
     /// Without a journal: nothing can be kept, and only what `copy` says is known.
     #[must_use]
     pub fn unavailable(why: String, copy: Option<CopyFile>) -> Self {
-        let last_error = Some(JournalError::Unavailable(why));
+        let known = Known { last_error: Some(JournalError::Unavailable(why)), ..Known::default() };
         Self {
             journal: None,
             copy,
+            copying: Arc::default(),
             timeout: COMMIT_TIMEOUT,
-            known: Mutex::new(Known { last_error, ..Known::default() }),
+            known: Arc::new(Mutex::new(known)),
         }
     }
 
     /// The facts whose keys begin with `prefix`, as they were read and written last.
     #[must_use]
     pub fn list(&self, prefix: &str) -> Vec<(Arc<str>, Arc<[u8]>)> {
-        self.known()
+        lock(&self.known)
             .facts
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(prefix))
@@ -101,88 +132,60 @@ impl JournalWriter {
     /// Why the last write failed, or why none is possible; `None` once a write succeeds.
     #[must_use]
     pub fn last_error(&self) -> Option<JournalError> {
-        self.known().last_error.clone()
+        lock(&self.known).last_error.clone()
     }
 
-    /// Makes sure that what is known is what is stored, where a write failed.
-    ///
-    /// # Errors
-    /// What the journal says, or that a write that was given up has not ended.
-    pub fn refresh(&self) -> Result<(), JournalError> {
-        let journal = self.journal.as_deref();
-        journal.map_or(Ok(()), |journal| self.read_after_fault(&mut self.known(), journal))
+    /// Whether a write of `key` has not ended.
+    #[must_use]
+    pub fn is_open(&self, key: &str) -> bool {
+        let mut known = lock(&self.known);
+        known.collect_answers();
+        known.open.contains(key)
     }
 
-    /// Puts `value` under `key`. It is durable when this returns.
-    ///
-    /// # Errors
-    /// As for [`JournalWriter::commit`].
-    pub fn put(&self, key: &str, value: &[u8]) -> Result<(), JournalError> {
-        self.commit(vec![Write { key: key.to_owned(), value: Some(value.to_vec()) }])
-    }
-
-    /// Commits `writes` together, each over what is known of its key. They are durable when this returns. It waits for
-    /// at most [`COMMIT_TIMEOUT`], and not at all while a commit before has not ended.
+    /// Commits `writes` together, each over what is known of its key; they are handed to the journal before this returns,
+    /// in the order of the calls. Once the future says `Ok`, they are durable. It takes at most [`COMMIT_TIMEOUT`], and
+    /// nothing while a write of one of the keys has not ended. It needs a runtime with a clock.
     ///
     /// # Errors
     /// What the journal says. A part of it may be durable all the same, unless it is a [`JournalError::Conflict`].
-    pub fn commit(&self, mut writes: Vec<Write>) -> Result<(), JournalError> {
-        let mut known = self.known();
-        let current = self.journal.as_deref().map_or(Ok(()), |journal| self.read_after_fault(&mut known, journal));
-        // What is not there needs no removing, not even where nothing can be written.
-        writes.retain(|write| write.value.is_some() || known.facts.contains_key(write.key.as_str()));
-        if writes.is_empty() {
-            return Ok(());
+    #[must_use = "what became of it is told by the future"]
+    pub fn submit(&self, writes: Vec<Write>) -> impl Future<Output = Result<(), JournalError>> + Send + use<> {
+        let begun = self.begin(writes);
+        let (known, limit) = (Arc::clone(&self.known), self.timeout);
+        async move {
+            let Some(mut commit) = begun? else { return Ok(()) };
+            let answered = tokio::time::timeout(limit, commit.finish()).await;
+            let committed = answered.unwrap_or_else(|_| Err(late("the write", limit)));
+            drop(commit);
+            lock(&known).last_error = committed.clone().err();
+            committed
         }
+    }
+
+    /// Hands a commit to the journal. None: there is nothing to do.
+    fn begin(&self, writes: Vec<Write>) -> Result<Option<Commit>, JournalError> {
+        let mut known = lock(&self.known);
+        known.collect_answers();
         let Some(journal) = &self.journal else {
-            return known.last_error.clone().map_or(Ok(()), Err);
+            // What is not there needs no removing, not even where nothing can be written.
+            let puts = writes.iter().any(|write| write.value.is_some());
+            return known.last_error.clone().filter(|_| puts).map_or(Ok(None), Err);
         };
-        let committed = current.and_then(|()| self.try_commit(&mut known, &**journal, writes));
-        known.last_error = committed.clone().err();
-        committed
-    }
-
-    /// Reads everything again if it is not known what became of the write before.
-    fn read_after_fault(&self, known: &mut Known, journal: &dyn Journal) -> Result<(), JournalError> {
-        if let Some(before) = &mut known.unanswered {
-            if wait(before, Duration::ZERO).is_none() {
-                return Err(late("a write before this one", self.timeout));
-            }
-            known.unanswered = None;
+        let keys: Vec<String> = writes.iter().map(|write| write.key.clone()).collect();
+        if keys.iter().any(|key| known.open.contains(key)) {
+            return Err(late("a write before this one", self.timeout));
         }
-        if known.stale {
-            let mut answer = journal.read("");
-            let Some(found) = wait(&mut answer, self.timeout) else {
-                known.unanswered = Some(Box::pin(async { answer.await.map(drop) }));
-                return Err(late("the store", self.timeout));
-            };
-            known.facts = found?.into_iter().collect();
-            known.stale = false;
+        known.open.extend(keys.iter().cloned());
+        let mut commit =
+            Commit { journal: Arc::clone(journal), known: Arc::clone(&self.known), step: Step::Ended, keys, writes };
+        if commit.keys.iter().any(|key| known.stale.contains(key)) {
+            commit.step = Step::Reading(journal.read(""));
+        } else {
+            commit.hand_over(&mut known);
         }
-        Ok(())
-    }
-
-    fn try_commit(&self, known: &mut Known, journal: &dyn Journal, writes: Vec<Write>) -> Result<(), JournalError> {
-        let condition = |write: &Write| {
-            let revision = known.facts.get(write.key.as_str()).map(|fact| fact.revision);
-            (write.key.clone(), revision)
-        };
-        let conditions = writes.iter().map(condition).collect();
-        known.stale = true;
-        let mut answer = journal.commit(Transaction { conditions, writes: writes.clone() });
-        let Some(committed) = wait(&mut answer, self.timeout) else {
-            known.unanswered = Some(Box::pin(async { answer.await.map(drop) }));
-            return Err(late("the write", self.timeout));
-        };
-        let revision = committed?;
-        known.stale = false;
-        for Write { key, value } in writes {
-            match value {
-                Some(value) => drop(known.facts.insert(key.into(), Fact { value: value.into(), revision })),
-                None => drop(known.facts.remove(key.as_str())),
-            }
-        }
-        Ok(())
+        drop(known);
+        Ok(Some(commit))
     }
 
     /// What the copy says.
@@ -191,28 +194,132 @@ impl JournalWriter {
         self.copy.as_ref()?.read()
     }
 
-    /// Replaces what the copy says.
+    /// Replaces what the copy says, by a thread of its own. It takes at most [`COMMIT_TIMEOUT`], and nothing while a copy
+    /// before it is still being written.
     ///
     /// # Errors
     /// What the disk says, or why nothing can be kept.
-    pub fn write_copy(&self, bytes: &[u8]) -> Result<(), JournalError> {
-        let Some(copy) = self.copy.as_ref().filter(|_| self.journal.is_some()) else {
-            return self.last_error().map_or(Ok(()), Err);
-        };
-        copy.write(bytes).map_err(|error| JournalError::Unavailable(error.to_string()))
-    }
-
-    /// What is stored was changed by somebody else: it is read again.
-    #[cfg(test)]
-    pub(crate) fn read_again(&self) {
-        if let Some(journal) = &self.journal {
-            self.known().facts = read_all(&**journal, self.timeout).unwrap();
+    #[must_use = "what became of it is told by the future"]
+    pub fn submit_copy(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), JournalError>> + Send + use<> {
+        let begun = self.begin_copy(bytes);
+        let limit = self.timeout;
+        async move {
+            let Some(written) = begun? else { return Ok(()) };
+            let answered = tokio::time::timeout(limit, written).await.map_err(|_| late("the copy", limit))?;
+            let written = answered.map_err(|_| JournalError::Unavailable("the copy was not written".to_owned()))?;
+            written.map_err(|error| JournalError::Unavailable(error.to_string()))
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn begin_copy(&self, bytes: Vec<u8>) -> Result<Option<oneshot::Receiver<std::io::Result<()>>>, JournalError> {
+        let Some(copy) = self.copy.clone().filter(|_| self.journal.is_some()) else {
+            return self.last_error().map_or(Ok(None), Err);
+        };
+        if self.copying.swap(true, Ordering::AcqRel) {
+            return Err(late("a copy before this one", self.timeout));
+        }
+        let (answer, written) = oneshot::channel();
+        let copying = Arc::clone(&self.copying);
+        let thread = thread::Builder::new().name("weir-copy".to_owned()).spawn(move || {
+            let written = copy.write(&bytes);
+            copying.store(false, Ordering::Release);
+            drop(answer.send(written));
+        });
+        match thread {
+            Ok(_) => Ok(Some(written)),
+            Err(error) => {
+                self.copying.store(false, Ordering::Release);
+                Err(JournalError::Unavailable(error.to_string()))
+            }
+        }
     }
+}
+
+/// A commit on its way. When it is dropped, its keys may be written again: at once if it ended, and once it has if not.
+struct Commit {
+    journal: Arc<dyn Journal>,
+    known: Arc<Mutex<Known>>,
+    keys: Vec<String>,
+    writes: Vec<Write>,
+    step: Step,
+}
+
+enum Step {
+    /// It is not known what is stored under the keys: a write of them failed.
+    Reading(Answer<Vec<(Arc<str>, Fact)>>),
+    Committing(Answer<Revision>),
+    Ended,
+}
+
+impl Commit {
+    /// Hands the writes to the journal.
+    fn hand_over(&mut self, known: &mut Known) {
+        // What is not there needs no removing.
+        self.writes.retain(|write| write.value.is_some() || known.facts.contains_key(write.key.as_str()));
+        self.step = if self.writes.is_empty() {
+            Step::Ended
+        } else {
+            let conditions = self.writes.iter().map(|write| (write.key.clone(), known.revision(&write.key))).collect();
+            known.stale.extend(self.keys.iter().cloned());
+            Step::Committing(self.journal.commit(Transaction { conditions, writes: self.writes.clone() }))
+        };
+    }
+
+    async fn finish(&mut self) -> Result<(), JournalError> {
+        if let Step::Reading(answer) = &mut self.step {
+            let found = answer.await;
+            self.step = Step::Ended;
+            let mut found: BTreeMap<Arc<str>, Fact> = found?.into_iter().collect();
+            let known = Arc::clone(&self.known);
+            let mut known = lock(&known);
+            for key in &self.keys {
+                match found.remove_entry(key.as_str()) {
+                    Some((key, fact)) => drop(known.facts.insert(key, fact)),
+                    None => drop(known.facts.remove(key.as_str())),
+                }
+                known.stale.remove(key);
+            }
+            self.hand_over(&mut known);
+        }
+        if let Step::Committing(answer) = &mut self.step {
+            let committed = answer.await;
+            self.step = Step::Ended;
+            let revision = committed?;
+            let mut known = lock(&self.known);
+            for Write { key, value } in std::mem::take(&mut self.writes) {
+                match value {
+                    Some(value) => drop(known.facts.insert(key.into(), Fact { value: value.into(), revision })),
+                    None => drop(known.facts.remove(key.as_str())),
+                }
+            }
+            forget(&mut known.stale, &self.keys);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        let keys = std::mem::take(&mut self.keys);
+        let answer: Answer<()> = match std::mem::replace(&mut self.step, Step::Ended) {
+            Step::Reading(answer) => Box::pin(async { answer.await.map(drop) }),
+            Step::Committing(answer) => Box::pin(async { answer.await.map(drop) }),
+            Step::Ended => {
+                return forget(&mut lock(&self.known).open, &keys);
+            }
+        };
+        lock(&self.known).given_up.push(GivenUp { keys, answer });
+    }
+}
+
+fn forget(set: &mut BTreeSet<String>, keys: &[String]) {
+    for key in keys {
+        set.remove(key);
+    }
+}
+
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read_all(journal: &dyn Journal, timeout: Duration) -> Result<BTreeMap<Arc<str>, Fact>, JournalError> {
@@ -250,4 +357,32 @@ impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+}
+
+/// What tests do that have no runtime of their own.
+#[cfg(test)]
+impl JournalWriter {
+    pub(crate) fn commit(&self, writes: Vec<Write>) -> Result<(), JournalError> {
+        in_place(self.submit(writes))
+    }
+
+    pub(crate) fn put(&self, key: &str, value: &[u8]) -> Result<(), JournalError> {
+        self.commit(vec![Write { key: key.to_owned(), value: Some(value.to_vec()) }])
+    }
+
+    pub(crate) fn write_copy(&self, bytes: &[u8]) -> Result<(), JournalError> {
+        in_place(self.submit_copy(bytes.to_vec()))
+    }
+
+    /// What is stored was changed by somebody else: it is read again.
+    pub(crate) fn read_again(&self) {
+        if let Some(journal) = &self.journal {
+            lock(&self.known).facts = read_all(&**journal, self.timeout).unwrap();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn in_place<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }

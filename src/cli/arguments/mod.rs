@@ -28,7 +28,7 @@ pub(super) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 configuration invalid, 4 admin not reachable, \
-                          5 rolled back, 6 timed out, 7 refused in this state";
+                          5 rolled back, 6 timed out, 7 refused in this state, 8 in effect and not stored";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -1,24 +1,26 @@
 //! The owner's part in what operators ask for: weights over the file's split, and states of versions and endpoints.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::{Owner, describe, find_name, may_be_lost, reason};
-use crate::control::overrides;
+use super::flights::{Flight, Reply};
+use super::{Owner, describe, find_name, reason};
+use crate::control::overrides::{Override, OverrideChange, OverrideKey};
 use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift, StateTarget};
 use crate::model::{EndpointState, Name, Split, Weight};
 use crate::store::{JournalError, Write};
 
 impl Owner {
-    pub(super) fn set_weights(
-        &mut self,
-        service: &str,
+    /// Weights over the file's split, to be put there. Versions left out get 0.
+    pub(super) fn new_shift(
+        &self,
+        service: Name,
         weights: &[(String, Weight)],
         by: Attribution,
-    ) -> ProposalResult {
-        let (name, file) = self.find_service(service)?;
-        if self.rollouts.has(&name) {
-            return Err(Rejection::RolledOut(name.to_string()));
+    ) -> Result<Option<OverrideChange>, Rejection> {
+        let (_, file) = self.find_service(&service)?;
+        if self.rollouts.has(&service) {
+            return Err(Rejection::RolledOut(service.to_string()));
         }
         let base = file.split.clone();
         for (version, _) in weights {
@@ -29,73 +31,35 @@ impl Owner {
             (version.clone(), named.map_or(Weight::ZERO, |(_, weight)| *weight))
         });
         let split = Split::new(all.collect())?;
+        let line = format!("{service}: {} by {}{}", describe(&split), by.author, reason(&by));
         let shift = Shift { split, base, by, at: SystemTime::now() };
-        let written = overrides::put_shift(&name, &shift).and_then(|write| self.journal.commit(vec![write]));
-        if let Err(error) = written {
-            // It is not in effect, so it may not come back with a restart.
-            self.unwritten = true;
-            return Err(Rejection::Store(error));
-        }
-        let line = format!("{name}: {} by {}{}", describe(&shift.split), shift.by.author, reason(&shift.by));
-        self.shifts.insert(name, shift);
-        self.recompile(line)
+        Ok(Some(OverrideChange { service, what: Override::Shift(Some(shift)), line, leads_back: false }))
     }
 
-    pub(super) fn reset_weights(&mut self, service: &str, by: &Attribution) -> ProposalResult {
-        let (name, file) = self.find_service(service)?;
+    /// The end of the weights over the file's split, if there are any.
+    pub(super) fn no_shift(&self, service: Name, by: &Attribution) -> Result<Option<OverrideChange>, Rejection> {
+        let (_, file) = self.find_service(&service)?;
+        if !self.shifts.contains_key(&service) {
+            return Ok(None);
+        }
         let base = describe(&file.split);
-        if !self.shifts.contains_key(&name) {
-            return Ok(Ack { revision: self.current.peek().revision, changes: Vec::new(), warnings: Vec::new() });
-        }
-        let written = self.journal.commit(vec![overrides::remove_shift(&name)]);
-        self.shifts.remove(&name);
-        let ack = self.recompile(format!("{name}: back to the file's {base} by {}{}", by.author, reason(by)))?;
-        Ok(self.note_unwritten(ack, written))
+        let line = format!("{service}: back to the file's {base} by {}{}", by.author, reason(by));
+        Ok(Some(OverrideChange { service, what: Override::Shift(None), line, leads_back: true }))
     }
 
-    /// Goes on in memory with what leads back where the disk refuses: whoever takes traffic away from what is broken must
-    /// not be stopped by it. It is said, and written as soon as the disk takes it.
-    fn note_unwritten(&mut self, mut ack: Ack, written: Result<(), JournalError>) -> Ack {
-        if let Err(error) = written {
-            tracing::error!(%error, "a change that leads back is in effect, and would be lost with a restart");
-            ack.warnings.push(may_be_lost(&error));
-            self.unwritten = true;
-        }
-        ack
-    }
-
-    /// Writes what is in effect where what is stored differs from it, if the store takes it now.
-    pub(super) fn retry_unwritten(&mut self) {
-        if self.unwritten {
-            let written = self.journal.refresh().and_then(|()| self.journal.commit(self.unwritten()?));
-            self.unwritten = written.is_err();
-        }
-    }
-
-    /// What of the shifts and states in effect is stored otherwise.
-    fn unwritten(&self) -> Result<Vec<Write>, JournalError> {
-        let (shifts, states, _) = overrides::read(&self.journal);
-        let mut writes: Vec<Write> =
-            shifts.keys().filter(|service| !self.shifts.contains_key(*service)).map(overrides::remove_shift).collect();
-        for (service, shift) in &self.shifts {
-            if shifts.get(service).is_none_or(|stored| stored.split != shift.split || stored.base != shift.base) {
-                writes.push(overrides::put_shift(service, shift)?);
-            }
-        }
-        let all: BTreeSet<_> = self.states.keys().chain(states.keys()).collect();
-        for key in all.into_iter().filter(|key| self.states.get(*key) != states.get(*key)) {
-            writes.push(overrides::write_state(key, self.states.get(key).copied())?);
-        }
-        Ok(writes)
-    }
-
-    pub(super) fn set_state(&mut self, target: &StateTarget, state: EndpointState, by: &Attribution) -> ProposalResult {
+    /// The states of what `target` names, to be set.
+    pub(super) fn new_states(
+        &self,
+        target: &StateTarget,
+        state: EndpointState,
+        by: &Attribution,
+    ) -> Result<Option<OverrideChange>, Rejection> {
         let (service, file) = self.find_service(&target.service)?;
         let versions: Vec<Name> = match &target.version {
             Some(version) => vec![find_name("version", version, file.versions.names())?],
             None => file.versions.names().cloned().collect(),
         };
-        let mut wanted = Vec::new();
+        let mut states = Vec::new();
         for version in versions {
             let Some(spec) = file.versions.get(&version) else { continue };
             let (endpoint, own) = match &target.endpoint {
@@ -108,27 +72,92 @@ impl Owner {
                     (Some(name), own)
                 }
             };
-            wanted.push(((service.clone(), version, endpoint), own));
+            states.push(((service.clone(), version, endpoint), (state != own).then_some(state)));
         }
-        let writes: Result<Vec<Write>, JournalError> =
-            wanted.iter().map(|(key, own)| overrides::write_state(key, (state != *own).then_some(state))).collect();
-        let written = writes.and_then(|writes| self.journal.commit(writes));
-        let leads_back = wanted.iter().all(|(_, own)| state == *own || state != EndpointState::Ready);
-        if let Err(error) = &written
+        let leads_back = state != EndpointState::Ready || states.iter().all(|(_, over)| over.is_none());
+        let line = format!("{target}: {state} by {}{}", by.author, reason(by));
+        Ok(Some(OverrideChange { service, what: Override::States(states), line, leads_back }))
+    }
+
+    /// Hands a change to the store. None: there is nothing to change.
+    pub(super) fn change_override(&mut self, change: Result<Option<OverrideChange>, Rejection>, reply: Reply) {
+        let answered = match change {
+            Ok(Some(change)) => {
+                let commit = self.commit(change.writes());
+                return self.flights.begin(change.service.clone(), Flight::Override { change, reply }, commit);
+            }
+            Ok(None) => Ok(Ack::new(self.current.peek().revision, Vec::new())),
+            Err(rejection) => Err(rejection),
+        };
+        // Whoever asked may have gone.
+        drop(reply.send(answered));
+    }
+
+    /// Brings a change into effect that is written; and one that leads back also where it could not be.
+    pub(super) fn finish_override(
+        &mut self,
+        change: OverrideChange,
+        stored: &Result<(), JournalError>,
+    ) -> ProposalResult {
+        self.note_written(change.keys(), stored.is_ok());
+        let OverrideChange { service, what, line, leads_back } = change;
+        if let Err(error) = stored
             && !leads_back
         {
-            // Nothing of it is in effect, so nothing of it may come back with a restart.
-            self.unwritten = true;
+            // It is not in effect, so it may not come back with a restart.
             return Err(Rejection::Store(error.clone()));
         }
-        for (key, own) in wanted {
-            if state == own {
-                self.states.remove(&key);
+        let ack = match what {
+            Override::Shift(shift) => {
+                match shift {
+                    Some(shift) => drop(self.shifts.insert(service, shift)),
+                    None => drop(self.shifts.remove(&service)),
+                }
+                self.recompile(line)?
+            }
+            Override::States(states) => {
+                for (key, state) in states {
+                    match state {
+                        Some(state) => drop(self.states.insert(key, state)),
+                        None => drop(self.states.remove(&key)),
+                    }
+                }
+                self.publish_states(&service, line)
+            }
+        };
+        Ok(match stored {
+            Ok(()) => ack,
+            Err(error) => {
+                tracing::error!(%error, "a change that leads back is in effect, and would be lost with a restart");
+                ack.not_durable(error)
+            }
+        })
+    }
+
+    /// Whether what is stored under `keys` is what is in effect.
+    pub(super) fn note_written(&mut self, keys: Vec<OverrideKey>, written: bool) {
+        for key in keys {
+            if written {
+                self.unwritten.remove(&key);
             } else {
-                self.states.insert(key, state);
+                self.unwritten.insert(key);
             }
         }
-        let ack = self.publish_states(&service, format!("{target}: {state} by {}{}", by.author, reason(by)));
-        Ok(self.note_unwritten(ack, written))
+    }
+
+    /// Writes what is in effect where what is stored differs from it, if the store takes it now.
+    pub(super) fn retry_unwritten(&mut self) {
+        let mut by_service: BTreeMap<Name, Vec<OverrideKey>> = BTreeMap::new();
+        for key in &self.unwritten {
+            by_service.entry(key.service().clone()).or_default().push(key.clone());
+        }
+        for (service, keys) in by_service {
+            if !self.flights.is_busy(&service) {
+                let write = |key: &OverrideKey| key.write(&self.shifts, &self.states);
+                let writes: Result<Vec<Write>, JournalError> = keys.iter().map(write).collect();
+                let commit = self.commit(writes);
+                self.flights.begin(service, Flight::Rewrite(keys), commit);
+            }
+        }
     }
 }

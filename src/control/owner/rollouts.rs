@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 
-use super::{Owner, describe, find_name, may_be_lost, reason};
+use super::flights::{Flight, Landing, Reply, Work};
+use super::{Kept, Owner, describe, find_name, reason};
 use crate::config::Config;
 use crate::control::resolve::Resolved;
 use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift};
 use crate::model::{Name, Split, Weight};
+use crate::rollout::engine::{CommandRefused, Event};
 use crate::rollouts::dispatch::{Completion, Dispatcher};
-use crate::rollouts::{self, Command, RecordedEntry, Rollouts, View};
+use crate::rollouts::{self, Cause, Command, Decision, RecordedEntry, Rollouts, View};
 use crate::snapshot::compile::States;
-use crate::snapshot::live::{CircuitBreaker, FaultInjection};
-use crate::store::JournalWriter;
+use crate::snapshot::live::FaultInjection;
+use crate::store::{JournalError, JournalWriter, Write};
 use crate::telemetry::Recorder;
 
 /// Fault injection as it is asked for.
@@ -53,7 +56,7 @@ pub(super) fn splits(shifts: &BTreeMap<Name, Shift>, rollouts: &Rollouts) -> BTr
 
 impl Owner {
     /// Lets rollouts decide something over the file in effect.
-    fn decide<T>(&mut self, decide: impl FnOnce(&mut Rollouts, &View<'_>) -> T) -> T {
+    fn with_rollouts<T>(&mut self, decide: impl FnOnce(&mut Rollouts, &View<'_>) -> T) -> T {
         let mut rollouts = std::mem::take(&mut self.rollouts);
         let file = (&self.config, &self.states, &self.inputs.resolved);
         let decided = decide(&mut rollouts, &view(file, (&self.recorder, &self.journal), self.epoch));
@@ -62,14 +65,13 @@ impl Owner {
     }
 
     /// What rollouts decided takes effect: the splits at once, then the actions.
-    pub(super) fn apply_decisions(&mut self) {
+    fn apply_decisions(&mut self) {
         let (shifts, breakers) = (splits(&self.shifts, &self.rollouts), self.rollouts.breakers());
         if shifts != self.inputs.shifts || !same(&breakers, &self.inputs.breakers) {
             (self.inputs.shifts, self.inputs.breakers) = (shifts, breakers);
             self.publish_inputs();
         }
         self.dispatch_actions();
-        self.publish_status();
     }
 
     /// Dispatches hooks, queries and alerts. Before there is a dispatcher they wait.
@@ -81,17 +83,64 @@ impl Owner {
 
     /// Starts the dispatcher, on the runtime that this task is on.
     pub(super) fn start_dispatcher(&mut self) -> mpsc::Receiver<Completion> {
-        let (dispatcher, completions) = Dispatcher::new(&self.config, rollouts::read_pending(&self.journal));
+        let (dispatcher, completions) = Dispatcher::new(&self.config, rollouts::read_alerts(&self.journal));
         self.dispatcher = Some(dispatcher);
         self.dispatch_actions();
         completions
     }
 
+    /// A commit of these writes.
+    pub(super) fn commit(
+        &self,
+        writes: Result<Vec<Write>, JournalError>,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send + use<> {
+        let commit = writes.map(|writes| self.journal.submit(writes));
+        async move { commit?.await }
+    }
+
     /// Alerts were raised or delivered: what is left of them survives a restart.
-    pub(super) fn save_pending_alerts(&self) {
+    pub(super) fn keep_alerts(&mut self) {
         let Some(dispatcher) = &self.dispatcher else { return };
-        if let Err(error) = rollouts::save_pending(&dispatcher.pending(), &self.journal) {
-            tracing::warn!(%error, "alerts that are still to be delivered would not survive a restart");
+        let failed = match &mut self.alerts {
+            Kept::InFlight { again, .. } => {
+                *again = true;
+                return;
+            }
+            Kept::Behind { failed } => *failed,
+            Kept::Stored => false,
+        };
+        let writes = rollouts::change_alerts(&dispatcher.pending(), &self.journal);
+        self.alerts = if writes.as_ref().is_ok_and(Vec::is_empty) {
+            Kept::Stored
+        } else {
+            self.flights.follow(self.commit(writes).map(Landing::Alerts));
+            Kept::InFlight { again: false, failed }
+        };
+    }
+
+    /// What is left of the alerts was stored, or could not be; then it is tried again with the next second.
+    pub(super) fn alerts_kept(&mut self, stored: Result<(), JournalError>) {
+        let Kept::InFlight { again, failed } = self.alerts else { return };
+        self.alerts = Kept::Stored;
+        match stored {
+            Err(error) => {
+                if !failed {
+                    tracing::warn!(%error, "alerts that are still to be delivered would not survive a restart");
+                }
+                self.alerts = Kept::Behind { failed: true };
+            }
+            Ok(()) if again => self.keep_alerts(),
+            Ok(()) => {}
+        }
+    }
+
+    /// The copy of which versions are stable is to say what is so.
+    pub(super) fn keep_copy(&mut self) {
+        if !self.copying
+            && let Some(copy) = self.rollouts.new_copy()
+        {
+            self.copying = true;
+            self.flights.follow(self.journal.submit_copy(copy).map(Landing::Copy));
         }
     }
 
@@ -100,8 +149,9 @@ impl Owner {
         let now = Instant::now();
         self.publisher.free();
         self.recorder.tick(now);
-        self.retry_unwritten();
-        self.uses.second(&self.current.peek(), &self.journal, now);
+        if let Some(write) = self.uses.second(&self.current.peek(), now) {
+            self.flights.follow(self.journal.submit(vec![write]).map(Landing::Uses));
+        }
         let before = self.inputs.faults.len();
         self.inputs.faults.retain(|(service, version), drill| {
             let goes_on = drill.until() > now;
@@ -113,49 +163,147 @@ impl Owner {
         if self.inputs.faults.len() != before {
             self.publish_inputs();
         }
+        if matches!(self.alerts, Kept::Behind { .. }) {
+            self.keep_alerts();
+        }
+        self.retry_unwritten();
+        self.retry_held();
+        self.flights.second(self.rollouts.under_way());
         if !self.rollouts.is_empty() {
-            self.decide(Rollouts::second);
-            self.apply_decisions();
+            self.publish_status();
         }
     }
 
-    /// Requests opened a breaker: the canary is at 0 already, and this makes it lasting.
+    /// Writes anew what is in effect of one service that is held, each time another one.
+    fn retry_held(&mut self) {
+        let after = |service: &&Name| self.retried.as_ref().is_none_or(|retried| *service > retried);
+        let next = self.rollouts.unwritten().find(after).or_else(|| self.rollouts.unwritten().next()).cloned();
+        self.retried.clone_from(&next);
+        if let Some(service) = next.filter(|service| !self.flights.is_busy(service)) {
+            self.decide(service, Cause::Unwritten, None);
+        }
+    }
+
+    /// A second has passed for a service.
+    pub(super) fn service_second(&mut self, service: Name) {
+        match self.with_rollouts(|rollouts, view| rollouts.sample(&service, view)) {
+            Some(cause) => self.decide(service, cause, None),
+            None => self.dispatch_actions(),
+        }
+    }
+
+    /// Requests opened a breaker: the canary is at 0 already, and this makes it lasting. Where something is in flight, it
+    /// is made so right after that.
     pub(super) fn tripped(&mut self) {
-        self.decide(Rollouts::take_trips);
-        self.apply_decisions();
+        let services: Vec<Name> = self.rollouts.tripped(self.epoch.elapsed()).cloned().collect();
+        for service in services {
+            if !self.flights.is_busy(&service) {
+                self.decide(service, Cause::Tripped, None);
+            }
+        }
     }
 
     /// An action completed.
-    pub(super) fn completed(&mut self, completions: Completion) {
-        match completions {
-            Completion::Hook { service, id, accepted, text } => {
-                self.decide(|rollouts, view| rollouts.hook_answered(&service, (id, accepted, text), view));
+    pub(super) fn completed(&mut self, completion: Completion) {
+        self.begin(completion.service().clone(), Work::Completion(completion));
+    }
+
+    pub(super) fn take_completion(&mut self, service: Name, completion: Completion) {
+        match completion {
+            Completion::Hook { id, accepted, text, .. } => {
+                let answered = Event::HookAnswered { id, accepted, text };
+                self.decide(service, Cause::Events(vec![answered]), None);
             }
             Completion::Provider { query, reading } => self.rollouts.provider_answered(*query, reading),
         }
-        self.apply_decisions();
     }
 
     /// An operator's command.
-    pub(super) fn command(&mut self, service: &str, command: &Command, by: Attribution) -> ProposalResult {
-        let (name, file) = self.find_service(service)?;
-        if !self.rollouts.has(&name) {
-            return Err(Rejection::NoRollout(name.to_string()));
+    pub(super) fn command(&mut self, service: Name, command: &Command, by: Attribution, reply: Reply) {
+        match self.command_cause(&service, command, by) {
+            Ok(cause) => self.decide(service, cause, Some(reply)),
+            // Whoever asked may have gone.
+            Err(rejection) => drop(reply.send(Err(rejection))),
+        }
+    }
+
+    fn command_cause(&self, service: &Name, command: &Command, by: Attribution) -> Result<Cause, Rejection> {
+        let no_rollout = || Rejection::NoRollout(service.to_string());
+        let (_, file) = self.find_service(service)?;
+        if !self.rollouts.has(service) {
+            return Err(no_rollout());
         }
         let version = match &command.version {
             Some(version) => Some(find_name("version", version, file.versions.names())?),
             None => file.release.clone(),
         };
         let command = Command { verb: command.verb, version };
-        let said = self.decide(|rollouts, view| rollouts.command(&name, &command, (by.author, by.reason), view));
-        let lines = said.unwrap_or_else(|| Ok(Vec::new()))?;
+        self.rollouts.cause_of(service, &command, by.author, by.reason).ok_or_else(no_rollout)
+    }
+
+    /// Decides something of a service, of which nothing is in flight, and hands it to the store.
+    fn decide(&mut self, service: Name, cause: Cause, reply: Option<Reply>) {
+        let decided = self.with_rollouts(|rollouts, view| rollouts.decide(&service, cause, view));
+        match decided {
+            Ok(Some(decision)) if !decision.is_to_be_written() => self.finish_decision(decision, None, reply),
+            Ok(Some(mut decision)) => {
+                let commit = self.commit(self.rollouts.writes_of(&mut decision, &self.config));
+                let decision = Box::new(decision);
+                self.flights.begin(service, Flight::Decision { decision, reply }, commit);
+            }
+            Ok(None) => answer(reply, Err(Rejection::NoRollout(service.to_string()))),
+            Err(refused) => refuse(&service, reply, refused),
+        }
+    }
+
+    /// Brings a decision into effect, or what is left of it where it could not be written.
+    fn finish_decision(&mut self, decision: Decision, stored: Option<Result<(), JournalError>>, reply: Option<Reply>) {
+        let service = decision.service().clone();
+        let done = self.with_rollouts(|rollouts, view| rollouts.finish(decision, stored, view));
         self.apply_decisions();
-        let revision = self.current.peek().revision;
-        Ok(Ack {
-            revision,
-            changes: lines.into_iter().map(|line| format!("{name}: {line}")).collect(),
-            warnings: self.rollouts.unwritable().map(may_be_lost).into_iter().collect(),
-        })
+        // The last one that lands shows what all did.
+        if reply.is_some() || self.flights.is_empty() {
+            self.publish_status();
+        }
+        match done {
+            Ok(lines) => {
+                let changes = lines.into_iter().map(|line| format!("{service}: {line}")).collect();
+                let ack = Ack::new(self.current.peek().revision, changes);
+                answer(
+                    reply,
+                    Ok(match self.rollouts.held(&service) {
+                        Some(why) => ack.not_durable(why),
+                        None => ack,
+                    }),
+                );
+            }
+            Err(refused) => refuse(&service, reply, refused),
+        }
+    }
+
+    /// A commit of a service ended.
+    pub(super) fn land_service(&mut self, service: &Name, stored: Result<(), JournalError>) {
+        match self.flights.landed(service) {
+            Some(Flight::Decision { decision, reply }) => {
+                let written_anew = decision.is_written_anew() && stored.is_ok();
+                self.finish_decision(*decision, Some(stored), reply);
+                if written_anew {
+                    self.retry_held();
+                }
+            }
+            Some(Flight::Override { change, reply }) => {
+                // Whoever asked may have gone; the change stands all the same.
+                drop(reply.send(self.finish_override(change, &stored)));
+            }
+            Some(Flight::Rewrite(keys)) => self.note_written(keys, stored.is_ok()),
+            Some(Flight::Forget) => {
+                if let Err(error) = stored {
+                    tracing::warn!(%error, "rollouts of services that have none any more could not be forgotten");
+                }
+            }
+            None => {}
+        }
+        self.tripped();
     }
 
     /// The newest `limit` entries of a service's history, oldest first.
@@ -175,7 +323,7 @@ impl Owner {
         let what = format!("drill on {}/{}", key.0, key.1);
         let line = if order.errors == Weight::ZERO && order.delay.is_zero() {
             if self.inputs.faults.remove(&key).is_none() {
-                return Ok(Ack { revision: self.current.peek().revision, changes: Vec::new(), warnings: Vec::new() });
+                return Ok(Ack::new(self.current.peek().revision, Vec::new()));
             }
             format!("{what} ended by {}{}", by.author, reason(by))
         } else {
@@ -204,8 +352,22 @@ impl Owner {
     }
 }
 
-type Breakers = BTreeMap<(Name, Name), Arc<CircuitBreaker>>;
-
-fn same(a: &Breakers, b: &Breakers) -> bool {
+/// Whether these are the same ones, for the same versions.
+pub(super) fn same<T>(a: &BTreeMap<(Name, Name), Arc<T>>, b: &BTreeMap<(Name, Name), Arc<T>>) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+}
+
+/// Answers whoever asked, who may have gone; a decision may have been nobody's wish.
+fn answer(reply: Option<Reply>, answer: ProposalResult) {
+    if let Some(reply) = reply {
+        drop(reply.send(answer));
+    }
+}
+
+/// What no operator asked for cannot be refused.
+fn refuse(service: &Name, reply: Option<Reply>, refused: CommandRefused) {
+    if reply.is_none() {
+        tracing::error!(%service, "{refused}");
+    }
+    answer(reply, Err(Rejection::Refused(refused)));
 }

@@ -86,3 +86,62 @@ fn a_success_is_told_with_everything_at_the_new_version() {
     assert_eq!((&*success.stable, &*success.canary), ("v1", "v2"));
     assert_eq!((called[0].weight, called[0].step, called[0].phase), (Weight::FULL, 3, Phase::Succeeded));
 }
+
+/// What waits for its receivers, by what is stored.
+fn waiting(rig: &Rig) -> Vec<String> {
+    read_alerts(&rig.journal).into_iter().map(|pending| format!("{} {}", pending.receiver, pending.alert.id)).collect()
+}
+
+#[test]
+fn an_alert_is_stored_with_its_decision_or_not_at_all() {
+    let (rig, mut rollouts) = begun(ASKING);
+    rig.disk.script("rollout/shop/", Fault::Failing);
+    command(&rig, &mut rollouts, Verb::Abort);
+    assert!(rig.disk.content().keys().all(|key| !key.starts_with("alerts/")));
+    let raised = rollouts.take_actions().into_iter().any(|action| matches!(action, Action::Alert { .. }));
+    assert!(raised, "it took weight away, so it is told all the same");
+    rig.second(&mut rollouts, 0);
+    command(&rig, &mut rollouts, Verb::Retry);
+    let before = rig.disk.committed().len();
+    command(&rig, &mut rollouts, Verb::Abort);
+    let [stored] = &rig.disk.committed()[before..] else { panic!("one transaction") };
+    let keys: Vec<&str> = stored.writes.iter().map(|write| &*write.key).collect();
+    for part in ["rollout/shop/state", "rollout/shop/history/", "alerts/weir-shop-"] {
+        assert!(keys.iter().any(|key| key.starts_with(part)), "{part}: {keys:?}");
+    }
+    let told: Vec<String> = rollouts.take_actions().into_iter().filter_map(alert_id).collect();
+    // The receiver did not ask to be told of the begin.
+    assert_eq!(waiting(&rig), [format!("team {}", told.last().unwrap())]);
+}
+
+fn alert_id(action: Action) -> Option<String> {
+    if let Action::Alert { alert, .. } = action { Some(alert.id) } else { None }
+}
+
+#[test]
+fn alerts_that_an_older_weir_stored_are_read_and_kept_by_themselves() {
+    let (rig, mut rollouts) = begun(ASKING);
+    // Two of one second, whose order the numbers say, and not the letters.
+    command(&rig, &mut rollouts, Verb::Abort);
+    let mut pending = read_alerts(&rig.journal);
+    let mut second = pending[0].clone();
+    (pending[0].alert.id, second.alert.id) = ("weir-shop-1-9".to_owned(), "weir-shop-1-10".to_owned());
+    second.attempts = 3;
+    pending.push(second);
+    rig.disk.retain(|key| !key.starts_with("alerts/"));
+    rig.disk.overwrite("alerts/pending", &serde_json::to_vec(&pending).unwrap());
+    rig.journal.read_again();
+    assert_eq!(read_alerts(&rig.journal), pending);
+
+    let keep = |pending: &[Pending]| {
+        let writes = change_alerts(pending, &rig.journal).unwrap();
+        let keys: Vec<String> = writes.iter().map(|write| write.key.clone()).collect();
+        rig.journal.commit(writes).unwrap();
+        keys
+    };
+    assert_eq!(keep(&pending).len(), 3, "two of their own, and the old one goes");
+    assert!(rig.disk.get("alerts/pending").is_none() && rig.disk.get("alerts/weir-shop-1-9").is_some());
+    assert_eq!((read_alerts(&rig.journal), keep(&pending)), (pending.clone(), Vec::new()), "nothing is written twice");
+    assert_eq!(keep(&pending[1..]), ["alerts/weir-shop-1-9"], "what is delivered goes, and nothing else");
+    assert_eq!(read_alerts(&rig.journal), pending[1..]);
+}

@@ -54,7 +54,7 @@ fn what_froze_at_nothing_is_not_judged_by_the_old_errors() {
     rig.second(&mut rollouts, 0);
     (0..50).for_each(|_| rig.routes["v2"].finish(Outcome::Status(500), SECOND / 100));
     let tripped = Event::Tripped { why: "5 errors in a row".to_owned(), stable_fails_too: true };
-    rollouts.observe(&"shop".into(), &[tripped], None, &rig.view());
+    rollouts.observe(&"shop".into(), &[tripped], &rig.view());
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Paused, 0));
     let resume = Command { verb: Verb::Resume, version: None };
     rollouts.command(&"shop".into(), &resume, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();

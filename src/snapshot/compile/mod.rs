@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::inputs::{Inputs, Previous};
+pub use self::routes::InvalidRoutes;
 use self::service::ServiceCompiler;
 use super::compiled::Snapshot;
 pub use super::live::States;
@@ -46,13 +47,13 @@ impl Compiler {
     /// Compiles the next snapshot. What it can share with `previous` it shares.
     ///
     /// # Errors
-    /// Why routes cannot be compiled, one line each.
+    /// Why routes cannot be compiled.
     pub fn compile(
         &mut self,
         config: &Config,
         inputs: &Inputs,
         previous: Option<Previous<'_>>,
-    ) -> Result<Snapshot, Vec<String>> {
+    ) -> Result<Snapshot, InvalidRoutes> {
         let services = self.compile_services(config, inputs, previous);
         let kept = previous.filter(|before| routes::can_keep(config, &services, *before));
         let table = match kept {

@@ -10,17 +10,30 @@ use crate::coop::in_pieces;
 use crate::model::Name;
 use crate::snapshot::{Route, Service};
 use crate::telemetry::Recorder;
-use crate::traffic::route::{HeaderMatch, HeaderTest, HostPattern, PathPattern, Rule, Table};
+use crate::traffic::route::{HeaderMatch, HeaderTest, HostPattern, PathPattern, RouteError, Rule, Table};
+
+/// Routes that cannot be compiled, each with why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.lines().join("\n"))]
+pub struct InvalidRoutes(Vec<RouteError>);
+
+impl InvalidRoutes {
+    /// One line for each.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+}
 
 /// The table of a file's routes to these services, which are in the file's order.
 ///
 /// # Errors
-/// Why routes cannot be compiled, one line each.
+/// Why routes cannot be compiled.
 pub(super) fn compile(
     config: &Config,
     services: &[Arc<Service>],
     recorder: &Recorder,
-) -> Result<Table<Arc<Route>>, Vec<String>> {
+) -> Result<Table<Arc<Route>>, InvalidRoutes> {
     let by_name: HashMap<&str, (usize, &Arc<Service>)> =
         services.iter().enumerate().map(|(at, service)| (&*service.name, (at, service))).collect();
     let mut rules = Vec::with_capacity(config.routes.len());
@@ -31,7 +44,7 @@ pub(super) fn compile(
         let underscore = route.headers.underscore.map(underscore);
         rules.push(rule(&route.matches, Arc::new(Route { name, service: at, series, probe: route.probe, underscore })));
     }
-    Table::build_for(rules, every_spelling(config)).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    Table::build_for(rules, every_spelling(config)).map_err(InvalidRoutes)
 }
 
 /// Whether the table in effect is that of these routes and services: routes count by the versions of their service,

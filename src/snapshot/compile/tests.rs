@@ -317,7 +317,7 @@ fn a_listener_reads_paths_and_headers_as_it_says_and_else_as_the_file_does() {
     let compiled = |yaml: &str, path: &str| {
         let yaml = yaml.changed("PATH", path);
         let config = config::parse(Path::new("/etc/weir/weir.yaml"), yaml.as_bytes(), &|_: &str| None).unwrap();
-        compiler().compile(&config, &Inputs::default(), None).map_err(|faults| faults.join("\n"))
+        compiler().compile(&config, &Inputs::default(), None).map_err(|error| error.to_string())
     };
     let snapshot = compiled(yaml, "/").unwrap();
     let (web, own) = (snapshot.limits_of("web"), snapshot.limits_of("own"));

@@ -228,7 +228,7 @@ async fn a_disk_that_can_only_be_read_is_known_and_nothing_goes_forward() {
     // What leads back is in effect at once, and says what will become of it.
     for arguments in [&["weight", "blog", "--reset"][..], &["maint", "blog/v2"]] {
         let (code, text) = command(&weir, arguments).await;
-        assert!(code == 0 && text.contains("lost with a restart"), "{code}: {text}");
+        assert!(code == 8 && text.contains("lost with a restart"), "{code}: {text}");
     }
     assert_eq!(blog(&weir).await, (0.0, "maint".to_owned()));
     v2.fail(50);
