@@ -23,7 +23,7 @@ use pingora_proxy::{ProxyHttp, Session};
 use tokio::time::Instant;
 
 use super::context::EngineContext;
-use super::{error, message};
+use super::{attempt, error, message};
 use crate::proxy::codec::response;
 use crate::proxy::request::end::End;
 use crate::proxy::request::headers::strip_hop_by_hop;
@@ -51,15 +51,20 @@ pub(crate) async fn forward<H: Hooks>(
     context: &mut EngineContext,
 ) -> Result<()> {
     loop {
-        match attempt(hooks, pools, session, context).await {
+        match try_once(hooks, pools, session, context).await {
             Err(error) if error.retry() => {}
             ended => return ended,
         }
     }
 }
 
-async fn attempt<H: Hooks>(hooks: &H, pools: &Pools, session: &mut Session, context: &mut EngineContext) -> Result<()> {
-    let peer = hooks.upstream_peer(session, context).await?;
+async fn try_once<H: Hooks>(
+    hooks: &H,
+    pools: &Pools,
+    session: &mut Session,
+    context: &mut EngineContext,
+) -> Result<()> {
+    attempt::begin(context)?;
     let routed = context.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
     let endpoint = routed.endpoint().or_err(ErrorType::InternalError, "the request has no endpoint yet")?;
     let tls = endpoint.upstream.tls.is_some();
@@ -68,7 +73,7 @@ async fn attempt<H: Hooks>(hooks: &H, pools: &Pools, session: &mut Session, cont
     let acquired = pools.http2.acquire(&to, &pools.tls, routed.attempts.is_fresh()).await;
     let Acquired { permit, checkout, reused } = match acquired {
         Ok(acquired) => acquired,
-        Err(failed) => return Err(hooks.fail_to_connect(session, &peer, context, error::of_connect(failed))),
+        Err(failed) => return Err(attempt::connect_failed(context, error::of_connect(failed))),
     };
     context.connected(Some(checkout), reused, true);
     context.exchange.attend();
@@ -76,7 +81,7 @@ async fn attempt<H: Hooks>(hooks: &H, pools: &Pools, session: &mut Session, cont
         Ok(relay) => relay.run(timeouts.idle).await,
         Err(error) => Err(error),
     };
-    carried.map_err(|error| hooks.error_while_proxy(&peer, session, error, context, reused))
+    carried.map_err(|error| attempt::broke(session, context, error))
 }
 
 /// A request under way on its stream.
@@ -175,10 +180,10 @@ impl<'a, H: Hooks> Relay<'a, H> {
         if body.is_some() || done { self.pass_on(body, done).await } else { Ok(()) }
     }
 
-    /// Runs to the end of the answer. `patience`: how long the endpoint may take no byte of the request.
-    async fn run(mut self, patience: Duration) -> Result<()> {
+    /// Runs to the end of the answer. `write_timeout`: how long the endpoint may take no byte of the request.
+    async fn run(mut self, write_timeout: Duration) -> Result<()> {
         loop {
-            let over = match self.turn(patience).await {
+            let over = match self.turn(write_timeout).await {
                 Turn::Body(body) => {
                     let body = body.map_err(Error::into_down)?;
                     let done = body.is_none() || self.session.as_mut().is_body_done();
@@ -220,7 +225,7 @@ impl<'a, H: Hooks> Relay<'a, H> {
     }
 
     /// Waits for what happens next.
-    async fn turn(&mut self, patience: Duration) -> Turn {
+    async fn turn(&mut self, write_timeout: Duration) -> Turn {
         let Self { session, context, upload, answer, promise, .. } = self;
         context.exchange.request_waits(upload.waiting.as_ref().map(|_| upload.since));
         let (read, waits) = (upload.read, upload.waiting.is_some() || upload.refused);
@@ -244,7 +249,7 @@ impl<'a, H: Hooks> Relay<'a, H> {
         };
         tokio::select! {
             turn = client => turn,
-            turn = upload.room(patience) => turn,
+            turn = upload.room(write_timeout) => turn,
             came = answer.next() => Turn::Came(came),
             () = promised => Turn::Promise,
             () = context.exchange.ending() => Turn::Ended,
@@ -346,7 +351,7 @@ impl Upload {
     }
 
     /// Waits for room for what waits.
-    async fn room(&mut self, patience: Duration) -> Turn {
+    async fn room(&mut self, write_timeout: Duration) -> Turn {
         if self.waiting.is_none() {
             return std::future::pending().await;
         }
@@ -364,7 +369,7 @@ impl Upload {
                 }
             }
         };
-        tokio::time::timeout_at(self.since + patience, room).await.unwrap_or(Turn::Stuck)
+        tokio::time::timeout_at(self.since + write_timeout, room).await.unwrap_or(Turn::Stuck)
     }
 
     /// Sends as much of what waits.

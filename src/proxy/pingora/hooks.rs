@@ -19,19 +19,18 @@ use http::header;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer};
-use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_error::{Error, ErrorSource, ErrorType, OkOrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use tokio::time::Instant;
 
 use super::context::{EngineContext, Routed};
 use super::exchange::{EXCHANGE, Exchange};
-use super::{admission, connector, error, h2_relay, intake, message, upload};
+use super::{admission, attempt, connector, error, h2_relay, intake, message, upload};
 use crate::proxy::codec::head::BAD_REQUEST;
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
-use crate::proxy::request::attempts::is_idempotent;
 use crate::proxy::request::end::BODY_DRAIN;
-use crate::proxy::request::failure::{NO_ENDPOINT, WRITE_TIMEOUT};
+use crate::proxy::request::failure::WRITE_TIMEOUT;
 use crate::proxy::request::headers::RequestRewrite;
 use crate::proxy::request::response::affinity_cookie;
 use crate::proxy::request::upload::Manner;
@@ -45,12 +44,8 @@ pub(crate) struct General {
     pub(crate) pools: Arc<Pools>,
 }
 
-fn no_version<T>() -> Result<T> {
-    Error::e_explain(ErrorType::InternalError, "the balancer picked no endpoint of the version")
-}
-
 fn routed(context: &mut EngineContext) -> Result<&mut Routed> {
-    context.routed_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no route yet"))
+    context.routed_mut().or_err(ErrorType::InternalError, "the request has no route yet")
 }
 
 #[async_trait]
@@ -108,28 +103,14 @@ impl ProxyHttp for General {
     }
 
     async fn upstream_peer(&self, session: &mut Session, context: &mut EngineContext) -> Result<Box<HttpPeer>> {
-        let exchange = Arc::clone(&context.exchange);
-        // The engine hands the buffered body through again at each attempt.
-        context.progress.bytes_in = 0;
-        let routed = routed(context)?;
-        let key = routed.key;
-        let Some((version, attempts)) = routed.attempt_on() else { return no_version() };
-        if attempts.choose(version, key).is_none() {
-            let refusal = attempts.no_endpoint(&version.series);
-            return Error::e_explain(ErrorType::HTTPStatus(refusal.status), refusal.text);
-        }
-        attempts.began = Instant::now();
-        let timeouts = routed.service().timeouts;
-        let Some(endpoint) = routed.endpoint() else { return no_version() };
-        exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.has_body, routed.attempts.began);
-        // Frames of HTTP/2 keep requests apart: no endpoint takes a body for the next one.
-        if routed.has_body && routed.manner.is_none() && !endpoint.upstream.http2 {
+        attempt::begin(context)?;
+        if routed(context)?.has_body && routed(context)?.manner.is_none() {
             upload::take_in(session.as_downstream_mut(), context).await?;
         }
-        let routed = self::routed(context)?;
+        let routed = routed(context)?;
         let fresh = routed.attempts.is_fresh() || routed.manner == Some(Manner::Streamed);
-        let Some(endpoint) = routed.endpoint() else { return no_version() };
-        let mut peer = Box::new(connector::peer(&self.pools, endpoint, &timeouts, fresh));
+        let endpoint = routed.endpoint().or_err(ErrorType::InternalError, "the request has no endpoint yet")?;
+        let mut peer = Box::new(connector::peer(&self.pools, endpoint, &routed.service().timeouts, fresh));
         peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
             None => H1UpgradePolicy::Deny,
             Some(token) if token.eq_ignore_ascii_case("websocket") => H1UpgradePolicy::WebSocketOnly,
@@ -263,8 +244,8 @@ impl ProxyHttp for General {
             attempts.answered(attempts.began.elapsed(), &version.series);
         }
         // The endpoint answered before it had the whole request: it may take the rest for another request.
-        let whole = routed.manner == Some(Manner::Whole);
-        let early = if whole { !exchange.is_acknowledged() } else { !session.as_downstream_mut().is_body_done() };
+        let sent_whole = routed.manner == Some(Manner::Whole);
+        let early = if sent_whole { !exchange.is_acknowledged() } else { !session.as_downstream_mut().is_body_done() };
         if routed.has_body && early {
             exchange.mark_unusable();
         }
@@ -343,42 +324,20 @@ impl ProxyHttp for General {
         _session: &mut Session,
         _peer: &HttpPeer,
         context: &mut EngineContext,
-        mut error: Box<Error>,
+        error: Box<Error>,
     ) -> Box<Error> {
-        let failure = error::failure(&error, context.exchange.ended()).unwrap_or(NO_ENDPOINT);
-        context.exchange.over();
-        let again = context.routed_mut().is_some_and(|routed| {
-            let key = routed.key;
-            routed.attempt_on().is_some_and(|(version, attempts)| attempts.connect_failed(failure, version, key))
-        });
-        error.set_retry(again);
-        error
+        attempt::connect_failed(context, error)
     }
 
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
         session: &mut Session,
-        mut error: Box<Error>,
+        error: Box<Error>,
         context: &mut EngineContext,
         _reused: bool,
     ) -> Box<Error> {
-        let failure = error::failure(&error, context.exchange.ended());
-        let whole = !session.as_ref().retry_buffer_truncated();
-        let unanswered = session.response_written().is_none();
-        let idempotent = is_idempotent(session.req_header().method.as_str());
-        context.exchange.over();
-        error.set_retry(false);
-        let turned_away = error::is_unprocessed(&error);
-        let failure = failure.filter(|_| !turned_away);
-        context.end_reported |= failure.is_some() && context.exchange.ended().is_some();
-        let Some((version, attempts)) = context.routed_mut().and_then(Routed::attempt_on) else { return error };
-        let series = &version.series;
-        error.set_retry(match failure {
-            Some(failure) => attempts.broke(failure, series, || whole && unanswered && idempotent),
-            None => turned_away && attempts.turned_away(whole, series),
-        });
-        error
+        attempt::broke(session, context, error)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut EngineContext) -> FailToProxy {

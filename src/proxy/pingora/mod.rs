@@ -1,6 +1,7 @@
 //! The general lane: pingora's engine carries HTTP/2, upgrades, HTTP/1.0 and whatever our own lanes do not.
 
 mod admission;
+mod attempt;
 pub(crate) mod canonical;
 pub(crate) mod connection;
 pub(crate) mod connector;

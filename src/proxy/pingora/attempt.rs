@@ -1,0 +1,68 @@
+//! The attempts of a request on the general lane: an endpoint is chosen, and what failed is counted and tried again where
+//! [`Attempts`](crate::proxy::request::attempts::Attempts) allows it. For endpoints of HTTP/1.1 the engine's hooks call
+//! this, for those of HTTP/2 the relay.
+
+use std::sync::Arc;
+
+use pingora_error::{BError, Error, ErrorType, OkOrErr, Result};
+use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use super::context::{EngineContext, Routed};
+use super::error;
+use crate::proxy::request::attempts::is_idempotent;
+use crate::proxy::request::failure::NO_ENDPOINT;
+
+/// Begins the next attempt: its endpoint is chosen and has it in flight.
+///
+/// # Errors
+/// If no endpoint takes it.
+pub(crate) fn begin(context: &mut EngineContext) -> Result<()> {
+    // The engine hands the buffered body through again at each attempt.
+    context.progress.bytes_in = 0;
+    let exchange = Arc::clone(&context.exchange);
+    let routed = context.routed_mut().or_err(ErrorType::InternalError, "the request has no route yet")?;
+    let key = routed.key;
+    let (version, attempts) = routed.attempt_on().or_err(ErrorType::InternalError, "the version is none")?;
+    if attempts.choose(version, key).is_none() {
+        let refusal = attempts.no_endpoint(&version.series);
+        return Error::e_explain(ErrorType::HTTPStatus(refusal.status), refusal.text);
+    }
+    attempts.began = Instant::now();
+    let timeouts = routed.service().timeouts;
+    let endpoint = routed.endpoint().or_err(ErrorType::InternalError, "the endpoint is none")?;
+    exchange.attempt(endpoint.live.ledger.enter(), timeouts, routed.has_body, routed.attempts.began);
+    Ok(())
+}
+
+/// The attempt has no connection; the error says whether the request is tried again.
+pub(crate) fn connect_failed(context: &mut EngineContext, mut error: BError) -> BError {
+    let failure = error::failure(&error, context.exchange.ended()).unwrap_or(NO_ENDPOINT);
+    context.exchange.over();
+    let again = context.routed_mut().is_some_and(|routed| {
+        let key = routed.key;
+        routed.attempt_on().is_some_and(|(version, attempts)| attempts.connect_failed(failure, version, key))
+    });
+    error.set_retry(again);
+    error
+}
+
+/// The attempt broke; the error says whether the request is tried again.
+pub(crate) fn broke(session: &Session, context: &mut EngineContext, mut error: BError) -> BError {
+    let failure = error::failure(&error, context.exchange.ended());
+    let kept = !session.as_ref().retry_buffer_truncated();
+    let unanswered = session.response_written().is_none();
+    let idempotent = is_idempotent(session.req_header().method.as_str());
+    context.exchange.over();
+    error.set_retry(false);
+    let turned_away = error::is_unprocessed(&error);
+    let failure = failure.filter(|_| !turned_away);
+    context.end_reported |= failure.is_some() && context.exchange.ended().is_some();
+    let Some((version, attempts)) = context.routed_mut().and_then(Routed::attempt_on) else { return error };
+    let series = &version.series;
+    error.set_retry(match failure {
+        Some(failure) => attempts.broke(failure, series, || kept && unanswered && idempotent),
+        None => turned_away && attempts.turned_away(kept, series),
+    });
+    error
+}
