@@ -8,7 +8,7 @@ use rustix::fs::{Access, access};
 
 use super::arguments::{CheckArguments, CheckOutput};
 use super::failure::{Exit, Failure};
-use super::{print, tell};
+use super::{notify, print};
 use crate::config::{self, AccessLogOutput, Config, Diagnostic};
 use crate::model::Address;
 use crate::rollout::alerts::{Receiver, Secret};
@@ -33,9 +33,9 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<(), Failure> {
             if faults.json.is_empty() {
                 print(&summary(&file, config.as_ref()))?;
             }
-            warnings.iter().for_each(|warning| tell(&format!("\n{}", warning.to_warning())));
+            warnings.iter().for_each(|warning| notify(&format!("\n{}", warning.to_warning())));
             if more > 0 {
-                tell(&format!("\nand {more} more warnings"));
+                notify(&format!("\nand {more} more warnings"));
             }
         }
     }

@@ -130,21 +130,21 @@ fn emit(text: &str) -> Result<bool, Failure> {
     }
 }
 
-/// Tells a person what goes on, on stderr. There is nowhere to report that this failed.
-fn tell(text: &str) {
+/// Writes to stderr what goes on, for a person. There is nowhere to report that this failed.
+fn notify(text: &str) {
     drop(writeln!(anstream::stderr(), "{text}"));
 }
 
 /// Waits for Ctrl-C, SIGTERM, or the end of the terminal.
-async fn told_to_stop() {
-    let told = async |kind| match signal(kind) {
+async fn interrupted() {
+    let received = async |kind| match signal(kind) {
         Ok(mut signals) => drop(signals.recv().await),
         Err(_) => std::future::pending().await,
     };
     tokio::select! {
-        () = told(SignalKind::interrupt()) => {}
-        () = told(SignalKind::terminate()) => {}
-        () = told(SignalKind::hangup()) => {}
+        () = received(SignalKind::interrupt()) => {}
+        () = received(SignalKind::terminate()) => {}
+        () = received(SignalKind::hangup()) => {}
     }
 }
 

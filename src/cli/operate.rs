@@ -14,7 +14,7 @@ use super::arguments::{
 };
 use super::control_api::{ControlApi, segment, send};
 use super::failure::{Exit, Failure};
-use super::{print, table, tell};
+use super::{notify, print, table};
 use crate::admin::wire::{Changed, EndpointStatus, SetState, SetWeights, Status};
 use crate::config;
 use crate::http_client::Server;
@@ -84,14 +84,14 @@ fn state_path(target: &Target) -> String {
     path + "/state"
 }
 
-/// How often a wait looks again.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often a wait asks again.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Waits until nothing is in flight on the target.
-async fn wait(client: &ControlApi, target: &Target, patience: Duration) -> Result<(), Failure> {
+async fn wait(client: &ControlApi, target: &Target, timeout: Duration) -> Result<(), Failure> {
     let path = format!("/api/v1/status?service={}", query(&target.service));
-    let deadline = Instant::now() + patience;
-    let mut told = String::new();
+    let deadline = Instant::now() + timeout;
+    let mut last = String::new();
     loop {
         let status: Status = client.get(&path).await?;
         let left = match progress(&status, target) {
@@ -102,14 +102,14 @@ async fn wait(client: &ControlApi, target: &Target, patience: Duration) -> Resul
             Progress::Left { in_flight, streams } => table::work(in_flight, streams),
         };
         if Instant::now() >= deadline {
-            let what = format!("still {left} after {}", humantime::format_duration(patience));
+            let what = format!("still {left} after {}", humantime::format_duration(timeout));
             return Err(Failure::new(Exit::TIMED_OUT, what).help("the drain goes on; `weir status` shows it"));
         }
-        if left != told {
-            tell(&left);
-            told = left;
+        if left != last {
+            notify(&left);
+            last = left;
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -196,7 +196,7 @@ fn telemetry_server(file: &std::path::Path) -> Server {
 
 pub(super) fn report(changed: &Changed, nothing: &str) -> Result<(), Failure> {
     for warning in &changed.warnings {
-        tell(&format!("warning: {}", table::clean(warning)));
+        notify(&format!("warning: {}", table::clean(warning)));
     }
     let mut text = String::new();
     for line in &changed.changes {

@@ -5,7 +5,7 @@
 use std::io::{self, IsTerminal};
 
 use super::failure::Failure;
-use super::{emit, tell};
+use super::{emit, notify};
 
 /// Where the text is shown.
 pub(super) struct Screen {
@@ -54,7 +54,7 @@ impl Screen {
         if self.terminal {
             return emit(&frame(&format!("{failure}\n{}", self.last), rows()));
         }
-        tell(failure.to_string().trim_end());
+        notify(failure.to_string().trim_end());
         Ok(true)
     }
 }

@@ -8,11 +8,11 @@ use super::arguments::{Output, StatusArguments};
 use super::control_api::{ControlApi, segment};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{print, table, told_to_stop};
+use super::{interrupted, print, table};
 use crate::admin::wire::Status;
 
-/// How often a watch looks again.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often a watch asks again.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `weir status`.
 pub(super) async fn run(arguments: &StatusArguments) -> Result<(), Failure> {
@@ -25,7 +25,7 @@ pub(super) async fn run(arguments: &StatusArguments) -> Result<(), Failure> {
     if arguments.watch {
         tokio::select! {
             ended = watch(&client, &path, first, arguments) => ended,
-            () = told_to_stop() => Ok(()),
+            () = interrupted() => Ok(()),
         }
     } else {
         print(&first)
@@ -34,7 +34,7 @@ pub(super) async fn run(arguments: &StatusArguments) -> Result<(), Failure> {
 
 async fn watch(client: &ControlApi, path: &str, first: String, arguments: &StatusArguments) -> Result<(), Failure> {
     let mut screen = Screen::open()?;
-    let mut every = interval(EVERY);
+    let mut every = interval(REFRESH_INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     every.tick().await;
     let mut left = arguments.count.unwrap_or(u64::MAX);

@@ -242,7 +242,7 @@ fn milliseconds(ms: f64) -> String {
 
 /// A stretch of time, as short as it is still useful.
 pub(super) fn span(seconds: f64) -> String {
-    let seconds = whole(seconds);
+    let seconds = rounded(seconds);
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -253,7 +253,7 @@ pub(super) fn span(seconds: f64) -> String {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and NaN becomes 0")]
-fn whole(seconds: f64) -> u64 {
+fn rounded(seconds: f64) -> u64 {
     seconds.round() as u64
 }
 

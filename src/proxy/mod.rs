@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! listener ─ accept, PROXY header, TLS ─► connection ─► general lane (pingora's HttpProxy) ─► upstream
-//!                                                        │ calls guard · route · split · balance
-//!                                                        └ pass ─► record
+//!                                                        │ calls validate · route · split · balance
+//!                                                        └ context ─► record
 //! ```
 //!
 //! The accept loop, the TLS configuration, the signals and the shutdown are ours; of pingora we use the

@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep};
 use crate::cli::failure::{Exit, Failure};
 
 /// How long the child may take to end: the deadline in the demo's file, and a little more.
-const PATIENCE: Duration = Duration::from_secs(7);
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(20);
+const END_TIMEOUT: Duration = Duration::from_secs(7);
+/// How often it is checked meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Lines of its log that are shown when it fails.
 const TAIL: usize = 10;
 
@@ -75,9 +75,9 @@ impl Child {
             // It may have ended by itself in between, which is as good.
             let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + END_TIMEOUT;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }

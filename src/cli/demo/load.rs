@@ -20,7 +20,7 @@ pub(super) const RATE: u32 = 50;
 /// Connections that are kept.
 const WORKERS: u32 = 5;
 /// How long an answer may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Before another try to connect.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How far back the recent shares look.
@@ -91,7 +91,7 @@ impl Load {
                 sleep(PAUSE).await;
                 continue;
             };
-            let answer = timeout(PATIENCE, ask(&mut connection, &authority)).await.ok().flatten();
+            let answer = timeout(RESPONSE_TIMEOUT, ask(&mut connection, &authority)).await.ok().flatten();
             if answer.is_some() {
                 kept = Some(connection);
             }
@@ -120,7 +120,7 @@ impl Load {
 }
 
 async fn connect(authority: &str) -> Option<SendRequest<Empty<Bytes>>> {
-    let socket = timeout(PATIENCE, TcpStream::connect(authority)).await.ok()?.ok()?;
+    let socket = timeout(RESPONSE_TIMEOUT, TcpStream::connect(authority)).await.ok()?.ok()?;
     let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.ok()?;
     tokio::spawn(connection);
     Some(sender)

@@ -32,14 +32,14 @@ use super::arguments::DemoArguments;
 use super::control_api::ControlApi;
 use super::failure::Failure;
 use super::screen::Screen;
-use super::{print, rollout, status, table, told_to_stop};
+use super::{interrupted, print, rollout, status, table};
 use crate::admin::wire::{Rollout, RolloutList, Status};
 use crate::http_client::Server;
 
 /// How long the child may take until it answers.
 const START: Duration = Duration::from_secs(10);
-/// How often it is looked at while it starts.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often it is checked while it starts.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the table is shown to a person, and to a file.
 const REDRAW: Duration = Duration::from_secs(1);
 const REPRINT: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ pub(super) async fn run(arguments: &DemoArguments) -> Result<(), Failure> {
     }
     let mut demo = tokio::select! {
         started = start(&files, arguments.port_base, origins) => started?,
-        () = told_to_stop() => return Ok(()),
+        () = interrupted() => return Ok(()),
     };
     let load = Arc::new(Load::default());
     let workers = load.start(&demo.web);
@@ -70,7 +70,7 @@ pub(super) async fn run(arguments: &DemoArguments) -> Result<(), Failure> {
     let shown = tokio::select! {
         shown = demo.show(&files, &load, &stage) => shown,
         failure = stage.play(&files, &player) => Err(failure),
-        () = told_to_stop() => Ok(()),
+        () = interrupted() => Ok(()),
         () = over => Ok(()),
     };
     drop(workers);
@@ -128,7 +128,7 @@ impl Demo {
             if Instant::now() >= deadline {
                 return Err(self.child.failure("the proxy did not become ready within 10 s"));
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 

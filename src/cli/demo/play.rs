@@ -23,8 +23,8 @@ pub(super) const CAST: [Character; 4] = [
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long an act may take before the next begins all the same.
 const ACT: Duration = Duration::from_secs(40);
-/// How often it is looked whether an act is over.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often it is checked whether an act is over.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One act: what is released, what is said meanwhile, and in which phase it is over.
 struct Act {
@@ -66,7 +66,7 @@ impl Stage {
             }
             let deadline = Instant::now() + ACT;
             while Instant::now() < deadline && !over(client, act).await {
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
             }
         }
         sleep(INTERVAL).await;

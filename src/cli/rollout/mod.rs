@@ -17,15 +17,15 @@ use super::control_api::{ControlApi, segment};
 use super::failure::{Exit, Failure};
 use super::operate::{report, who};
 use super::screen::Screen;
-use super::{print, tell, told_to_stop};
+use super::{interrupted, notify, print};
 use crate::admin::wire::{Changed, CommandRollout, History, InjectFault, Removable, Rollout, RolloutList};
 
 pub(super) use self::view::render;
 
-/// How often a watch looks again.
-const EVERY: Duration = Duration::from_secs(1);
-/// How often a wait looks again.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often a watch asks again.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a wait asks again.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// `weir rollout …`.
 pub(super) async fn run(command: &RolloutCommand) -> Result<(), Failure> {
@@ -33,14 +33,14 @@ pub(super) async fn run(command: &RolloutCommand) -> Result<(), Failure> {
         RolloutCommand::Start(arguments) => start(arguments).await,
         RolloutCommand::Status(arguments) if arguments.wait => wait(arguments).await,
         RolloutCommand::Status(arguments) => status(arguments).await,
-        RolloutCommand::Pause(arguments) => say(arguments, "pause").await,
-        RolloutCommand::Resume(arguments) => say(arguments, "resume").await,
-        RolloutCommand::Promote(arguments) => say(arguments, "promote").await,
-        RolloutCommand::Abort(arguments) => say(arguments, "abort").await,
-        RolloutCommand::Approve(arguments) => say(arguments, "approve").await,
-        RolloutCommand::Reject(arguments) => say(arguments, "reject").await,
-        RolloutCommand::Retry(arguments) => say(arguments, "retry").await,
-        RolloutCommand::Undo(arguments) => say(arguments, "undo").await,
+        RolloutCommand::Pause(arguments) => send(arguments, "pause").await,
+        RolloutCommand::Resume(arguments) => send(arguments, "resume").await,
+        RolloutCommand::Promote(arguments) => send(arguments, "promote").await,
+        RolloutCommand::Abort(arguments) => send(arguments, "abort").await,
+        RolloutCommand::Approve(arguments) => send(arguments, "approve").await,
+        RolloutCommand::Reject(arguments) => send(arguments, "reject").await,
+        RolloutCommand::Retry(arguments) => send(arguments, "retry").await,
+        RolloutCommand::Undo(arguments) => send(arguments, "undo").await,
         RolloutCommand::History(arguments) => history(arguments).await,
         RolloutCommand::Replay(arguments) => replay::run(arguments).await,
     }
@@ -51,7 +51,7 @@ async fn start(arguments: &StartArguments) -> Result<(), Failure> {
     propose(admin, service, "start", version.clone(), by).await
 }
 
-async fn say(arguments: &WordArguments, verb: &str) -> Result<(), Failure> {
+async fn send(arguments: &WordArguments, verb: &str) -> Result<(), Failure> {
     propose(&arguments.admin, &arguments.service, verb, None, &arguments.by).await
 }
 
@@ -86,19 +86,19 @@ async fn status(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
     }
     tokio::select! {
         ended = watch(&client, &path, &first, arguments.output) => ended,
-        () = told_to_stop() => Ok(()),
+        () = interrupted() => Ok(()),
     }
 }
 
 async fn watch(client: &ControlApi, path: &str, first: &str, output: Output) -> Result<(), Failure> {
     let mut screen = Screen::open()?;
-    let mut every = interval(EVERY);
+    let mut every = interval(REFRESH_INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     every.tick().await;
-    let mut looks = screen.show(first)?;
-    while looks {
+    let mut watched = screen.show(first)?;
+    while watched {
         every.tick().await;
-        looks = match client.get(path).await {
+        watched = match client.get(path).await {
             Ok(rollouts) => screen.show(&shown(&rollouts, output)?)?,
             Err(failure) => screen.complain(&failure)?,
         };
@@ -124,12 +124,12 @@ async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
     let client = ControlApi::new(&arguments.admin)?;
     let (service, version) = parts(arguments.target.as_deref().unwrap_or_default());
     let (path, deadline) = (path(service), Instant::now() + arguments.timeout);
-    let mut told = String::new();
+    let mut last = String::new();
     loop {
         // A Weir that is being replaced is away for a moment.
         let found = match client.get::<RolloutList>(&path).await {
             Ok(found) => found.rollouts.into_iter().next(),
-            Err(failure) if failure.exit == Exit::UNREACHABLE && !told.is_empty() => None,
+            Err(failure) if failure.exit == Exit::UNREACHABLE && !last.is_empty() => None,
             Err(failure) => return Err(failure),
         };
         if let Some(rollout) = found {
@@ -137,18 +137,18 @@ async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
             match end(&rollout, version) {
                 Some(true) => return print(&format!("{line}\n")),
                 Some(false) => return Err(Failure::new(Exit::ROLLED_BACK, line)),
-                None if line != told => {
-                    tell(&line);
-                    told = line;
+                None if line != last => {
+                    notify(&line);
+                    last = line;
                 }
                 None => {}
             }
         }
         if Instant::now() >= deadline {
-            let what = format!("not over after {}: {told}", humantime::format_duration(arguments.timeout));
+            let what = format!("not over after {}: {last}", humantime::format_duration(arguments.timeout));
             return Err(Failure::new(Exit::TIMED_OUT, what).help("it goes on; `weir rollout status` shows it"));
         }
-        sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
+        sleep(POLL_INTERVAL.min(deadline.saturating_duration_since(Instant::now()))).await;
     }
 }
 

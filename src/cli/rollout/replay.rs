@@ -18,7 +18,7 @@ use crate::cli::arguments::rollout::ReplayArguments;
 use crate::cli::control_api::ControlApi;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::table::{clean, percent};
-use crate::cli::{print, tell};
+use crate::cli::{notify, print};
 use crate::config;
 use crate::rollout::engine::{Event, Observation, Phase, Recorded, RolloutState, RolloutTarget, Verb, What, replay};
 use crate::rollout::plan::{Check, Measure, NoData, Plan, RollbackCondition};
@@ -40,9 +40,9 @@ pub(super) async fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
         }
     };
     for name in unknown(&plan, &history) {
-        tell(&format!("warning: check `{}` was not recorded: what it would have found is not known", clean(&name)));
+        notify(&format!("warning: check `{}` was not recorded: what it would have found is not known", clean(&name)));
     }
-    print(&story(plan, &history))
+    print(&describe(plan, &history))
 }
 
 fn plan(arguments: &ReplayArguments) -> Result<Plan, Failure> {
@@ -75,9 +75,9 @@ fn unknown(plan: &Plan, history: &History) -> Vec<String> {
 }
 
 /// What would have happened, and how that compares with what did.
-fn story(mut plan: Plan, history: &History) -> String {
+fn describe(mut plan: Plan, history: &History) -> String {
     plan.hooks.clear();
-    let entries = whole(&history.entries);
+    let entries = replayable(&history.entries);
     let begin = entries.first().map_or(0, |entry| entry.at_ms);
     let recorded = events(&plan, entries, begin);
     let (state, replayed) = replay(&plan, RolloutState::default(), &recorded);
@@ -111,7 +111,7 @@ fn story(mut plan: Plan, history: &History) -> String {
 
 /// What there is to replay. Looks are forgotten before decisions: of rollouts that are older than the looks nothing can
 /// be said, and of the one that was under way then the rest.
-fn whole(entries: &[HistoryEntry]) -> &[HistoryEntry] {
+fn replayable(entries: &[HistoryEntry]) -> &[HistoryEntry] {
     let apart = |pair: &[HistoryEntry]| matches!(pair, [a, b] if a.number.saturating_add(1) < b.number);
     let Some(gap) = entries.windows(2).rposition(apart) else { return entries };
     let before = entries.get(..=gap).unwrap_or_default();
@@ -284,10 +284,10 @@ mod tests {
 
     #[test]
     fn a_stricter_plan_goes_back_where_a_lax_one_goes_on() {
-        let lax = story(plan(99.0), &recorded());
+        let lax = describe(plan(99.0), &recorded());
         assert!(lax.contains("0% → 10%") && lax.contains("10% → 50%"), "{lax}");
         assert!(lax.contains("replayed: succeeded"), "{lax}");
-        let strict = story(plan(99.9), &recorded());
+        let strict = describe(plan(99.9), &recorded());
         assert!(strict.contains("replayed: rolled_back"), "{strict}");
         assert!(!strict.contains("→ 50%"), "{strict}");
     }
@@ -297,18 +297,18 @@ mod tests {
         let mut history = recorded();
         let numbered = |(number, entry): (u64, HistoryEntry)| HistoryEntry { number, ..entry };
         history.entries = (1_000..).zip(history.entries).map(numbered).collect();
-        let alone = story(plan(99.0), &history);
+        let alone = describe(plan(99.0), &history);
         let old = ["started", "stepped", "went_back"].map(|what| entry(0, what, "judge", None));
         let old =
             (0..).step_by(20).zip(old).map(numbered).map(|entry| HistoryEntry { to: "aborted".to_owned(), ..entry });
         history.entries.splice(0..0, old);
-        assert_eq!(story(plan(99.0), &history), alone);
+        assert_eq!(describe(plan(99.0), &history), alone);
         // Of one that was under way, what is left is replayed.
         let mut cut = recorded();
         cut.entries = (0..).zip(cut.entries).map(numbered).collect();
         cut.entries[0].to = "waiting".to_owned();
         cut.entries.remove(1);
-        assert!(story(plan(99.0), &cut).contains("0% → 10%"));
+        assert!(describe(plan(99.0), &cut).contains("0% → 10%"));
         assert!(alone.contains("replayed: succeeded"), "{alone}");
     }
 
@@ -317,6 +317,6 @@ mod tests {
         let mut history = recorded();
         history.entries.iter_mut().for_each(|entry| entry.checks.clear());
         assert_eq!(unknown(&plan(99.0), &history), ["success"]);
-        assert!(story(plan(99.0), &history).contains("replayed: succeeded"));
+        assert!(describe(plan(99.0), &history).contains("replayed: succeeded"));
     }
 }

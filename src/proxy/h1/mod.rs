@@ -1,10 +1,10 @@
 //! The express lane: plain HTTP/1.1 from client to endpoint, in one lean loop over borrowed bytes.
 //!
 //! ```text
-//! wait for a head ─► guard ─ route ─ split ─► balance ─► pool or dial ─► relay ─► record ─┐
-//!   ▲   │ not plain: HTTP/2, an upgrade, HTTP/1.0, anything to be refused                 │
-//!   │   └──► the general lane, with the bytes as they came; the connection may come back  │
-//!   └─────────────────────────────────────────────────────────────────────────────────────┘
+//! wait for a head ─► validate ─ route ─ split ─► balance ─► pool or dial ─► relay ─► record ─┐
+//!   ▲   │ not plain: HTTP/2, an upgrade, HTTP/1.0, anything to be refused                    │
+//!   │   └──► the general lane, with the bytes as they came; the connection may come back     │
+//!   └────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! The decisions are those of the general lane, made by the same functions; what is different is only how bytes move.

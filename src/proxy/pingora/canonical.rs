@@ -63,7 +63,7 @@ pub(crate) struct Canonical {
     stage: Stage,
     informational: u8,
     /// The engine has something of the final head.
-    told: bool,
+    head_begun: bool,
     /// The endpoint ends its connection after this answer, or might.
     closes: bool,
     malformed: bool,
@@ -78,8 +78,8 @@ pub(crate) struct Canonical {
 struct Ends {
     /// The endpoint sends no more.
     seen: bool,
-    /// The endpoint was told that the client sends no more.
-    told: bool,
+    /// The endpoint knows that the client sends no more.
+    passed_on: bool,
 }
 
 /// What of the answer comes next.
@@ -112,7 +112,7 @@ impl Canonical {
             out: Buffer::default(),
             stage: Stage::Head,
             informational: 0,
-            told: false,
+            head_begun: false,
             closes: false,
             malformed: false,
             blocked: false,
@@ -124,7 +124,7 @@ impl Canonical {
     fn advance(&mut self) {
         if !self.malformed && self.heads().and_then(|()| self.chunks()).is_err() {
             self.malformed = true;
-            if !self.told {
+            if !self.head_begun {
                 self.out.clear();
             }
         }
@@ -165,7 +165,7 @@ impl Canonical {
         buf.put_slice(self.out.data().get(..n).unwrap_or_default());
         self.out.consume(n);
         self.out.rest();
-        self.told |= self.stage != Stage::Head;
+        self.head_begun |= self.stage != Stage::Head;
     }
 
     /// Reads what comes next, as much of it as `buf` takes; nothing at the end.
@@ -222,12 +222,12 @@ impl Canonical {
     /// Reads from the endpoint through a tunnel. An end goes to the client as such (`connection`), and to the endpoint;
     /// the engine, which would end the whole tunnel, sees it when both sides have ended.
     fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.ends.told
+        if !self.ends.passed_on
             && EXCHANGE.try_with(|exchange| exchange.may_end(Side::Endpoint)).unwrap_or(false)
             && let Some(connection) = &mut self.connection
         {
             // If it cannot be told, reading says why.
-            self.ends.told = Pin::new(&mut connection.transport).poll_shutdown(cx).is_ready();
+            self.ends.passed_on = Pin::new(&mut connection.transport).poll_shutdown(cx).is_ready();
         }
         if self.ends.seen {
             return Poll::Pending;

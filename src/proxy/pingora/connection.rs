@@ -280,10 +280,10 @@ impl Connection {
             clean += 1;
         }
         let transport = Pin::new(transport);
-        let whole = bufs.get(..clean).unwrap_or_default();
+        let unchanged = bufs.get(..clean).unwrap_or_default();
         let first = bufs.get(clean).and_then(|buf| buf.get(..cancel?)).unwrap_or_default();
-        let written = if whole.iter().any(|buf| !buf.is_empty()) {
-            transport.poll_write_vectored(cx, whole)
+        let written = if unchanged.iter().any(|buf| !buf.is_empty()) {
+            transport.poll_write_vectored(cx, unchanged)
         } else if !first.is_empty() {
             transport.poll_write(cx, first)
         } else if cancel.is_some() {

@@ -375,8 +375,8 @@ impl Exchange {
         }
     }
 
-    /// Looks whether the exchange is due; whether it must be dropped now.
-    fn look(&self, now: Instant, all: bool) -> bool {
+    /// Ends the exchange if it is due; whether it must be dropped now.
+    fn is_due(&self, now: Instant, all: bool) -> bool {
         let mut state = self.state();
         if let Some((_, at)) = state.end {
             return now >= at + GRACE;
@@ -401,8 +401,8 @@ impl Exchange {
         };
         state.end = Some((end, now));
         // Before the response head the client can still be told; after it, dropping is the honest signal.
-        let told = state.attended || state.checkout.as_ref().is_some_and(Checkout::end);
-        let gentle = state.progress == Progress::Gathering || (state.progress == Progress::Waiting && told);
+        let notified = state.attended || state.checkout.as_ref().is_some_and(Checkout::end);
+        let gentle = state.progress == Progress::Gathering || (state.progress == Progress::Waiting && notified);
         drop(state);
         self.ending.notify_one();
         !gentle
@@ -428,7 +428,7 @@ impl Exchange {
                 () = timer => {}
             }
             self.uncork();
-            if self.look(Instant::now(), everything) {
+            if self.is_due(Instant::now(), everything) {
                 return;
             }
         }

@@ -1,4 +1,4 @@
-//! What is told about one client connection while it lives: to its lane, its requests, and whoever must end it.
+//! What is known of one client connection while it lives, for its lane, its requests, and whoever must end it.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use crate::proxy::slots::Seat;
 /// Field names and values that the engine has no room for.
 pub(crate) type Rest = Vec<(String, Vec<u8>)>;
 
-/// What is told about one client connection while it lives.
+/// What is known of one client connection while it lives.
 #[derive(Debug)]
 pub(crate) struct Handle {
     /// The client's address, as the socket or a trusted PROXY header has it.
@@ -34,7 +34,7 @@ pub(crate) struct Handle {
     quiet_since: Mutex<Instant>,
     /// The client's socket takes nothing now.
     pub(crate) blocked: AtomicBool,
-    given_up: Notify,
+    abandoned: Notify,
     pub(crate) head_begun: AtomicBool,
     pub(crate) timed_out: AtomicBool,
     /// The status of an answer that the engine made before there was a request.
@@ -59,7 +59,7 @@ impl Handle {
             requests: AtomicU32::new(0),
             quiet_since: Mutex::new(Instant::now()),
             blocked: AtomicBool::new(false),
-            given_up: Notify::new(),
+            abandoned: Notify::new(),
             head_begun: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             engine_status: AtomicU16::new(0),
@@ -138,15 +138,15 @@ impl Handle {
     }
 
     /// Ends the connection if its socket takes nothing: streams that are dropped would keep what they hold until it does.
-    pub(crate) fn give_up_blocked(&self) {
+    pub(crate) fn abandon_blocked(&self) {
         if self.blocked.load(Ordering::Relaxed) {
-            self.given_up.notify_one();
+            self.abandoned.notify_one();
         }
     }
 
     /// Returns when the connection is to be ended.
-    pub(crate) async fn given_up(&self) {
-        self.given_up.notified().await;
+    pub(crate) async fn abandoned(&self) {
+        self.abandoned.notified().await;
     }
 
     /// Since when no request is in flight and none has begun to arrive; none if one is.

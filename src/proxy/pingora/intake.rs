@@ -165,7 +165,7 @@ impl Connection {
 /// Completes a request that the engine has read: with the fields it had no room for, and with what it may answer.
 ///
 /// # Errors
-/// Only if a field is none, which the guard saw to.
+/// Only if a field is none, which validation saw to.
 pub(crate) fn complete(session: &mut ServerSession, handle: &Handle) -> pingora_error::Result<()> {
     for (name, value) in handle.take_rest() {
         session.req_header_mut().append_header(name, value)?;

@@ -28,7 +28,7 @@ pub(crate) struct View<'a> {
 
 /// Whether the engine took a `Content-Length` out of this request because there is a `Transfer-Encoding` too.
 ///
-/// RFC 9112 §6.3 allows that, but the guard must see both: whoever sent them means two parsers to disagree.
+/// RFC 9112 §6.3 allows that, but validation must see both: whoever sent them means two parsers to disagree.
 pub(crate) fn hides_length(session: &ServerSession) -> bool {
     let Some(h1) = session.as_http1() else { return false };
     h1.req_header().headers.contains_key(header::TRANSFER_ENCODING)
@@ -174,7 +174,7 @@ fn continued(head: &RequestHeader, name: &HeaderName, own: &str) -> String {
 /// Sends the target in normal form instead of the client's.
 ///
 /// # Errors
-/// If the target is none, which what the guard made of it always is.
+/// If the target is none, which what validation made of it always is.
 pub(crate) fn set_target(head: &mut RequestHeader, target: &[u8]) -> Result<()> {
     let text = std::str::from_utf8(target).or_err(ErrorType::InternalError, "the target is not text")?;
     let mut parts = head.uri.clone().into_parts();
@@ -204,7 +204,7 @@ pub(crate) fn set_host(head: &mut RequestHeader, host: &str) -> Result<()> {
 /// Offers the one protocol that was chosen of the client's; other hop-by-hop fields go no further.
 ///
 /// # Errors
-/// If the token is no header value, which what the guard admitted always is.
+/// If the token is no header value, which what was validated always is.
 pub(crate) fn offer_upgrade(head: &mut RequestHeader, token: &str) -> Result<()> {
     for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &header::TE, &header::TRAILER] {
         head.remove_header(name);
@@ -220,12 +220,8 @@ pub(crate) fn offer_upgrade(head: &mut RequestHeader, token: &str) -> Result<()>
 pub(crate) fn to_client(head: &mut ResponseHeader) {
     let upgrading = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
     let nominated = headers::nominated(&head.headers);
-    let stays = |name: &HeaderName| match *name {
-        header::TRANSFER_ENCODING => true,
-        header::CONNECTION | header::UPGRADE => upgrading,
-        _ => response::passes(name.as_str(), nominated.contains(name)),
-    };
-    let ending: Vec<HeaderName> = head.headers.keys().filter(|name| !stays(name)).cloned().collect();
+    let ending = head.headers.keys().filter(|name| !stays(name, upgrading, nominated.contains(name)));
+    let ending: Vec<HeaderName> = ending.cloned().collect();
     for name in ending {
         head.remove_header(&name);
     }
@@ -236,7 +232,16 @@ pub(crate) fn to_client(head: &mut ResponseHeader) {
     }
 }
 
-/// Does the same to trailers.
+/// Whether a field of a response goes on to the engine.
+fn stays(name: &HeaderName, upgrading: bool, nominated: bool) -> bool {
+    match *name {
+        header::TRANSFER_ENCODING => true,
+        header::CONNECTION | header::UPGRADE => upgrading,
+        _ => response::passes(name.as_str(), nominated),
+    }
+}
+
+/// Takes the same out of trailers.
 pub(crate) fn trailers_to_client(trailers: &mut http::HeaderMap) {
     let ending: Vec<HeaderName> = trailers.keys().filter(|name| response::ends_here(name.as_str())).cloned().collect();
     for name in ending {

@@ -48,7 +48,7 @@ impl Lane {
     /// `keepalive` or when it gives way to another, and returns when it is to be closed without waiting for the client any more.
     ///
     /// The engine sends the GOAWAY in two steps (RFC 9113 §6.8), so that a request that crosses the first one is served.
-    async fn leave_idle(&self, told: &watch::Sender<bool>, keepalive: Duration) {
+    async fn leave_idle(&self, goaway: &watch::Sender<bool>, keepalive: Duration) {
         let mut phases = self.shared().phases();
         loop {
             let due = self.handle.idle_since().unwrap_or_else(Instant::now) + keepalive;
@@ -61,7 +61,7 @@ impl Lane {
                 break;
             }
         }
-        told.send_replace(true);
+        goaway.send_replace(true);
         let goodbye = if self.handle.seat.is_evicted() { GIVE_WAY } else { GOODBYE };
         let mut from = Instant::now();
         loop {
@@ -80,12 +80,12 @@ impl Lane {
         // What came so far began no request.
         self.handle.seat.idle(Instant::now());
         let client = self.shared().current.peek().client;
-        let (told, announced) = watch::channel(false);
+        let (goaway, announced) = watch::channel(false);
         let served = self.process_new(Box::new(connection), &announced);
         tokio::select! {
             _ = self.unless_ended(served) => {}
-            () = self.leave_idle(&told, client.keepalive) => {}
-            () = self.handle.given_up() => {}
+            () = self.leave_idle(&goaway, client.keepalive) => {}
+            () = self.handle.abandoned() => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! What is held for clients and endpoints that do not read: counted for the whole process, and given up beyond a limit.
+//! What is held for clients and endpoints that do not read: counted for the whole process, and ended beyond a limit.
 //!
 //! Each request on the general lane holds a bounded amount while its client takes nothing of the answer, while its
 //! endpoint takes nothing of the body, or while the rest of a small body is to come; but connections can be many.
@@ -20,14 +20,14 @@ use crate::proxy::shared::Shared;
 /// The exchanges of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
-    /// Those since the last look, and those that were still there. Only the worker's own thread locks it.
+    /// Those since the last check, and those that were still there. Only the worker's own thread locks it.
     exchanges: Mutex<Vec<Weak<Exchange>>>,
-    /// What was counted at the last look.
+    /// What was counted at the last check.
     counted: AtomicU64,
 }
 
-/// How often a worker looks. In between, at 30,000 answers a second, a gigabyte could come; sound rates are far below.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a worker checks. In between, at 30,000 answers a second, a gigabyte could come; sound rates are far below.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What one of them holds at most while nothing is taken: the engine's pieces or the stream's window, what is ready to
 /// be sent, and the exchange itself.
@@ -39,12 +39,12 @@ impl Unread {
         self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(exchange));
     }
 
-    /// Looks again and again.
+    /// Checks again and again.
     pub(crate) async fn run(self: Arc<Self>, shared: Arc<Shared>) {
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut interval = tokio::time::interval(CHECK_INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            look.tick().await;
+            interval.tick().await;
             self.sweep(&shared, Instant::now());
         }
     }
@@ -63,7 +63,7 @@ impl Unread {
         waiting.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
         for (_, exchange) in waiting.iter().take(cut) {
             exchange.end_unread(now);
-            exchange.handle.give_up_blocked();
+            exchange.handle.abandon_blocked();
             unread.cut();
         }
     }
@@ -89,7 +89,7 @@ impl Unread {
 }
 
 /// How many of a worker's exchanges must go: its share of what is above the limit, and a tenth of the limit more, so
-/// that this is not the next look's work again.
+/// that this is not the next check's work again.
 fn share(own: u64, total: u64, limit: u64) -> usize {
     if total <= limit || total == 0 {
         return 0;

@@ -214,15 +214,19 @@ pub(crate) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 /// RFC 9113 §8.2.2); `version` is what the client speaks.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, version: HttpVersion) {
     let nominated = nominated(headers);
-    let ends = |name: &&HeaderName| match **name {
-        // Between HTTP/2 and HTTP/2 they may stay.
-        header::TE | header::TRAILER if version == HttpVersion::Http2 => false,
-        _ => action(name.as_str()) == HeaderAction::HopByHop || nominated.contains(*name),
-    };
-    let ending: Vec<HeaderName> = headers.keys().filter(ends).cloned().collect();
+    let ending = headers.keys().filter(|name| is_hop_by_hop(name, version, nominated.contains(*name)));
+    let ending: Vec<HeaderName> = ending.cloned().collect();
     for name in ending {
         headers.remove(name);
     }
+}
+
+/// Whether a field, which `Connection` names or does not, concerns only the connection of a client of this version, and is
+/// not for an HTTP/2 endpoint.
+fn is_hop_by_hop(name: &HeaderName, version: HttpVersion, nominated: bool) -> bool {
+    // Between HTTP/2 and HTTP/2 they may stay.
+    let stays = version == HttpVersion::Http2 && [header::TE, header::TRAILER].contains(name);
+    !stays && (nominated || action(name.as_str()) == HeaderAction::HopByHop)
 }
 
 /// The address of a member of `X-Forwarded-For`. Some proxies (Azure's, IIS) write the client's port behind it.

@@ -2,7 +2,7 @@
 
 use super::super::page::{Page, name, quoted};
 use super::calls::Calls;
-use super::{Service, Wrong, duration, list, number, printed, text, title, whole};
+use super::{Service, Wrong, duration, list, number, printed, text, title, whole_number};
 use crate::config::{ImportedValue, Period};
 
 /// What Flagger takes for `interval` when it is not there.
@@ -51,7 +51,7 @@ pub(super) fn write(
     page.line(3, "no_data: hold");
     write_checks(page, service, analysis, templates)?;
     // Flagger's default, and what it makes of 0.
-    let threshold = whole(analysis, "threshold", MOST)?.map_or(1, |(threshold, _)| threshold.max(1));
+    let threshold = whole_number(analysis, "threshold", MOST)?.map_or(1, |(threshold, _)| threshold.max(1));
     page.line(3, &format!("failures: {{ total: {threshold} }} # threshold"));
     page.comment(
         3,
@@ -80,9 +80,9 @@ const UNEQUAL: [(&str, &str); 6] = [
 fn write_steps(page: &mut Page, analysis: &ImportedValue, interval: Period) -> Result<(), Wrong> {
     let weights = listed_weights(analysis)?;
     let matches = list(analysis, "match")?;
-    let iterations = whole(analysis, "iterations", MOST)?.map(|(iterations, _)| iterations).filter(|n| *n > 0);
-    let step = whole(analysis, "stepWeight", 100)?.map(|(step, _)| step).filter(|step| *step > 0);
-    let max = whole(analysis, "maxWeight", 100)?.map(|(max, _)| max).filter(|max| *max > 0).unwrap_or(100);
+    let iterations = whole_number(analysis, "iterations", MOST)?.map(|(iterations, _)| iterations).filter(|n| *n > 0);
+    let step = whole_number(analysis, "stepWeight", 100)?.map(|(step, _)| step).filter(|step| *step > 0);
+    let max = whole_number(analysis, "maxWeight", 100)?.map(|(max, _)| max).filter(|max| *max > 0).unwrap_or(100);
     let weights = match (iterations, step, weights.is_empty()) {
         (Some(iterations), ..) => return write_iterations(page, iterations, interval, !matches.is_empty()),
         (None, _, false) => weights,

@@ -1,7 +1,7 @@
 //! A Canary's webhooks and alerts as hooks and receivers.
 
 use super::super::page::{Page, name, quoted};
-use super::{Service, Wrong, duration, list, printed, text, whole};
+use super::{Service, Wrong, duration, list, printed, text, whole_number};
 use crate::config::{ImportedValue, Period};
 
 /// What Flagger takes for a webhook's `timeout` when it is not there.
@@ -97,7 +97,7 @@ fn collect_webhook(
         return Err(Wrong::at(webhook, what));
     };
     let timeout = duration(webhook, "timeout")?.unwrap_or(TIMEOUT);
-    let retries = whole(webhook, "retries", 1_000)?.map_or(0, |(retries, _)| retries.min(10));
+    let retries = whole_number(webhook, "retries", 1_000)?.map_or(0, |(retries, _)| retries.min(10));
     let mut comments: Vec<&str> = Some(*differs).filter(|text| !text.is_empty()).into_iter().collect();
     if webhook.get("metadata").is_some() {
         comments.push("DECIDE: its `metadata` is not sent; put what the receiver needs into the address.");

@@ -117,7 +117,7 @@ impl<'f> Service<'f> {
         let own = service.map(|service| text(service, "name")).transpose()?.flatten();
         let called = own.or(target).unwrap_or_else(|| title(canary));
         let namespace = canary.get("metadata").map(|data| text(data, "namespace")).transpose()?.flatten();
-        let port = service.map(|service| whole(service, "port", u16::MAX.into())).transpose()?.flatten();
+        let port = service.map(|service| whole_number(service, "port", u16::MAX.into())).transpose()?.flatten();
         let port = port.and_then(|(port, _)| u16::try_from(port).ok()).unwrap_or(80);
         // A target port may be a name, which only Kubernetes can look up.
         let target_port = service.and_then(|service| service.get("targetPort")).and_then(ImportedValue::text);
@@ -247,7 +247,7 @@ fn write_affinity(page: &mut Page, affinity: &ImportedValue) -> Result<(), Wrong
     let Some(cookie) = text(affinity, "cookieName")? else {
         return Err(Wrong::at(affinity, "`sessionAffinity` has no `cookieName`"));
     };
-    let age = whole(affinity, "maxAge", u32::MAX)?.map_or(86_400, |(age, _)| age.clamp(1, 365 * 86_400));
+    let age = whole_number(affinity, "maxAge", u32::MAX)?.map_or(86_400, |(age, _)| age.clamp(1, 365 * 86_400));
     page.comment(
         2,
         "With Flagger only those whom the canary has answered stay on it, so its share of users climbs past the",
@@ -358,11 +358,15 @@ fn number<'f>(node: &'f ImportedValue, field: &str) -> Result<Option<(f64, &'f I
 }
 
 /// A field that is a whole number from 0 on, with its node.
-fn whole<'f>(node: &'f ImportedValue, field: &str, most: u32) -> Result<Option<(u32, &'f ImportedValue)>, Wrong> {
+fn whole_number<'f>(
+    node: &'f ImportedValue,
+    field: &str,
+    most: u32,
+) -> Result<Option<(u32, &'f ImportedValue)>, Wrong> {
     let Some((found, value)) = number(node, field)? else { return Ok(None) };
-    let fitting = value.text().and_then(|text| text.parse().ok()).filter(|whole| *whole <= most);
+    let fitting = value.text().and_then(|text| text.parse().ok()).filter(|number| *number <= most);
     let wrong = || Wrong::at(value, format!("`{field}` is {found}; a whole number from 0 to {most} is expected"));
-    fitting.map(|whole| Some((whole, value))).ok_or_else(wrong)
+    fitting.map(|number| Some((number, value))).ok_or_else(wrong)
 }
 
 /// A field that is a length of time as Go writes it, such as `30s` or `1m0s`.
