@@ -18,7 +18,7 @@ thread_local! {
 }
 
 /// The items, yielding the CPU after each piece. For few items it does nothing.
-pub fn in_pieces<I: IntoIterator>(items: I) -> impl Iterator<Item = I::Item> {
+pub(crate) fn in_pieces<I: IntoIterator>(items: I) -> impl Iterator<Item = I::Item> {
     items.into_iter().enumerate().map(|(at, item)| {
         if at % ITEMS_PER_CHECK == ITEMS_PER_CHECK - 1 {
             yield_if_due();
@@ -28,7 +28,7 @@ pub fn in_pieces<I: IntoIterator>(items: I) -> impl Iterator<Item = I::Item> {
 }
 
 /// Drops the items in pieces: freeing is work as well.
-pub fn drop_in_pieces<I: IntoIterator>(items: I) {
+pub(crate) fn drop_in_pieces<I: IntoIterator>(items: I) {
     in_pieces(items).for_each(drop);
 }
 

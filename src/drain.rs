@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 /// What kind of work is in flight, because a drain gives each its own time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// An ordinary request and its response.
     Request,
     /// A connection upgraded to WebSocket.
@@ -37,27 +37,15 @@ pub enum Kind {
 impl Kind {
     /// Whether the work counts as a stream, which may live long.
     #[must_use]
-    pub const fn is_stream(self) -> bool {
+    pub(crate) const fn is_stream(self) -> bool {
         !matches!(self, Self::Request)
-    }
-
-    /// The word used in metrics, the API and the access log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::WebSocket => "websocket",
-            Self::Sse => "sse",
-            Self::Grpc => "grpc",
-            Self::Upgrade => "upgrade",
-        }
     }
 }
 
 /// How much of the work in flight shall end now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// Nothing: all may finish.
     #[default]
     Nothing = 0,
@@ -69,7 +57,7 @@ pub enum Cut {
 
 /// The work in flight on one endpoint.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     in_flight: AtomicU64,
     streams: AtomicU64,
     cut: AtomicU8,
@@ -78,36 +66,36 @@ pub struct Ledger {
 
 impl Ledger {
     /// Enters a request; it is in flight until the ticket is dropped.
-    pub fn enter(self: &Arc<Self>) -> Ticket {
+    pub(crate) fn enter(self: &Arc<Self>) -> Ticket {
         Ticket::new(Arc::clone(self))
     }
 
     /// Like [`Self::enter`], for one who borrows the ledger all the while: it saves counting a reference that all
     /// threads share.
-    pub fn enter_borrowed(&self) -> Ticket<&Self> {
+    pub(crate) fn enter_borrowed(&self) -> Ticket<&Self> {
         Ticket::new(self)
     }
 
     /// Requests in flight, streams included.
     #[must_use]
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Open streams.
     #[must_use]
-    pub fn streams(&self) -> u64 {
+    pub(crate) fn streams(&self) -> u64 {
         self.streams.load(Ordering::Relaxed)
     }
 
     /// Says what shall end now. Call the [`Notifier`] after it, so that the holders look.
-    pub fn set_cut(&self, cut: Cut) {
+    pub(crate) fn set_cut(&self, cut: Cut) {
         self.cut.store(cut as u8, Ordering::Release);
     }
 
     /// How many requests and streams were cut so far.
     #[must_use]
-    pub fn cut_count(&self) -> u64 {
+    pub(crate) fn cut_count(&self) -> u64 {
         self.cut_count.load(Ordering::Relaxed)
     }
 }
@@ -115,7 +103,7 @@ impl Ledger {
 /// One piece of work in flight; dropping it takes the work out of its ledger.
 #[derive(Debug)]
 #[must_use = "the work is in flight only while its ticket lives"]
-pub struct Ticket<L: Deref<Target = Ledger> = Arc<Ledger>> {
+pub(crate) struct Ticket<L: Deref<Target = Ledger> = Arc<Ledger>> {
     ledger: L,
     kind: Kind,
 }
@@ -127,28 +115,22 @@ impl<L: Deref<Target = Ledger>> Ticket<L> {
     }
 
     /// The work turned out to be of `kind`. A stream stays one: a second call changes nothing.
-    pub fn becomes(&mut self, kind: Kind) {
+    pub(crate) fn becomes(&mut self, kind: Kind) {
         if kind.is_stream() && !self.kind.is_stream() {
             self.ledger.streams.fetch_add(1, Ordering::Relaxed);
             self.kind = kind;
         }
     }
 
-    /// What kind of work it is.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// Whether the drain's deadline for this kind of work has passed.
     #[must_use]
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let level = self.ledger.cut.load(Ordering::Acquire);
         if self.kind.is_stream() { level >= Cut::All as u8 } else { level >= Cut::Requests as u8 }
     }
 
     /// Notes that this work was cut rather than finished.
-    pub fn count_cut(&self) {
+    pub(crate) fn count_cut(&self) {
         self.ledger.cut_count.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -176,13 +158,13 @@ impl Default for Notifier {
 
 impl Notifier {
     /// Wakes every subscriber.
-    pub fn notify(&self) {
+    pub(crate) fn notify(&self) {
         self.0.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Is woken by every later notification.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
     }
 }
@@ -198,7 +180,7 @@ mod tests {
         let mut second = ledger.enter();
         second.becomes(Kind::Sse);
         second.becomes(Kind::WebSocket);
-        assert_eq!((ledger.in_flight(), ledger.streams(), second.kind()), (2, 1, Kind::Sse));
+        assert_eq!((ledger.in_flight(), ledger.streams(), second.kind), (2, 1, Kind::Sse));
         drop(first);
         drop(second);
         assert_eq!((ledger.in_flight(), ledger.streams()), (0, 0));

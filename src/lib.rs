@@ -30,21 +30,21 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
-pub mod algorithm;
+mod algorithm;
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
-pub mod coop;
+mod coop;
 pub mod drain;
 pub mod http_client;
 pub mod model;
 pub mod outbound;
-pub mod proxy;
+mod proxy;
 pub mod rollout;
-pub mod rollouts;
+mod rollouts;
 pub mod snapshot;
 pub mod store;
 pub mod telemetry;
-pub mod tls;
+mod tls;
 pub mod traffic;

@@ -33,9 +33,9 @@ pub struct Weight(u16);
 
 impl Weight {
     /// Nothing.
-    pub const ZERO: Self = Self(0);
+    pub(crate) const ZERO: Self = Self(0);
     /// Everything: 100 %.
-    pub const FULL: Self = Self(10_000);
+    pub(crate) const FULL: Self = Self(10_000);
 
     /// The weight of `basis_points` hundredths of a percent, or `None` above 10 000.
     #[must_use]
@@ -45,13 +45,13 @@ impl Weight {
 
     /// The weight in hundredths of a percent, 0 to 10 000.
     #[must_use]
-    pub const fn basis_points(self) -> u16 {
+    pub(crate) const fn basis_points(self) -> u16 {
         self.0
     }
 
     /// The weight as a ratio between 0 and 1, for display and metrics only.
     #[must_use]
-    pub fn ratio(self) -> f64 {
+    pub(crate) fn ratio(self) -> f64 {
         f64::from(self.0) / f64::from(Self::FULL.0)
     }
 }
@@ -72,7 +72,7 @@ impl fmt::Display for Weight {
 #[error("`{found}` is not a percentage from 0 to 100 with at most two decimals")]
 pub struct NotAWeight {
     /// The text that was found.
-    pub found: String,
+    pub(crate) found: String,
 }
 
 impl FromStr for Weight {
@@ -94,7 +94,7 @@ impl FromStr for Weight {
 
 /// The weights of all versions of a service, in the file's order. They always sum to 100 %.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split(Vec<(Name, Weight)>);
+pub(crate) struct Split(Vec<(Name, Weight)>);
 
 /// Why a set of weights is not a [`Split`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,7 +118,7 @@ impl Split {
     ///
     /// # Errors
     /// [`NotASplit`] if no version is named, one is named twice, or the weights do not sum to 100 %.
-    pub fn new(weights: Vec<(Name, Weight)>) -> Result<Self, NotASplit> {
+    pub(crate) fn new(weights: Vec<(Name, Weight)>) -> Result<Self, NotASplit> {
         if weights.is_empty() {
             return Err(NotASplit::Empty);
         }
@@ -137,18 +137,18 @@ impl Split {
 
     /// The split in which one version has everything.
     #[must_use]
-    pub fn all_to(version: Name) -> Self {
+    pub(crate) fn all_to(version: Name) -> Self {
         Self(vec![(version, Weight::FULL)])
     }
 
     /// The weight of `version`; a version that the split does not name has none of the traffic.
     #[must_use]
-    pub fn weight(&self, version: &str) -> Weight {
+    pub(crate) fn weight(&self, version: &str) -> Weight {
         self.0.iter().find(|(name, _)| &**name == version).map_or(Weight::ZERO, |(_, weight)| *weight)
     }
 
     /// Versions and weights, in the order they were given.
-    pub fn iter(&self) -> impl Iterator<Item = (&Name, Weight)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, Weight)> {
         self.0.iter().map(|(name, weight)| (name, *weight))
     }
 }
@@ -170,11 +170,11 @@ pub enum EndpointState {
 
 impl EndpointState {
     /// All states, in the order they are shown.
-    pub const ALL: [Self; 3] = [Self::Ready, Self::Drain, Self::Maint];
+    pub(crate) const ALL: [Self; 3] = [Self::Ready, Self::Drain, Self::Maint];
 
     /// The word used in the file, the API, metrics and on the screen.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Drain => "drain",
@@ -186,7 +186,7 @@ impl EndpointState {
 impl EndpointState {
     /// Of two states that both count, the one that takes less.
     #[must_use]
-    pub const fn stricter(self, other: Self) -> Self {
+    pub(crate) const fn stricter(self, other: Self) -> Self {
         match (self, other) {
             (Self::Maint, _) | (_, Self::Maint) => Self::Maint,
             (Self::Drain, _) | (_, Self::Drain) => Self::Drain,
@@ -203,7 +203,7 @@ impl fmt::Display for EndpointState {
 
 /// What the process is doing, as readiness and the status tell it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Process {
+pub(crate) enum Process {
     /// It does not accept traffic yet.
     #[default]
     Starting,
@@ -216,7 +216,7 @@ pub enum Process {
 impl Process {
     /// The word used in the API and on the screen.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
@@ -248,7 +248,7 @@ impl fmt::Display for Address {
 #[error("`{found}` is not an address: write `IP:PORT`, `[IPv6]:PORT` or `unix:/absolute/path`")]
 pub struct NotAnAddress {
     /// The text that was found.
-    pub found: String,
+    pub(crate) found: String,
 }
 
 impl FromStr for Address {

@@ -21,11 +21,11 @@ use super::wire::Problem;
 
 /// What a request to the control API must show.
 #[derive(Clone, Default)]
-pub struct Auth {
+pub(crate) struct Auth {
     /// The bearer token, if one is demanded.
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
     /// Names that `Host` may have besides loopback and the address that the connection came in on.
-    pub allowed_hosts: Vec<String>,
+    pub(crate) allowed_hosts: Vec<String>,
 }
 
 impl fmt::Debug for Auth {

@@ -30,8 +30,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-pub use self::access::Auth;
-pub use self::serve::AdminListener;
+pub(crate) use self::access::Auth;
+pub(crate) use self::serve::AdminListener;
 use crate::control::Control;
 use crate::model::Process;
 use crate::proxy::Bound;
@@ -39,27 +39,27 @@ use crate::snapshot::Current;
 use crate::telemetry::Recorder;
 
 /// What the control API and the telemetry endpoints show and act on.
-pub struct AdminState {
+pub(crate) struct AdminState {
     /// Where changes are proposed.
-    pub control: Control,
+    pub(crate) control: Control,
     /// What requests read.
-    pub current: Current,
+    pub(crate) current: Current,
     /// What was counted.
-    pub recorder: Arc<Recorder>,
+    pub(crate) recorder: Arc<Recorder>,
     /// What the process is doing.
-    pub process: watch::Receiver<Process>,
+    pub(crate) process: watch::Receiver<Process>,
     /// The traffic listeners.
-    pub listeners: Vec<Bound>,
+    pub(crate) listeners: Vec<Bound>,
     /// Where telemetry is served, if it is: the bound address.
-    pub telemetry_address: Option<String>,
+    pub(crate) telemetry_address: Option<String>,
     /// Connections at the same time, to each of the two.
-    pub max_connections: usize,
+    pub(crate) max_connections: usize,
     /// When the process started.
-    pub started: Instant,
+    pub(crate) started: Instant,
 }
 
 /// Serves the control API until `shutdown`, and then until open requests are answered, a few seconds at most.
-pub async fn serve_admin(
+pub(crate) async fn serve_admin(
     listener: AdminListener,
     admin: Arc<AdminState>,
     auth: Auth,
@@ -70,7 +70,11 @@ pub async fn serve_admin(
 }
 
 /// Serves `/metrics`, `/livez` and `/readyz` until `shutdown`, as [`serve_admin`] does.
-pub async fn serve_telemetry(listener: AdminListener, admin: Arc<AdminState>, shutdown: impl Future<Output = ()>) {
+pub(crate) async fn serve_telemetry(
+    listener: AdminListener,
+    admin: Arc<AdminState>,
+    shutdown: impl Future<Output = ()>,
+) {
     let max_connections = admin.max_connections;
     serve::serve(listener, telemetry::router(admin), max_connections, shutdown).await;
 }

@@ -36,7 +36,7 @@ use super::wire::Problem;
 
 /// A bound socket of the control API or the telemetry endpoints.
 #[derive(Debug)]
-pub enum AdminListener {
+pub(crate) enum AdminListener {
     /// TCP.
     Tcp(TcpListener),
     /// A unix stream socket.

@@ -24,7 +24,7 @@ pub enum StartError {
 impl StartError {
     /// The exit code of the process.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub(crate) const fn exit_code(&self) -> u8 {
         match self {
             Self::Invalid(_) | Self::Unusable(_) => 3,
             Self::System { .. } => 1,

@@ -13,7 +13,7 @@ use crate::proxy::accept::listener::{self, Families, Listener, ProxyProtocol, Se
 use crate::snapshot::Current;
 use crate::telemetry::access_log::{LogOutput, LogWriter, MAX_QUEUED_LINES};
 use crate::telemetry::{AccessLog, Recorder};
-use crate::tls::{self, ClientAuth, Demand, MinVersion, Protocols, Resumption};
+use crate::tls::{self, ClientAuth, Demand, MinVersion, Resumption};
 
 /// The ports that the configuration takes at IPv4 addresses.
 pub(super) struct Ipv4Ports(Vec<u16>);
@@ -120,7 +120,6 @@ fn server_config(
             config::TlsVersion::V1_2 => MinVersion::Tls12,
             config::TlsVersion::V1_3 => MinVersion::Tls13,
         },
-        protocols: Protocols::default(),
         client_auth,
     };
     tls::server_config(&options, certificates, resumption)

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-pub use self::error::StartError;
+pub(crate) use self::error::StartError;
 use self::error::system_error;
 use self::lifecycle::{ShutdownOutcome, ShutdownPlan, Signals};
 use self::listeners::Ipv4Ports;
@@ -211,7 +211,7 @@ fn runtime(threads: usize, name: &str) -> Result<Runtime, StartError> {
 
 /// What was built: version and source revision.
 #[must_use]
-pub fn build() -> (&'static str, &'static str) {
+pub(crate) fn build() -> (&'static str, &'static str) {
     (env!("CARGO_PKG_VERSION"), option_env!("WEIR_REVISION").unwrap_or("unknown"))
 }
 

@@ -29,33 +29,33 @@ section! {
         /// The format of the file.
         pub version: Format = required(),
         /// Where clients connect, 1 to 256.
-        pub listeners: Vec<Listener> = required_list(1..=MAX_LISTENERS, rules::read_listeners),
+        pub(crate) listeners: Vec<Listener> = required_list(1..=MAX_LISTENERS, rules::read_listeners),
         /// The listener for `/metrics`, `/livez` and `/readyz`; default: none.
-        pub telemetry: Option<Telemetry> = optional(),
+        pub(crate) telemetry: Option<Telemetry> = optional(),
         /// The control API.
-        pub admin: Admin = section(),
+        pub(crate) admin: Admin = section(),
         /// The runtime that carries the traffic.
-        pub runtime: Runtime = section(),
+        pub(crate) runtime: Runtime = section(),
         /// How the process ends after SIGTERM.
-        pub shutdown: Shutdown = section(),
+        pub(crate) shutdown: Shutdown = section(),
         /// Where durable state is kept.
-        pub state: State = section(),
+        pub(crate) state: State = section(),
         /// The access log.
-        pub access_log: AccessLog = section(),
+        pub(crate) access_log: AccessLog = section(),
         /// What a client may ask of Weir before it is refused.
-        pub limits: Limits = section(),
+        pub(crate) limits: Limits = section(),
         /// What becomes of paths that servers read in different ways. A listener may say it of its own.
-        pub paths: Paths = section(),
+        pub(crate) paths: Paths = section(),
         /// What becomes of headers whose names servers read in different ways. A listener may say it of its own.
-        pub headers: Headers = section(),
+        pub(crate) headers: Headers = section(),
         /// Proxies whose `X-Forwarded-*` and request id headers are believed; default: none.
-        pub trusted_proxies: Vec<Cidr> = list(0..=MAX_NETWORKS, Reader::list::<Cidr>),
+        pub(crate) trusted_proxies: Vec<Cidr> = list(0..=MAX_NETWORKS, Reader::list::<Cidr>),
         /// The services, 100000 at most, in the order of the file.
-        pub services: Map<Service> = section_with(read_services),
+        pub(crate) services: Map<Service> = section_with(read_services),
         /// Who is told about rollouts, 64 at most, by the name that rollouts use.
-        pub alerts: Map<Alert> = section_with(alerts::read),
+        pub(crate) alerts: Map<Alert> = section_with(alerts::read),
         /// Which requests go to which service, 200000 at most.
-        pub routes: Vec<Route> = list(0..=MAX_ROUTES, rules::read_routes),
+        pub(crate) routes: Vec<Route> = list(0..=MAX_ROUTES, rules::read_routes),
     }
     and pub(super) origin: Origin
     rules(fields) {
@@ -129,21 +129,14 @@ pub(super) struct MissingStable {
 impl Config {
     /// The file that this was read from, as it was named.
     #[must_use]
-    pub fn file(&self) -> &Path {
+    pub(crate) fn file(&self) -> &Path {
         &self.origin.file
-    }
-
-    /// A path of the file's world: relative paths are relative to the file's directory, not to the directory
-    /// that the process happens to run in. The paths inside this configuration are resolved already.
-    #[must_use]
-    pub fn resolve(&self, path: &Path) -> PathBuf {
-        self.origin.directory.join(path)
     }
 
     /// A hash of what the file says after substitution, as 16 hexadecimal digits. Comments and layout do not
     /// count. Stable across processes, machines and releases of Weir; not a protection against forgery.
     #[must_use]
-    pub fn hash(&self) -> String {
+    pub(crate) fn hash(&self) -> String {
         format!("{:016x}", self.origin.hash)
     }
 }

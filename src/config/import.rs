@@ -9,9 +9,9 @@ use super::syntax::yaml;
 
 /// A value of another program's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImportedValue {
+pub(crate) struct ImportedValue {
     /// The line on which it begins, from 1.
-    pub line: u32,
+    pub(crate) line: u32,
     value: ImportedKind,
 }
 
@@ -26,13 +26,13 @@ enum ImportedKind {
 impl ImportedValue {
     /// The field of that name, if this has fields, it is there and it has a value.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Self> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Self> {
         self.entries().iter().find(|(key, value)| key == name && !value.is_null()).map(|(_, value)| value)
     }
 
     /// What the single value says, as it is written; a number or a truth value is not told from a text.
     #[must_use]
-    pub fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             ImportedKind::Text(text) => Some(text),
             ImportedKind::Null | ImportedKind::List(_) | ImportedKind::Map(_) => None,
@@ -41,7 +41,7 @@ impl ImportedValue {
 
     /// The items, if it is a list.
     #[must_use]
-    pub fn items(&self) -> Option<&[Self]> {
+    pub(crate) fn items(&self) -> Option<&[Self]> {
         match &self.value {
             ImportedKind::List(items) => Some(items),
             ImportedKind::Null | ImportedKind::Text(_) | ImportedKind::Map(_) => None,
@@ -50,7 +50,7 @@ impl ImportedValue {
 
     /// The fields, in the order of the file; none if it has no fields.
     #[must_use]
-    pub fn entries(&self) -> &[(String, Self)] {
+    pub(crate) fn entries(&self) -> &[(String, Self)] {
         match &self.value {
             ImportedKind::Map(entries) => entries,
             ImportedKind::Null | ImportedKind::Text(_) | ImportedKind::List(_) => &[],
@@ -59,7 +59,7 @@ impl ImportedValue {
 
     /// Whether there is nothing: `key:` without a value, or `null`.
     #[must_use]
-    pub const fn is_null(&self) -> bool {
+    pub(crate) const fn is_null(&self) -> bool {
         matches!(self.value, ImportedKind::Null)
     }
 
@@ -82,7 +82,7 @@ impl ImportedValue {
 ///
 /// # Errors
 /// What is wrong with its YAML, or that it is too large.
-pub fn import_documents(file: &str, content: &[u8]) -> Result<Vec<ImportedValue>, Diagnostics> {
+pub(crate) fn import_documents(file: &str, content: &[u8]) -> Result<Vec<ImportedValue>, Diagnostics> {
     let source = load::decode(file, content)?;
     match yaml::parse_all(source) {
         Ok(nodes) => Ok(nodes.iter().map(ImportedValue::of).filter(|document| !document.is_null()).collect()),

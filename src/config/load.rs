@@ -25,7 +25,7 @@ use crate::algorithm::fnv::Fnv1a;
 use crate::coop::in_pieces;
 
 /// The largest file that is read: 10,000 hosts with 10 paths each take about 8 MiB.
-pub const MAX_FILE: u64 = 64 << 20;
+pub(crate) const MAX_FILE: u64 = 64 << 20;
 
 /// The configuration in `file`.
 ///
@@ -39,7 +39,7 @@ pub fn load(file: &Path, environment: &dyn Environment) -> Result<Config, Diagno
 ///
 /// # Errors
 /// Why it cannot be read: not there, not a regular file, larger than [`MAX_FILE`].
-pub fn read_file(file: &Path) -> Result<Vec<u8>, Diagnostics> {
+pub(crate) fn read_file(file: &Path) -> Result<Vec<u8>, Diagnostics> {
     // A pipe opened for reading would wait for its writer, without this flag.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let descriptor = rustix::fs::open(file, flags, Mode::empty()).map_err(|error| unreadable(file, &error.into()))?;

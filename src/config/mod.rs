@@ -22,30 +22,27 @@ mod rules;
 mod schema;
 mod section;
 mod syntax;
-pub mod watch;
+pub(crate) mod watch;
 
 pub use self::file::{Config, Format};
-pub use self::import::{ImportedValue, import_documents};
-pub use self::load::{MAX_FILE, load, parse, read_file};
-pub use self::schema::{SCHEMA_ID, schema};
-pub use self::section::affinity::{Affinity, AffinityKey, Override, OverrideFrom};
-pub use self::section::alerts::{ALERTS_DEFAULT, Alert, PAGERDUTY_URL};
-pub use self::section::limits::Limits;
-pub use self::section::listener::{
-    Certificate, ClientAuth, ClientCertificates, DEFAULT_MAX_CONNECTIONS, Listener, ProxyProtocol, Tls, TlsVersion,
-};
-pub use self::section::normalization::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};
-pub use self::section::process::{
-    AccessLog, AccessLogOutput, Admin, DEFAULT_ADMIN_PORT, DEFAULT_DEADLINE, Runtime, Shutdown, State, Telemetry,
-};
-pub use self::section::route::{HeaderMatch, HostMatch, Match, PathMatch, Route};
-pub use self::section::service::Service;
-pub use self::section::upstream::{Balance, Drain, HostHeader, Pool, Protocol, Timeouts, UpstreamTls};
-pub use self::section::version::{Endpoint, Version};
-pub use self::syntax::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Snippet};
-pub use self::syntax::environment::{Environment, ProcessEnvironment};
-pub use self::syntax::map::Map;
-pub use self::syntax::values::{Bytes, Cidr, EndpointAddress, MAX_NAME, MAX_UNIX_PATH, NotAValue, Period};
+pub(crate) use self::import::{ImportedValue, import_documents};
+pub(crate) use self::load::{MAX_FILE, read_file};
+pub use self::load::{load, parse};
+pub(crate) use self::schema::schema;
+pub(crate) use self::section::affinity::{AffinityKey, OverrideFrom};
+pub(crate) use self::section::alerts::Alert;
+pub(crate) use self::section::limits::Limits;
+pub(crate) use self::section::listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
+pub(crate) use self::section::normalization::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};
+pub(crate) use self::section::process::{AccessLogOutput, Admin, Telemetry};
+pub(crate) use self::section::route::{HeaderMatch, HostMatch, Match, PathMatch};
+pub(crate) use self::section::service::Service;
+pub(crate) use self::section::upstream::{Balance, HostHeader, Protocol, UpstreamTls};
+pub(crate) use self::section::version::{Endpoint, Version};
+pub(crate) use self::syntax::diagnostic::{Diagnostic, Diagnostics, Snippet};
+pub(crate) use self::syntax::environment::Environment;
+pub use self::syntax::environment::ProcessEnvironment;
+pub(crate) use self::syntax::values::{Bytes, EndpointAddress, Period};
 
 #[cfg(test)]
 mod tests;

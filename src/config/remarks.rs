@@ -46,7 +46,7 @@ const NAMED: usize = 8;
 impl Config {
     /// Where `stable` is missing: remarks, for the file is valid. `limit` of them at most, and how many more there are.
     #[must_use]
-    pub fn stable_missing(&self, limit: usize) -> (Vec<Diagnostic>, usize) {
+    pub(crate) fn stable_missing(&self, limit: usize) -> (Vec<Diagnostic>, usize) {
         let all = &self.origin.missing_stable;
         let remarks = all.iter().take(limit).map(|unsaid| {
             self.ask_for_stable(
@@ -61,7 +61,7 @@ impl Config {
     /// Why these services cannot be rolled out, each with its reason: no state tells which version is stable, nor does the
     /// file.
     #[must_use]
-    pub fn stable_unknown(&self, services: &[(Name, String)]) -> Diagnostics {
+    pub(crate) fn stable_unknown(&self, services: &[(Name, String)]) -> Diagnostics {
         let unsaid: HashMap<&str, &MissingStable> =
             self.origin.missing_stable.iter().map(|unsaid| (&*unsaid.service, unsaid)).collect();
         let (mut list, mut more) = (Vec::new(), 0);

@@ -36,7 +36,7 @@ impl Config {
     /// What of `new` needs a restart of the process that runs `self`: one diagnostic for each changed section,
     /// at its place in the new file. Empty when `new` can be applied as a whole.
     #[must_use]
-    pub fn restart_needed(&self, new: &Self) -> Vec<Diagnostic> {
+    pub(crate) fn restart_needed(&self, new: &Self) -> Vec<Diagnostic> {
         let mut changes = self.listener_changes(new);
         let sections = [
             (self.telemetry != new.telemetry, "telemetry"),

@@ -9,11 +9,11 @@ use schemars::generate::SchemaSettings;
 use super::file::Config;
 
 /// Where the schema of the current format is published; also its `$id`.
-pub const SCHEMA_ID: &str = "https://weir.dev/schema/weir-1.schema.json";
+pub(crate) const SCHEMA_ID: &str = "https://weir.dev/schema/weir-1.schema.json";
 
 /// The JSON Schema (draft 2020-12) of the configuration file, as indented JSON with a line feed at its end.
 #[must_use]
-pub fn schema() -> String {
+pub(crate) fn schema() -> String {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>();
     schema.insert("$id".to_owned(), SCHEMA_ID.into());
     schema.insert("title".to_owned(), "Weir's configuration file".into());

@@ -124,7 +124,7 @@ impl Proposal {
 }
 
 /// What became of a proposal.
-pub type ProposalResult = Result<Ack, Rejection>;
+pub(crate) type ProposalResult = Result<Ack, Rejection>;
 
 /// Who proposes, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,13 +139,13 @@ pub struct Attribution {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack {
     /// The revision of the snapshot that has it.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// What changed, one line each; empty when nothing did.
-    pub changes: Vec<String>,
+    pub(crate) changes: Vec<String>,
     /// What could not be used while what was before it stays in effect, or could not be written.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     /// Whether a restart keeps it, as far as it has to survive one.
-    pub durable: bool,
+    pub(crate) durable: bool,
 }
 
 impl Ack {
@@ -233,63 +233,63 @@ pub struct StateTarget {
 
 /// The status of control's work, for operators.
 #[derive(Clone, Default)]
-pub struct Status {
+pub(crate) struct Status {
     /// The configuration file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Why the newest content of the file is not in effect, if it is not.
-    pub errors: Option<String>,
+    pub(crate) errors: Option<String>,
     /// What is wrong with listeners' certificates and authorities, and what is done instead; one line each.
-    pub faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
     /// Shifts over the file's splits, by service.
-    pub shifts: BTreeMap<Name, Shift>,
+    pub(crate) shifts: BTreeMap<Name, Shift>,
     /// Endpoints that drain.
-    pub drains: Vec<DrainingEndpoint>,
+    pub(crate) drains: Vec<DrainingEndpoint>,
     /// Where rollouts are, by service.
-    pub rollouts: BTreeMap<Name, Arc<RolloutStatus>>,
+    pub(crate) rollouts: BTreeMap<Name, Arc<RolloutStatus>>,
     /// Where rollouts are, for metrics.
-    pub rollout_facts: Vec<RolloutFact>,
+    pub(crate) rollout_facts: Vec<RolloutFact>,
     /// Since when the uses of versions are known, by `SERVICE/VERSION`.
-    pub uses_since: Arc<BTreeMap<String, SystemTime>>,
+    pub(crate) uses_since: Arc<BTreeMap<String, SystemTime>>,
 }
 
 /// Weights over the file's split.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shift {
+pub(crate) struct Shift {
     /// The weights.
-    pub split: Split,
+    pub(crate) split: Split,
     /// The file's split that they were put over.
-    pub base: Split,
+    pub(crate) base: Split,
     /// Who, and why.
-    pub by: Attribution,
+    pub(crate) by: Attribution,
     /// When.
-    pub at: SystemTime,
+    pub(crate) at: SystemTime,
 }
 
 /// An endpoint that takes no new work and waits for its work in flight.
 #[derive(Clone)]
-pub struct DrainingEndpoint {
+pub(crate) struct DrainingEndpoint {
     /// Its service.
-    pub service: Name,
+    pub(crate) service: Name,
     /// Its version.
-    pub version: Name,
+    pub(crate) version: Name,
     /// Its address as the file spells it.
-    pub endpoint: Name,
+    pub(crate) endpoint: Name,
     /// Whether it left the file; otherwise its state is `drain` or `maint`.
-    pub removed: bool,
+    pub(crate) removed: bool,
     /// When the drain began.
-    pub since: Instant,
+    pub(crate) since: Instant,
     /// How long work may go on.
-    pub times: DrainTimes,
+    pub(crate) times: DrainTimes,
     /// The work in flight, and what was cut.
-    pub live: Arc<EndpointLive>,
+    pub(crate) live: Arc<EndpointLive>,
     /// Keeps the version's metrics until the drain is over.
-    pub series: Arc<VersionSeries>,
+    pub(crate) series: Arc<VersionSeries>,
 }
 
 impl DrainingEndpoint {
     /// Time left until work of each kind is cut: requests, streams.
     #[must_use]
-    pub fn left(&self, now: Instant) -> (Duration, Duration) {
+    pub(crate) fn left(&self, now: Instant) -> (Duration, Duration) {
         let gone = now.saturating_duration_since(self.since);
         (self.times.requests.saturating_sub(gone), self.times.streams.saturating_sub(gone))
     }
@@ -298,7 +298,7 @@ impl DrainingEndpoint {
 impl Rejection {
     /// The whole explanation, in lines.
     #[must_use]
-    pub fn explain(&self) -> String {
+    pub(crate) fn explain(&self) -> String {
         let detail = match self {
             Self::Invalid(diagnostics) => diagnostics.to_string(),
             Self::Restart(diagnostics) => diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
@@ -322,7 +322,7 @@ impl fmt::Display for StateTarget {
 impl Control {
     /// The status now.
     #[must_use]
-    pub fn status(&self) -> Arc<Status> {
+    pub(crate) fn status(&self) -> Arc<Status> {
         self.status.load_full()
     }
 
@@ -351,7 +351,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::Store`], [`Rejection::Busy`].
-    pub async fn reset_weights(&self, service: String, by: Attribution) -> ProposalResult {
+    pub(crate) async fn reset_weights(&self, service: String, by: Attribution) -> ProposalResult {
         self.propose(|answer| Proposal::ResetWeights { service, by, answer }).await
     }
 
@@ -367,7 +367,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::NoRollout`], [`Rejection::Refused`], [`Rejection::Busy`].
-    pub async fn command(&self, service: String, command: Command, by: Attribution) -> ProposalResult {
+    pub(crate) async fn command(&self, service: String, command: Command, by: Attribution) -> ProposalResult {
         self.propose(|answer| Proposal::Command { service, command, by, answer }).await
     }
 
@@ -383,7 +383,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::NoRollout`], [`Rejection::Busy`].
-    pub async fn history(&self, service: String, limit: usize) -> Result<Vec<Arc<RecordedEntry>>, Rejection> {
+    pub(crate) async fn history(&self, service: String, limit: usize) -> Result<Vec<Arc<RecordedEntry>>, Rejection> {
         self.propose(|answer| Proposal::History { service, limit, answer }).await
     }
 
@@ -395,7 +395,7 @@ impl Control {
 
     /// When a version was in use last can be told since this moment.
     #[must_use]
-    pub fn uses_since(&self, service: &Name, version: &Name) -> Option<SystemTime> {
+    pub(crate) fn uses_since(&self, service: &Name, version: &Name) -> Option<SystemTime> {
         self.status().uses_since.get(&uses::key(service, version)).copied()
     }
 

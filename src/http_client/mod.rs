@@ -37,7 +37,7 @@ use tokio_rustls::TlsConnector;
 pub(crate) mod stub;
 mod url;
 
-pub use self::url::{BadUrl, Server, Url};
+pub(crate) use self::url::{BadUrl, Server, Url};
 
 /// For a connection, TLS included, if the whole call may take longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,27 +46,27 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("
 
 /// What a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// For everything, from the look-up of the name to the last byte of the response.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// What is kept of the response's body.
-    pub body_bytes: usize,
+    pub(crate) body_bytes: usize,
 }
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub struct HttpResponse {
+pub(crate) struct HttpResponse {
     /// The status; never one of a redirect that names its target.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The body, or its beginning.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
     /// The body was larger than [`Limits::body_bytes`]; this is its beginning.
-    pub truncated: bool,
+    pub(crate) truncated: bool,
 }
 
 /// Why nothing came back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HttpError {
+pub(crate) enum HttpError {
     /// The address cannot be called.
     #[error(transparent)]
     BadUrl(#[from] BadUrl),
@@ -122,7 +122,7 @@ impl fmt::Debug for Client {
 impl Client {
     /// A client that speaks plain HTTP only.
     #[must_use]
-    pub const fn without_tls() -> Self {
+    pub(crate) const fn without_tls() -> Self {
         Self { tls: None, trusts_nobody: true }
     }
 
@@ -132,7 +132,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::trusting`].
-    pub fn system() -> Result<Self, rustls::Error> {
+    pub(crate) fn system() -> Result<Self, rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().unwrap_or_default());
         Self::trusting(roots)
@@ -156,7 +156,7 @@ impl Client {
     ///
     /// # Errors
     /// If no response came back within the limits, or one that redirects.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         server: &Server,
         request: Request<Full<Bytes>>,

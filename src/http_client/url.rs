@@ -10,7 +10,7 @@ use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 
 /// Where requests are sent. Host and port are as `Host` carries them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Server {
+pub(crate) enum Server {
     /// `http`, at this `host[:port]`.
     Http(String),
     /// `https`, at this `host[:port]`.
@@ -60,16 +60,16 @@ impl fmt::Display for Server {
 
 /// An `http://` or `https://` address: a server, and a path with its query.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Url {
+pub(crate) struct Url {
     /// Where it leads.
-    pub server: Server,
+    pub(crate) server: Server,
     /// What is asked there.
-    pub path: PathAndQuery,
+    pub(crate) path: PathAndQuery,
 }
 
 /// Why a text is not a [`Url`]. The text itself is not in the message: it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadUrl {
+pub(crate) enum BadUrl {
     /// No such syntax.
     #[error("the address is not a URL; write http://HOST[:PORT]/PATH or https://…")]
     Syntax,
@@ -112,7 +112,7 @@ impl Url {
     ///
     /// # Errors
     /// If `path` has bytes that no path has.
-    pub fn join(&self, path: &str) -> Result<Self, BadUrl> {
+    pub(crate) fn join(&self, path: &str) -> Result<Self, BadUrl> {
         let joined = format!("{}/{path}", self.path.path().trim_end_matches('/'));
         Ok(Self { path: joined.parse().map_err(|_| BadUrl::Syntax)?, ..self.clone() })
     }

@@ -33,27 +33,27 @@ const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(500), max: Dur
 
 /// What a hook is told; the body of the call.
 #[derive(Clone, Debug, Serialize)]
-pub struct Payload<'a> {
+pub(crate) struct Payload<'a> {
     /// The service.
-    pub service: &'a str,
+    pub(crate) service: &'a str,
     /// The version that traffic goes back to.
-    pub stable: &'a str,
+    pub(crate) stable: &'a str,
     /// The version that is rolled out.
-    pub canary: &'a str,
+    pub(crate) canary: &'a str,
     /// The rollout's phase.
-    pub phase: &'a str,
+    pub(crate) phase: &'a str,
     /// At which point it is called.
     #[serde(serialize_with = "hook_point")]
-    pub when: HookPoint,
+    pub(crate) when: HookPoint,
     /// The step, counted from 1; 0 before the first.
-    pub step: usize,
+    pub(crate) step: usize,
     /// The canary's weight, in percent.
     #[serde(serialize_with = "percent")]
-    pub weight: Weight,
+    pub(crate) weight: Weight,
     /// The same for each repetition of this call, and for no other call.
-    pub id: &'a str,
+    pub(crate) id: &'a str,
     /// What the configuration adds.
-    pub metadata: &'a BTreeMap<String, String>,
+    pub(crate) metadata: &'a BTreeMap<String, String>,
 }
 
 fn hook_point<S: Serializer>(when: &HookPoint, serializer: S) -> Result<S::Ok, S::Error> {
@@ -73,7 +73,7 @@ fn percent<S: Serializer>(weight: &Weight, serializer: S) -> Result<S::Ok, S::Er
 
 /// What a hook said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HookResponse {
+pub(crate) enum HookResponse {
     /// Yes.
     Accepted,
     /// Something else than yes.
@@ -92,7 +92,7 @@ pub enum HookResponse {
 
 /// Calls a hook: once, and up to [`Hook::retries`] times more with growing pauses. Each attempt may take
 /// [`Hook::timeout`], pauses not counted.
-pub async fn call(client: &Client, hook: &Hook, payload: &Payload<'_>) -> HookResponse {
+pub(crate) async fn call(client: &Client, hook: &Hook, payload: &Payload<'_>) -> HookResponse {
     call_with(BACKOFF, client, hook, payload).await
 }
 

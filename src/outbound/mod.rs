@@ -15,9 +15,9 @@
 //! Invariant: no secret (a signing key, a routing key, a URL that is one) appears in a message, an error or `Debug`
 //! output. Errors name a server by scheme, host and port only.
 
-pub mod alert;
+pub(crate) mod alert;
 mod backoff;
-pub mod hook;
+pub(crate) mod hook;
 mod post;
 pub mod provider;
 mod secret;

@@ -17,9 +17,9 @@ use rustix::process::{Resource, getrlimit};
 
 /// How the numbers are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Division {
+pub(crate) struct Division {
     /// Connections that telemetry and admin have at most, each.
-    pub operator_connections: usize,
+    pub(crate) operator_connections: usize,
     /// Clients get numbers below this.
     clients: i32,
     /// Connections to endpoints get numbers below this.
@@ -47,12 +47,12 @@ impl Division {
 
     /// The division that the system's limit makes now.
     #[must_use]
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self::of(getrlimit(Resource::Nofile).current)
     }
 
     /// Makes it the one that traffic keeps to from now on.
-    pub fn apply(self) {
+    pub(crate) fn apply(self) {
         CLIENTS.store(self.clients, Ordering::Relaxed);
         ENDPOINTS.store(self.endpoints, Ordering::Relaxed);
     }

@@ -11,9 +11,9 @@
 //!
 //! Invariant: nothing here changes what requests read; it reads [`Current`] and writes atomics.
 
-pub mod accept;
+pub(crate) mod accept;
 mod codec;
-pub mod descriptors;
+pub(crate) mod descriptors;
 mod h1;
 mod io;
 mod pingora;
@@ -37,24 +37,24 @@ use crate::telemetry::{AccessLog, ListenerSeries, Recorder};
 
 /// A traffic listener that is bound.
 #[derive(Clone)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// Its name.
-    pub name: Name,
+    pub(crate) name: Name,
     /// Where it is really bound: a port 0 of the file is the real port here.
-    pub address: String,
+    pub(crate) address: String,
     /// Its connections.
-    pub series: Arc<ListenerSeries>,
+    pub(crate) series: Arc<ListenerSeries>,
 }
 
 /// The running data plane, as all its workers share it.
 #[derive(Clone)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     shared: Arc<Shared>,
     express: bool,
 }
 
 /// One worker's lanes: our own, and the engine's. A worker is a thread with a runtime of its own.
-pub struct Lanes {
+pub(crate) struct Lanes {
     worker: Arc<Worker>,
     engine: Arc<Engine>,
     /// Whether the express lane is open.
@@ -65,7 +65,7 @@ impl Proxy {
     /// The data plane; it serves nothing until listeners are handed to [`accept::listener::serve`]. `express`: whether
     /// the express lane is open.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         current: Current,
         recorder: Arc<Recorder>,
         access_log: AccessLog,
@@ -80,60 +80,60 @@ impl Proxy {
     /// # Panics
     /// Where there is no `/dev/null`.
     #[must_use]
-    pub fn lanes(&self) -> Lanes {
+    pub(crate) fn lanes(&self) -> Lanes {
         let worker = Arc::new(Worker::new(Arc::clone(&self.shared)));
         Lanes { engine: Arc::new(Engine::new(Arc::clone(&worker))), worker, express: self.express }
     }
 
     /// From now on every response announces that its connection closes; connections are still accepted.
-    pub fn announce_close(&self) {
+    pub(crate) fn announce_close(&self) {
         self.shared.enter(Phase::Draining);
     }
 
     /// Stops accepting: the accept queues are emptied first, then the sockets close.
-    pub fn stop_accepting(&self) {
+    pub(crate) fn stop_accepting(&self) {
         // HTTP/2 connections that came after the first announcement hear this one.
         self.shared.enter(Phase::Refusing);
     }
 
     /// Ends connections on which no request is in flight.
-    pub fn end_idle(&self) {
+    pub(crate) fn end_idle(&self) {
         self.shared.enter(Phase::Closing);
     }
 
     /// Ends everything that is still in flight.
-    pub fn cut_all(&self) {
+    pub(crate) fn cut_all(&self) {
         self.shared.enter(Phase::ForceClosing);
     }
 
     /// Requests and streams in flight.
     #[must_use]
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         self.shared.recorder.lanes().in_flight()
     }
 
     /// Client connections that are open.
     #[must_use]
-    pub fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Acquire)
     }
 
     /// Requests and streams that were cut, by drains and at the end.
     #[must_use]
-    pub fn cut(&self) -> u64 {
+    pub(crate) fn cut(&self) -> u64 {
         self.shared.cut.load(Ordering::Relaxed)
     }
 
     /// How long no connection and no request has arrived.
     #[must_use]
-    pub fn quiet(&self) -> Duration {
+    pub(crate) fn quiet(&self) -> Duration {
         self.shared.quiet()
     }
 }
 
 impl Lanes {
     /// Starts what a worker does beside its connections. To be called on its runtime.
-    pub fn start(&self) {
+    pub(crate) fn start(&self) {
         self.engine.start();
         let worker = Arc::clone(&self.worker);
         tokio::spawn(async move {

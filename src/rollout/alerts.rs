@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Who is notified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Receiver {
+pub(crate) enum Receiver {
     /// A channel of Slack, or of what takes the same messages.
     Slack {
         /// The incoming webhook's address, which is a secret by itself.
@@ -33,7 +33,7 @@ pub enum Receiver {
 
 /// A text that nobody but its receiver may see.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
+pub(crate) enum Secret {
     /// The text itself, which came from a variable or stands in the file.
     Text(Arc<str>),
     /// A file that holds it; white space around it does not count.
@@ -52,7 +52,7 @@ impl fmt::Debug for Secret {
 /// What happened to a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Transition {
+pub(crate) enum Transition {
     /// It began.
     Started,
     /// The canary's weight rose.
@@ -79,7 +79,7 @@ pub enum Transition {
 
 impl Transition {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Started,
         Self::Step,
         Self::Waiting,
@@ -95,7 +95,7 @@ impl Transition {
 
     /// The word in the configuration and in alerts.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Started => "started",
             Self::Step => "step",
@@ -110,18 +110,12 @@ impl Transition {
             Self::StoreError => "store_error",
         }
     }
-
-    /// The transition of a word.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|transition| transition.as_str() == word)
-    }
 }
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// For the record.
     Info,
     /// To be looked at.
@@ -135,7 +129,7 @@ pub enum Severity {
 impl Severity {
     /// How bad a transition is, unless whoever raises the alert knows better.
     #[must_use]
-    pub const fn of(transition: Transition) -> Self {
+    pub(crate) const fn of(transition: Transition) -> Self {
         match transition {
             Transition::Started
             | Transition::Step
@@ -151,7 +145,7 @@ impl Severity {
 
     /// The word in alerts; PagerDuty has the same ones.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
             Self::Warning => "warning",

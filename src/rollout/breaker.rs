@@ -19,13 +19,13 @@
 //! reports its error long after it read the clock counts for that moment.
 //!
 //! Invariants: nothing waits, nothing is allocated after creation; a success costs one load while there is no
-//! streak; from creation or [`ErrorCounter::reset`] on it trips at most once.
+//! streak; it trips at most once.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The most errors that [`ErrorCounter::new`] keeps the times of.
-pub const MAX_WITHIN: u32 = 1_024;
+pub(crate) const MAX_WITHIN: u32 = 1_024;
 
 /// Bits of a slot that hold a time in milliseconds: 34 years.
 const TIME_BITS: u32 = 40;
@@ -33,7 +33,7 @@ const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 
 /// Counts the errors of one canary and says when they are too many. Shared by all threads.
 #[derive(Debug)]
-pub struct ErrorCounter {
+pub(crate) struct ErrorCounter {
     tripped: AtomicBool,
     in_a_row: Option<u32>,
     /// Errors since the last success. Counted only if `in_a_row` asks for it.
@@ -56,7 +56,7 @@ impl ErrorCounter {
     /// last came no later than `within.1` after the first. A number of 0 counts as 1; of errors within a time there
     /// are at most [`MAX_WITHIN`]. With neither it never trips.
     #[must_use]
-    pub fn new(in_a_row: Option<u32>, within: Option<(u32, Duration)>) -> Self {
+    pub(crate) fn new(in_a_row: Option<u32>, within: Option<(u32, Duration)>) -> Self {
         Self {
             tripped: AtomicBool::new(false),
             in_a_row: in_a_row.map(|errors| errors.max(1)),
@@ -66,10 +66,10 @@ impl ErrorCounter {
     }
 
     /// Counts one finished request of the canary at `now_ms`, milliseconds since any fixed moment of a monotonic
-    /// clock. Returns true for exactly one request: the one that trips the breaker. After that nothing is counted until
-    /// [`Self::reset`].
+    /// clock. Returns true for exactly one request: the one that trips the breaker. After that nothing is
+    /// counted.
     #[inline]
-    pub fn observe(&self, is_error: bool, now_ms: u64) -> bool {
+    pub(crate) fn observe(&self, is_error: bool, now_ms: u64) -> bool {
         if is_error {
             return self.error(now_ms);
         }
@@ -90,16 +90,6 @@ impl ErrorCounter {
         });
         let within = self.within.as_ref().is_some_and(|ring| ring.write(ring.take(), now_ms));
         (in_a_row || within) && !self.tripped.swap(true, Ordering::AcqRel)
-    }
-
-    /// Forgets everything, so that the breaker can trip again. An error that is counted at this very moment belongs to
-    /// either side.
-    pub fn reset(&self) {
-        self.streak.store(0, Ordering::Relaxed);
-        if let Some(ring) = &self.within {
-            ring.forget();
-        }
-        self.tripped.store(false, Ordering::Release);
     }
 }
 
@@ -129,11 +119,6 @@ impl RecentErrors {
             let seen = self.slot(other).map_or(0, |slot| slot.load(Ordering::SeqCst));
             seen & !TIME_MASK == tag(other) && (seen & TIME_MASK).abs_diff(now) <= self.within_ms
         })
-    }
-
-    /// Leaves a gap as long as the ring in the positions: no stretch reaches across it.
-    fn forget(&self) {
-        self.next.fetch_add(self.slots.len() as u64, Ordering::Relaxed);
     }
 
     fn slot(&self, position: u64) -> Option<&AtomicU64> {

@@ -9,10 +9,10 @@
 //! counters ─► judge ─► verdicts ──┘
 //! ```
 
-pub mod alerts;
-pub mod breaker;
-pub mod engine;
-pub mod judge;
+pub(crate) mod alerts;
+pub(crate) mod breaker;
+pub(crate) mod engine;
+pub(crate) mod judge;
 pub mod plan;
 pub mod reading;
 pub mod verdict;

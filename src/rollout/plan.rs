@@ -10,58 +10,58 @@ use crate::model::{Name, Weight};
 
 /// How one service is rolled out.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// How often the judge decides; at least a second.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// What each check looks back on; at least a second.
-    pub window: Duration,
+    pub(crate) window: Duration,
     /// The canary's weights, in order; they never fall. The last may be below 100 %: after it comes the promotion.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// How long the old version stays warm at 100 % while the checks can still roll back.
-    pub bake: Duration,
+    pub(crate) bake: Duration,
     /// Requests a check needs in its window.
-    pub min_requests: u64,
+    pub(crate) min_requests: u64,
     /// What a check without enough requests means.
-    pub no_data: NoData,
+    pub(crate) no_data: NoData,
     /// How long a rollout may hold for want of data before it pauses.
-    pub max_hold: Duration,
+    pub(crate) max_hold: Duration,
     /// Paths of health probes and the like need no place here: requests are judged as the recorder counted them.
-    pub checks: Vec<Check>,
+    pub(crate) checks: Vec<Check>,
     /// How many failed analysis runs are too many.
-    pub failures: Failures,
+    pub(crate) failures: Failures,
     /// What sends all traffic back without waiting for failed analysis runs to add up.
-    pub rollback_when: Vec<RollbackCondition>,
+    pub(crate) rollback_when: Vec<RollbackCondition>,
     /// How traffic goes back.
-    pub rollback: Rollback,
+    pub(crate) rollback: Rollback,
     /// Calls out.
-    pub hooks: Vec<Hook>,
+    pub(crate) hooks: Vec<Hook>,
     /// Who is notified: names of receivers.
-    pub alerts: Vec<Name>,
+    pub(crate) alerts: Vec<Name>,
 }
 
 /// One weight of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// The canary's weight.
-    pub weight: Weight,
+    pub(crate) weight: Weight,
     /// How long it is held, at least, before the next step may begin.
-    pub hold: Duration,
+    pub(crate) hold: Duration,
     /// An operator must approve what comes after this step.
-    pub gate: Option<Gate>,
+    pub(crate) gate: Option<Gate>,
 }
 
 /// A point where a rollout waits for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gate {
+pub(crate) struct Gate {
     /// How long it waits; for ever if none.
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// What happens then.
-    pub default: GateDefault,
+    pub(crate) default: GateDefault,
 }
 
 /// What a gate that nobody answers does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GateDefault {
+pub(crate) enum GateDefault {
     /// The rollout is aborted.
     #[default]
     Abort,
@@ -73,7 +73,7 @@ pub enum GateDefault {
 
 /// What a check without enough data means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NoData {
+pub(crate) enum NoData {
     /// Neither good nor bad: the rollout holds where it is.
     #[default]
     Hold,
@@ -85,24 +85,24 @@ pub enum NoData {
 
 /// One measured condition.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Check {
+pub(crate) struct Check {
     /// Its name; unique in the plan.
-    pub name: Name,
+    pub(crate) name: Name,
     /// What is measured, and its limit.
-    pub measure: Measure,
+    pub(crate) measure: Measure,
     /// Reports without deciding.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Instead of the plan's.
-    pub min_requests: Option<u64>,
+    pub(crate) min_requests: Option<u64>,
     /// Instead of the plan's.
-    pub no_data: Option<NoData>,
+    pub(crate) no_data: Option<NoData>,
     /// Instead of the plan's.
-    pub window: Option<Duration>,
+    pub(crate) window: Option<Duration>,
 }
 
 /// What a check measures.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Measure {
+pub(crate) enum Measure {
     /// The percentage of the canary's responses that are no errors.
     SuccessRate {
         /// At least this, in percent.
@@ -155,7 +155,7 @@ pub enum Measure {
 
 /// What two versions are compared by; both are shares of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compared {
+pub(crate) enum Compared {
     /// The share of errors.
     ErrorRate,
     /// The share of requests that took longer than this. The histogram has an edge exactly here.
@@ -164,11 +164,11 @@ pub enum Compared {
 
 /// Which responses are errors. 5xx always is one, and so is a failing gRPC status of a kind that blames the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Errors {
+pub(crate) struct Errors {
     /// 4xx too.
-    pub client_errors: bool,
+    pub(crate) client_errors: bool,
     /// Requests whose client went away before the answer too.
-    pub client_closed: bool,
+    pub(crate) client_closed: bool,
 }
 
 /// Where a number comes from that Weir does not measure itself.
@@ -194,16 +194,16 @@ pub enum Provider {
 
 /// How many failed analysis runs are too many. An analysis run fails when a check of it fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Failures {
+pub(crate) struct Failures {
     /// In all; no limit if none.
-    pub total: Option<u32>,
+    pub(crate) total: Option<u32>,
     /// One after another; no limit if none.
-    pub consecutive: Option<u32>,
+    pub(crate) consecutive: Option<u32>,
 }
 
 /// What sends all traffic back.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum RollbackCondition {
+pub(crate) enum RollbackCondition {
     /// The canary's error rate is above a percentage all this time, looked at once a second.
     ErrorRate {
         /// In percent.
@@ -229,7 +229,7 @@ pub enum RollbackCondition {
 
 /// How traffic goes back to stable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rollback {
+pub(crate) enum Rollback {
     /// At once.
     #[default]
     Immediate,
@@ -239,23 +239,23 @@ pub enum Rollback {
 
 /// A call out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hook {
+pub(crate) struct Hook {
     /// At which point.
-    pub when: HookPoint,
+    pub(crate) when: HookPoint,
     /// Where to.
-    pub url: Arc<str>,
+    pub(crate) url: Arc<str>,
     /// How long one try may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Tries after the first.
-    pub retries: u32,
+    pub(crate) retries: u32,
     /// The name of the file with the key that signs the call, if it is signed.
-    pub secret_file: Option<Arc<std::path::Path>>,
+    pub(crate) secret_file: Option<Arc<std::path::Path>>,
 }
 
 /// When a hook is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum HookPoint {
+pub(crate) enum HookPoint {
     /// Before any weight moves; a refusal is waited upon.
     BeforeStart,
     /// Before each step; a refusal is waited upon.

@@ -9,21 +9,21 @@ use crate::model::Name;
 pub struct Verdict {
     /// The check's name.
     #[serde(with = "name")]
-    pub check: Name,
+    pub(crate) check: Name,
     /// Good, bad, or why neither.
     pub outcome: CheckOutcome,
     /// The check reports without deciding.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// What was measured, if anything was: a finite number in the check's own unit (percent, seconds, requests per
     /// second).
-    pub value: Option<f64>,
+    pub(crate) value: Option<f64>,
     /// What it is compared with, in the same unit.
-    pub limit: Option<f64>,
+    pub(crate) limit: Option<f64>,
     /// The canary's requests that the value is about.
-    pub samples: u64,
+    pub(crate) samples: u64,
     /// The stable version fails the same check: not the canary is to blame.
     #[serde(default)]
-    pub stable_fails_too: bool,
+    pub(crate) stable_fails_too: bool,
     /// One sentence that an operator can act on, with figures and limits.
     pub sentence: String,
 }
@@ -46,7 +46,7 @@ pub enum CheckOutcome {
 impl CheckOutcome {
     /// The word in metrics, the API and the history.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",
             Self::Fail => "fail",

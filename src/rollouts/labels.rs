@@ -4,7 +4,7 @@ use crate::rollout::engine::{By, WaitingFor, What};
 
 /// Who decided, and the operator's name if it was one. The label is of a closed set; the name is not.
 #[must_use]
-pub fn by(by: &By) -> (&'static str, Option<&str>) {
+pub(crate) fn by(by: &By) -> (&'static str, Option<&str>) {
     match by {
         By::Judge => ("judge", None),
         By::TripWire => ("trip_wire", None),
@@ -17,7 +17,7 @@ pub fn by(by: &By) -> (&'static str, Option<&str>) {
 
 /// What kind of thing happened.
 #[must_use]
-pub const fn what(what: What) -> &'static str {
+pub(crate) const fn what(what: What) -> &'static str {
     match what {
         What::Served => "served",
         What::Started => "started",
@@ -39,7 +39,7 @@ pub const fn what(what: What) -> &'static str {
 
 /// What is waited for.
 #[must_use]
-pub const fn waiting(waiting: WaitingFor) -> &'static str {
+pub(crate) const fn waiting(waiting: WaitingFor) -> &'static str {
     match waiting {
         WaitingFor::Health => "health",
         WaitingFor::Gate => "gate",

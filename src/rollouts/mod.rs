@@ -21,7 +21,7 @@ mod analysis;
 mod decision;
 pub(crate) mod dispatch;
 mod file;
-pub mod labels;
+pub(crate) mod labels;
 mod record;
 mod roles;
 mod samples;
@@ -55,28 +55,28 @@ use crate::telemetry::RolloutFact;
 
 /// What an operator asks of a service's rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
+pub(crate) struct Command {
     /// What is to be done.
-    pub verb: Verb,
+    pub(crate) verb: Verb,
     /// What [`Verb::Start`] rolls out.
-    pub version: Option<Name>,
+    pub(crate) version: Option<Name>,
 }
 
 /// Where a service's rollout is, for operators.
 #[derive(Clone, Debug)]
-pub struct RolloutStatus {
+pub(crate) struct RolloutStatus {
     /// How it is rolled out.
-    pub plan: Arc<Plan>,
+    pub(crate) plan: Arc<Plan>,
     /// Where it is.
-    pub state: RolloutState,
+    pub(crate) state: RolloutState,
     /// The last lines of its history, oldest first.
-    pub entries: Vec<Arc<RecordedEntry>>,
+    pub(crate) entries: Vec<Arc<RecordedEntry>>,
     /// Why decisions cannot be written down, if so.
-    pub unwritable: Option<String>,
+    pub(crate) unwritable: Option<String>,
     /// How old [`Self::state`]'s times are, as of when the status was published.
-    pub age: Duration,
+    pub(crate) age: Duration,
     /// What the file should say of the stable version, where it does not.
-    pub behind: Option<String>,
+    pub(crate) behind: Option<String>,
 }
 
 /// Entries of the history in a status.

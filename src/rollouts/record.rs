@@ -55,14 +55,14 @@ pub(super) fn read_stable(store: &JournalWriter) -> Stable {
 
 /// An entry of the history, with its place and its moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RecordedEntry {
+pub(crate) struct RecordedEntry {
     /// Its place in the service's history.
-    pub number: u64,
+    pub(crate) number: u64,
     /// When, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
+    pub(crate) at_ms: u64,
     /// What was decided.
     #[serde(flatten)]
-    pub entry: Entry,
+    pub(crate) entry: Entry,
 }
 
 /// What is bounded by itself.

@@ -18,65 +18,65 @@ use crate::traffic::validate::spelling::Underscore;
 /// The compiled configuration.
 pub struct Snapshot {
     /// Order number; each publish raises it.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// Hash of the configuration it was compiled from.
-    pub hash: String,
+    pub(crate) hash: String,
     /// What request validation lets pass.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// What it lets pass on listeners that say something of their own; few, if any.
-    pub listener_limits: Vec<(Name, Limits)>,
+    pub(crate) listener_limits: Vec<(Name, Limits)>,
     /// How long clients may take, and how much they may have open.
-    pub client: ClientLimits,
+    pub(crate) client: ClientLimits,
     /// Whose forwarded headers are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// Certificates by listener, read at each handshake.
-    pub certificates: HashMap<Name, ListenerTls>,
+    pub(crate) certificates: HashMap<Name, ListenerTls>,
     /// Host, path, method and headers to a route.
-    pub table: Arc<Table<Arc<Route>>>,
+    pub(crate) table: Arc<Table<Arc<Route>>>,
     /// All services, in the file's order.
-    pub services: Vec<Arc<Service>>,
+    pub(crate) services: Vec<Arc<Service>>,
 }
 
 /// What a listener's TLS handshakes use.
 #[derive(Clone, Debug)]
-pub struct ListenerTls {
+pub(crate) struct ListenerTls {
     /// The certificates, by SNI.
-    pub certificates: Arc<Certificates>,
+    pub(crate) certificates: Arc<Certificates>,
     /// The authorities that sign clients' certificates, if they are asked for one.
-    pub client_roots: Option<Arc<ClientRoots>>,
+    pub(crate) client_roots: Option<Arc<ClientRoots>>,
 }
 
 /// How long clients may take, and how much they may have open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientLimits {
+pub(crate) struct ClientLimits {
     /// From the first byte of a head to its end.
-    pub head_timeout: Duration,
+    pub(crate) head_timeout: Duration,
     /// From accept to the end of the TLS handshake.
-    pub handshake_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
     /// Without a request on an open connection.
-    pub keepalive: Duration,
+    pub(crate) keepalive: Duration,
     /// For one write to be taken by the client.
-    pub write_timeout: Duration,
+    pub(crate) write_timeout: Duration,
     /// What may be held for clients that do not read, all of them together, in bytes.
-    pub unread_bytes: u64,
+    pub(crate) unread_bytes: u64,
     /// HTTP/2 streams at once on one connection.
-    pub h2_streams: u32,
+    pub(crate) h2_streams: u32,
     /// Size of an HTTP/2 header list, in bytes.
-    pub header_bytes: u32,
+    pub(crate) header_bytes: u32,
 }
 
 /// One compiled route: where it leads and where it is counted.
-pub struct Route {
+pub(crate) struct Route {
     /// Its name: a metric label.
-    pub name: Name,
+    pub(crate) name: Name,
     /// The service it leads to, as an index into [`Snapshot::services`].
-    pub service: usize,
+    pub(crate) service: usize,
     /// Counters by version index of the service.
-    pub series: Vec<Arc<RouteSeries>>,
+    pub(crate) series: Vec<Arc<RouteSeries>>,
     /// Its requests are health probes, which say nothing about a version.
-    pub probe: bool,
+    pub(crate) probe: bool,
     /// What becomes of header names with an underscore, instead of what its listener says.
-    pub underscore: Option<Underscore>,
+    pub(crate) underscore: Option<Underscore>,
 }
 
 impl Snapshot {
@@ -88,37 +88,37 @@ impl Snapshot {
 
     /// The service that `route`, one of this snapshot's, leads to.
     #[must_use]
-    pub fn service_of(&self, route: &Route) -> Option<&Arc<Service>> {
+    pub(crate) fn service_of(&self, route: &Route) -> Option<&Arc<Service>> {
         self.services.get(route.service)
     }
 
     /// What request validation lets pass on `listener`.
     #[inline]
     #[must_use]
-    pub fn limits_of(&self, listener: &str) -> &Limits {
+    pub(crate) fn limits_of(&self, listener: &str) -> &Limits {
         let own = self.listener_limits.iter().find(|(name, _)| &**name == listener);
         own.map_or(&self.limits, |(_, limits)| limits)
     }
 
     /// Whether a peer's forwarded headers are believed.
     #[must_use]
-    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+    pub(crate) fn trusts(&self, peer: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| self.trusted_proxies.iter().any(|net| net.contains(&peer)))
     }
 }
 
 /// A service before a snapshot was replaced, and after.
-pub type ServiceChange<'a> = (Option<&'a Arc<Service>>, Option<&'a Arc<Service>>);
+pub(crate) type ServiceChange<'a> = (Option<&'a Arc<Service>>, Option<&'a Arc<Service>>);
 
 /// All services of a snapshot that nothing was before.
 #[must_use]
-pub fn all_services(first: &Snapshot) -> Vec<ServiceChange<'_>> {
+pub(crate) fn all_services(first: &Snapshot) -> Vec<ServiceChange<'_>> {
     first.services.iter().map(|service| (None, Some(service))).collect()
 }
 
 /// The services that two snapshots do not share.
 #[must_use]
-pub fn changed_services<'a>(before: &'a Snapshot, after: &'a Snapshot) -> Vec<ServiceChange<'a>> {
+pub(crate) fn changed_services<'a>(before: &'a Snapshot, after: &'a Snapshot) -> Vec<ServiceChange<'a>> {
     let (old, new) = (&before.services, &after.services);
     if old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new) || old.name == new.name) {
         let pairs = old.iter().zip(new).filter(|(old, new)| !Arc::ptr_eq(old, new));

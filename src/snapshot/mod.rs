@@ -14,12 +14,14 @@
 
 pub mod compile;
 mod compiled;
-pub mod live;
+pub(crate) mod live;
 mod publish;
 mod service;
 
-pub use self::compiled::{ClientLimits, ListenerTls, Route, ServiceChange, Snapshot, all_services, changed_services};
-pub use self::publish::{Current, Publisher};
-pub use self::service::{
+pub use self::compiled::Snapshot;
+pub(crate) use self::compiled::{ClientLimits, ListenerTls, Route, ServiceChange, all_services, changed_services};
+pub use self::publish::Current;
+pub use self::publish::Publisher;
+pub(crate) use self::service::{
     AffinityCookie, ClientPair, DrainTimes, Endpoint, Service, Timeouts, Upstream, UpstreamTls, Version,
 };

@@ -21,7 +21,7 @@ impl Current {
 
     /// The snapshot of this moment, for a short look.
     #[must_use]
-    pub fn peek(&self) -> Guard<Arc<Snapshot>> {
+    pub(crate) fn peek(&self) -> Guard<Arc<Snapshot>> {
         self.0.load()
     }
 }
@@ -63,7 +63,7 @@ impl Publisher {
     }
 
     /// Frees replaced snapshots that nobody uses any more.
-    pub fn free(&mut self) {
+    pub(crate) fn free(&mut self) {
         for snapshot in self.replaced.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1) {
             if let Some(snapshot) = Arc::into_inner(snapshot) {
                 if let Some(table) = Arc::into_inner(snapshot.table) {

@@ -13,62 +13,62 @@ use crate::traffic::split::Chooser;
 /// One compiled service.
 pub struct Service {
     /// Its name.
-    pub name: Name,
+    pub(crate) name: Name,
     /// Which version a request gets, and why.
-    pub chooser: Chooser,
+    pub(crate) chooser: Chooser,
     /// Its versions, in the file's order.
-    pub versions: Vec<Version>,
+    pub(crate) versions: Vec<Version>,
     /// How long its endpoints may take.
-    pub timeouts: Timeouts,
+    pub(crate) timeouts: Timeouts,
     /// How long work in flight may go on in a drain.
-    pub drain: DrainTimes,
+    pub(crate) drain: DrainTimes,
     /// The cookie that carries a generated affinity key, if Weir is to set one.
-    pub affinity_cookie: Option<AffinityCookie>,
+    pub(crate) affinity_cookie: Option<AffinityCookie>,
     /// The `Host` sent to endpoints instead of the client's.
-    pub host: Option<Box<str>>,
+    pub(crate) host: Option<Box<str>>,
     /// Upgrade tokens that are passed on, in lower case.
-    pub upgrades: Vec<Box<str>>,
+    pub(crate) upgrades: Vec<Box<str>>,
     /// The largest request body passed on, in bytes.
-    pub body_bytes: Option<u64>,
+    pub(crate) body_bytes: Option<u64>,
     /// Whether all of its endpoints speak HTTP/1.1.
-    pub speaks_http1: bool,
+    pub(crate) speaks_http1: bool,
 }
 
 /// How the affinity cookie is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AffinityCookie {
+pub(crate) struct AffinityCookie {
     /// Its name.
-    pub name: Box<str>,
+    pub(crate) name: Box<str>,
     /// How long the client keeps it.
-    pub max_age: Duration,
+    pub(crate) max_age: Duration,
 }
 
 /// How long an endpoint may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// To accept a connection, TLS handshake included.
-    pub connect: Duration,
+    pub(crate) connect: Duration,
     /// From the last byte of the request to the first byte of the response.
-    pub first_byte: Duration,
+    pub(crate) first_byte: Duration,
     /// Silence in a request or response body; streams have none.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
     /// How long an unused upstream connection is kept.
-    pub pool_idle: Duration,
+    pub(crate) pool_idle: Duration,
 }
 
 /// How long work in flight may go on in a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DrainTimes {
+pub(crate) struct DrainTimes {
     /// Requests.
-    pub requests: Duration,
+    pub(crate) requests: Duration,
     /// Streams.
-    pub streams: Duration,
+    pub(crate) streams: Duration,
 }
 
 impl DrainTimes {
     /// What is due after a drain has gone on for `elapsed`.
     #[must_use]
-    pub fn due(&self, elapsed: Duration) -> Cut {
+    pub(crate) fn due(&self, elapsed: Duration) -> Cut {
         if elapsed >= self.streams.max(self.requests) {
             Cut::All
         } else if elapsed >= self.requests {
@@ -80,76 +80,76 @@ impl DrainTimes {
 }
 
 /// One compiled version.
-pub struct Version {
+pub(crate) struct Version {
     /// Its name.
-    pub name: Name,
+    pub(crate) name: Name,
     /// What the file wants of it.
-    pub declared: EndpointState,
+    pub(crate) declared: EndpointState,
     /// What the file or an operator wants of it now.
-    pub state: StateCell,
+    pub(crate) state: StateCell,
     /// Its share by the file or by a shift over it.
-    pub configured: Weight,
+    pub(crate) configured: Weight,
     /// Which of its endpoints a request gets.
-    pub balancer: Balancer,
+    pub(crate) balancer: Balancer,
     /// Its endpoints, in the file's order.
-    pub endpoints: Vec<Endpoint>,
+    pub(crate) endpoints: Vec<Endpoint>,
     /// Where its requests are counted.
-    pub series: Arc<VersionSeries>,
+    pub(crate) series: Arc<VersionSeries>,
     /// Its circuit breaker, which its finished requests count on, if it has one.
-    pub breaker: Option<Arc<CircuitBreaker>>,
+    pub(crate) breaker: Option<Arc<CircuitBreaker>>,
     /// Faults that are injected into its requests, if any.
-    pub faults: Option<Arc<FaultInjection>>,
+    pub(crate) faults: Option<Arc<FaultInjection>>,
 }
 
 /// One compiled endpoint.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// A metric label: its address as the file spells it, or for a DNS name with several addresses the address.
-    pub name: Name,
+    pub(crate) name: Name,
     /// Its address as the file spells it.
-    pub spelled: Name,
+    pub(crate) spelled: Name,
     /// Where to connect to.
-    pub address: Address,
+    pub(crate) address: Address,
     /// What the file wants of it.
-    pub declared: EndpointState,
+    pub(crate) declared: EndpointState,
     /// How to speak to it.
-    pub upstream: Arc<Upstream>,
+    pub(crate) upstream: Arc<Upstream>,
     /// What outlives this snapshot.
-    pub live: Arc<EndpointLive>,
+    pub(crate) live: Arc<EndpointLive>,
     /// A hash of its settings of TLS, for the data plane: which connections to it are alike. Made when first needed.
-    pub tls_hash: OnceLock<u64>,
+    pub(crate) tls_hash: OnceLock<u64>,
 }
 
 /// How to speak to the endpoints of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// Whether HTTP/2 is spoken, by prior knowledge or by ALPN.
-    pub http2: bool,
+    pub(crate) http2: bool,
     /// TLS towards the endpoint.
-    pub tls: Option<UpstreamTls>,
+    pub(crate) tls: Option<UpstreamTls>,
     /// Connections kept open without use.
-    pub max_idle: usize,
+    pub(crate) max_idle: usize,
 }
 
 /// TLS towards endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamTls {
+pub(crate) struct UpstreamTls {
     /// The name to ask for and to verify; the request's host if none.
-    pub sni: Option<Box<str>>,
+    pub(crate) sni: Option<Box<str>>,
     /// Whether the certificate is verified.
-    pub verify: bool,
+    pub(crate) verify: bool,
     /// The authorities that are believed, as DER; the system's if none.
-    pub ca: Option<Vec<Vec<u8>>>,
+    pub(crate) ca: Option<Vec<Vec<u8>>>,
     /// The client certificate chain and key shown to the endpoint, as DER.
-    pub client: Option<ClientPair>,
+    pub(crate) client: Option<ClientPair>,
 }
 
 /// A client certificate chain and its private key, as DER.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ClientPair {
+pub(crate) struct ClientPair {
     /// The chain, leaf first.
-    pub chain: Vec<Vec<u8>>,
+    pub(crate) chain: Vec<Vec<u8>>,
     /// The key.
-    pub key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
 }
 
 impl std::fmt::Debug for ClientPair {
@@ -167,14 +167,14 @@ struct DesiredStates {
 impl Version {
     /// Whether its endpoints speak HTTP/2.
     #[must_use]
-    pub fn speaks_http2(&self) -> bool {
+    pub(crate) fn speaks_http2(&self) -> bool {
         // How to speak to them, all of a version share.
         self.endpoints.first().is_none_or(|endpoint| endpoint.upstream.http2)
     }
 
     /// The endpoint for a request with this affinity key: available, and not tried yet.
     #[must_use]
-    pub fn pick(&self, tried: &Tried, key: Option<u64>) -> Option<usize> {
+    pub(crate) fn pick(&self, tried: &Tried, key: Option<u64>) -> Option<usize> {
         self.balancer.pick(self, tried, key)
     }
 
@@ -214,15 +214,15 @@ impl Endpoints for Version {
 impl Endpoint {
     /// What the file or an operator wants of it now, its version's state included.
     #[must_use]
-    pub fn state(&self) -> EndpointState {
+    pub(crate) fn state(&self) -> EndpointState {
         self.live.state.get()
     }
 }
 
 impl Service {
     /// The version of this name.
-    #[must_use]
-    pub fn version(&self, name: &str) -> Option<&Version> {
+    #[cfg(test)]
+    pub(crate) fn version(&self, name: &str) -> Option<&Version> {
         self.versions.iter().find(|version| &*version.name == name)
     }
 

@@ -12,7 +12,7 @@ const NAME: &str = "weir.copy";
 const TEMPORARY: &str = "weir.copy.new";
 
 /// The largest copy.
-pub const MAX_COPY_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_COPY_BYTES: usize = 256 * 1024;
 
 /// The copy in a directory.
 #[derive(Clone, Debug)]
@@ -23,13 +23,13 @@ pub struct CopyFile {
 impl CopyFile {
     /// The copy in `directory`, which need not exist.
     #[must_use]
-    pub const fn new(directory: PathBuf) -> Self {
+    pub(crate) const fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
 
     /// What it says; none if there is none, or nothing that could be one.
     #[must_use]
-    pub fn read(&self) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         let file = File::open(self.directory.join(NAME)).ok()?;
         file.take(MAX_COPY_BYTES as u64 + 1).read_to_end(&mut bytes).ok()?;
@@ -40,7 +40,7 @@ impl CopyFile {
     ///
     /// # Errors
     /// What the disk says; or that it is larger than [`MAX_COPY_BYTES`].
-    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<()> {
         if bytes.len() > MAX_COPY_BYTES {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the copy is too large"));
         }

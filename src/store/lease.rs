@@ -12,11 +12,11 @@ const PREFIX: &str = "lease/";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Who holds it.
-    pub holder: String,
+    pub(crate) holder: String,
     /// Until when, if it is not renewed.
-    pub until: SystemTime,
+    pub(crate) until: SystemTime,
     /// The commit that took it: it grows with each holder, so that a write of an earlier one can be told.
-    pub revision: Revision,
+    pub(crate) revision: Revision,
 }
 
 /// A lease as it is stored.

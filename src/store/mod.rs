@@ -7,7 +7,7 @@
 //!
 //! [`Journal`] is what a store must be able to do: read, commit several keys at once if their revisions are still those
 //! that were read, watch, and lease. It is asynchronous, because a disk or a peer may take its time; nothing here waits
-//! for one longer than [`COMMIT_TIMEOUT`]. The [`JournalWriter`] is the one client of a journal in this process: it
+//! for one longer than [`COMMIT_TIMEOUT`](writer::COMMIT_TIMEOUT). The [`JournalWriter`] is the one client of a journal in this process: it
 //! remembers revisions and what became of the last write.
 //!
 //! Beside the journal lies a copy of the little that must be known when all of it is lost ([`CopyFile`]).
@@ -34,24 +34,24 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-pub use self::copy::{CopyFile, MAX_COPY_BYTES};
-pub use self::lease::Lease;
-pub use self::writer::{COMMIT_TIMEOUT, JournalWriter};
+pub(crate) use self::copy::CopyFile;
+pub(crate) use self::lease::Lease;
+pub use self::writer::JournalWriter;
 
 /// The longest key.
-pub const MAX_KEY_BYTES: usize = 512;
+pub(crate) const MAX_KEY_BYTES: usize = 512;
 
 /// The largest value.
-pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_VALUE_BYTES: usize = 1024 * 1024;
 
 /// All keys and values together.
-pub const MAX_TOTAL_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const MAX_TOTAL_BYTES: usize = 8 * 1024 * 1024;
 
 /// Changes that a watcher may be behind. One that is further behind is ended; it reads everything and watches anew.
-pub const MAX_WATCH_BACKLOG: usize = 1024;
+pub(crate) const MAX_WATCH_BACKLOG: usize = 1024;
 
 /// What a journal will answer. Dropping it does not take back what was asked.
-pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send>>;
+pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send>>;
 
 /// What durable facts are kept in.
 ///
@@ -81,7 +81,7 @@ pub struct Revision(u64);
 impl Revision {
     /// The number.
     #[must_use]
-    pub const fn number(self) -> u64 {
+    pub(crate) const fn number(self) -> u64 {
         self.0
     }
 
@@ -104,18 +104,18 @@ impl fmt::Display for Revision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
     /// The bytes that were put.
-    pub value: Arc<[u8]>,
+    pub(crate) value: Arc<[u8]>,
     /// The commit that put them.
-    pub revision: Revision,
+    pub(crate) revision: Revision,
 }
 
 /// One key of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
+pub(crate) struct Write {
     /// The key.
-    pub key: String,
+    pub(crate) key: String,
     /// What it stands for from now on; none removes it.
-    pub value: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
 }
 
 impl Write {
@@ -123,14 +123,14 @@ impl Write {
     ///
     /// # Errors
     /// It is no JSON.
-    pub fn json(key: String, value: &impl Serialize) -> Result<Self, JournalError> {
+    pub(crate) fn json(key: String, value: &impl Serialize) -> Result<Self, JournalError> {
         let bytes = serde_json::to_vec(value).map_err(|error| JournalError::Unavailable(error.to_string()))?;
         Ok(Self { key, value: Some(bytes) })
     }
 
     /// Removes `key`.
     #[must_use]
-    pub const fn remove(key: String) -> Self {
+    pub(crate) const fn remove(key: String) -> Self {
         Self { key, value: None }
     }
 }
@@ -139,20 +139,20 @@ impl Write {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
     /// The revision that each of these keys must still have; none: the key must not exist.
-    pub conditions: Vec<(String, Option<Revision>)>,
+    pub(crate) conditions: Vec<(String, Option<Revision>)>,
     /// What is written, each key once.
-    pub writes: Vec<Write>,
+    pub(crate) writes: Vec<Write>,
 }
 
 /// What a commit did to one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The key.
-    pub key: Arc<str>,
+    pub(crate) key: Arc<str>,
     /// What it stands for now; none: it was removed.
-    pub value: Option<Arc<[u8]>>,
+    pub(crate) value: Option<Arc<[u8]>>,
     /// The commit.
-    pub revision: Revision,
+    pub(crate) revision: Revision,
 }
 
 /// A key is not as the writer had read it.
@@ -164,11 +164,11 @@ pub struct Change {
 )]
 pub struct Conflict {
     /// The key.
-    pub key: String,
+    pub(crate) key: String,
     /// The revision that the writer had read.
-    pub expected: Option<Revision>,
+    pub(crate) expected: Option<Revision>,
     /// The one that is there.
-    pub found: Option<Revision>,
+    pub(crate) found: Option<Revision>,
 }
 
 impl Conflict {

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use super::{Answer, CopyFile, Fact, Journal, JournalError, Revision, Transaction, Write};
 
 /// How long a journal may take to answer. After that the write is given up, and what it was for is held.
-pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads and writes a journal, or tells why there is none. Clones share what they know.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ impl JournalWriter {
 
     /// Without a journal: nothing can be kept, and only what `copy` says is known.
     #[must_use]
-    pub fn unavailable(why: String, copy: Option<CopyFile>) -> Self {
+    pub(crate) fn unavailable(why: String, copy: Option<CopyFile>) -> Self {
         let known = Known { last_error: Some(JournalError::Unavailable(why)), ..Known::default() };
         Self {
             journal: None,
@@ -120,7 +120,7 @@ impl JournalWriter {
 
     /// The facts whose keys begin with `prefix`, as they were read and written last.
     #[must_use]
-    pub fn list(&self, prefix: &str) -> Vec<(Arc<str>, Arc<[u8]>)> {
+    pub(crate) fn list(&self, prefix: &str) -> Vec<(Arc<str>, Arc<[u8]>)> {
         lock(&self.known)
             .facts
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
@@ -131,13 +131,13 @@ impl JournalWriter {
 
     /// Why the last write failed, or why none is possible; `None` once a write succeeds.
     #[must_use]
-    pub fn last_error(&self) -> Option<JournalError> {
+    pub(crate) fn last_error(&self) -> Option<JournalError> {
         lock(&self.known).last_error.clone()
     }
 
     /// Whether a write of `key` has not ended.
     #[must_use]
-    pub fn is_open(&self, key: &str) -> bool {
+    pub(crate) fn is_open(&self, key: &str) -> bool {
         let mut known = lock(&self.known);
         known.collect_answers();
         known.open.contains(key)
@@ -150,7 +150,7 @@ impl JournalWriter {
     /// # Errors
     /// What the journal says. A part of it may be durable all the same, unless it is a [`JournalError::Conflict`].
     #[must_use = "what became of it is told by the future"]
-    pub fn submit(&self, writes: Vec<Write>) -> impl Future<Output = Result<(), JournalError>> + Send + use<> {
+    pub(crate) fn submit(&self, writes: Vec<Write>) -> impl Future<Output = Result<(), JournalError>> + Send + use<> {
         let begun = self.begin(writes);
         let (known, limit) = (Arc::clone(&self.known), self.timeout);
         async move {
@@ -190,7 +190,7 @@ impl JournalWriter {
 
     /// What the copy says.
     #[must_use]
-    pub fn read_copy(&self) -> Option<Vec<u8>> {
+    pub(crate) fn read_copy(&self) -> Option<Vec<u8>> {
         self.copy.as_ref()?.read()
     }
 
@@ -200,7 +200,7 @@ impl JournalWriter {
     /// # Errors
     /// What the disk says, or why nothing can be kept.
     #[must_use = "what became of it is told by the future"]
-    pub fn submit_copy(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), JournalError>> + Send + use<> {
+    pub(crate) fn submit_copy(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), JournalError>> + Send + use<> {
         let begun = self.begin_copy(bytes);
         let limit = self.timeout;
         async move {

@@ -1,21 +1,20 @@
 //! `/metrics`: what the recorder knows, as Prometheus reads it.
 //!
-//! One walk over all series makes metric families of the `prometheus` crate. [`MetricFamilies`] hands them to a
-//! registry of that crate; [`exposition`] writes them as text. The crate's values are large (about a
-//! kilobyte per sample), so the text is written in portions: with 100,000 routes under traffic the
-//! intermediate form stays below a megabyte, and only the text itself grows.
+//! One walk over all series makes metric families of the `prometheus` crate, and [`exposition`] writes them as text. The
+//! crate's values are large (about a kilobyte per sample), so the text is written in portions: with 100,000 routes under
+//! traffic the intermediate form stays below a megabyte, and only the text itself grows.
 //!
 //! What is exposed of a version: requests in flight always; everything else once anything was counted on it,
 //! and then every label value of it with 0, so that a rate sees the first error. A route appears with its
 //! first finished request.
 //!
-//! Invariants: nothing is written that is not in [`METRICS`](super::metric::METRICS); a request is never
+//! Invariants: nothing is written that is not in the table of [metrics](super::metric); a request is never
 //! slowed by a scrape, they share atomics and no lock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use prometheus::core::{Collector, Desc};
+use prometheus::core::Collector as _;
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
@@ -26,12 +25,12 @@ use super::label::{
     ConnectionRefusal, CutKind, DecisionReason, InjectedFault, Lane, RetryReason, StreamKind, UpstreamError,
 };
 use super::listener::ListenerSeries;
-use super::metric::{self, METRICS, Metric, MetricKind};
+use super::metric::{self, Metric, MetricKind};
 use super::recorder::Recorder;
 use super::series::VersionSeries;
 
 /// The media type of [`exposition`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// FamilySamples that are in the crate's form at a time.
 const PORTION: usize = 512;
@@ -40,40 +39,9 @@ const PORTION: usize = 512;
 #[must_use]
 pub fn exposition(recorder: &Recorder) -> String {
     let mut text = ExpositionText::default();
-    walk(recorder, PORTION, &mut |family| text.append(&family));
+    walk(recorder, &mut |family| text.append(&family));
     recorder.process().collect().iter().for_each(|family| text.append(family));
     String::from_utf8(text.bytes).unwrap_or_default()
-}
-
-/// The recorder as a collector for a registry of the `prometheus` crate.
-#[derive(Debug)]
-pub struct MetricFamilies {
-    recorder: Arc<Recorder>,
-    descriptions: Vec<Desc>,
-}
-
-impl MetricFamilies {
-    /// A collector of what `recorder` knows, without `process_*`.
-    #[must_use]
-    pub fn new(recorder: Arc<Recorder>) -> Self {
-        let describe = |metric: &Metric| {
-            let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
-            Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, Default::default()).ok()
-        };
-        Self { recorder, descriptions: METRICS.iter().filter_map(describe).collect() }
-    }
-}
-
-impl Collector for MetricFamilies {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = Vec::new();
-        walk(&self.recorder, usize::MAX, &mut |family| families.push(family));
-        families
-    }
 }
 
 /// The text so far, and whose samples came last.
@@ -103,12 +71,12 @@ impl ExpositionText {
     }
 }
 
-/// Hands all families to `out`, in portions of at most `portion` samples; portions of one family follow one
+/// Hands all families to `out`, in portions of at most [`PORTION`] samples; portions of one family follow one
 /// another.
-fn walk(recorder: &Recorder, portion: usize, out: &mut dyn FnMut(MetricFamily)) {
+fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
     let all = recorder.live_versions();
     let busy: Vec<_> = all.iter().filter(|version| version.has_traffic()).map(Arc::as_ref).collect();
-    let family = &mut Portions { portion, out };
+    let family = &mut Portions { out };
     let facts = &recorder.facts();
 
     requests(family.of(&metric::REQUESTS), &busy);
@@ -298,7 +266,6 @@ const fn one_if(condition: bool) -> f64 {
 
 /// Where portions of families go.
 struct Portions<'a> {
-    portion: usize,
     out: &'a mut dyn FnMut(MetricFamily),
 }
 
@@ -354,7 +321,7 @@ impl FamilySamples<'_, '_> {
 
     fn keep(&mut self, sample: proto::Metric) {
         self.pending.push(sample);
-        if self.pending.len() >= self.portions.portion {
+        if self.pending.len() >= PORTION {
             self.flush();
         }
     }

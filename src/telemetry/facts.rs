@@ -6,7 +6,7 @@
 use crate::model::{EndpointState, Name, Weight};
 
 /// Says what is exposed as gauges at this moment.
-pub trait FactSource: Send + Sync {
+pub(crate) trait FactSource: Send + Sync {
     /// The facts of this moment.
     fn facts(&self) -> SnapshotFacts;
 }
@@ -19,60 +19,60 @@ impl FactSource for SnapshotFacts {
 
 /// What is exposed as gauges at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct SnapshotFacts {
+pub(crate) struct SnapshotFacts {
     /// Hash of the configuration in effect; empty until one is.
-    pub config_hash: String,
+    pub(crate) config_hash: String,
     /// The versions' shares of their services' traffic.
-    pub weights: Vec<WeightFact>,
+    pub(crate) weights: Vec<WeightFact>,
     /// The endpoints, those that drain after leaving the file included.
-    pub endpoints: Vec<EndpointFact>,
+    pub(crate) endpoints: Vec<EndpointFact>,
     /// The services whose versions are rolled out.
-    pub rollouts: Vec<RolloutFact>,
+    pub(crate) rollouts: Vec<RolloutFact>,
 }
 
 /// A version's share of its service's traffic.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WeightFact {
+pub(crate) struct WeightFact {
     /// The service's name.
-    pub service: Name,
+    pub(crate) service: Name,
     /// The version's name.
-    pub version: Name,
+    pub(crate) version: Name,
     /// The weight of the file's split, or of the shift over it.
-    pub configured: Weight,
+    pub(crate) configured: Weight,
     /// The share (0 to 1) that new requests without affinity get: what takes no traffic passes its share on.
-    pub effective: f64,
+    pub(crate) effective: f64,
 }
 
 /// An endpoint and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointFact {
+pub(crate) struct EndpointFact {
     /// The service's name.
-    pub service: Name,
+    pub(crate) service: Name,
     /// The version's name.
-    pub version: Name,
+    pub(crate) version: Name,
     /// The endpoint's address, as the file spells it.
-    pub endpoint: Name,
+    pub(crate) endpoint: Name,
     /// Whether it can take requests: it is healthy, as far as is known.
-    pub up: bool,
+    pub(crate) up: bool,
     /// What the operator wants of it.
-    pub state: EndpointState,
+    pub(crate) state: EndpointState,
 }
 
 /// Where a service's rollout is, and how often things happened in it since the process started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RolloutFact {
+pub(crate) struct RolloutFact {
     /// The service's name.
-    pub service: Name,
+    pub(crate) service: Name,
     /// The word for its phase; one of `phases`.
-    pub phase: &'static str,
+    pub(crate) phase: &'static str,
     /// All words for phases.
-    pub phases: &'static [&'static str],
+    pub(crate) phases: &'static [&'static str],
     /// Steps taken.
-    pub step: u64,
+    pub(crate) step: u64,
     /// Verdicts: the check, what it found, how often.
-    pub checks: Vec<(Name, &'static str, u64)>,
+    pub(crate) checks: Vec<(Name, &'static str, u64)>,
     /// Transitions: to which phase, who decided, how often.
-    pub transitions: Vec<(&'static str, &'static str, u64)>,
+    pub(crate) transitions: Vec<(&'static str, &'static str, u64)>,
 }
 
 impl EndpointFact {

@@ -17,21 +17,21 @@ const MAX_EXTRA: usize = 13;
 
 /// Upper bounds of the buckets of a histogram of durations. One more bucket takes what is above the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Edges {
+pub(crate) struct Edges {
     nanos: Box<[u64]>,
 }
 
 impl Edges {
     /// 5 ms to 30 s.
     #[must_use]
-    pub fn standard() -> Self {
+    pub(crate) fn standard() -> Self {
         Self::with(&[])
     }
 
     /// The standard edges and those of `extra`, which are limits that somebody configured. Zero is no edge,
     /// and only the first 13 that are new count.
     #[must_use]
-    pub fn with(extra: &[Duration]) -> Self {
+    pub(crate) fn with(extra: &[Duration]) -> Self {
         let mut nanos: Vec<u64> = STANDARD_MS.iter().map(|ms| ms * 1_000_000).collect();
         for edge in extra.iter().map(|edge| as_nanos(*edge)).filter(|edge| *edge > 0) {
             if !nanos.contains(&edge) && nanos.len() < STANDARD_MS.len() + MAX_EXTRA {
@@ -42,33 +42,27 @@ impl Edges {
         Self { nanos: nanos.into() }
     }
 
-    /// Whether `limit` is an edge, so that "slower than the limit" has an exact answer.
-    #[must_use]
-    pub fn has(&self, limit: Duration) -> bool {
-        self.nanos.binary_search(&as_nanos(limit)).is_ok()
-    }
-
     /// The number of buckets: one per edge and one above the last.
     #[must_use]
-    pub fn buckets(&self) -> usize {
+    pub(crate) fn buckets(&self) -> usize {
         self.nanos.len() + 1
     }
 
     /// The bucket of `duration`: the first whose edge is not below it.
     #[inline]
     #[must_use]
-    pub fn bucket(&self, duration: Duration) -> usize {
+    pub(crate) fn bucket(&self, duration: Duration) -> usize {
         let nanos = as_nanos(duration);
         self.nanos.partition_point(|edge| *edge < nanos)
     }
 
     /// The edges, rising.
-    pub fn durations(&self) -> impl Iterator<Item = Duration> {
+    pub(crate) fn durations(&self) -> impl Iterator<Item = Duration> {
         self.nanos.iter().map(|nanos| Duration::from_nanos(*nanos))
     }
 
     /// The edges in seconds, rising.
-    pub fn seconds(&self) -> impl Iterator<Item = f64> {
+    pub(crate) fn seconds(&self) -> impl Iterator<Item = f64> {
         self.nanos.iter().map(|nanos| *nanos as f64 / 1e9)
     }
 
@@ -79,7 +73,7 @@ impl Edges {
     /// last edge is reported as the last edge. This is Prometheus' `histogram_quantile`, so the command line
     /// and a dashboard show the same number.
     #[must_use]
-    pub fn quantile(&self, counts: &[u64], q: f64) -> Option<Duration> {
+    pub(crate) fn quantile(&self, counts: &[u64], q: f64) -> Option<Duration> {
         let total: u64 = counts.iter().sum();
         if total == 0 {
             return None;
@@ -133,7 +127,8 @@ mod tests {
         let edges = Edges::with(&[250 * MS, 500 * MS, Duration::ZERO, 250 * MS]);
         assert_eq!(edges.buckets(), Edges::standard().buckets() + 1);
         assert!(edges.seconds().any(|s| s == 0.25));
-        assert!(edges.has(250 * MS) && edges.has(500 * MS) && !edges.has(251 * MS) && !edges.has(Duration::ZERO));
+        let has = |limit| edges.nanos.contains(&as_nanos(limit));
+        assert!(has(250 * MS) && has(500 * MS) && !has(251 * MS) && !has(Duration::ZERO));
         assert!(edges.seconds().is_sorted());
         let many: Vec<Duration> = (1..100).map(|n| n * 7 * MS).collect();
         assert_eq!(Edges::with(&many).buckets(), 19 + 13 + 1);

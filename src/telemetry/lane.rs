@@ -11,7 +11,7 @@ const WIDTH: usize = CARRIED + Lane::ALL.len();
 
 /// What the lanes carry. Obtained from [`Recorder::lanes`](super::Recorder::lanes).
 #[derive(Debug)]
-pub struct LaneSeries(Sharded);
+pub(crate) struct LaneSeries(Sharded);
 
 impl LaneSeries {
     pub(super) fn new(shards: usize) -> Self {
@@ -20,27 +20,27 @@ impl LaneSeries {
 
     /// A request's head is complete: it is in flight until [`Self::left`].
     #[inline]
-    pub fn entered(&self) {
+    pub(crate) fn entered(&self) {
         self.0.add(IN_FLIGHT, 1);
     }
 
     /// A request is over; `lane` carried it. To be called by the thread that called [`Self::entered`], so that
     /// [`Self::in_flight`] is never 0 too early.
     #[inline]
-    pub fn left(&self, lane: Lane) {
+    pub(crate) fn left(&self, lane: Lane) {
         self.0.add(CARRIED + lane.index(), 1);
         self.0.sub_one(IN_FLIGHT);
     }
 
     /// Requests and streams in flight.
     #[must_use]
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         self.0.gauge(IN_FLIGHT)
     }
 
     /// Requests that `lane` carried to their end.
     #[must_use]
-    pub fn carried(&self, lane: Lane) -> u64 {
+    pub(crate) fn carried(&self, lane: Lane) -> u64 {
         self.0.sum(CARRIED + lane.index())
     }
 }
@@ -48,21 +48,21 @@ impl LaneSeries {
 /// What is held for clients and endpoints that do not read. Obtained from
 /// [`Recorder::unread`](super::Recorder::unread).
 #[derive(Debug, Default)]
-pub struct Unread {
+pub(crate) struct Unread {
     bytes: AtomicU64,
     cut: AtomicU64,
 }
 
 impl Unread {
     /// A worker's part was `before` bytes and is `now`. Returns that of all.
-    pub fn counted(&self, before: u64, now: u64) -> u64 {
+    pub(crate) fn counted(&self, before: u64, now: u64) -> u64 {
         let last = self.bytes.fetch_add(now, Ordering::Relaxed);
         self.bytes.fetch_sub(before, Ordering::Relaxed);
         (last + now).saturating_sub(before)
     }
 
     /// A request was cut.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.fetch_add(1, Ordering::Relaxed);
     }
 

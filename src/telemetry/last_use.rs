@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 /// When a version was in use last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastUse {
+pub(crate) struct LastUse {
     /// Requests in flight, streams included.
-    pub open: u64,
+    pub(crate) open: u64,
     /// For how long it has had no request and no open stream; none if no use of it is known.
-    pub idle: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
     /// For how long this process has watched it: where no use is known, nothing is known of the time before.
-    pub watched: Duration,
+    pub(crate) watched: Duration,
 }
 
 /// The uses of one version.
@@ -61,7 +61,8 @@ impl UseTracker {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Edges, Outcome, StreamKind, VersionSeries};
+    use super::super::histogram::Edges;
+    use super::super::{Outcome, StreamKind, VersionSeries};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

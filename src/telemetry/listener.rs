@@ -16,7 +16,7 @@ const WIDTH: usize = REFUSED + ConnectionRefusal::ALL.len();
 
 /// What happened on one listener. Obtained from [`Recorder::listener`](super::Recorder::listener).
 #[derive(Debug)]
-pub struct ListenerSeries {
+pub(crate) struct ListenerSeries {
     listener: Name,
     counters: Sharded,
 }
@@ -28,12 +28,12 @@ impl ListenerSeries {
 
     /// The listener's name.
     #[must_use]
-    pub const fn listener(&self) -> &Name {
+    pub(crate) const fn listener(&self) -> &Name {
         &self.listener
     }
 
     /// A connection was accepted: it is open until the returned value is dropped.
-    pub fn accepted(self: &Arc<Self>) -> OpenConnection {
+    pub(crate) fn accepted(self: &Arc<Self>) -> OpenConnection {
         self.counters.add(ACCEPTED, 1);
         self.counters.add(OPEN, 1);
         OpenConnection(Arc::clone(self))
@@ -41,25 +41,25 @@ impl ListenerSeries {
 
     /// A connection that was accepted was closed before it carried a request, or, by [`ConnectionRefusal::Limit`],
     /// before its next one.
-    pub fn refused(&self, reason: ConnectionRefusal) {
+    pub(crate) fn refused(&self, reason: ConnectionRefusal) {
         self.counters.add(REFUSED + reason.index(), 1);
     }
 
     /// Connections open now.
     #[must_use]
-    pub fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.counters.gauge(OPEN)
     }
 
     /// Connections accepted so far.
     #[must_use]
-    pub fn accepted_total(&self) -> u64 {
+    pub(crate) fn accepted_total(&self) -> u64 {
         self.counters.sum(ACCEPTED)
     }
 
     /// Connections refused so far for `reason`.
     #[must_use]
-    pub fn refused_total(&self, reason: ConnectionRefusal) -> u64 {
+    pub(crate) fn refused_total(&self, reason: ConnectionRefusal) -> u64 {
         self.counters.sum(REFUSED + reason.index())
     }
 }
@@ -67,7 +67,7 @@ impl ListenerSeries {
 /// An open client connection; dropping it counts it down.
 #[derive(Debug)]
 #[must_use = "what is dropped is no longer open"]
-pub struct OpenConnection(Arc<ListenerSeries>);
+pub(crate) struct OpenConnection(Arc<ListenerSeries>);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {

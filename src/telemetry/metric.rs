@@ -8,38 +8,26 @@
 
 /// One metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metric {
+pub(crate) struct Metric {
     /// Its name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Its kind.
-    pub kind: MetricKind,
+    pub(crate) kind: MetricKind,
     /// The names of its labels, in the order in which they are written.
-    pub labels: &'static [&'static str],
+    pub(crate) labels: &'static [&'static str],
     /// One sentence for the person who meets it on a dashboard.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
 }
 
 /// What a metric's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
+pub(crate) enum MetricKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
     Gauge,
     /// Counts by bucket, with a count and a sum.
     Histogram,
-}
-
-impl MetricKind {
-    /// The word after `# TYPE`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
 }
 
 /// Defines the metrics as constants and lists them.
@@ -49,7 +37,8 @@ macro_rules! metrics {
             Metric { name: $name, kind: MetricKind::$kind, labels: &[$($label),*], help: $help };)+
 
         /// All metrics but `process_*`, in the order in which they are exposed.
-        pub const METRICS: &[Metric] = &[$($constant),+];
+        #[cfg(test)]
+        pub(crate) const METRICS: &[Metric] = &[$($constant),+];
     };
 }
 

@@ -17,7 +17,7 @@
 //! Invariants: this module knows only `model`; label values never come from a client; a blocked scrape or a
 //! blocked log never blocks a request.
 
-pub mod access_log;
+pub(crate) mod access_log;
 mod code;
 mod exposition;
 mod facts;
@@ -34,20 +34,18 @@ mod series;
 mod sharded;
 mod window;
 
-pub use access_log::AccessLog;
-pub use exposition::{CONTENT_TYPE, MetricFamilies, exposition};
-pub use facts::{EndpointFact, FactSource, RolloutFact, SnapshotFacts, WeightFact};
-pub use histogram::Edges;
-pub use label::{
-    Class, ConnectionRefusal, CutKind, DecisionReason, InjectedFault, Lane, Outcome, RetryReason, StreamKind,
-    UpstreamError,
+pub(crate) use access_log::AccessLog;
+pub(crate) use exposition::CONTENT_TYPE;
+pub use exposition::exposition;
+pub(crate) use facts::{EndpointFact, FactSource, RolloutFact, SnapshotFacts, WeightFact};
+pub(crate) use label::{
+    Class, ConnectionRefusal, CutKind, InjectedFault, Lane, RetryReason, StreamKind, UpstreamError,
 };
-pub use lane::{LaneSeries, Unread};
-pub use last_use::LastUse;
-pub use listener::{ListenerSeries, OpenConnection};
-pub use metric::{METRICS, Metric, MetricKind};
+pub use label::{DecisionReason, Outcome};
+pub(crate) use listener::{ListenerSeries, OpenConnection};
 pub use recorder::{Recorder, RecorderOptions};
-pub use ring::SampleRing;
-pub use series::{OpenGuard, RouteSeries, VersionSeries};
-pub use sharded::enlist_thread;
-pub use window::{Totals, WindowStats};
+pub(crate) use ring::SampleRing;
+pub use series::RouteSeries;
+pub(crate) use series::{OpenGuard, VersionSeries};
+pub(crate) use sharded::enlist_thread;
+pub(crate) use window::{Totals, WindowStats};

@@ -118,7 +118,7 @@ impl Recorder {
     /// "slower than the limit" is counted exactly. A series that exists keeps the edges that it has: give all
     /// versions of a service the same limits.
     #[must_use]
-    pub fn version_with(&self, service: &Name, version: &Name, limits: &[Duration]) -> Arc<VersionSeries> {
+    pub(crate) fn version_with(&self, service: &Name, version: &Name, limits: &[Duration]) -> Arc<VersionSeries> {
         let born = *self.last_tick.lock().unwrap_or_else(PoisonError::into_inner);
         self.versions.resolve((service.clone(), version.clone()), || {
             let edges = if limits.is_empty() { Arc::clone(&self.standard_edges) } else { Edges::with(limits).into() };
@@ -129,32 +129,32 @@ impl Recorder {
     /// The series of a route on a version: the same one for as long as somebody holds it. For compile time;
     /// who resolves many routes of a version uses [`VersionSeries::route`].
     #[must_use]
-    pub fn route(&self, service: &Name, version: &Name, route: &Name) -> Arc<RouteSeries> {
+    pub(crate) fn route(&self, service: &Name, version: &Name, route: &Name) -> Arc<RouteSeries> {
         self.version(service, version).route(route)
     }
 
     /// The series of a listener: the same one for as long as somebody holds it.
     #[must_use]
-    pub fn listener(&self, listener: &Name) -> Arc<ListenerSeries> {
+    pub(crate) fn listener(&self, listener: &Name) -> Arc<ListenerSeries> {
         self.listeners.resolve(listener.clone(), || ListenerSeries::new(listener.clone(), self.shards()))
     }
 
     /// What the lanes of the data plane carry.
     #[must_use]
-    pub const fn lanes(&self) -> &LaneSeries {
+    pub(crate) const fn lanes(&self) -> &LaneSeries {
         &self.lanes
     }
 
     /// What is held for clients that do not read.
     #[must_use]
-    pub const fn unread(&self) -> &Unread {
+    pub(crate) const fn unread(&self) -> &Unread {
         &self.unread
     }
 
     /// The series of requests that no version was chosen for: refused by request validation or matched by no route.
     /// Its service, version and route are empty.
     #[must_use]
-    pub const fn unmatched(&self) -> &Arc<RouteSeries> {
+    pub(crate) const fn unmatched(&self) -> &Arc<RouteSeries> {
         &self.unmatched
     }
 
@@ -171,12 +171,12 @@ impl Recorder {
     }
 
     /// Says who is asked, at each scrape, what the snapshot says about itself.
-    pub fn set_facts(&self, source: impl FactSource + 'static) {
+    pub(crate) fn set_facts(&self, source: impl FactSource + 'static) {
         self.facts.store(Arc::new(Box::new(source)));
     }
 
     /// The configuration of the start is in effect. It counts as the last success and not as a reload.
-    pub fn config_loaded(&self, at: SystemTime) {
+    pub(crate) fn config_loaded(&self, at: SystemTime) {
         let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
         self.reloads.last_success_ms.store(millis, Ordering::Relaxed);
@@ -184,26 +184,26 @@ impl Recorder {
     }
 
     /// A reload took effect, or found that what is in effect is current.
-    pub fn reload_succeeded(&self, at: SystemTime) {
+    pub(crate) fn reload_succeeded(&self, at: SystemTime) {
         self.config_loaded(at);
         self.reloads.succeeded.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A reload was refused; what was in effect stays.
-    pub fn reload_failed(&self) {
+    pub(crate) fn reload_failed(&self) {
         self.reloads.last_succeeded.store(false, Ordering::Relaxed);
         self.reloads.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Certificates were read again: those of `replaced` listeners are new, and `failed` files turned out not to be
     /// usable.
-    pub fn certificates_reloaded(&self, replaced: usize, failed: usize) {
+    pub(crate) fn certificates_reloaded(&self, replaced: usize, failed: usize) {
         self.certificates.replaced.fetch_add(replaced as u64, Ordering::Relaxed);
         self.certificates.failed.fetch_add(failed as u64, Ordering::Relaxed);
     }
 
     /// So many certificates and authorities cannot be used, or are out of their time, as of now.
-    pub fn certificates_faulty(&self, faulty: usize) {
+    pub(crate) fn certificates_faulty(&self, faulty: usize) {
         self.certificates.faulty.store(faulty as u64, Ordering::Relaxed);
     }
 
@@ -212,7 +212,7 @@ impl Recorder {
     }
 
     /// Shows this count of log messages that were dropped; the first one that is given stays.
-    pub fn count_log_drops(&self, dropped: Arc<AtomicU64>) {
+    pub(crate) fn count_log_drops(&self, dropped: Arc<AtomicU64>) {
         let _ = self.log_dropped.set(dropped);
     }
 
@@ -223,7 +223,7 @@ impl Recorder {
 
     /// The counter of access log lines that were dropped, to be given to the log.
     #[must_use]
-    pub fn lines_dropped(&self) -> Arc<AtomicU64> {
+    pub(crate) fn lines_dropped(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.lines_dropped)
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// What would follow another sooner than `MIN_GAP_MS` milliseconds is not due, so that a burst of late ticks cannot push
 /// the oldest out. Both belong to the type because there may be a ring for each of 10,000 versions.
 #[derive(Clone, Debug)]
-pub struct SampleRing<T, const CAPACITY: usize, const MIN_GAP_MS: u64>(VecDeque<(Duration, T)>);
+pub(crate) struct SampleRing<T, const CAPACITY: usize, const MIN_GAP_MS: u64>(VecDeque<(Duration, T)>);
 
 impl<T, const CAPACITY: usize, const MIN_GAP_MS: u64> Default for SampleRing<T, CAPACITY, MIN_GAP_MS> {
     fn default() -> Self {
@@ -25,44 +25,45 @@ impl<T, const CAPACITY: usize, const MIN_GAP_MS: u64> Default for SampleRing<T, 
 impl<T, const CAPACITY: usize, const MIN_GAP_MS: u64> SampleRing<T, CAPACITY, MIN_GAP_MS> {
     /// A ring without samples.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(VecDeque::new())
     }
 
     /// Whether `now` is far enough from the last sample that another is worth keeping.
     #[must_use]
-    pub fn is_due(&self, now: Duration) -> bool {
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
         self.0.back().is_none_or(|(last, _)| now.saturating_sub(*last) >= Duration::from_millis(MIN_GAP_MS))
     }
 
     /// Keeps a sample as of `now`. `make` gets the oldest one if there is no more room, to use its memory again.
-    pub fn push(&mut self, now: Duration, make: impl FnOnce(Option<T>) -> T) {
+    pub(crate) fn push(&mut self, now: Duration, make: impl FnOnce(Option<T>) -> T) {
         let oldest = if self.is_full() { self.0.pop_front() } else { None };
         self.0.push_back((now, make(oldest.map(|(_, sample)| sample))));
     }
 
     /// The newest sample that was taken at `moment` or before.
     #[must_use]
-    pub fn at(&self, moment: Duration) -> Option<&(Duration, T)> {
+    pub(crate) fn at(&self, moment: Duration) -> Option<&(Duration, T)> {
         let after = self.0.partition_point(|(at, _)| *at <= moment);
         self.0.get(after.checked_sub(1)?)
     }
 
     /// The oldest sample that is kept.
     #[must_use]
-    pub fn oldest(&self) -> Option<&(Duration, T)> {
+    pub(crate) fn oldest(&self) -> Option<&(Duration, T)> {
         self.0.front()
     }
 
     /// How many samples are kept.
     #[must_use]
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 
     /// Whether the next sample pushes the oldest out.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.0.len() >= CAPACITY
     }
 }

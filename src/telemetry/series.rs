@@ -79,19 +79,19 @@ impl VersionSeries {
 
     /// The service's name.
     #[must_use]
-    pub const fn service(&self) -> &Name {
+    pub(crate) const fn service(&self) -> &Name {
         &self.service
     }
 
     /// The version's name.
     #[must_use]
-    pub const fn version(&self) -> &Name {
+    pub(crate) const fn version(&self) -> &Name {
         &self.version
     }
 
     /// The edges of this version's histograms.
     #[must_use]
-    pub const fn edges(&self) -> &Arc<Edges> {
+    pub(crate) const fn edges(&self) -> &Arc<Edges> {
         &self.edges
     }
 
@@ -113,18 +113,18 @@ impl VersionSeries {
 
     /// Like [`Self::enter`], for one who borrows the series all the while: it saves counting a reference that all
     /// threads share.
-    pub fn enter_borrowed(&self) -> OpenGuard<&Self> {
+    pub(crate) fn enter_borrowed(&self) -> OpenGuard<&Self> {
         OpenGuard::new(self, IN_FLIGHT)
     }
 
     /// Like [`Self::stream`], for one who borrows the series all the while.
-    pub fn stream_borrowed(&self, kind: StreamKind) -> OpenGuard<&Self> {
+    pub(crate) fn stream_borrowed(&self, kind: StreamKind) -> OpenGuard<&Self> {
         OpenGuard::new(self, STREAMS + kind.index())
     }
 
     /// A request turned out to be a stream: it is open until the returned value is dropped. It also stays in
     /// flight.
-    pub fn stream(self: &Arc<Self>, kind: StreamKind) -> OpenGuard {
+    pub(crate) fn stream(self: &Arc<Self>, kind: StreamKind) -> OpenGuard {
         OpenGuard::new(Arc::clone(self), STREAMS + kind.index())
     }
 
@@ -136,31 +136,31 @@ impl VersionSeries {
 
     /// An attempt of this version failed in this way; every attempt counts, also those that are repeated.
     #[inline]
-    pub fn upstream_error(&self, kind: UpstreamError) {
+    pub(crate) fn upstream_error(&self, kind: UpstreamError) {
         self.counters().add(ERRORS + kind.index(), 1);
     }
 
     /// An attempt was repeated for `reason`.
     #[inline]
-    pub fn retried(&self, reason: RetryReason) {
+    pub(crate) fn retried(&self, reason: RetryReason) {
         self.counters().add(RETRIES + reason.index(), 1);
     }
 
     /// A drain cut work of this `kind`.
     #[inline]
-    pub fn cut(&self, kind: CutKind) {
+    pub(crate) fn cut(&self, kind: CutKind) {
         self.counters().add(CUTS + kind.index(), 1);
     }
 
     /// A finished request, whose HTTP status is no error, has a gRPC status that blames the server.
     #[inline]
-    pub fn grpc_failed(&self) {
+    pub(crate) fn grpc_failed(&self) {
         self.counters().add(GRPC, 1);
     }
 
     /// A fault injection put this fault into a request.
     #[inline]
-    pub fn fault_injected(&self, fault: InjectedFault) {
+    pub(crate) fn fault_injected(&self, fault: InjectedFault) {
         self.counters().add(INJECTED + fault.index(), 1);
     }
 
@@ -174,69 +174,69 @@ impl VersionSeries {
 
     /// Requests finished since the series is known.
     #[must_use]
-    pub fn requests_total(&self) -> u64 {
+    pub(crate) fn requests_total(&self) -> u64 {
         self.totals().by_class.iter().sum()
     }
 
     /// Requests in flight, streams included.
     #[must_use]
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         self.gauge(IN_FLIGHT)
     }
 
     /// Open streams of `kind`.
     #[must_use]
-    pub fn streams_open(&self, kind: StreamKind) -> u64 {
+    pub(crate) fn streams_open(&self, kind: StreamKind) -> u64 {
         self.gauge(STREAMS + kind.index())
     }
 
     /// Requests given to this version for `reason`.
     #[must_use]
-    pub fn decisions(&self, reason: DecisionReason) -> u64 {
+    pub(crate) fn decisions(&self, reason: DecisionReason) -> u64 {
         self.sum(DECISIONS + reason.index())
     }
 
     /// Failed attempts of `kind`.
     #[must_use]
-    pub fn upstream_errors(&self, kind: UpstreamError) -> u64 {
+    pub(crate) fn upstream_errors(&self, kind: UpstreamError) -> u64 {
         self.sum(ERRORS + kind.index())
     }
 
     /// Repeated attempts for `reason`.
     #[must_use]
-    pub fn retries(&self, reason: RetryReason) -> u64 {
+    pub(crate) fn retries(&self, reason: RetryReason) -> u64 {
         self.sum(RETRIES + reason.index())
     }
 
     /// Work of `kind` that drains cut.
     #[must_use]
-    pub fn cuts(&self, kind: CutKind) -> u64 {
+    pub(crate) fn cuts(&self, kind: CutKind) -> u64 {
         self.sum(CUTS + kind.index())
     }
 
     /// Finished requests whose HTTP status is no error and whose gRPC status blames the server.
     #[must_use]
-    pub fn grpc_failures(&self) -> u64 {
+    pub(crate) fn grpc_failures(&self) -> u64 {
         self.sum(GRPC)
     }
 
     /// Injected faults of this kind.
     #[must_use]
-    pub fn injected_faults(&self, fault: InjectedFault) -> u64 {
+    pub(crate) fn injected_faults(&self, fault: InjectedFault) -> u64 {
         self.sum(INJECTED + fault.index())
     }
 
     /// When this version was in use last, as of `now`, streams included. Exact to the second: what ended between two
     /// ticks counts as having ended at the later one.
     #[must_use]
-    pub fn last_use(&self, now: Instant) -> LastUse {
+    pub(crate) fn last_use(&self, now: Instant) -> LastUse {
         let mut uses = self.lock_uses();
         self.observe(&mut uses, now);
         uses.last(now, self.in_flight())
     }
 
     /// What an earlier process knew: that the version was in use `idle` before `now`. The later use counts.
-    pub fn remember_use(&self, idle: Duration, now: Instant) {
+    pub(crate) fn remember_use(&self, idle: Duration, now: Instant) {
         self.lock_uses().remember(idle, now);
     }
 
@@ -250,7 +250,7 @@ impl VersionSeries {
     /// What happened in the last `span` before `now`. A minute is remembered, in steps of a second; see
     /// [`WindowStats::covered`].
     #[must_use]
-    pub fn window(&self, span: Duration, now: Instant) -> WindowStats {
+    pub(crate) fn window(&self, span: Duration, now: Instant) -> WindowStats {
         // The lock first: totals that are read before it could be older than the newest copy.
         let window = self.lock_window();
         window.stats(now, span, &self.totals(), Arc::clone(&self.edges))
@@ -293,9 +293,9 @@ impl VersionSeries {
 
     /// Finished requests by class and by bucket. Both are sums of the same counters, so they always agree.
     #[must_use]
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         let buckets = self.edges.buckets();
-        let mut totals = Totals { by_class: [0; Class::ALL.len()], buckets: vec![0; buckets] };
+        let mut totals = Totals { by_class: [0; Class::COUNT], buckets: vec![0; buckets] };
         for (class, by_class) in totals.by_class.iter_mut().enumerate() {
             for (bucket, by_bucket) in totals.buckets.iter_mut().enumerate() {
                 let count = self.sum(BUCKETS + (class + 1) * buckets + bucket);
@@ -316,7 +316,7 @@ impl VersionSeries {
 
     #[inline]
     fn counters(&self) -> &Sharded {
-        let width = || BUCKETS + (1 + Class::ALL.len()) * self.edges.buckets();
+        let width = || BUCKETS + (1 + Class::COUNT) * self.edges.buckets();
         get_or_make(&self.counters, || Sharded::new(self.shards, width()))
     }
 
@@ -355,7 +355,7 @@ impl RouteSeries {
 
     /// The route's name.
     #[must_use]
-    pub const fn route(&self) -> &Name {
+    pub(crate) const fn route(&self) -> &Name {
         &self.route
     }
 
@@ -371,13 +371,13 @@ impl RouteSeries {
 
     /// A request finished that says nothing about the version: it is counted by its code and not otherwise.
     #[inline]
-    pub fn count(&self, outcome: Outcome) {
+    pub(crate) fn count(&self, outcome: Outcome) {
         get_or_make(&self.codes, || Box::new(Codes::new(self.version.shards))).count(outcome);
     }
 
     /// How often each code was answered: the label and the count.
     #[must_use]
-    pub fn requests_by_code(&self) -> Vec<(String, u64)> {
+    pub(crate) fn requests_by_code(&self) -> Vec<(String, u64)> {
         let totals = self.codes.get().map(|codes| codes.totals()).unwrap_or_default();
         totals.into_iter().map(|(code, count)| (code.label(), count)).collect()
     }

@@ -96,7 +96,7 @@ impl Sharded {
 ///
 /// There are as many copies as threads that carry traffic. Those threads call this when they start, so that
 /// none of them has to share a copy because another thread counted something earlier.
-pub fn enlist_thread() {
+pub(crate) fn enlist_thread() {
     thread_index();
 }
 

@@ -23,11 +23,11 @@ const MIN_GAP_MS: u64 = 950;
 
 /// What a version's counters say at one moment: everything since the series began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Finished requests by class, in the order of [`Class::ALL`].
-    pub by_class: [u64; Class::ALL.len()],
+pub(crate) struct Totals {
+    /// Finished requests by class, in the order of [`Class`].
+    pub(crate) by_class: [u64; Class::COUNT],
     /// Finished requests by bucket of their duration.
-    pub buckets: Vec<u64>,
+    pub(crate) buckets: Vec<u64>,
 }
 
 /// Totals of the last minute, about one copy per second.
@@ -97,34 +97,34 @@ const fn low_bits(total: u64) -> u32 {
 
 /// What happened to one version's requests in a stretch of time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WindowStats {
+pub(crate) struct WindowStats {
     /// The time that these numbers are about. It may be longer than was asked (to the next whole tick, or to
     /// the last tick before a stall), and shorter where the version or the memory of it is younger.
-    pub covered: Duration,
-    /// Finished requests by class, in the order of [`Class::ALL`].
-    pub by_class: [u64; Class::ALL.len()],
+    pub(crate) covered: Duration,
+    /// Finished requests by class, in the order of [`Class`].
+    pub(crate) by_class: [u64; Class::COUNT],
     /// Finished requests by bucket of their duration; see [`Self::edges`].
-    pub buckets: Vec<u64>,
+    pub(crate) buckets: Vec<u64>,
     /// The edges of the buckets.
-    pub edges: Arc<Edges>,
+    pub(crate) edges: Arc<Edges>,
 }
 
 impl WindowStats {
     /// Finished requests.
     #[must_use]
-    pub fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.by_class.iter().sum()
     }
 
     /// Finished requests of one class.
     #[must_use]
-    pub fn of_class(&self, class: Class) -> u64 {
+    pub(crate) fn of_class(&self, class: Class) -> u64 {
         self.by_class.get(class.index()).copied().unwrap_or_default()
     }
 
     /// Finished requests per second; 0 where no time has passed.
     #[must_use]
-    pub fn requests_per_second(&self) -> f64 {
+    pub(crate) fn requests_per_second(&self) -> f64 {
         let seconds = self.covered.as_secs_f64();
         if seconds > 0.0 { self.requests() as f64 / seconds } else { 0.0 }
     }
@@ -132,7 +132,7 @@ impl WindowStats {
     /// The share (0 to 1) of 5xx among the responses, or `None` without responses. A request whose client
     /// went away had no response and says nothing about the version.
     #[must_use]
-    pub fn error_ratio(&self) -> Option<f64> {
+    pub(crate) fn error_ratio(&self) -> Option<f64> {
         let responses = self.requests().saturating_sub(self.of_class(Class::ClientClosed));
         (responses > 0).then(|| self.of_class(Class::ServerError) as f64 / responses as f64)
     }
@@ -140,7 +140,7 @@ impl WindowStats {
     /// The duration below which a share `q` (0 to 1) of the requests lay, or `None` without requests.
     /// Interpolated as [`Edges::quantile`] says.
     #[must_use]
-    pub fn quantile(&self, q: f64) -> Option<Duration> {
+    pub(crate) fn quantile(&self, q: f64) -> Option<Duration> {
         self.edges.quantile(&self.buckets, q)
     }
 }

@@ -27,15 +27,15 @@ use super::{MAX_PEM_BYTES, Problem, Source, Unusable, provider};
 
 /// The two files of a certificate: names for messages, and bytes.
 #[derive(Clone, Copy)]
-pub struct Pair<'a> {
+pub(crate) struct Pair<'a> {
     /// Where the certificate came from.
-    pub cert_file: &'a Path,
+    pub(crate) cert_file: &'a Path,
     /// PEM: the server's certificate, then its chain.
-    pub cert: &'a [u8],
+    pub(crate) cert: &'a [u8],
     /// Where the private key came from.
-    pub key_file: &'a Path,
+    pub(crate) key_file: &'a Path,
     /// PEM: the private key.
-    pub key: &'a [u8],
+    pub(crate) key: &'a [u8],
 }
 
 impl fmt::Debug for Pair<'_> {
@@ -49,7 +49,7 @@ impl fmt::Debug for Pair<'_> {
 
 /// One certificate that can be served.
 #[derive(Clone, Debug)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     file: PathBuf,
     names: Vec<Box<str>>,
     validity: Validity,
@@ -61,7 +61,7 @@ impl Certificate {
     ///
     /// # Errors
     /// The first [`Problem`] of the pair, with the file that has it.
-    pub fn load(pair: &Pair<'_>, now: SystemTime) -> Result<Self, Unusable> {
+    pub(crate) fn load(pair: &Pair<'_>, now: SystemTime) -> Result<Self, Unusable> {
         let certificate = Self::read(pair)?;
         match certificate.out_of_time(now) {
             None => Ok(certificate),
@@ -73,7 +73,7 @@ impl Certificate {
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn read(pair: &Pair<'_>) -> Result<Self, Unusable> {
+    pub(crate) fn read(pair: &Pair<'_>) -> Result<Self, Unusable> {
         let chain = chain(pair.cert).map_err(|problem| problem.of(pair.cert_file))?;
         let Facts { names, validity } = facts(&chain).map_err(|problem| problem.of(pair.cert_file))?;
         let key = private_key(pair.key).map_err(|problem| problem.of(pair.key_file))?;
@@ -96,7 +96,7 @@ impl Certificate {
 
     /// What is wrong with it if its time has not come at `now`, or is over.
     #[must_use]
-    pub fn out_of_time(&self, now: SystemTime) -> Option<Unusable> {
+    pub(crate) fn out_of_time(&self, now: SystemTime) -> Option<Unusable> {
         let Validity { not_before, not_after } = &self.validity;
         let problem = if now < system_time(not_before) {
             Problem::NotYetValid { at: not_before.to_string() }
@@ -108,36 +108,14 @@ impl Certificate {
         Some(problem.of(&self.file))
     }
 
-    /// The file that the certificate came from.
-    #[must_use]
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
     /// The DNS names that it is for, wildcards included. None for one that is only for IP addresses.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(AsRef::as_ref)
-    }
-
-    /// Its last moment.
-    #[must_use]
-    pub fn not_after(&self) -> SystemTime {
-        system_time(&self.validity.not_after)
-    }
-
-    /// Whole days from `now` to its last moment; negative once that is more than a day ago.
-    #[must_use]
-    pub fn days_left(&self, now: SystemTime) -> i64 {
-        let days = |duration: Duration| i64::try_from(duration.as_secs() / SECONDS_PER_DAY).unwrap_or(i64::MAX);
-        match self.not_after().duration_since(now) {
-            Ok(left) => days(left),
-            Err(over) => -days(over.duration()),
-        }
     }
 
     /// What rustls serves.
     #[must_use]
-    pub const fn key(&self) -> &Arc<CertifiedKey> {
+    pub(crate) const fn key(&self) -> &Arc<CertifiedKey> {
         &self.key
     }
 
@@ -154,7 +132,7 @@ impl Certificate {
 
 /// The certificates of a listener, in the file's order. The first is the default.
 #[derive(Debug, Default)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     all: Vec<Certificate>,
     exact: HashMap<Box<str>, Vec<usize>>,
     /// By what follows the first label: `*.example.com` is under `example.com`.
@@ -164,7 +142,7 @@ pub struct Certificates {
 impl Certificates {
     /// The set of these certificates; the first is the default.
     #[must_use]
-    pub fn new(all: Vec<Certificate>) -> Self {
+    pub(crate) fn new(all: Vec<Certificate>) -> Self {
         let mut exact: HashMap<Box<str>, Vec<usize>> = HashMap::new();
         let mut wildcard: HashMap<Box<str>, Vec<usize>> = HashMap::new();
         for (position, certificate) in all.iter().enumerate() {
@@ -180,26 +158,26 @@ impl Certificates {
     }
 
     /// All of them, in the file's order.
-    pub fn iter(&self) -> impl Iterator<Item = &Certificate> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Certificate> {
         self.all.iter()
     }
 
     /// Whether there is none: every handshake fails.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
     /// The one that came from this file.
     #[must_use]
-    pub fn of_file(&self, file: &Path) -> Option<&Certificate> {
+    pub(crate) fn of_file(&self, file: &Path) -> Option<&Certificate> {
         self.all.iter().find(|certificate| certificate.file == file)
     }
 
     /// Whether a request for `host` may come over a connection that was made for `sni`: what its client was shown is
     /// good for both, or no certificate is for that host in particular (RFC 9110 §7.4).
     #[must_use]
-    pub fn serve_alike(&self, sni: &str, host: &str) -> bool {
+    pub(crate) fn serve_alike(&self, sni: &str, host: &str) -> bool {
         let (sni, host) = (canonical(sni), canonical(host));
         let Some(own) = self.named(&host) else { return true };
         let shown = self.named(&sni).unwrap_or(&[0]);
@@ -219,7 +197,7 @@ impl Certificates {
     /// several for one name (RSA beside ECDSA) it is the first that the client can verify. `None` only when
     /// there is no certificate at all.
     #[must_use]
-    pub fn find(&self, sni: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Certificate> {
+    pub(crate) fn find(&self, sni: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Certificate> {
         let named = sni.and_then(|name| self.named(&canonical(name)));
         let mut candidates = named.into_iter().flatten().filter_map(|position| self.all.get(*position));
         let first = candidates.clone().next();
@@ -228,12 +206,12 @@ impl Certificates {
 }
 
 /// Answers rustls with the certificate for a handshake, from the set that is current when it begins.
-pub struct Resolver(Source<Certificates>);
+pub(crate) struct Resolver(Source<Certificates>);
 
 impl Resolver {
     /// A resolver that reads the set from `certificates` at each handshake.
     #[must_use]
-    pub fn new(certificates: Source<Certificates>) -> Self {
+    pub(crate) fn new(certificates: Source<Certificates>) -> Self {
         Self(certificates)
     }
 }
@@ -324,8 +302,6 @@ fn system_time(time: &ASN1Time) -> SystemTime {
     let moment = if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
     moment.unwrap_or(UNIX_EPOCH)
 }
-
-const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// How PKCS #8 and the older form of OpenSSL say that a key needs a passphrase.
 const ENCRYPTED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];

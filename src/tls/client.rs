@@ -23,7 +23,7 @@ use super::{Problem, Source, Unusable, provider};
 
 /// Whether a client must have a certificate. One that it does show must be good in both cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Demand {
+pub(crate) enum Demand {
     /// No certificate, no connection.
     #[default]
     Required,
@@ -33,11 +33,11 @@ pub enum Demand {
 
 /// The client certificates that a listener asks for.
 #[derive(Clone)]
-pub struct ClientAuth {
+pub(crate) struct ClientAuth {
     /// Whether a client must have one.
-    pub demand: Demand,
+    pub(crate) demand: Demand,
     /// The authorities that are trusted, read at each handshake.
-    pub roots: Source<ClientRoots>,
+    pub(crate) roots: Source<ClientRoots>,
 }
 
 impl fmt::Debug for ClientAuth {
@@ -48,7 +48,7 @@ impl fmt::Debug for ClientAuth {
 
 /// The authorities whose client certificates are trusted.
 #[derive(Debug)]
-pub struct ClientRoots {
+pub(crate) struct ClientRoots {
     /// None where nobody is trusted.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// What it was read from: a verifier cannot be compared.
@@ -68,7 +68,7 @@ impl ClientRoots {
     ///
     /// # Errors
     /// The [`Problem`] of the file: each certificate in it must be one that can be an authority.
-    pub fn load(file: &Path, pem: &[u8]) -> Result<Self, Unusable> {
+    pub(crate) fn load(file: &Path, pem: &[u8]) -> Result<Self, Unusable> {
         let mut roots = RootCertStore::empty();
         for (at, der) in chain(pem).map_err(|problem| problem.of(file))?.into_iter().enumerate() {
             let bad = |error: Error| Problem::BadCertificate { position: at + 1, reason: error.to_string() }.of(file);
@@ -83,7 +83,7 @@ impl ClientRoots {
 
     /// No authority at all: whoever shows a certificate is refused.
     #[must_use]
-    pub fn nobody() -> Self {
+    pub(crate) fn nobody() -> Self {
         Self { verifier: None, pem: Box::default() }
     }
 }

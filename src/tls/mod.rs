@@ -30,24 +30,24 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use certificate::{Certificate, Certificates, Pair, Resolver};
-pub use client::{ClientAuth, ClientRoots, Demand};
-pub use problem::{Problem, Unusable};
-pub use server::{MinVersion, Options, Protocols, Resumption, server_config};
+pub(crate) use certificate::{Certificate, Certificates, Pair, Resolver};
+pub(crate) use client::{ClientAuth, ClientRoots, Demand};
+pub(crate) use problem::{Problem, Unusable};
+pub(crate) use server::{MinVersion, Options, Resumption, server_config};
 
 /// Where the current value of something replaceable is read, once for each handshake.
 ///
 /// In the proxy it looks into the current snapshot; `Arc::new(move || swap.load_full())` does for a lone
 /// `ArcSwap`.
-pub type Source<T> = Arc<dyn Fn() -> Arc<T> + Send + Sync>;
+pub(crate) type Source<T> = Arc<dyn Fn() -> Arc<T> + Send + Sync>;
 
 /// The cryptography of this process: *ring*, with the protocol suites that rustls recommends.
 #[must_use]
-pub fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
     Arc::clone(&PROVIDER)
 }
 
 /// The largest PEM file that is looked at. A bundle of all public authorities has a fifth of it.
-pub const MAX_PEM_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_PEM_BYTES: usize = 1024 * 1024;

@@ -11,16 +11,16 @@ use super::MAX_PEM_BYTES;
 /// A file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {problem}; {}", .file.display(), .problem.help())]
-pub struct Unusable {
+pub(crate) struct Unusable {
     /// The file that the bytes came from.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub(crate) problem: Problem,
 }
 
 /// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// More bytes than any such file has.
     #[error("the file has {bytes} bytes, more than the {MAX_PEM_BYTES} that are read")]
     TooLarge {
@@ -79,7 +79,7 @@ pub enum Problem {
 impl Problem {
     /// What to do about it.
     #[must_use]
-    pub const fn help(&self) -> &'static str {
+    pub(crate) const fn help(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "name a PEM file with only the certificates or the key that are needed",
             Self::Torn => "wait for the writer to finish, or write a new file and rename it over the old one",

@@ -21,7 +21,7 @@ use super::{Certificates, ClientAuth, Resolver, Source, provider};
 
 /// The oldest TLS version that a listener speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum MinVersion {
+pub(crate) enum MinVersion {
     /// TLS 1.2 and 1.3.
     #[default]
     Tls12,
@@ -38,34 +38,16 @@ impl MinVersion {
     }
 }
 
-/// What a listener offers by ALPN. A client that offers only other protocols is refused (RFC 7301 §3.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Protocols {
-    /// HTTP/2, else HTTP/1.1.
-    #[default]
-    Http2AndHttp1,
-    /// HTTP/1.1 only.
-    Http1,
-}
-
-impl Protocols {
-    fn alpn(self) -> Vec<Vec<u8>> {
-        match self {
-            Self::Http2AndHttp1 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            Self::Http1 => vec![b"http/1.1".to_vec()],
-        }
-    }
-}
+/// What a listener offers by ALPN, best first. A client that offers only other protocols is refused (RFC 7301 §3.2).
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// What a listener's TLS is like; the rest is not open to choice.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// The oldest version.
-    pub min_version: MinVersion,
-    /// The protocols inside.
-    pub protocols: Protocols,
+    pub(crate) min_version: MinVersion,
     /// Client certificates, if they are asked for.
-    pub client_auth: Option<ClientAuth>,
+    pub(crate) client_auth: Option<ClientAuth>,
 }
 
 /// What lets clients come back without a full handshake. One for the process, shared by its listeners.
@@ -74,7 +56,7 @@ pub struct Options {
 /// handshake after that, and opens tickets for 6 hours more; so no ticket is accepted after 12 hours. Sessions
 /// kept here are for the few TLS 1.2 clients without tickets.
 #[derive(Clone, Debug)]
-pub struct Resumption {
+pub(crate) struct Resumption {
     tickets: Arc<dyn ProducesTickets>,
     sessions: Arc<dyn StoresServerSessions>,
 }
@@ -84,7 +66,7 @@ impl Resumption {
     ///
     /// # Errors
     /// The system gives no random bytes.
-    pub fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         Ok(Self { tickets: Ticketer::new()?, sessions: ServerSessionMemoryCache::new(MAX_SESSIONS) })
     }
 }
@@ -93,7 +75,7 @@ impl Resumption {
 ///
 /// # Errors
 /// The provider does not support the versions: not with the one this crate is built with.
-pub fn server_config(
+pub(crate) fn server_config(
     options: &Options,
     certificates: Source<Certificates>,
     resumption: &Resumption,
@@ -105,7 +87,7 @@ pub fn server_config(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(certificates)));
-    config.alpn_protocols = options.protocols.alpn();
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     config.max_early_data_size = 0;
     if options.client_auth.is_some() {
         config.session_storage = Arc::new(NoServerSessionStorage {});

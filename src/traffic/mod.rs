@@ -54,19 +54,19 @@ pub trait Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// The status code of the answer.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The cause: the value of the `weir-error` header and of log fields, `snake_case`, from a closed set.
-    pub cause: &'static str,
+    pub(crate) cause: &'static str,
     /// One line for the person who reads the body.
-    pub text: &'static str,
+    pub(crate) text: &'static str,
     /// Whether the connection must be closed because its framing can no longer be trusted.
-    pub close: bool,
+    pub(crate) close: bool,
 }
 
 impl Refusal {
     /// How many bytes the body of the answer has: `STATUS TEXT` and a line break, and none for `HEAD`.
     #[must_use]
-    pub const fn body_bytes(&self, head_only: bool) -> u64 {
+    pub(crate) const fn body_bytes(&self, head_only: bool) -> u64 {
         if head_only { 0 } else { 3 + 1 + self.text.len() as u64 + 1 }
     }
 }

@@ -28,8 +28,8 @@ pub(in crate::traffic) mod fields;
 mod framing;
 mod limits;
 pub(in crate::traffic) mod path;
-pub mod refusal;
-pub mod spelling;
+pub(crate) mod refusal;
+pub(crate) mod spelling;
 mod target;
 
 use self::authority::Authority;
@@ -47,26 +47,26 @@ use self::target::Target;
 #[must_use]
 pub struct Validated<'r> {
     /// The host to match: lower case, no port, no final dot. Empty only for HTTP/1.0 without one.
-    pub host: Cow<'r, str>,
+    pub(crate) host: Cow<'r, str>,
     /// The `host[:port]` to forward, as the client wrote it. Empty only for HTTP/1.0 without one.
-    pub authority: &'r str,
+    pub(crate) authority: &'r str,
     /// The path to match: that of [`Self::target`], with triplets in upper case and without the `;parameters` of its
     /// segments.
-    pub path: Cow<'r, str>,
+    pub(crate) path: Cow<'r, str>,
     /// What follows the first `?`, as the client wrote it.
-    pub query: Option<&'r str>,
+    pub(crate) query: Option<&'r str>,
     /// The target to forward: origin form with the path in normal form and the query, or `*`.
-    pub target: Cow<'r, str>,
+    pub(crate) target: Cow<'r, str>,
     /// Whether the name of a header has an underscore.
-    pub underscores: bool,
+    pub(crate) underscores: bool,
     /// Whether [`Self::target`] differs from the target that arrived.
-    pub target_changed: bool,
+    pub(crate) target_changed: bool,
     /// How the body is framed.
-    pub framing: Framing,
+    pub(crate) framing: Framing,
     /// Whether the client waits for `100 Continue` before it sends the body.
-    pub expect_continue: bool,
+    pub(crate) expect_continue: bool,
     /// The protocols that the client offers to upgrade to.
-    pub upgrade: Option<Upgrade<'r>>,
+    pub(crate) upgrade: Option<Upgrade<'r>>,
 }
 
 /// An offer to change the protocol of an HTTP/1.1 connection: `Upgrade`, confirmed by `Connection: upgrade`,
@@ -75,18 +75,18 @@ pub struct Validated<'r> {
 /// An offer that is not taken must not be forwarded, and the connection should close after the answer: the
 /// client may already have sent bytes of the other protocol (RFC 9931).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Upgrade<'r>(&'r str);
+pub(crate) struct Upgrade<'r>(&'r str);
 
 impl<'r> Upgrade<'r> {
     /// The first offered protocol that is in `allowed`, ignoring case, as the client wrote it. It alone is to
     /// be forwarded.
     #[must_use]
-    pub fn choose(&self, allowed: &[impl AsRef<str>]) -> Option<&'r str> {
+    pub(crate) fn choose(&self, allowed: &[impl AsRef<str>]) -> Option<&'r str> {
         self.protocols().find(|offer| allowed.iter().any(|token| token.as_ref().eq_ignore_ascii_case(offer)))
     }
 
     /// The offered protocols, in the client's order.
-    pub fn protocols(&self) -> impl Iterator<Item = &'r str> + use<'r> {
+    pub(crate) fn protocols(&self) -> impl Iterator<Item = &'r str> + use<'r> {
         self.0.split(',').map(str::trim_ascii).filter(|protocol| !protocol.is_empty())
     }
 }
@@ -96,7 +96,7 @@ impl<'r> Upgrade<'r> {
 /// Nothing is allocated unless the host has upper-case letters or the path is not in normal form.
 ///
 /// # Errors
-/// One of [`refusal::ALL`].
+/// One of those in [`refusal`].
 pub fn validate<'r>(request: &'r impl Request, limits: &Limits) -> Result<Validated<'r>, Refusal> {
     check_method(request.method(), limits)?;
     // Framing before all else that may be refused, so that those refusals know whether the connection is sound.
@@ -123,7 +123,7 @@ pub fn validate<'r>(request: &'r impl Request, limits: &Limits) -> Result<Valida
 
 /// Whether `request` is a gRPC call. There is none over HTTP/1, so there it would be only said.
 #[must_use]
-pub fn is_grpc(request: &impl Request) -> bool {
+pub(crate) fn is_grpc(request: &impl Request) -> bool {
     request.version() == HttpVersion::Http2
         && request.header("content-type").is_some_and(|value| value.starts_with(b"application/grpc"))
 }
@@ -131,8 +131,8 @@ pub fn is_grpc(request: &impl Request) -> bool {
 /// How the body of `request` is framed, whatever else is wrong with it.
 ///
 /// # Errors
-/// One of [`refusal::ALL`], if that is in doubt.
-pub fn framing(request: &impl Request, limits: &Limits) -> Result<Framing, Refusal> {
+/// One of those in [`refusal`], if that is in doubt.
+pub(crate) fn framing(request: &impl Request, limits: &Limits) -> Result<Framing, Refusal> {
     fields::read(request, limits).map(|fields| fields.framing)
 }
 

@@ -17,16 +17,16 @@ use crate::config::syntax::{scalar, schema};
 
 /// Keeps one client on one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Affinity {
+pub(crate) struct Affinity {
     /// What tells clients apart.
-    pub key: AffinityKey,
+    pub(crate) key: AffinityKey,
     /// Makes this service's choice independent of other services'; default: the service's name.
-    pub salt: Option<String>,
+    pub(crate) salt: Option<String>,
 }
 
 /// What tells clients apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AffinityKey {
+pub(crate) enum AffinityKey {
     /// The value of a request header.
     Header(HeaderName),
     /// The value of a cookie.
@@ -44,13 +44,13 @@ pub enum AffinityKey {
 section! {
     /// Lets a request name its version. At least one of `header` and `cookie` is set.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Override {
+    pub(crate) struct Override {
         /// The request header whose value is a version's name.
-        pub header: Option<HeaderName> as Option<values::HeaderName> = optional(),
+        pub(crate) header: Option<HeaderName> as Option<values::HeaderName> = optional(),
         /// The cookie whose value is a version's name.
-        pub cookie: Option<String> = with(scalar::cookie_name),
+        pub(crate) cookie: Option<String> = with(scalar::cookie_name),
         /// Who may do so: `anyone`, or a list of networks.
-        pub from: OverrideFrom = required(),
+        pub(crate) from: OverrideFrom = required(),
     }
     rules(fields) {
         if fields.get("header").is_none() && fields.get("cookie").is_none() {
@@ -61,7 +61,7 @@ section! {
 
 /// Who may name a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OverrideFrom {
+pub(crate) enum OverrideFrom {
     /// Every client.
     Anyone,
     /// Clients at these addresses. Never empty.

@@ -15,18 +15,18 @@ use crate::rollout::alerts::{Receiver, Transition};
 
 /// One receiver of alerts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alert {
+pub(crate) struct Alert {
     /// Who it is.
-    pub receiver: Receiver,
+    pub(crate) receiver: Receiver,
     /// Of what it is told, in the order of [`Transition::ALL`]. Never empty.
-    pub on: Vec<Transition>,
+    pub(crate) on: Vec<Transition>,
 }
 
 /// Where PagerDuty takes events.
-pub const PAGERDUTY_URL: &str = "https://events.pagerduty.com/v2/enqueue";
+pub(crate) const PAGERDUTY_URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
 /// What somebody is told of who did not choose: where a person has to do something, and how it ended.
-pub const ALERTS_DEFAULT: [Transition; 6] = [
+pub(crate) const ALERTS_DEFAULT: [Transition; 6] = [
     Transition::Waiting,
     Transition::Paused,
     Transition::RolledBack,

@@ -11,38 +11,38 @@ use crate::config::syntax::values::{Bytes, Period};
 section! {
     /// What a client may ask of Weir before it is refused. Every bound is on, and has bounds of its own.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Limits {
+    pub(crate) struct Limits {
         // What common origins accept (nginx 4 × 8 KiB, Go 1 MiB, Node 16 KiB), and 100 fields as Apache.
         /// Size of a request's header fields, also while they arrive: `1KiB` to `1MiB`.
-        pub header_bytes: Bytes = bounded(Bytes::kib(32), Bytes::kib(1)..=Bytes::kib(1 << 10)),
+        pub(crate) header_bytes: Bytes = bounded(Bytes::kib(32), Bytes::kib(1)..=Bytes::kib(1 << 10)),
         /// Header fields of a request, 8 to 1000.
-        pub header_fields: u16 = bounded(100, 8..=1_000),
+        pub(crate) header_fields: u16 = bounded(100, 8..=1_000),
         // RFC 9110 section 4.1 asks for at least 8000 octets.
         /// Size of a request's target: `64B` to `64KiB`, and no more than `header_bytes`.
-        pub uri_bytes: Bytes = bounded(Bytes::kib(8), Bytes::new(64)..=Bytes::kib(64)),
+        pub(crate) uri_bytes: Bytes = bounded(Bytes::kib(8), Bytes::new(64)..=Bytes::kib(64)),
         // The longest registered method has 17 (`UPDATEREDIRECTREF`).
         /// Length of a method's name, 8 to 64.
-        pub method_bytes: u16 = bounded(32, 8..=64),
+        pub(crate) method_bytes: u16 = bounded(32, 8..=64),
         // A header that takes longer is an attack or a broken client.
         /// From the first byte of a request to the end of its header section: `100ms` to `10m`. For the first request of a
         /// connection it counts from the connection, or from the end of its TLS handshake.
-        pub header_timeout: Period = bounded(Period::from_secs(10), HEAD_TIME),
+        pub(crate) header_timeout: Period = bounded(Period::from_secs(10), HEAD_TIME),
         /// From the connection to the end of the TLS handshake: `100ms` to `10m`.
-        pub handshake_timeout: Period = bounded(Period::from_secs(10), HEAD_TIME),
+        pub(crate) handshake_timeout: Period = bounded(Period::from_secs(10), HEAD_TIME),
         // Longer than the minute-long pauses of people, shorter than middleboxes forget a flow.
         /// How long a client's connection may be idle between requests: `1s` to `1h`.
-        pub keepalive: Period = bounded(Period::from_secs(60), QUIET_TIME),
+        pub(crate) keepalive: Period = bounded(Period::from_secs(60), QUIET_TIME),
         /// How long a client may take none of the answer's bytes: `1s` to `1h`.
-        pub write_timeout: Period = bounded(Period::from_secs(30), QUIET_TIME),
+        pub(crate) write_timeout: Period = bounded(Period::from_secs(30), QUIET_TIME),
         // A thousand answers that stand still, and a quarter of what a small server has.
         /// Memory for answers that clients do not read and for uploads that endpoints do not, of all connections together:
         /// `16MiB` to `1TiB`. Beyond it those are cut that have waited longest.
-        pub unread_bytes: Bytes = bounded(Bytes::kib(256 << 10), UNREAD),
+        pub(crate) unread_bytes: Bytes = bounded(Bytes::kib(256 << 10), UNREAD),
         // What RFC 9113 section 6.5.2 recommends as the least.
         /// Requests at the same time on one HTTP/2 connection, 1 to 10000.
-        pub h2_streams: u32 = bounded(100, 1..=10_000),
+        pub(crate) h2_streams: u32 = bounded(100, 1..=10_000),
         /// Size of a request's body; default: no bound. A service's `max_body` replaces it.
-        pub body_bytes: Option<Bytes> = within(BODY),
+        pub(crate) body_bytes: Option<Bytes> = within(BODY),
     }
     default
     rules(fields) {

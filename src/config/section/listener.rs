@@ -18,50 +18,50 @@ use crate::model::{Address, Name};
 section! {
     /// One address that accepts client connections: HTTP/1.x and HTTP/2 on the same port.
     #[derive(Clone, Debug, PartialEq)]
-    pub struct Listener {
+    pub(crate) struct Listener {
         /// Its name: a metric label, unique among listeners.
-        pub name: Name as values::Name = required(),
+        pub(crate) name: Name as values::Name = required(),
         /// Where it listens: `IP:PORT`, `[IPv6]:PORT` or `unix:/path`. `[::]` takes IPv4 too, unless something
         /// else of the file has an IPv4 address at that port. Port 0 lets the system choose.
-        pub address: Address = required(),
+        pub(crate) address: Address = required(),
         /// TLS towards clients; without it the listener speaks plain HTTP.
-        pub tls: Option<Tls> = optional(),
+        pub(crate) tls: Option<Tls> = optional(),
         /// Takes the client's address from a PROXY protocol header, version 1 or 2.
-        pub proxy_protocol: Option<ProxyProtocol> = optional(),
+        pub(crate) proxy_protocol: Option<ProxyProtocol> = optional(),
         /// Connections open at the same time, 1 to 1000000. Where all are taken, whoever has been idle longest gives way; more
         /// wait in the kernel's queue.
-        pub max_connections: u32 = bounded(DEFAULT_MAX_CONNECTIONS, 1..=1_000_000),
+        pub(crate) max_connections: u32 = bounded(DEFAULT_MAX_CONNECTIONS, 1..=1_000_000),
         /// Connections that one client's address may have at the same time, 1 to 1000000; of IPv6, one /64. The address is
         /// that of a trusted PROXY protocol header where there is one. Default: no bound, for many may share one address.
-        pub max_connections_per_address: Option<u32> = within(1..=1_000_000),
+        pub(crate) max_connections_per_address: Option<u32> = within(1..=1_000_000),
         /// What becomes of paths here; what is left out is as in the file's own `paths`.
-        pub paths: Paths = section(),
+        pub(crate) paths: Paths = section(),
         /// What becomes of headers here; what is left out is as in the file's own `headers`.
-        pub headers: Headers = section(),
+        pub(crate) headers: Headers = section(),
     }
 }
 
 /// Enough for a busy edge, small enough that idle connections cannot exhaust a small machine's memory.
-pub const DEFAULT_MAX_CONNECTIONS: u32 = 10_000;
+pub(crate) const DEFAULT_MAX_CONNECTIONS: u32 = 10_000;
 
 /// TLS towards clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
+pub(crate) struct Tls {
     /// The certificates, chosen by SNI; the first is used when none fits. Never empty.
-    pub certificates: Vec<Certificate>,
+    pub(crate) certificates: Vec<Certificate>,
     /// Whether and how clients show a certificate of their own.
-    pub client: Option<ClientCertificates>,
+    pub(crate) client: Option<ClientCertificates>,
     /// The oldest version of TLS that is accepted.
-    pub min_version: TlsVersion,
+    pub(crate) min_version: TlsVersion,
 }
 
 /// Certificates that clients show (mTLS).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificates {
+pub(crate) struct ClientCertificates {
     /// The PEM file of the authorities that sign them.
-    pub ca: PathBuf,
+    pub(crate) ca: PathBuf,
     /// Whether a client must have one.
-    pub auth: ClientAuth,
+    pub(crate) auth: ClientAuth,
 }
 
 /// How many certificates a listener may have.
@@ -109,18 +109,18 @@ fn check_tls(fields: &mut Fields<'_, '_>) {
 section! {
     /// A certificate chain and its key, both PEM files, reloaded when they change.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Certificate {
+    pub(crate) struct Certificate {
         /// The certificate chain, leaf first.
-        pub cert: PathBuf = required(),
+        pub(crate) cert: PathBuf = required(),
         /// The private key.
-        pub key: PathBuf = required(),
+        pub(crate) key: PathBuf = required(),
     }
 }
 
 words! {
     /// Whether a client must show a certificate.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub enum ClientAuth {
+    pub(crate) enum ClientAuth {
         /// A client without a valid certificate is refused.
         #[default]
         Required = "required",
@@ -131,7 +131,7 @@ words! {
 
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TlsVersion {
+pub(crate) enum TlsVersion {
     /// TLS 1.2.
     #[default]
     V1_2,
@@ -175,10 +175,10 @@ pub(crate) const MAX_NETWORKS: usize = 1_024;
 section! {
     /// The PROXY protocol in front of a listener.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct ProxyProtocol {
+    pub(crate) struct ProxyProtocol {
         /// The proxies that may send the header. From any other address it is not read.
-        pub from: Vec<Cidr> = required_list(1..=MAX_NETWORKS, Reader::list::<Cidr>),
+        pub(crate) from: Vec<Cidr> = required_list(1..=MAX_NETWORKS, Reader::list::<Cidr>),
         /// Whether a connection from those addresses must begin with the header.
-        pub required: bool = or(true),
+        pub(crate) required: bool = or(true),
     }
 }

@@ -9,22 +9,22 @@ use crate::config::syntax::section::{section, words};
 section! {
     /// What becomes of paths that servers read in different ways. Routes match the form that is forwarded.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Paths {
+    pub(crate) struct Paths {
         /// `%2F`: `keep` it as a part of its segment (default), `refuse` it with 400, or `decode` it to a slash.
-        pub encoded_slash: Option<EncodedSlash> = optional(),
+        pub(crate) encoded_slash: Option<EncodedSlash> = optional(),
         /// A backslash, encoded or not: `refuse` it with 400 (default), or `keep` it as a part of its segment.
-        pub backslash: Option<Backslash> = optional(),
+        pub(crate) backslash: Option<Backslash> = optional(),
         /// Whether a run of slashes becomes one; default: false, `//a` is another path than `/a`.
-        pub merge_slashes: Option<bool> = optional(),
+        pub(crate) merge_slashes: Option<bool> = optional(),
         /// UTF-8 that is not percent-encoded: `refuse` it with 400 (default), `encode` it, or `keep` it.
-        pub non_ascii: Option<NonAscii> = optional(),
+        pub(crate) non_ascii: Option<NonAscii> = optional(),
     }
 }
 
 words! {
     /// What becomes of `%2F` in a path.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum EncodedSlash {
+    pub(crate) enum EncodedSlash {
         /// Answered with 400.
         Refuse = "refuse",
         /// A part of its segment.
@@ -37,7 +37,7 @@ words! {
 words! {
     /// What becomes of a backslash in a path.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Backslash {
+    pub(crate) enum Backslash {
         /// Answered with 400.
         Refuse = "refuse",
         /// A part of its segment.
@@ -48,7 +48,7 @@ words! {
 words! {
     /// What becomes of UTF-8 in a target that is not percent-encoded.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum NonAscii {
+    pub(crate) enum NonAscii {
         /// Answered with 400.
         Refuse = "refuse",
         /// Percent-encoded.
@@ -61,17 +61,17 @@ words! {
 section! {
     /// What becomes of headers whose names servers read in different ways.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Headers {
+    pub(crate) struct Headers {
         /// A name with `_`, which many applications read as `-`: `drop` the header (default), `refuse` the request with 400,
         /// or `allow` it. gRPC calls to HTTP/2 endpoints keep them always.
-        pub underscore: Option<Underscore> = optional(),
+        pub(crate) underscore: Option<Underscore> = optional(),
     }
 }
 
 words! {
     /// What becomes of a header whose name has an underscore.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Underscore {
+    pub(crate) enum Underscore {
         /// The request is answered with 400.
         Refuse = "refuse",
         /// The header is not forwarded.
@@ -84,7 +84,7 @@ words! {
 impl Paths {
     /// These, and where they say nothing, what `base` says.
     #[must_use]
-    pub fn over(self, base: Self) -> Self {
+    pub(crate) fn over(self, base: Self) -> Self {
         Self {
             encoded_slash: self.encoded_slash.or(base.encoded_slash),
             backslash: self.backslash.or(base.backslash),
@@ -97,7 +97,7 @@ impl Paths {
 impl Headers {
     /// These, and where they say nothing, what `base` says.
     #[must_use]
-    pub fn over(self, base: Self) -> Self {
+    pub(crate) fn over(self, base: Self) -> Self {
         Self { underscore: self.underscore.or(base.underscore) }
     }
 }

@@ -20,22 +20,22 @@ use crate::model::Address;
 section! {
     /// The listener for `/metrics`, `/livez` and `/readyz`: read-only, safe to expose.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Telemetry {
+    pub(crate) struct Telemetry {
         /// Where it listens: `IP:PORT`, `[IPv6]:PORT` or `unix:/path`.
-        pub address: Address = required(),
+        pub(crate) address: Address = required(),
     }
 }
 
 section! {
     /// The control API.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Admin {
+    pub(crate) struct Admin {
         /// Where it listens. Beyond loopback and unix sockets, `token_file` is required.
-        pub address: Address = or(default_admin_address()),
+        pub(crate) address: Address = or(default_admin_address()),
         /// A file with the bearer token that every request must carry.
-        pub token_file: Option<PathBuf> = optional(),
+        pub(crate) token_file: Option<PathBuf> = optional(),
         /// Names that a request's `Host` may have besides loopback names and the address itself, 16 at most.
-        pub allowed_hosts: Vec<String> = list(0..=MAX_ALLOWED_HOSTS, read_hosts),
+        pub(crate) allowed_hosts: Vec<String> = list(0..=MAX_ALLOWED_HOSTS, read_hosts),
     }
     default
     rules(fields) {
@@ -47,7 +47,7 @@ section! {
 const MAX_ALLOWED_HOSTS: usize = 16;
 
 /// The port of the control API that every command of Weir asks when it is told nothing else.
-pub const DEFAULT_ADMIN_PORT: u16 = 9901;
+pub(crate) const DEFAULT_ADMIN_PORT: u16 = 9901;
 
 fn default_admin_address() -> Address {
     Address::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)))
@@ -74,12 +74,12 @@ fn check_token(fields: &mut Fields<'_, '_>, address: Option<&Address>) {
 section! {
     /// The runtime that carries the traffic.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Runtime {
+    pub(crate) struct Runtime {
         /// Worker threads, 1 to 1024. Default: the CPUs the process may use, cgroup quota included.
-        pub threads: Option<u16> = within(1..=1_024),
+        pub(crate) threads: Option<u16> = within(1..=1_024),
         /// Whether plain HTTP/1.1 requests take the express lane. Off, every request takes the general one: the
         /// answers are the same, at more cost.
-        pub express_lane: bool = or(true),
+        pub(crate) express_lane: bool = or(true),
     }
     default
 }
@@ -87,13 +87,13 @@ section! {
 section! {
     /// How the process ends after SIGTERM. Every other timer of the shutdown derives from `deadline`.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Shutdown {
+    pub(crate) struct Shutdown {
         /// From SIGTERM to the end, at the latest: `1s` to `24h`. What is still open is cut and counted.
-        pub deadline: Period = bounded(DEFAULT_DEADLINE, Period::SECOND..=Period::DAY),
+        pub(crate) deadline: Period = bounded(DEFAULT_DEADLINE, Period::SECOND..=Period::DAY),
         /// How long new connections are accepted after SIGTERM at least, while load balancers take notice; then until
         /// nothing has arrived for half a second, and to 60 % of the deadline at most where they still come. At most the
         /// deadline. Default: a fifth of the deadline, 5 s at most.
-        pub delay: Option<Period> = optional(),
+        pub(crate) delay: Option<Period> = optional(),
     }
     default
     rules(fields) {
@@ -102,7 +102,7 @@ section! {
 }
 
 /// Ends before the 30 s after which Kubernetes kills a pod, with room for a `preStop` hook.
-pub const DEFAULT_DEADLINE: Period = Period::from_secs(25);
+pub(crate) const DEFAULT_DEADLINE: Period = Period::from_secs(25);
 
 /// Load balancers commonly probe every 1 to 5 s; waiting longer keeps a rollout of pods waiting for nothing.
 const LONGEST_DEFAULT_DELAY: Period = Period::from_secs(5);
@@ -110,7 +110,7 @@ const LONGEST_DEFAULT_DELAY: Period = Period::from_secs(5);
 impl Shutdown {
     /// How long new connections are still accepted after SIGTERM, at least.
     #[must_use]
-    pub fn delay(&self) -> std::time::Duration {
+    pub(crate) fn delay(&self) -> std::time::Duration {
         self.delay.map_or_else(|| LONGEST_DEFAULT_DELAY.get().min(self.deadline.get() / 5), Period::get)
     }
 }
@@ -118,24 +118,24 @@ impl Shutdown {
 section! {
     /// Where durable state (shifts of weights) is kept.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
-    pub struct State {
+    pub(crate) struct State {
         /// A directory that survives a restart of the process.
-        pub directory: Option<PathBuf> = optional(),
+        pub(crate) directory: Option<PathBuf> = optional(),
     }
 }
 
 section! {
     /// The access log: one line of JSON for each request.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
-    pub struct AccessLog {
+    pub(crate) struct AccessLog {
         /// Where the lines go: `off`, `stdout`, `stderr`, or the path of a file, absolute or with a `/` in it.
-        pub output: AccessLogOutput = or(AccessLogOutput::Off),
+        pub(crate) output: AccessLogOutput = or(AccessLogOutput::Off),
     }
 }
 
 /// Where access log lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum AccessLogOutput {
+pub(crate) enum AccessLogOutput {
     /// Nowhere: the log is off.
     #[default]
     Off,

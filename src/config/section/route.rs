@@ -19,37 +19,37 @@ use crate::model::Name;
 section! {
     /// Match rules that lead to one service. Of several that fit, the most specific wins.
     #[derive(Clone, Debug, PartialEq)]
-    pub struct Route {
+    pub(crate) struct Route {
         /// Its name: a metric label, unique among routes.
-        pub name: Option<Name> as Option<values::Name> = optional(),
+        pub(crate) name: Option<Name> as Option<values::Name> = optional(),
         /// What a request must meet; default: nothing, every request fits.
-        pub matches as "match": Match = section(),
+        pub(crate) matches as "match": Match = section(),
         /// The service that gets the request.
-        pub service: Name as values::Name = required(),
+        pub(crate) service: Name as values::Name = required(),
         /// Its requests are health probes: counted by status, but no part of what the versions are judged by, of their rates
         /// and durations, and of their use. Default: false.
-        pub probe: bool = or(false),
+        pub(crate) probe: bool = or(false),
         /// What becomes of headers on this route; what is left out is as at the listener.
-        pub headers: Headers = section(),
+        pub(crate) headers: Headers = section(),
     }
 }
 
 /// What a request must meet: all that is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Match {
+pub(crate) struct Match {
     /// The request's host is one of these; empty: any. Sorted, each once.
-    pub hosts: Vec<HostMatch>,
+    pub(crate) hosts: Vec<HostMatch>,
     /// The path; without it any.
-    pub path: Option<PathMatch>,
+    pub(crate) path: Option<PathMatch>,
     /// The method is one of these, upper case; empty: any. Sorted, each once.
-    pub methods: Vec<String>,
+    pub(crate) methods: Vec<String>,
     /// Headers that must fit, sorted by name, each name once.
-    pub headers: Vec<(HeaderName, HeaderMatch)>,
+    pub(crate) headers: Vec<(HeaderName, HeaderMatch)>,
 }
 
 /// A condition on the host, without its port, in lower case, without a dot at its end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum HostMatch {
+pub(crate) enum HostMatch {
     /// This host: a name or an IP address (IPv6 without brackets).
     Exact(String),
     /// Every name with one or more labels before this suffix; `*.example.com` is kept as `example.com`.
@@ -58,7 +58,7 @@ pub enum HostMatch {
 
 /// A condition on the path, which is matched without its query.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PathMatch {
+pub(crate) enum PathMatch {
     /// A prefix on segment boundaries: `/shop` fits `/shop` and `/shop/cart`, not `/shopping`. It begins with
     /// `/` and, but for `/` itself and `//`, does not end with it.
     Prefix(String),
@@ -70,7 +70,7 @@ pub enum PathMatch {
 
 /// A condition on a header's value. The first value of the header counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum HeaderMatch {
+pub(crate) enum HeaderMatch {
     /// This value, byte for byte.
     Exact(String),
     /// A value that begins so.

@@ -21,43 +21,43 @@ use crate::rollout::plan::Plan;
 section! {
     /// What a client thinks it talks to.
     #[derive(Clone, Debug, PartialEq)]
-    pub struct Service {
+    pub(crate) struct Service {
         /// The releases of the service, 1 to 64, in the order of the file.
-        pub versions: Map<Version> = required_with(read_versions),
+        pub(crate) versions: Map<Version> = required_with(read_versions),
         /// The base: each version's percentage, 100 in all. A version that is not named gets nothing. It may be
         /// left out when there is exactly one version.
-        pub split: Split as Map<Weight> = with(read_weights),
+        pub(crate) split: Split as Map<Weight> = with(read_weights),
         /// The version that should serve; instead of `split`. A change of it starts a rollout of that version, which
         /// shifts the traffic from the stable version to it. A service's only version just serves.
-        pub release: Option<Name> as Option<values::Name> = optional(),
+        pub(crate) release: Option<Name> as Option<values::Name> = optional(),
         /// The version that serves where no state is known: a new replica, an empty volume, a lost directory. `release` is
         /// then rolled out from the first step, unless it is the same. With a known state, the state decides. Name it as
         /// soon as there are several versions: without it, a Weir that knows no state does not start.
-        pub stable: Option<Name> as Option<values::Name> = optional(),
+        pub(crate) stable: Option<Name> as Option<values::Name> = optional(),
         /// How a version is rolled out. With `release` the default is `{}`, which is careful; without, no rollout.
-        pub rollout: Option<Plan> = optional(),
+        pub(crate) rollout: Option<Plan> = optional(),
         /// How long each stage of a request may take.
-        pub timeouts: Timeouts = section(),
+        pub(crate) timeouts: Timeouts = section(),
         /// How long work in flight may take to finish once its endpoint or version goes away.
-        pub drain: Drain = section(),
+        pub(crate) drain: Drain = section(),
         /// Keeps one client on one version; default: every request is split by itself.
-        pub affinity: Option<Affinity> = optional(),
+        pub(crate) affinity: Option<Affinity> = optional(),
         /// Lets a request name its version; default: it cannot.
-        pub overrides as "override": Option<Override> = optional(),
+        pub(crate) overrides as "override": Option<Override> = optional(),
         /// Which endpoint of the chosen version gets the request.
-        pub balance: Balance = or(Balance::LeastRequests),
+        pub(crate) balance: Balance = or(Balance::LeastRequests),
         /// The protocol that the endpoints speak.
-        pub protocol: Protocol = or(Protocol::Http1),
+        pub(crate) protocol: Protocol = or(Protocol::Http1),
         /// TLS to the endpoints; default: plain text.
-        pub tls: Option<UpstreamTls> = optional(),
+        pub(crate) tls: Option<UpstreamTls> = optional(),
         /// The `Host` that endpoints see: `preserve` keeps the client's, anything else is sent as it stands.
-        pub host: HostHeader = or(HostHeader::Preserve),
+        pub(crate) host: HostHeader = or(HostHeader::Preserve),
         /// Connections kept open to each endpoint.
-        pub pool: Pool = section(),
+        pub(crate) pool: Pool = section(),
         /// The protocols a client may upgrade to, 16 at most.
-        pub upgrades: Vec<String> = list_or(default_upgrades(), default_upgrades(), 0..=MAX_UPGRADES, read_upgrades),
+        pub(crate) upgrades: Vec<String> = list_or(default_upgrades(), default_upgrades(), 0..=MAX_UPGRADES, read_upgrades),
         /// Size of a request's body; default: the file's `limits.body_bytes`.
-        pub max_body: Option<Bytes> = within(limits::BODY),
+        pub(crate) max_body: Option<Bytes> = within(limits::BODY),
     }
     rules(fields) {
         let release = check_release(&mut fields, release);
@@ -73,7 +73,7 @@ impl Service {
     /// The durations that the rollout's checks compare with, each once, rising; at most 13. Each must be an edge of
     /// the histograms of all versions, or "how many were slower" has no exact answer.
     #[must_use]
-    pub fn duration_limits(&self) -> Vec<Duration> {
+    pub(crate) fn duration_limits(&self) -> Vec<Duration> {
         self.rollout.as_ref().map_or_else(Vec::new, duration_limits)
     }
 }

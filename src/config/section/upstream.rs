@@ -17,16 +17,16 @@ use crate::config::syntax::values::Period;
 section! {
     /// How long each stage of a request may take.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Timeouts {
+    pub(crate) struct Timeouts {
         // A second covers one lost SYN inside a region; longer only holds the client up before the retry.
         /// Connecting to an endpoint, TLS handshake included: `10ms` to `5m`.
-        pub connect: Period = bounded(Period::SECOND, SHORTEST_TIMEOUT..=Period::from_secs(300)),
+        pub(crate) connect: Period = bounded(Period::SECOND, SHORTEST_TIMEOUT..=Period::from_secs(300)),
         // Where most clients and load balancers give up.
         /// From the request's last byte to the answer's first: `10ms` to `24h`.
-        pub first_byte: Period = bounded(Period::from_secs(30), SHORTEST_TIMEOUT..=Period::DAY),
+        pub(crate) first_byte: Period = bounded(Period::from_secs(30), SHORTEST_TIMEOUT..=Period::DAY),
         /// Between two bytes of the answer: `10ms` to `24h`. Upgraded connections and event streams have no
         /// such limit.
-        pub idle: Period = bounded(Period::from_secs(60), SHORTEST_TIMEOUT..=Period::DAY),
+        pub(crate) idle: Period = bounded(Period::from_secs(60), SHORTEST_TIMEOUT..=Period::DAY),
     }
     default
 }
@@ -37,13 +37,13 @@ const SHORTEST_TIMEOUT: Period = Period::from_millis(10);
 section! {
     /// How long work in flight may take to finish once its endpoint or version goes away.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Drain {
+    pub(crate) struct Drain {
         // As long as a request may wait for its first byte; and a few minutes in which a stream's client can
         // be expected to reconnect by itself.
         /// Requests: `0s` to `24h`.
-        pub requests: Period = bounded(Period::from_secs(30), Period::ZERO..=Period::DAY),
+        pub(crate) requests: Period = bounded(Period::from_secs(30), Period::ZERO..=Period::DAY),
         /// Upgraded and streaming connections: `0s` to `7d`.
-        pub streams: Period = bounded(Period::from_secs(300), Period::ZERO..=Period::WEEK),
+        pub(crate) streams: Period = bounded(Period::from_secs(300), Period::ZERO..=Period::WEEK),
     }
     default
 }
@@ -51,7 +51,7 @@ section! {
 words! {
     /// Which endpoint of the chosen version gets a request.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub enum Balance {
+    pub(crate) enum Balance {
         /// The endpoint with fewer requests in flight of two picked at random.
         #[default]
         LeastRequests = "least_requests",
@@ -63,7 +63,7 @@ words! {
 words! {
     /// The protocol that endpoints speak.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub enum Protocol {
+    pub(crate) enum Protocol {
         /// HTTP/1.1.
         #[default]
         Http1 = "http1",
@@ -76,17 +76,17 @@ words! {
 section! {
     /// TLS to the endpoints.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct UpstreamTls {
+    pub(crate) struct UpstreamTls {
         /// The name that is sent as SNI and verified; default: the endpoint's host.
-        pub sni: Option<String> = with(scalar::host_value),
+        pub(crate) sni: Option<String> = with(scalar::host_value),
         /// The authorities to trust instead of the system's, a PEM file.
-        pub ca: Option<PathBuf> = optional(),
+        pub(crate) ca: Option<PathBuf> = optional(),
         /// The certificate that Weir shows, a PEM file; needs `key`.
-        pub cert: Option<PathBuf> = optional(),
+        pub(crate) cert: Option<PathBuf> = optional(),
         /// The private key of `cert`, a PEM file.
-        pub key: Option<PathBuf> = optional(),
+        pub(crate) key: Option<PathBuf> = optional(),
         /// Whether the endpoint's certificate is verified. `false` accepts an impostor: for tests only.
-        pub verify: bool = or(true),
+        pub(crate) verify: bool = or(true),
     }
     default
     rules(fields) {
@@ -106,7 +106,7 @@ fn check_verified(fields: &mut Fields<'_, '_>, verify: Option<bool>) {
 
 /// The `Host` that endpoints see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum HostHeader {
+pub(crate) enum HostHeader {
     /// The client's own.
     #[default]
     Preserve,
@@ -159,13 +159,13 @@ impl JsonSchema for HostHeader {
 section! {
     /// Connections kept open to each endpoint.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Pool {
+    pub(crate) struct Pool {
         /// Idle connections kept, 0 to 65535; 0 keeps none.
-        pub max_idle: u16 = or(128),
+        pub(crate) max_idle: u16 = or(128),
         // Below the 60 s to 75 s after which common origins close, so that Weir closes first and no request
         // meets a connection that is being closed.
         /// How long one may be idle: `100ms` to `1h`. Keep it below the endpoint's own limit.
-        pub idle_timeout: Period = bounded(Period::from_secs(30), Period::from_millis(100)..=Period::HOUR),
+        pub(crate) idle_timeout: Period = bounded(Period::from_secs(30), Period::from_millis(100)..=Period::HOUR),
     }
     default
 }

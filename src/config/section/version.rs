@@ -23,25 +23,25 @@ const MAX_ENDPOINTS: usize = 1_024;
 section! {
     /// One release of a service.
     #[derive(Clone, Debug, PartialEq)]
-    pub struct Version {
+    pub(crate) struct Version {
         /// The addresses that serve it, 1024 at most. None only with a weight of 0.
-        pub endpoints: Vec<Endpoint> = required_list(0..=MAX_ENDPOINTS, read_endpoints),
+        pub(crate) endpoints: Vec<Endpoint> = required_list(0..=MAX_ENDPOINTS, read_endpoints),
         /// What is wanted of all its endpoints.
-        pub state: EndpointState = or(EndpointState::Ready),
+        pub(crate) state: EndpointState = or(EndpointState::Ready),
         /// Replaces the service's `protocol`.
-        pub protocol: Option<Protocol> = optional(),
+        pub(crate) protocol: Option<Protocol> = optional(),
         /// Replaces the service's `tls`, whole.
-        pub tls: Option<UpstreamTls> = optional(),
+        pub(crate) tls: Option<UpstreamTls> = optional(),
     }
 }
 
 /// One address that serves a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Where it is.
-    pub address: EndpointAddress,
+    pub(crate) address: EndpointAddress,
     /// What is wanted of it.
-    pub state: EndpointState,
+    pub(crate) state: EndpointState,
 }
 
 section! {

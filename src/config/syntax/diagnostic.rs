@@ -15,41 +15,41 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// The file, as it was named.
-    pub file: String,
+    pub(crate) file: String,
     /// The line, from 1; 0 when the fault is not at a place in the text (the file cannot be read).
-    pub line: u32,
+    pub(crate) line: u32,
     /// The column in characters, from 1; 0 as for `line`.
-    pub column: u32,
+    pub(crate) column: u32,
     /// The field, such as `services.shop.split.v3` or `routes[2].match.host`; empty for the whole file.
-    pub path: String,
+    pub(crate) path: String,
     /// What is wrong, in one line.
-    pub message: String,
+    pub(crate) message: String,
     /// What was found, as the file writes it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub found: Option<String>,
+    pub(crate) found: Option<String>,
     /// What is allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub expected: Option<String>,
+    pub(crate) expected: Option<String>,
     /// The nearest valid name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub nearest: Option<String>,
+    pub(crate) nearest: Option<String>,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub help: Option<String>,
+    pub(crate) help: Option<String>,
     /// The source line, or the part of it around the fault.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub snippet: Option<Snippet>,
+    pub(crate) snippet: Option<Snippet>,
 }
 
 /// A piece of a source line with the marked part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Snippet {
+pub(crate) struct Snippet {
     /// The text, without control characters, 120 characters at most.
-    pub text: String,
+    pub(crate) text: String,
     /// Where the marked part begins, in characters from 0.
-    pub start: u32,
+    pub(crate) start: u32,
     /// How many characters are marked, at least 1.
-    pub width: u32,
+    pub(crate) width: u32,
 }
 
 /// The most of a line that is shown; a minified file has one line of a megabyte.
@@ -112,7 +112,7 @@ pub(crate) fn quoted(text: &str) -> String {
 impl Diagnostic {
     /// As text, for what is no fault but should be known.
     #[must_use]
-    pub fn to_warning(&self) -> String {
+    pub(crate) fn to_warning(&self) -> String {
         self.to_string().replacen("error:", "warning:", 1)
     }
 
@@ -159,7 +159,7 @@ pub struct Diagnostics {
 }
 
 /// How many faults are kept. More than a person reads; a wrong tool can make one on every line of 64 MiB.
-pub const MAX_DIAGNOSTICS: usize = 1_000;
+pub(crate) const MAX_DIAGNOSTICS: usize = 1_000;
 
 impl Diagnostics {
     /// These faults, which are sorted; `None` when there is none.
@@ -183,19 +183,19 @@ impl Diagnostics {
     }
 
     /// The faults, in the order of their lines; [`MAX_DIAGNOSTICS`] at most.
-    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.list.iter()
     }
 
     /// How many faults there are, those included that were not kept.
     #[must_use]
-    pub const fn total(&self) -> usize {
+    pub(crate) const fn total(&self) -> usize {
         self.list.len() + self.more
     }
 
     /// The faults as JSON values, for the admin API and `weir check -o json`.
     #[must_use]
-    pub fn to_json(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn to_json(&self) -> Vec<serde_json::Value> {
         self.list.iter().filter_map(|diagnostic| serde_json::to_value(diagnostic).ok()).collect()
     }
 }

@@ -14,7 +14,7 @@ use crate::model::Name;
 
 /// Named things in the order of the file, found by name in logarithmic time.
 #[derive(Clone, PartialEq)]
-pub struct Map<T> {
+pub(crate) struct Map<T> {
     entries: Vec<(Name, T)>,
     /// Positions in `entries`, sorted by name.
     by_name: Vec<usize>,
@@ -24,7 +24,7 @@ impl<T> Map<T> {
     /// The map of these entries. Of two with the same name, either may be found by [`Map::get`]; the reader
     /// of the file refuses such a map.
     #[must_use]
-    pub fn new(entries: Vec<(Name, T)>) -> Self {
+    pub(crate) fn new(entries: Vec<(Name, T)>) -> Self {
         let name = |at: &usize| entries.get(*at).map(|(name, _)| name);
         let mut by_name: Vec<usize> = (0..entries.len()).collect();
         by_name.sort_by(|a, b| name(a).cmp(&name(b)));
@@ -33,31 +33,31 @@ impl<T> Map<T> {
 
     /// The thing of that name.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&T> {
+    pub(crate) fn get(&self, name: &str) -> Option<&T> {
         let named = |at: &usize| self.entries.get(*at).map_or("", |(name, _)| &**name);
         let found = self.by_name.binary_search_by(|at| named(at).cmp(name)).ok()?;
         self.by_name.get(found).and_then(|at| self.entries.get(*at)).map(|(_, thing)| thing)
     }
 
     /// Names and things, in the order of the file.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Name, &T)> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&Name, &T)> {
         self.entries.iter().map(|(name, thing)| (name, thing))
     }
 
     /// The names, in the order of the file.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &Name> + Clone {
+    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &Name> + Clone {
         self.entries.iter().map(|(name, _)| name)
     }
 
     /// How many there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether there is none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }

@@ -97,7 +97,7 @@ impl<'s> Node<'s> {
     }
 
     /// What a copy of this takes, and whatever reads the copy. Texts count in full, for what is read from them is
-    /// its own. Shallower than [`MAX_DEPTH`].
+    /// its own. Shallower than [`MAX_DEPTH`](super::yaml::MAX_DEPTH).
     pub(crate) fn measure(&self) -> TreeSize {
         let mut measure = TreeSize { nodes: 1, bytes: size_of::<Self>(), depth: 0 };
         match &self.value {

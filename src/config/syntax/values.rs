@@ -22,35 +22,35 @@ use crate::model::{Address, Weight};
 
 /// A length of time, written `250ms`, `1s`, `5m`, `1h30m` or `2d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Period(Duration);
+pub(crate) struct Period(Duration);
 
 impl Period {
     /// No time at all.
-    pub const ZERO: Self = Self::from_secs(0);
+    pub(crate) const ZERO: Self = Self::from_secs(0);
     /// A second.
-    pub const SECOND: Self = Self::from_secs(1);
+    pub(crate) const SECOND: Self = Self::from_secs(1);
     /// An hour.
-    pub const HOUR: Self = Self::from_secs(3_600);
+    pub(crate) const HOUR: Self = Self::from_secs(3_600);
     /// A day.
-    pub const DAY: Self = Self::from_secs(86_400);
+    pub(crate) const DAY: Self = Self::from_secs(86_400);
     /// A week.
-    pub const WEEK: Self = Self::from_secs(7 * 86_400);
+    pub(crate) const WEEK: Self = Self::from_secs(7 * 86_400);
 
     /// A period of whole seconds.
     #[must_use]
-    pub const fn from_secs(seconds: u64) -> Self {
+    pub(crate) const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
     /// A period of whole milliseconds.
     #[must_use]
-    pub const fn from_millis(milliseconds: u64) -> Self {
+    pub(crate) const fn from_millis(milliseconds: u64) -> Self {
         Self(Duration::from_millis(milliseconds))
     }
 
     /// The period as the standard library has it.
     #[must_use]
-    pub const fn get(self) -> Duration {
+    pub(crate) const fn get(self) -> Duration {
         self.0
     }
 }
@@ -64,11 +64,11 @@ impl From<Period> for Duration {
 /// Why a text is not a value of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
-pub struct NotAValue {
+pub(crate) struct NotAValue {
     /// What is allowed, as a noun phrase with an example.
-    pub expected: &'static str,
+    pub(crate) expected: &'static str,
     /// What to do about it, where more can be said.
-    pub help: Option<&'static str>,
+    pub(crate) help: Option<&'static str>,
 }
 
 impl NotAValue {
@@ -130,30 +130,30 @@ impl fmt::Display for Period {
 
 /// An amount of bytes, written `512B`, `32KiB`, `1MiB`, `2GiB` (powers of 1024) or `10KB`, `1MB` (of 1000).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Bytes(u64);
+pub(crate) struct Bytes(u64);
 
 impl Bytes {
     /// That many bytes.
     #[must_use]
-    pub const fn new(bytes: u64) -> Self {
+    pub(crate) const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
     /// That many times 1024 bytes.
     #[must_use]
-    pub const fn kib(count: u64) -> Self {
+    pub(crate) const fn kib(count: u64) -> Self {
         Self(count * 1024)
     }
 
     /// The amount in bytes.
     #[must_use]
-    pub const fn get(self) -> u64 {
+    pub(crate) const fn get(self) -> u64 {
         self.0
     }
 
     /// The amount in bytes as a length in memory; on a machine that cannot address it, the largest length.
     #[must_use]
-    pub fn as_len(self) -> usize {
+    pub(crate) fn as_len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
@@ -197,19 +197,13 @@ impl fmt::Display for Bytes {
 
 /// A network of client or peer addresses: `10.0.0.0/8`, `fd00::/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cidr(IpNet);
+pub(crate) struct Cidr(IpNet);
 
 impl Cidr {
     /// The network as the `ipnet` crate has it.
     #[must_use]
-    pub const fn get(self) -> IpNet {
+    pub(crate) const fn get(self) -> IpNet {
         self.0
-    }
-
-    /// Whether `address` is in the network. An IPv4 address that is mapped into IPv6 counts as IPv4.
-    #[must_use]
-    pub fn contains(self, address: IpAddr) -> bool {
-        self.0.contains(&address.to_canonical())
     }
 }
 
@@ -241,7 +235,7 @@ impl fmt::Display for Cidr {
 
 /// Where an endpoint is: an internet address, a unix socket, or a DNS name with a port that is resolved later.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum EndpointAddress {
+pub(crate) enum EndpointAddress {
     /// `10.0.0.1:8080` or `[fd00::1]:8080`.
     Inet(SocketAddr),
     /// `unix:/run/app.sock`.
@@ -305,7 +299,7 @@ impl fmt::Display for EndpointAddress {
 }
 
 /// The longest path of a unix socket that every kernel takes (`sun_path` has 108 bytes, one of them a zero).
-pub const MAX_UNIX_PATH: usize = 107;
+pub(crate) const MAX_UNIX_PATH: usize = 107;
 
 /// A unix socket's path, if `path` is absolute, without zero bytes and short enough.
 pub(crate) fn unix_path(path: &str) -> Option<PathBuf> {
@@ -328,7 +322,7 @@ pub(crate) fn host_name(text: &str) -> Option<String> {
 }
 
 /// The longest name of a listener, service, version or route: it is a metric label and part of the API's paths.
-pub const MAX_NAME: usize = 63;
+pub(crate) const MAX_NAME: usize = 63;
 
 /// Whether `text` may name a listener, service, version or route.
 pub(crate) fn is_name(text: &str) -> bool {

@@ -127,7 +127,7 @@ fn a_place_in_a_file_with_thousands_of_faults_is_still_bounded() {
         body.push_str("  - { service: nowhere }\n");
     }
     let diagnostics = parse(&with(&body)).unwrap_err();
-    assert_eq!(diagnostics.iter().len(), crate::config::MAX_DIAGNOSTICS);
+    assert_eq!(diagnostics.iter().len(), crate::config::syntax::diagnostic::MAX_DIAGNOSTICS);
     assert!(diagnostics.total() >= 5_000, "{}", diagnostics.total());
     assert!(diagnostics.to_string().contains("more are not shown"));
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{parse, with};
-use crate::config::{ALERTS_DEFAULT, Config, PAGERDUTY_URL, Service, schema};
+use crate::config::section::alerts::{ALERTS_DEFAULT, PAGERDUTY_URL};
+use crate::config::{Config, Service, schema};
 use crate::model::Weight;
 use crate::rollout::alerts::{Receiver, Secret, Transition};
 use crate::rollout::plan::{

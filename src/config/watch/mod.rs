@@ -43,28 +43,29 @@ use inotify::{InotifyError, InotifyWatcher};
 
 /// Something may have changed since the last one was taken. Several changes are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FilesChanged;
+pub(crate) struct FilesChanged;
 
 /// When to scan, and when to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WatchOptions {
+pub(crate) struct WatchOptions {
     /// A change is reported when nothing has changed for this long, so that a file is not read half-written.
-    pub quiet: Duration,
+    pub(crate) quiet: Duration,
     /// It is reported at the latest this long after the first change, though changes go on.
-    pub longest: Duration,
+    pub(crate) longest: Duration,
     /// How often every path is scanned.
-    pub poll: Duration,
+    pub(crate) poll: Duration,
     /// Whether to listen for events as well.
-    pub events: Events,
+    pub(crate) events: Events,
 }
 
 /// Whether inotify is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Events {
+pub(crate) enum Events {
     /// As far as there are any.
     #[default]
     Listen,
     /// Only the poll.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what the poll does alone is tested alone"))]
     Ignore,
 }
 
@@ -82,7 +83,7 @@ impl Default for WatchOptions {
 /// A set of paths that is watched for as long as this lives.
 #[derive(Debug)]
 #[must_use = "dropping it ends the watch"]
-pub struct Watch {
+pub(crate) struct Watch {
     shared: Arc<WatchState>,
 }
 
@@ -94,7 +95,10 @@ impl Watch {
     ///
     /// # Errors
     /// The system has no thread to spare. Without inotify it works all the same, and logs that.
-    pub fn start(paths: Vec<PathBuf>, options: WatchOptions) -> io::Result<(Self, mpsc::Receiver<FilesChanged>)> {
+    pub(crate) fn start(
+        paths: Vec<PathBuf>,
+        options: WatchOptions,
+    ) -> io::Result<(Self, mpsc::Receiver<FilesChanged>)> {
         Self::start_with(paths, options, |handler| match options.events {
             Events::Listen => InotifyWatcher::open(handler),
             Events::Ignore => InotifyWatcher::closed(),
@@ -124,7 +128,7 @@ impl Watch {
     /// Watches these paths from now on, in place of the former. Does not wait.
     ///
     /// A path that was not watched before may have changed since it was read, so it is reported as [`FilesChanged`] once.
-    pub fn set_paths(&self, paths: Vec<PathBuf>) {
+    pub(crate) fn set_paths(&self, paths: Vec<PathBuf>) {
         self.shared.update(|pending| pending.paths = Some(paths));
     }
 

@@ -30,18 +30,18 @@ const MAX_ATTEMPTS: u32 = 640;
 
 /// What became of an alert at one receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Which receiver.
-    pub receiver: Name,
+    pub(crate) receiver: Name,
     /// The alert's id.
-    pub alert: String,
+    pub(crate) alert: String,
     /// What became of it.
-    pub status: DeliveryStatus,
+    pub(crate) status: DeliveryStatus,
 }
 
 /// What became of an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeliveryStatus {
+pub(crate) enum DeliveryStatus {
     /// The receiver has it.
     Delivered,
     /// An attempt failed; another follows.
@@ -57,7 +57,7 @@ pub enum DeliveryStatus {
 
 /// Why an alert does not reach a receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DropReason {
+pub(crate) enum DropReason {
     /// Too many newer ones wait.
     Overflow,
     /// The receiver does not want it: its answer.
@@ -69,11 +69,11 @@ pub enum DropReason {
 }
 
 /// Is called with what becomes of alerts. It is called where they are raised and delivered, so it must not wait.
-pub type OnReport = Arc<dyn Fn(Report) + Send + Sync>;
+pub(crate) type OnReport = Arc<dyn Fn(Report) + Send + Sync>;
 
 /// Where alerts are raised. Cheap to clone.
 #[derive(Clone)]
-pub struct Alerts {
+pub(crate) struct Alerts {
     queues: Arc<[ReceiverQueue]>,
     report: OnReport,
 }
@@ -81,7 +81,7 @@ pub struct Alerts {
 /// What delivers. Dropping it ends the delivery and loses nothing that [`Alerts::pending`] gives.
 #[derive(Debug)]
 #[must_use = "without it nothing is delivered"]
-pub struct DeliveryWorker(Alerts);
+pub(crate) struct DeliveryWorker(Alerts);
 
 struct ReceiverQueue {
     receiver: Receiver,
@@ -98,7 +98,7 @@ impl fmt::Debug for Alerts {
 
 impl Alerts {
     /// Queues for these receivers, all empty.
-    pub fn new(receivers: impl IntoIterator<Item = Receiver>, report: OnReport) -> (Self, DeliveryWorker) {
+    pub(crate) fn new(receivers: impl IntoIterator<Item = Receiver>, report: OnReport) -> (Self, DeliveryWorker) {
         let queue = |receiver| ReceiverQueue { receiver, queue: Mutex::default(), arrived: Notify::new() };
         let alerts = Self { queues: receivers.into_iter().map(queue).collect(), report };
         (alerts.clone(), DeliveryWorker(alerts))
@@ -106,7 +106,7 @@ impl Alerts {
 
     /// Tells those of `receivers` that want to know. It never waits; what a queue has no room for pushes out that
     /// queue's oldest alert. An alert that still waits is not queued a second time.
-    pub fn raise(&self, receivers: &[Name], alert: &Alert) {
+    pub(crate) fn raise(&self, receivers: &[Name], alert: &Alert) {
         for name in receivers {
             match self.queues.iter().find(|queue| queue.receiver.name == *name) {
                 Some(queue) if queue.receiver.wants(alert.transition) => self.push(queue, alert.clone(), 0),
@@ -118,7 +118,7 @@ impl Alerts {
 
     /// Everything that is still to be delivered, to be stored. Take it after raising and after each report.
     #[must_use]
-    pub fn pending(&self) -> Vec<Pending> {
+    pub(crate) fn pending(&self) -> Vec<Pending> {
         let mut all = Vec::new();
         for queue in self.queues.iter() {
             all.extend(queue.lock().waiting().map(|(alert, attempts)| Pending {
@@ -132,7 +132,7 @@ impl Alerts {
 
     /// Queues what [`Alerts::pending`] gave, here or before a restart. To be called before anything is raised, so
     /// that the order stays.
-    pub fn restore(&self, pending: impl IntoIterator<Item = Pending>) {
+    pub(crate) fn restore(&self, pending: impl IntoIterator<Item = Pending>) {
         for Pending { receiver, attempts, alert } in pending {
             match self.queues.iter().find(|queue| *queue.receiver.name == *receiver) {
                 Some(queue) => self.push(queue, alert, attempts),
@@ -156,7 +156,7 @@ impl Alerts {
 
 impl DeliveryWorker {
     /// Delivers until `shutdown` is over. A delivery that is then under way is dropped and is pending still.
-    pub async fn run(self, client: Client, shutdown: impl Future<Output = ()>) {
+    pub(crate) async fn run(self, client: Client, shutdown: impl Future<Output = ()>) {
         self.run_with(&client, shutdown).await;
     }
 

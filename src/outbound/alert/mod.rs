@@ -26,52 +26,51 @@ use crate::model::Name;
 use crate::rollout::alerts::{Receiver as Kind, Severity, Transition};
 use crate::rollout::verdict::Verdict;
 
-pub use delivery::{Alerts, DeliveryStatus, DeliveryWorker, DropReason, OnReport, Report};
-pub use queue::{Pending, QUEUE_CAPACITY};
-pub use send::ATTEMPT_TIMEOUT;
+pub(crate) use delivery::{Alerts, DeliveryStatus, OnReport, Report};
+pub(crate) use queue::Pending;
 
 /// What receivers get.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Alert {
+pub(crate) struct Alert {
     /// Of this transition alone: it is what receivers tell a repetition by.
-    pub id: String,
+    pub(crate) id: String,
     /// When it happened, in Unix seconds.
-    pub time: u64,
+    pub(crate) time: u64,
     /// The service.
-    pub service: String,
+    pub(crate) service: String,
     /// The version that traffic goes back to.
-    pub stable: String,
+    pub(crate) stable: String,
     /// The version that is rolled out.
-    pub canary: String,
+    pub(crate) canary: String,
     /// What happened.
-    pub transition: Transition,
+    pub(crate) transition: Transition,
     /// How bad it is.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// Why, in one sentence.
-    pub sentence: String,
+    pub(crate) sentence: String,
     /// What was done: weights, for instance.
-    pub done: String,
+    pub(crate) done: String,
     /// What the checks look back on, in seconds.
-    pub window_seconds: f64,
+    pub(crate) window_seconds: f64,
     /// What the checks found.
-    pub figures: Vec<Figure>,
+    pub(crate) figures: Vec<Figure>,
 }
 
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
+pub(crate) struct Figure {
     /// The check's name.
-    pub check: String,
+    pub(crate) check: String,
     /// `pass`, `fail`, `no_data` or `error`.
-    pub verdict: String,
+    pub(crate) verdict: String,
     /// What was measured, in the check's own unit.
-    pub value: Option<f64>,
+    pub(crate) value: Option<f64>,
     /// What it is compared with, in the same unit.
-    pub limit: Option<f64>,
+    pub(crate) limit: Option<f64>,
     /// The canary's requests that the value is about.
-    pub samples: u64,
+    pub(crate) samples: u64,
     /// All of it, for a person.
-    pub sentence: String,
+    pub(crate) sentence: String,
 }
 
 impl From<&Verdict> for Figure {
@@ -105,19 +104,19 @@ impl Alert {
 
 /// Who is told, as the configuration states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     /// Its name; unique.
-    pub name: Name,
+    pub(crate) name: Name,
     /// Where it is.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// What it is told of.
-    pub on: Vec<Transition>,
+    pub(crate) on: Vec<Transition>,
 }
 
 impl Receiver {
     /// Whether it is told of a transition: if it asked for it, and if it must end an incident that it began.
     #[must_use]
-    pub fn wants(&self, transition: Transition) -> bool {
+    pub(crate) fn wants(&self, transition: Transition) -> bool {
         self.on.contains(&transition)
             || (transition == Transition::Succeeded
                 && matches!(self.kind, Kind::PagerDuty { .. })

@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 use super::Alert;
 
 /// Alerts that wait for one receiver at most.
-pub const QUEUE_CAPACITY: usize = 64;
+pub(crate) const QUEUE_CAPACITY: usize = 64;
 
 /// An alert that is still to be delivered, as it is stored over a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// Whom.
-    pub receiver: String,
+    pub(crate) receiver: String,
     /// Attempts that failed.
     #[serde(rename = "tries")]
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// What.
-    pub alert: Alert,
+    pub(crate) alert: Alert,
 }
 
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use crate::outbound::{secret, text};
 use crate::rollout::alerts::Receiver as Kind;
 
 /// How long one attempt may take.
-pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::proxy_protocol::{self, Parsed};
-pub use super::socket::Families;
+pub(crate) use super::socket::Families;
 use super::socket::{self, Queue};
 use crate::model::{Address, Name};
 use crate::proxy::h1::{self, Exit};
@@ -35,34 +35,34 @@ use crate::proxy::{Bound, Lanes, descriptors};
 use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection};
 
 /// One listener, as the composition root wants it.
-pub struct Settings {
+pub(crate) struct Settings {
     /// Its name.
-    pub name: Name,
+    pub(crate) name: Name,
     /// Where to listen.
-    pub address: Address,
+    pub(crate) address: Address,
     /// Which families that takes.
-    pub families: Families,
+    pub(crate) families: Families,
     /// TLS towards clients.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// From whom a PROXY header is read.
-    pub proxy_protocol: Option<ProxyProtocol>,
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     /// Connections open at once.
-    pub max_connections: usize,
+    pub(crate) max_connections: usize,
     /// Connections open at once of one client's address.
-    pub max_connections_per_address: Option<u32>,
+    pub(crate) max_connections_per_address: Option<u32>,
 }
 
 /// From whom a PROXY header is read.
 #[derive(Clone, Debug)]
-pub struct ProxyProtocol {
+pub(crate) struct ProxyProtocol {
     /// Their addresses.
-    pub from: Vec<IpNet>,
+    pub(crate) from: Vec<IpNet>,
     /// Whether they must send one.
-    pub required: bool,
+    pub(crate) required: bool,
 }
 
 /// One worker's socket of a listener; it does not accept yet.
-pub struct Listener {
+pub(crate) struct Listener {
     common: Arc<Common>,
     socket: socket::Bound,
 }
@@ -82,7 +82,7 @@ impl Listener {
     ///
     /// # Errors
     /// The system's, for example when the address is taken.
-    pub fn bind(settings: Settings, series: Arc<ListenerSeries>, workers: usize) -> io::Result<Vec<Self>> {
+    pub(crate) fn bind(settings: Settings, series: Arc<ListenerSeries>, workers: usize) -> io::Result<Vec<Self>> {
         let sockets = socket::bind(&settings.address, settings.families, workers)?;
         let slots = Arc::new(Semaphore::new(settings.max_connections));
         let seats = Seats::new(settings.max_connections_per_address);
@@ -94,7 +94,7 @@ impl Listener {
     ///
     /// # Errors
     /// The system's, if it does not tell the bound address.
-    pub fn bound(&self) -> io::Result<Bound> {
+    pub(crate) fn bound(&self) -> io::Result<Bound> {
         let Settings { name, address, .. } = &self.common.settings;
         let address = self.socket.address()?.map_or_else(|| address.to_string(), |address| address.to_string());
         Ok(Bound { name: name.clone(), address, series: Arc::clone(&self.common.series) })
@@ -112,7 +112,7 @@ pub(crate) fn bind_tcp(address: SocketAddr, families: Families) -> io::Result<Tc
 }
 
 /// Accepts connections until told to stop, then empties the accept queue and closes the socket.
-pub async fn serve(listener: Listener, lanes: Arc<Lanes>) {
+pub(crate) async fn serve(listener: Listener, lanes: Arc<Lanes>) {
     let Listener { common, socket } = listener;
     let acceptor = Arc::new(Acceptor { common, lanes });
     let listening = match socket.listen() {

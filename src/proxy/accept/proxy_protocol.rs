@@ -12,24 +12,21 @@
 //!                └ Invalid      close; an answer would be to a peer that speaks another protocol
 //! ```
 //!
-//! Invariant: every proper prefix of a header is [`Parsed::Incomplete`], and no input of [`MAX_HEADER`] bytes is.
+//! Invariant: every proper prefix of a header is [`Parsed::Incomplete`], and no input of [`MAX_V2`] bytes, the longest, is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The longest header of version 1 with its line end, by the specification.
-pub const MAX_V1: usize = 107;
+pub(crate) const MAX_V1: usize = 107;
 
 /// The longest header of version 2 that is read. The specification allows 16 + 65 535; addresses and the TLVs
 /// of cloud load balancers need some hundred.
-pub const MAX_V2: usize = V2_FIXED + 2048;
-
-/// The size of a buffer that holds any header that is accepted.
-pub const MAX_HEADER: usize = if MAX_V1 > MAX_V2 { MAX_V1 } else { MAX_V2 };
+pub(crate) const MAX_V2: usize = V2_FIXED + 2048;
 
 /// What the bytes so far are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Parsed {
+pub(crate) enum Parsed {
     /// The beginning of a header; every byte of it belongs to the header.
     Incomplete,
     /// A whole header.
@@ -38,19 +35,19 @@ pub enum Parsed {
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// The client. `None` if the sender does not know (`UNKNOWN`, `UNSPEC`), speaks for itself (`LOCAL`, as in
     /// health checks) or took the connection from a unix socket: then the connection's own address counts.
-    pub source: Option<SocketAddr>,
+    pub(crate) source: Option<SocketAddr>,
     /// The address that the client connected to; `None` together with the source.
-    pub destination: Option<SocketAddr>,
+    pub(crate) destination: Option<SocketAddr>,
     /// The bytes of the header. The client's own begin after them.
-    pub consumed: usize,
+    pub(crate) consumed: usize,
 }
 
 /// Why the bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Invalid {
+pub(crate) enum Invalid {
     /// They begin like neither version.
     #[error("the connection does not begin with a PROXY protocol header")]
     Signature,
@@ -84,7 +81,7 @@ pub enum Invalid {
 ///
 /// # Errors
 /// [`Invalid`] as soon as the bytes cannot become a header.
-pub fn parse(bytes: &[u8]) -> Result<Parsed, Invalid> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, Invalid> {
     if begins(bytes, V2_SIGNATURE) {
         v2(bytes)
     } else if begins(bytes, V1_SIGNATURE) {

@@ -42,7 +42,7 @@ pub(crate) enum Bound {
 
 /// Which families a socket at an IPv6 address takes; whatever the system's default is (`net.ipv6.bindv6only`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Families {
+pub(crate) enum Families {
     /// Only IPv6.
     Own,
     /// IPv4 as well, where the address is `[::]`.

@@ -1,7 +1,7 @@
 //! A connection to an HTTP/1 endpoint as the engine sees it: every answer arrives in canonical form, or not at all.
 //!
 //! The engine reads what is odd in its own way, and keeps connections in a pool of its own. Below it, this stream reads
-//! answers by the rules of the express lane ([`answer`], [`body`](crate::proxy::codec::body)), hands on one canonical head and chunks
+//! answers by the rules of the express lane ([`response`], [`body`](crate::proxy::codec::body)), hands on one canonical head and chunks
 //! framed anew, and gives the connection back to the worker's pool after an answer that ended exactly where it should.
 //! TLS is below it too.
 //!

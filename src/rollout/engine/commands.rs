@@ -24,7 +24,7 @@ use crate::rollout::plan::HookPoint;
 
 /// An operator's command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Roll a version out. It comes as [`Event::Start`](super::Event::Start), with its target.
     Start,
     /// Skip the steps, gates and hooks that are left: everything to the canary, then the bake. While baking: end the
@@ -48,7 +48,7 @@ pub enum Verb {
 
 impl Verb {
     /// All verbs.
-    pub const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Start,
         Self::Promote,
         Self::Pause,
@@ -62,7 +62,7 @@ impl Verb {
 
     /// The word on the command line and in the API.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Promote => "promote",
@@ -82,16 +82,16 @@ impl Verb {
 #[error("`{}` is refused while the rollout is {}: {reason}", .verb.as_str(), .phase.as_str())]
 pub struct CommandRefused {
     /// The phase it was given in.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// The verb.
-    pub verb: Verb,
+    pub(crate) verb: Verb,
     /// Why, and what would help.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// Whether a phase allows a verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ruling {
+pub(crate) enum Ruling {
     /// It is done.
     Does,
     /// It is refused, for this reason.
@@ -100,7 +100,7 @@ pub enum Ruling {
 
 /// What `verb` does in `phase`.
 #[must_use]
-pub const fn ruling(phase: Phase, verb: Verb) -> Ruling {
+pub(crate) const fn ruling(phase: Phase, verb: Verb) -> Ruling {
     use Phase as P;
     use Ruling::{Does, Refuses};
     match verb {

@@ -13,7 +13,7 @@ use crate::rollout::verdict::Verdict;
 
 /// Something that shall be done.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Publish one snapshot: the canary gets this weight, the stable version the rest.
     SetWeight {
         /// The version that gets the rest.
@@ -49,38 +49,38 @@ pub enum Effect {
 /// Where a rollout stands at the moment of an effect. What follows in the same reaction may leave
 /// nothing of it in the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// What traffic goes back to.
-    pub stable: Option<Name>,
+    pub(crate) stable: Option<Name>,
     /// What is rolled out.
-    pub canary: Option<Name>,
+    pub(crate) canary: Option<Name>,
     /// The phase.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// Steps taken.
-    pub step: usize,
+    pub(crate) step: usize,
     /// The canary's weight.
-    pub weight: Weight,
+    pub(crate) weight: Weight,
 }
 
 /// What the plan's receivers are notified of.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Notification {
+pub(crate) struct Notification {
     /// What happened.
-    pub transition: Transition,
+    pub(crate) transition: Transition,
     /// Where the rollout stands.
-    pub at: Progress,
+    pub(crate) at: Progress,
     /// How bad it is.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// What happened and what was done, in one sentence.
-    pub sentence: String,
+    pub(crate) sentence: String,
     /// What the last analysis run found.
-    pub evidence: Vec<Verdict>,
+    pub(crate) evidence: Vec<Verdict>,
 }
 
 /// Who decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum By {
+pub(crate) enum By {
     /// The engine, from verdicts, health and time.
     Judge,
     /// The trip wire in the data path.
@@ -99,7 +99,7 @@ pub enum By {
 /// What kind of thing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub(crate) enum What {
     /// A version is served without a rollout.
     Served,
     /// A rollout began.
@@ -135,41 +135,41 @@ pub enum What {
 
 /// One line of the history. The moment is added by who writes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Who.
-    pub by: By,
+    pub(crate) by: By,
     /// What.
-    pub what: What,
+    pub(crate) what: What,
     /// Why, in one sentence.
-    pub why: String,
+    pub(crate) why: String,
     /// The phase before.
-    pub from: Phase,
+    pub(crate) from: Phase,
     /// The phase after.
-    pub to: Phase,
+    pub(crate) to: Phase,
     /// The canary's weight before.
     #[serde(with = "weight")]
-    pub weight_before: Weight,
+    pub(crate) weight_before: Weight,
     /// The canary's weight after.
     #[serde(with = "weight")]
-    pub weight_after: Weight,
+    pub(crate) weight_after: Weight,
     /// The stable version after.
-    pub stable: Option<RolloutTarget>,
+    pub(crate) stable: Option<RolloutTarget>,
     /// The canary after, or the one that this is about.
-    pub canary: Option<RolloutTarget>,
+    pub(crate) canary: Option<RolloutTarget>,
     /// Steps taken.
-    pub taken: usize,
+    pub(crate) taken: usize,
     /// What the last analysis run found.
-    pub evidence: Vec<Verdict>,
+    pub(crate) evidence: Vec<Verdict>,
 }
 
 /// What one event led to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// The state after it. Without entries it differs from the one before only in how long things have lasted
     /// and in calls to hooks that decide nothing, so it need not be written.
-    pub state: RolloutState,
+    pub(crate) state: RolloutState,
     /// What shall be done, in this order.
-    pub effects: Vec<Effect>,
+    pub(crate) effects: Vec<Effect>,
     /// What is written down, in this order.
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
 }

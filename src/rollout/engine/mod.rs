@@ -51,14 +51,10 @@ mod tests;
 
 use std::time::Duration;
 
-pub use commands::{CommandRefused, Ruling, Verb, ruling};
-pub use history::{Applied, By, Effect, Entry, Notification, Progress, What};
-pub use replay::{Recorded, Replayed, replay};
-pub use state::{
-    Bake, Call, Failed, FailedTarget, MAX_FAILED_TARGETS, PausedFrom, Phase, RolloutState, RolloutTarget, Stage, Times,
-    WaitingFor, WentBack,
-};
-pub use stored::{STATE_VERSION, Unreadable};
+pub(crate) use commands::{CommandRefused, Verb};
+pub(crate) use history::{Applied, By, Effect, Entry, Notification, Progress, What};
+pub(crate) use replay::{Recorded, replay};
+pub(crate) use state::{Phase, RolloutState, RolloutTarget, Stage, WaitingFor};
 
 use crate::model::{Name, Weight};
 use crate::rollout::alerts::{Severity, Transition};
@@ -67,7 +63,7 @@ use crate::rollout::verdict::Verdict;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     /// The file names this version as stable, and nothing else shows: no state is known, or the version that was stable
     /// is no longer in the file. Send it before the [`VersionsGone`](Self::VersionsGone) of the same file.
     Stable(RolloutTarget),
@@ -126,18 +122,18 @@ pub enum Event {
 
 /// What the engine sees at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Observation {
+pub(crate) struct Observation {
     /// Endpoints of the canary that can take traffic now: in the file, `ready`, not unhealthy. Before
     /// [`Event::Start`] is sent, of the version that would be the canary.
-    pub canary_available: u32,
+    pub(crate) canary_available: u32,
     /// The same of the stable version.
-    pub stable_available: u32,
+    pub(crate) stable_available: u32,
     /// The same of [`RolloutState::previous`], for `undo`.
-    pub previous_available: u32,
+    pub(crate) previous_available: u32,
     /// What the checks found, if this is an analysis run; none if only time passed.
-    pub verdicts: Option<Vec<Verdict>>,
+    pub(crate) verdicts: Option<Vec<Verdict>>,
     /// The state cannot be written: nothing moves forward.
-    pub unwritable: bool,
+    pub(crate) unwritable: bool,
 }
 
 impl RolloutState {
@@ -148,7 +144,7 @@ impl RolloutState {
     ///
     /// # Errors
     /// [`CommandRefused`] if an operator's command makes no sense in this phase; then nothing has changed.
-    pub fn apply(
+    pub(crate) fn apply(
         &self,
         plan: &Plan,
         event: Event,

@@ -13,32 +13,32 @@ use crate::rollout::plan::Plan;
 
 /// One event as it was applied.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// HookPoint, on any clock that only goes forward.
-    pub at: Duration,
+    pub(crate) at: Duration,
     /// What happened.
-    pub event: Event,
+    pub(crate) event: Event,
     /// What was seen.
-    pub seen: Observation,
+    pub(crate) seen: Observation,
 }
 
 /// What one recorded event would have led to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Replayed {
+pub(crate) struct Replayed {
     /// When.
-    pub at: Duration,
+    pub(crate) at: Duration,
     /// What would have been written down.
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// What would have been done.
-    pub effects: Vec<Effect>,
+    pub(crate) effects: Vec<Effect>,
     /// Why an operator's command would have been refused, if it would.
-    pub refused: Option<CommandRefused>,
+    pub(crate) refused: Option<CommandRefused>,
 }
 
 /// Runs `plan` from `state` over what was recorded. Returns the state at the end, and what each event that led to
 /// anything would have done.
 #[must_use]
-pub fn replay(plan: &Plan, state: RolloutState, recorded: &[Recorded]) -> (RolloutState, Vec<Replayed>) {
+pub(crate) fn replay(plan: &Plan, state: RolloutState, recorded: &[Recorded]) -> (RolloutState, Vec<Replayed>) {
     let mut state = state;
     let mut story = Vec::new();
     for Recorded { at, event, seen } in recorded {

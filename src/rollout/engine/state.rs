@@ -17,7 +17,7 @@ use crate::rollout::verdict::Verdict;
 /// Where a rollout is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Nothing is rolled out; the stable version has everything.
     #[default]
     Idle,
@@ -43,7 +43,7 @@ pub enum Phase {
 
 impl Phase {
     /// All phases.
-    pub const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Idle,
         Self::Waiting,
         Self::Progressing,
@@ -57,7 +57,7 @@ impl Phase {
     ];
 
     /// The words of [`Self::ALL`], in its order.
-    pub const WORDS: &'static [&'static str] = &[
+    pub(crate) const WORDS: &'static [&'static str] = &[
         Self::Idle.as_str(),
         Self::Waiting.as_str(),
         Self::Progressing.as_str(),
@@ -72,7 +72,7 @@ impl Phase {
 
     /// The word in metrics, the API and the history.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Waiting => "waiting",
@@ -89,7 +89,7 @@ impl Phase {
 
     /// Whether a rollout is under way, so that two versions matter.
     #[must_use]
-    pub const fn is_under_way(self) -> bool {
+    pub(crate) const fn is_under_way(self) -> bool {
         matches!(
             self,
             Self::Waiting | Self::Progressing | Self::Baking | Self::Promoting | Self::RollingBack | Self::Paused
@@ -105,19 +105,19 @@ impl std::fmt::Display for Phase {
 
 /// A version as something to roll out: its name, and what it was when it was named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RolloutTarget {
+pub(crate) struct RolloutTarget {
     /// The version.
     #[serde(with = "crate::rollout::verdict::name")]
-    pub version: Name,
+    pub(crate) version: Name,
     /// Anything that is equal exactly as long as the version is the same thing to roll out; it must be the same
     /// after a restart. A target whose fingerprint differs has changed.
-    pub fingerprint: String,
+    pub(crate) fingerprint: String,
 }
 
 /// What a rollout waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WaitingFor {
+pub(crate) enum WaitingFor {
     /// That both versions can take traffic, before any weight moves.
     Health,
     /// An operator's answer.
@@ -128,7 +128,7 @@ pub enum WaitingFor {
 
 /// Where a rollout is, with what belongs to it there. Its name is the [`Phase`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// [`Phase::Idle`].
     #[default]
     Idle,
@@ -162,7 +162,7 @@ pub enum Stage {
 
 /// A stage that can be paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PausedFrom {
+pub(crate) enum PausedFrom {
     /// [`Stage::Waiting`].
     Waiting(WaitingFor),
     /// [`Stage::Progressing`].
@@ -176,7 +176,7 @@ pub enum PausedFrom {
 impl Stage {
     /// Its name.
     #[must_use]
-    pub const fn phase(self) -> Phase {
+    pub(crate) const fn phase(self) -> Phase {
         match self {
             Self::Idle => Phase::Idle,
             Self::Waiting(_) => Phase::Waiting,
@@ -217,7 +217,7 @@ impl From<PausedFrom> for Stage {
 /// How a rollout ended whose traffic went back to stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WentBack {
+pub(crate) enum WentBack {
     /// By the analysis.
     RolledBack,
     /// By an operator, a gate or the file.
@@ -227,7 +227,7 @@ pub enum WentBack {
 impl WentBack {
     /// The phase that it is in since.
     #[must_use]
-    pub const fn phase(self) -> Phase {
+    pub(crate) const fn phase(self) -> Phase {
         match self {
             Self::RolledBack => Phase::RolledBack,
             Self::Aborted => Phase::Aborted,
@@ -246,7 +246,7 @@ impl From<WentBack> for Stage {
 
 /// How far the bake is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bake {
+pub(crate) enum Bake {
     /// Not over: it has not begun, or goes on.
     #[default]
     Ahead,
@@ -259,30 +259,30 @@ pub enum Bake {
 impl Bake {
     /// Whether it is over.
     #[must_use]
-    pub const fn is_over(self) -> bool {
+    pub(crate) const fn is_over(self) -> bool {
         matches!(self, Self::Over | Self::EndedByOperator)
     }
 }
 
 /// How long things have lasted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Times {
+pub(crate) struct Times {
     /// The clock's last reading; of this process, so none in a state that was read back.
     #[serde(skip)]
-    pub clock: Option<Duration>,
+    pub(crate) clock: Option<Duration>,
     /// The current weight, bake or promotion.
-    pub step: Duration,
+    pub(crate) step: Duration,
     /// The wait at a gate.
-    pub gate: Duration,
+    pub(crate) gate: Duration,
     /// The lack of data or of a healthy target, if there is one.
-    pub holding: Option<Duration>,
+    pub(crate) holding: Option<Duration>,
     /// The canary without an available endpoint, if it is.
-    pub canary_down: Option<Duration>,
+    pub(crate) canary_down: Option<Duration>,
     /// The stable version without an available endpoint, if it is.
     #[serde(default)]
-    pub stable_down: Option<Duration>,
+    pub(crate) stable_down: Option<Duration>,
     /// The way back.
-    pub ramp: Duration,
+    pub(crate) ramp: Duration,
 }
 
 impl Times {
@@ -306,85 +306,85 @@ impl Times {
 
 /// Failed analysis runs of this rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// In all.
-    pub total: u32,
+    pub(crate) total: u32,
     /// Since the last analysis run that passed.
-    pub consecutive: u32,
+    pub(crate) consecutive: u32,
 }
 
 /// A hook that was called for a decision, and what it said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Call {
+pub(crate) struct Call {
     /// Unique over all rollouts of the service.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Which of the plan's hooks.
-    pub hook: usize,
+    pub(crate) hook: usize,
     /// At which point.
-    pub when: HookPoint,
+    pub(crate) when: HookPoint,
     /// Since it was called.
-    pub age: Duration,
+    pub(crate) age: Duration,
     /// Whether it accepted; none while it has not answered.
-    pub accepted: Option<bool>,
+    pub(crate) accepted: Option<bool>,
 }
 
 /// A target that is not tried again by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailedTarget {
+pub(crate) struct FailedTarget {
     /// The target.
-    pub target: RolloutTarget,
+    pub(crate) target: RolloutTarget,
     /// How it ended.
     #[serde(rename = "phase")]
-    pub ended: WentBack,
+    pub(crate) ended: WentBack,
     /// Why.
-    pub why: String,
+    pub(crate) why: String,
 }
 
 /// Everything that the engine knows of one service's rollout.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RolloutState {
+pub(crate) struct RolloutState {
     /// Where it is.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// What serves, and where the way back always leads; none before the first sighting.
-    pub stable: Option<RolloutTarget>,
+    pub(crate) stable: Option<RolloutTarget>,
     /// What is rolled out, or was when it went back.
-    pub canary: Option<RolloutTarget>,
+    pub(crate) canary: Option<RolloutTarget>,
     /// The stable version before the last promotion.
-    pub previous: Option<RolloutTarget>,
+    pub(crate) previous: Option<RolloutTarget>,
     /// What the file asks for, as last seen.
-    pub desired: Option<RolloutTarget>,
+    pub(crate) desired: Option<RolloutTarget>,
     /// The canary's weight; the stable version has the rest.
-    pub weight: Weight,
+    pub(crate) weight: Weight,
     /// How many of the plan's steps were taken; the current one is the last of them.
-    pub taken: usize,
+    pub(crate) taken: usize,
     /// How far the bake is.
-    pub bake: Bake,
+    pub(crate) bake: Bake,
     /// The gate after the current step is open.
-    pub approved: bool,
+    pub(crate) approved: bool,
     /// The receivers were notified that the state cannot be written.
-    pub notified_unwritable: bool,
+    pub(crate) notified_unwritable: bool,
     /// The receivers were notified that a hook refuses the next move.
-    pub notified_refused: bool,
+    pub(crate) notified_refused: bool,
     /// How long things have lasted.
-    pub times: Times,
+    pub(crate) times: Times,
     /// Failed analysis runs.
-    pub failures: Failed,
+    pub(crate) failures: Failed,
     /// Hooks that were called; at most one call for each of the plan's hooks.
-    pub calls: Vec<Call>,
+    pub(crate) calls: Vec<Call>,
     /// The id of the next call.
-    pub next_call: u64,
+    pub(crate) next_call: u64,
     /// Points whose hooks have accepted the next move.
-    pub cleared: Vec<HookPoint>,
+    pub(crate) cleared: Vec<HookPoint>,
     /// Targets that failed, oldest first; at most [`MAX_FAILED_TARGETS`].
-    pub failed_targets: Vec<FailedTarget>,
+    pub(crate) failed_targets: Vec<FailedTarget>,
     /// What the last analysis run found.
-    pub verdicts: Vec<Verdict>,
+    pub(crate) verdicts: Vec<Verdict>,
     /// Why it is where it is, in one sentence.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// How many failed targets are remembered.
-pub const MAX_FAILED_TARGETS: usize = 16;
+pub(crate) const MAX_FAILED_TARGETS: usize = 16;
 
 impl Default for RolloutState {
     fn default() -> Self {
@@ -415,19 +415,19 @@ impl Default for RolloutState {
 impl RolloutState {
     /// The name of where it is.
     #[must_use]
-    pub const fn phase(&self) -> Phase {
+    pub(crate) const fn phase(&self) -> Phase {
         self.stage.phase()
     }
 
     /// Whether a rollout is under way, so that two versions matter.
     #[must_use]
-    pub const fn is_under_way(&self) -> bool {
+    pub(crate) const fn is_under_way(&self) -> bool {
         self.phase().is_under_way()
     }
 
     /// What is waited for, also while it is paused.
     #[must_use]
-    pub const fn waiting(&self) -> Option<WaitingFor> {
+    pub(crate) const fn waiting(&self) -> Option<WaitingFor> {
         match self.stage {
             Stage::Waiting(what) | Stage::Paused { from: PausedFrom::Waiting(what), .. } => Some(what),
             _ => None,
@@ -436,7 +436,7 @@ impl RolloutState {
 
     /// The phase that a pause returns to, if it is paused.
     #[must_use]
-    pub fn paused_from(&self) -> Option<Phase> {
+    pub(crate) fn paused_from(&self) -> Option<Phase> {
         match self.stage {
             Stage::Paused { from, .. } => Some(Stage::from(from).phase()),
             _ => None,

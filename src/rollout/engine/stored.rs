@@ -14,11 +14,11 @@ use crate::rollout::plan::HookPoint;
 use crate::rollout::verdict::Verdict;
 
 /// The format of a written [`RolloutState`]; raised when older code could misread it.
-pub const STATE_VERSION: u32 = 1;
+pub(crate) const STATE_VERSION: u32 = 1;
 
 /// Why a written state is not used. Traffic goes to stable, and the file is set aside.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// A newer Weir wrote it.
     #[error(
         "the rollout state has version {found}, this Weir knows versions up to {STATE_VERSION}: start the newer Weir"
@@ -76,7 +76,7 @@ impl RolloutState {
     ///
     /// # Errors
     /// None in practice; [`Unreadable::Damaged`] if the value cannot be written as JSON.
-    pub fn to_json(&self) -> Result<String, Unreadable> {
+    pub(crate) fn to_json(&self) -> Result<String, Unreadable> {
         serde_json::to_string(&StoredState::from(self)).map_err(|error| damaged(&error))
     }
 
@@ -84,7 +84,7 @@ impl RolloutState {
     ///
     /// # Errors
     /// [`Unreadable`] if a newer Weir wrote it, or nobody can have.
-    pub fn from_json(text: &str) -> Result<Self, Unreadable> {
+    pub(crate) fn from_json(text: &str) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]
         struct Format {
             state_version: u64,

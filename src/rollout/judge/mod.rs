@@ -24,14 +24,14 @@ mod compare;
 mod external;
 mod format;
 mod sample;
-pub mod sustained;
+pub(crate) mod sustained;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::sample::{Sample, Samples};
+pub(crate) use self::sample::{Sample, Samples};
 
 use self::compare::SequentialTest;
 use super::plan::{Check, Measure, Plan};
@@ -44,7 +44,7 @@ use super::verdict::Verdict;
 /// One memory is for one rollout, all of its steps: the tests' confidence is about the whole of it. A new try of the
 /// same target is a new rollout with a new memory. It can be stored and read back; call [`Self::resume`] then.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Memory {
+pub(crate) struct Memory {
     compares: BTreeMap<String, Remembered>,
 }
 
@@ -58,7 +58,7 @@ struct Remembered {
 impl Memory {
     /// The recorder's totals begin at zero again, as after a restart: the next analysis run is where counting goes
     /// on. What was found before stays found.
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.compares.values_mut().for_each(|remembered| remembered.test.resume());
     }
 
@@ -80,7 +80,7 @@ impl Memory {
 /// * `window` gives what happened in so long a time before now; it is asked once per distinct window.
 /// * `external` gives what was measured for a check of [`Measure::External`] since the last analysis run, if there is
 ///   anything.
-pub fn analyze(
+pub(crate) fn analyze(
     plan: &Plan,
     totals: &Samples,
     mut window: impl FnMut(Duration) -> Samples,

@@ -13,34 +13,34 @@ use crate::rollout::plan::Errors;
 
 /// What happened to one version's requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// The time that the numbers are about.
-    pub covered: Duration,
+    pub(crate) covered: Duration,
     /// Responses of 1xx to 3xx, those with a failing gRPC status among them.
-    pub successes: u64,
+    pub(crate) successes: u64,
     /// Responses of 4xx.
-    pub client_errors: u64,
+    pub(crate) client_errors: u64,
     /// Responses of 5xx, those that Weir made itself because of this version among them.
-    pub server_errors: u64,
+    pub(crate) server_errors: u64,
     /// Of `successes`, those whose gRPC status blames the server. They are errors.
-    pub grpc_failures: u64,
+    pub(crate) grpc_failures: u64,
     /// Requests whose client went away before it had its response.
-    pub client_closed: u64,
+    pub(crate) client_closed: u64,
     /// How many of the server errors Weir made itself, by the word for their reason (`connect`, `timeout`, …).
-    pub own: Vec<(&'static str, u64)>,
+    pub(crate) own: Vec<(&'static str, u64)>,
     /// Finished requests by duration: one bucket per edge, and one above the last.
-    pub buckets: Vec<u64>,
+    pub(crate) buckets: Vec<u64>,
     /// Upper edges of the buckets, rising; an edge belongs to the bucket below it.
-    pub edges: Arc<[Duration]>,
+    pub(crate) edges: Arc<[Duration]>,
 }
 
 /// Samples of both versions, about the same time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Samples {
+pub(crate) struct Samples {
     /// The version that is rolled out.
-    pub canary: Sample,
+    pub(crate) canary: Sample,
     /// The version that it replaces.
-    pub stable: Sample,
+    pub(crate) stable: Sample,
 }
 
 /// Some of a number of requests.
@@ -132,7 +132,7 @@ impl Sample {
 
     /// The percentage of errors, as most checks count them; 0 without requests.
     #[must_use]
-    pub fn error_rate(&self) -> f64 {
+    pub(crate) fn error_rate(&self) -> f64 {
         self.errors(Errors::default()).percent().unwrap_or(0.0)
     }
 

@@ -20,11 +20,11 @@ use crate::rollout::plan::{Errors, RollbackCondition};
 
 /// Observations come once a second. On a busy machine some may be missed, and the windows lose nothing by it; what is
 /// farther apart is a gap.
-pub const MAX_GAP: Duration = Duration::from_secs(5);
+pub(crate) const MAX_GAP: Duration = Duration::from_secs(5);
 
 /// Since when something has been true without a break.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stretch {
+pub(crate) struct Stretch {
     /// The first and the last observation at which it was true, if it was at the last.
     observations: Option<(Duration, Duration)>,
 }
@@ -32,7 +32,7 @@ pub struct Stretch {
 impl Stretch {
     /// Takes what an observation found at `now`, and returns for how long it has been true without a break. One that is
     /// earlier than the last one begins anew.
-    pub fn observe(&mut self, is_true: bool, now: Duration) -> Duration {
+    pub(crate) fn observe(&mut self, is_true: bool, now: Duration) -> Duration {
         let since = match self.observations {
             Some((since, last)) if now.checked_sub(last).is_some_and(|gap| gap <= MAX_GAP) => since,
             _ => now,
@@ -44,7 +44,7 @@ impl Stretch {
 
 /// The condition [`RollbackCondition::ErrorRate`] and how long it has held.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ErrorWatch {
+pub(crate) struct ErrorWatch {
     above: f64,
     sustained: Duration,
     errors: Errors,
@@ -53,22 +53,22 @@ pub struct ErrorWatch {
 
 /// What an observation of an [`ErrorWatch`] found.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Watched {
+pub(crate) struct Watched {
     /// The condition has held for its time: all traffic has to go back.
-    pub breached: bool,
+    pub(crate) breached: bool,
     /// How long the rate has been above the limit without a break.
-    pub lasted: Duration,
+    pub(crate) lasted: Duration,
     /// The stable version is above the limit too, with enough requests: not the canary is to blame.
-    pub stable_fails_too: bool,
+    pub(crate) stable_fails_too: bool,
     /// What was seen, up to the limit: `errors: canary 14 of 820 (1.71 %) over 60 s, stable 31 of 16,410 (0.19 %),
     /// limit 1 % for 2m00s`.
-    pub sentence: String,
+    pub(crate) sentence: String,
 }
 
 impl ErrorWatch {
     /// The watch over a condition, if it is one of this kind.
     #[must_use]
-    pub const fn new(condition: &RollbackCondition) -> Option<Self> {
+    pub(crate) const fn new(condition: &RollbackCondition) -> Option<Self> {
         match *condition {
             RollbackCondition::ErrorRate { above, sustained, errors } => {
                 Some(Self { above, sustained, errors, stretch: Stretch { observations: None } })
@@ -78,7 +78,7 @@ impl ErrorWatch {
     }
 
     /// Observes both versions' windows at `now`. To be called once a second; see [`MAX_GAP`].
-    pub fn observe(&mut self, canary: &Sample, stable: &Sample, min_requests: u64, now: Duration) -> Watched {
+    pub(crate) fn observe(&mut self, canary: &Sample, stable: &Sample, min_requests: u64, now: Duration) -> Watched {
         let limit = Limit::percent(self.above);
         let above = |sample: &Sample| {
             let tally = sample.errors(self.errors);

@@ -13,19 +13,19 @@ use crate::snapshot::{ListenerTls, Snapshot, UpstreamTls};
 #[derive(Clone, Default)]
 pub struct Inputs {
     /// Splits over the file's, by service.
-    pub shifts: BTreeMap<Name, Split>,
+    pub(crate) shifts: BTreeMap<Name, Split>,
     /// States over the file's.
-    pub states: States,
+    pub(crate) states: States,
     /// Certificates and keys, by listener.
-    pub certificates: HashMap<Name, ListenerTls>,
+    pub(crate) certificates: HashMap<Name, ListenerTls>,
     /// TLS towards endpoints, by what the file says of it.
-    pub upstream_tls: Vec<(config::UpstreamTls, UpstreamTls)>,
+    pub(crate) upstream_tls: Vec<(config::UpstreamTls, UpstreamTls)>,
     /// The addresses behind DNS names, by `name:port`.
-    pub resolved: HashMap<String, Vec<SocketAddr>>,
+    pub(crate) resolved: HashMap<String, Vec<SocketAddr>>,
     /// Circuit breakers of canaries, by service and version.
-    pub breakers: BTreeMap<(Name, Name), Arc<CircuitBreaker>>,
+    pub(crate) breakers: BTreeMap<(Name, Name), Arc<CircuitBreaker>>,
     /// Faults that are injected, by service and version.
-    pub faults: BTreeMap<(Name, Name), Arc<FaultInjection>>,
+    pub(crate) faults: BTreeMap<(Name, Name), Arc<FaultInjection>>,
 }
 
 /// What is in effect, and the file that it was compiled from.

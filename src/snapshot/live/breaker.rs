@@ -12,15 +12,15 @@ use crate::rollout::breaker::ErrorCounter;
 
 /// Watches the finished requests of one version of a rollout. Handed to each snapshot that has the version.
 #[derive(Debug)]
-pub struct CircuitBreaker {
+pub(crate) struct CircuitBreaker {
     /// What is too many.
-    pub trip: ErrorCounter,
+    pub(crate) trip: ErrorCounter,
     /// The version is out: it gets no requests by weight or affinity. Shared with the choosers that read it.
-    pub tripped: Arc<AtomicBool>,
+    pub(crate) tripped: Arc<AtomicBool>,
     /// Notified once, by the request that tripped the breaker.
-    pub on_trip: Arc<Notify>,
+    pub(crate) on_trip: Arc<Notify>,
     /// Who gets the version's requests where nobody else has a weight.
-    pub stable: Name,
+    pub(crate) stable: Name,
     /// Times are counted from here.
     epoch: Instant,
 }
@@ -29,19 +29,19 @@ impl CircuitBreaker {
     /// A breaker that trips as `trip` says, sends traffic to `stable` and notifies `on_trip`. `now` is any moment before the
     /// first request.
     #[must_use]
-    pub fn new(trip: ErrorCounter, stable: Name, on_trip: Arc<Notify>, now: Instant) -> Self {
+    pub(crate) fn new(trip: ErrorCounter, stable: Name, on_trip: Arc<Notify>, now: Instant) -> Self {
         Self { trip, tripped: Arc::default(), on_trip, stable, epoch: now }
     }
 
     /// Whether the version is out.
     #[must_use]
-    pub fn is_tripped(&self) -> bool {
+    pub(crate) fn is_tripped(&self) -> bool {
         self.tripped.load(Ordering::Acquire)
     }
 
     /// A request of the version finished; `now` is asked for only if it failed. Returns whether it is the one that
     /// tripped the breaker.
-    pub fn observe(&self, is_error: bool, now: impl FnOnce() -> Instant) -> bool {
+    pub(crate) fn observe(&self, is_error: bool, now: impl FnOnce() -> Instant) -> bool {
         let millis = if is_error { now().saturating_duration_since(self.epoch).as_millis() } else { 0 };
         let trips = self.trip.observe(is_error, u64::try_from(millis).unwrap_or(u64::MAX));
         if trips {
@@ -50,13 +50,6 @@ impl CircuitBreaker {
             self.on_trip.notify_one();
         }
         trips
-    }
-
-    /// Takes the version in again and forgets what was counted.
-    pub fn reset(&self) {
-        // The flag first: a breaker that trips again in between must not be overruled.
-        self.tripped.store(false, Ordering::Release);
-        self.trip.reset();
     }
 }
 
@@ -77,8 +70,6 @@ mod tests {
         assert!(!error(), "it tripped already");
         on_trip.notified().await;
         assert!(tokio::time::timeout(Duration::ZERO, on_trip.notified()).await.is_err(), "notified once");
-        breaker.reset();
-        assert!(!breaker.is_tripped() && !error() && !error() && error() && breaker.is_tripped());
     }
 
     #[test]

@@ -10,21 +10,21 @@ use crate::model::EndpointState;
 use crate::telemetry::{UpstreamError, VersionSeries};
 
 /// An open upstream connection, as the owner of a drain sees it.
-pub trait UpstreamConnection: Send + Sync {
+pub(crate) trait UpstreamConnection: Send + Sync {
     /// Closes the connection unless it is in use; one in use closes when its work ends.
     fn close_idle(&self);
 }
 
 /// One endpoint across snapshots.
-pub struct EndpointLive {
+pub(crate) struct EndpointLive {
     /// Unique in the process, never used again: keeps upstream connections of one endpoint apart.
-    pub id: u64,
+    pub(crate) id: u64,
     /// What is wanted of it now.
-    pub state: StateCell,
+    pub(crate) state: StateCell,
     /// The work in flight on it.
-    pub ledger: Arc<Ledger>,
+    pub(crate) ledger: Arc<Ledger>,
     /// Open upstream connections without work.
-    pub idle: AtomicUsize,
+    pub(crate) idle: AtomicUsize,
     accepting: AtomicBool,
     /// Where its version is counted.
     series: OnceLock<Arc<VersionSeries>>,
@@ -46,12 +46,12 @@ impl EndpointLive {
     }
 
     /// Says where its version is counted; the first word stands.
-    pub fn count_in(&self, series: &Arc<VersionSeries>) {
+    pub(crate) fn count_in(&self, series: &Arc<VersionSeries>) {
         self.series.get_or_init(|| Arc::clone(series));
     }
 
     /// Counts a connection on which something came though no request was on it.
-    pub fn unsolicited(&self) {
+    pub(crate) fn unsolicited(&self) {
         if let Some(series) = self.series.get() {
             series.upstream_error(UpstreamError::Unsolicited);
         }
@@ -60,18 +60,18 @@ impl EndpointLive {
     /// Whether it takes new requests.
     #[inline]
     #[must_use]
-    pub fn is_available(&self) -> bool {
+    pub(crate) fn is_available(&self) -> bool {
         self.state.get() == EndpointState::Ready
     }
 
     /// Whether connections to the endpoint may be kept and reused.
     #[must_use]
-    pub fn is_accepting(&self) -> bool {
+    pub(crate) fn is_accepting(&self) -> bool {
         self.accepting.load(Ordering::Acquire)
     }
 
     /// Says whether new work is accepted. When it no longer is, idle connections close at once.
-    pub fn set_accepting(&self, accepting: bool) {
+    pub(crate) fn set_accepting(&self, accepting: bool) {
         if self.accepting.swap(accepting, Ordering::AcqRel) && !accepting {
             let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
             for connection in connections.iter().filter_map(Weak::upgrade) {
@@ -81,19 +81,12 @@ impl EndpointLive {
     }
 
     /// Remembers an open connection, so that a drain can close it.
-    pub fn opened(&self, connection: Weak<dyn UpstreamConnection>) {
+    pub(crate) fn opened(&self, connection: Weak<dyn UpstreamConnection>) {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if connections.len() == connections.capacity() {
             connections.retain(|known| known.strong_count() > 0);
         }
         connections.push(connection);
-    }
-
-    /// Upstream connections that are open now.
-    #[must_use]
-    pub fn open_connections(&self) -> usize {
-        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.iter().filter(|known| known.strong_count() > 0).count()
     }
 }
 
@@ -122,7 +115,6 @@ mod tests {
         let probe: Arc<Probe> = Arc::default();
         let weak: Weak<dyn UpstreamConnection> = Arc::<Probe>::downgrade(&probe);
         live.opened(weak);
-        assert_eq!(live.open_connections(), 1);
         live.set_accepting(true);
         assert!(!probe.0.load(Ordering::Acquire));
         live.set_accepting(false);

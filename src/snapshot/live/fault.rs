@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use crate::model::Weight;
 
 /// The longest delay of a request.
-pub const MAX_DELAY: Duration = Duration::from_secs(60);
+pub(crate) const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Faults for one version's requests, until a moment. Handed to each snapshot that has the version.
 ///
 /// Invariant: of any number of requests that asked, the share that fails is exact to within one; after
 /// [`Self::until`] none fails and none waits.
 #[derive(Debug)]
-pub struct FaultInjection {
+pub(crate) struct FaultInjection {
     errors: Weight,
     delay: Duration,
     until: Instant,
@@ -23,43 +23,31 @@ pub struct FaultInjection {
 
 /// What is done to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// How long it waits before anything else; zero for not at all.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// Whether it then fails instead of being sent to an endpoint.
-    pub fails: bool,
+    pub(crate) fails: bool,
 }
 
 impl FaultInjection {
     /// An injection that fails the share `errors` of all requests and delays every request by `delay` (at most
     /// [`MAX_DELAY`]), until `until`.
     #[must_use]
-    pub fn new(errors: Weight, delay: Duration, until: Instant) -> Self {
+    pub(crate) fn new(errors: Weight, delay: Duration, until: Instant) -> Self {
         Self { errors, delay: delay.min(MAX_DELAY), until, seen: AtomicU64::new(0) }
-    }
-
-    /// The share of requests that fail.
-    #[must_use]
-    pub const fn errors(&self) -> Weight {
-        self.errors
-    }
-
-    /// How long requests wait.
-    #[must_use]
-    pub const fn delay(&self) -> Duration {
-        self.delay
     }
 
     /// When it ends.
     #[must_use]
-    pub const fn until(&self) -> Instant {
+    pub(crate) const fn until(&self) -> Instant {
         self.until
     }
 
     /// What happens to a request that begins at `now`; none once the injection is over. A delay does not reach beyond the
     /// injection's end.
     #[must_use]
-    pub fn fault(&self, now: Instant) -> Option<Fault> {
+    pub(crate) fn fault(&self, now: Instant) -> Option<Fault> {
         let left = self.until.checked_duration_since(now).filter(|left| !left.is_zero())?;
         let (share, whole) = (u64::from(self.errors.basis_points()), u64::from(Weight::FULL.basis_points()));
         let sum = self.seen.fetch_add(share, Ordering::Relaxed);

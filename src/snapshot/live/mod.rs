@@ -17,9 +17,10 @@ mod fault;
 mod registry;
 mod state;
 
-pub use self::breaker::CircuitBreaker;
-pub use self::endpoint::{EndpointLive, UpstreamConnection};
-pub use self::fault::{Fault, FaultInjection, MAX_DELAY};
-pub use self::registry::EndpointRegistry;
+pub(crate) use self::breaker::CircuitBreaker;
+pub(crate) use self::endpoint::{EndpointLive, UpstreamConnection};
+pub(crate) use self::fault::{Fault, FaultInjection, MAX_DELAY};
+pub(crate) use self::registry::EndpointRegistry;
+pub(crate) use self::state::StateCell;
+pub use self::state::States;
 pub(in crate::snapshot) use self::state::desired;
-pub use self::state::{StateCell, States};

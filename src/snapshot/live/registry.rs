@@ -11,14 +11,14 @@ type EndpointIdentity = (Name, Name, Address);
 
 /// Finds what outlives a snapshot. Used while compiling, by one owner.
 #[derive(Debug, Default)]
-pub struct EndpointRegistry {
+pub(crate) struct EndpointRegistry {
     endpoints: HashMap<EndpointIdentity, Weak<EndpointLive>>,
     next_id: u64,
 }
 
 impl EndpointRegistry {
     /// The endpoint of this identity: the one that is still held somewhere, or a new one in this state.
-    pub fn endpoint(
+    pub(crate) fn endpoint(
         &mut self,
         service: &Name,
         version: &Name,

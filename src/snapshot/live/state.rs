@@ -23,7 +23,7 @@ pub(in crate::snapshot) fn desired(
 
 /// A state that changes while it is read.
 #[derive(Debug)]
-pub struct StateCell(AtomicU8);
+pub(crate) struct StateCell(AtomicU8);
 
 impl StateCell {
     pub(in crate::snapshot) const fn new(state: EndpointState) -> Self {
@@ -33,7 +33,7 @@ impl StateCell {
     /// The state of this moment.
     #[inline]
     #[must_use]
-    pub fn get(&self) -> EndpointState {
+    pub(crate) fn get(&self) -> EndpointState {
         match self.0.load(Ordering::Acquire) {
             READY => EndpointState::Ready,
             DRAIN => EndpointState::Drain,

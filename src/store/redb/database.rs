@@ -28,11 +28,11 @@ use crate::store::{Fact, Revision, Transaction, Write};
 
 /// What was found damaged and moved out of the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quarantined {
+pub(crate) struct Quarantined {
     /// Where the damaged file is now.
-    pub to: PathBuf,
+    pub(crate) to: PathBuf,
     /// What was wrong with it.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// The durable facts in one directory, held by one process.
@@ -110,7 +110,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::open`]; `Corrupt` only if the fresh file is damaged at once. A store that another process
     /// holds, that a newer Weir wrote or that cannot be reached is left as it is.
-    pub fn quarantine(dir: &Path) -> Result<(Self, Option<Quarantined>), StoreError> {
+    pub(crate) fn quarantine(dir: &Path) -> Result<(Self, Option<Quarantined>), StoreError> {
         let folder = Folder::open(dir)?;
         let lock = folder.lock()?;
         let disk = Disk::default();
@@ -126,13 +126,13 @@ impl Store {
 
     /// The fact of `key`, as of the last write. Does not touch the disk.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<Fact> {
+    pub(crate) fn get(&self, key: &str) -> Option<Fact> {
         self.facts.read().unwrap_or_else(PoisonError::into_inner).by_key.get(key).cloned()
     }
 
     /// The facts whose keys begin with `prefix`, in the order of their keys. Does not touch the disk.
     #[must_use]
-    pub fn list(&self, prefix: &str) -> Vec<(Arc<str>, Fact)> {
+    pub(crate) fn list(&self, prefix: &str) -> Vec<(Arc<str>, Fact)> {
         let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
         facts
             .by_key
@@ -145,7 +145,7 @@ impl Store {
     /// As [`Store::list`], after the file was opened again if the last write lost it; as long as that fails, what was
     /// known before.
     #[must_use]
-    pub fn read(&self, prefix: &str) -> Vec<(Arc<str>, Fact)> {
+    pub(crate) fn read(&self, prefix: &str) -> Vec<(Arc<str>, Fact)> {
         let mut writer = self.writer();
         if let Err(error) = self.reopen(&mut writer) {
             tracing::debug!(%error, "the store is not read again");
@@ -156,13 +156,14 @@ impl Store {
 
     /// The revision of the last write.
     #[must_use]
-    pub fn revision(&self) -> Revision {
+    #[cfg(test)]
+    pub(crate) fn revision(&self) -> Revision {
         self.facts.read().unwrap_or_else(PoisonError::into_inner).revision
     }
 
     /// Why the last write failed, or why the store was opened for reading only; `None` once a write succeeds.
     #[must_use]
-    pub fn last_error(&self) -> Option<StoreError> {
+    pub(crate) fn last_error(&self) -> Option<StoreError> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -171,7 +172,7 @@ impl Store {
     /// # Errors
     /// Nothing is changed: `Conflict`, `TooLarge`, `Unavailable`, `Corrupt`, or `Locked` if the store was lost and
     /// another process has it.
-    pub fn commit(&self, transaction: &Transaction) -> Result<Revision, StoreError> {
+    pub(crate) fn commit(&self, transaction: &Transaction) -> Result<Revision, StoreError> {
         let mut writer = self.writer();
         self.reopen(&mut writer)?;
         let (writes, revision) = {

@@ -29,8 +29,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::database::{Quarantined, Store};
-pub use self::error::StoreError;
+pub use self::database::Store;
+pub(crate) use self::error::StoreError;
 use super::{Answer, Change, Fact, Journal, JournalError, Lease, MAX_WATCH_BACKLOG, Revision, Transaction, lease};
 
 /// Commits that may wait for the disk.

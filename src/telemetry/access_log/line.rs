@@ -29,25 +29,25 @@ const MAX_WORD: usize = 128;
 /// itself); what is too long ends with `…`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct LogText(Box<str>);
+pub(crate) struct LogText(Box<str>);
 
 impl LogText {
     /// A short word: a request id, a method.
     #[must_use]
-    pub fn word(bytes: &[u8]) -> Self {
+    pub(crate) fn word(bytes: &[u8]) -> Self {
         Self::cut(bytes, MAX_WORD)
     }
 
     /// A host, with or without a port.
     #[must_use]
-    pub fn host(bytes: &[u8]) -> Self {
+    pub(crate) fn host(bytes: &[u8]) -> Self {
         Self::cut(bytes, MAX_HOST)
     }
 
     /// The path of a request target, at most 1 KiB of it: without query and fragment, and of an absolute
     /// target without scheme and authority.
     #[must_use]
-    pub fn path(target: &[u8]) -> Self {
+    pub(crate) fn path(target: &[u8]) -> Self {
         let end = target.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(target.len());
         let target = target.get(..end).unwrap_or_default();
         let path = if target.first().is_some_and(|byte| *byte != b'/') {
@@ -60,12 +60,6 @@ impl LogText {
             None
         };
         Self::cut(path.unwrap_or(target), MAX_PATH)
-    }
-
-    /// The text.
-    #[must_use]
-    pub const fn as_str(&self) -> &str {
-        &self.0
     }
 
     fn cut(bytes: &[u8], max: usize) -> Self {
@@ -87,71 +81,71 @@ impl LogText {
 
 /// What is known of a finished request. What is `None` is left out.
 #[derive(Clone, Debug, Serialize)]
-pub struct Line {
+pub(crate) struct Line {
     /// When the request began; RFC 3339 in UTC with milliseconds.
     #[serde(serialize_with = "rfc3339")]
-    pub time: SystemTime,
+    pub(crate) time: SystemTime,
     /// The request's id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<LogText>,
+    pub(crate) request_id: Option<LogText>,
     /// The client's address, as the connection or a trusted proxy states it; none on a unix socket.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client: Option<IpAddr>,
+    pub(crate) client: Option<IpAddr>,
     /// The listener that accepted the connection.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
-    pub listener: Option<Name>,
+    pub(crate) listener: Option<Name>,
     /// The protocol that the client speaks: `HTTP/1.1`, `HTTP/2` …
-    pub protocol: &'static str,
+    pub(crate) protocol: &'static str,
     /// The method.
-    pub method: LogText,
+    pub(crate) method: LogText,
     /// The host that was asked for.
-    pub host: LogText,
+    pub(crate) host: LogText,
     /// The path, without the query.
-    pub path: LogText,
+    pub(crate) path: LogText,
     /// The route that matched.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
-    pub route: Option<Name>,
+    pub(crate) route: Option<Name>,
     /// The route's service.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
-    pub service: Option<Name>,
+    pub(crate) service: Option<Name>,
     /// The version that was chosen.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
-    pub version: Option<Name>,
+    pub(crate) version: Option<Name>,
     /// Why that version.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "reason")]
-    pub why: Option<DecisionReason>,
+    pub(crate) why: Option<DecisionReason>,
     /// The endpoint that answered, or that was tried last.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
-    pub endpoint: Option<Name>,
+    pub(crate) endpoint: Option<Name>,
     /// The lane of the data plane that carried the request.
-    pub lane: &'static str,
+    pub(crate) lane: &'static str,
     /// The status, or `client_closed`.
     #[serde(serialize_with = "outcome")]
-    pub status: Outcome,
+    pub(crate) status: Outcome,
     /// Why Weir itself answered: the value of the `weir-error` header. Or why it ended the response.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cause: Option<&'static str>,
+    pub(crate) cause: Option<&'static str>,
     /// What kind of stream it was, if it was one.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "kind")]
-    pub stream: Option<StreamKind>,
+    pub(crate) stream: Option<StreamKind>,
     /// Bytes of the request's body.
-    pub bytes_in: u64,
+    pub(crate) bytes_in: u64,
     /// Bytes of the response's body, also of an answer of Weir's own.
-    pub bytes_out: u64,
+    pub(crate) bytes_out: u64,
     /// From the first byte of the request to the last of the response, streams included.
     #[serde(rename = "duration_ms", serialize_with = "millis")]
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// From the first byte of the request to the first byte of the response, as the client saw it.
     #[serde(rename = "first_byte_ms", skip_serializing_if = "Option::is_none", serialize_with = "some_millis")]
-    pub first_byte: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
     /// From sending the request to the endpoint to the first byte of its response.
     #[serde(rename = "upstream_ms", skip_serializing_if = "Option::is_none", serialize_with = "some_millis")]
-    pub upstream: Option<Duration>,
+    pub(crate) upstream: Option<Duration>,
     /// What making a connection to the endpoint took; none if one was reused.
     #[serde(rename = "connect_ms", skip_serializing_if = "Option::is_none", serialize_with = "some_millis")]
-    pub connect: Option<Duration>,
+    pub(crate) connect: Option<Duration>,
     /// Attempts beyond the first.
-    pub retries: u32,
+    pub(crate) retries: u32,
 }
 
 impl Line {
@@ -307,16 +301,16 @@ pub(super) mod tests {
             ("", ""),
             ("?", ""),
         ] {
-            assert_eq!(LogText::path(target.as_bytes()).as_str(), path, "{target}");
+            assert_eq!(&*LogText::path(target.as_bytes()).0, path, "{target}");
         }
     }
 
     #[test]
     fn what_is_long_is_cut_at_a_character() {
         let cut = LogText::path(format!("/{}", "é".repeat(2_000)).as_bytes());
-        assert!(cut.as_str().ends_with("é…") && cut.as_str().len() <= MAX_PATH + '…'.len_utf8());
-        assert_eq!(LogText::word(&[b'a'; MAX_WORD]).as_str(), "a".repeat(MAX_WORD));
-        assert_eq!(LogText::word(&[b'a'; MAX_WORD + 1]).as_str(), "a".repeat(MAX_WORD) + "…");
+        assert!(cut.0.ends_with("é…") && cut.0.len() <= MAX_PATH + '…'.len_utf8());
+        assert_eq!(*LogText::word(&[b'a'; MAX_WORD]).0, *"a".repeat(MAX_WORD));
+        assert_eq!(*LogText::word(&[b'a'; MAX_WORD + 1]).0, *("a".repeat(MAX_WORD) + "…"));
     }
 
     #[test]
@@ -343,14 +337,14 @@ pub(super) mod tests {
             // An escaped control character has six bytes.
             prop_assert!(text.len() < 6 * (MAX_PATH + MAX_HOST + 2 * MAX_WORD) + 1_000);
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-            prop_assert_eq!(json["host"].as_str(), Some(line.host.as_str()));
+            prop_assert_eq!(json["host"].as_str(), Some(&*line.host.0));
         }
 
         #[test]
         fn text_that_is_harmless_is_kept(text in "[a-zA-Z0-9/._~ é€-]{0,128}") {
             prop_assume!(text.len() <= MAX_WORD);
             let word = LogText::word(text.as_bytes());
-            prop_assert_eq!(word.as_str(), &text);
+            prop_assert_eq!(&*word.0, &*text);
         }
     }
 }

@@ -24,16 +24,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-pub use line::{Line, LogText};
+pub(crate) use line::{Line, LogText};
 
 use sink::Sink;
 
 /// Lines that wait at most, unless the configuration says otherwise: a second of 8,000 requests/s.
-pub const MAX_QUEUED_LINES: usize = 8_192;
+pub(crate) const MAX_QUEUED_LINES: usize = 8_192;
 
 /// Where the access log goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum LogOutput {
+pub(crate) enum LogOutput {
     /// Nowhere; lines are not even built.
     #[default]
     Off,
@@ -47,7 +47,7 @@ pub enum LogOutput {
 
 /// Where requests leave their lines. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     queue: Option<SyncSender<Message>>,
     signals: Arc<WriterSignals>,
 }
@@ -55,7 +55,7 @@ pub struct AccessLog {
 /// The thread that writes. Dropping it leaves the thread to end by itself, when the last [`AccessLog`] is
 /// gone and all lines are written.
 #[derive(Debug)]
-pub struct LogWriter {
+pub(crate) struct LogWriter {
     log: AccessLog,
     done: Option<Receiver<()>>,
 }
@@ -79,7 +79,7 @@ enum Message {
 /// Whether all lines were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "lines may be lost"]
-pub enum Flushed {
+pub(crate) enum Flushed {
     /// Every line was written, or counted as dropped because writing it failed.
     All,
     /// Whoever reads the log did not take the lines in time; some are lost and not counted.
@@ -92,7 +92,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// If the file cannot be opened or the thread cannot be started.
-    pub fn start(output: LogOutput, capacity: usize, dropped: Arc<AtomicU64>) -> io::Result<(Self, LogWriter)> {
+    pub(crate) fn start(output: LogOutput, capacity: usize, dropped: Arc<AtomicU64>) -> io::Result<(Self, LogWriter)> {
         match output {
             LogOutput::Off => Ok(Self::off(dropped)),
             LogOutput::Stdout => Self::with(sink::LogFile::stdout()?, capacity, dropped),
@@ -128,12 +128,12 @@ impl AccessLog {
     /// Whether lines go anywhere; if not, there is no need to build one.
     #[inline]
     #[must_use]
-    pub const fn enabled(&self) -> bool {
+    pub(crate) const fn enabled(&self) -> bool {
         self.queue.is_some()
     }
 
     /// Gives a line away. It never waits: what the queue has no room for is dropped and counted.
-    pub fn log(&self, line: Line) {
+    pub(crate) fn log(&self, line: Line) {
         if let Some(queue) = &self.queue
             && queue.try_send(Message::Line(Box::new(line))).is_err()
         {
@@ -143,14 +143,15 @@ impl AccessLog {
 
     /// Opens the file anew, after somebody moved it away. Lines that wait already go to the new one. If it
     /// cannot be opened, the old one stays in use and a warning says so. For the other outputs it does nothing.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         self.signals.reopen.store(true, Ordering::Release);
         self.wake();
     }
 
     /// Lines that were dropped so far.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn dropped(&self) -> u64 {
         self.signals.dropped.load(Ordering::Relaxed)
     }
 
@@ -166,7 +167,7 @@ impl LogWriter {
     /// Ends the log: writes the lines that wait and waits for that, for at most `limit` (a second is
     /// sensible). It blocks the calling thread. Lines that come later are dropped; to be called when requests
     /// are over.
-    pub fn finish(self, limit: Duration) -> Flushed {
+    pub(crate) fn finish(self, limit: Duration) -> Flushed {
         let Some(done) = self.done else { return Flushed::All };
         self.log.signals.stop.store(true, Ordering::Release);
         self.log.wake();

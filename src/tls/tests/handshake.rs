@@ -10,7 +10,7 @@ use rustls::{
 
 use super::{Authority, BOTH, Made, client, der, fixed, load, replaceable, shake};
 use crate::tls::{
-    Certificates, ClientAuth, ClientRoots, Demand, MinVersion, Options, Protocols, Resumption, Source, server_config,
+    Certificates, ClientAuth, ClientRoots, Demand, MinVersion, Options, Resumption, Source, server_config,
 };
 
 fn server(options: &Options, certificates: Source<Certificates>) -> Arc<ServerConfig> {
@@ -89,20 +89,18 @@ fn clients_of_both_versions_are_served_unless_the_oldest_is_set() {
 fn http_2_is_preferred_where_it_is_offered() {
     let authority = Authority::new("ca");
     let made = authority.server(&["a.test"]);
-    let alpn = |protocols, offer: &[&str]| {
-        let server = server(&Options { protocols, ..Options::default() }, fixed(load(&[&made])));
+    let alpn = |offer: &[&str]| {
+        let server = server(&Options::default(), fixed(load(&[&made])));
         let mut client = client(&authority, BOTH, None);
         client.alpn_protocols = offer.iter().map(|name| name.as_bytes().to_vec()).collect();
         let shaken = shake(&server, &Arc::new(client), "a.test")?;
         Ok::<_, Error>(shaken.alpn.map(|name| String::from_utf8(name).unwrap()))
     };
     let agreed = |name: &str| Ok(Some(name.to_owned()));
-    assert_eq!(alpn(Protocols::Http2AndHttp1, &["http/1.1", "h2"]), agreed("h2"));
-    assert_eq!(alpn(Protocols::Http2AndHttp1, &["http/1.1"]), agreed("http/1.1"));
-    assert_eq!(alpn(Protocols::Http1, &["h2", "http/1.1"]), agreed("http/1.1"));
-    assert_eq!(alpn(Protocols::Http2AndHttp1, &[]), Ok(None));
-    assert!(alpn(Protocols::Http1, &["h2"]).is_err(), "nothing in common is refused, not guessed");
-    assert!(alpn(Protocols::Http2AndHttp1, &["smtp"]).is_err());
+    assert_eq!(alpn(&["http/1.1", "h2"]), agreed("h2"));
+    assert_eq!(alpn(&["http/1.1"]), agreed("http/1.1"));
+    assert_eq!(alpn(&[]), Ok(None));
+    assert!(alpn(&["smtp"]).is_err(), "nothing in common is refused, not guessed");
 }
 
 #[test]

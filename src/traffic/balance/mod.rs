@@ -40,7 +40,7 @@ impl Tried {
     const MOST: usize = 4;
 
     /// Notes a tried endpoint.
-    pub fn insert(&mut self, endpoint: usize) {
+    pub(crate) fn insert(&mut self, endpoint: usize) {
         if let Some(slot) = self.endpoints.get_mut(self.len) {
             *slot = endpoint;
             self.len += 1;
@@ -50,14 +50,14 @@ impl Tried {
     /// Whether an endpoint was tried.
     #[inline]
     #[must_use]
-    pub fn contains(&self, endpoint: usize) -> bool {
+    pub(crate) fn contains(&self, endpoint: usize) -> bool {
         self.endpoints.iter().take(self.len).any(|tried| *tried == endpoint)
     }
 
     /// Whether nothing was tried yet.
     #[inline]
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 }

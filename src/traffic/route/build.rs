@@ -29,7 +29,7 @@ impl<T> Table<T> {
     ///
     /// # Errors
     /// As of [`Table::build`].
-    pub fn build_for(rules: Vec<Rule<T>>, paths: Paths) -> Result<Self, Vec<RouteError>> {
+    pub(crate) fn build_for(rules: Vec<Rule<T>>, paths: Paths) -> Result<Self, Vec<RouteError>> {
         build(rules, paths)
     }
 }

@@ -1,9 +1,9 @@
 //! What can be wrong with rules, and how many regular expressions they may have.
 
 /// The most different regular expressions in a table: with the size limit of each, a bound for their memory.
-pub const MAX_REGEXES: usize = 1_000;
+pub(crate) const MAX_REGEXES: usize = 1_000;
 /// The most rules with a path regex that one host may have: a bound for what one request may cost.
-pub const MAX_REGEXES_PER_HOST: usize = 100;
+pub(crate) const MAX_REGEXES_PER_HOST: usize = 100;
 
 /// What is wrong with a rule. Indices are those of the rules given to [`Table::build`](super::Table::build).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +87,7 @@ pub enum RouteError {
 impl RouteError {
     /// The index of the rule to change.
     #[must_use]
-    pub fn rule(&self) -> usize {
+    pub(crate) fn rule(&self) -> usize {
         match self {
             Self::Host { rule, .. }
             | Self::Path { rule, .. }

@@ -33,8 +33,8 @@ mod pattern;
 mod rule;
 mod table;
 
-pub use self::error::{MAX_REGEXES, MAX_REGEXES_PER_HOST, RouteError};
-pub use self::pattern::{HeaderMatch, HeaderTest, HostPattern, NotAHost, PathPattern};
+pub(crate) use self::pattern::{HeaderMatch, HeaderTest};
+pub use self::pattern::{HostPattern, PathPattern};
 pub use self::rule::Rule;
 pub use self::table::Table;
 

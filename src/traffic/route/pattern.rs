@@ -24,7 +24,7 @@ pub enum HostPattern {
 #[error("`{found}` is not a host: write `shop.example.com`, `*.example.com` or `*`, without port or path")]
 pub struct NotAHost {
     /// The text that was found.
-    pub found: String,
+    pub(crate) found: String,
 }
 
 impl HostPattern {
@@ -79,14 +79,14 @@ pub enum PathPattern {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HeaderMatch {
     /// The header's name; case does not matter.
-    pub name: String,
+    pub(crate) name: String,
     /// What its value must be.
-    pub test: HeaderTest,
+    pub(crate) test: HeaderTest,
 }
 
 /// What a header's value must be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum HeaderTest {
+pub(crate) enum HeaderTest {
     /// Anything, if the header is there.
     Present,
     /// Nothing: the header must not be there.

@@ -54,20 +54,8 @@ impl<T> Table<T> {
 
     /// Where the rules lead, in their order.
     #[must_use]
-    pub fn into_targets(self) -> Box<[T]> {
+    pub(crate) fn into_targets(self) -> Box<[T]> {
         self.targets
-    }
-
-    /// The number of rules.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.targets.len()
-    }
-
-    /// Whether there are no rules, so that nothing matches.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.targets.is_empty()
     }
 
     /// The best rule of the host at `root`.

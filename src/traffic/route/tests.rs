@@ -1,8 +1,7 @@
 //! Precedence by examples; `properties` compares all of it with a naive model.
 
-use super::{
-    HeaderMatch, HeaderTest, HostPattern, MAX_REGEXES, MAX_REGEXES_PER_HOST, PathPattern, RouteError, Rule, Table,
-};
+use super::error::{MAX_REGEXES, MAX_REGEXES_PER_HOST, RouteError};
+use super::{HeaderMatch, HeaderTest, HostPattern, PathPattern, Rule, Table};
 use crate::traffic::validate::spelling::{EncodedSlash, Paths};
 use crate::traffic::validate::tests::Head;
 
@@ -61,7 +60,6 @@ fn errors(rules: &[Rule<String>]) -> Vec<RouteError> {
 #[test]
 fn an_empty_table_matches_nothing() {
     let table = table(&[]);
-    assert!(table.is_empty());
     assert_eq!(find(&table, "a", "/"), None);
     assert_eq!(find(&table, "", ""), None);
 }

@@ -47,7 +47,7 @@ impl HashRanges {
 
 /// The hash of a key under a salt.
 #[must_use]
-pub fn hash(salt: &str, key: &[u8]) -> u64 {
+pub(crate) fn hash(salt: &str, key: &[u8]) -> u64 {
     let mut hash = Fnv1a::default();
     // No text has the byte 0xFF, so salt and key cannot run into each other.
     [salt.as_bytes(), &[0xFF], key].into_iter().for_each(|part| hash.write(part));
@@ -56,7 +56,7 @@ pub fn hash(salt: &str, key: &[u8]) -> u64 {
 
 /// Spreads a hash: the 64-bit finaliser of MurmurHash3 (Appleby). Also makes one hash out of another.
 #[must_use]
-pub fn mix(mut hash: u64) -> u64 {
+pub(crate) fn mix(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ (hash >> 33)

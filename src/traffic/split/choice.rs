@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 /// Why a request got its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// It named the version.
     Override,
     /// Its client belongs to the version.
@@ -20,15 +20,15 @@ pub enum Reason {
 #[must_use]
 pub struct Choice {
     /// The version, as an index into the service's versions.
-    pub version: usize,
+    pub(crate) version: usize,
     /// Why.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Whether the version takes requests; if not, no version with a weight does.
-    pub available: bool,
+    pub(crate) available: bool,
     /// The client's affinity key, hashed.
-    pub key: Option<u64>,
+    pub(crate) key: Option<u64>,
     /// A key made for a client that had none, to be given to it as a cookie.
-    pub new_key: Option<String>,
+    pub(crate) new_key: Option<String>,
 }
 
 /// What besides weights decides.
@@ -62,9 +62,9 @@ pub enum KeySource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverrideSource {
     /// By the value of this header, in lower case.
-    pub header: Option<Box<str>>,
+    pub(crate) header: Option<Box<str>>,
     /// By the value of this cookie.
-    pub cookie: Option<Box<str>>,
+    pub(crate) cookie: Option<Box<str>>,
     /// From these addresses only; `None` from anywhere.
-    pub from: Option<Vec<IpNet>>,
+    pub(crate) from: Option<Vec<IpNet>>,
 }

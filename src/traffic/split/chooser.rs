@@ -74,13 +74,13 @@ impl Chooser {
     /// Whether a version takes requests now.
     #[inline]
     #[must_use]
-    pub fn is_available(&self, version: usize) -> bool {
+    pub(crate) fn is_available(&self, version: usize) -> bool {
         self.available.get(version).is_some_and(|available| available.load(Ordering::Acquire))
     }
 
     /// Says which versions take requests, by their index. Whoever says it last is right: callers are to see that two
     /// do not say different things at once.
-    pub fn set_available(&self, available: impl Fn(usize) -> bool) {
+    pub(crate) fn set_available(&self, available: impl Fn(usize) -> bool) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let mut versions = self.versions.to_vec();
         let mut changed = false;
@@ -105,7 +105,7 @@ impl Chooser {
 
     /// The share that requests without affinity or override really get, by version.
     #[must_use]
-    pub fn effective(&self) -> Vec<Weight> {
+    pub(crate) fn effective(&self) -> Vec<Weight> {
         let fallback = self.fallback.load();
         let tripped = self.versions.iter().any(VersionShare::is_tripped);
         let instead = fallback.rest.as_ref().filter(|_| tripped).or(fallback.failover.as_ref());

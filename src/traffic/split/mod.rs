@@ -13,10 +13,10 @@
 //! | clients that keep their version | [`affinity`] |
 //! | what replaces a version that takes no requests, or whose breaker tripped | `fallback` |
 //!
-//! Invariant: without affinity the shares are exact (see [`Splitter`]); with affinity the version is a pure function
+//! Invariant: without affinity the shares are exact (see [`Splitter`](weighted::Splitter)); with affinity the version is a pure function
 //! of salt, key and weights, so every replica and every restart decide alike.
 
-pub mod affinity;
+pub(crate) mod affinity;
 mod choice;
 mod chooser;
 mod fallback;
@@ -24,11 +24,12 @@ mod schedule;
 mod share;
 mod weighted;
 
-pub use self::choice::{Choice, KeySource, OverrideSource, Reason, SplitOptions};
+pub(crate) use self::choice::{Choice, OverrideSource, Reason};
+pub use self::choice::{KeySource, SplitOptions};
 pub use self::chooser::Chooser;
 pub use self::schedule::Schedules;
-pub use self::share::{BreakerFlag, VersionShare};
-pub use self::weighted::Splitter;
+pub(crate) use self::share::BreakerFlag;
+pub use self::share::VersionShare;
 
 #[cfg(test)]
 mod tests;

@@ -22,9 +22,9 @@ pub struct VersionShare {
 #[derive(Clone, Debug)]
 pub struct BreakerFlag {
     /// Up while the version is to get nothing.
-    pub tripped: Arc<AtomicBool>,
+    pub(crate) tripped: Arc<AtomicBool>,
     /// Who gets everything where no other version that takes requests has a weight.
-    pub stable: Name,
+    pub(crate) stable: Name,
 }
 
 impl VersionShare {

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::share::among_available;
-use super::{Choice, Chooser, Schedules, SplitOptions, Splitter, VersionShare};
+use super::weighted::Splitter;
+use super::{Choice, Chooser, Schedules, SplitOptions, VersionShare};
 use crate::model::{Name, Split, Weight};
 use crate::traffic::validate::tests::Head;
 use crate::traffic::{HttpVersion, Request};

@@ -36,7 +36,7 @@ const REQUEST: u64 = 10_000;
 
 /// Says which version is next, exactly by weight. Shared by all threads; a choice is one atomic addition.
 #[derive(Clone, Debug)]
-pub struct Splitter {
+pub(crate) struct Splitter {
     rotation: Rotation,
     ledger: Arc<DeficitLedger>,
 }
@@ -87,7 +87,7 @@ impl Splitter {
     /// With the same weights it takes over the position itself. Compiling has no effect on `previous`, so a
     /// snapshot that is never published costs nothing.
     #[must_use]
-    pub fn compile(split: &Split, previous: Option<&Self>, schedules: &mut Schedules) -> Self {
+    pub(crate) fn compile(split: &Split, previous: Option<&Self>, schedules: &mut Schedules) -> Self {
         let eligible: Vec<Eligible> = split
             .iter()
             .enumerate()
@@ -103,7 +103,7 @@ impl Splitter {
 
     /// The version whose turn it is, as an index into the split, and one step on.
     #[must_use]
-    pub fn choose(&self) -> usize {
+    pub(crate) fn choose(&self) -> usize {
         match &self.rotation {
             Rotation::Single(version) => *version,
             Rotation::Pair { position, weight, versions: [first, second] } => {
@@ -120,7 +120,8 @@ impl Splitter {
     /// The deficit of each version of `split`, in ten-thousandths of a request: positive where it has had less than its
     /// share. For tests and diagnosis; walks schedules.
     #[must_use]
-    pub fn deficits(&self, split: &Split) -> Vec<i64> {
+    #[cfg(test)]
+    pub(crate) fn deficits(&self, split: &Split) -> Vec<i64> {
         let mut book = self.ledger.lock();
         book.settle();
         let deficits = book.deficits();

@@ -6,20 +6,20 @@
 
 /// What becomes of odd spellings in a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Paths {
+pub(crate) struct Paths {
     /// `%2F`.
-    pub encoded_slash: EncodedSlash,
+    pub(crate) encoded_slash: EncodedSlash,
     /// `\` and `%5C`.
-    pub backslash: Backslash,
+    pub(crate) backslash: Backslash,
     /// Whether a run of slashes becomes one.
-    pub merge_slashes: bool,
+    pub(crate) merge_slashes: bool,
     /// Bytes beyond ASCII, in the query too.
-    pub non_ascii: NonAscii,
+    pub(crate) non_ascii: NonAscii,
 }
 
 /// What becomes of `%2F` in a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EncodedSlash {
+pub(crate) enum EncodedSlash {
     /// It is answered with 400.
     Refuse,
     /// It stays, as a part of its segment.
@@ -31,7 +31,7 @@ pub enum EncodedSlash {
 
 /// What becomes of a backslash in a path, encoded or not. Some servers take it for a slash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Backslash {
+pub(crate) enum Backslash {
     /// It is answered with 400.
     #[default]
     Refuse,
@@ -41,7 +41,7 @@ pub enum Backslash {
 
 /// What becomes of UTF-8 beyond ASCII in a target, where RFC 3986 wants it percent-encoded. Other bytes are refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NonAscii {
+pub(crate) enum NonAscii {
     /// It is answered with 400.
     #[default]
     Refuse,
@@ -53,7 +53,7 @@ pub enum NonAscii {
 
 /// What becomes of a header whose name has an underscore. Many endpoints (CGI, WSGI, Rack, PHP) read it as a hyphen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Underscore {
+pub(crate) enum Underscore {
     /// The request is answered with 400.
     Refuse,
     /// The header is not forwarded.

@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::http_client::stub::{Reply, Stub};
+use crate::outbound::alert::queue::QUEUE_CAPACITY;
 use crate::outbound::alert::tests::{alert, receiver};
-use crate::outbound::alert::{Kind, QUEUE_CAPACITY, Transition};
+use crate::outbound::alert::{Kind, Transition};
 
 const ON: [Transition; 2] = [Transition::Paused, Transition::RolledBack];
 

@@ -217,7 +217,7 @@ proptest! {
         if let Ok(Parsed::Header(header)) = parse(&bytes) {
             prop_assert!(header.consumed <= bytes.len() && header.source.is_some() == header.destination.is_some());
         }
-        bytes.resize(MAX_HEADER, filler);
+        bytes.resize(MAX_V1.max(MAX_V2), filler);
         prop_assert_ne!(parse(&bytes), Ok(Parsed::Incomplete));
     }
 

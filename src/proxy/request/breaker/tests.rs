@@ -178,8 +178,6 @@ async fn the_request_that_trips_the_wire_moves_the_very_next_one_to_stable() {
     // Whatever still comes in from the canary changes nothing.
     stage.finish(V2, Outcome::Status(200), None, Kind::Request);
     assert_eq!(stage.next(), V1);
-    stage.wire.reset();
-    assert_eq!(stage.next(), V2);
 }
 
 #[test]

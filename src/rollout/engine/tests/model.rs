@@ -10,9 +10,9 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::rig::{check, gate, hook, percent, plan, step, verdict};
 use crate::model::Weight;
-use crate::rollout::engine::{
-    Applied, Effect, Event, MAX_FAILED_TARGETS, Observation, Phase, RolloutState, RolloutTarget, Ruling, Verb, ruling,
-};
+use crate::rollout::engine::commands::{Ruling, ruling};
+use crate::rollout::engine::state::MAX_FAILED_TARGETS;
+use crate::rollout::engine::{Applied, Effect, Event, Observation, Phase, RolloutState, RolloutTarget, Verb};
 use crate::rollout::plan::{GateDefault, HookPoint, NoData, Plan, Rollback};
 use crate::rollout::verdict::{CheckOutcome, Verdict};
 

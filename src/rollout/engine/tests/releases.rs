@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::rig::{Rig, gate, hook, percent, plan, step, target};
 use crate::model::Weight;
 use crate::model::fixture::Fixture as _;
-use crate::rollout::engine::{Effect, Event, Phase, RolloutState, Unreadable, Verb, WaitingFor};
+use crate::rollout::engine::stored::Unreadable;
+use crate::rollout::engine::{Effect, Event, Phase, RolloutState, Verb, WaitingFor};
 use crate::rollout::plan::{GateDefault, HookPoint};
 
 #[test]

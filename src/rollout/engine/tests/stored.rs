@@ -1,7 +1,8 @@
 //! What an older Weir wrote is read, and written as it was: every phase, every wait, every pause, and what contradicts
 //! itself is refused.
 
-use crate::rollout::engine::{Entry, Phase, RolloutState, Unreadable};
+use crate::rollout::engine::stored::Unreadable;
+use crate::rollout::engine::{Entry, Phase, RolloutState};
 
 /// A name and a state in each line, as Weir 0.1 wrote them.
 const STATES: &str = include_str!("stored/states.txt");

@@ -1,7 +1,8 @@
 //! The table of verbs: the code does what it says, and the documentation shows the same.
 
 use super::rig::{Rig, target};
-use crate::rollout::engine::{Event, Phase, Ruling, Verb, ruling};
+use crate::rollout::engine::commands::{Ruling, ruling};
+use crate::rollout::engine::{Event, Phase, Verb};
 
 #[test]
 fn every_verb_in_every_phase_is_done_or_refused_as_the_table_says() {

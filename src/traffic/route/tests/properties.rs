@@ -8,7 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::super::{HeaderMatch, HeaderTest, HostPattern, PathPattern, RouteError, Rule, Table};
+use super::super::error::RouteError;
+use super::super::{HeaderMatch, HeaderTest, HostPattern, PathPattern, Rule, Table};
 use super::path;
 use crate::traffic::Request;
 use crate::traffic::validate::tests::Head;
