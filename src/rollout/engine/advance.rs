@@ -100,7 +100,7 @@ impl Reaction<'_> {
         if self.seen.unwritable {
             return self.hold_unwritable();
         }
-        self.state.notified_unwritable = false;
+        let written = self.entries.len();
         if self.state.stage == Stage::Baking {
             self.state.bake = Bake::Over;
         }
@@ -121,6 +121,9 @@ impl Reaction<'_> {
             }
             NextMove::Full | NextMove::Promote => {}
             NextMove::Succeed => self.succeed(),
+        }
+        if self.entries.len() > written {
+            self.state.notified_unwritable = false;
         }
     }
 
