@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 
 pub(crate) use self::action::{Action, HookCall, Query};
 pub(crate) use self::decision::{Cause, Decision};
-pub use self::record::RecordedEntry;
+pub(crate) use self::record::RecordedEntry;
 pub(crate) use self::view::{StableUnknown, View};
 
 use self::record::Record;

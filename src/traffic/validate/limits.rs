@@ -6,21 +6,21 @@ use super::spelling::{Paths, Underscore};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest method, in bytes.
-    pub method_bytes: usize,
+    pub(crate) method_bytes: usize,
     /// The longest request target, in bytes.
-    pub target_bytes: usize,
+    pub(crate) target_bytes: usize,
     /// The most header fields.
-    pub fields: usize,
+    pub(crate) fields: usize,
     /// The largest header, in bytes: names, values and four bytes a field.
-    pub header_bytes: usize,
+    pub(crate) header_bytes: usize,
     /// The largest body whose length is declared, in bytes; `None` for any. Bodies of undeclared length are
     /// the forwarder's to count.
-    pub body_bytes: Option<u64>,
+    pub(crate) body_bytes: Option<u64>,
     /// What becomes of odd spellings in the path.
-    pub paths: Paths,
+    pub(crate) paths: Paths,
     /// What becomes of header names with an underscore. Validation only sees whether there are any: a route may say
     /// something of its own.
-    pub underscore: Underscore,
+    pub(crate) underscore: Underscore,
 }
 
 impl Default for Limits {
