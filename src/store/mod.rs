@@ -7,13 +7,13 @@
 //!
 //! [`Journal`] is what a store must be able to do: read, commit several keys at once if their revisions are still those
 //! that were read, watch, and lease. It is asynchronous, because a disk or a peer may take its time; nothing here waits
-//! for one longer than [`COMMIT_TIMEOUT`](writer::COMMIT_TIMEOUT). The [`JournalWriter`] is the one client of a journal in this process: it
-//! remembers revisions and what became of the last write.
+//! for one longer than [`COMMIT_TIMEOUT`](writer::COMMIT_TIMEOUT). The [`JournalWriter`] is the one client of a journal in
+//! this process: it remembers revisions and what became of the last write of each key.
 //!
 //! Beside the journal lies a copy of the little that must be known when all of it is lost ([`CopyFile`]).
 //!
 //! Invariant: what a commit has acknowledged is durable. What it refused as [`JournalError::Unavailable`] may be as well,
-//! so that nothing is written after it before the revisions were read again.
+//! so that its keys are not written again before their revisions were read.
 //!
 //! Invariant: revisions only grow, across deletions and restarts.
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Of one service one commit is in flight, so that each decision sees the one before it; services do not wait for each
-//! other. A reload is about all of them: it begins when nothing is in flight, and what comes meanwhile waits for it.
+//! other. A reload is about all of them: it begins when nothing is in flight, and while it is, they wait for it. While it
+//! waits itself, a few proposals may overtake it, so that one commit that hangs makes no other service wait.
 //!
 //! Invariant: all of it is bounded. Commits by their time and their number, queues by their length; a second that has
 //! passed is due once, however often it passes meanwhile.
@@ -35,6 +36,9 @@ pub(super) type Reply = oneshot::Sender<ProposalResult>;
 const MAX_IN_FLIGHT: usize = 48;
 /// Proposals that may wait for one service, and reloads that may wait for what is in flight.
 pub(super) const MAX_WAITING: usize = 16;
+
+/// Commits that may begin while a reload waits.
+const MAX_OVERTAKING: usize = 64;
 
 /// Something that is done when its service has nothing in flight.
 pub(super) enum Work {
@@ -85,6 +89,8 @@ pub(super) enum Trigger {
 pub(super) struct ReloadRequest {
     pub(super) trigger: Trigger,
     pub(super) replies: Vec<Reply>,
+    /// Commits that began while it waited.
+    overtaken: usize,
 }
 
 /// A file that is compiled, and takes effect when its decisions are written.
@@ -136,7 +142,13 @@ impl Flights {
         self.services.contains_key(service)
             || self.services.len() >= MAX_IN_FLIGHT
             || self.waiting.contains_key(service)
-            || self.is_reloading()
+            || self.is_closed()
+    }
+
+    /// Whether nothing may begin, because a reload is in flight or was overtaken often enough.
+    fn is_closed(&self) -> bool {
+        let waits_long = |request: &ReloadRequest| request.overtaken >= MAX_OVERTAKING;
+        self.reload.is_some() || self.waiting_reload.as_ref().is_some_and(waits_long)
     }
 
     /// Whether a reload is in flight, or waits for what is.
@@ -164,7 +176,7 @@ impl Flights {
 
     /// What can be done now.
     pub(super) fn next_work(&mut self) -> Option<(Name, Work)> {
-        if self.is_reloading() || self.services.len() >= MAX_IN_FLIGHT {
+        if self.is_closed() || self.services.len() >= MAX_IN_FLIGHT {
             return None;
         }
         let free = |service: &&Name| !self.services.contains_key(*service);
@@ -176,7 +188,8 @@ impl Flights {
             }
             return Some((service, work?));
         }
-        let service = self.due.iter().find(free).cloned()?;
+        // A second can wait for a reload.
+        let service = self.due.iter().find(free).filter(|_| self.waiting_reload.is_none()).cloned()?;
         self.due.remove(&service);
         Some((service, Work::Second))
     }
@@ -188,6 +201,9 @@ impl Flights {
         flight: Flight,
         commit: impl Future<Output = Result<(), JournalError>> + Send + 'static,
     ) {
+        if let Some(request) = &mut self.waiting_reload {
+            request.overtaken += 1;
+        }
         self.services.insert(service.clone(), flight);
         self.follow(commit.map(|stored| Landing::Service(service, stored)));
     }
@@ -219,7 +235,7 @@ impl Flights {
 
     /// Asks for a reload.
     pub(super) fn ask_reload(&mut self, trigger: Trigger, reply: Option<Reply>) {
-        let empty = ReloadRequest { trigger, replies: Vec::new() };
+        let empty = ReloadRequest { trigger, replies: Vec::new(), overtaken: 0 };
         let request = self.waiting_reload.get_or_insert(empty);
         request.trigger = request.trigger.max(trigger);
         match reply {

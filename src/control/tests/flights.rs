@@ -192,7 +192,7 @@ async fn a_service_whose_commit_hangs_is_held_alone_and_goes_back_all_the_same()
 }
 
 #[tokio::test]
-async fn a_reload_waits_for_what_is_in_flight_and_others_wait_for_it() {
+async fn a_reload_waits_for_what_is_in_flight_and_is_overtaken_at_most_so_often() {
     let world = World::new(LONG).await;
     world.disk.script("rollout/a/", Fault::Hanging);
     let paused = world.begin("a", Verb::Pause).await;
@@ -216,6 +216,13 @@ async fn a_reload_waits_for_what_is_in_flight_and_others_wait_for_it() {
     };
     soon(world.control.drill(drill, by())).await.unwrap();
     assert!(reloads.iter().all(|reload| !reload.is_finished()) && !resumed.is_finished());
+    // Others may overtake it, and not for ever.
+    for _ in 0..32 {
+        soon(world.command("b", Verb::Pause)).await.unwrap();
+        soon(world.command("b", Verb::Resume)).await.unwrap();
+    }
+    let overtaking = world.begin("b", Verb::Pause).await;
+    assert!(!overtaking.is_finished());
 
     world.disk.release();
     assert!(soon(paused).await.unwrap().unwrap().durable);
@@ -224,6 +231,7 @@ async fn a_reload_waits_for_what_is_in_flight_and_others_wait_for_it() {
         assert!(ack.changes.iter().any(|line| line.contains("shop/v1: endpoints")), "one for both: {ack:?}");
     }
     assert!(soon(resumed).await.unwrap().unwrap().durable, "after the reload, which kept the pause");
+    assert!(soon(overtaking).await.unwrap().unwrap().durable);
     assert!(world.current.load().service("b").unwrap().versions[1].faults.is_some(), "the drill goes on");
 }
 
