@@ -1,4 +1,5 @@
-//! What a request costs the allocator in steady state: on the express lane, nothing.
+//! What a request costs the allocator in steady state: on the express lane, nothing. And what an availability flip does:
+//! nothing that grows with the configuration.
 //!
 //! A test binary of its own, because the allocator that counts is that of the whole process. Weir runs on threads
 //! of this process, as `weir run` would run it; client and origin ([`lean`]) allocate nothing, so what is counted is
@@ -11,12 +12,14 @@
     reason = "a test that cannot go on says so by ending; its helpers are outside of #[test] functions"
 )]
 
+mod flip;
 #[path = "../lean/mod.rs"]
 mod lean;
 
 use std::alloc::System;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -34,9 +37,15 @@ const COUNTED: u32 = 20_000;
 /// a request does, it does in each or in one of a few.
 const ONE_IN: usize = 10;
 
-// One test for all cases: a second one at the same time would be counted with it.
+/// The turn of a test: one at the same time would be counted with it.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_request_on_the_express_lane_allocates_nothing() {
+    let _alone = alone();
     let folder = tempfile::tempdir().expect("a directory");
     let web = start(folder.path());
     let cases =
