@@ -21,54 +21,46 @@ pub(super) struct CompareParameters {
     pub(super) confidence: f64,
 }
 
-/// At most `max` percent of the responses are errors.
-pub(super) fn error_rate(check: &Check, seen: &Samples, max: f64, errors: Errors, min_requests: u64) -> Verdict {
-    let (canary, stable) = (seen.canary.errors(errors), seen.stable.errors(errors));
-    let (outcome, stable_fails_too) = judged(canary, stable, Limit::percent(max), min_requests);
-    let after = conclusion(outcome, stable_fails_too, "too many errors", min_requests.saturating_sub(canary.requests));
-    Verdict {
-        outcome,
-        value: canary.percent(),
-        limit: Some(max),
-        samples: canary.requests,
-        stable_fails_too,
-        sentence: sentence(
-            check,
-            "errors",
-            &format!(
-                "canary {} over {}, stable {}, limit {}: {after}",
-                seen.canary.errors_in_words(errors),
-                format::duration(seen.canary.covered),
-                seen.stable.errors_in_words(errors),
-                format::percent(max),
-            ),
-        ),
-        ..verdict(check)
-    }
+/// From which side the errors among the responses are seen.
+#[derive(Clone, Copy)]
+pub(super) enum RateLimit {
+    /// At most so many percent are errors.
+    Errors { max: f64 },
+    /// At least so many percent are none.
+    Successes { min: f64 },
 }
 
-/// At least `min` percent of the responses are no errors.
-pub(super) fn success_rate(check: &Check, seen: &Samples, min: f64, errors: Errors, min_requests: u64) -> Verdict {
+/// So many of the responses are errors, or are none.
+pub(super) fn rate(check: &Check, seen: &Samples, rate: RateLimit, errors: Errors, min_requests: u64) -> Verdict {
     let (canary, stable) = (seen.canary.errors(errors), seen.stable.errors(errors));
-    let (outcome, stable_fails_too) = judged(canary, stable, Limit::percent(min).rest(), min_requests);
+    let (limit, most) = match rate {
+        RateLimit::Errors { max } => (max, Limit::percent(max)),
+        RateLimit::Successes { min } => (min, Limit::percent(min).rest()),
+    };
+    let (outcome, stable_fails_too) = judged(canary, stable, most, min_requests);
     let after = conclusion(outcome, stable_fails_too, "too many errors", min_requests.saturating_sub(canary.requests));
+    let (name, bound, value) = match rate {
+        RateLimit::Errors { .. } => ("errors", "limit", canary.percent()),
+        RateLimit::Successes { .. } => ("success", "at least", canary.percent().map(|errors| 100.0 - errors)),
+    };
+    let words = |sample: &Sample| match rate {
+        RateLimit::Errors { .. } => sample.errors_in_words(errors),
+        RateLimit::Successes { .. } => sample.successes_in_words(errors),
+    };
+    let found = format!(
+        "canary {} over {}, stable {}, {bound} {}: {after}",
+        words(&seen.canary),
+        format::duration(seen.canary.covered),
+        words(&seen.stable),
+        format::percent(limit),
+    );
     Verdict {
         outcome,
-        value: canary.percent().map(|errors| 100.0 - errors),
-        limit: Some(min),
+        value,
+        limit: Some(limit),
         samples: canary.requests,
         stable_fails_too,
-        sentence: sentence(
-            check,
-            "success",
-            &format!(
-                "canary {} over {}, stable {}, at least {}: {after}",
-                seen.canary.successes_in_words(errors),
-                format::duration(seen.canary.covered),
-                seen.stable.successes_in_words(errors),
-                format::percent(min),
-            ),
-        ),
+        sentence: sentence(check, name, &found),
         ..verdict(check)
     }
 }

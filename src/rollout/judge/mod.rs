@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::sample::{Sample, Samples};
 
+use self::checks::RateLimit;
 use self::compare::SequentialTest;
 use super::plan::{Check, Measure, Plan};
 use super::reading::Reading;
@@ -95,8 +96,12 @@ pub(crate) fn analyze(
         let seen = &*windows.entry(span).or_insert_with(|| window(span));
         let min_requests = check.min_requests.unwrap_or(plan.min_requests);
         let verdict = match &check.measure {
-            Measure::SuccessRate { min, errors } => checks::success_rate(check, seen, *min, *errors, min_requests),
-            Measure::ErrorRate { max, errors } => checks::error_rate(check, seen, *max, *errors, min_requests),
+            Measure::SuccessRate { min, errors } => {
+                checks::rate(check, seen, RateLimit::Successes { min: *min }, *errors, min_requests)
+            }
+            Measure::ErrorRate { max, errors } => {
+                checks::rate(check, seen, RateLimit::Errors { max: *max }, *errors, min_requests)
+            }
             Measure::Duration { quantile, max } => checks::duration(check, seen, *quantile, *max, min_requests),
             Measure::Requests { min, max } => checks::requests(check, &seen.canary, *min, *max),
             Measure::Compare { metric, margin, confidence, errors } => {
