@@ -15,9 +15,9 @@
 //! Invariant: nothing waits longer than [`Limits::timeout`], and no more than [`Limits::body_bytes`] of a response are
 //! kept.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -26,7 +26,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -62,6 +62,23 @@ pub(crate) struct HttpResponse {
     pub(crate) body: Bytes,
     /// The body was larger than [`Limits::body_bytes`]; this is its beginning.
     pub(crate) truncated: bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum NoConnection {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("not a host name")]
+    NoHost,
+    #[error(transparent)]
+    BadName(#[from] InvalidDnsNameError),
+    #[error("only plain HTTP is spoken")]
+    PlainOnly,
+    #[error("{0}; this system has no certificate authorities: install ca-certificates or set SSL_CERT_FILE")]
+    NoAuthorities(io::Error),
+    #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
+    TimedOut,
 }
 
 /// Why nothing came back.
@@ -181,8 +198,8 @@ impl Client {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         let socket = timeout(CONNECT_TIMEOUT, self.connect(server))
             .await
-            .unwrap_or_else(|_| Err(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))
-            .map_err(|why| HttpError::Unreachable { server: server.to_string(), why })?;
+            .unwrap_or(Err(NoConnection::TimedOut))
+            .map_err(|error| HttpError::Unreachable { server: server.to_string(), why: error.to_string() })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket))
             .await
             .map_err(|error| protocol(server, &error))?;
@@ -204,24 +221,21 @@ impl Client {
         }
     }
 
-    /// A connection, or why there is none.
-    async fn connect(&self, server: &Server) -> Result<Box<dyn Socket>, String> {
+    async fn connect(&self, server: &Server) -> Result<Box<dyn Socket>, NoConnection> {
         if let Server::Unix(path) = server {
-            return Ok(Box::new(UnixStream::connect(path).await.map_err(|error| error.to_string())?));
+            return Ok(Box::new(UnixStream::connect(path).await?));
         }
-        let (host, port) = server.host_and_port().ok_or("not a host name")?;
-        let socket = TcpStream::connect((host.as_str(), port)).await.map_err(|error| error.to_string())?;
+        let (host, port) = server.host_and_port().ok_or(NoConnection::NoHost)?;
+        let socket = TcpStream::connect((host.as_str(), port)).await?;
         if !matches!(server, Server::Https(_)) {
             return Ok(Box::new(socket));
         }
-        let tls = self.tls.clone().ok_or("only plain HTTP is spoken")?;
-        let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+        let tls = self.tls.clone().ok_or(NoConnection::PlainOnly)?;
+        let name = ServerName::try_from(host)?;
         match TlsConnector::from(tls).connect(name, socket).await {
             Ok(socket) => Ok(Box::new(socket)),
-            Err(error) if self.trusts_nobody => Err(format!(
-                "{error}; this system has no certificate authorities: install ca-certificates or set SSL_CERT_FILE"
-            )),
-            Err(error) => Err(error.to_string()),
+            Err(error) if self.trusts_nobody => Err(NoConnection::NoAuthorities(error)),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -21,7 +21,7 @@ use serde::{Serialize, Serializer};
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
-use super::post::Post;
+use super::post::{CallError, Post};
 use super::{secret, text};
 use crate::http_client::{Client, Url};
 use crate::model::Weight;
@@ -111,7 +111,7 @@ async fn call_with(backoff: Backoff, client: &Client, hook: &Hook, payload: &Pay
         let (answer, again) = match timeout(hook.timeout, once(client, hook, &url, &body)).await {
             Ok(Ok((status, _))) if status.is_success() => return HookResponse::Accepted,
             Ok(Ok((status, text))) => (HookResponse::Refused { status: status.as_u16(), text }, is_retryable(status)),
-            Ok(Err(why)) => (failed(why), true),
+            Ok(Err(error)) => (failed(error.to_string()), true),
             // The call has the same limit; this one is for a secret on a disk that hangs.
             Err(_) => (failed(format!("no answer within {}", humantime::format_duration(hook.timeout))), true),
         };
@@ -123,12 +123,12 @@ async fn call_with(backoff: Backoff, client: &Client, hook: &Hook, payload: &Pay
     }
 }
 
-async fn once(client: &Client, hook: &Hook, url: &Url, body: &[u8]) -> Result<(StatusCode, String), String> {
+async fn once(client: &Client, hook: &Hook, url: &Url, body: &[u8]) -> Result<(StatusCode, String), CallError> {
     let key = hook.secret_file.as_deref().map(|file| Secret::File(file.to_owned()));
     let signature = secret::signature(key.as_ref(), body).await?;
     let (content_type, timeout) = ("application/json", hook.timeout);
     let post = Post { url, content_type, signature, body: body.to_vec().into(), timeout };
-    let response = post.send(client).await.map_err(|error| error.to_string())?;
+    let response = post.send(client).await?;
     Ok((response.status, text::excerpt(&response.body)))
 }
 

@@ -8,10 +8,19 @@ use hyper::{Request, header};
 
 use crate::http_client::{Client, HttpError, HttpResponse, Limits, Url};
 
-use super::secret::SIGNATURE_HEADER;
+use super::secret::{SIGNATURE_HEADER, SecretError};
 
 /// What is kept of a response.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Why a call was not made, or got no response.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
 
 /// What is sent.
 pub(super) struct Post<'a> {

@@ -13,10 +13,11 @@
 //! Invariant: a [`SecretValue`] has no `Debug`, and no error has its text.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderValue, InvalidHeaderValue};
 use ring::hmac;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
@@ -31,30 +32,46 @@ const MAX_SECRET_BYTES: u64 = 64 * 1024;
 /// A secret that was read, without white space around.
 pub(super) struct SecretValue(String);
 
+/// Why there is no secret, or no signature with it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SecretError {
+    #[error("the secret file `{}` cannot be read: {error}", .path.display())]
+    Unreadable { path: PathBuf, error: io::Error },
+    #[error("the secret file `{}` has more than 64 KiB; a secret is a line", .0.display())]
+    TooLarge(PathBuf),
+    #[error("the secret file `{}` is empty", .0.display())]
+    Empty(PathBuf),
+    #[error(transparent)]
+    Signature(#[from] InvalidHeaderValue),
+}
+
 /// Reads a secret.
 ///
 /// # Errors
-/// A sentence, if the file cannot be read, is empty, too large or no text.
-pub(super) async fn read(secret: &Secret) -> Result<SecretValue, String> {
+/// If the file cannot be read, is empty, too large or no text.
+pub(super) async fn read(secret: &Secret) -> Result<SecretValue, SecretError> {
     match secret {
         Secret::Text(text) => Ok(SecretValue(text.to_string())),
         Secret::File(path) => read_file(path).await,
     }
 }
 
-async fn read_file(path: &Path) -> Result<SecretValue, String> {
-    let shown = path.display();
-    let unreadable = |error: std::io::Error| format!("the secret file `{shown}` cannot be read: {error}");
-    let mut text = String::new();
-    let file = File::open(path).await.map_err(unreadable)?;
-    file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text).await.map_err(unreadable)?;
+async fn read_file(path: &Path) -> Result<SecretValue, SecretError> {
+    let text = read_text(path).await.map_err(|error| SecretError::Unreadable { path: path.to_owned(), error })?;
     if text.len() as u64 > MAX_SECRET_BYTES {
-        return Err(format!("the secret file `{shown}` has more than 64 KiB; a secret is a line"));
+        return Err(SecretError::TooLarge(path.to_owned()));
     }
     match text.trim() {
-        "" => Err(format!("the secret file `{shown}` is empty")),
+        "" => Err(SecretError::Empty(path.to_owned())),
         secret => Ok(SecretValue(secret.to_owned())),
     }
+}
+
+/// The text of a file, up to a byte more than a secret may have.
+async fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path).await?.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text).await?;
+    Ok(text)
 }
 
 impl SecretValue {
@@ -67,12 +84,12 @@ impl SecretValue {
     ///
     /// # Errors
     /// Never in practice; a call that should be signed is not made without.
-    pub(super) fn sign(&self, body: &[u8]) -> Result<HeaderValue, String> {
+    pub(super) fn sign(&self, body: &[u8]) -> Result<HeaderValue, InvalidHeaderValue> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.sign_at(now, body)
     }
 
-    fn sign_at(&self, unix: u64, body: &[u8]) -> Result<HeaderValue, String> {
+    fn sign_at(&self, unix: u64, body: &[u8]) -> Result<HeaderValue, InvalidHeaderValue> {
         let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes()));
         context.update(format!("{unix}.").as_bytes());
         context.update(body);
@@ -81,7 +98,7 @@ impl SecretValue {
             // To a string, this cannot fail.
             let _ = write!(text, "{byte:02x}");
         }
-        HeaderValue::try_from(text).map_err(|error| error.to_string())
+        HeaderValue::try_from(text)
     }
 }
 
@@ -89,9 +106,9 @@ impl SecretValue {
 ///
 /// # Errors
 /// As [`read`].
-pub(super) async fn signature(secret: Option<&Secret>, body: &[u8]) -> Result<Option<HeaderValue>, String> {
+pub(super) async fn signature(secret: Option<&Secret>, body: &[u8]) -> Result<Option<HeaderValue>, SecretError> {
     match secret {
-        Some(secret) => read(secret).await?.sign(body).map(Some),
+        Some(secret) => Ok(Some(read(secret).await?.sign(body)?)),
         None => Ok(None),
     }
 }
@@ -120,6 +137,6 @@ mod tests {
         std::fs::write(&path, "  s3cret\r\n").unwrap();
         assert_eq!(read_file(&path).await.ok().unwrap().expose(), "s3cret");
         std::fs::remove_file(&path).unwrap();
-        assert!(read_file(&path).await.err().unwrap().contains("cannot be read"));
+        assert!(read_file(&path).await.err().unwrap().to_string().contains("cannot be read"));
     }
 }

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::server::parse_server;
 use crate::http_client::Server;
+use crate::model::{NotAWeight, Weight};
 
 /// Which configuration file.
 #[derive(Args, Debug)]
@@ -47,7 +48,29 @@ pub(in crate::cli) struct ByArguments {
     pub(in crate::cli) author: Option<String>,
 }
 
+/// Why an argument is not understood; clap shows it beside the argument.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(in crate::cli) enum BadArgument {
+    #[error("write SERVICE/VERSION, such as shop/v1")]
+    NotAVersion,
+    #[error("write VERSION=PERCENT, such as v2=10")]
+    NotAShare,
+    #[error("the name of the version is missing before `=`")]
+    ShareOfNobody,
+    #[error("write SERVICE, SERVICE/VERSION or SERVICE/VERSION/ENDPOINT")]
+    NotATarget,
+    #[error(transparent)]
+    NotAWeight(#[from] NotAWeight),
+    #[error("{0}; write 30s, 5m or 1h30m")]
+    NotADuration(#[from] humantime::DurationError),
+}
+
 /// A time span as people write it.
-pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write 30s, 5m or 1h30m"))
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, BadArgument> {
+    Ok(humantime::parse_duration(text)?)
+}
+
+/// A percentage with or without its sign.
+pub(in crate::cli) fn percentage(text: &str) -> Result<Weight, BadArgument> {
+    Ok(text.strip_suffix('%').unwrap_or(text).parse()?)
 }

@@ -13,8 +13,8 @@ mod common;
 pub(in crate::cli) mod rollout;
 mod server;
 
-use self::common::duration;
 pub(super) use self::common::{AdminArguments, ByArguments, ConfigFile, Output};
+use self::common::{BadArgument, duration, percentage};
 use self::rollout::{DrillArguments, RemovableArguments, RolloutCommand};
 pub(super) use self::server::parse_server;
 use crate::model::Weight;
@@ -196,16 +196,14 @@ pub(super) struct Share {
 }
 
 impl FromStr for Share {
-    type Err = String;
+    type Err = BadArgument;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (version, weight) = text.split_once('=').ok_or("write VERSION=PERCENT, such as v2=10")?;
+    fn from_str(text: &str) -> Result<Self, BadArgument> {
+        let (version, weight) = text.split_once('=').ok_or(BadArgument::NotAShare)?;
         if version.is_empty() {
-            return Err("the name of the version is missing before `=`".to_owned());
+            return Err(BadArgument::ShareOfNobody);
         }
-        let weight = weight.strip_suffix('%').unwrap_or(weight);
-        let weight = weight.parse().map_err(|wrong: crate::model::NotAWeight| wrong.to_string())?;
-        Ok(Self { version: version.to_owned(), weight })
+        Ok(Self { version: version.to_owned(), weight: percentage(weight)? })
     }
 }
 
@@ -218,14 +216,14 @@ pub(super) struct Target {
 }
 
 impl FromStr for Target {
-    type Err = String;
+    type Err = BadArgument;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, BadArgument> {
         let mut parts = text.splitn(3, '/');
         let service = parts.next().unwrap_or_default().to_owned();
         let (version, endpoint) = (parts.next().map(str::to_owned), parts.next().map(str::to_owned));
         if service.is_empty() || [&version, &endpoint].into_iter().flatten().any(String::is_empty) {
-            return Err("write SERVICE, SERVICE/VERSION or SERVICE/VERSION/ENDPOINT".to_owned());
+            return Err(BadArgument::NotATarget);
         }
         Ok(Self { service, version, endpoint })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::common::{AdminArguments, ByArguments, ConfigFile, Output, duration};
+use super::common::{AdminArguments, BadArgument, ByArguments, ConfigFile, Output, duration, percentage};
 use crate::model::Weight;
 
 /// What is done with a rollout.
@@ -153,14 +153,14 @@ pub(in crate::cli) struct OneVersion {
 }
 
 impl FromStr for OneVersion {
-    type Err = String;
+    type Err = BadArgument;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, BadArgument> {
         match text.split_once('/') {
             Some((service, version)) if !service.is_empty() && !version.is_empty() && !version.contains('/') => {
                 Ok(Self { service: service.to_owned(), version: version.to_owned() })
             }
-            _ => Err("write SERVICE/VERSION, such as shop/v1".to_owned()),
+            _ => Err(BadArgument::NotAVersion),
         }
     }
 }
@@ -170,10 +170,9 @@ impl FromStr for OneVersion {
 pub(in crate::cli) struct Percent(pub(in crate::cli) Weight);
 
 impl FromStr for Percent {
-    type Err = String;
+    type Err = BadArgument;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = text.strip_suffix('%').unwrap_or(text);
-        number.parse().map(Self).map_err(|wrong: crate::model::NotAWeight| wrong.to_string())
+    fn from_str(text: &str) -> Result<Self, BadArgument> {
+        percentage(text).map(Self)
     }
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{Alert, Receiver, cloudevents, pagerduty, slack};
-use crate::http_client::{BadUrl, Client, Url};
+use crate::http_client::{Client, HttpError, Url};
 use crate::outbound::hook::is_retryable;
-use crate::outbound::post::Post;
+use crate::outbound::post::{CallError, Post};
 use crate::outbound::{secret, text};
 use crate::rollout::alerts::Receiver as Kind;
 
@@ -32,12 +32,12 @@ pub(super) async fn send(client: &Client, receiver: &Receiver, alert: &Alert) ->
     match timeout(ATTEMPT_TIMEOUT, post(client, &receiver.kind, alert)).await {
         Ok(Ok(sent)) => sent,
         // A file or an address that is wrong may be mended as well.
-        Ok(Err(why)) => Sent::Retry(why),
+        Ok(Err(error)) => Sent::Retry(error.to_string()),
         Err(_) => Sent::Retry(format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs())),
     }
 }
 
-async fn post(client: &Client, kind: &Kind, alert: &Alert) -> Result<Sent, String> {
+async fn post(client: &Client, kind: &Kind, alert: &Alert) -> Result<Sent, CallError> {
     let (mut content_type, mut signature) = ("application/json", None);
     let (url, body) = match kind {
         Kind::Slack { url } => {
@@ -57,7 +57,7 @@ async fn post(client: &Client, kind: &Kind, alert: &Alert) -> Result<Sent, Strin
         }
     };
     let post = Post { url: &url, content_type, signature, body: body.into(), timeout: ATTEMPT_TIMEOUT };
-    let response = post.send(client).await.map_err(|error| error.to_string())?;
+    let response = post.send(client).await?;
     if response.status.is_success() {
         return Ok(Sent::Delivered);
     }
@@ -65,8 +65,8 @@ async fn post(client: &Client, kind: &Kind, alert: &Alert) -> Result<Sent, Strin
     Ok(if is_retryable(response.status) { Sent::Retry(why) } else { Sent::Refused(why) })
 }
 
-fn parse(url: &str) -> Result<Url, String> {
-    url.parse().map_err(|error: BadUrl| error.to_string())
+fn parse(url: &str) -> Result<Url, HttpError> {
+    Ok(url.parse::<Url>()?)
 }
 
 fn bytes(body: &Value) -> Vec<u8> {

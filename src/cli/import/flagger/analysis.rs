@@ -157,11 +157,11 @@ fn write_checks(
     let mut comments = Vec::new();
     for metric in list(analysis, "metrics")? {
         match check(service, metric, templates)? {
-            Ok(check) if checks.iter().any(|(known, _)| *known == check.0) => {
-                return Err(Wrong::at(metric, format!("a second metric is named {}", quoted(&check.0))));
+            Translation::Check(name, _) if checks.iter().any(|(known, _)| *known == name) => {
+                return Err(Wrong::at(metric, format!("a second metric is named {}", quoted(&name))));
             }
-            Ok(check) => checks.push(check),
-            Err(comment) => comments.push(comment),
+            Translation::Check(name, rest) => checks.push((name, rest)),
+            Translation::Comment(comment) => comments.push(comment),
         }
     }
     for comment in comments {
@@ -179,11 +179,16 @@ fn write_checks(
     Ok(())
 }
 
-/// A check's name and its other fields, or a comment on why there is none.
-type Found = Result<(String, String), String>;
+/// What a metric becomes.
+enum Translation {
+    /// A check: its name and its other fields.
+    Check(String, String),
+    /// A comment on why there is none.
+    Comment(String),
+}
 
 /// One metric as a check.
-fn check(service: &Service<'_>, metric: &ImportedValue, templates: &[&ImportedValue]) -> Result<Found, Wrong> {
+fn check(service: &Service<'_>, metric: &ImportedValue, templates: &[&ImportedValue]) -> Result<Translation, Wrong> {
     let called = text(metric, "name")?.ok_or_else(|| Wrong::at(metric, "a metric has no `name`"))?;
     let range = metric.get("thresholdRange");
     let bound = |field| range.map_or(Ok(None), |range| number(range, field));
@@ -196,18 +201,18 @@ fn check(service: &Service<'_>, metric: &ImportedValue, templates: &[&ImportedVa
         ("request-success-rate", None, None) => {
             let (min, node) = min.or(old).ok_or_else(|| missing("min"))?;
             in_percent(min, node)?;
-            return Ok(Ok((name(called), format!("success_rate: {{ min: {min} }}{window}"))));
+            return Ok(Translation::Check(name(called), format!("success_rate: {{ min: {min} }}{window}")));
         }
         ("request-duration", None, None) => {
             let (max, node) = max.or(old).ok_or_else(|| missing("max"))?;
             let max = milliseconds(max, node)?;
-            return Ok(Ok((name(called), format!("duration: {{ quantile: 0.99, max: {max} }}{window}"))));
+            return Ok(Translation::Check(name(called), format!("duration: {{ quantile: 0.99, max: {max} }}{window}")));
         }
         (_, Some(reference), _) => match template(reference, service, templates)? {
             Some(source) => source,
             None => {
                 let wanted = printed(text(reference, "name")?.unwrap_or("?"));
-                return Ok(Err(format!(
+                return Ok(Translation::Comment(format!(
                     "DECIDE: metric {} comes from the MetricTemplate {wanted}, which is not in this file. Import both \
                      together, or add a check with `prometheus: {{ url, query }}` and `min` or `max`.",
                     name(called)
@@ -226,7 +231,7 @@ fn check(service: &Service<'_>, metric: &ImportedValue, templates: &[&ImportedVa
     if min.is_empty() && max.is_empty() {
         return Err(missing("min` or `thresholdRange.max"));
     }
-    Ok(Ok((name(called), format!("prometheus: {{ url: {url}, query: {query} }}{min}{max}{window}"))))
+    Ok(Translation::Check(name(called), format!("prometheus: {{ url: {url}, query: {query} }}{min}{max}{window}")))
 }
 
 /// The address and the query of the MetricTemplate that `reference` names, if it is here and asks Prometheus.
