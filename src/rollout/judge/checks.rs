@@ -23,7 +23,7 @@ pub(super) struct CompareParameters {
 
 /// From which side the errors among the responses are seen.
 #[derive(Clone, Copy)]
-pub(super) enum RateLimit {
+pub(super) enum ErrorBound {
     /// At most so many percent are errors.
     Errors { max: f64 },
     /// At least so many percent are none.
@@ -31,21 +31,21 @@ pub(super) enum RateLimit {
 }
 
 /// So many of the responses are errors, or are none.
-pub(super) fn rate(check: &Check, seen: &Samples, rate: RateLimit, errors: Errors, min_requests: u64) -> Verdict {
+pub(super) fn rate(check: &Check, seen: &Samples, rate: ErrorBound, errors: Errors, min_requests: u64) -> Verdict {
     let (canary, stable) = (seen.canary.errors(errors), seen.stable.errors(errors));
     let (limit, most) = match rate {
-        RateLimit::Errors { max } => (max, Limit::percent(max)),
-        RateLimit::Successes { min } => (min, Limit::percent(min).rest()),
+        ErrorBound::Errors { max } => (max, Limit::percent(max)),
+        ErrorBound::Successes { min } => (min, Limit::percent(min).rest()),
     };
     let (outcome, stable_fails_too) = judged(canary, stable, most, min_requests);
     let after = conclusion(outcome, stable_fails_too, "too many errors", min_requests.saturating_sub(canary.requests));
     let (name, bound, value) = match rate {
-        RateLimit::Errors { .. } => ("errors", "limit", canary.percent()),
-        RateLimit::Successes { .. } => ("success", "at least", canary.percent().map(|errors| 100.0 - errors)),
+        ErrorBound::Errors { .. } => ("errors", "limit", canary.percent()),
+        ErrorBound::Successes { .. } => ("success", "at least", canary.percent().map(|errors| 100.0 - errors)),
     };
     let words = |sample: &Sample| match rate {
-        RateLimit::Errors { .. } => sample.errors_in_words(errors),
-        RateLimit::Successes { .. } => sample.successes_in_words(errors),
+        ErrorBound::Errors { .. } => sample.errors_in_words(errors),
+        ErrorBound::Successes { .. } => sample.successes_in_words(errors),
     };
     let found = format!(
         "canary {} over {}, stable {}, {bound} {}: {after}",

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::sample::{Sample, Samples};
 
-use self::checks::RateLimit;
+use self::checks::ErrorBound;
 use self::compare::SequentialTest;
 use super::plan::{Check, Measure, Plan};
 use super::reading::Reading;
@@ -97,10 +97,10 @@ pub(crate) fn analyze(
         let min_requests = check.min_requests.unwrap_or(plan.min_requests);
         let verdict = match &check.measure {
             Measure::SuccessRate { min, errors } => {
-                checks::rate(check, seen, RateLimit::Successes { min: *min }, *errors, min_requests)
+                checks::rate(check, seen, ErrorBound::Successes { min: *min }, *errors, min_requests)
             }
             Measure::ErrorRate { max, errors } => {
-                checks::rate(check, seen, RateLimit::Errors { max: *max }, *errors, min_requests)
+                checks::rate(check, seen, ErrorBound::Errors { max: *max }, *errors, min_requests)
             }
             Measure::Duration { quantile, max } => checks::duration(check, seen, *quantile, *max, min_requests),
             Measure::Requests { min, max } => checks::requests(check, &seen.canary, *min, *max),
