@@ -1,5 +1,6 @@
-//! Small algorithms of the literature that several rooms need, once each.
+//! Small algorithms that several rooms need, once each.
 
+pub(crate) mod decimal;
 pub(crate) mod fnv;
 pub(crate) mod nearest;
 pub(crate) mod random;

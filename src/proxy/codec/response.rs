@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use httparse::{Header, ParserConfig, Response};
 
 use super::body::{Body, Chunk};
+use crate::algorithm::decimal::decimal;
 use crate::proxy::io::buffer::Buffer;
 
 /// The largest head that is passed on, in bytes.
@@ -224,11 +225,7 @@ impl<'b> Found<'b> {
 
 /// The length in an endpoint's `Content-Length`, by whatever protocol; a list of equal ones counts as one (RFC 9110 §8.6).
 pub(crate) fn length(value: &[u8]) -> Option<u64> {
-    let mut all = value.split(|byte| *byte == b',').map(|one| {
-        let digits = one.trim_ascii();
-        let digits = str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        digits.and_then(|text| text.parse::<u64>().ok())
-    });
+    let mut all = value.split(|byte| *byte == b',').map(|one| decimal(one.trim_ascii()));
     let first = all.next()??;
     all.all(|other| other == Some(first)).then_some(first)
 }

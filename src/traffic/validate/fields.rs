@@ -6,6 +6,7 @@
 //! Invariant: what the pass accepts has at most one `Content-Length` or one `Transfer-Encoding: chunked`,
 //! never both, and no field that another hop may read as one of them.
 
+use crate::algorithm::decimal::decimal;
 use crate::traffic::{HttpVersion, Refusal, Request};
 
 use super::framing::Framing;
@@ -241,7 +242,7 @@ fn frames(name: &[u8]) -> bool {
 fn length(value: &[u8]) -> Option<u64> {
     match value {
         [b'0'] => Some(0),
-        [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => str::from_utf8(value).ok()?.parse().ok(),
+        [b'1'..=b'9', ..] => decimal(value),
         _ => None,
     }
 }

@@ -13,6 +13,7 @@ use http::uri::{Authority, Scheme};
 
 use super::blocks::{Blocks, Instead, Next, Opening, Rules};
 use super::frames::{FRAME_HEAD, Head, LARGEST, PREFACE_BYTES};
+use crate::algorithm::decimal::decimal;
 use crate::proxy::codec::head::BAD_REQUEST;
 use crate::proxy::codec::hpack::block::{Field, List};
 use crate::proxy::codec::target;
@@ -302,11 +303,7 @@ fn malformed(fields: &[Field], ends: bool) -> Option<Refusal> {
             return Some(HOST_REPEATED);
         }
         if name == "content-length" {
-            let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-            let Some(number) = str::from_utf8(value).ok().filter(|_| digits).and_then(|value| value.parse().ok())
-            else {
-                return Some(CONTENT_LENGTH_INVALID);
-            };
+            let Some(number) = decimal(value) else { return Some(CONTENT_LENGTH_INVALID) };
             match length.replace(number) {
                 Some(_) => return Some(CONTENT_LENGTH_REPEATED),
                 None if ends && number > 0 => return Some(BAD_REQUEST),
