@@ -38,7 +38,7 @@ pub(crate) struct Entrance<'r> {
 }
 
 /// What is known of every request whose head is complete, whatever becomes of it.
-pub(crate) struct Known<'r> {
+pub(crate) struct Identity<'r> {
     /// Whether its sender is believed what it says of itself.
     pub(crate) trusted: bool,
     pub(crate) request_id: RequestId<'r>,
@@ -95,13 +95,13 @@ pub(crate) fn admit<'r, 's, H: RequestHead>(
     shared: &Shared,
     snapshot: &'s Snapshot,
     carries: impl FnOnce(&Decision<'r, 's>) -> bool,
-) -> (Known<'r>, Result<Admitted<'r, 's, H>, Rejected>) {
+) -> (Identity<'r>, Result<Admitted<'r, 's, H>, Rejected>) {
     let trusted = identify(head, snapshot, entrance);
     let head = &*head;
     let request_id = RequestId::of(head, trusted);
     let logged =
         shared.access_log.enabled().then(|| Box::new(Logged::of(head, request_id.as_bytes(), entrance.listener)));
-    (Known { trusted, request_id, logged }, choose(head, entrance, snapshot, carries))
+    (Identity { trusted, request_id, logged }, choose(head, entrance, snapshot, carries))
 }
 
 /// The part of [`admit`] that may choose no version.
