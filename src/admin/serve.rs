@@ -88,7 +88,7 @@ pub(super) async fn serve(
                     () = &mut shutdown => break,
                     () = connections.make_room() => {}
                 }
-                let slot = Arc::new(Slot::new());
+                let slot = Arc::new(ConnectionSlot::new());
                 let connection = connection(socket, arrival, Arc::clone(&slot), router.clone(), stopping.clone());
                 let task = connections.tasks.spawn(connection);
                 connections.slots.push((task, slot));
@@ -111,7 +111,7 @@ pub(super) async fn serve(
 struct Connections {
     max: usize,
     tasks: JoinSet<()>,
-    slots: Vec<(AbortHandle, Arc<Slot>)>,
+    slots: Vec<(AbortHandle, Arc<ConnectionSlot>)>,
 }
 
 impl Connections {
@@ -144,7 +144,7 @@ impl Connections {
 
 /// What one connection does with its place. Its own task writes and the accept loop looks, on the one thread of this
 /// runtime: the lock is never contended.
-struct Slot(Mutex<Activity>);
+struct ConnectionSlot(Mutex<Activity>);
 
 #[derive(Clone, Copy)]
 struct Activity {
@@ -155,7 +155,7 @@ struct Activity {
     stalled: bool,
 }
 
-impl Slot {
+impl ConnectionSlot {
     fn new() -> Self {
         Self(Mutex::new(Activity { since: Instant::now(), answering: false, stalled: false }))
     }
@@ -172,12 +172,12 @@ impl Slot {
     }
 }
 
-type Socket = Pin<Box<dyn AdminStream>>;
+type BoxedStream = Pin<Box<dyn AdminStream>>;
 
 trait AdminStream: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> AdminStream for S {}
 
-async fn accept(listener: &AdminListener) -> io::Result<(Socket, Arrival)> {
+async fn accept(listener: &AdminListener) -> io::Result<(BoxedStream, Arrival)> {
     match listener {
         AdminListener::Tcp(listener) => {
             let (socket, _) = listener.accept().await?;
@@ -190,9 +190,9 @@ async fn accept(listener: &AdminListener) -> io::Result<(Socket, Arrival)> {
 }
 
 async fn connection(
-    socket: Socket,
+    socket: BoxedStream,
     arrival: Arrival,
-    slot: Arc<Slot>,
+    slot: Arc<ConnectionSlot>,
     router: Router,
     mut stopping: watch::Receiver<()>,
 ) {
@@ -237,13 +237,13 @@ async fn answer(router: Router, request: Request) -> Result<Response, Infallible
 /// A socket whose writer gives up when the client takes nothing for [`WRITE_TIMEOUT`]. hyper bounds the time of
 /// reading a head, but not of writing an answer.
 struct TimedStream {
-    socket: Socket,
-    slot: Arc<Slot>,
+    socket: BoxedStream,
+    slot: Arc<ConnectionSlot>,
     stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimedStream {
-    const fn new(socket: Socket, slot: Arc<Slot>) -> Self {
+    const fn new(socket: BoxedStream, slot: Arc<ConnectionSlot>) -> Self {
         Self { socket, slot, stall: None }
     }
 

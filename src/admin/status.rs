@@ -111,7 +111,7 @@ impl Measured {
     }
 }
 
-type Measure<'m> = &'m dyn Fn(&VersionSeries) -> Measured;
+type MeasureVersion<'m> = &'m dyn Fn(&VersionSeries) -> Measured;
 
 /// Departures by service and version; a version's are in the order in which they began.
 type Leaving<'b> = HashMap<(&'b str, &'b str), Vec<&'b DrainingEndpoint>>;
@@ -121,7 +121,7 @@ fn services(
     snapshot: &Snapshot,
     control: &control::Status,
     wanted: Option<&str>,
-    measure: Measure<'_>,
+    measure: MeasureVersion<'_>,
     now: Instant,
 ) -> Vec<ServiceStatus> {
     let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted == name);
@@ -176,7 +176,7 @@ fn versions(
     service: &str,
     compiled: Option<&Arc<Service>>,
     leaving: &Leaving<'_>,
-    measure: Measure<'_>,
+    measure: MeasureVersion<'_>,
     now: Instant,
 ) -> Vec<VersionStatus> {
     let present = compiled.map_or(&[][..], |service| &service.versions);

@@ -16,11 +16,11 @@ use super::arguments::AdminArguments;
 use super::failure::{Exit, Failure};
 use crate::admin::wire::{Problem, kind};
 use crate::config::{Diagnostic, Snippet};
-use crate::http_client::{Client, HttpError, HttpResponse, Limits, Server};
+use crate::http_client::{CallLimits, Client, HttpError, HttpResponse, Server};
 
 /// For one call. A reload of a large file takes a fraction of the time, and the status of a hundred thousand services
 /// has room.
-const LIMITS: Limits = Limits { timeout: Duration::from_secs(30), body_bytes: 256 << 20 };
+const LIMITS: CallLimits = CallLimits { timeout: Duration::from_secs(30), body_bytes: 256 << 20 };
 /// The largest token file; a token is a line.
 const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 

@@ -9,7 +9,7 @@ use hyper::{Method, Request, Uri};
 use tokio::time::{Instant, sleep};
 
 use super::arguments::{
-    AdminArguments, ByArguments, DrainArguments, HealthcheckArguments, StateArguments, Target, WeightArguments,
+    AdminArguments, ByArguments, DrainArguments, HealthcheckArguments, StateArguments, TargetArgument, WeightArguments,
     parse_server,
 };
 use super::control_api::{ControlApi, segment, send};
@@ -74,7 +74,7 @@ async fn set_state(client: &ControlApi, arguments: &StateArguments, state: Endpo
     report(&changed, "nothing changed")
 }
 
-fn state_path(target: &Target) -> String {
+fn state_path(target: &TargetArgument) -> String {
     let mut path = format!("/api/v1/services/{}", segment(&target.service));
     for (kind, name) in [("versions", &target.version), ("endpoints", &target.endpoint)] {
         if let Some(name) = name {
@@ -88,18 +88,18 @@ fn state_path(target: &Target) -> String {
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Waits until nothing is in flight on the target.
-async fn wait(client: &ControlApi, target: &Target, timeout: Duration) -> Result<(), Failure> {
+async fn wait(client: &ControlApi, target: &TargetArgument, timeout: Duration) -> Result<(), Failure> {
     let path = format!("/api/v1/status?service={}", query(&target.service));
     let deadline = Instant::now() + timeout;
     let mut last = String::new();
     loop {
         let status: Status = client.get(&path).await?;
         let left = match progress(&status, target) {
-            Progress::Empty => return print("empty\n"),
-            Progress::Ready => {
+            DrainProgress::Empty => return print("empty\n"),
+            DrainProgress::Ready => {
                 return Err(Failure::new(Exit::REFUSED, "it was made ready again, so it does not become empty"));
             }
-            Progress::Left { in_flight, streams } => table::work(in_flight, streams),
+            DrainProgress::Left { in_flight, streams } => table::work(in_flight, streams),
         };
         if Instant::now() >= deadline {
             let what = format!("still {left} after {}", humantime::format_duration(timeout));
@@ -114,14 +114,14 @@ async fn wait(client: &ControlApi, target: &Target, timeout: Duration) -> Result
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Progress {
+enum DrainProgress {
     Empty,
     Ready,
     Left { in_flight: u64, streams: u64 },
 }
 
 /// What is still in flight on the endpoints of the target.
-fn progress(status: &Status, target: &Target) -> Progress {
+fn progress(status: &Status, target: &TargetArgument) -> DrainProgress {
     let is = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
     let service = status.services.iter().filter(|service| service.name == target.service);
     let versions = service.flat_map(|service| &service.versions).filter(|version| is(&target.version, &version.name));
@@ -133,11 +133,11 @@ fn progress(status: &Status, target: &Target) -> Progress {
     let streams = endpoints.iter().map(|endpoint| endpoint.streams).sum();
     let ready = EndpointState::Ready.as_str();
     if endpoints.iter().any(|endpoint| endpoint.state == ready) {
-        Progress::Ready
+        DrainProgress::Ready
     } else if in_flight == 0 {
-        Progress::Empty
+        DrainProgress::Empty
     } else {
-        Progress::Left { in_flight, streams }
+        DrainProgress::Left { in_flight, streams }
     }
 }
 
@@ -264,13 +264,13 @@ mod tests {
 
     #[test]
     fn a_wait_is_about_its_target_only() {
-        let target: Target = "shop/v1/b:1".parse().unwrap();
-        assert_eq!(progress(&status("drain", 2), &target), Progress::Left { in_flight: 2, streams: 1 });
-        assert_eq!(progress(&status("maint", 0), &target), Progress::Empty);
-        assert_eq!(progress(&status("removed", 0), &target), Progress::Empty);
-        assert_eq!(progress(&status("ready", 2), &target), Progress::Ready, "somebody made it ready again");
-        let gone: Target = "shop/v1/c:1".parse().unwrap();
-        assert_eq!(progress(&status("ready", 2), &gone), Progress::Empty, "what is not shown is gone");
+        let target: TargetArgument = "shop/v1/b:1".parse().unwrap();
+        assert_eq!(progress(&status("drain", 2), &target), DrainProgress::Left { in_flight: 2, streams: 1 });
+        assert_eq!(progress(&status("maint", 0), &target), DrainProgress::Empty);
+        assert_eq!(progress(&status("removed", 0), &target), DrainProgress::Empty);
+        assert_eq!(progress(&status("ready", 2), &target), DrainProgress::Ready, "somebody made it ready again");
+        let gone: TargetArgument = "shop/v1/c:1".parse().unwrap();
+        assert_eq!(progress(&status("ready", 2), &gone), DrainProgress::Empty, "what is not shown is gone");
     }
 
     #[test]

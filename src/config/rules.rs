@@ -121,10 +121,10 @@ fn note_clash(
 }
 
 /// A key and its value, as the file writes them.
-type Entry<'n> = (Key<'n>, Node<'n>);
+type FieldEntry<'n> = (Key<'n>, Node<'n>);
 
 /// The section and the address in it, if the file writes one.
-fn written_address<'n>(fields: &Fields<'_, 'n>, section: &str) -> Option<(&'n Key<'n>, &'n Entry<'n>)> {
+fn written_address<'n>(fields: &Fields<'_, 'n>, section: &str) -> Option<(&'n Key<'n>, &'n FieldEntry<'n>)> {
     let (key, node) = fields.get(section)?;
     Some((key, node.field("address")?))
 }
@@ -211,11 +211,11 @@ pub(crate) fn check_receivers(fields: &mut Fields<'_, '_>) {
 }
 
 /// What tells a route from every other, for one of its hosts.
-type Identity<'a> = (Option<&'a HostMatch>, &'a Option<PathMatch>, &'a [String], &'a [(http::HeaderName, HeaderMatch)]);
+type RouteKey<'a> = (Option<&'a HostMatch>, &'a Option<PathMatch>, &'a [String], &'a [(http::HeaderName, HeaderMatch)]);
 
 /// Whether no two routes match the same requests in the same way; the second would never be chosen.
 fn check_matches<'n>(reader: &mut Reader<'n>, items: &Items<'n, Route>) -> bool {
-    let mut seen: ahash::HashMap<Identity<'_>, (usize, u32)> = ahash::HashMap::default();
+    let mut seen: ahash::HashMap<RouteKey<'_>, (usize, u32)> = ahash::HashMap::default();
     let mut distinct = true;
     for (at, node, route) in in_pieces(&items.good) {
         let matches = &route.matches;

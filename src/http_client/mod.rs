@@ -12,7 +12,7 @@
 //! * `HTTP_PROXY` and the like are ignored: a call goes where the configuration says, and not where the environment
 //!   of whoever started the process does.
 //!
-//! Invariant: nothing waits longer than [`Limits::timeout`], and no more than [`Limits::body_bytes`] of a response are
+//! Invariant: nothing waits longer than [`CallLimits::timeout`], and no more than [`CallLimits::body_bytes`] of a response are
 //! kept.
 
 use std::sync::Arc;
@@ -46,7 +46,7 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("
 
 /// What a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct CallLimits {
     /// For everything, from the look-up of the name to the last byte of the response.
     pub(crate) timeout: Duration,
     /// What is kept of the response's body.
@@ -60,7 +60,7 @@ pub(crate) struct HttpResponse {
     pub(crate) status: StatusCode,
     /// The body, or its beginning.
     pub(crate) body: Bytes,
-    /// The body was larger than [`Limits::body_bytes`]; this is its beginning.
+    /// The body was larger than [`CallLimits::body_bytes`]; this is its beginning.
     pub(crate) truncated: bool,
 }
 
@@ -95,7 +95,7 @@ pub(crate) enum HttpError {
         /// Why.
         why: String,
     },
-    /// It took longer than [`Limits::timeout`].
+    /// It took longer than [`CallLimits::timeout`].
     #[error("{server} did not answer within {}", humantime::format_duration(*.timeout))]
     TimedOut {
         /// Scheme, host and port.
@@ -177,9 +177,9 @@ impl Client {
         &self,
         server: &Server,
         request: Request<Full<Bytes>>,
-        limits: Limits,
+        limits: CallLimits,
     ) -> Result<HttpResponse, HttpError> {
-        let Limits { timeout: within, body_bytes } = limits;
+        let CallLimits { timeout: within, body_bytes } = limits;
         timeout(within, self.exchange(server, request, body_bytes))
             .await
             .unwrap_or_else(|_| Err(HttpError::TimedOut { server: server.to_string(), timeout: within }))
@@ -221,7 +221,7 @@ impl Client {
         }
     }
 
-    async fn connect(&self, server: &Server) -> Result<Box<dyn Socket>, NoConnection> {
+    async fn connect(&self, server: &Server) -> Result<Box<dyn ByteStream>, NoConnection> {
         if let Server::Unix(path) = server {
             return Ok(Box::new(UnixStream::connect(path).await?));
         }
@@ -277,8 +277,8 @@ fn redirects_to(response: &hyper::Response<Incoming>) -> Option<String> {
     })
 }
 
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
 #[cfg(test)]
 mod tests;

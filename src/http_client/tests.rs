@@ -14,7 +14,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 async fn post(client: &Client, url: &str, timeout: u64) -> Result<HttpResponse, HttpError> {
     let url: Url = url.parse()?;
     let request = Request::post(url.path).body(Full::from("{}")).unwrap();
-    let limits = Limits { timeout: Duration::from_millis(timeout), body_bytes: MAX_BODY_BYTES };
+    let limits = CallLimits { timeout: Duration::from_millis(timeout), body_bytes: MAX_BODY_BYTES };
     client.send(&url.server, request, limits).await
 }
 

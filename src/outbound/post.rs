@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, header};
 
-use crate::http_client::{Client, HttpError, HttpResponse, Limits, Url};
+use crate::http_client::{CallLimits, Client, HttpError, HttpResponse, Url};
 
 use super::secret::{SIGNATURE_HEADER, SecretError};
 
@@ -45,7 +45,7 @@ impl Post<'_> {
         let request = request
             .body(Full::new(self.body))
             .map_err(|error| HttpError::Protocol { server: self.url.to_string(), why: error.to_string() })?;
-        let limits = Limits { timeout: self.timeout, body_bytes: MAX_BODY_BYTES };
+        let limits = CallLimits { timeout: self.timeout, body_bytes: MAX_BODY_BYTES };
         client.send(&self.url.server, request, limits).await
     }
 }

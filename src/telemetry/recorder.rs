@@ -51,7 +51,7 @@ pub struct Recorder {
     unmatched: Arc<RouteSeries>,
     facts: ArcSwap<Box<dyn FactSource>>,
     reloads: Reloads,
-    certificates: Certificates,
+    certificates: CertificateCounters,
     lines_dropped: Arc<AtomicU64>,
     /// The log is there before the recorder, so that it counts itself.
     log_dropped: OnceLock<Arc<AtomicU64>>,
@@ -72,7 +72,7 @@ pub(super) struct Reloads {
 
 /// How it went with listeners' certificates.
 #[derive(Debug, Default)]
-pub(super) struct Certificates {
+pub(super) struct CertificateCounters {
     pub(super) replaced: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) faulty: AtomicU64,
@@ -98,7 +98,7 @@ impl Recorder {
             unread: Unread::default(),
             facts: ArcSwap::from_pointee(Box::new(SnapshotFacts::default())),
             reloads: Reloads::default(),
-            certificates: Certificates::default(),
+            certificates: CertificateCounters::default(),
             lines_dropped: Arc::default(),
             log_dropped: OnceLock::new(),
             last_tick: Mutex::new(started),
@@ -207,7 +207,7 @@ impl Recorder {
         self.certificates.faulty.store(faulty as u64, Ordering::Relaxed);
     }
 
-    pub(super) const fn certificates(&self) -> &Certificates {
+    pub(super) const fn certificates(&self) -> &CertificateCounters {
         &self.certificates
     }
 

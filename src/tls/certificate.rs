@@ -23,7 +23,7 @@ use rustls::{Error, InconsistentKeys, SignatureScheme};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{ASN1Time, FromDer, Validity, X509Certificate};
 
-use super::{MAX_PEM_BYTES, Problem, Source, Unusable, provider};
+use super::{CertificateProblem, MAX_PEM_BYTES, Source, Unusable, provider};
 
 /// The two files of a certificate: names for messages, and bytes.
 #[derive(Clone, Copy)]
@@ -60,7 +60,7 @@ impl Certificate {
     /// Checks a pair as of `now`.
     ///
     /// # Errors
-    /// The first [`Problem`] of the pair, with the file that has it.
+    /// The first [`CertificateProblem`] of the pair, with the file that has it.
     pub(crate) fn load(pair: &Pair<'_>, now: SystemTime) -> Result<Self, Unusable> {
         let certificate = Self::read(pair)?;
         match certificate.out_of_time(now) {
@@ -75,20 +75,22 @@ impl Certificate {
     /// As [`Self::load`].
     pub(crate) fn read(pair: &Pair<'_>) -> Result<Self, Unusable> {
         let chain = chain(pair.cert).map_err(|problem| problem.of(pair.cert_file))?;
-        let Facts { names, validity } = facts(&chain).map_err(|problem| problem.of(pair.cert_file))?;
+        let CertificateFacts { names, validity } = facts(&chain).map_err(|problem| problem.of(pair.cert_file))?;
         let key = private_key(pair.key).map_err(|problem| problem.of(pair.key_file))?;
         let key = provider()
             .key_provider
             .load_private_key(key)
-            .map_err(|error| Problem::BadKey { reason: error.to_string() }.of(pair.key_file))?;
+            .map_err(|error| CertificateProblem::BadKey { reason: error.to_string() }.of(pair.key_file))?;
         let key = CertifiedKey::new(chain, key);
         match key.keys_match() {
             Ok(()) => {}
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-                return Err(Problem::Mismatch { cert_file: pair.cert_file.to_owned() }.of(pair.key_file));
+                return Err(CertificateProblem::Mismatch { cert_file: pair.cert_file.to_owned() }.of(pair.key_file));
             }
             Err(error) => {
-                return Err(Problem::BadCertificate { position: 1, reason: error.to_string() }.of(pair.cert_file));
+                return Err(
+                    CertificateProblem::BadCertificate { position: 1, reason: error.to_string() }.of(pair.cert_file)
+                );
             }
         }
         Ok(Self { file: pair.cert_file.to_owned(), names, validity, key: Arc::new(key) })
@@ -99,9 +101,9 @@ impl Certificate {
     pub(crate) fn out_of_time(&self, now: SystemTime) -> Option<Unusable> {
         let Validity { not_before, not_after } = &self.validity;
         let problem = if now < system_time(not_before) {
-            Problem::NotYetValid { at: not_before.to_string() }
+            CertificateProblem::NotYetValid { at: not_before.to_string() }
         } else if now > system_time(not_after) {
-            Problem::Expired { at: not_after.to_string() }
+            CertificateProblem::Expired { at: not_after.to_string() }
         } else {
             return None;
         };
@@ -231,29 +233,29 @@ impl ResolvesServerCert for Resolver {
 }
 
 /// All certificates of a PEM file, at least one.
-pub(super) fn chain(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
+pub(super) fn chain(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateProblem> {
     if file.len() > MAX_PEM_BYTES {
-        return Err(Problem::TooLarge { bytes: file.len() });
+        return Err(CertificateProblem::TooLarge { bytes: file.len() });
     }
     let chain: Vec<_> = CertificateDer::pem_slice_iter(file).collect::<Result<_, pem::Error>>()?;
-    if chain.is_empty() { Err(Problem::NoCertificate) } else { Ok(chain) }
+    if chain.is_empty() { Err(CertificateProblem::NoCertificate) } else { Ok(chain) }
 }
 
-fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
+fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateProblem> {
     if file.len() > MAX_PEM_BYTES {
-        return Err(Problem::TooLarge { bytes: file.len() });
+        return Err(CertificateProblem::TooLarge { bytes: file.len() });
     }
     if ENCRYPTED.iter().any(|mark| memchr::memmem::find(file, mark).is_some()) {
-        return Err(Problem::EncryptedKey);
+        return Err(CertificateProblem::EncryptedKey);
     }
     PrivateKeyDer::from_pem_slice(file).map_err(|error| match error {
-        pem::Error::NoItemsFound => Problem::NoKey,
+        pem::Error::NoItemsFound => CertificateProblem::NoKey,
         other => other.into(),
     })
 }
 
 /// What is read from the server's own certificate.
-struct Facts {
+struct CertificateFacts {
     names: Vec<Box<str>>,
     validity: Validity,
 }
@@ -262,17 +264,17 @@ struct Facts {
 ///
 /// Only the first one's time matters: a chain may carry an expired cross-signed authority on purpose, for old
 /// clients.
-fn facts(chain: &[CertificateDer<'static>]) -> Result<Facts, Problem> {
+fn facts(chain: &[CertificateDer<'static>]) -> Result<CertificateFacts, CertificateProblem> {
     let mut own = None;
     for (at, der) in chain.iter().enumerate() {
-        let bad = |reason: String| Problem::BadCertificate { position: at + 1, reason };
+        let bad = |reason: String| CertificateProblem::BadCertificate { position: at + 1, reason };
         let (_, parsed) = X509Certificate::from_der(der).map_err(|error| bad(error.to_string()))?;
         if at == 0 {
             own = Some((names(&parsed).map_err(bad)?, parsed.validity().clone()));
         }
     }
-    let (names, validity) = own.ok_or(Problem::NoCertificate)?;
-    Ok(Facts { names, validity })
+    let (names, validity) = own.ok_or(CertificateProblem::NoCertificate)?;
+    Ok(CertificateFacts { names, validity })
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Result<Vec<Box<str>>, String> {

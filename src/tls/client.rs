@@ -19,7 +19,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
 use super::certificate::chain;
-use super::{Problem, Source, Unusable, provider};
+use super::{CertificateProblem, Source, Unusable, provider};
 
 /// Whether a client must have a certificate. One that it does show must be good in both cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -67,17 +67,19 @@ impl ClientRoots {
     /// Reads the authorities from a PEM file's bytes.
     ///
     /// # Errors
-    /// The [`Problem`] of the file: each certificate in it must be one that can be an authority.
+    /// The [`CertificateProblem`] of the file: each certificate in it must be one that can be an authority.
     pub(crate) fn load(file: &Path, pem: &[u8]) -> Result<Self, Unusable> {
         let mut roots = RootCertStore::empty();
         for (at, der) in chain(pem).map_err(|problem| problem.of(file))?.into_iter().enumerate() {
-            let bad = |error: Error| Problem::BadCertificate { position: at + 1, reason: error.to_string() }.of(file);
+            let bad = |error: Error| {
+                CertificateProblem::BadCertificate { position: at + 1, reason: error.to_string() }.of(file)
+            };
             roots.add(der).map_err(bad)?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .clear_root_hint_subjects()
             .build()
-            .map_err(|error| Problem::BadCertificate { position: 1, reason: error.to_string() }.of(file))?;
+            .map_err(|error| CertificateProblem::BadCertificate { position: 1, reason: error.to_string() }.of(file))?;
         Ok(Self { verifier: Some(verifier), pem: pem.into() })
     }
 

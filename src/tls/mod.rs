@@ -32,7 +32,7 @@ mod tests;
 
 pub(crate) use certificate::{Certificate, Certificates, Pair, Resolver};
 pub(crate) use client::{ClientAuth, ClientRoots, Demand};
-pub(crate) use problem::{Problem, Unusable};
+pub(crate) use problem::{CertificateProblem, Unusable};
 pub(crate) use server::{MinVersion, Options, Resumption, server_config};
 
 /// Where the current value of something replaceable is read, once for each handshake.

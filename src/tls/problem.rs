@@ -15,12 +15,12 @@ pub(crate) struct Unusable {
     /// The file that the bytes came from.
     pub(crate) file: PathBuf,
     /// What is wrong with it.
-    pub(crate) problem: Problem,
+    pub(crate) problem: CertificateProblem,
 }
 
 /// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Problem {
+pub(crate) enum CertificateProblem {
     /// More bytes than any such file has.
     #[error("the file has {bytes} bytes, more than the {MAX_PEM_BYTES} that are read")]
     TooLarge {
@@ -76,7 +76,7 @@ pub(crate) enum Problem {
     },
 }
 
-impl Problem {
+impl CertificateProblem {
     /// What to do about it.
     #[must_use]
     pub(crate) const fn help(&self) -> &'static str {
@@ -103,7 +103,7 @@ impl Problem {
     }
 }
 
-impl From<pem::Error> for Problem {
+impl From<pem::Error> for CertificateProblem {
     fn from(error: pem::Error) -> Self {
         match error {
             pem::Error::MissingSectionEnd { .. } => Self::Torn,

@@ -15,7 +15,8 @@ async fn connected(buffer: usize, body: &'static str) -> (DuplexStream, JoinHand
         .route("/", get(move || async move { body }))
         .route("/slow", get(std::future::pending::<&'static str>));
     let (stop, stopping) = watch::channel(());
-    let task = tokio::spawn(connection(Box::pin(server), Arrival::Unix, Arc::new(Slot::new()), router, stopping));
+    let task =
+        tokio::spawn(connection(Box::pin(server), Arrival::Unix, Arc::new(ConnectionSlot::new()), router, stopping));
     (client, task, stop)
 }
 

@@ -147,7 +147,7 @@ pub(super) struct WeightArguments {
 pub(super) struct StateArguments {
     /// The service, one of its versions, or one endpoint of that
     #[arg(value_name = "SERVICE[/VERSION[/ENDPOINT]]")]
-    pub(super) target: Target,
+    pub(super) target: TargetArgument,
     #[command(flatten)]
     pub(super) by: ByArguments,
     #[command(flatten)]
@@ -209,13 +209,13 @@ impl FromStr for Share {
 
 /// A service, a version or an endpoint. The endpoint is everything after the second `/`: it may hold more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct TargetArgument {
     pub(super) service: String,
     pub(super) version: Option<String>,
     pub(super) endpoint: Option<String>,
 }
 
-impl FromStr for Target {
+impl FromStr for TargetArgument {
     type Err = BadArgument;
 
     fn from_str(text: &str) -> Result<Self, BadArgument> {
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_everything_after_the_second_slash() {
-        let target = |text: &str| text.parse::<Target>().map(|t| (t.service, t.version, t.endpoint));
+        let target = |text: &str| text.parse::<TargetArgument>().map(|t| (t.service, t.version, t.endpoint));
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(target("shop"), Ok(("shop".to_owned(), None, None)));
         assert_eq!(target("shop/v1"), Ok(("shop".to_owned(), some("v1"), None)));

@@ -34,11 +34,11 @@ const ANSWER: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Load {
     /// Locked for a moment by each answer and each redraw, all on one thread.
-    counts: Mutex<Counts>,
+    counts: Mutex<LoadCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct LoadCounts {
     answered: u64,
     errors: u64,
     failed: u64,
@@ -114,7 +114,7 @@ impl Load {
         });
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut Counts) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut LoadCounts) -> T) -> T {
         look(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -27,7 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use self::child::Child;
 use self::files::{Files, Ports};
 use self::load::Load;
-use self::play::Stage;
+use self::play::DemoScene;
 use super::arguments::DemoArguments;
 use super::control_api::ControlApi;
 use super::failure::Failure;
@@ -65,7 +65,7 @@ pub(super) async fn run(arguments: &DemoArguments) -> Result<(), Failure> {
             None => std::future::pending().await,
         }
     };
-    let stage = Stage::default();
+    let stage = DemoScene::default();
     let player = ControlApi::without_token(demo.admin.clone());
     let shown = tokio::select! {
         shown = demo.show(&files, &load, &stage) => shown,
@@ -133,7 +133,7 @@ impl Demo {
     }
 
     /// Shows the status until something breaks or nobody looks any more.
-    async fn show(&mut self, files: &Files, load: &Load, stage: &Stage) -> Result<(), Failure> {
+    async fn show(&mut self, files: &Files, load: &Load, stage: &DemoScene) -> Result<(), Failure> {
         let mut screen = Screen::open()?;
         let mut every = interval(if screen.is_terminal() { REDRAW } else { REPRINT });
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -151,7 +151,7 @@ impl Demo {
         }
     }
 
-    fn page(&self, status: &Status, rollouts: &RolloutList, files: &Files, load: &Load, stage: &Stage) -> String {
+    fn page(&self, status: &Status, rollouts: &RolloutList, files: &Files, load: &Load, stage: &DemoScene) -> String {
         let (answered, errors, lost) = load.totals();
         let shares = load.recent().into_iter().map(|(version, share)| format!("{version} {share:.0}%"));
         let shares = shares.collect::<Vec<_>>().join(", ");

@@ -49,13 +49,13 @@ const ACTS: [Act; 3] = [
 
 /// Where the play is.
 #[derive(Debug, Default)]
-pub(super) struct Stage {
+pub(super) struct DemoScene {
     /// How many acts have begun.
     begun: Cell<usize>,
     over: Cell<bool>,
 }
 
-impl Stage {
+impl DemoScene {
     /// Plays, and then waits for ever; ends only when it cannot go on.
     pub(super) async fn play(&self, files: &Files, client: &ControlApi) -> Failure {
         for act in &ACTS {
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn each_act_says_what_is_released_and_the_end_says_how_to_go_on() {
-        let stage = Stage::default();
+        let stage = DemoScene::default();
         let text = || stage.text("weir-demo/weir-demo.yaml", "weir", "http://127.0.0.1:9901", "127.0.0.1:8080");
         assert!(text().contains("v1 serves"));
         for (at, act) in ACTS.iter().enumerate() {

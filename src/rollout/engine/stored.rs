@@ -86,10 +86,10 @@ impl RolloutState {
     /// [`Unreadable`] if a newer Weir wrote it, or nobody can have.
     pub(crate) fn from_json(text: &str) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]
-        struct Format {
+        struct StoredFormat {
             state_version: u64,
         }
-        let format: Format = serde_json::from_str(text).map_err(|error| damaged(&error))?;
+        let format: StoredFormat = serde_json::from_str(text).map_err(|error| damaged(&error))?;
         if format.state_version > u64::from(STATE_VERSION) {
             return Err(Unreadable::Newer { found: format.state_version });
         }

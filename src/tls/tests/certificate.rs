@@ -7,9 +7,9 @@ use rustls::SignatureScheme;
 
 use super::{Authority, Made, load, now, params};
 use crate::model::fixture::Fixture as _;
-use crate::tls::{Certificate, Certificates, ClientRoots, MAX_PEM_BYTES, Pair, Problem};
+use crate::tls::{Certificate, CertificateProblem, Certificates, ClientRoots, MAX_PEM_BYTES, Pair};
 
-fn problem(made: &Made) -> Problem {
+fn problem(made: &Made) -> CertificateProblem {
     Certificate::load(&made.pair(), now()).expect_err("it must be refused").problem
 }
 
@@ -46,12 +46,12 @@ fn a_certificate_is_refused_before_and_after_its_time() {
     let mut params = params(&["a.test"]);
     params.not_before = rcgen::date_time_ymd(2026, 11, 2);
     assert!(
-        matches!(problem(&authority.sign(&params)), Problem::NotYetValid { at } if at.contains("Nov  2 00:00:00 2026"))
+        matches!(problem(&authority.sign(&params)), CertificateProblem::NotYetValid { at } if at.contains("Nov  2 00:00:00 2026"))
     );
     params.not_before = rcgen::date_time_ymd(2025, 1, 1);
     params.not_after = rcgen::date_time_ymd(2026, 10, 31);
     assert!(
-        matches!(problem(&authority.sign(&params)), Problem::Expired { at } if at.contains("Oct 31 00:00:00 2026"))
+        matches!(problem(&authority.sign(&params)), CertificateProblem::Expired { at } if at.contains("Oct 31 00:00:00 2026"))
     );
 }
 
@@ -70,27 +70,30 @@ fn garbage_is_refused() {
     let made = Authority::new("ca").server(&["a.test"]);
     let with_cert = |cert: &str| problem(&Made { cert: cert.to_owned(), ..made.clone() });
     let with_key = |key: &str| problem(&Made { key: key.to_owned(), ..made.clone() });
-    assert_eq!(with_cert(""), Problem::NoCertificate);
-    assert_eq!(with_cert("not pem at all"), Problem::NoCertificate);
-    assert_eq!(with_cert(&made.key), Problem::NoCertificate);
-    assert!(matches!(with_cert("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n"), Problem::NotPem(_)));
+    assert_eq!(with_cert(""), CertificateProblem::NoCertificate);
+    assert_eq!(with_cert("not pem at all"), CertificateProblem::NoCertificate);
+    assert_eq!(with_cert(&made.key), CertificateProblem::NoCertificate);
+    assert!(matches!(
+        with_cert("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n"),
+        CertificateProblem::NotPem(_)
+    ));
     assert!(matches!(
         with_cert("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-        Problem::BadCertificate { position: 1, .. }
+        CertificateProblem::BadCertificate { position: 1, .. }
     ));
     let torn_chain = format!("{}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", made.cert);
-    assert!(matches!(with_cert(&torn_chain), Problem::BadCertificate { position: 2, .. }));
-    assert_eq!(with_key(""), Problem::NoKey);
-    assert_eq!(with_key(&made.cert), Problem::NoKey);
+    assert!(matches!(with_cert(&torn_chain), CertificateProblem::BadCertificate { position: 2, .. }));
+    assert_eq!(with_key(""), CertificateProblem::NoKey);
+    assert_eq!(with_key(&made.cert), CertificateProblem::NoKey);
     assert!(matches!(
         with_key("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
-        Problem::BadKey { .. }
+        CertificateProblem::BadKey { .. }
     ));
     assert_eq!(
         with_key("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"),
-        Problem::EncryptedKey
+        CertificateProblem::EncryptedKey
     );
-    assert_eq!(with_cert(&" ".repeat(MAX_PEM_BYTES + 1)), Problem::TooLarge { bytes: MAX_PEM_BYTES + 1 });
+    assert_eq!(with_cert(&" ".repeat(MAX_PEM_BYTES + 1)), CertificateProblem::TooLarge { bytes: MAX_PEM_BYTES + 1 });
 }
 
 #[test]
@@ -118,7 +121,7 @@ fn a_chain_that_is_cut_inside_its_second_certificate_is_refused() {
     let made = authority.server(&["a.test"]);
     let chain = format!("{}{}", made.cert, authority.pem);
     let inside = made.cert.len() + 40;
-    assert_eq!(problem(&Made { cert: chain[..inside].to_owned(), ..made.clone() }), Problem::Torn);
+    assert_eq!(problem(&Made { cert: chain[..inside].to_owned(), ..made.clone() }), CertificateProblem::Torn);
     assert!(Certificate::load(&Made { cert: chain, ..made }.pair(), now()).is_ok());
 }
 
@@ -199,10 +202,10 @@ fn authorities_of_clients_are_checked_as_well() {
     let authority = Authority::new("ca");
     let file = Path::new("clients.pem");
     assert!(ClientRoots::load(file, authority.pem.as_bytes()).is_ok());
-    assert_eq!(ClientRoots::load(file, b"").unwrap_err().problem, Problem::NoCertificate);
+    assert_eq!(ClientRoots::load(file, b"").unwrap_err().problem, CertificateProblem::NoCertificate);
     let garbage = format!("{}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", authority.pem);
     let why = ClientRoots::load(file, garbage.as_bytes()).unwrap_err();
-    assert!(matches!(why.problem, Problem::BadCertificate { position: 2, .. }), "{why}");
+    assert!(matches!(why.problem, CertificateProblem::BadCertificate { position: 2, .. }), "{why}");
     assert_eq!(why.file, file);
 }
 

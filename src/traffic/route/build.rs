@@ -14,7 +14,7 @@ use super::error::{MAX_REGEXES_PER_HOST, RouteError};
 use super::index::{ANY, EXACT, Index, WILDCARD};
 use super::pattern::{HostPattern, PathPattern};
 use super::rule::Rule;
-use super::table::{Entry, Span, Table};
+use super::table::{Span, Table, TableEntry};
 
 impl<T> Table<T> {
     /// Compiles `rules`; their order is the last criterion of precedence.
@@ -36,7 +36,7 @@ impl<T> Table<T> {
 
 /// Compiles `rules`; see [`Table::build_for`].
 fn build<T>(rules: Vec<Rule<T>>, paths: Paths) -> Result<Table<T>, Vec<RouteError>> {
-    let mut build = Build {
+    let mut build = TableBuilder {
         paths,
         index: Index::new(),
         placed: Vec::with_capacity(rules.len()),
@@ -60,14 +60,14 @@ fn build<T>(rules: Vec<Rule<T>>, paths: Paths) -> Result<Table<T>, Vec<RouteErro
     Ok(Table {
         nodes: spans(build.index.len(), &build.placed),
         index: build.index,
-        entries: build.placed.iter().map(|own| Entry { rule: own.rule, condition: own.condition }).collect(),
+        entries: build.placed.iter().map(|own| TableEntry { rule: own.rule, condition: own.condition }).collect(),
         conditions: build.conditions.all.into_boxed_slice(),
         targets: in_pieces(rules).map(|rule| rule.target).collect(),
         longest_wildcard_bytes: build.longest_wildcard_bytes,
     })
 }
 
-struct Build {
+struct TableBuilder {
     paths: Paths,
     index: Index,
     placed: Vec<Placed>,
@@ -80,7 +80,7 @@ struct Build {
 #[derive(Clone, Copy)]
 struct Placed {
     node: u32,
-    kind: Kind,
+    kind: PathKind,
     rank: Rank,
     rule: u32,
     condition: u32,
@@ -88,18 +88,18 @@ struct Placed {
 
 /// How a rule's path ends at its node. At a host's root `Exact` is a regex, since no literal path ends there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum PathKind {
     Exact,
     Prefix,
 }
 
 impl Placed {
-    fn order(&self) -> (u32, Kind, std::cmp::Reverse<Rank>, u32) {
+    fn order(&self) -> (u32, PathKind, std::cmp::Reverse<Rank>, u32) {
         (self.node, self.kind, std::cmp::Reverse(self.rank), self.rule)
     }
 }
 
-impl Build {
+impl TableBuilder {
     fn add<T>(&mut self, rule: usize, given: &Rule<T>) {
         let errors_before = self.errors.len();
         self.check_path(rule, &given.path);
@@ -141,7 +141,7 @@ impl Build {
     }
 
     /// The node at which `path` of `host` ends.
-    fn place(&mut self, host: &HostPattern, path: &PathPattern) -> Option<(u32, Kind)> {
+    fn place(&mut self, host: &HostPattern, path: &PathPattern) -> Option<(u32, PathKind)> {
         let root = match host {
             HostPattern::Exact(name) => self.index.child_or_insert(EXACT, name)?,
             HostPattern::Wildcard(suffix) => {
@@ -151,9 +151,9 @@ impl Build {
             HostPattern::Any => ANY,
         };
         let (path, kind) = match path {
-            PathPattern::Regex(_) => return Some((root, Kind::Exact)),
-            PathPattern::Exact(path) => (path.as_str(), Kind::Exact),
-            PathPattern::Prefix(path) => (path.strip_suffix('/').unwrap_or(path), Kind::Prefix),
+            PathPattern::Regex(_) => return Some((root, PathKind::Exact)),
+            PathPattern::Exact(path) => (path.as_str(), PathKind::Exact),
+            PathPattern::Prefix(path) => (path.strip_suffix('/').unwrap_or(path), PathKind::Prefix),
         };
         let node = path.split('/').skip(1).try_fold(root, |node, segment| self.index.child_or_insert(node, segment))?;
         Some((node, kind))
@@ -206,7 +206,7 @@ impl Build {
 fn spans(nodes: usize, placed: &[Placed]) -> Box<[Span]> {
     let mut rest = placed.iter().peekable();
     let mut at = 0;
-    let mut take = |node: usize, kind: Kind| {
+    let mut take = |node: usize, kind: PathKind| {
         while rest.next_if(|own| own.node as usize == node && own.kind == kind).is_some() {
             at += 1;
         }
@@ -215,9 +215,9 @@ fn spans(nodes: usize, placed: &[Placed]) -> Box<[Span]> {
     let mut spans = Vec::with_capacity(nodes + 1);
     let mut first = 0;
     for node in 0..nodes {
-        let prefixes = take(node, Kind::Exact);
+        let prefixes = take(node, PathKind::Exact);
         spans.push(Span { first, prefixes });
-        first = take(node, Kind::Prefix);
+        first = take(node, PathKind::Prefix);
     }
     spans.push(Span { first, prefixes: first });
     spans.into_boxed_slice()

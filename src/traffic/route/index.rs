@@ -24,7 +24,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Index {
     state: RandomState,
-    nodes: Vec<Node>,
+    nodes: Vec<TrieNode>,
     /// The labels of all nodes.
     text: String,
     /// A power of two of slots.
@@ -32,7 +32,7 @@ pub(super) struct Index {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Node {
+struct TrieNode {
     parent: u32,
     text_at: u32,
     text_len: u32,
@@ -48,7 +48,7 @@ const EMPTY: Slot = Slot { hash: 0, node: NONE };
 
 impl Index {
     pub(super) fn new() -> Self {
-        let root = Node { parent: NONE, text_at: 0, text_len: 0 };
+        let root = TrieNode { parent: NONE, text_at: 0, text_len: 0 };
         Self { state: RandomState::new(), nodes: vec![root; 3], text: String::new(), slots: vec![EMPTY; 16] }
     }
 
@@ -73,7 +73,7 @@ impl Index {
         let node = u32::try_from(self.nodes.len()).ok().filter(|node| *node < NONE)?;
         let text_at = u32::try_from(self.text.len()).ok()?;
         let text_len = u32::try_from(label.len()).ok()?;
-        self.nodes.push(Node { parent, text_at, text_len });
+        self.nodes.push(TrieNode { parent, text_at, text_len });
         self.text.push_str(label);
         *self.slots.get_mut(at)? = Slot { hash, node };
         if self.nodes.len() * 2 > self.slots.len() {
@@ -105,7 +105,7 @@ impl Index {
     /// The bytes that the trie holds on the heap.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>() + self.text.capacity() + self.slots.capacity() * size_of::<Slot>()
+        self.nodes.capacity() * size_of::<TrieNode>() + self.text.capacity() + self.slots.capacity() * size_of::<Slot>()
     }
 
     /// The node, or the slot where it belongs.

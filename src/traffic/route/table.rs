@@ -9,7 +9,7 @@ use crate::traffic::Request;
 pub struct Table<T> {
     pub(super) index: Index,
     /// The entries of all nodes, by node and then by precedence.
-    pub(super) entries: Box<[Entry]>,
+    pub(super) entries: Box<[TableEntry]>,
     /// Where each node's entries are, and one more for the end.
     pub(super) nodes: Box<[Span]>,
     /// What is to be checked beyond host and literal path. The first one is always met.
@@ -21,7 +21,7 @@ pub struct Table<T> {
 
 /// A rule at a node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(super) struct TableEntry {
     pub(super) rule: u32,
     pub(super) condition: u32,
 }
@@ -60,7 +60,7 @@ impl<T> Table<T> {
 
     /// The best rule of the host at `root`.
     fn find_path(&self, root: u32, path: &str, request: &impl Request) -> Option<&T> {
-        let first = |entries: &[Entry]| entries.iter().find_map(|entry| self.check(*entry, path, request));
+        let first = |entries: &[TableEntry]| entries.iter().find_map(|entry| self.check(*entry, path, request));
         let (deepest, whole) = self.descend(root, path);
         if whole && let Some(target) = first(self.exact(deepest)) {
             return Some(target);
@@ -102,15 +102,15 @@ impl<T> Table<T> {
         self.index.bytes() + size_of_val(&*self.entries) + size_of_val(&*self.nodes)
     }
 
-    fn exact(&self, node: u32) -> &[Entry] {
+    fn exact(&self, node: u32) -> &[TableEntry] {
         self.slice(node, |span, _| (span.first, span.prefixes))
     }
 
-    fn prefixes(&self, node: u32) -> &[Entry] {
+    fn prefixes(&self, node: u32) -> &[TableEntry] {
         self.slice(node, |span, next| (span.prefixes, next.first))
     }
 
-    fn slice(&self, node: u32, range: impl Fn(Span, Span) -> (u32, u32)) -> &[Entry] {
+    fn slice(&self, node: u32, range: impl Fn(Span, Span) -> (u32, u32)) -> &[TableEntry] {
         match self.nodes.get(node as usize..) {
             Some([span, next, ..]) => {
                 let (from, to) = range(*span, *next);
@@ -120,7 +120,7 @@ impl<T> Table<T> {
         }
     }
 
-    fn check(&self, entry: Entry, path: &str, request: &impl Request) -> Option<&T> {
+    fn check(&self, entry: TableEntry, path: &str, request: &impl Request) -> Option<&T> {
         // The first condition asks nothing.
         let met = entry.condition == 0
             || self.conditions.get(entry.condition as usize).is_some_and(|condition| condition.is_met(path, request));

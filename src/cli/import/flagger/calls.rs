@@ -33,14 +33,14 @@ impl Calls {
     }
 }
 
-/// Somebody who is told.
-pub(super) struct Receiver {
+/// One receiver, as it is written under `alerts`.
+pub(super) struct AlertSection {
     name: String,
     comment: String,
     value: String,
 }
 
-impl Receiver {
+impl AlertSection {
     pub(super) fn write(&self, page: &mut Page) {
         page.comment(1, &self.comment);
         page.line(1, &format!("{}: {}", self.name, self.value));
@@ -63,7 +63,7 @@ const TYPES: [(&str, &str, &str); 7] = [
 ];
 
 /// The hooks and alerts of one service; receivers are added to those of the file.
-pub(super) fn collect(service: &Service<'_>, receivers: &mut Vec<Receiver>) -> Result<Calls, Wrong> {
+pub(super) fn collect(service: &Service<'_>, receivers: &mut Vec<AlertSection>) -> Result<Calls, Wrong> {
     let mut calls = Calls::default();
     let Some(analysis) = service.analysis else { return Ok(calls) };
     for webhook in list(analysis, "webhooks")? {
@@ -79,7 +79,7 @@ fn collect_webhook(
     service: &Service<'_>,
     webhook: &ImportedValue,
     calls: &mut Calls,
-    receivers: &mut Vec<Receiver>,
+    receivers: &mut Vec<AlertSection>,
 ) -> Result<(), Wrong> {
     let kind = text(webhook, "type")?.unwrap_or("rollout");
     let url = text(webhook, "url")?.ok_or_else(|| Wrong::at(webhook, "a webhook has no `url`"))?;
@@ -115,7 +115,7 @@ fn collect_alert(
     service: &Service<'_>,
     alert: &ImportedValue,
     calls: &mut Calls,
-    receivers: &mut Vec<Receiver>,
+    receivers: &mut Vec<AlertSection>,
 ) -> Result<(), Wrong> {
     let called = text(alert, "name")?.ok_or_else(|| Wrong::at(alert, "an alert has no `name`"))?;
     let on = match text(alert, "severity")?.unwrap_or("info") {
@@ -136,11 +136,17 @@ fn collect_alert(
 }
 
 /// Adds a receiver under a name of its own, and tells the name.
-fn add(receivers: &mut Vec<Receiver>, service: &Service<'_>, called: &str, comment: String, value: String) -> String {
+fn add(
+    receivers: &mut Vec<AlertSection>,
+    service: &Service<'_>,
+    called: &str,
+    comment: String,
+    value: String,
+) -> String {
     let base: String = format!("{}-{}", service.name, name(called)).chars().take(55).collect();
     let taken = |name: &str| receivers.iter().any(|receiver| receiver.name == name);
     let numbered = (2..).map(|n: u32| format!("{base}-{n}"));
     let name = std::iter::once(base.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(base);
-    receivers.push(Receiver { name: name.clone(), comment, value });
+    receivers.push(AlertSection { name: name.clone(), comment, value });
     name
 }

@@ -200,7 +200,7 @@ fn write_service<'f>(
     page: &mut Page,
     service: &Service<'f>,
     templates: &[&'f ImportedValue],
-    receivers: &mut Vec<calls::Receiver>,
+    receivers: &mut Vec<calls::AlertSection>,
 ) -> Result<(), Wrong> {
     let Service { name, target_port, .. } = service;
     page.comment(1, &format!("Canary {}/{}.", service.namespace, printed(title(service.canary))));
