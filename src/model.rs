@@ -269,8 +269,8 @@ impl FromStr for Address {
 pub(crate) mod fixture {
     /// A text that a test changes.
     pub(crate) trait Fixture {
-        /// This text with every `from` replaced by `to`. A `from` that is not there is a fault of the test: it would go on with
-        /// the text as it was, and prove nothing.
+        /// This text with every `from` replaced by `to`. A `from` that is not there is a fault of the test: it would
+        /// go on with the text as it was, and prove nothing.
         fn changed(&self, from: &str, to: &str) -> String;
     }
 

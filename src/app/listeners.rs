@@ -23,11 +23,11 @@ impl Ipv4Ports {
     pub(super) fn of(config: &Config) -> Self {
         let all = config.listeners.iter().map(|listener| &listener.address);
         let all = all.chain([&config.admin.address]).chain(config.telemetry.iter().map(|telemetry| &telemetry.address));
-        let port = |address: &Address| match address {
+        let ipv4 = all.filter_map(|address| match address {
             Address::Inet(address) if address.is_ipv4() => Some(address.port()),
             _ => None,
-        };
-        Self(all.filter_map(port).collect())
+        });
+        Self(ipv4.collect())
     }
 
     /// `[::]` takes IPv4 too, unless the file has something else at that port for IPv4.

@@ -30,7 +30,6 @@ pub(crate) use self::load::{MAX_FILE, read_file};
 pub use self::load::{load, parse};
 pub(crate) use self::schema::schema;
 pub(crate) use self::section::affinity::{AffinityKey, OverrideFrom};
-pub(crate) use self::section::alerts::Alert;
 pub(crate) use self::section::limits::Limits;
 pub(crate) use self::section::listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
 pub(crate) use self::section::normalization::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};

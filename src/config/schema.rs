@@ -1,8 +1,8 @@
 //! The JSON Schema of the configuration file, for editors and for tools that write the file.
 //!
-//! It comes from the tables that read the file ([`super::syntax::section`]), and is committed as `conf/weir.schema.json`; a test
-//! holds the two together. It describes each value by itself; rules that span several (weights that sum to
-//! 100, names that must exist) are the reader's.
+//! It comes from the tables that read the file ([`super::syntax::section`]), and is committed as
+//! `conf/weir.schema.json`; a test holds the two together. It describes each value by itself; rules that span several
+//! (weights that sum to 100, names that must exist) are the reader's.
 
 use schemars::generate::SchemaSettings;
 

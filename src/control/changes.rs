@@ -82,19 +82,18 @@ fn service_changes(name: &Name, before: &Service, after: &Service) -> Vec<String
     lines
 }
 
+/// The certificates that a listener shows, each with those that lead from it to a root, one after the other.
+fn chains(tls: &ListenerTls) -> impl Iterator<Item = &[u8]> {
+    tls.certificates.iter().flat_map(|certificate| certificate.key().cert.iter().map(AsRef::as_ref))
+}
+
 /// Which listeners have other certificates.
 pub(super) fn certificates(before: &HashMap<Name, ListenerTls>, after: &HashMap<Name, ListenerTls>) -> Vec<String> {
-    let fingerprint = |tls: &ListenerTls| -> Vec<Vec<u8>> {
-        let chain = |certificate: &crate::tls::Certificate| {
-            certificate.key().cert.iter().map(|der| der.to_vec()).collect::<Vec<_>>()
-        };
-        tls.certificates.iter().flat_map(chain).collect()
-    };
     let mut lines: Vec<String> = after
         .iter()
         .filter(|(name, tls)| {
             before.get(*name).is_none_or(|old| {
-                let same = Arc::ptr_eq(&old.certificates, &tls.certificates) || fingerprint(old) == fingerprint(tls);
+                let same = Arc::ptr_eq(&old.certificates, &tls.certificates) || chains(old).eq(chains(tls));
                 !same || old.client_roots != tls.client_roots
             })
         })

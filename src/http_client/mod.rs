@@ -12,8 +12,8 @@
 //! * `HTTP_PROXY` and the like are ignored: a call goes where the configuration says, and not where the environment
 //!   of whoever started the process does.
 //!
-//! Invariant: nothing waits longer than [`CallLimits::timeout`], and no more than [`CallLimits::body_bytes`] of a response are
-//! kept.
+//! Invariant: nothing waits longer than [`CallLimits::timeout`], and no more than [`CallLimits::body_bytes`] of a
+//! response are kept.
 
 use std::sync::Arc;
 use std::time::Duration;

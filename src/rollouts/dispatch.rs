@@ -76,8 +76,8 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher for the receivers of `config`, with alerts that were still to be delivered; and where completions arrive.
-    /// To be called on the runtime that the actions run on.
+    /// A dispatcher for the receivers of `config`, with alerts that were still to be delivered; and where completions
+    /// arrive. To be called on the runtime that the actions run on.
     pub(crate) fn new(config: &Config, pending: Vec<Pending>) -> (Self, mpsc::Receiver<Completion>) {
         let client = Client::system().inspect_err(|error| {
             tracing::error!(%error, "hooks, providers and receivers of alerts cannot be called");
@@ -204,12 +204,10 @@ async fn answer(client: &Client, call: &HookCall) -> (bool, String) {
 }
 
 fn receivers(config: &Config) -> Vec<Receiver> {
-    let receiver = |(name, alert): (&Name, &crate::config::Alert)| Receiver {
-        name: name.clone(),
-        kind: alert.receiver.clone(),
-        on: alert.on.clone(),
-    };
-    config.alerts.iter().map(receiver).collect()
+    let alerts = config.alerts.iter();
+    alerts
+        .map(|(name, alert)| Receiver { name: name.clone(), kind: alert.receiver.clone(), on: alert.on.clone() })
+        .collect()
 }
 
 /// What the alerts among `actions` leave to be delivered, by the receivers of `config`.

@@ -26,6 +26,7 @@ mod record;
 mod roles;
 mod samples;
 mod service;
+mod status;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -39,6 +40,7 @@ use tokio::sync::Notify;
 pub(crate) use self::action::{Action, HookCall, Query};
 pub(crate) use self::decision::{Cause, Decision};
 pub(crate) use self::record::RecordedEntry;
+pub(crate) use self::status::RolloutStatus;
 pub(crate) use self::view::{StableUnknown, View};
 
 use self::record::Record;
@@ -46,8 +48,7 @@ use self::service::{ServiceRollout, raised};
 use crate::config::Config;
 use crate::model::{Name, Split};
 use crate::outbound::alert::Pending;
-use crate::rollout::engine::{CommandRefused, Event, Phase, RolloutState, Verb};
-use crate::rollout::plan::Plan;
+use crate::rollout::engine::{CommandRefused, Event, Phase, Verb};
 use crate::rollout::reading::Reading;
 use crate::snapshot::live::CircuitBreaker;
 use crate::store::{JournalError, JournalWriter, Write};
@@ -61,26 +62,6 @@ pub(crate) struct Command {
     /// What [`Verb::Start`] rolls out.
     pub(crate) version: Option<Name>,
 }
-
-/// Where a service's rollout is, for operators.
-#[derive(Clone, Debug)]
-pub(crate) struct RolloutStatus {
-    /// How it is rolled out.
-    pub(crate) plan: Arc<Plan>,
-    /// Where it is.
-    pub(crate) state: RolloutState,
-    /// The last lines of its history, oldest first.
-    pub(crate) entries: Vec<Arc<RecordedEntry>>,
-    /// Why decisions cannot be written down, if so.
-    pub(crate) unwritable: Option<String>,
-    /// How old [`Self::state`]'s times are, as of when the status was published.
-    pub(crate) age: Duration,
-    /// What the file should say of the stable version, where it does not.
-    pub(crate) behind: Option<String>,
-}
-
-/// Entries of the history in a status.
-const STATUS_ENTRIES: usize = 10;
 
 /// All rollouts.
 #[derive(Clone, Default)]
@@ -437,33 +418,12 @@ impl Rollouts {
 
     /// What metrics say.
     pub(crate) fn facts(&self) -> Vec<RolloutFact> {
-        let fact = |rollout: &ServiceRollout| RolloutFact {
-            service: rollout.service.clone(),
-            phase: rollout.state().phase().as_str(),
-            phases: Phase::WORDS,
-            step: u64::try_from(rollout.state().taken).unwrap_or(u64::MAX),
-            checks: rollout
-                .tallies
-                .checks
-                .iter()
-                .map(|((name, command), count)| (name.clone(), *command, *count))
-                .collect(),
-            transitions: rollout.tallies.transitions.iter().map(|((to, by), count)| (*to, *by, *count)).collect(),
-        };
-        self.services.values().map(fact).collect()
+        self.services.values().map(ServiceRollout::fact).collect()
     }
 
     /// Where each one is.
     pub(crate) fn statuses(&self, now: Duration) -> BTreeMap<Name, Arc<RolloutStatus>> {
-        let status = |rollout: &ServiceRollout| RolloutStatus {
-            plan: Arc::clone(&rollout.plan),
-            state: rollout.state().clone(),
-            entries: rollout.record.history.last(STATUS_ENTRIES),
-            unwritable: rollout.held.as_ref().map(ToString::to_string),
-            behind: rollout.behind(),
-            age: rollout.state().times.clock.map_or(Duration::ZERO, |clock| now.saturating_sub(clock)),
-        };
-        self.services.iter().map(|(service, rollout)| (service.clone(), Arc::new(status(rollout)))).collect()
+        self.services.iter().map(|(service, rollout)| (service.clone(), Arc::new(rollout.status(now)))).collect()
     }
 
     /// The newest `limit` entries of the service's history, oldest first; none where it has no rollout.

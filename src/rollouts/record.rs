@@ -26,8 +26,8 @@ use crate::rollout::engine::{Entry, RolloutState, RolloutTarget, What};
 use crate::rollout::judge::Memory;
 use crate::store::{JournalError, JournalWriter, Write};
 
-/// Analyses of one service that are kept, and other decisions. Each has its bound: there is an analysis each interval, and a day
-/// of them must not push out who began or approved.
+/// Analyses of one service that are kept, and other decisions. Each has its bound: there is an analysis each interval,
+/// and a day of them must not push out who began or approved.
 const MAX_ANALYSES: usize = 400;
 const MAX_DECISIONS: usize = 200;
 /// Chunks that are written at once where more have piled up: a store that refuses for long is not given all of them again

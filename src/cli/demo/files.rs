@@ -66,11 +66,11 @@ impl Files {
     pub(super) fn release(&self, version: &str) -> Result<(), Failure> {
         let (file, next) = (self.config(), self.absolute.join("weir-demo.yaml.next"));
         let replaced = fs::read_to_string(&file).and_then(|text| {
-            let line = |line: &str| match line.split_once("release:") {
+            let lines = text.lines().map(|line| match line.split_once("release:") {
                 Some((before, _)) if before.trim().is_empty() => format!("{before}release: {version}"),
                 _ => line.to_owned(),
-            };
-            let text = text.lines().map(line).collect::<Vec<_>>().join("\n") + "\n";
+            });
+            let text = lines.collect::<Vec<_>>().join("\n") + "\n";
             fs::write(&next, text).and_then(|()| fs::rename(&next, &file))
         });
         replaced.map_err(|error| Failure::io(file.display(), &error))

@@ -147,6 +147,16 @@ const COLUMNS: [&str; 5] = ["CHECK", "VERDICT", "VALUE", "LIMIT", "SAMPLE"];
 /// Columns of words; the others stand on the right.
 const WORDS: usize = 2;
 
+/// One line of the table of checks, each cell as wide as its column.
+fn check_line(cells: &[(Style, String); 5], widths: [usize; 5]) -> String {
+    let cells = cells.iter().zip(widths).enumerate().map(|(at, ((style, text), column))| {
+        let blanks = " ".repeat(column.saturating_sub(width(text)));
+        let text = paint(*style, text);
+        if at < WORDS { format!("{text}{blanks}") } else { format!("{blanks}{text}") }
+    });
+    format!("  {}", cells.collect::<Vec<_>>().join("  "))
+}
+
 fn checks(rollout: &Rollout) -> String {
     if rollout.checks.is_empty() {
         return String::new();
@@ -158,19 +168,11 @@ fn checks(rollout: &Rollout) -> String {
             *widest = width(text).max(*widest);
         }
     }
-    let line = |cells: &[(Style, String); 5]| {
-        let cells = cells.iter().zip(widths).enumerate().map(|(at, ((style, text), column))| {
-            let blanks = " ".repeat(column.saturating_sub(width(text)));
-            let text = paint(*style, text);
-            if at < WORDS { format!("{text}{blanks}") } else { format!("{blanks}{text}") }
-        });
-        format!("  {}", cells.collect::<Vec<_>>().join("  "))
-    };
-    let mut out = line(&COLUMNS.map(|title| (DIM, title.to_owned()))) + "\n";
+    let mut out = check_line(&COLUMNS.map(|title| (DIM, title.to_owned())), widths) + "\n";
     for (row, check) in rows.iter().zip(&rollout.checks) {
         let dry = if check.dry_run { "  (dry run)" } else { "" };
         let both = if check.stable_fails_too { "  stable fails too" } else { "" };
-        out.push_str(&format!("{}{dry}{both}\n", line(row).trim_end()));
+        out.push_str(&format!("{}{dry}{both}\n", check_line(row, widths).trim_end()));
         if check.outcome != CheckOutcome::Pass {
             out.push_str(&format!("    {}\n", clean(&check.sentence)));
         }

@@ -121,23 +121,26 @@ struct VectorElement {
 }
 
 fn parse(response: &HttpResponse) -> Reading {
-    let status = response.status;
-    let strange = || match response.truncated {
-        true => Reading::Failed(format!("Prometheus answered {} with more than 64 KiB", status.as_u16())),
-        false => Reading::Failed(format!(
-            "Prometheus answered {} with what is none of its results: {}",
-            status.as_u16(),
-            text::excerpt(&response.body)
-        )),
-    };
     match serde_json::from_slice(&response.body) {
         Ok(QueryResponse::Error { kind, .. }) if kind == "timeout" => Reading::Timeout,
         Ok(QueryResponse::Error { kind, error }) => {
             Reading::Failed(format!("Prometheus refuses the query ({kind}): {}", text::excerpt(error.as_bytes())))
         }
-        Ok(QueryResponse::Success { data }) if status.is_success() => result(data).unwrap_or_else(strange),
-        _ => strange(),
+        Ok(QueryResponse::Success { data }) if response.status.is_success() => {
+            result(data).unwrap_or_else(|| unexpected(response))
+        }
+        _ => unexpected(response),
     }
+}
+
+/// A response that is none of Prometheus' results.
+fn unexpected(response: &HttpResponse) -> Reading {
+    let status = response.status.as_u16();
+    if response.truncated {
+        return Reading::Failed(format!("Prometheus answered {status} with more than 64 KiB"));
+    }
+    let body = text::excerpt(&response.body);
+    Reading::Failed(format!("Prometheus answered {status} with what is none of its results: {body}"))
 }
 
 /// The one number, or why there is none; `None` if the result does not have the form of its type.

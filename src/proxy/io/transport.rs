@@ -76,8 +76,9 @@ impl Socket {
         self.ahead = bytes;
     }
 
-    /// What can be read, if anything: the end of the stream or a byte, which is lost. The system is asked only if the runtime knows of something,
-    /// and the runtime's budget plays no part: with it spent, what is over would look alive.
+    /// What can be read, if anything: the end of the stream or a byte, which is lost. The system is asked only if the
+    /// runtime knows of something, and the runtime's budget plays no part: with it spent, what is over would look
+    /// alive.
     pub(crate) fn unread_data(&self) -> Option<UnreadData> {
         let mut byte = [0];
         let read = match &self.kind {

@@ -1,4 +1,5 @@
-//! Admission on the general lane: the engine's request through the rules of [`admit`](mod@crate::proxy::request::admit), into its context.
+//! Admission on the general lane: the engine's request through the rules of
+//! [`admit`](mod@crate::proxy::request::admit), into its context.
 
 use std::sync::Arc;
 

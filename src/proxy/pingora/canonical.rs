@@ -1,9 +1,9 @@
 //! A connection to an HTTP/1 endpoint as the engine sees it: every answer arrives in canonical form, or not at all.
 //!
-//! The engine reads what is odd in its own way, and keeps connections in a pool of its own. Below it, this stream reads
-//! answers by the rules of the express lane ([`response`], [`body`](crate::proxy::codec::body)), hands on one canonical head and chunks
-//! framed anew, and gives the connection back to the worker's pool after an answer that ended exactly where it should.
-//! TLS is below it too.
+//! The engine reads what is odd in its own way, and keeps connections in a pool of its own. Below it, this stream
+//! reads answers by the rules of the express lane ([`response`], [`body`](crate::proxy::codec::body)), hands on one
+//! canonical head and chunks framed anew, and gives the connection back to the worker's pool after an answer that
+//! ended exactly where it should. TLS is below it too.
 //!
 //! The engine would read 64 KiB at once, and keeps up to nine such pieces between an endpoint and a client that does not
 //! read. So it gets pieces whose sum is bounded while the client takes none. No read is held back for that: nothing waits

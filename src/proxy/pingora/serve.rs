@@ -44,8 +44,9 @@ impl Lane {
         &self.engine.worker.shared
     }
 
-    /// Tells an HTTP/2 client with GOAWAY that its connection ends, when the process says so, when it has been idle for
-    /// `keepalive` or when it gives way to another, and returns when it is to be closed without waiting for the client any more.
+    /// Tells an HTTP/2 client with GOAWAY that its connection ends, when the process says so, when it has been idle
+    /// for `keepalive` or when it gives way to another, and returns when it is to be closed without waiting for the
+    /// client any more.
     ///
     /// The engine sends the GOAWAY in two steps (RFC 9113 §6.8), so that a request that crosses the first one is served.
     async fn leave_idle(&self, goaway: &watch::Sender<bool>, keepalive: Duration) {

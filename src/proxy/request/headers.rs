@@ -1,8 +1,9 @@
 //! What becomes of a request's fields on their way to the endpoint, and which Weir adds: one rule for every lane.
 //!
-//! A field that says where a request comes from is worth as much as the peer that sends it. A trusted proxy's is passed on or continued. Anybody else's
-//! ends here, whatever its name after `X-Forwarded-`, because some endpoint believes it: frameworks build links from
-//! `X-Forwarded-Prefix`, and take the user from `X-Forwarded-User`. Weir's own take their place.
+//! A field that says where a request comes from is worth as much as the peer that sends it. A trusted proxy's is
+//! passed on or continued. Anybody else's ends here, whatever its name after `X-Forwarded-`, because some endpoint
+//! believes it: frameworks build links from `X-Forwarded-Prefix`, and take the user from `X-Forwarded-User`. Weir's
+//! own take their place.
 //!
 //! `Via` says nothing about the client. It is the trace of the message, to which every intermediary appends and from
 //! which none takes (RFC 9110 §7.6.3), so it is continued from everybody. As one line, since more than one makes

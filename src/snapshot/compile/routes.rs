@@ -80,11 +80,7 @@ fn rule(matches: &config::Match, target: Arc<Route>) -> Rule<Arc<Route>> {
     let hosts = if matches.hosts.is_empty() {
         vec![HostPattern::Any]
     } else {
-        let pattern = |host: &config::HostMatch| match host {
-            config::HostMatch::Exact(host) => HostPattern::Exact(host.clone()),
-            config::HostMatch::Wildcard(suffix) => HostPattern::Wildcard(suffix.clone()),
-        };
-        matches.hosts.iter().map(pattern).collect()
+        matches.hosts.iter().map(host_pattern).collect()
     };
     let path = match &matches.path {
         None => PathPattern::Prefix("/".to_owned()),
@@ -92,21 +88,29 @@ fn rule(matches: &config::Match, target: Arc<Route>) -> Rule<Arc<Route>> {
         Some(config::PathMatch::Exact(path)) => PathPattern::Exact(path.clone()),
         Some(config::PathMatch::Regex(pattern)) => PathPattern::Regex(pattern.clone()),
     };
-    let header = |(name, test): &(http::HeaderName, config::HeaderMatch)| HeaderMatch {
-        name: name.as_str().to_owned(),
-        test: match test {
-            config::HeaderMatch::Exact(value) => HeaderTest::Exact(value.clone()),
-            config::HeaderMatch::Prefix(value) => HeaderTest::Prefix(value.clone()),
-            config::HeaderMatch::Regex(value) => HeaderTest::Regex(value.clone()),
-            config::HeaderMatch::Present(true) => HeaderTest::Present,
-            config::HeaderMatch::Present(false) => HeaderTest::Absent,
-        },
-    };
     Rule {
         hosts,
         path,
         methods: matches.methods.clone(),
-        headers: matches.headers.iter().map(header).collect(),
+        headers: matches.headers.iter().map(|(name, test)| header_match(name, test)).collect(),
         target,
     }
+}
+
+fn host_pattern(host: &config::HostMatch) -> HostPattern {
+    match host {
+        config::HostMatch::Exact(host) => HostPattern::Exact(host.clone()),
+        config::HostMatch::Wildcard(suffix) => HostPattern::Wildcard(suffix.clone()),
+    }
+}
+
+fn header_match(name: &http::HeaderName, test: &config::HeaderMatch) -> HeaderMatch {
+    let test = match test {
+        config::HeaderMatch::Exact(value) => HeaderTest::Exact(value.clone()),
+        config::HeaderMatch::Prefix(value) => HeaderTest::Prefix(value.clone()),
+        config::HeaderMatch::Regex(value) => HeaderTest::Regex(value.clone()),
+        config::HeaderMatch::Present(true) => HeaderTest::Present,
+        config::HeaderMatch::Present(false) => HeaderTest::Absent,
+    };
+    HeaderMatch { name: name.as_str().to_owned(), test }
 }

@@ -6,9 +6,10 @@
 //! commit ─────────┴──────────────► weir.redb   (weir.lock: one process; weir.redb.damaged-<n>: quarantined)
 //! ```
 //!
-//! All facts are also held in memory, bounded by [`MAX_TOTAL_BYTES`](crate::store::MAX_TOTAL_BYTES). So reading cannot fail or wait: with a
-//! full, vanished or damaged disk Weir still knows what it had decided, and only refuses to decide anew. After a
-//! failed write the file is opened and verified again by the next write; nothing has to be restarted.
+//! All facts are also held in memory, bounded by [`MAX_TOTAL_BYTES`](crate::store::MAX_TOTAL_BYTES). So reading cannot
+//! fail or wait: with a full, vanished or damaged disk Weir still knows what it had decided, and only refuses to
+//! decide anew. After a failed write the file is opened and verified again by the next write; nothing has to be
+//! restarted.
 //!
 //! Invariant: what a write has acknowledged is on the disk. What it refused with [`StoreError::Unavailable`] may
 //! be as well, if the disk failed after the data and before the answer; it then shows after the next opening.

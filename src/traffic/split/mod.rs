@@ -13,8 +13,8 @@
 //! | clients that keep their version | [`affinity`] |
 //! | what replaces a version that takes no requests, or whose breaker tripped | `fallback` |
 //!
-//! Invariant: without affinity the shares are exact (see [`Splitter`](weighted::Splitter)); with affinity the version is a pure function
-//! of salt, key and weights, so every replica and every restart decide alike.
+//! Invariant: without affinity the shares are exact (see [`Splitter`](weighted::Splitter)); with affinity the version
+//! is a pure function of salt, key and weights, so every replica and every restart decide alike.
 
 pub(crate) mod affinity;
 mod choice;

@@ -40,19 +40,15 @@ const TIMEOUTS: RangeInclusive<Period> = Period::from_millis(100)..=Period::from
 
 /// The checks of a rollout that names none.
 pub(crate) fn default() -> Vec<Check> {
-    let check = |name: &str, measure| Check {
-        name: name.into(),
-        measure,
-        dry_run: false,
-        min_requests: None,
-        no_data: None,
-        window: None,
-    };
     let max = Duration::from_millis(500);
     vec![
-        check("success", Measure::SuccessRate { min: 99.0, errors: Errors::default() }),
-        check("latency", Measure::Duration { quantile: 0.99, max }),
+        with_defaults("success", Measure::SuccessRate { min: 99.0, errors: Errors::default() }),
+        with_defaults("latency", Measure::Duration { quantile: 0.99, max }),
     ]
+}
+
+fn with_defaults(name: &str, measure: Measure) -> Check {
+    Check { name: name.into(), measure, dry_run: false, min_requests: None, no_data: None, window: None }
 }
 
 /// The checks, each with a name of its own.

@@ -11,8 +11,8 @@
 //! Every field has a default, so `rollout: {}` is a careful rollout, and `release` without `rollout` is the same:
 //! a change of `release` never moves all traffic unjudged.
 //!
-//! Invariant: a [`Plan`](crate::rollout::plan::Plan) that was read is valid: steps are not empty and do not fall, names are unique, every
-//! number is in its range, and the limits of its checks fit into a histogram as edges.
+//! Invariant: a [`Plan`](crate::rollout::plan::Plan) that was read is valid: steps are not empty and do not fall,
+//! names are unique, every number is in its range, and the limits of its checks fit into a histogram as edges.
 
 mod checks;
 mod hooks;

@@ -1,0 +1,58 @@
+//! Where a service's rollout is, for operators and for metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::RecordedEntry;
+use super::service::ServiceRollout;
+use crate::rollout::engine::{Phase, RolloutState};
+use crate::rollout::plan::Plan;
+use crate::telemetry::RolloutFact;
+
+/// Where a service's rollout is, for operators.
+#[derive(Clone, Debug)]
+pub(crate) struct RolloutStatus {
+    /// How it is rolled out.
+    pub(crate) plan: Arc<Plan>,
+    /// Where it is.
+    pub(crate) state: RolloutState,
+    /// The last lines of its history, oldest first.
+    pub(crate) entries: Vec<Arc<RecordedEntry>>,
+    /// Why decisions cannot be written down, if so.
+    pub(crate) unwritable: Option<String>,
+    /// How old [`Self::state`]'s times are, as of when the status was published.
+    pub(crate) age: Duration,
+    /// What the file should say of the stable version, where it does not.
+    pub(crate) behind: Option<String>,
+}
+
+/// Entries of the history in a status.
+const STATUS_ENTRIES: usize = 10;
+
+impl ServiceRollout {
+    /// What operators see of it `now`, in time since the owner's epoch.
+    pub(super) fn status(&self, now: Duration) -> RolloutStatus {
+        RolloutStatus {
+            plan: Arc::clone(&self.plan),
+            state: self.state().clone(),
+            entries: self.record.history.last(STATUS_ENTRIES),
+            unwritable: self.held.as_ref().map(ToString::to_string),
+            behind: self.behind(),
+            age: self.state().times.clock.map_or(Duration::ZERO, |clock| now.saturating_sub(clock)),
+        }
+    }
+
+    /// What metrics say of it.
+    pub(super) fn fact(&self) -> RolloutFact {
+        let checks = self.tallies.checks.iter();
+        let transitions = self.tallies.transitions.iter();
+        RolloutFact {
+            service: self.service.clone(),
+            phase: self.state().phase().as_str(),
+            phases: Phase::WORDS,
+            step: u64::try_from(self.state().taken).unwrap_or(u64::MAX),
+            checks: checks.map(|((name, outcome), count)| (name.clone(), *outcome, *count)).collect(),
+            transitions: transitions.map(|((to, by), count)| (*to, *by, *count)).collect(),
+        }
+    }
+}
