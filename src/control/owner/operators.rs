@@ -39,7 +39,8 @@ impl Owner {
     /// The end of the weights over the file's split, if there are any.
     pub(super) fn no_shift(&self, service: Name, by: &Attribution) -> Result<Option<OverrideChange>, Rejection> {
         let (_, file) = self.find_service(&service)?;
-        if !self.shifts.contains_key(&service) {
+        // One that ended and is stored all the same would come back with a restart.
+        if !self.shifts.contains_key(&service) && !self.unwritten.contains(&OverrideKey::Shift(service.clone())) {
             return Ok(None);
         }
         let base = describe(&file.split);
