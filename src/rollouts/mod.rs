@@ -48,7 +48,7 @@ use self::service::{ServiceRollout, raised};
 use crate::config::Config;
 use crate::model::{Name, Split};
 use crate::outbound::alert::Pending;
-use crate::rollout::engine::{CommandRefused, Event, Phase, Verb};
+use crate::rollout::engine::{CommandRefused, Event, Phase, RolloutState, Verb};
 use crate::rollout::reading::Reading;
 use crate::snapshot::live::CircuitBreaker;
 use crate::store::{JournalError, JournalWriter, Write};
@@ -86,7 +86,7 @@ impl Rollouts {
             let Some(plan) = &file.rollout else { continue };
             let (record, damage) = rollouts.kept(service, view).unwrap_or_default();
             let was = record.state.stable.is_some();
-            let mut rollout = ServiceRollout::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
+            let mut rollout = ServiceRollout::new(service.clone(), plan, record, view);
             if let Some(why) = damage {
                 rollout.damaged(&why, file, view.at_ms);
             }
@@ -141,7 +141,7 @@ impl Rollouts {
             let mut events = Vec::new();
             if !self.services.contains_key(service) {
                 let record = Record::default();
-                let mut rollout = ServiceRollout::new(service.clone(), Arc::new(plan.clone()), record, view.at_ms);
+                let mut rollout = ServiceRollout::new(service.clone(), plan, record, view);
                 let served = before.services.get(service).filter(|_| file.stable.is_none());
                 events.extend(served.and_then(|served| rollout.served(served, shifts.get(service), file)));
                 self.services.insert(service.clone(), rollout);
@@ -207,8 +207,9 @@ impl Rollouts {
     /// Whether what could not be written of these gives a canary more than in `before`.
     pub(crate) fn raises<'a>(&self, before: &Self, mut unwritten: impl Iterator<Item = &'a Name>) -> bool {
         unwritten.any(|service| {
-            let both = before.services.get(service).zip(self.services.get(service));
-            both.is_some_and(|(old, new)| raised(old.state(), new.state()))
+            let none = RolloutState::default();
+            let old = before.services.get(service).map_or(&none, ServiceRollout::state);
+            self.services.get(service).is_some_and(|new| raised(old, new.state()))
         })
     }
 
@@ -221,10 +222,14 @@ impl Rollouts {
         rollout.log_new();
     }
 
-    /// What was written of these services was dropped again: what is in effect is to be written anew.
-    pub(crate) fn rewrite(&mut self, services: impl Iterator<Item = Name>) {
+    /// What was written of these services is in `dropped`, and not in effect: what is in effect is to be written anew.
+    pub(crate) fn rewrite<'a>(&mut self, dropped: &Self, services: impl Iterator<Item = &'a Name>) {
         for service in services {
-            self.services.entry(service).and_modify(|rollout| rollout.dirty = true);
+            let Some((kept, dropped)) = self.services.get_mut(service).zip(dropped.services.get(service)) else {
+                continue;
+            };
+            kept.record.replace(&dropped.record);
+            kept.dirty = true;
         }
     }
 
@@ -283,6 +288,7 @@ impl Rollouts {
         if let Some(Err(why)) = stored.map(|stored| stored.and_then(|()| decision.after.saved())) {
             before.hold(why);
             if decision.raises {
+                before.record.replace(&decision.after.record);
                 decision = Decision::of(before, decision.cause, view, &self.notify)?;
             } else {
                 (decision.after.held, decision.after.dirty) = (before.held.clone(), true);

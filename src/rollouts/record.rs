@@ -186,6 +186,11 @@ impl History {
         self.handed.iter().map(|chunk| self.write(service, *chunk)).collect()
     }
 
+    /// What [`Self::writes`] of `dropped` gave may be on the disk: those chunks are to be as they are here.
+    fn replace(&mut self, dropped: &Self) {
+        self.unsaved.extend(&dropped.handed);
+    }
+
     /// What [`Self::writes`] gave is on the disk. Whether that is everything.
     fn saved(&mut self) -> bool {
         for chunk in self.handed.drain(..) {
@@ -262,6 +267,11 @@ impl Record {
             writes.push(Write { key: format!("{PREFIX}{service}/damaged"), value: Some(bytes.to_vec()) });
         }
         Ok(writes)
+    }
+
+    /// What [`Self::writes`] of `dropped` gave may be on the disk, and is to be replaced by what is here.
+    pub(super) fn replace(&mut self, dropped: &Self) {
+        self.history.replace(&dropped.history);
     }
 
     /// What [`Self::writes`] gave is on the disk. Whether that is everything.

@@ -92,15 +92,15 @@ struct Occurred {
 }
 
 impl ServiceRollout {
-    pub(super) fn new(service: Name, plan: Arc<Plan>, record: Record, at_ms: u64) -> Self {
-        Self {
+    pub(super) fn new(service: Name, plan: &Plan, record: Record, view: &View<'_>) -> Self {
+        let mut rollout = Self {
             service,
-            plan,
+            plan: Arc::new(plan.clone()),
             logged: record.history.next(),
             record,
             dirty: false,
             held: None,
-            since_ms: at_ms,
+            since_ms: view.at_ms,
             tallies: Tallies::default(),
             breaker: None,
             samples: None,
@@ -110,7 +110,11 @@ impl ServiceRollout {
             next_analysis: Duration::ZERO,
             provider_alerted: false,
             named: Named::default(),
+        };
+        if let Some(why) = view.store.last_error() {
+            rollout.hold(why);
         }
+        rollout
     }
 
     /// Says in the log what was decided since the last time.
@@ -368,5 +372,7 @@ fn trip(plan: &Plan) -> Option<ErrorCounter> {
 pub(super) fn raised(before: &RolloutState, after: &RolloutState) -> bool {
     let version = |target: &Option<RolloutTarget>| target.as_ref().map(|target| target.version.clone());
     let promoted = version(&before.stable) != version(&after.stable) && before.stable.is_some();
-    after.weight > before.weight || (promoted && after.phase() == Phase::Succeeded)
+    // Another canary had nothing.
+    let had = if version(&before.canary) == version(&after.canary) { before.weight } else { Weight::ZERO };
+    after.weight > had || (promoted && after.phase() == Phase::Succeeded)
 }

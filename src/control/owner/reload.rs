@@ -259,7 +259,7 @@ impl Owner {
         if let Some(why) = &why
             && rollouts.raises(&self.rollouts, failed().map(|(service, _)| service))
         {
-            self.rollouts.rewrite(stored.into_iter().map(|(service, _)| service));
+            self.rollouts.rewrite(&rollouts, stored.iter().map(|(service, _)| service));
             return Err(Rejection::Store(why.clone()));
         }
         for (service, stored) in stored {

@@ -8,16 +8,18 @@ use crate::store::Transaction;
 
 /// Two services that are rolled out, each at its first step, and one that is not.
 fn file() -> String {
+    FILE.changed("services:\n", &format!("services:\n{}{}", rolled_out("a"), rolled_out("b")))
+        + "alerts: { team: { slack: { url: \"http://127.0.0.1:1/\" } } }\n"
+}
+
+/// A service that is rolled out.
+fn rolled_out(name: &str) -> String {
     let plan = "interval: 1h, steps: [{ weight: 10, hold: 9h }, { weight: 100 }], alerts: [team], \
                 checks: [{ name: success, success_rate: { min: 99 } }], rollback_when: [{ errors: 2, in_a_row: true }]";
-    let service = |name: &str| {
-        format!(
-            "  {name}:\n    versions:\n      v1: {{ endpoints: [\"127.0.0.1:1\"] }}\n      \
-             v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n    release: v2\n    stable: v1\n    rollout: {{ {plan} }}\n"
-        )
-    };
-    FILE.changed("services:\n", &format!("services:\n{}{}", service("a"), service("b")))
-        + "alerts: { team: { slack: { url: \"http://127.0.0.1:1/\" } } }\n"
+    format!(
+        "  {name}:\n    versions:\n      v1: {{ endpoints: [\"127.0.0.1:1\"] }}\n      \
+         v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n    release: v2\n    stable: v1\n    rollout: {{ {plan} }}\n"
+    )
 }
 
 /// How long a commit may take where none is meant to be given up.
@@ -239,10 +241,7 @@ async fn a_reload_waits_for_what_is_in_flight_and_is_overtaken_at_most_so_often(
 async fn a_reload_whose_step_cannot_be_written_is_refused_and_nothing_of_it_stays() {
     let world = World::new(TIMEOUT).await;
     soon(world.command("a", Verb::Abort)).await.unwrap();
-    let third = "v2: { endpoints: [\"127.0.0.1:2\"] }\n      v3: { endpoints: [\"127.0.0.1:3\"] }\n    release: v3";
-    let text = file().replacen("v2: { endpoints: [\"127.0.0.1:2\"] }\n    release: v2", third, 1);
-    assert_ne!(text, file());
-    std::fs::write(world.directory.path().join("weir.yaml"), text).unwrap();
+    std::fs::write(world.directory.path().join("weir.yaml"), asks_for_third(&file())).unwrap();
     world.disk.script("rollout/a/", Fault::Hanging);
     let refused = soon(world.control.reload()).await.unwrap_err();
     assert!(matches!(refused, Rejection::Store(_)), "{refused}");
@@ -316,4 +315,60 @@ async fn a_decision_is_stored_with_its_history_and_its_alert() {
     let has = |prefix: &str| stored.writes.iter().any(|write| write.key.starts_with(prefix) && write.value.is_some());
     assert!(has("rollout/a/state") && has("rollout/a/history/") && has("alerts/weir-a-"), "{stored:?}");
     assert!(world.disk.content().keys().any(|key| key.starts_with("alerts/weir-a-")), "the receiver is not there");
+}
+
+#[tokio::test]
+async fn what_is_given_up_and_carried_out_all_the_same_leaves_nothing_in_the_history() {
+    let world = World::new(TIMEOUT).await;
+    let history = async |world: &World| -> Vec<(u64, String)> {
+        let lines = soon(world.control.history("a".to_owned(), 500)).await.unwrap();
+        lines.iter().map(|line| (line.number, line.entry.why.clone())).collect()
+    };
+    world.disk.script("rollout/a/", Fault::Hanging);
+    let refused = soon(world.command("a", Verb::Promote)).await.unwrap_err();
+    assert!(matches!(refused, Rejection::Refused(_)), "{refused}");
+    let known = history(&world).await;
+    world.disk.release();
+    until("it is written again", || world.unwritable("a").is_none()).await;
+    let after = world.restarted().await;
+    let mut read = history(&after).await;
+    assert!(read.pop().unwrap().1.contains("restarted"), "{read:?}");
+    assert_eq!((after.share("a"), read), (1_000, known));
+}
+
+/// What the file says of a service that is rolled out, and that asks for another version.
+fn asks_for_third(text: &str) -> String {
+    let third = "v2: { endpoints: [\"127.0.0.1:2\"] }\n      v3: { endpoints: [\"127.0.0.1:3\"] }\n    release: v3";
+    let asking = text.replacen("v2: { endpoints: [\"127.0.0.1:2\"] }\n    release: v2", third, 1);
+    assert_ne!(asking, text);
+    asking
+}
+
+#[tokio::test]
+async fn another_canary_gets_nothing_before_it_is_written_whatever_the_one_before_it_had() {
+    let world = World::new(TIMEOUT).await;
+    std::fs::write(world.directory.path().join("weir.yaml"), asks_for_third(&file())).unwrap();
+    world.disk.script("rollout/a/", Fault::Failing);
+    let refused = soon(world.control.reload()).await.unwrap_err();
+    assert!(matches!(refused, Rejection::Store(_)), "{refused}");
+    assert_eq!((world.share("a"), world.current.load().service("a").unwrap().versions.len()), (1_000, 2));
+    assert!(soon(world.control.reload()).await.unwrap().durable);
+    assert_eq!(world.current.load().service("a").unwrap().chooser.effective()[2].basis_points(), 1_000);
+}
+
+#[tokio::test]
+async fn a_service_that_gets_its_rollout_gives_its_canary_nothing_before_it_is_written() {
+    let world = World::new(TIMEOUT).await;
+    let third = rolled_out("c").changed("interval: 1h", "interval: 1s");
+    let more = file().changed("services:\n", &format!("services:\n{third}"));
+    std::fs::write(world.directory.path().join("weir.yaml"), more).unwrap();
+    world.disk.always(Some(Fault::Failing));
+    let refused = soon(world.control.reload()).await.unwrap_err();
+    assert!(matches!(refused, Rejection::Store(_)), "{refused}");
+    assert!(world.current.load().service("c").is_none());
+    // Where that is known, it begins, and waits for the disk.
+    assert!(!soon(world.control.reload()).await.unwrap().durable);
+    assert_eq!((world.share("c"), world.phase("c")), (0, Phase::Waiting));
+    world.disk.always(None);
+    until("it goes on", || world.share("c") == 1_000).await;
 }
