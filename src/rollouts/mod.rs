@@ -82,21 +82,46 @@ impl Rollouts {
     pub(crate) fn read(view: &View<'_>) -> Result<Self, Vec<(Name, StableUnknown)>> {
         let mut rollouts = Self { copied: record::read_stable(view.store), ..Self::default() };
         let mut unknown = Vec::new();
-        for (service, file) in view.config.services.iter() {
-            let Some(plan) = &file.rollout else { continue };
-            let (record, damage) = rollouts.kept(service, view).unwrap_or_default();
-            let was = record.state.stable.is_some();
-            let mut rollout = ServiceRollout::new(service.clone(), plan, record, view);
-            if let Some(why) = damage {
-                rollout.damaged(&why, file, view.at_ms);
-            }
-            rollouts.services.insert(service.clone(), rollout);
-            let events = if was { vec![Event::Restored] } else { Vec::new() };
-            if let Err(why) = rollouts.file(service, events, view) {
+        for service in view.config.services.names() {
+            if let Err(why) = rollouts.read_one(service, None, view) {
                 unknown.push((service.clone(), why));
             }
         }
         if unknown.is_empty() { Ok(rollouts) } else { Err(unknown) }
+    }
+
+    /// What is stored of one service, if it is rolled out. `unwritable`: why nothing of it can be written.
+    fn read_one(
+        &mut self,
+        service: &Name,
+        unwritable: Option<JournalError>,
+        view: &View<'_>,
+    ) -> Result<(), StableUnknown> {
+        let Some(file) = view.config.services.get(service) else { return Ok(()) };
+        let Some(plan) = &file.rollout else { return Ok(()) };
+        let (record, damage) = self.kept(service, view).unwrap_or_default();
+        let was = record.state.stable.is_some();
+        let mut rollout = ServiceRollout::new(service.clone(), plan, record, view);
+        if let Some(why) = unwritable {
+            rollout.hold(why);
+        }
+        if let Some(why) = damage {
+            rollout.damaged(&why, file, view.at_ms);
+        }
+        self.services.insert(service.clone(), rollout);
+        let events = if was { vec![Event::Restored] } else { Vec::new() };
+        self.file(service, events, view)
+    }
+
+    /// What is new of one service could not be written after [`Self::read`]: nothing of it gives a canary more. What
+    /// else it says takes effect.
+    pub(crate) fn read_unwritten(&mut self, service: &Name, why: JournalError, view: &View<'_>) {
+        if self.held(service).is_none() {
+            self.actions.retain(|action| action.service() != &**service);
+            // Which version is stable was known before.
+            drop(self.read_one(service, Some(why.clone()), view));
+        }
+        self.written(service, Err(why));
     }
 
     /// What is stored of a service, or what the copy says of it; and what is wrong with it, if anything is.

@@ -93,7 +93,16 @@ pub(super) async fn first(
     match rollouts.writes(config) {
         Ok(writes) => {
             for (service, stored) in store_all(journal.clone(), writes).await {
-                rollouts.written(&service, stored);
+                match stored {
+                    Ok(()) => rollouts.written(&service, Ok(())),
+                    Err(why) => {
+                        rollouts.read_unwritten(
+                            &service,
+                            why,
+                            &view((config, &states, &resolved), (recorder, journal), epoch),
+                        );
+                    }
+                }
             }
         }
         Err(error) => tracing::error!(%error, "the rollouts' states cannot be written down"),

@@ -372,3 +372,19 @@ async fn a_service_that_gets_its_rollout_gives_its_canary_nothing_before_it_is_w
     world.disk.always(None);
     until("it goes on", || world.share("c") == 1_000).await;
 }
+
+#[tokio::test]
+async fn a_process_that_starts_where_nothing_can_be_written_gives_a_canary_no_more_than_is_stored() {
+    let world = World::new(LONG).await;
+    let (disk, directory) = (Arc::new(MemoryJournal::default()), tempfile::tempdir().unwrap());
+    world.disk.content().iter().for_each(|(key, value)| disk.overwrite(key, value));
+    disk.always(Some(Fault::Failing));
+    let text = asks_for_third(&file()).changed("interval: 1h", "interval: 1s");
+    let (control, current) = owner_of(&disk, directory.path(), &text, LONG).await;
+    let after = World { disk, control, current, directory };
+    let third = |world: &World| world.current.load().service("a").unwrap().chooser.effective()[2].basis_points();
+    assert_eq!((third(&after), after.phase("a"), after.share("b")), (0, Phase::Waiting, 1_000));
+    assert!(after.unwritable("a").is_some() && after.unwritable("b").is_some());
+    after.disk.always(None);
+    until("it goes on", || third(&after) == 1_000).await;
+}
