@@ -24,7 +24,7 @@ pub type Name = Arc<str>;
 /// ```
 /// use weir::model::Weight;
 /// let one_percent: Weight = "1".parse().unwrap();
-/// assert_eq!(one_percent.basis_points(), 100);
+/// assert_eq!(Weight::from_basis_points(100), Some(one_percent));
 /// assert_eq!("0.01".parse::<Weight>().unwrap().to_string(), "0.01");
 /// assert!("100.01".parse::<Weight>().is_err());
 /// ```
