@@ -26,7 +26,7 @@ pub(super) struct Loaded {
     pub(super) certificates: HashMap<Name, ListenerTls>,
     pub(super) upstream_tls: Vec<(config::UpstreamTls, UpstreamTls)>,
     /// What cannot be used, or is out of its time, and what is done instead; one line each.
-    pub(super) faults: Vec<String>,
+    pub(super) certificate_faults: Vec<String>,
 }
 
 /// Certificates, keys or authorities that cannot be used and leave nothing to serve with, one line each.
@@ -49,12 +49,12 @@ pub(super) fn load(
         let Some(tls) = &listener.tls else { continue };
         let old = before.and_then(|before| before.get(&listener.name));
         let (fresh, faults) = listener_tls(tls, old, now);
-        loaded.faults.extend(faults.into_iter().map(|line| format!("listener {}: {line}", listener.name)));
+        loaded.certificate_faults.extend(faults.into_iter().map(|line| format!("listener {}: {line}", listener.name)));
         loaded.certificates.insert(listener.name.clone(), fresh);
     }
     let serves = |tls: Option<&ListenerTls>| tls.is_none_or(|tls| !tls.certificates.is_empty());
     if before.is_none() && !config.listeners.iter().any(|listener| serves(loaded.certificates.get(&listener.name))) {
-        wrong.clone_from(&loaded.faults);
+        wrong.clone_from(&loaded.certificate_faults);
     }
     for tls in upstream_tls(config) {
         if loaded.upstream_tls.iter().any(|(known, _)| known == tls) {
@@ -244,7 +244,7 @@ mod tests {
         fs::write(&file, yaml).unwrap();
         let config = config::load(&file, &ProcessEnvironment).unwrap();
         let loaded = load(&config, None, SystemTime::now()).map_err(|error| error.0)?;
-        Ok((loaded.certificates["web"].certificates.iter().count(), loaded.faults))
+        Ok((loaded.certificates["web"].certificates.iter().count(), loaded.certificate_faults))
     }
 
     #[test]

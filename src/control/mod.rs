@@ -14,9 +14,9 @@ mod changes;
 mod drains;
 mod facts;
 mod files;
-mod overrides;
 mod owner;
 mod resolve;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod uses;

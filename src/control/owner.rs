@@ -1,6 +1,6 @@
 //! The task that owns what requests read: each proposal whole or not at all.
 
-mod flights;
+mod commits;
 mod operators;
 mod reload;
 mod rollouts;
@@ -18,11 +18,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use self::flights::{Flights, Landing, Trigger, Work};
+use self::commits::{CommitDone, PendingCommits, Trigger, Work};
 use super::drains::Drains;
 use super::facts::CurrentFacts;
-use super::overrides::OverrideKey;
 use super::resolve::{self, Resolved};
+use super::settings::SettingKey;
 use super::uses::VersionUses;
 use super::{Ack, Attribution, Control, MAX_PROPOSALS, Proposal, ProposalResult, Rejection, Shift, Status, files};
 use crate::algorithm::nearest::nearest;
@@ -79,10 +79,10 @@ pub struct Owner {
     /// Why the newest file was refused, if it was.
     errors: Option<String>,
     /// What is wrong with listeners' certificates, as of the last reading.
-    faults: Vec<String>,
+    certificate_faults: Vec<String>,
     /// What is stored otherwise than it is in effect, or may be.
-    unwritten: BTreeSet<OverrideKey>,
-    flights: Flights,
+    unwritten: BTreeSet<SettingKey>,
+    commits: PendingCommits,
     /// Alerts were raised or delivered, and are to be stored.
     alerts: Kept,
     /// The copy of which versions are stable is being written.
@@ -149,9 +149,9 @@ impl Owner {
             recorder,
             status,
             errors: None,
-            faults: first.faults,
+            certificate_faults: first.certificate_faults,
             unwritten: first.outdated,
-            flights: Flights::default(),
+            commits: PendingCommits::default(),
             alerts: Kept::Behind { failed: false },
             copying: false,
             retried: None,
@@ -182,7 +182,7 @@ impl Owner {
             (self.rollouts.notify(), self.dispatcher.as_ref().map(Dispatcher::pending_changed).unwrap_or_default());
         self.forget_others();
         // What changed between the first reading and the watch is not missed.
-        self.flights.ask_reload(Trigger::Change, None);
+        self.commits.ask_reload(Trigger::Change, None);
         let mut tick = interval(DRAIN_INTERVAL);
         let mut second = interval(TICK_INTERVAL);
         let mut resolve = interval(RESOLVE_INTERVAL);
@@ -199,8 +199,8 @@ impl Owner {
                     Some(proposal) => self.serve(proposal),
                     None => break None,
                 },
-                Some(landing) = self.flights.next() => self.land(landing),
-                Some(_) = changed.recv() => self.flights.ask_reload(Trigger::Change, None),
+                Some(done) = self.commits.next() => self.commit_done(done),
+                Some(_) = changed.recv() => self.commits.ask_reload(Trigger::Change, None),
                 () = breaker_opened.notified() => self.tripped(),
                 Some(completion) = completions.recv() => self.completed(completion),
                 () = pending_changed.notified() => self.keep_alerts(),
@@ -213,14 +213,14 @@ impl Owner {
                 _ = resolve.tick(), if resolving.is_empty() && resolve::has_names(&self.config) => {
                     drop(resolving.spawn(resolve::resolve_again(&self.config, &self.inputs.resolved)));
                 }
-                Some(found) = resolving.join_next(), if !self.flights.is_reloading() => {
+                Some(found) = resolving.join_next(), if !self.commits.is_reloading() => {
                     self.resolved(found.unwrap_or_default());
                 }
             }
         };
-        self.flights.drop_waiting();
-        while let Some(landing) = self.flights.next().await {
-            self.land(landing);
+        self.commits.drop_waiting();
+        while let Some(done) = self.commits.next().await {
+            self.commit_done(done);
         }
         // Whoever asked may have gone.
         stopped.map(|answer| answer.send(Ok(())));
@@ -230,7 +230,7 @@ impl Owner {
     fn serve(&mut self, proposal: Proposal) {
         // Whoever asked may have gone; the change stands all the same.
         match proposal {
-            Proposal::Reload { answer } => self.flights.ask_reload(Trigger::Order, Some(answer)),
+            Proposal::Reload { answer } => self.commits.ask_reload(Trigger::Request, Some(answer)),
             Proposal::Drill { order, by, answer } => drop(answer.send(self.drill(&order, &by))),
             Proposal::History { service, limit, answer } => drop(answer.send(self.history(&service, limit))),
             proposal => match self.find_service(proposal.service().unwrap_or_default()) {
@@ -240,10 +240,10 @@ impl Owner {
         }
     }
 
-    /// Does what is to be done for a service, now or when what it waits for has landed.
+    /// Does what is to be done for a service, now or when what it waits for is stored.
     fn begin(&mut self, service: Name, work: Work) {
-        if self.flights.is_busy(&service) {
-            self.flights.wait(service, work);
+        if self.commits.is_busy(&service) {
+            self.commits.wait(service, work);
         } else {
             self.perform(service, work);
         }
@@ -251,17 +251,17 @@ impl Owner {
 
     fn perform(&mut self, service: Name, work: Work) {
         match work {
-            Work::Second => self.service_second(service),
+            Work::Tick => self.service_tick(service),
             Work::Completion(completion) => self.take_completion(service, completion),
             Work::Proposal(proposal) => match proposal {
                 Proposal::SetWeights { weights, by, answer, .. } => {
-                    self.change_override(self.new_shift(service, &weights, by), answer);
+                    self.change_setting(self.new_shift(service, &weights, by), answer);
                 }
                 Proposal::ResetWeights { by, answer, .. } => {
-                    self.change_override(self.no_shift(service, &by), answer);
+                    self.change_setting(self.no_shift(service, &by), answer);
                 }
                 Proposal::SetState { target, state, by, answer } => {
-                    self.change_override(self.new_states(&target, state, &by), answer);
+                    self.change_setting(self.new_states(&target, state, &by), answer);
                 }
                 Proposal::Command { command, by, answer, .. } => self.command(service, &command, by, answer),
                 others => self.serve(others),
@@ -272,9 +272,9 @@ impl Owner {
     /// Begins what can begin: a reload when nothing is in flight, then what waits for services.
     async fn advance(&mut self) {
         loop {
-            if let Some(request) = self.flights.next_reload() {
+            if let Some(request) = self.commits.next_reload() {
                 self.reload(request).await;
-            } else if let Some((service, work)) = self.flights.next_work() {
+            } else if let Some((service, work)) = self.commits.next_work() {
                 self.perform(service, work);
             } else {
                 return;
@@ -283,20 +283,20 @@ impl Owner {
     }
 
     /// A commit ended.
-    fn land(&mut self, landing: Landing) {
-        match landing {
-            Landing::Service(service, stored) => self.land_service(&service, stored),
-            Landing::Reload(stored) => self.land_reload(stored),
-            Landing::Uses(stored) => self.uses.written(stored),
-            Landing::Alerts(stored) => self.alerts_kept(stored),
-            Landing::Copy(stored) => {
+    fn commit_done(&mut self, done: CommitDone) {
+        match done {
+            CommitDone::Service(service, stored) => self.finish_commit(&service, stored),
+            CommitDone::Reload(stored) => self.finish_reload(stored),
+            CommitDone::Uses(stored) => self.uses.written(stored),
+            CommitDone::Alerts(stored) => self.alerts_kept(stored),
+            CommitDone::Copy(stored) => {
                 self.copying = false;
                 if let Err(error) = stored {
                     tracing::warn!(%error, "the copy of which versions are stable could not be written");
                 }
             }
         }
-        if self.flights.is_empty() {
+        if self.commits.is_empty() {
             self.keep_copy();
         }
     }
@@ -362,7 +362,7 @@ impl Owner {
         self.status.store(Arc::new(Status {
             path: self.path.clone(),
             errors: self.errors.clone(),
-            faults: self.faults.clone(),
+            faults: self.certificate_faults.clone(),
             shifts: self.status_shifts(),
             drains: self.drains.list().to_vec(),
             rollouts: self.rollouts.statuses(self.epoch.elapsed()),

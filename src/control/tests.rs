@@ -1,6 +1,6 @@
 //! What operators are answered, and what is in effect, when the store fails.
 
-mod flights;
+mod commits;
 
 use std::path::Path;
 use std::sync::Arc;

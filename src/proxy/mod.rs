@@ -18,8 +18,8 @@ mod h1;
 mod io;
 mod pingora;
 mod request;
+mod seats;
 mod shared;
-mod slots;
 mod upstream;
 mod worker;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::flights::{Flight, Reply};
+use super::commits::{PendingCommit, Reply};
 use super::{Owner, describe, find_name, reason};
-use crate::control::overrides::{Override, OverrideChange, OverrideKey};
+use crate::control::settings::{OperatorSetting, SettingChange, SettingKey};
 use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift, StateTarget};
 use crate::model::{EndpointState, Name, Split, Weight};
 use crate::store::{JournalError, Write};
@@ -17,7 +17,7 @@ impl Owner {
         service: Name,
         weights: &[(String, Weight)],
         by: Attribution,
-    ) -> Result<Option<OverrideChange>, Rejection> {
+    ) -> Result<Option<SettingChange>, Rejection> {
         let (_, file) = self.find_service(&service)?;
         if self.rollouts.has(&service) {
             return Err(Rejection::RolledOut(service.to_string()));
@@ -33,19 +33,19 @@ impl Owner {
         let split = Split::new(all.collect())?;
         let line = format!("{service}: {} by {}{}", describe(&split), by.author, reason(&by));
         let shift = Shift { split, base, by, at: SystemTime::now() };
-        Ok(Some(OverrideChange { service, what: Override::Shift(Some(shift)), line, leads_back: false }))
+        Ok(Some(SettingChange { service, what: OperatorSetting::Shift(Some(shift)), line, leads_back: false }))
     }
 
     /// The end of the weights over the file's split, if there are any.
-    pub(super) fn no_shift(&self, service: Name, by: &Attribution) -> Result<Option<OverrideChange>, Rejection> {
+    pub(super) fn no_shift(&self, service: Name, by: &Attribution) -> Result<Option<SettingChange>, Rejection> {
         let (_, file) = self.find_service(&service)?;
         // One that ended and is stored all the same would come back with a restart.
-        if !self.shifts.contains_key(&service) && !self.unwritten.contains(&OverrideKey::Shift(service.clone())) {
+        if !self.shifts.contains_key(&service) && !self.unwritten.contains(&SettingKey::Shift(service.clone())) {
             return Ok(None);
         }
         let base = describe(&file.split);
         let line = format!("{service}: back to the file's {base} by {}{}", by.author, reason(by));
-        Ok(Some(OverrideChange { service, what: Override::Shift(None), line, leads_back: true }))
+        Ok(Some(SettingChange { service, what: OperatorSetting::Shift(None), line, leads_back: true }))
     }
 
     /// The states of what `target` names, to be set.
@@ -54,7 +54,7 @@ impl Owner {
         target: &StateTarget,
         state: EndpointState,
         by: &Attribution,
-    ) -> Result<Option<OverrideChange>, Rejection> {
+    ) -> Result<Option<SettingChange>, Rejection> {
         let (service, file) = self.find_service(&target.service)?;
         let versions: Vec<Name> = match &target.version {
             Some(version) => vec![find_name("version", version, file.versions.names())?],
@@ -77,15 +77,15 @@ impl Owner {
         }
         let leads_back = state != EndpointState::Ready || states.iter().all(|(_, over)| over.is_none());
         let line = format!("{target}: {state} by {}{}", by.author, reason(by));
-        Ok(Some(OverrideChange { service, what: Override::States(states), line, leads_back }))
+        Ok(Some(SettingChange { service, what: OperatorSetting::States(states), line, leads_back }))
     }
 
     /// Hands a change to the store. None: there is nothing to change.
-    pub(super) fn change_override(&mut self, change: Result<Option<OverrideChange>, Rejection>, reply: Reply) {
+    pub(super) fn change_setting(&mut self, change: Result<Option<SettingChange>, Rejection>, reply: Reply) {
         let answered = match change {
             Ok(Some(change)) => {
                 let commit = self.commit(change.writes());
-                return self.flights.begin(change.service.clone(), Flight::Override { change, reply }, commit);
+                return self.commits.begin(change.service.clone(), PendingCommit::Setting { change, reply }, commit);
             }
             Ok(None) => Ok(Ack::new(self.current.peek().revision, Vec::new())),
             Err(rejection) => Err(rejection),
@@ -95,13 +95,13 @@ impl Owner {
     }
 
     /// Brings a change into effect that is written; and one that leads back also where it could not be.
-    pub(super) fn finish_override(
+    pub(super) fn finish_setting(
         &mut self,
-        change: OverrideChange,
+        change: SettingChange,
         stored: &Result<(), JournalError>,
     ) -> ProposalResult {
         self.note_written(change.keys(), stored.is_ok());
-        let OverrideChange { service, what, line, leads_back } = change;
+        let SettingChange { service, what, line, leads_back } = change;
         if let Err(error) = stored
             && !leads_back
         {
@@ -109,14 +109,14 @@ impl Owner {
             return Err(Rejection::Store(error.clone()));
         }
         let ack = match what {
-            Override::Shift(shift) => {
+            OperatorSetting::Shift(shift) => {
                 match shift {
                     Some(shift) => drop(self.shifts.insert(service, shift)),
                     None => drop(self.shifts.remove(&service)),
                 }
                 self.recompile(line)?
             }
-            Override::States(states) => {
+            OperatorSetting::States(states) => {
                 for (key, state) in states {
                     match state {
                         Some(state) => drop(self.states.insert(key, state)),
@@ -136,7 +136,7 @@ impl Owner {
     }
 
     /// Whether what is stored under `keys` is what is in effect.
-    pub(super) fn note_written(&mut self, keys: Vec<OverrideKey>, written: bool) {
+    pub(super) fn note_written(&mut self, keys: Vec<SettingKey>, written: bool) {
         for key in keys {
             if written {
                 self.unwritten.remove(&key);
@@ -148,16 +148,16 @@ impl Owner {
 
     /// Writes what is in effect where what is stored differs from it, if the store takes it now.
     pub(super) fn retry_unwritten(&mut self) {
-        let mut by_service: BTreeMap<Name, Vec<OverrideKey>> = BTreeMap::new();
+        let mut by_service: BTreeMap<Name, Vec<SettingKey>> = BTreeMap::new();
         for key in &self.unwritten {
             by_service.entry(key.service().clone()).or_default().push(key.clone());
         }
         for (service, keys) in by_service {
-            if !self.flights.is_busy(&service) {
-                let write = |key: &OverrideKey| key.write(&self.shifts, &self.states);
+            if !self.commits.is_busy(&service) {
+                let write = |key: &SettingKey| key.write(&self.shifts, &self.states);
                 let writes: Result<Vec<Write>, JournalError> = keys.iter().map(write).collect();
                 let commit = self.commit(writes);
-                self.flights.begin(service, Flight::Rewrite(keys), commit);
+                self.commits.begin(service, PendingCommit::Rewrite(keys), commit);
             }
         }
     }

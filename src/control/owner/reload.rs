@@ -7,12 +7,12 @@ use std::time::{Instant, SystemTime};
 use futures_util::future::join_all;
 
 use super::Owner;
-use super::flights::{Flight, PreparedReload, ReloadFlight, ReloadRequest, Trigger};
+use super::commits::{PendingCommit, PendingReload, PreparedReload, ReloadRequest, Trigger};
 use super::rollouts::{same, splits, view};
 use crate::config::{self, Config, Diagnostics};
 use crate::control::files::{self, Loaded, NoCertificates};
-use crate::control::overrides::{self, OverrideKey};
 use crate::control::resolve::{self, Resolved};
+use crate::control::settings::{self, SettingKey};
 use crate::control::{Ack, ProposalResult, Rejection, Shift, changes};
 use crate::coop::drop_in_pieces;
 use crate::model::Name;
@@ -57,7 +57,8 @@ impl From<NotUsable> for Rejection {
     }
 }
 
-type Faults = BTreeMap<(Name, Name), Arc<FaultInjection>>;
+/// The faults that drills inject into versions, by service and version.
+type Injected = BTreeMap<(Name, Name), Arc<FaultInjection>>;
 
 /// What the first file makes of what is stored.
 pub(super) struct First {
@@ -66,9 +67,9 @@ pub(super) struct First {
     pub(super) states: States,
     pub(super) rollouts: Rollouts,
     /// What is wrong with certificates.
-    pub(super) faults: Vec<String>,
+    pub(super) certificate_faults: Vec<String>,
     /// What is stored and applies no more.
-    pub(super) outdated: BTreeSet<OverrideKey>,
+    pub(super) outdated: BTreeSet<SettingKey>,
 }
 
 /// Reads what the first file needs, and writes what it decides.
@@ -79,7 +80,7 @@ pub(super) async fn first(
     epoch: Instant,
 ) -> Result<First, NotUsable> {
     let loaded = files::load(config, None, SystemTime::now())?;
-    let (mut shifts, mut states, unread) = overrides::read(journal);
+    let (mut shifts, mut states, unread) = settings::read(journal);
     for line in unread {
         tracing::warn!("{line}");
     }
@@ -112,26 +113,26 @@ pub(super) async fn first(
     {
         tracing::warn!(%error, "the copy of which versions are stable could not be written");
     }
-    for line in &loaded.faults {
+    for line in &loaded.certificate_faults {
         tracing::error!("{line}");
     }
-    recorder.certificates_faulty(loaded.faults.len());
-    let faults = loaded.faults.clone();
-    let inputs = inputs(loaded, (&shifts, &states, &rollouts), resolved, Faults::new());
-    Ok(First { inputs, shifts, states, rollouts, faults, outdated: outdated.keys })
+    recorder.certificates_faulty(loaded.certificate_faults.len());
+    let certificate_faults = loaded.certificate_faults.clone();
+    let inputs = inputs(loaded, (&shifts, &states, &rollouts), resolved, Injected::new());
+    Ok(First { inputs, shifts, states, rollouts, certificate_faults, outdated: outdated.keys })
 }
 
 impl Owner {
     /// Reads the file again. What it changes is in effect, or on its way to the store, when this returns.
     pub(super) async fn reload(&mut self, request: ReloadRequest) {
-        let known_faults = self.faults.clone();
+        let known_faults = self.certificate_faults.clone();
         let outcome = match self.prepare().await {
             Ok(Prepared::Unchanged(ack)) => Ok(ack),
             Ok(Prepared::Changed(mut prepared)) => match prepared.rollouts.writes(&prepared.config) {
                 Ok(writes) if writes.is_empty() => self.take_effect(*prepared, Vec::new()),
                 Ok(writes) => {
-                    let reload = ReloadFlight { prepared: *prepared, request, known_faults };
-                    self.flights.begin_reload(reload, store_all(self.journal.clone(), writes));
+                    let reload = PendingReload { prepared: *prepared, request, known_faults };
+                    self.commits.begin_reload(reload, store_all(self.journal.clone(), writes));
                     return;
                 }
                 Err(error) => Err(Rejection::Store(error)),
@@ -142,8 +143,8 @@ impl Owner {
     }
 
     /// What a reload decided was written, or could not be.
-    pub(super) fn land_reload(&mut self, stored: Vec<(Name, Result<(), JournalError>)>) {
-        let Some(ReloadFlight { prepared, request, known_faults }) = self.flights.landed_reload() else { return };
+    pub(super) fn finish_reload(&mut self, stored: Vec<(Name, Result<(), JournalError>)>) {
+        let Some(PendingReload { prepared, request, known_faults }) = self.commits.take_reload() else { return };
         let outcome = self.take_effect(prepared, stored);
         self.reloaded(request, &known_faults, &outcome);
         self.tripped();
@@ -151,7 +152,7 @@ impl Owner {
 
     /// Says what became of a reload, and answers it.
     fn reloaded(&mut self, request: ReloadRequest, known_faults: &[String], outcome: &ProposalResult) {
-        let ordered = request.trigger == Trigger::Order;
+        let requested = request.trigger == Trigger::Request;
         let refused = outcome.as_ref().err().map(Rejection::explain);
         let repaired = self.errors.is_some() && refused.is_none();
         self.errors = refused;
@@ -164,7 +165,7 @@ impl Owner {
                     tracing::info!(revision = ack.revision, "reload: {line}");
                 }
                 // What is known to be wrong is not said again by each look at the files.
-                for line in ack.warnings.iter().filter(|line| ordered || !known_faults.contains(line)) {
+                for line in ack.warnings.iter().filter(|line| requested || !known_faults.contains(line)) {
                     tracing::error!(revision = ack.revision, "reload: {line}");
                 }
             }
@@ -173,7 +174,7 @@ impl Owner {
         // A look at files that turned out not to have changed is no reload.
         let same = |ack: &Ack| ack.changes.is_empty() && ack.warnings.iter().all(|line| known_faults.contains(line));
         let nothing = outcome.as_ref().is_ok_and(same);
-        if ordered || repaired || !nothing {
+        if requested || repaired || !nothing {
             match outcome {
                 Ok(_) => self.recorder.reload_succeeded(SystemTime::now()),
                 Err(_) => self.recorder.reload_failed(),
@@ -203,8 +204,8 @@ impl Owner {
         let served = self.shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect();
         let decided = rollouts.take_in(&self.config, &served, &seen);
         let decided = decided.map_err(|unknown| stable_unknown(&config, &unknown))?;
-        let certificate_faults = self.note_faults(&loaded);
-        let inputs = inputs(loaded, (&shifts, &states, &rollouts), resolved, self.faults_of(&config));
+        let certificate_faults = self.note_certificate_faults(&loaded);
+        let inputs = inputs(loaded, (&shifts, &states, &rollouts), resolved, self.injected_into(&config));
         let mut changes = changes::between(&self.config, &config);
         changes.extend(self.changed_inputs(&inputs));
         changes.extend(outdated.lines);
@@ -229,13 +230,13 @@ impl Owner {
     }
 
     /// Notes what is wrong with certificates.
-    fn note_faults(&mut self, loaded: &Loaded) -> Vec<String> {
-        let failed = loaded.faults.iter().filter(|line| !self.faults.contains(line)).count();
+    fn note_certificate_faults(&mut self, loaded: &Loaded) -> Vec<String> {
+        let failed = loaded.certificate_faults.iter().filter(|line| !self.certificate_faults.contains(line)).count();
         let rotated = changes::certificates(&self.inputs.certificates, &loaded.certificates);
         self.recorder.certificates_reloaded(rotated.len(), failed);
-        self.recorder.certificates_faulty(loaded.faults.len());
-        self.faults.clone_from(&loaded.faults);
-        loaded.faults.clone()
+        self.recorder.certificates_faulty(loaded.certificate_faults.len());
+        self.certificate_faults.clone_from(&loaded.certificate_faults);
+        loaded.certificate_faults.clone()
     }
 
     /// What is other than in effect, besides the file.
@@ -251,12 +252,12 @@ impl Owner {
     }
 
     /// The faults that are injected now into versions that `config` has.
-    fn faults_of(&self, config: &Config) -> Faults {
-        let mut faults = self.inputs.faults.clone();
-        faults.retain(|(service, version), _| {
+    fn injected_into(&self, config: &Config) -> Injected {
+        let mut injected = self.inputs.faults.clone();
+        injected.retain(|(service, version), _| {
             config.services.get(service).is_some_and(|file| file.versions.get(version).is_some())
         });
-        faults
+        injected
     }
 
     /// Brings a file into effect. `stored` is what became of its decisions: where one that gives a canary more could not
@@ -275,9 +276,10 @@ impl Owner {
             rollouts.written(&service, stored);
         }
         // Faults may have been injected, or have ended, and breakers may have opened, while the decisions were written.
-        let (faults, opened) = (self.faults_of(&config), rollouts.keep_tripped(&self.rollouts, self.epoch.elapsed()));
-        if opened || !same(&faults, &inputs.faults) {
-            (inputs.faults, inputs.breakers) = (faults, rollouts.breakers());
+        let (injected, opened) =
+            (self.injected_into(&config), rollouts.keep_tripped(&self.rollouts, self.epoch.elapsed()));
+        if opened || !same(&injected, &inputs.faults) {
+            (inputs.faults, inputs.breakers) = (injected, rollouts.breakers());
             let previous = Previous { config: &config, snapshot: &next };
             next = self.compiler.compile(&config, &inputs, Some(previous)).map_err(NotUsable::from)?;
         }
@@ -293,7 +295,7 @@ impl Owner {
         }
         self.dispatch_actions();
         self.forget_others();
-        let ack = Ack { warnings: self.faults.clone(), ..Ack::new(revision, changes) };
+        let ack = Ack { warnings: self.certificate_faults.clone(), ..Ack::new(revision, changes) };
         Ok(match &why {
             Some(why) => ack.not_durable(why),
             None => ack,
@@ -306,7 +308,7 @@ impl Owner {
         let Some((service, _)) = forgotten.first() else { return };
         let service = service.clone();
         let commit = self.journal.submit(forgotten.into_iter().flat_map(|(_, writes)| writes).collect());
-        self.flights.begin(service, Flight::Forget, commit);
+        self.commits.begin(service, PendingCommit::Forget, commit);
     }
 }
 
@@ -331,9 +333,9 @@ async fn store_all(journal: JournalWriter, writes: Vec<(Name, Vec<Write>)>) -> V
             continue;
         }
         let commits: Vec<_> = batch.map(|(service, writes)| (service, journal.submit(writes))).collect();
-        let landed = join_all(commits.into_iter().map(|(service, commit)| async { (service, commit.await) })).await;
-        failed = landed.iter().find_map(|(_, stored)| stored.as_ref().err().cloned());
-        stored.extend(landed);
+        let ended = join_all(commits.into_iter().map(|(service, commit)| async { (service, commit.await) })).await;
+        failed = ended.iter().find_map(|(_, stored)| stored.as_ref().err().cloned());
+        stored.extend(ended);
     }
     stored
 }
@@ -342,7 +344,7 @@ fn inputs(
     loaded: Loaded,
     (shifts, states, rollouts): (&BTreeMap<Name, Shift>, &States, &Rollouts),
     resolved: Resolved,
-    faults: Faults,
+    injected: Injected,
 ) -> Inputs {
     Inputs {
         shifts: splits(shifts, rollouts),
@@ -351,7 +353,7 @@ fn inputs(
         upstream_tls: loaded.upstream_tls,
         resolved,
         breakers: rollouts.breakers(),
-        faults,
+        faults: injected,
     }
 }
 
@@ -365,7 +367,7 @@ fn stable_unknown(config: &Config, unknown: &[(Name, StableUnknown)]) -> NotUsab
 /// them back.
 struct Outdated {
     lines: Vec<String>,
-    keys: BTreeSet<OverrideKey>,
+    keys: BTreeSet<SettingKey>,
 }
 
 impl Outdated {
@@ -379,7 +381,7 @@ impl Outdated {
                 let rolled_out = file.is_some_and(|file| file.rollout.is_some());
                 let why = if rolled_out { "it is rolled out" } else { "the file's split changed" };
                 lines.push(format!("{service}: the shift ended, because {why}"));
-                keys.insert(OverrideKey::Shift(service.clone()));
+                keys.insert(SettingKey::Shift(service.clone()));
             }
             kept
         });
@@ -392,7 +394,7 @@ impl Outdated {
                 (Some(spec), Some(endpoint)) => spec.endpoints.iter().any(|e| *e.address.to_string() == **endpoint),
             };
             if !kept {
-                keys.insert(OverrideKey::State(key.clone()));
+                keys.insert(SettingKey::State(key.clone()));
             }
             kept
         });

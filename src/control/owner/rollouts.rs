@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 
-use super::flights::{Flight, Landing, Reply, Work};
+use super::commits::{CommitDone, PendingCommit, Reply, Work};
 use super::{Kept, Owner, describe, find_name, reason};
 use crate::config::Config;
 use crate::control::resolve::Resolved;
@@ -113,7 +113,7 @@ impl Owner {
         self.alerts = if writes.as_ref().is_ok_and(Vec::is_empty) {
             Kept::Stored
         } else {
-            self.flights.follow(self.commit(writes).map(Landing::Alerts));
+            self.commits.follow(self.commit(writes).map(CommitDone::Alerts));
             Kept::InFlight { again: false, failed }
         };
     }
@@ -140,7 +140,7 @@ impl Owner {
             && let Some(copy) = self.rollouts.new_copy()
         {
             self.copying = true;
-            self.flights.follow(self.journal.submit_copy(copy).map(Landing::Copy));
+            self.commits.follow(self.journal.submit_copy(copy).map(CommitDone::Copy));
         }
     }
 
@@ -150,7 +150,7 @@ impl Owner {
         self.publisher.free();
         self.recorder.tick(now);
         if let Some(write) = self.uses.second(&self.current.peek(), now) {
-            self.flights.follow(self.journal.submit(vec![write]).map(Landing::Uses));
+            self.commits.follow(self.journal.submit(vec![write]).map(CommitDone::Uses));
         }
         let before = self.inputs.faults.len();
         self.inputs.faults.retain(|(service, version), drill| {
@@ -168,7 +168,7 @@ impl Owner {
         }
         self.retry_unwritten();
         self.retry_held();
-        self.flights.second(self.rollouts.under_way());
+        self.commits.tick(self.rollouts.under_way());
         if !self.rollouts.is_empty() {
             self.publish_status();
         }
@@ -179,13 +179,13 @@ impl Owner {
         let after = |service: &&Name| self.retried.as_ref().is_none_or(|retried| *service > retried);
         let next = self.rollouts.unwritten().find(after).or_else(|| self.rollouts.unwritten().next()).cloned();
         self.retried.clone_from(&next);
-        if let Some(service) = next.filter(|service| !self.flights.is_busy(service)) {
+        if let Some(service) = next.filter(|service| !self.commits.is_busy(service)) {
             self.decide(service, Cause::Unwritten, None);
         }
     }
 
     /// A second has passed for a service.
-    pub(super) fn service_second(&mut self, service: Name) {
+    pub(super) fn service_tick(&mut self, service: Name) {
         match self.with_rollouts(|rollouts, view| rollouts.sample(&service, view)) {
             Some(cause) => self.decide(service, cause, None),
             None => self.dispatch_actions(),
@@ -197,7 +197,7 @@ impl Owner {
     pub(super) fn tripped(&mut self) {
         let services: Vec<Name> = self.rollouts.tripped(self.epoch.elapsed()).cloned().collect();
         for service in services {
-            if !self.flights.is_busy(&service) {
+            if !self.commits.is_busy(&service) {
                 self.decide(service, Cause::Tripped, None);
             }
         }
@@ -249,7 +249,7 @@ impl Owner {
             Ok(Some(mut decision)) => {
                 let commit = self.commit(self.rollouts.writes_of(&mut decision, &self.config));
                 let decision = Box::new(decision);
-                self.flights.begin(service, Flight::Decision { decision, reply }, commit);
+                self.commits.begin(service, PendingCommit::Decision { decision, reply }, commit);
             }
             Ok(None) => answer(reply, Err(Rejection::NoRollout(service.to_string()))),
             Err(refused) => refuse(&service, reply, refused),
@@ -261,8 +261,8 @@ impl Owner {
         let service = decision.service().clone();
         let done = self.with_rollouts(|rollouts, view| rollouts.finish(decision, stored, view));
         self.apply_decisions();
-        // The last one that lands shows what all did.
-        if reply.is_some() || self.flights.is_empty() {
+        // The last one that ends shows what all did.
+        if reply.is_some() || self.commits.is_empty() {
             self.publish_status();
         }
         match done {
@@ -282,21 +282,21 @@ impl Owner {
     }
 
     /// A commit of a service ended.
-    pub(super) fn land_service(&mut self, service: &Name, stored: Result<(), JournalError>) {
-        match self.flights.landed(service) {
-            Some(Flight::Decision { decision, reply }) => {
+    pub(super) fn finish_commit(&mut self, service: &Name, stored: Result<(), JournalError>) {
+        match self.commits.take(service) {
+            Some(PendingCommit::Decision { decision, reply }) => {
                 let written_anew = decision.is_written_anew() && stored.is_ok();
                 self.finish_decision(*decision, Some(stored), reply);
                 if written_anew {
                     self.retry_held();
                 }
             }
-            Some(Flight::Override { change, reply }) => {
+            Some(PendingCommit::Setting { change, reply }) => {
                 // Whoever asked may have gone; the change stands all the same.
-                drop(reply.send(self.finish_override(change, &stored)));
+                drop(reply.send(self.finish_setting(change, &stored)));
             }
-            Some(Flight::Rewrite(keys)) => self.note_written(keys, stored.is_ok()),
-            Some(Flight::Forget) => {
+            Some(PendingCommit::Rewrite(keys)) => self.note_written(keys, stored.is_ok()),
+            Some(PendingCommit::Forget) => {
                 if let Err(error) = stored {
                     tracing::warn!(%error, "rollouts of services that have none any more could not be forgotten");
                 }

@@ -28,9 +28,9 @@ use crate::proxy::io::transport::{Socket, Transport};
 use crate::proxy::pingora::connection::{Connection, Limits};
 use crate::proxy::pingora::handle::Handle;
 use crate::proxy::pingora::intake::http2_begins;
-use crate::proxy::pingora::serve::Lane;
+use crate::proxy::pingora::serve::GeneralLane;
+use crate::proxy::seats::{Seat, Seats};
 use crate::proxy::shared::{Phase, Shared};
-use crate::proxy::slots::{Seat, Seats};
 use crate::proxy::{Bound, Lanes, descriptors};
 use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection};
 
@@ -258,12 +258,12 @@ impl Acceptor {
         tokio::spawn(async move {
             let acceptor = &open.acceptor;
             seat.settle().await;
-            let greeted = tokio::select! {
-                greeted = acceptor.greet(stream, peer, &seat) => Some(greeted),
+            let accepted = tokio::select! {
+                accepted = acceptor.greet(stream, peer, &seat) => Some(accepted),
                 () = seat.evicted() => None,
             };
-            match greeted {
-                Some(Ok(greeted)) => acceptor.admit(greeted, &seat).await,
+            match accepted {
+                Some(Ok(accepted)) => acceptor.admit(accepted, &seat).await,
                 Some(Err(refusal)) => acceptor.common.series.refused(refusal),
                 None => {}
             }
@@ -274,7 +274,12 @@ impl Acceptor {
     }
 
     /// What comes before the first request: the PROXY header, how many connections the client has, and the handshake.
-    async fn greet(&self, mut socket: Socket, peer: Option<IpAddr>, seat: &Seat) -> Result<Greeted, ConnectionRefusal> {
+    async fn greet(
+        &self,
+        mut socket: Socket,
+        peer: Option<IpAddr>,
+        seat: &Seat,
+    ) -> Result<AcceptedClient, ConnectionRefusal> {
         let began = Instant::now();
         let client = self.shared().current.peek().client;
         let header = tokio::time::timeout(client.head_timeout, self.read_proxy_header(&mut socket, peer));
@@ -283,30 +288,30 @@ impl Acceptor {
             return Err(ConnectionRefusal::AddressLimit);
         }
         let Some(config) = &self.settings().tls else {
-            return Ok(Greeted { transport: Transport::Plain(socket), peer, began });
+            return Ok(AcceptedClient { transport: Transport::Plain(socket), peer, began });
         };
         let handshake = TlsAcceptor::from(Arc::clone(config)).accept(socket);
         match tokio::time::timeout(client.handshake_timeout, handshake).await {
             Ok(Ok(stream)) => {
-                Ok(Greeted { transport: Transport::Tls(Box::new(stream.into())), peer, began: Instant::now() })
+                Ok(AcceptedClient { transport: Transport::Tls(Box::new(stream.into())), peer, began: Instant::now() })
             }
             _ => Err(ConnectionRefusal::TlsHandshake),
         }
     }
 
-    async fn admit(self: &Arc<Self>, greeted: Greeted, seat: &Arc<Seat>) {
-        let Greeted { transport, peer, began } = greeted;
+    async fn admit(self: &Arc<Self>, accepted: AcceptedClient, seat: &Arc<Seat>) {
+        let AcceptedClient { transport, peer, began } = accepted;
         let tls = self.settings().tls.is_some();
         seat.idle(began);
-        let mut carried = Carried { acceptor: self, peer, tls, seat, began: Some(began), handle: None };
+        let mut connection = ClientConnection { acceptor: self, peer, tls, seat, began: Some(began), handle: None };
         if transport.alpn_h2() {
-            carried.http2(transport, Bytes::new()).await;
+            connection.http2(transport, Bytes::new()).await;
         } else if self.lanes.express {
-            carried.express(transport).await;
+            connection.express(transport).await;
         } else {
-            carried.general(transport).await;
+            connection.general(transport).await;
         }
-        if carried.handle.is_some_and(|handle| handle.timed_out()) {
+        if connection.handle.is_some_and(|handle| handle.timed_out()) {
             self.common.series.refused(ConnectionRefusal::HeaderTimeout);
         }
     }
@@ -340,16 +345,16 @@ impl Acceptor {
     }
 }
 
-/// A client of whom nothing is known yet but its address.
-struct Greeted {
+/// A client that was let in, before its first request.
+struct AcceptedClient {
     transport: Transport,
     peer: Option<IpAddr>,
     /// From when its first head has its time: it was accepted, or its handshake was over.
     began: Instant,
 }
 
-/// One connection, which either lane may carry.
-struct Carried<'d> {
+/// One client's connection, which either lane may serve.
+struct ClientConnection<'d> {
     acceptor: &'d Arc<Acceptor>,
     peer: Option<IpAddr>,
     tls: bool,
@@ -360,7 +365,7 @@ struct Carried<'d> {
     handle: Option<Arc<Handle>>,
 }
 
-impl Carried<'_> {
+impl ClientConnection<'_> {
     /// The express lane, and the general one for each request that is not for it.
     async fn express(&mut self, transport: Transport) {
         let (mut transport, mut bytes) = (transport, Bytes::new());
@@ -387,7 +392,7 @@ impl Carried<'_> {
         }
     }
 
-    fn connection(&mut self, transport: Transport, bytes: Bytes) -> (Connection, Arc<Lane>) {
+    fn connection(&mut self, transport: Transport, bytes: Bytes) -> (Connection, Arc<GeneralLane>) {
         let client = self.acceptor.shared().current.peek().client;
         let limits = Limits {
             head: client.head_timeout,
@@ -398,7 +403,7 @@ impl Carried<'_> {
         let made = || Handle::new(self.peer, self.tls, self.acceptor.settings().name.clone(), Arc::clone(self.seat));
         let handle = Arc::clone(self.handle.get_or_insert_with(made));
         let connection = Connection::new(transport, bytes, Arc::clone(&handle), limits);
-        (connection, Lane::new(Arc::clone(&self.acceptor.lanes.engine), handle))
+        (connection, GeneralLane::new(Arc::clone(&self.acceptor.lanes.engine), handle))
     }
 
     /// The general lane for an HTTP/2 connection until it ends.

@@ -16,7 +16,7 @@ use crate::proxy::io::buffer::Buffer;
 use crate::proxy::io::timer::Timer;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::end::BODY_DRAIN;
-use crate::proxy::slots::Seat;
+use crate::proxy::seats::Seat;
 use crate::proxy::worker::{Registered, Worker};
 
 /// A client's connection on this lane.

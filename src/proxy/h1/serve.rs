@@ -15,7 +15,7 @@ use super::response::ParseContext;
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, Look};
 use crate::proxy::io::buffer::Buffer;
-use crate::proxy::request::admit::{self, Admitted, Decision, Entrance};
+use crate::proxy::request::admit::{self, Admitted, Ingress, RoutedRequest};
 use crate::proxy::request::headers::RequestRewrite;
 use crate::proxy::request::{attempts, kind};
 use crate::proxy::shared::{Phase, Shared};
@@ -184,12 +184,12 @@ impl Client {
         if !head.is_plain() {
             return Begun::Other;
         }
-        let entrance = Entrance { listener: &self.listener, sni: self.transport.sni(), peer: self.peer };
-        let (known, admitted) = admit::admit(&mut head, &entrance, shared, snapshot, is_carried);
+        let ingress = Ingress { listener: &self.listener, sni: self.transport.sni(), peer: self.peer };
+        let (known, admitted) = admit::admit(&mut head, &ingress, shared, snapshot, is_carried);
         let Ok(admitted) = admitted else { return Begun::Other };
         let context = H1Context::enter(shared, admitted.assignment(), known.logged);
-        let Admitted { head, decision, choice, refusal, .. } = admitted;
-        let Decision { validated, service, underscore, .. } = decision;
+        let Admitted { head, routed, choice, refusal, .. } = admitted;
+        let RoutedRequest { validated, service, underscore, .. } = routed;
         let mut out = Buffer::default();
         let rewrite = RequestRewrite {
             peer: &self.peer_text,
@@ -228,7 +228,7 @@ impl Client {
 }
 
 /// Whether this lane carries a request that may pass.
-fn is_carried(decision: &Decision<'_, '_>) -> bool {
-    let Decision { validated, service, too_large, .. } = decision;
+fn is_carried(routed: &RoutedRequest<'_, '_>) -> bool {
+    let RoutedRequest { validated, service, too_large, .. } = routed;
     service.speaks_http1 && !too_large && validated.upgrade.is_none() && !validated.expect_continue
 }

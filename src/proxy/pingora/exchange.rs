@@ -114,7 +114,7 @@ impl Exchange {
 
     /// An exchange that no lane started; it is never ended from outside.
     pub(crate) fn orphan() -> Self {
-        Self::new(Handle::new(None, false, "".into(), crate::proxy::slots::Seat::alone()))
+        Self::new(Handle::new(None, false, "".into(), crate::proxy::seats::Seat::alone()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::model::Name;
-use crate::proxy::request::admit::Entrance;
-use crate::proxy::slots::Seat;
+use crate::proxy::request::admit::Ingress;
+use crate::proxy::seats::Seat;
 
 /// Field names and values that the engine has no room for.
 pub(crate) type Rest = Vec<(String, Vec<u8>)>;
@@ -111,8 +111,8 @@ impl Handle {
     }
 
     /// Where its requests come in.
-    pub(crate) fn entrance(&self) -> Entrance<'_> {
-        Entrance { listener: &self.listener, sni: self.sni.get().map(AsRef::as_ref), peer: self.client }
+    pub(crate) fn ingress(&self) -> Ingress<'_> {
+        Ingress { listener: &self.listener, sni: self.sni.get().map(AsRef::as_ref), peer: self.client }
     }
 
     /// A request's head is complete; the request is in flight until [`Handle::request_ended`].

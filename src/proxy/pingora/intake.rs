@@ -28,7 +28,7 @@ use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, BAD_REQUEST, Look};
 use crate::proxy::codec::target::encode;
 use crate::proxy::io::transport::linger;
-use crate::proxy::request::admit::{self, Decision, RequestId};
+use crate::proxy::request::admit::{self, RequestId, RoutedRequest};
 use crate::proxy::request::context::Logged;
 use crate::proxy::request::end::{BODY_DRAIN, LOCAL_RESPONSE_TIMEOUT};
 use crate::proxy::request::head::ParsedHead;
@@ -209,11 +209,11 @@ fn decide(bytes: &[u8], snapshot: &Snapshot, handle: &Handle) -> Result<Plan, Bo
     };
     let version = if version == 0 { HttpVersion::Http10 } else { HttpVersion::Http11 };
     let mut head = ParsedHead { version, method, target, fields: request.headers, client: None };
-    let entrance = handle.entrance();
-    let trusted = admit::identify(&mut head, snapshot, &entrance);
+    let ingress = handle.ingress();
+    let trusted = admit::identify(&mut head, snapshot, &ingress);
     let is_absolute = !target.starts_with('/') && target != "*";
-    let planned = match admit::decide(&head, snapshot, &entrance) {
-        Ok(Decision { validated, .. }) => {
+    let planned = match admit::decide(&head, snapshot, &ingress) {
+        Ok(RoutedRequest { validated, .. }) => {
             plan(&head, bytes.len(), is_absolute.then_some(&validated), validated.framing)
         }
         // Where it ends is certain: the engine's half refuses it, and the connection goes on.

@@ -26,13 +26,13 @@ use crate::snapshot::ClientLimits;
 use crate::telemetry::Outcome;
 
 /// The general lane for one connection.
-pub(crate) struct Lane {
+pub(crate) struct GeneralLane {
     engine: Arc<Engine>,
     handle: Arc<Handle>,
     options: HttpServerOptions,
 }
 
-impl Lane {
+impl GeneralLane {
     /// The lane for a connection that this handle tells of.
     pub(crate) fn new(engine: Arc<Engine>, handle: Arc<Handle>) -> Arc<Self> {
         let mut options = HttpServerOptions::default();
@@ -132,7 +132,7 @@ impl Lane {
 }
 
 #[async_trait]
-impl HttpServerApp for Lane {
+impl HttpServerApp for GeneralLane {
     async fn process_new_http(
         self: &Arc<Self>,
         session: ServerSession,

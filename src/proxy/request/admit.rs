@@ -29,7 +29,7 @@ pub(crate) trait RequestHead: Request {
 }
 
 /// Where a request came in, and from whom.
-pub(crate) struct Entrance<'r> {
+pub(crate) struct Ingress<'r> {
     pub(crate) listener: &'r Name,
     /// The name that the client's TLS handshake asked for.
     pub(crate) sni: Option<&'r str>,
@@ -58,7 +58,7 @@ pub(crate) enum Rejected {
 pub(crate) struct Admitted<'r, 's, H> {
     /// Its head, which names the client.
     pub(crate) head: &'r H,
-    pub(crate) decision: Decision<'r, 's>,
+    pub(crate) routed: RoutedRequest<'r, 's>,
     pub(crate) version: &'s Version,
     /// Why that version, and the client's affinity key.
     pub(crate) choice: Choice,
@@ -67,7 +67,7 @@ pub(crate) struct Admitted<'r, 's, H> {
 }
 
 /// A request that may pass, and where it goes.
-pub(crate) struct Decision<'r, 's> {
+pub(crate) struct RoutedRequest<'r, 's> {
     /// The request as every later stage reads it.
     pub(crate) validated: Validated<'r>,
     /// The route it takes.
@@ -91,44 +91,44 @@ pub(crate) enum RequestId<'r> {
 #[inline]
 pub(crate) fn admit<'r, 's, H: RequestHead>(
     head: &'r mut H,
-    entrance: &Entrance<'_>,
+    ingress: &Ingress<'_>,
     shared: &Shared,
     snapshot: &'s Snapshot,
-    carries: impl FnOnce(&Decision<'r, 's>) -> bool,
+    carries: impl FnOnce(&RoutedRequest<'r, 's>) -> bool,
 ) -> (Identity<'r>, Result<Admitted<'r, 's, H>, Rejected>) {
-    let trusted = identify(head, snapshot, entrance);
+    let trusted = identify(head, snapshot, ingress);
     let head = &*head;
     let request_id = RequestId::of(head, trusted);
     let logged =
-        shared.access_log.enabled().then(|| Box::new(Logged::of(head, request_id.as_bytes(), entrance.listener)));
-    (Identity { trusted, request_id, logged }, choose(head, entrance, snapshot, carries))
+        shared.access_log.enabled().then(|| Box::new(Logged::of(head, request_id.as_bytes(), ingress.listener)));
+    (Identity { trusted, request_id, logged }, choose(head, ingress, snapshot, carries))
 }
 
 /// The part of [`admit`] that may choose no version.
 #[inline]
 fn choose<'r, 's, H: RequestHead>(
     head: &'r H,
-    entrance: &Entrance<'_>,
+    ingress: &Ingress<'_>,
     snapshot: &'s Snapshot,
-    carries: impl FnOnce(&Decision<'r, 's>) -> bool,
+    carries: impl FnOnce(&RoutedRequest<'r, 's>) -> bool,
 ) -> Result<Admitted<'r, 's, H>, Rejected> {
-    let decision = decide(head, snapshot, entrance).map_err(Rejected::Refused)?;
-    if !carries(&decision) {
+    let routed = decide(head, snapshot, ingress).map_err(Rejected::Refused)?;
+    if !carries(&routed) {
         return Err(Rejected::NotCarried);
     }
-    let choice = decision.service.chooser.choose(head, token::random_token);
+    let choice = routed.service.chooser.choose(head, token::random_token);
     // The chooser knows the service's versions and no others.
-    let version = decision.service.versions.get(choice.version).ok_or(Rejected::Refused(INTERNAL))?;
+    let version = routed.service.versions.get(choice.version).ok_or(Rejected::Refused(INTERNAL))?;
     version.series.decided(record::decision(choice.reason));
-    let mut refusal = decision.too_large.then_some(BODY_TOO_LARGE);
+    let mut refusal = routed.too_large.then_some(BODY_TOO_LARGE);
     if !choice.available {
         NO_ENDPOINT.charge(&version.series);
         refusal = Some(NO_ENDPOINT.refusal);
     }
-    Ok(Admitted { head, decision, version, choice, refusal })
+    Ok(Admitted { head, routed, version, choice, refusal })
 }
 
-impl Entrance<'_> {
+impl Ingress<'_> {
     /// Whether a request for `host` may not come in here: a certificate of its own would have been shown to it. What
     /// else TLS asks of clients is the same for all of a listener.
     fn misdirects(&self, snapshot: &Snapshot, host: &str) -> bool {
@@ -146,16 +146,16 @@ impl Entrance<'_> {
 pub(crate) fn decide<'r, 's>(
     view: &'r impl Request,
     snapshot: &'s Snapshot,
-    entrance: &Entrance<'_>,
-) -> Result<Decision<'r, 's>, Refusal> {
+    ingress: &Ingress<'_>,
+) -> Result<RoutedRequest<'r, 's>, Refusal> {
     if view.version() == HttpVersion::Http2
         && let Some(cause) = view.header(requests::MALFORMED)
     {
         return Err(requests::refusal(cause));
     }
-    let limits = snapshot.limits_of(entrance.listener);
+    let limits = snapshot.limits_of(ingress.listener);
     let validated = validate::validate(view, limits)?;
-    if entrance.misdirects(snapshot, &validated.host) {
+    if ingress.misdirects(snapshot, &validated.host) {
         return Err(MISDIRECTED);
     }
     let route = snapshot.table.find(&validated.host, &validated.path, view).ok_or(NO_ROUTE)?;
@@ -164,7 +164,7 @@ pub(crate) fn decide<'r, 's>(
         if validated.underscores { Some(underscore(view, (route, service), limits.underscore)?) } else { None };
     let limit = service.body_limit(snapshot);
     let too_large = limit.is_some_and(|limit| declared(validated.framing).is_some_and(|length| length > limit));
-    Ok(Decision { validated, route, service, underscore, too_large })
+    Ok(RoutedRequest { validated, route, service, underscore, too_large })
 }
 
 /// What becomes of header names with an underscore in a request that takes `route`; `listener` is its listener's choice.
@@ -185,7 +185,7 @@ fn underscore(
     }
 }
 
-impl Decision<'_, '_> {
+impl RoutedRequest<'_, '_> {
     /// The length of the body, if the client declared it.
     pub(crate) fn length(&self) -> Option<u64> {
         declared(self.validated.framing)
@@ -203,8 +203,8 @@ fn declared(framing: Framing) -> Option<u64> {
 impl<'s, H> Admitted<'_, 's, H> {
     /// Where the request goes.
     pub(crate) fn assignment(&self) -> Assignment<'s> {
-        let &Self { ref decision, version, ref choice, .. } = self;
-        let (route, service) = (&**decision.route, &**decision.service);
+        let &Self { ref routed, version, ref choice, .. } = self;
+        let (route, service) = (&**routed.route, &**routed.service);
         Assignment { route, service, version, version_at: choice.version, reason: choice.reason }
     }
 }
@@ -218,10 +218,10 @@ impl Service {
 
 /// Finds out who sent a request: the peer, or the one that a trusted proxy names. Whether it is believed what it says of
 /// itself.
-pub(crate) fn identify(head: &mut impl RequestHead, snapshot: &Snapshot, entrance: &Entrance<'_>) -> bool {
-    let trusted = snapshot.trusts(entrance.peer);
+pub(crate) fn identify(head: &mut impl RequestHead, snapshot: &Snapshot, ingress: &Ingress<'_>) -> bool {
+    let trusted = snapshot.trusts(ingress.peer);
     let named = if trusted { forwarded_client(head) } else { None };
-    head.set_client(named.or(entrance.peer));
+    head.set_client(named.or(ingress.peer));
     trusted
 }
 

@@ -57,7 +57,7 @@ struct Retries {
 
 /// What becomes of a request whose attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum RetryVerdict {
     GiveUp,
     /// It is tried again; what that is counted as, if it is.
     Retry(Option<RetryReason>),
@@ -137,37 +137,37 @@ impl Attempts {
         self.after_refusal(whole).count(series)
     }
 
-    fn after_connect_failure(&mut self, failure: Failure, another: impl FnOnce(&Tried) -> bool) -> Verdict {
+    fn after_connect_failure(&mut self, failure: Failure, another: impl FnOnce(&Tried) -> bool) -> RetryVerdict {
         self.failed = Some(failure.refusal);
         if let Some(at) = self.endpoint {
             self.tried.insert(at);
         }
         if self.retries.connect > 0 || !another(&self.tried) {
-            return Verdict::GiveUp;
+            return RetryVerdict::GiveUp;
         }
         self.retries.connect += 1;
-        Verdict::Retry(failure.kind.map(|_| RetryReason::Connect))
+        RetryVerdict::Retry(failure.kind.map(|_| RetryReason::Connect))
     }
 
-    fn after_break(&mut self, failure: Failure, resend: impl FnOnce() -> bool) -> Verdict {
+    fn after_break(&mut self, failure: Failure, resend: impl FnOnce() -> bool) -> RetryVerdict {
         self.failed = Some(failure.refusal);
         let stale = self.reused && !self.answered && failure.is_broken_connection();
         if !stale || self.retries.reused > 0 || !resend() {
-            return Verdict::GiveUp;
+            return RetryVerdict::GiveUp;
         }
         self.retries.reused += 1;
         self.fresh = true;
-        Verdict::Retry(Some(RetryReason::Reused))
+        RetryVerdict::Retry(Some(RetryReason::Reused))
     }
 
-    fn after_refusal(&mut self, whole: bool) -> Verdict {
+    fn after_refusal(&mut self, whole: bool) -> RetryVerdict {
         if self.first_byte.is_some() || !whole || self.retries.unprocessed == MAX_UNPROCESSED {
-            return Verdict::GiveUp;
+            return RetryVerdict::GiveUp;
         }
         self.retries.unprocessed += 1;
         // Its first stream is the last that an endpoint turns away.
         self.fresh = true;
-        Verdict::Retry(Some(RetryReason::Unprocessed))
+        RetryVerdict::Retry(Some(RetryReason::Unprocessed))
     }
 
     /// Whether no pooled connection may be used.
@@ -202,7 +202,7 @@ impl Attempts {
     }
 }
 
-impl Verdict {
+impl RetryVerdict {
     /// Counts a retry; whether it is one.
     fn count(self, series: &VersionSeries) -> bool {
         if let Self::Retry(Some(reason)) = self {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     /// The table of the file's header, on what came before.
-    fn expected(before: &[Outcome], last: Outcome, endpoints: usize) -> Verdict {
+    fn expected(before: &[Outcome], last: Outcome, endpoints: usize) -> RetryVerdict {
         let so_far = |is: fn(&Outcome) -> bool| before.iter().filter(|outcome| is(outcome)).count();
         let (retry, reason) = match last {
             Outcome::ConnectFailed(failure) => {
@@ -259,7 +259,7 @@ mod tests {
                 (allowed && whole, Some(RetryReason::Unprocessed))
             }
         };
-        if retry { Verdict::Retry(reason) } else { Verdict::GiveUp }
+        if retry { RetryVerdict::Retry(reason) } else { RetryVerdict::GiveUp }
     }
 
     proptest! {
@@ -287,9 +287,9 @@ mod tests {
                 prop_assert_eq!(verdict, expected(&all[..at], *outcome, endpoints), "{:?}", &all[..=at]);
                 prop_assert!(attempts.is_fresh() || !fresh, "once the pool is not to be used it stays so");
                 fresh = attempts.is_fresh();
-                counted += u32::from(matches!(verdict, Verdict::Retry(_)));
+                counted += u32::from(matches!(verdict, RetryVerdict::Retry(_)));
                 prop_assert_eq!(attempts.retries(), counted);
-                if verdict == Verdict::GiveUp {
+                if verdict == RetryVerdict::GiveUp {
                     break;
                 }
             }
@@ -303,8 +303,8 @@ mod tests {
         attempts.connected(true, attempts.began);
         attempts.answer_began();
         attempts.first_byte = Some(Duration::ZERO);
-        assert_eq!(attempts.after_break(RESET, || panic!("it is not to be asked for")), Verdict::GiveUp);
-        assert_eq!(attempts.after_refusal(true), Verdict::GiveUp);
+        assert_eq!(attempts.after_break(RESET, || panic!("it is not to be asked for")), RetryVerdict::GiveUp);
+        assert_eq!(attempts.after_refusal(true), RetryVerdict::GiveUp);
     }
 
     #[test]

@@ -19,7 +19,7 @@ const ROOMS: &[&[&str]] = &[
     &["upstream"],
     &["codec"],
     &["io"],
-    &["shared", "slots", "descriptors"],
+    &["shared", "seats", "descriptors"],
 ];
 
 /// The only folder that names the engine's crates.

@@ -1,7 +1,7 @@
 //! What is on its way to the store, and what waits for it.
 //!
 //! ```text
-//! proposal, completion ─┬─► decided ─► commit ─► landing ─► in effect, answered
+//! proposal, completion ─┬─► decided ─► commit ─► done ────► in effect, answered
 //!                       └─► the queue of its service, while that has a commit in flight
 //! ```
 //!
@@ -20,7 +20,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::control::overrides::{OverrideChange, OverrideKey};
+use crate::control::settings::{SettingChange, SettingKey};
 use crate::control::{Proposal, ProposalResult, Rejection, Shift};
 use crate::model::Name;
 use crate::rollouts::dispatch::Completion;
@@ -32,7 +32,7 @@ use crate::store::JournalError;
 /// Where a proposer is answered.
 pub(super) type Reply = oneshot::Sender<ProposalResult>;
 
-/// Commits of services in flight at once: what the store lets wait, with room for the others.
+/// Commits of services in flight at once: fewer than the store's queue takes, so that others find room.
 const MAX_IN_FLIGHT: usize = 48;
 /// Proposals that may wait for one service, and reloads that may wait for what is in flight.
 pub(super) const MAX_WAITING: usize = 16;
@@ -47,27 +47,27 @@ pub(super) enum Work {
     /// What a call or a query came to. There are no more of them than calls under way.
     Completion(Completion),
     /// A second has passed.
-    Second,
+    Tick,
 }
 
-/// What a commit of a service in flight is for.
-pub(super) enum Flight {
+/// What a commit of one service is for.
+pub(super) enum PendingCommit {
     Decision {
         decision: Box<Decision>,
         reply: Option<Reply>,
     },
-    Override {
-        change: OverrideChange,
+    Setting {
+        change: SettingChange,
         reply: Reply,
     },
     /// What is in effect is written anew.
-    Rewrite(Vec<OverrideKey>),
+    Rewrite(Vec<SettingKey>),
     /// What is stored of a rollout that is gone is removed.
     Forget,
 }
 
 /// A commit that ended, and what became of it.
-pub(super) enum Landing {
+pub(super) enum CommitDone {
     Service(Name, Result<(), JournalError>),
     /// Each service's writes of a reload.
     Reload(Vec<(Name, Result<(), JournalError>)>),
@@ -81,8 +81,8 @@ pub(super) enum Landing {
 pub(super) enum Trigger {
     /// A file changed, or may have.
     Change,
-    /// An operator or program.
-    Order,
+    /// An operator or a program asks for it.
+    Request,
 }
 
 /// Those who asked for a reload; one answers all that asked before it began.
@@ -102,12 +102,12 @@ pub(super) struct PreparedReload {
     pub(super) rollouts: Rollouts,
     pub(super) next: Snapshot,
     /// What is stored and applies no more.
-    pub(super) outdated: BTreeSet<OverrideKey>,
+    pub(super) outdated: BTreeSet<SettingKey>,
     pub(super) changes: Vec<String>,
 }
 
 /// A reload whose decisions are being written.
-pub(super) struct ReloadFlight {
+pub(super) struct PendingReload {
     pub(super) prepared: PreparedReload,
     pub(super) request: ReloadRequest,
     /// What was wrong with certificates before.
@@ -116,24 +116,24 @@ pub(super) struct ReloadFlight {
 
 /// What is in flight, and what waits.
 #[derive(Default)]
-pub(super) struct Flights {
-    commits: FuturesUnordered<BoxFuture<'static, Landing>>,
-    services: BTreeMap<Name, Flight>,
-    reload: Option<Box<ReloadFlight>>,
+pub(super) struct PendingCommits {
+    commits: FuturesUnordered<BoxFuture<'static, CommitDone>>,
+    services: BTreeMap<Name, PendingCommit>,
+    reload: Option<Box<PendingReload>>,
     waiting: BTreeMap<Name, VecDeque<Work>>,
     waiting_reload: Option<ReloadRequest>,
     /// Services for which a second has passed.
     due: BTreeSet<Name>,
 }
 
-impl Flights {
+impl PendingCommits {
     /// Whether nothing is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.commits.is_empty()
     }
 
     /// The next commit that ends; none when none is in flight.
-    pub(super) async fn next(&mut self) -> Option<Landing> {
+    pub(super) async fn next(&mut self) -> Option<CommitDone> {
         self.commits.next().await
     }
 
@@ -170,7 +170,7 @@ impl Flights {
     }
 
     /// A second has passed for these.
-    pub(super) fn second<'a>(&mut self, services: impl Iterator<Item = &'a Name>) {
+    pub(super) fn tick<'a>(&mut self, services: impl Iterator<Item = &'a Name>) {
         self.due.extend(services.cloned());
     }
 
@@ -191,45 +191,45 @@ impl Flights {
         // A second can wait for a reload.
         let service = self.due.iter().find(free).filter(|_| self.waiting_reload.is_none()).cloned()?;
         self.due.remove(&service);
-        Some((service, Work::Second))
+        Some((service, Work::Tick))
     }
 
     /// A commit of a service is on its way.
     pub(super) fn begin(
         &mut self,
         service: Name,
-        flight: Flight,
+        pending: PendingCommit,
         commit: impl Future<Output = Result<(), JournalError>> + Send + 'static,
     ) {
         if let Some(request) = &mut self.waiting_reload {
             request.overtaken += 1;
         }
-        self.services.insert(service.clone(), flight);
-        self.follow(commit.map(|stored| Landing::Service(service, stored)));
+        self.services.insert(service.clone(), pending);
+        self.follow(commit.map(|stored| CommitDone::Service(service, stored)));
     }
 
     /// The commits of a reload are on their way.
     pub(super) fn begin_reload(
         &mut self,
-        reload: ReloadFlight,
+        reload: PendingReload,
         commits: impl Future<Output = Vec<(Name, Result<(), JournalError>)>> + Send + 'static,
     ) {
         self.reload = Some(Box::new(reload));
-        self.follow(commits.map(Landing::Reload));
+        self.follow(commits.map(CommitDone::Reload));
     }
 
     /// Something else is on its way to the store.
-    pub(super) fn follow(&self, landing: impl Future<Output = Landing> + Send + 'static) {
-        self.commits.push(landing.boxed());
+    pub(super) fn follow(&self, done: impl Future<Output = CommitDone> + Send + 'static) {
+        self.commits.push(done.boxed());
     }
 
-    /// What landed for a service.
-    pub(super) fn landed(&mut self, service: &Name) -> Option<Flight> {
+    /// Takes out the commit of a service, which ended.
+    pub(super) fn take(&mut self, service: &Name) -> Option<PendingCommit> {
         self.services.remove(service)
     }
 
-    /// What reload landed.
-    pub(super) fn landed_reload(&mut self) -> Option<ReloadFlight> {
+    /// Takes out the reload whose commits ended.
+    pub(super) fn take_reload(&mut self) -> Option<PendingReload> {
         self.reload.take().map(|reload| *reload)
     }
 

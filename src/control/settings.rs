@@ -1,4 +1,4 @@
-//! What operators put over the file, kept across restarts: shifts of weights and states.
+//! What operators set over the file, kept across restarts: shifts of weights and states.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ struct StoredState {
     state: EndpointState,
 }
 
-/// Something that operators put over the file, by what it is put over.
+/// What operators set over the file, by what it is set for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum OverrideKey {
+pub(super) enum SettingKey {
     /// The weights of a service.
     Shift(Name),
     /// The state of a version or an endpoint.
@@ -41,7 +41,7 @@ pub(super) enum OverrideKey {
 /// A service, a version, and maybe an endpoint.
 pub(super) type StateKey = (Name, Name, Option<Name>);
 
-impl OverrideKey {
+impl SettingKey {
     /// The service that it is of.
     pub(super) const fn service(&self) -> &Name {
         match self {
@@ -61,9 +61,9 @@ impl OverrideKey {
 }
 
 /// What an operator asks to be put over the file of one service, or taken away.
-pub(super) struct OverrideChange {
+pub(super) struct SettingChange {
     pub(super) service: Name,
-    pub(super) what: Override,
+    pub(super) what: OperatorSetting,
     /// What is said of it.
     pub(super) line: String,
     /// It takes effect also where it cannot be written: whoever takes traffic away from what is broken must not be
@@ -72,24 +72,24 @@ pub(super) struct OverrideChange {
 }
 
 /// The values that it asks for; none: the file's.
-pub(super) enum Override {
+pub(super) enum OperatorSetting {
     Shift(Option<Shift>),
     States(Vec<(StateKey, Option<EndpointState>)>),
 }
 
-impl OverrideChange {
-    pub(super) fn keys(&self) -> Vec<OverrideKey> {
+impl SettingChange {
+    pub(super) fn keys(&self) -> Vec<SettingKey> {
         match &self.what {
-            Override::Shift(_) => vec![OverrideKey::Shift(Arc::clone(&self.service))],
-            Override::States(states) => states.iter().map(|(key, _)| OverrideKey::State(key.clone())).collect(),
+            OperatorSetting::Shift(_) => vec![SettingKey::Shift(Arc::clone(&self.service))],
+            OperatorSetting::States(states) => states.iter().map(|(key, _)| SettingKey::State(key.clone())).collect(),
         }
     }
 
     pub(super) fn writes(&self) -> Result<Vec<Write>, JournalError> {
         match &self.what {
-            Override::Shift(None) => Ok(vec![remove_shift(&self.service)]),
-            Override::Shift(Some(shift)) => Ok(vec![put_shift(&self.service, shift)?]),
-            Override::States(states) => states.iter().map(|(key, state)| write_state(key, *state)).collect(),
+            OperatorSetting::Shift(None) => Ok(vec![remove_shift(&self.service)]),
+            OperatorSetting::Shift(Some(shift)) => Ok(vec![put_shift(&self.service, shift)?]),
+            OperatorSetting::States(states) => states.iter().map(|(key, state)| write_state(key, *state)).collect(),
         }
     }
 }
