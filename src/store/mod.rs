@@ -10,6 +10,9 @@
 //! for one longer than [`COMMIT_TIMEOUT`](writer::COMMIT_TIMEOUT). The [`JournalWriter`] is the one client of a journal in
 //! this process: it remembers revisions and what became of the last write of each key.
 //!
+//! Nothing calls watch and lease yet: they are for replicas that decide as one. Until then the writer takes it that nobody
+//! else writes. It reads all facts at the start, and a key again only after one of its own writes of it failed.
+//!
 //! Beside the journal lies a copy of the little that must be known when all of it is lost ([`CopyFile`]).
 //!
 //! Invariant: what a commit has acknowledged is durable. What it refused as [`JournalError::Unavailable`] may be as well,
