@@ -126,6 +126,34 @@ fn every_metric_is_documented_with_its_kind_and_labels() {
     assert_eq!(source, documented, "src/telemetry/metric.rs, and docs/metrics.md");
 }
 
+/// The table of the access log in docs/configuration.md has the fields of a line in their order, and says of none that
+/// it is left out which never is.
+#[test]
+fn every_field_of_the_access_log_is_documented() {
+    let text = fs::read_to_string(root().join("src/telemetry/access_log/line.rs")).unwrap();
+    let (_, rest) = text.split_once("\npub(crate) struct Line {\n").unwrap();
+    let (line, _) = rest.split_once("\n}\n").unwrap();
+    let field = Regex::new(r"(?m)(?:^ +#\[serde\((.*)\)\]\n)?^ +pub\(crate\) (\w+): ").unwrap();
+    let renamed = Regex::new(r#"rename = "(\w+)""#).unwrap();
+    let mut source = Vec::new();
+    for found in field.captures_iter(line) {
+        let attributes = found.get(1).map_or("", |attributes| attributes.as_str());
+        let name = renamed.captures(attributes).map_or(&found[2], |renamed| renamed.extract::<1>().1[0]);
+        source.push((name.to_owned(), attributes.contains("skip_serializing_if")));
+    }
+    let page = page("configuration");
+    let (_, rest) = page.split_once("\n## Access log\n").unwrap();
+    let (section, _) = rest.split_once("\n## ").unwrap();
+    let row = Regex::new(r"(?m)^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$").unwrap();
+    let rows: Vec<(String, bool)> =
+        row.captures_iter(section).map(|found| (found[1].to_owned(), &found[2] != "never")).collect();
+    let names = |fields: &[(String, bool)]| fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&source), names(&rows), "src/telemetry/access_log/line.rs, and docs/configuration.md");
+    for ((name, may_be_absent), (_, is_left_out)) in source.iter().zip(&rows) {
+        assert!(*may_be_absent || !is_left_out, "`{name}` is in every line");
+    }
+}
+
 /// The headings of docs/api.md are the routes of the control API and of the telemetry listener, each with its method.
 #[test]
 fn every_route_of_the_api_is_documented_and_exists() {
