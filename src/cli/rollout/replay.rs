@@ -7,7 +7,7 @@
 //!
 //! What was measured is compared with the limits of the file; what was not measured then cannot be known now. Hooks are
 //! taken to accept, and conditions that held for their time (`rollback_when`) are taken as they were recorded, because
-//! what happened between two looks is not in the history.
+//! what happened between two analysis runs is not in the history.
 
 use std::path::Path;
 use std::time::Duration;
@@ -109,8 +109,8 @@ fn describe(mut plan: Plan, history: &History) -> String {
     out
 }
 
-/// What there is to replay. Looks are forgotten before decisions: of rollouts that are older than the looks nothing can
-/// be said, and of the one that was under way then the rest.
+/// What there is to replay. Analysis runs are forgotten before decisions: of rollouts that are older than those nothing
+/// can be said, and of the one that was under way then the rest.
 fn replayable(entries: &[HistoryEntry]) -> &[HistoryEntry] {
     let apart = |pair: &[HistoryEntry]| matches!(pair, [a, b] if a.number.saturating_add(1) < b.number);
     let Some(gap) = entries.windows(2).rposition(apart) else { return entries };
@@ -177,7 +177,7 @@ fn target(version: &str) -> RolloutTarget {
     RolloutTarget { version: version.into(), fingerprint: String::new() }
 }
 
-/// What the plan's checks say of what was measured at one look.
+/// What the plan's checks say of what was measured at one analysis run.
 fn judge(plan: &Plan, entry: &HistoryEntry) -> Vec<Verdict> {
     plan.checks
         .iter()
@@ -277,8 +277,8 @@ mod tests {
     }
 
     fn recorded() -> History {
-        let looks = (1..=8).map(|look| entry(look * 10, "looked", "judge", Some(99.5)));
-        let entries = std::iter::once(entry(0, "started", "person", None)).chain(looks).collect();
+        let runs = (1..=8).map(|run| entry(run * 10, "looked", "judge", Some(99.5)));
+        let entries = std::iter::once(entry(0, "started", "person", None)).chain(runs).collect();
         History { service: "shop".to_owned(), entries }
     }
 

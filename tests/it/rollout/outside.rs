@@ -63,7 +63,7 @@ async fn a_hook_can_demand_the_way_back() {
     let (v1, v2, weir, load) = served(&plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     weir.rolls("shop", "10 %", |r| r.weights.configured == 10.0).await;
-    eventually("it is asked at each look", async || receiver.received("/hook").len() >= 2).await;
+    eventually("it is asked at each analysis run", async || receiver.received("/hook").len() >= 2).await;
     receiver.answer(200, "the load test failed");
     let rollout = weir.until_phase("shop", "rolled_back").await;
     assert!(rollout.entries.iter().any(|entry| entry.by == "hook"), "{rollout:#?}");

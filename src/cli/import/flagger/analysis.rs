@@ -1,4 +1,4 @@
-//! A Canary's analysis as a rollout: steps, checks, and how many failed looks are too many.
+//! A Canary's analysis as a rollout: steps, checks, and how many failed analysis runs are too many.
 
 use super::super::page::{Page, name, quoted};
 use super::calls::Calls;
@@ -55,7 +55,7 @@ pub(super) fn write(
     page.line(3, &format!("failures: {{ total: {threshold} }} # threshold"));
     page.comment(
         3,
-        "Flagger goes back only between looks. DECIDE: [{ errors: 10, in_a_row: true }] goes back at the tenth error.",
+        "Flagger goes back only after an analysis run. DECIDE: [{ errors: 10, in_a_row: true }] goes back at the tenth error.",
     );
     page.line(3, "rollback_when: []");
     page.line(3, "rollback: immediate");
@@ -122,7 +122,7 @@ fn listed_weights(analysis: &ImportedValue) -> Result<Vec<u32>, Wrong> {
     Ok(weights)
 }
 
-/// A/B testing and blue/green: so many looks without a weight.
+/// A/B testing and blue/green: so many analysis runs without a weight.
 fn write_iterations(page: &mut Page, iterations: u32, interval: Period, chosen: bool) -> Result<(), Wrong> {
     if chosen {
         page.comment(

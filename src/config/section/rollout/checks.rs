@@ -1,4 +1,4 @@
-//! What is measured at each look of a rollout, and the limits.
+//! What is measured at each analysis run of a rollout, and the limits.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

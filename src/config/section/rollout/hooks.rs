@@ -35,13 +35,13 @@ words! {
         BeforeStart = "before_start",
         /// Before each step; a refusal is waited upon.
         BeforeStep = "before_step",
-        /// At each look; its answer decides nothing.
+        /// At each analysis run; its answer decides nothing.
         During = "during",
         /// Before the promotion; a refusal is waited upon.
         BeforePromote = "before_promote",
         /// When all is over; its answer decides nothing.
         After = "after",
-        /// At each look; a 2xx answer demands the rollback.
+        /// At each analysis run; a 2xx answer demands the rollback.
         DemandRollback = "demand_rollback",
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! release: v2      the version that should serve
 //! rollout:         ─► Plan ─┬─ steps       which weights, how long, behind which gate      steps.rs
-//!                           ├─ checks      what is measured at each look, and its limit    checks.rs
+//!                           ├─ checks      what each analysis run measures, and its limit  checks.rs
 //!                           ├─ way back    what sends the traffic back, and how            rollback.rs
 //!                           └─ hooks       who is called                                   hooks.rs
 //! ```

@@ -56,7 +56,7 @@ section! {
         no_data: NoData = with_or(NoData::Hold, "hold", read_no_data),
         /// How long a rollout may hold for want of data before it pauses: `1s` to `7d`.
         max_hold: Period = bounded(MAX_HOLD, Period::SECOND..=Period::WEEK),
-        /// What is measured at each look, 32 at most.
+        /// What is measured at each analysis run, 32 at most.
         checks: Vec<Check> = list_or(
             checks::default(),
             json!([
@@ -66,9 +66,9 @@ section! {
             0..=MAX_CHECKS,
             checks::read
         ),
-        /// How many failed looks are too many. A look fails when a check of it fails.
+        /// How many failed analysis runs are too many. One fails when a check of it fails.
         failures: Failures = with_or(rollback::default_failures(), json!({ "total": 5 }), rollback::read_failures),
-        /// What sends all traffic back without waiting for failed looks to add up, 16 at most.
+        /// What sends all traffic back without waiting for failed analysis runs to add up, 16 at most.
         rollback_when: Vec<RollbackCondition> = list_or(
             rollback::default_conditions(),
             json!([

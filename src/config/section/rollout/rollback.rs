@@ -16,8 +16,8 @@ use crate::config::syntax::values::{self, Period};
 use crate::config::syntax::{scalar, schema};
 use crate::rollout::plan::{Errors, Failures, Rollback, RollbackCondition};
 
-/// How many failed looks a rollout may bear.
-const LOOKS: RangeInclusive<u32> = 1..=10_000;
+/// How many failed analysis runs a rollout may bear.
+const ANALYSIS_RUNS: RangeInclusive<u32> = 1..=10_000;
 /// How many errors a trip wire may wait for.
 const ERRORS: RangeInclusive<u32> = 1..=10_000;
 const WITHIN: RangeInclusive<Period> = Period::from_millis(100)..=Period::from_secs(60);
@@ -38,12 +38,12 @@ pub(crate) fn default_conditions() -> Vec<RollbackCondition> {
 }
 
 section! {
-    /// How many failed looks are too many: what is set holds. At least one is set.
+    /// How many failed analysis runs are too many: what is set holds. At least one is set.
     impl Failures as "Failures" {
         /// In all, 1 to 10000; default: no limit.
-        total: Option<u32> = within(LOOKS),
+        total: Option<u32> = within(ANALYSIS_RUNS),
         /// One after another, 1 to 10000; default: no limit.
-        consecutive: Option<u32> = within(LOOKS),
+        consecutive: Option<u32> = within(ANALYSIS_RUNS),
     }
     rules(fields) {
         if fields.get("total").is_none() && fields.get("consecutive").is_none() {
