@@ -276,9 +276,11 @@ impl Owner {
             rollouts.written(&service, stored);
         }
         // Faults may have been injected, or have ended, and breakers may have opened, while the decisions were written.
+        // What was published meanwhile, even if it is over, has a later revision, and revisions only grow.
         let (injected, opened) =
             (self.injected_into(&config), rollouts.keep_tripped(&self.rollouts, self.epoch.elapsed()));
-        if opened || !same(&injected, &inputs.faults) {
+        let overtaken = next.revision < self.current.load().revision;
+        if opened || overtaken || !same(&injected, &inputs.faults) {
             (inputs.faults, inputs.breakers) = (injected, rollouts.breakers());
             let previous = Previous { config: &config, snapshot: &next };
             next = self.compiler.compile(&config, &inputs, Some(previous)).map_err(NotUsable::from)?;

@@ -286,6 +286,26 @@ async fn a_breaker_that_opens_while_another_plan_is_written_stays_open() {
 }
 
 #[tokio::test]
+async fn a_revision_grows_where_a_drill_begins_and_ends_while_a_reload_is_written() {
+    let world = World::new(LONG).await;
+    let text = file().replacen("errors: 2, in_a_row", "errors: 3, in_a_row", 1);
+    world.disk.script("rollout/a/", Fault::Hanging);
+    std::fs::write(world.directory.path().join("weir.yaml"), text).unwrap();
+    let control = world.control.clone();
+    let reload = tokio::spawn(async move { control.reload().await });
+    until("its commit hangs", || world.disk.hanging() == 1).await;
+    let mut last = 0;
+    for errors in [Weight::FULL, Weight::ZERO] {
+        let (service, version) = ("b".to_owned(), "v2".to_owned());
+        let lasting = Duration::from_secs(60);
+        let order = FaultRequest { service, version, errors, delay: Duration::ZERO, lasting };
+        last = soon(world.control.drill(order, by())).await.unwrap().revision;
+    }
+    world.disk.release();
+    assert!(soon(reload).await.unwrap().unwrap().revision > last);
+}
+
+#[tokio::test]
 async fn what_is_in_flight_at_the_end_is_waited_for_and_nothing_begins() {
     let world = World::new(LONG).await;
     world.disk.script("rollout/a/", Fault::Hanging);
