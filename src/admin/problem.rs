@@ -50,7 +50,7 @@ impl From<Rejection> for Problem {
                 refused(lines.iter().map(|line| serde_json::json!({ "message": line })).collect())
             }
             Rejection::Unknown { .. } => Self::of_kind(kind::UNKNOWN_NAME, StatusCode::NOT_FOUND, detail),
-            Rejection::Refused(_) | Rejection::NoRollout(_) | Rejection::RolledOut(_) => {
+            Rejection::Refused(_) | Rejection::NoRollout(_) | Rejection::NoCanary(_) | Rejection::RolledOut(_) => {
                 Self::of_kind(kind::REFUSED, StatusCode::CONFLICT, detail)
             }
             Rejection::Split(_) => Self::of_kind(kind::NOT_A_SPLIT, StatusCode::UNPROCESSABLE_ENTITY, detail),
@@ -104,9 +104,17 @@ mod tests {
             let exist = vec!["v1".to_owned(), "v2".to_owned()];
             Rejection::Unknown { what: "version", found: "v22".to_owned(), nearest: nearest.map(str::to_owned), exist }
         };
+        let only = Rejection::Unknown {
+            what: "version",
+            found: "next".to_owned(),
+            nearest: None,
+            exist: vec!["v1".to_owned()],
+        };
         let cases = [
             (unknown(Some("v2")), 404, kind::UNKNOWN_NAME, "did you mean `v2`?"),
-            (unknown(None), 404, kind::UNKNOWN_NAME, "no version `v22`; there is `v1`, `v2`"),
+            (unknown(None), 404, kind::UNKNOWN_NAME, "no version `v22`; there are `v1`, `v2`"),
+            (only, 404, kind::UNKNOWN_NAME, "no version `next`; there is only `v1`"),
+            (Rejection::NoCanary("shop".to_owned()), 409, kind::REFUSED, "no rollout of `shop` is under way"),
             (Rejection::Split(NotASplit::Sum { basis_points: 9_000 }), 422, kind::NOT_A_SPLIT, "90.00"),
             (Rejection::Store(JournalError::Unavailable("disk full".to_owned())), 503, kind::NOT_DURABLE, "disk full"),
             (Rejection::Busy, 503, kind::BUSY, "try again"),

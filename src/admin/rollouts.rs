@@ -166,9 +166,13 @@ async fn removable(
     }))
 }
 
-/// A span of time in whole seconds, as text.
+/// A span of time in whole seconds, as it is written in a file or an argument: `7d`, `1h 30m`.
 fn in_seconds(span: Duration) -> String {
-    humantime::format_duration(Duration::from_secs(span.as_secs())).to_string()
+    let seconds = span.as_secs();
+    let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let written: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect();
+    if written.is_empty() { "0s".to_owned() } else { written.join(" ") }
 }
 
 fn unix_seconds_before(now: SystemTime, span: Duration) -> u64 {
@@ -308,4 +312,16 @@ fn version_name(target: Option<&RolloutTarget>) -> Option<String> {
 
 fn percentage(weight: Weight) -> f64 {
     f64::from(weight.basis_points()) / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_shown_as_they_are_typed() {
+        for (seconds, shown) in [(0, "0s"), (59, "59s"), (5_400, "1h 30m"), (604_800, "7d"), (90_061, "1d 1h 1m 1s")] {
+            assert_eq!(in_seconds(Duration::from_secs(seconds)), shown);
+        }
+    }
 }

@@ -192,6 +192,9 @@ pub enum Rejection {
     /// The service has no rollout.
     #[error("service `{0}` has no rollout: give it `rollout:` and `release:` in the configuration file")]
     NoRollout(String),
+    /// The canary of the service is meant, and there is none.
+    #[error("no rollout of `{0}` is under way, so no version is its canary")]
+    NoCanary(String),
     /// The service's weights are moved by its rollout.
     #[error(
         "the weights of service `{0}` are its rollout's: `weir rollout promote`, `pause`, `abort` or `undo` move them"
@@ -216,7 +219,11 @@ fn instead(nearest: Option<&str>, exist: &[String]) -> String {
     match nearest {
         Some(name) => format!("; did you mean `{name}`?"),
         None if exist.is_empty() => String::new(),
-        None => format!("; there is {}", exist.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        None => {
+            let verb = if exist.len() == 1 { "is only" } else { "are" };
+            let names: Vec<_> = exist.iter().map(|name| format!("`{name}`")).collect();
+            format!("; there {verb} {}", names.join(", "))
+        }
     }
 }
 
@@ -374,7 +381,7 @@ impl Control {
     /// Puts faults into a version's responses for a time, or ends that.
     ///
     /// # Errors
-    /// [`Rejection::Unknown`], [`Rejection::Busy`].
+    /// [`Rejection::Unknown`], [`Rejection::NoCanary`], [`Rejection::Busy`].
     pub async fn drill(&self, order: FaultRequest, by: Attribution) -> ProposalResult {
         self.propose(|answer| Proposal::Drill { order, by, answer }).await
     }

@@ -83,11 +83,11 @@ pub struct Owner {
     /// What is stored otherwise than it is in effect, or may be.
     unwritten: BTreeSet<SettingKey>,
     commits: PendingCommits,
-    /// Alerts were raised or delivered, and are to be stored.
+    /// Whether the pending alerts are stored.
     alerts: Kept,
     /// The copy of which versions are stable is being written.
     copying: bool,
-    /// The service that was written anew last, of those that are held.
+    /// The held service that was last written again.
     retried: Option<Name>,
     proposals: mpsc::Receiver<Proposal>,
 }
@@ -104,7 +104,7 @@ enum Kept {
     InFlight { again: bool, failed: bool },
 }
 
-/// How often drains and windows are looked at.
+/// How often drains are looked at.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the recorder's windows move on.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);

@@ -66,6 +66,24 @@ fn drain() -> StateTarget {
 }
 
 #[tokio::test]
+async fn a_drill_on_the_canary_needs_a_rollout_under_way() {
+    let (disk, directory) = (Arc::new(MemoryJournal::default()), tempfile::tempdir().unwrap());
+    let (control, _) = owner(&disk, directory.path()).await;
+    let drill = |version: &str| FaultRequest {
+        service: "shop".to_owned(),
+        version: version.to_owned(),
+        errors: Weight::FULL,
+        delay: Duration::ZERO,
+        lasting: Duration::from_secs(60),
+    };
+    assert!(
+        matches!(control.drill(drill("canary"), by()).await, Err(Rejection::NoCanary(service)) if service == "shop")
+    );
+    assert!(matches!(control.drill(drill("v3"), by()).await, Err(Rejection::Unknown { .. })));
+    control.drill(drill("v2"), by()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_weight_that_cannot_be_written_is_refused_and_what_leads_back_says_that_it_may_be_lost() {
     for fault in [
         Fault::Failing,

@@ -1,13 +1,12 @@
 //! The data plane; the only folder that knows pingora.
 //!
 //! ```text
-//! listener ─ accept, PROXY header, TLS ─► connection ─► general lane (pingora's HttpProxy) ─► upstream
-//!                                                        │ calls validate · route · split · balance
-//!                                                        └ context ─► record
+//! accept ─► connection ─┬─ h1: the express lane ───────┐
+//!                       └─ pingora: the general lane ──┴─► request (the rules) ─► upstream ─► endpoint
 //! ```
 //!
-//! The accept loop, the TLS configuration, the signals and the shutdown are ours; of pingora we use the
-//! HTTP/1 and HTTP/2 sessions, the proxy loop between them and TLS towards endpoints.
+//! Accepting, TLS on both sides, connections to endpoints, signals and shutdown are ours; of pingora we use the sessions
+//! with clients and `HttpProxy`, in `pingora` alone.
 //!
 //! Invariant: nothing here changes what requests read; it reads [`Current`] and writes atomics.
 

@@ -1,4 +1,4 @@
-//! The circuit breaker of a canary: so many errors of the canary in a row, or so many within a time, seen by the very
+//! The count behind a canary's trip wire: so many of its errors in a row, or so many within a time, seen by the very
 //! request that is one too many.
 //!
 //! The judge runs every few seconds; a canary that fails every request would hurt hundreds of users until then. So

@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     pub(crate) no_data: NoData,
     /// How long a rollout may hold for want of data before it pauses.
     pub(crate) max_hold: Duration,
-    /// Paths of health probes and the like need no place here: requests are judged as the recorder counted them.
+    /// What the canary is judged by. Health probes need no exclusion here: the recorder leaves them out.
     pub(crate) checks: Vec<Check>,
     /// How many failed analysis runs are too many.
     pub(crate) failures: Failures,

@@ -59,7 +59,7 @@ impl ServiceRollout {
     }
 
     /// The verdicts of an analysis, if it is time for one, and the alerts about them.
-    pub(super) fn analyse(&mut self, view: &View<'_>) -> Option<(Vec<Verdict>, Vec<Action>)> {
+    pub(super) fn analyze(&mut self, view: &View<'_>) -> Option<(Vec<Verdict>, Vec<Action>)> {
         if !self.analysis_is_due(view.now) {
             return None;
         }
@@ -123,7 +123,7 @@ impl ServiceRollout {
         }
     }
 
-    /// Another plan is analysed as often as it says from now on, and has its own queries.
+    /// Another plan is analyzed as often as it says from now on, and has its own queries.
     pub(super) fn replan_analysis(&mut self, now: Duration) {
         let planned_queries = self.planned_queries();
         self.readings.retain(|_, (query, _)| planned_queries.contains(query));

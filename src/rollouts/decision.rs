@@ -103,7 +103,7 @@ impl Decision {
         } else if self.after.state().phase() == Phase::RollingBack {
             self.apply(Vec::new(), view, notify)?;
         }
-        if let Some((verdicts, actions)) = self.after.analyse(view) {
+        if let Some((verdicts, actions)) = self.after.analyze(view) {
             self.actions.extend(actions);
             self.actions.extend(self.after.apply(vec![Event::Tick], Some(&verdicts), view, notify)?);
         }

@@ -63,7 +63,7 @@ impl Completion {
 
 /// What is dispatched, and with what.
 pub(crate) struct Dispatcher {
-    /// None: the build has no TLS, and nothing can be called.
+    /// None: TLS or the system's certificate authorities could not be set up (it was logged); every call then fails.
     client: Option<Client>,
     completions: mpsc::Sender<Completion>,
     slots: Arc<Semaphore>,

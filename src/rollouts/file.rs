@@ -95,9 +95,9 @@ impl ServiceRollout {
     pub(super) fn behind(&self) -> Option<String> {
         let stable = &self.record.state.stable.as_ref()?.version;
         match &self.named {
-            Named::Version(named) if named != stable => {
-                Some(format!("the file still says `stable: {named}`; write `stable: {stable}`, which is so now"))
-            }
+            Named::Version(named) if named != stable => Some(format!(
+                "the file still says `stable: {named}`, but {stable} is stable now: write `stable: {stable}`"
+            )),
             Named::Nothing => Some(format!("the file does not say which version is stable; add `stable: {stable}`")),
             Named::Only | Named::Version(_) => None,
         }

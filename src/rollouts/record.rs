@@ -286,7 +286,7 @@ impl Record {
     pub(super) fn read(service: &Name, store: &JournalWriter) -> Option<(Self, Option<String>)> {
         let key = state_key(service);
         let (_, bytes) = store.list(&key).into_iter().find(|(found, _)| **found == *key)?;
-        let mut record = Self { history: read_story(service, store), ..Self::default() };
+        let mut record = Self { history: read_history(service, store), ..Self::default() };
         let kept = serde_json::from_slice::<StoredRecord>(&bytes).map_err(|error| format!("it is damaged: {error}"));
         let understood = kept.and_then(|kept| {
             let state = RolloutState::from_json(&kept.state.to_string()).map_err(|error| error.to_string())?;
@@ -336,7 +336,7 @@ fn stable_in(bytes: &[u8]) -> Option<RolloutTarget> {
     serde_json::from_value(value.get("state")?.get("stable")?.clone()).ok()
 }
 
-fn read_story(service: &Name, store: &JournalWriter) -> History {
+fn read_history(service: &Name, store: &JournalWriter) -> History {
     let mut history = History::default();
     let prefix = format!("{PREFIX}{service}/history/");
     for (key, bytes) in store.list(&prefix) {

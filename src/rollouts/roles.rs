@@ -20,7 +20,7 @@ impl Roles {
     }
 
     /// The roles where something was said, if it had both.
-    pub(super) fn at(standing: &Progress) -> Option<Self> {
-        Some(Self { stable: standing.stable.clone()?, canary: standing.canary.clone()? })
+    pub(super) fn at(progress: &Progress) -> Option<Self> {
+        Some(Self { stable: progress.stable.clone()?, canary: progress.canary.clone()? })
     }
 }

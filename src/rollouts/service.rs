@@ -330,7 +330,7 @@ impl ServiceRollout {
         AlertContext { service: &self.service, roles, plan: &self.plan, weight, number, at_ms: view.at_ms }
     }
 
-    /// That the breaker opened, if it did and the canary still has weight.
+    /// The event to apply if the breaker opened while the canary has weight.
     pub(super) fn tripped(&self, now: Duration) -> Option<Event> {
         let tripped = self.breaker.as_ref().is_some_and(|breaker| breaker.is_tripped());
         (tripped && self.record.state.weight > Weight::ZERO).then(|| {

@@ -125,7 +125,7 @@ impl Write {
     /// Puts `value` as JSON.
     ///
     /// # Errors
-    /// It is no JSON.
+    /// `value` cannot be written as JSON.
     pub(crate) fn json(key: String, value: &impl Serialize) -> Result<Self, JournalError> {
         let bytes = serde_json::to_vec(value).map_err(|error| JournalError::Unavailable(error.to_string()))?;
         Ok(Self { key, value: Some(bytes) })

@@ -1,4 +1,4 @@
-//! What the current snapshot says about itself: weights, endpoints, the configuration's hash.
+//! What the current snapshot says about itself, and the rollouts: weights, endpoints, the configuration's hash, phases.
 //!
 //! These are no counts but statements about a moment: they are asked for at each scrape, of whoever owns them. An
 //! endpoint that left the snapshot and its drain is simply not in the next answer.

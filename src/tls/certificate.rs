@@ -20,6 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureScheme};
+use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{ASN1Time, FromDer, Validity, X509Certificate};
 
@@ -270,15 +271,15 @@ fn facts(chain: &[CertificateDer<'static>]) -> Result<CertificateFacts, Certific
         let bad = |reason: String| CertificateProblem::BadCertificate { position: at + 1, reason };
         let (_, parsed) = X509Certificate::from_der(der).map_err(|error| bad(error.to_string()))?;
         if at == 0 {
-            own = Some((names(&parsed).map_err(bad)?, parsed.validity().clone()));
+            own = Some((names(&parsed).map_err(|error| bad(error.to_string()))?, parsed.validity().clone()));
         }
     }
     let (names, validity) = own.ok_or(CertificateProblem::NoCertificate)?;
     Ok(CertificateFacts { names, validity })
 }
 
-fn names(certificate: &X509Certificate<'_>) -> Result<Vec<Box<str>>, String> {
-    let Some(extension) = certificate.subject_alternative_name().map_err(|error| error.to_string())? else {
+fn names(certificate: &X509Certificate<'_>) -> Result<Vec<Box<str>>, X509Error> {
+    let Some(extension) = certificate.subject_alternative_name()? else {
         return Ok(Vec::new());
     };
     let dns = extension.value.general_names.iter().filter_map(|name| match name {

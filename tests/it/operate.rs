@@ -29,7 +29,7 @@ async fn a_shift_survives_a_restart_until_it_is_reset_or_the_file_changes() {
     assert_eq!(weir.cli(&["weight", "shp", "v1=100"]).await.status.code(), Some(1));
     let unknown = weir.cli(&["weight", "shop", "next=100"]).await;
     let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
-    assert!(said.contains("there is no version `next`; there is `v1`, `v2`"), "{said}");
+    assert!(said.contains("there is no version `next`; there are `v1`, `v2`"), "{said}");
     assert_eq!(weir.cli(&["weight", "shop", "v1=99"]).await.status.code(), Some(2));
     weir.stop().await;
 }

@@ -27,6 +27,10 @@ pub(super) fn flagger(arguments: &ImportArguments) -> Result<(), Failure> {
 /// The content of the file; `-` is stdin.
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     if file != Path::new("-") {
+        if matches!(file.try_exists(), Ok(false)) {
+            let missing = Failure::new(Exit::CONFIGURATION, format!("{}: there is no such file", file.display()));
+            return Err(missing.help("give the path of Flagger's YAML, or `-` for stdin"));
+        }
         return config::read_file(file).map_err(|wrong| invalid(&wrong));
     }
     let mut content = Vec::new();
@@ -51,4 +55,18 @@ fn verify(yaml: &str) -> Result<(), Failure> {
         Failure::new(Exit::CONFIGURATION, format!("what this file says cannot be said to Weir: {faults}"))
             .help("change the values that are named, in the file that is imported")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_missing_is_named_as_an_argument_of_this_command() {
+        let missing = read(Path::new("/nonexistent/flagger.yaml")).unwrap_err();
+        assert_eq!(missing.exit, Exit::CONFIGURATION);
+        let said = missing.to_string();
+        assert!(said.contains("/nonexistent/flagger.yaml: there is no such file"), "{said}");
+        assert!(said.contains("`-` for stdin") && !said.contains("-c FILE"), "{said}");
+    }
 }

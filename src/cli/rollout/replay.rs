@@ -144,7 +144,9 @@ fn events(plan: &Plan, entries: &[HistoryEntry], begin: u64) -> Vec<Recorded> {
             }
             ("started", _) if !entry.why.starts_with("retry ") => {
                 let Some(canary) = &entry.canary else { continue };
-                let event = Event::Start { target: target(canary), by: author(), reason: String::new() };
+                // The file, too, asks for versions.
+                let by = entry.author.clone().filter(|author| !author.is_empty()).unwrap_or("the file".to_owned());
+                let event = Event::Start { target: target(canary), by, reason: String::new() };
                 recorded.push(one(at, event, None));
                 recorded.push(one(at, Event::Tick, None));
             }
@@ -290,6 +292,14 @@ mod tests {
         let strict = describe(plan(99.9), &recorded());
         assert!(strict.contains("replayed: rolled_back"), "{strict}");
         assert!(!strict.contains("→ 50%"), "{strict}");
+    }
+
+    #[test]
+    fn a_start_says_who_asked_for_it() {
+        assert!(describe(plan(99.0), &recorded()).contains("start by the file"), "nobody is named");
+        let mut history = recorded();
+        history.entries[0].author = Some("ann".to_owned());
+        assert!(describe(plan(99.0), &history).contains("start by ann"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::diagnostic::quoted;
 use super::problem::{Place, Problem};
 use super::read::{PathStep, Read, Reader};
-use super::tree::{Key, Node, Value};
+use super::tree::{Key, Node, Scalar, Value};
 
 /// What required fields look like, for help.
 const EXAMPLES: [(&str, &str); 12] = [
@@ -47,6 +47,10 @@ impl<'r, 'n> Fields<'r, 'n> {
         let entries = match &node.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Null => &[],
+            Value::Text(text) => {
+                let expected = format!("fields: {}", known.join(", "));
+                return reader.wrong(node, expected, in_braces(text, known).as_deref());
+            }
             _ => return reader.wrong_kind(node, &format!("fields: {}", known.join(", "))),
         };
         let mut fields = Self { reader, entries, faults: 0, meant: Vec::new() };
@@ -323,6 +327,13 @@ impl<'r, 'n> Fields<'r, 'n> {
     pub(crate) fn done(self) -> Option<()> {
         (self.faults == 0).then_some(())
     }
+}
+
+/// How a bare number is written where fields are: as the one of `known` that it is most likely meant for.
+fn in_braces(bare: &Scalar<'_>, known: &[&str]) -> Option<String> {
+    let number = bare.written.is_none() && bare.text.parse().is_ok_and(f64::is_finite);
+    let field = ["weight", "min", "max"].into_iter().find(|field| number && known.contains(field))?;
+    Some(format!("write `{{ {field}: {} }}`", bare.text))
 }
 
 /// A value that is inside `bounds`.

@@ -44,6 +44,20 @@ fn weight(text: &str) -> Weight {
 }
 
 #[test]
+fn a_bare_number_where_fields_are_gets_the_field_that_it_is_meant_for() {
+    for (rollout, help) in [
+        ("{ steps: [10, 50] }", "write `{ weight: 10 }`"),
+        ("{ checks: [{ name: success, success_rate: 99 }] }", "write `{ min: 99 }`"),
+        ("{ checks: [{ name: errors, error_rate: 1 }] }", "write `{ max: 1 }`"),
+    ] {
+        let versions = "{ v1: { endpoints: ['10.0.0.1:80'] }, v2: { endpoints: ['10.0.0.2:80'] } }";
+        let file = with(&format!("services: {{ a: {{ versions: {versions}, release: v2, rollout: {rollout} }} }}"));
+        let said = parse(&file).unwrap_err().to_string();
+        assert!(said.contains(help), "{said}");
+    }
+}
+
+#[test]
 fn a_release_is_the_whole_base_and_brings_a_careful_rollout() {
     let service = shop("");
     assert_eq!(service.release.as_deref(), Some("v2"));

@@ -50,8 +50,8 @@ pub(super) fn view<'a>(
 /// The splits over the file's: an operator's, and of what is rolled out.
 pub(super) fn splits(shifts: &BTreeMap<Name, Shift>, rollouts: &Rollouts) -> BTreeMap<Name, Split> {
     let manual = shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone()));
-    let pending_changed = rollouts.splits().map(|(service, split, ..)| (service.clone(), split));
-    manual.chain(pending_changed).collect()
+    let rolled_out = rollouts.splits().map(|(service, split, ..)| (service.clone(), split));
+    manual.chain(rolled_out).collect()
 }
 
 impl Owner {
@@ -317,6 +317,9 @@ impl Owner {
         let (service, file) = self.find_service(&order.service)?;
         let version = match self.rollouts.role(&service, &order.version) {
             Some(version) => version,
+            None if order.version == "canary" && file.versions.names().all(|name| **name != *"canary") => {
+                return Err(Rejection::NoCanary(service.to_string()));
+            }
             None => find_name("version", &order.version, file.versions.names())?,
         };
         let key = (service, version);

@@ -2,7 +2,8 @@
 
 use crate::drain::Kind;
 
-/// What kind of work a response makes of its request, `grpc`: which is a gRPC call; unless it switches protocols.
+/// The kind of work that a response makes of its request, if it does not switch protocols; `grpc`: the request is a
+/// gRPC call.
 #[inline]
 pub(crate) fn of_response(content_type: Option<&[u8]>, grpc: bool) -> Kind {
     if content_type.is_some_and(is_event_stream) {

@@ -21,7 +21,7 @@ pub(crate) fn body(refusal: Refusal) -> impl fmt::Display {
     fmt::from_fn(move |out| writeln!(out, "{} {}", refusal.status, refusal.text))
 }
 
-/// What is so when a request gets a local response.
+/// What decides whether the connection ends with a local response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Circumstances {
     /// It was on its way to an endpoint: how much of it was read, nobody knows for sure.

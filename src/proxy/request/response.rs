@@ -28,7 +28,7 @@ pub(crate) fn ends_here(name: &str) -> bool {
     }
 }
 
-/// Whether a field of a response that `Connection` names or does not is passed on.
+/// Whether a response field is passed on; `nominated`: `Connection` names it.
 #[inline(always)]
 pub(crate) fn passes(name: &str, nominated: bool) -> bool {
     !ends_here(name) && (!nominated || name.eq_ignore_ascii_case("content-length"))

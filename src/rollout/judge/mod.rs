@@ -1,9 +1,9 @@
 //! The judge: what happened to requests in, verdicts out, each with the sentence that explains it.
 //!
 //! ```text
-//!               ┌ window(…) ──► errors, success, latency, requests ─┐
+//!                  ┌ window(…) ──► errors, success, latency, requests ─┐
 //! analyze(plan) ───┼ totals ─────► compare (memory carried on) ────────┼─► one Verdict per check, in the plan's order
-//!               └ external(…) ► prometheus, webhook ────────────────┘
+//!                  └ external(…) ► prometheus, webhook ────────────────┘
 //! once a second ► sustained::ErrorWatch      each canary request ► rollout::breaker
 //! ```
 //!

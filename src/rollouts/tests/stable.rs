@@ -175,14 +175,14 @@ fn a_file_whose_stable_version_is_behind_is_told_with_the_line_to_write() {
             _ => None,
         }));
     }
-    let line = "the file still says `stable: v1`; write `stable: v2`, which is so now";
+    let line = "the file still says `stable: v1`, but v2 is stable now: write `stable: v2`";
     assert_eq!(behind(&rig, &rollouts).as_deref(), Some(line));
     assert_eq!(told.iter().filter(|sentence| sentence.contains("stable:")).count(), 1, "{told:?}");
     assert!(told.last().unwrap().ends_with(line), "{told:?}");
     for (stable, said) in [
         ("stable: v2", None),
         ("", Some("the file does not say which version is stable; add `stable: v2`")),
-        ("stable: v3", Some("the file still says `stable: v3`; write `stable: v2`, which is so now")),
+        ("stable: v3", Some("the file still says `stable: v3`, but v2 is stable now: write `stable: v2`")),
     ] {
         let mut after = rollouts.clone();
         let config = with("v2", stable);

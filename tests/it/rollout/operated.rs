@@ -224,7 +224,7 @@ async fn a_version_is_removable_once_it_was_idle_for_long_enough() {
     assert_eq!(code, 7, "it is in use: {text}");
     let (code, text) = ask("shop/v2", "7d").await;
     assert_eq!(code, 7, "nobody knows the last week: {text}");
-    assert!(text.contains("not yet 7days"), "{text}");
+    assert!(text.contains("not yet 7d"), "{text}");
     eventually("v2 was idle for two seconds", async || ask("shop/v2", "2s").await.0 == 0).await;
     load.stop().await;
     eventually("so is v1 once the load is gone", async || ask("shop/v1", "2s").await.0 == 0).await;
