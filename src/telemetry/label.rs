@@ -4,7 +4,7 @@
 //! can add a series. They are plain enums on purpose: other modules have richer types for the same facts and
 //! map them at the call, so telemetry depends on none of them.
 //!
-//! Invariant: the words equal those of `design.md` §7.
+//! Invariant: the words are those of docs/metrics.md, which dashboards and alerts rely on.
 
 /// Defines an enum whose variants are label values, with the list of all and the word of each.
 macro_rules! label_values {

@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(names.len(), METRICS.len());
     }
 
-    /// The list of `design.md` §7.
+    /// The names that dashboards and alerts out there rely on.
     #[test]
     fn names_and_labels_are_those_of_the_contract() {
         const CONTRACT: &str = "\
