@@ -304,10 +304,7 @@ impl Owner {
     fn recompile(&mut self, line: String) -> ProposalResult {
         self.inputs.shifts = rollouts::splits(&self.shifts, &self.rollouts);
         self.inputs.states = self.states.clone();
-        let before = self.current.load();
-        let previous = Previous { config: &self.config, snapshot: &before };
-        let next = self.compiler.compile(&self.config, &self.inputs, Some(previous)).map_err(NotUsable::from)?;
-        let revision = self.publish(next);
+        let revision = self.compile_inputs()?;
         tracing::info!(revision, "{line}");
         Ok(Ack::new(revision, vec![line]))
     }
@@ -327,12 +324,17 @@ impl Owner {
 
     /// Publishes the inputs over the file that is in effect: it was compiled before, so that it can be again.
     fn publish_inputs(&mut self) {
+        if let Err(error) = self.compile_inputs() {
+            tracing::error!("what is in effect stays as it is: {error}");
+        }
+    }
+
+    /// Compiles the inputs over the file that is in effect, and publishes that; its revision.
+    fn compile_inputs(&mut self) -> Result<u64, NotUsable> {
         let before = self.current.load();
         let previous = Previous { config: &self.config, snapshot: &before };
-        match self.compiler.compile(&self.config, &self.inputs, Some(previous)) {
-            Ok(next) => drop(self.publish(next)),
-            Err(error) => tracing::error!("what is in effect stays as it is: {error}"),
-        }
+        let next = self.compiler.compile(&self.config, &self.inputs, Some(previous))?;
+        Ok(self.publish(next))
     }
 
     /// Names were looked up again. The file may be another by now: only its names count.

@@ -52,9 +52,7 @@ impl SettingKey {
     /// Stores what is in effect, as a write.
     pub(super) fn write(&self, shifts: &BTreeMap<Name, Shift>, states: &States) -> Result<Write, JournalError> {
         match self {
-            Self::Shift(service) => {
-                shifts.get(service).map_or_else(|| Ok(remove_shift(service)), |shift| put_shift(service, shift))
-            }
+            Self::Shift(service) => write_shift(service, shifts.get(service)),
             Self::State(key) => write_state(key, states.get(key).copied()),
         }
     }
@@ -87,8 +85,7 @@ impl SettingChange {
 
     pub(super) fn writes(&self) -> Result<Vec<Write>, JournalError> {
         match &self.what {
-            OperatorSetting::Shift(None) => Ok(vec![remove_shift(&self.service)]),
-            OperatorSetting::Shift(Some(shift)) => Ok(vec![put_shift(&self.service, shift)?]),
+            OperatorSetting::Shift(shift) => Ok(vec![write_shift(&self.service, shift.as_ref())?]),
             OperatorSetting::States(states) => states.iter().map(|(key, state)| write_state(key, *state)).collect(),
         }
     }
@@ -116,8 +113,10 @@ pub(super) fn read(journal: &JournalWriter) -> (BTreeMap<Name, Shift>, States, V
     (shifts, states, unread)
 }
 
-/// Puts a shift, as a write.
-fn put_shift(service: &Name, shift: &Shift) -> Result<Write, JournalError> {
+/// Puts a shift, or removes it if there is none, as a write.
+fn write_shift(service: &Name, shift: Option<&Shift>) -> Result<Write, JournalError> {
+    let key = format!("{SHIFT}{service}");
+    let Some(shift) = shift else { return Ok(Write::remove(key)) };
     let at = shift.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let stored = StoredShift {
         split: pairs(&shift.split),
@@ -126,19 +125,11 @@ fn put_shift(service: &Name, shift: &Shift) -> Result<Write, JournalError> {
         reason: shift.by.reason.clone(),
         at,
     };
-    Write::json(format!("{SHIFT}{service}"), &stored)
-}
-
-/// Removes a shift, as a write.
-fn remove_shift(service: &Name) -> Write {
-    Write::remove(format!("{SHIFT}{service}"))
+    Write::json(key, &stored)
 }
 
 /// Puts a state, or removes it if there is none, as a write.
-fn write_state(
-    (service, version, endpoint): &(Name, Name, Option<Name>),
-    state: Option<EndpointState>,
-) -> Result<Write, JournalError> {
+fn write_state((service, version, endpoint): &StateKey, state: Option<EndpointState>) -> Result<Write, JournalError> {
     let key = state_key(service, version, endpoint.as_ref());
     let Some(state) = state else { return Ok(Write::remove(key)) };
     let stored = StoredState {

@@ -39,7 +39,7 @@ use tokio::sync::Notify;
 
 pub(crate) use self::action::{Action, HookCall, Query};
 pub(crate) use self::decision::{Cause, Decision};
-pub(crate) use self::record::RecordedEntry;
+pub(crate) use self::record::{RecordedEntry, change_alerts, read_alerts};
 pub(crate) use self::status::RolloutStatus;
 pub(crate) use self::view::{StableUnknown, View};
 
@@ -47,7 +47,6 @@ use self::record::Record;
 use self::service::{ServiceRollout, raised};
 use crate::config::Config;
 use crate::model::{Name, Split};
-use crate::outbound::alert::Pending;
 use crate::rollout::engine::{CommandRefused, Event, Phase, RolloutState, Verb};
 use crate::rollout::reading::Reading;
 use crate::snapshot::live::CircuitBreaker;
@@ -222,9 +221,7 @@ impl Rollouts {
         let mut all = Vec::new();
         for (service, rollout) in self.services.iter_mut().filter(|(_, rollout)| rollout.dirty) {
             let actions = self.actions.iter().filter(|action| action.service() == &**service);
-            let mut writes = rollout.writes(count)?;
-            writes.extend(record::put_alerts(&dispatch::pending(config, actions))?);
-            all.push((service.clone(), writes));
+            all.push((service.clone(), rollout_writes(rollout, count, actions, config)?));
         }
         Ok(all)
     }
@@ -290,9 +287,7 @@ impl Rollouts {
     /// # Errors
     /// It cannot be written down.
     pub(crate) fn writes_of(&self, decision: &mut Decision, config: &Config) -> Result<Vec<Write>, JournalError> {
-        let mut writes = decision.after.writes(self.services.len())?;
-        writes.extend(record::put_alerts(&dispatch::pending(config, decision.actions.iter()))?);
-        Ok(writes)
+        rollout_writes(&mut decision.after, self.services.len(), decision.actions.iter(), config)
     }
 
     /// Brings `decision` into effect. `stored` is what became of its writes; none: there were none. Where they are not
@@ -463,15 +458,14 @@ impl Rollouts {
     }
 }
 
-/// What of the alerts that are still to be delivered is stored otherwise, as writes.
-///
-/// # Errors
-/// They cannot be written down.
-pub(crate) fn change_alerts(pending: &[Pending], store: &JournalWriter) -> Result<Vec<Write>, JournalError> {
-    record::change_alerts(pending, store)
-}
-
-/// Alerts that were still to be delivered.
-pub(crate) fn read_alerts(store: &JournalWriter) -> Vec<Pending> {
-    record::read_alerts(store)
+/// What is to be written of one of `count` services, and of the alerts among `actions`, together.
+fn rollout_writes<'a>(
+    rollout: &mut ServiceRollout,
+    count: usize,
+    actions: impl Iterator<Item = &'a Action>,
+    config: &Config,
+) -> Result<Vec<Write>, JournalError> {
+    let mut writes = rollout.writes(count)?;
+    writes.extend(record::put_alerts(&dispatch::pending(config, actions))?);
+    Ok(writes)
 }

@@ -368,7 +368,7 @@ pub(super) fn put_alerts(pending: &[Pending]) -> Result<Vec<Write>, JournalError
 
 /// What of the alerts that are still to be delivered is stored otherwise, as writes; the oldest are left out if it is more
 /// than fits. What is on its way to the disk stays as it is.
-pub(super) fn change_alerts(pending: &[Pending], store: &JournalWriter) -> Result<Vec<Write>, JournalError> {
+pub(crate) fn change_alerts(pending: &[Pending], store: &JournalWriter) -> Result<Vec<Write>, JournalError> {
     let mut bytes = 0;
     let mut writes = Vec::new();
     let mut stored: BTreeMap<Arc<str>, Arc<[u8]>> = store.list(ALERTS).into_iter().collect();
@@ -406,7 +406,7 @@ fn order(pending: &Pending) -> (u64, u64, &str) {
 
 /// What was still to be delivered. An older Weir stored all of it under one key, which is read like the others, and is
 /// replaced by theirs.
-pub(super) fn read_alerts(store: &JournalWriter) -> Vec<Pending> {
+pub(crate) fn read_alerts(store: &JournalWriter) -> Vec<Pending> {
     let mut pending: Vec<Pending> = Vec::new();
     for (key, bytes) in store.list(ALERTS) {
         match serde_json::from_slice::<Vec<Pending>>(&bytes) {

@@ -204,10 +204,17 @@ impl Owner {
         let served = self.shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect();
         let decided = rollouts.take_in(&self.config, &served, &seen);
         let decided = decided.map_err(|unknown| stable_unknown(&config, &unknown))?;
-        let certificate_faults = self.note_certificate_faults(&loaded);
+        let rotated = changes::certificates(&self.inputs.certificates, &loaded.certificates);
+        let certificate_faults = self.note_certificates(&loaded, rotated.len());
         let inputs = inputs(loaded, (&shifts, &states, &rollouts), resolved, self.injected_into(&config));
         let mut changes = changes::between(&self.config, &config);
-        changes.extend(self.changed_inputs(&inputs));
+        changes.extend(rotated);
+        if inputs.resolved != self.inputs.resolved {
+            changes.push("addresses of DNS names".to_owned());
+        }
+        if inputs.upstream_tls != self.inputs.upstream_tls {
+            changes.push("certificates towards endpoints".to_owned());
+        }
         changes.extend(outdated.lines);
         let outdated = outdated.keys;
         changes.extend(decided);
@@ -229,26 +236,13 @@ impl Owner {
         })))
     }
 
-    /// Notes what is wrong with certificates.
-    fn note_certificate_faults(&mut self, loaded: &Loaded) -> Vec<String> {
+    /// Notes how many listeners have other certificates, and what is wrong with certificates.
+    fn note_certificates(&mut self, loaded: &Loaded, rotated: usize) -> Vec<String> {
         let failed = loaded.certificate_faults.iter().filter(|line| !self.certificate_faults.contains(line)).count();
-        let rotated = changes::certificates(&self.inputs.certificates, &loaded.certificates);
-        self.recorder.certificates_reloaded(rotated.len(), failed);
+        self.recorder.certificates_reloaded(rotated, failed);
         self.recorder.certificates_faulty(loaded.certificate_faults.len());
         self.certificate_faults.clone_from(&loaded.certificate_faults);
         loaded.certificate_faults.clone()
-    }
-
-    /// What is other than in effect, besides the file.
-    fn changed_inputs(&self, inputs: &Inputs) -> Vec<String> {
-        let mut changes = changes::certificates(&self.inputs.certificates, &inputs.certificates);
-        if inputs.resolved != self.inputs.resolved {
-            changes.push("addresses of DNS names".to_owned());
-        }
-        if inputs.upstream_tls != self.inputs.upstream_tls {
-            changes.push("certificates towards endpoints".to_owned());
-        }
-        changes
     }
 
     /// The faults that are injected now into versions that `config` has.

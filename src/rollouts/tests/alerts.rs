@@ -1,7 +1,7 @@
 //! Who is told what, and that each is told apart.
 
 use super::*;
-use crate::outbound::alert::Alert;
+use crate::outbound::alert::{Alert, Pending};
 use crate::rollout::alerts::Transition;
 
 /// Every look asks a provider.
