@@ -119,9 +119,11 @@ listeners:
   - {{ name: websecure, address: \"127.0.0.1:0\", tls: {{ cert: tls.crt, key: tls.key }} }}
 admin: {{ address: \"unix:{}\" }}
 runtime: {{ threads: {} }}
-limits: {{ header_timeout: 5m, keepalive: 5m }}
+limits: {{ header_timeout: 10m, keepalive: 10m }}
 services:
   shop:
+    timeouts: {{ connect: 1m, first_byte: 10m, idle: 10m }}
+    pool: {{ idle_timeout: 10m }}
     versions: {{ v1: {{ endpoints: [\"{}\"] }}, v2: {{ endpoints: [\"{}\"] }} }}
     split: {{ v1: 90, v2: 10 }}
 routes:
