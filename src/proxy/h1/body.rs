@@ -16,15 +16,14 @@ use super::relay::{BAD_BODY, Broken};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::{Body, Malformed};
 use crate::proxy::request::end::{End, GRACE};
-use crate::proxy::request::failure::BODY_TOO_LARGE;
-use crate::proxy::request::upload::{Manner, PAUSE, Scan, is_small};
+use crate::proxy::request::upload::{BodyLimit, Manner, PAUSE, Scan, is_small};
 
 /// A body that is read.
 struct Intake {
     scan: Scan,
     declared: bool,
     /// The largest body that is passed on.
-    limit: Option<u64>,
+    limit: BodyLimit,
     /// How long the client may pause.
     idle: Duration,
     began: Instant,
@@ -79,9 +78,7 @@ impl Client {
     ) -> Poll<Result<Manner, Broken>> {
         loop {
             let manner = intake.scan.look(self.input.data()).map_err(|Malformed| BAD_BODY)?;
-            if intake.limit.is_some_and(|limit| intake.scan.data() > limit) {
-                return Poll::Ready(Err(Broken::Client(BODY_TOO_LARGE)));
-            }
+            intake.limit.check(intake.scan.data()).map_err(Broken::Client)?;
             if let Some(manner) = manner {
                 return Poll::Ready(Ok(manner));
             }

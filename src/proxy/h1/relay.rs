@@ -27,8 +27,8 @@ use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE, SIZE};
 use crate::proxy::io::timer::Timer;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::end::{End, GRACE, HALF_CLOSED_CHECK};
-use crate::proxy::request::failure::{BODY_TOO_LARGE, Failure, PROTOCOL, RESET};
-use crate::proxy::request::upload::Proof;
+use crate::proxy::request::failure::{Failure, PROTOCOL, RESET};
+use crate::proxy::request::upload::{BodyLimit, Proof};
 use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::{ClientLimits, Timeouts};
 use crate::traffic::Refusal;
@@ -65,14 +65,14 @@ pub(super) struct Upload {
     /// The endpoint takes no more; it may have answered.
     refused: bool,
     /// The largest body that is passed on.
-    pub(super) limit: Option<u64>,
+    pub(super) limit: BodyLimit,
     /// What must hold when an answer comes, or the connection ends with it.
     proof: Proof,
 }
 
 impl Upload {
     /// A request whose head is in `out`.
-    pub(super) fn new(mut out: Buffer, body: Body, idempotent: bool, limit: Option<u64>) -> Self {
+    pub(super) fn new(mut out: Buffer, body: Body, idempotent: bool, limit: BodyLimit) -> Self {
         out.keep(idempotent);
         let chunked = matches!(body, Body::Chunked(_));
         let proof = Proof::of_whole(body);
@@ -280,9 +280,7 @@ impl Relay<'_, '_> {
             let moved = gather(&mut upload.body, Sender::Client, self.input, &mut upload.out, upload.chunked);
             let moved = moved.map_err(|Malformed| BAD_BODY)?;
             self.context.progress.bytes_in += moved as u64;
-            if upload.limit.is_some_and(|limit| self.context.progress.bytes_in > limit) {
-                return Err(Broken::Client(BODY_TOO_LARGE));
-            }
+            upload.limit.check(self.context.progress.bytes_in).map_err(Broken::Client)?;
             if moved == 0 {
                 break;
             }

@@ -67,6 +67,11 @@ pub(crate) fn failure(error: &Error, ended: Option<End>) -> Option<Failure> {
     })
 }
 
+/// A client's body that is refused; the engine only keeps the status.
+pub(crate) fn of_body(refusal: Refusal) -> BError {
+    Error::explain(ErrorType::HTTPStatus(refusal.status), refusal.text).into_down()
+}
+
 /// The response for an error that no endpoint is to blame for; `None` when the client is gone.
 pub(crate) fn local_response(error: &Error, ended: Option<End>) -> Option<Refusal> {
     if let Some(refusal) = ended.and_then(End::refusal) {

@@ -200,8 +200,8 @@ impl ProxyHttp for General {
         let total = context.progress.bytes_in;
         let Some(routed) = context.routed() else { return Ok(()) };
         let limit = routed.service().body_limit(&routed.snapshot);
-        if !context.progress.kind.is_stream() && limit.is_some_and(|limit| total > limit) {
-            return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
+        if !context.progress.kind.is_stream() {
+            limit.check(total).map_err(error::of_body)?;
         }
         if end_of_stream && routed.has_body {
             if exchange.answered_early() {

@@ -11,6 +11,7 @@ use pingora_error::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
 use super::context::EngineContext;
+use super::error;
 use crate::proxy::codec::h2::frames::LARGEST;
 use crate::proxy::request::upload::{Manner, PAUSE, SMALL, is_small};
 
@@ -61,9 +62,7 @@ async fn gather(session: &mut ServerSession, context: &mut EngineContext) -> Res
         let Some(piece) = piece else { return Ok((Manner::Whole, BytesMut::new())) };
         exchange.moved(Instant::now());
         context.progress.bytes_in += piece.len() as u64;
-        if limit.is_some_and(|limit| context.progress.bytes_in > limit) {
-            return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
-        }
+        limit.check(context.progress.bytes_in).map_err(error::of_body)?;
         if undeclared && !h2 {
             ahead.extend_from_slice(&piece);
         }

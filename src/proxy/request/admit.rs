@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::context::{Assignment, Logged};
 use super::failure::{BODY_TOO_LARGE, INTERNAL, MISDIRECTED, NO_ENDPOINT, NO_ROUTE};
+use super::upload::BodyLimit;
 use super::{headers, record, token};
 use crate::model::Name;
 use crate::proxy::codec::h2::requests;
@@ -163,7 +164,7 @@ pub(crate) fn decide<'r, 's>(
     let underscore =
         if validated.underscores { Some(underscore(view, (route, service), limits.underscore)?) } else { None };
     let limit = service.body_limit(snapshot);
-    let too_large = limit.is_some_and(|limit| declared(validated.framing).is_some_and(|length| length > limit));
+    let too_large = declared(validated.framing).is_some_and(|length| limit.check(length).is_err());
     Ok(RoutedRequest { validated, route, service, underscore, too_large })
 }
 
@@ -210,9 +211,9 @@ impl<'s, H> Admitted<'_, 's, H> {
 }
 
 impl Service {
-    /// The largest request body that is passed on, in bytes.
-    pub(crate) fn body_limit(&self, snapshot: &Snapshot) -> Option<u64> {
-        self.body_bytes.or(snapshot.limits.body_bytes)
+    /// The largest request body that is passed on.
+    pub(crate) fn body_limit(&self, snapshot: &Snapshot) -> BodyLimit {
+        BodyLimit(self.body_bytes.or(snapshot.limits.body_bytes))
     }
 }
 

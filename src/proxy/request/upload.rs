@@ -15,7 +15,9 @@
 
 use std::time::Duration;
 
+use super::failure::BODY_TOO_LARGE;
 use crate::proxy::codec::body::{Body, Malformed, Piece};
+use crate::traffic::Refusal;
 
 /// The largest body that is read whole, in bytes: what forms, calls and uploads of small things need, and what the
 /// engine can send again.
@@ -59,6 +61,21 @@ impl Proof {
             Body::Length(length) if length <= FLIGHT => Self::None,
             _ => Self::Acknowledged,
         }
+    }
+}
+
+/// The largest request body that is passed on, in bytes; none for any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimit(pub(crate) Option<u64>);
+
+impl BodyLimit {
+    /// Looks at a body of so many bytes, declared or counted so far.
+    ///
+    /// # Errors
+    /// The refusal if it is too large.
+    #[inline]
+    pub(crate) fn check(self, bytes: u64) -> Result<(), Refusal> {
+        if self.0.is_some_and(|most| bytes > most) { Err(BODY_TOO_LARGE) } else { Ok(()) }
     }
 }
 
