@@ -47,7 +47,7 @@ impl Turn {
             seen = if quiet { seen + 1 } else { 0 };
             if !quiet {
                 assert!(began.elapsed() < PATIENCE, "Weir is busy without end");
-                thread::sleep(PAUSE);
+                thread::park_timeout(PAUSE);
             }
         }
     }
