@@ -57,14 +57,7 @@ pub(crate) struct Payload<'a> {
 }
 
 fn hook_point<S: Serializer>(when: &HookPoint, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match when {
-        HookPoint::BeforeStart => "before_start",
-        HookPoint::BeforeStep => "before_step",
-        HookPoint::During => "during",
-        HookPoint::BeforePromote => "before_promote",
-        HookPoint::After => "after",
-        HookPoint::DemandRollback => "demand_rollback",
-    })
+    serializer.serialize_str(when.as_str())
 }
 
 fn percent<S: Serializer>(weight: &Weight, serializer: S) -> Result<S::Ok, S::Error> {

@@ -69,6 +69,8 @@ pub(crate) enum Transition {
     RolledBack,
     /// An operator sent all traffic back to stable.
     Aborted,
+    /// Another rollout took its place before it was over.
+    Superseded,
     /// The canary is the stable version now.
     Succeeded,
     /// A check could not be measured.
@@ -79,7 +81,7 @@ pub(crate) enum Transition {
 
 impl Transition {
     /// All of them.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Started,
         Self::Step,
         Self::Waiting,
@@ -88,10 +90,17 @@ impl Transition {
         Self::Baking,
         Self::RolledBack,
         Self::Aborted,
+        Self::Superseded,
         Self::Succeeded,
         Self::ProviderError,
         Self::StoreError,
     ];
+
+    /// Whether nobody has to act on the canary any more, so that an incident about it is over.
+    #[must_use]
+    pub(crate) const fn ends_incident(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Superseded)
+    }
 
     /// The word in the configuration and in alerts.
     #[must_use]
@@ -105,6 +114,7 @@ impl Transition {
             Self::Baking => "baking",
             Self::RolledBack => "rolled_back",
             Self::Aborted => "aborted",
+            Self::Superseded => "superseded",
             Self::Succeeded => "succeeded",
             Self::ProviderError => "provider_error",
             Self::StoreError => "store_error",
@@ -136,6 +146,7 @@ impl Severity {
             | Transition::Waiting
             | Transition::Resumed
             | Transition::Baking
+            | Transition::Superseded
             | Transition::Succeeded => Self::Info,
             Transition::Aborted | Transition::ProviderError => Self::Warning,
             Transition::Paused | Transition::RolledBack => Self::Error,

@@ -269,3 +269,18 @@ pub(crate) enum HookPoint {
     /// At each analysis run; a 2xx answer demands the rollback.
     DemandRollback,
 }
+
+impl HookPoint {
+    /// The word in the configuration, in calls and in sentences.
+    #[must_use]
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::BeforeStart => "before_start",
+            Self::BeforeStep => "before_step",
+            Self::During => "during",
+            Self::BeforePromote => "before_promote",
+            Self::After => "after",
+            Self::DemandRollback => "demand_rollback",
+        }
+    }
+}

@@ -21,6 +21,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// An analysis or a tick may come this early: timers are not exact.
 const TIMER_SLACK: Duration = Duration::from_millis(100);
 
+/// How long providers must have been well before it is news that one is not: so many intervals, and at least this long.
+const WELL_INTERVALS: u32 = 10;
+const WELL: Duration = Duration::from_mins(5);
+
 impl ServiceRollout {
     /// What the checks find now.
     pub(super) fn judge(&mut self, now: Duration) -> Vec<Verdict> {
@@ -74,15 +78,19 @@ impl ServiceRollout {
         Some((verdicts.clone(), self.provider_failure(&verdicts, view)))
     }
 
+    /// The alert that a provider cannot be queried: once, until all of them were well for a while. One that comes and goes
+    /// would tell somebody every minute.
     fn provider_failure(&mut self, verdicts: &[Verdict], view: &View<'_>) -> Vec<Action> {
         let external = |name: &Name| {
             self.plan.checks.iter().any(|c| c.name == *name && matches!(c.measure, Measure::External { .. }))
         };
         let failed = verdicts.iter().find(|v| v.outcome == CheckOutcome::Error && external(&v.check));
-        let told = std::mem::replace(&mut self.provider_alerted, failed.is_some());
-        let Some((failed, roles)) = failed.filter(|_| !told).zip(Roles::of(&self.record.state)) else {
+        let Some((failed, roles)) = failed.zip(Roles::of(&self.record.state)) else { return Vec::new() };
+        let well = self.plan.interval.saturating_mul(WELL_INTERVALS).max(WELL);
+        let before = self.provider_failed.replace(view.now);
+        if before.is_some_and(|before| view.now.saturating_sub(before) <= well) {
             return Vec::new();
-        };
+        }
         self.alert_context(&roles, self.record.state.weight, view).provider_alert(failed).into_iter().collect()
     }
 

@@ -21,6 +21,7 @@ use crate::model::Name;
 use crate::outbound::alert::{Alerts, DeliveryStatus, Pending, Receiver, Report};
 use crate::outbound::hook::{self, HookResponse, Payload};
 use crate::outbound::provider::{self, MetricQuery};
+use crate::rollout::plan::HookPoint;
 use crate::rollout::reading::Reading;
 
 /// Calls and queries under way at once, over all services.
@@ -147,7 +148,7 @@ impl Dispatcher {
     }
 
     fn call(&mut self, call: HookCall) {
-        let service = call.service.clone();
+        let (service, when) = (call.service.clone(), call.when);
         let (id, client, slots) = (call.id, self.client.clone(), Arc::clone(&self.slots).try_acquire_owned());
         let completions = self.completions.clone();
         let task = tokio::spawn(async move {
@@ -159,6 +160,10 @@ impl Dispatcher {
             // Nobody receives it only while Weir stops.
             drop(completions.send(Completion::Hook { service: call.service, id, accepted, text }).await);
         });
+        // What is called after the end is no matter of the rollout that follows.
+        if when == HookPoint::After {
+            return;
+        }
         let calls = self.calls.entry(service).or_default();
         calls.retain(|call| !call.is_finished());
         calls.push(task.abort_handle());

@@ -65,8 +65,8 @@ pub(super) struct ServiceRollout {
     /// The queries for the next analysis were sent.
     pub(super) queried: bool,
     pub(super) next_analysis: Duration,
-    /// An alert says that a provider cannot be queried.
-    pub(super) provider_alerted: bool,
+    /// The last analysis in which a provider could not be queried, which an alert says.
+    pub(super) provider_failed: Option<Duration>,
     /// The number of the first entry of the history that is not in the log.
     pub(super) logged: u64,
     /// What the file says of the stable version.
@@ -108,7 +108,7 @@ impl ServiceRollout {
             readings: BTreeMap::new(),
             queried: false,
             next_analysis: Duration::ZERO,
-            provider_alerted: false,
+            provider_failed: None,
             named: Named::default(),
         };
         if let Some(why) = view.store.last_error() {
@@ -243,7 +243,7 @@ impl ServiceRollout {
             (self.samples, self.breaker, self.queried) = (None, None, false);
             self.error_watches.clear();
             self.readings.clear();
-            self.provider_alerted = false;
+            self.provider_failed = None;
             return;
         };
         let from_nothing = weight_before == Weight::ZERO && self.record.state.weight > Weight::ZERO;
@@ -275,7 +275,7 @@ impl ServiceRollout {
             }
             if began {
                 self.record.memory = judge::Memory::default();
-                self.provider_alerted = false;
+                self.provider_failed = None;
             }
             // The first analysis is where the sequential tests begin to count.
             self.judge(view.now);
@@ -355,7 +355,7 @@ impl ServiceRollout {
     }
 }
 
-/// The breaker of a plan, if it has one. Of several conditions of a kind the first counts.
+/// The breaker of a plan, if it has one. A plan has at most one condition of each kind.
 fn trip(plan: &Plan) -> Option<ErrorCounter> {
     let in_a_row = plan.rollback_when.iter().find_map(|condition| match condition {
         RollbackCondition::InARow { errors } => Some(*errors),

@@ -26,11 +26,12 @@ pub(crate) struct Alert {
 pub(crate) const PAGERDUTY_URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
 /// What somebody is told of who did not choose: where a person has to do something, and how it ended.
-pub(crate) const ALERTS_DEFAULT: [Transition; 6] = [
+pub(crate) const ALERTS_DEFAULT: [Transition; 7] = [
     Transition::Waiting,
     Transition::Paused,
     Transition::RolledBack,
     Transition::Aborted,
+    Transition::Superseded,
     Transition::Succeeded,
     Transition::StoreError,
 ];

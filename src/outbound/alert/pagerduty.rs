@@ -1,10 +1,9 @@
-//! PagerDuty's Events API v2: an incident for each service and canary, ended when the rollout succeeds.
+//! PagerDuty's Events API v2: an incident for each service and canary, ended when the rollout succeeds or another takes its place.
 
 use serde_json::{Value, json};
 
 use super::Alert;
 use crate::outbound::text::clip;
-use crate::rollout::alerts::Transition;
 
 /// Characters of a summary, and of a key, that PagerDuty takes.
 const MAX_SUMMARY_CHARS: usize = 1_024;
@@ -15,7 +14,7 @@ const MAX_KEY_CHARS: usize = 255;
 /// The key is the same for all alerts of one service and canary: what follows the first is added to its incident, and
 /// a repetition changes nothing.
 pub(super) fn event(alert: &Alert, routing_key: &str) -> Value {
-    let action = if alert.transition == Transition::Succeeded { "resolve" } else { "trigger" };
+    let action = if alert.transition.ends_incident() { "resolve" } else { "trigger" };
     json!({
         "routing_key": routing_key,
         "event_action": action,

@@ -46,6 +46,9 @@ impl Reaction<'_> {
         if may_go && self.state.stage.pausable().is_some() {
             self.forward();
         }
+        if let Stage::Waiting(WaitingFor::Hook(when)) = self.state.stage {
+            self.hook_timeout(when);
+        }
     }
 
     /// Without weight there is nothing to judge, but both versions must be able to take traffic.
@@ -243,7 +246,7 @@ impl Reaction<'_> {
         let why = format!("{} is stable now and has everything", self.stable());
         self.write(By::Judge, What::Promoted, before, &why);
         self.alert_at(at.clone(), Transition::Succeeded, Severity::Info, &why);
-        self.call_all(HookPoint::After, &at);
+        self.call_after(&at);
     }
 
     /// Waits; notifies once.
@@ -253,7 +256,7 @@ impl Reaction<'_> {
         }
         let before = self.before();
         self.enter(Stage::Waiting(what));
-        self.state.times.gate = Duration::ZERO;
+        (self.state.times.gate, self.state.times.hook) = (Duration::ZERO, Duration::ZERO);
         self.write(By::Judge, What::Waited, before, why);
         if what == WaitingFor::Gate {
             self.alert(Transition::Waiting, Severity::Warning, why);

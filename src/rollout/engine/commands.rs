@@ -15,6 +15,8 @@
 //! | retry | – | – | – | – | – | – | – | yes | – | yes |
 //! | undo | – | yes | yes | yes | yes | yes | yes | – | yes | – |
 
+use std::time::Duration;
+
 use super::history::{By, What};
 use super::state::{Bake, PausedFrom, Phase, Stage, WaitingFor, WentBack};
 use super::{Before, Reaction};
@@ -210,7 +212,7 @@ impl Reaction<'_> {
         let before = self.before();
         let Stage::Paused { from, .. } = self.state.stage else { return };
         self.enter(from.into());
-        self.state.times.gate = std::time::Duration::ZERO;
+        (self.state.times.gate, self.state.times.hook) = (Duration::ZERO, Duration::ZERO);
         self.write(by, What::Commanded, before, why);
         self.alert(Transition::Resumed, Severity::Info, why);
     }

@@ -4,19 +4,25 @@
 //! run. So is one whose answer is overdue, because an answer can be lost (a restart, a full queue) and a rollout must
 //! not hang for it.
 //!
-//! Invariant: at most one call for each of the plan's hooks is kept.
+//! A hook that is called `after` the end is called again until it accepts, a few times, and with a restart: a cleanup
+//! that a crash swallows would never be made. So it may be called twice, with the same id.
+//!
+//! Invariant: at most one call for each of the plan's hooks is kept, and a bounded number of those after the end.
 
 use std::time::Duration;
 
 use super::Reaction;
 use super::history::{By, Effect, Progress, What};
-use super::state::{Call, Phase, Stage, WaitingFor};
+use super::state::{AfterCall, Call, MAX_AFTER_CALLS, Phase, Stage, WaitingFor};
 use crate::model::Weight;
 use crate::rollout::alerts::{Severity, Transition};
 use crate::rollout::plan::{Hook, HookPoint};
 
 /// What an answer may take beyond the hook's own timeouts: back-off between tries, and a queue.
 const GRACE: Duration = Duration::from_mins(1);
+
+/// How often a hook is called after the end, each time with its own tries, until it accepts.
+const MAX_CALLS_AFTER: u32 = 3;
 
 /// How long the answer of `hook` can be on its way.
 fn answer_timeout(hook: &Hook) -> Duration {
@@ -56,11 +62,77 @@ impl Reaction<'_> {
         }
     }
 
-    /// Calls every hook of `when` without waiting for an answer.
-    pub(super) fn call_all(&mut self, when: HookPoint, at: &Progress) {
-        for (index, _) in self.plan.hooks.iter().enumerate().filter(|(_, hook)| hook.when == when) {
-            self.call(index, when, at.clone());
+    /// Hooks that have not accepted for the plan's longest hold: an operator has to decide.
+    pub(super) fn hook_timeout(&mut self, when: HookPoint) {
+        let longest = self.plan.max_hold;
+        if self.state.times.hook >= longest {
+            let when = when.as_str();
+            let sentence =
+                format!("a hook `{when}` is asked and has not accepted for {longest:?}, the plan's max_hold → pause");
+            self.pause(By::Judge, Severity::Warning, &sentence);
         }
+    }
+
+    /// The rollout is over, and stood there: calls the hooks that are to know.
+    pub(super) fn call_after(&mut self, at: &Progress) {
+        let (Some(stable), Some(canary)) = (&at.stable, &at.canary) else { return };
+        for hook in 0..self.plan.hooks.len() {
+            if self.is_after(hook) {
+                let id = self.call(hook, HookPoint::After, at.clone());
+                let (stable, canary) = (stable.clone(), canary.clone());
+                let (phase, step, weight) = (at.phase, at.step, at.weight);
+                self.state.after.push(AfterCall { id, hook, calls: 1, stable, canary, phase, step, weight });
+            }
+        }
+        let beyond = self.state.after.len().saturating_sub(MAX_AFTER_CALLS);
+        self.state.after.drain(..beyond);
+    }
+
+    /// Whether this is a hook of the plan, for after the end.
+    fn is_after(&self, hook: usize) -> bool {
+        self.plan.hooks.get(hook).is_some_and(|hook| hook.when == HookPoint::After)
+    }
+
+    /// Makes a call after the end once more, unless it was made often enough or the plan has no such hook any more.
+    fn call_after_again(&mut self, mut call: AfterCall) -> bool {
+        if call.calls >= MAX_CALLS_AFTER || !self.is_after(call.hook) {
+            return false;
+        }
+        call.calls = call.calls.saturating_add(1);
+        let at = Progress {
+            stable: Some(call.stable.clone()),
+            canary: Some(call.canary.clone()),
+            phase: call.phase,
+            step: call.step,
+            weight: call.weight,
+        };
+        self.effects.push(Effect::CallHook { id: call.id, hook: call.hook, when: HookPoint::After, at });
+        self.state.after.push(call);
+        true
+    }
+
+    /// The process came back, and calls after the end may not have been made, or their answers were lost.
+    pub(super) fn restore_after(&mut self) {
+        let before = self.before();
+        for call in std::mem::take(&mut self.state.after) {
+            let again = self.call_after_again(call);
+            let what = if again { "called again" } else { "given up" };
+            self.note(By::Restart, What::Restored, before, &format!("restarted; a hook `after` is {what}"));
+        }
+    }
+
+    /// A hook that was called after the end answered, or was given up.
+    fn after_answered(&mut self, call: AfterCall, accepted: bool, text: &str) {
+        let before = self.before();
+        let what = if accepted {
+            "accepts"
+        } else if self.call_after_again(call) {
+            "refuses, it is called again"
+        } else {
+            "refuses, it is given up"
+        };
+        let why = if text.is_empty() { format!("a hook `after` {what}") } else { format!("a hook `after` {what}: {text}") };
+        self.note(By::Hook, What::Answered, before, &why);
     }
 
     fn call(&mut self, hook: usize, when: HookPoint, at: Progress) -> u64 {
@@ -85,6 +157,10 @@ impl Reaction<'_> {
 
     /// A hook answered. Answers to calls that no longer matter are dropped.
     pub(super) fn answered(&mut self, id: u64, accepted: bool, text: &str) {
+        if let Some(at) = self.state.after.iter().position(|call| call.id == id) {
+            let call = self.state.after.remove(at);
+            return self.after_answered(call, accepted, text);
+        }
         let Some(call) = self.state.calls.iter_mut().find(|call| call.id == id && call.accepted.is_none()) else {
             return;
         };
@@ -107,7 +183,12 @@ impl Reaction<'_> {
                     self.state.notified_refused = true;
                     self.alert(Transition::Waiting, Severity::Warning, &why);
                 }
-                self.write(By::Hook, What::Answered, before, &why);
+                if waits {
+                    self.write(By::Hook, What::Answered, before, &why);
+                } else {
+                    // Why it is paused stays its reason.
+                    self.note(By::Hook, What::Answered, before, &why);
+                }
             }
         }
     }

@@ -65,6 +65,7 @@ impl Reaction<'_> {
     fn serve(&mut self, target: RolloutTarget, why: &str) {
         let before = self.before();
         self.cancel_hooks();
+        self.superseded(before.weight, why);
         self.state.stable = Some(target.clone());
         self.state.desired = Some(target);
         self.state.canary = None;
@@ -133,12 +134,15 @@ impl Reaction<'_> {
     /// are seen to be usable.
     pub(super) fn begin(&mut self, target: RolloutTarget, by: By, why: &str) {
         let before = self.before();
+        let mut instead = String::new();
         if self.state.is_under_way() {
             self.set_weight(Weight::ZERO);
+            instead = format!(", in the place of {} at {} %", self.canary(), before.weight);
         }
         self.cancel_hooks();
+        self.superseded(before.weight, why);
         self.start_over();
-        let why = format!("{why}: {} → {}", self.stable(), target.version);
+        let why = format!("{why}: {} → {}{instead}", self.stable(), target.version);
         self.state.canary = Some(target);
         self.state.weight = Weight::ZERO;
         self.state.failures = Failed::default();
@@ -147,6 +151,19 @@ impl Reaction<'_> {
         self.enter(Stage::Waiting(WaitingFor::Health));
         self.write(by, What::Started, before, &why);
         self.alert(Transition::Started, Severity::Info, &why);
+    }
+
+    /// Something else takes the place of a rollout that is under way, with `weight` at its canary. It has not failed.
+    fn superseded(&mut self, weight: Weight, why: &str) {
+        let phase = match self.state.phase() {
+            Phase::RollingBack => Phase::RolledBack,
+            phase if phase.is_under_way() => Phase::Aborted,
+            _ => return,
+        };
+        let at = Progress { phase, weight: Weight::ZERO, ..self.progress() };
+        let sentence = format!("{why} → the rollout of {} is superseded at {weight} %", self.canary());
+        self.alert_at(at.clone(), Transition::Superseded, Severity::Info, &sentence);
+        self.call_after(&at);
     }
 
     /// Another plan: the canary keeps its weight, and stands at the last step that is not above it.
@@ -169,7 +186,7 @@ impl Reaction<'_> {
         self.cancel_hooks();
         self.state.times.step = Duration::ZERO;
         // A timeout that is new must not have run out before anybody could know of it.
-        self.state.times.gate = Duration::ZERO;
+        (self.state.times.gate, self.state.times.hook) = (Duration::ZERO, Duration::ZERO);
         match self.state.stage {
             Stage::Waiting(WaitingFor::Hook(_)) => self.rest(),
             Stage::Waiting(WaitingFor::Gate) => {
@@ -187,6 +204,7 @@ impl Reaction<'_> {
     /// The process came back: what was is published again, and its hold begins anew.
     pub(super) fn restored(&mut self) {
         let before = self.before();
+        self.restore_after();
         if !self.state.is_under_way() {
             return self.settle();
         }
@@ -224,9 +242,10 @@ impl Reaction<'_> {
             (true, false) if under_way => self.only_canary_left(),
             (true, _) => {
                 let before = self.before();
-                self.cancel_hooks();
-                self.over_with(Stage::Idle);
                 let why = format!("{} is no longer in the file", self.stable());
+                self.cancel_hooks();
+                self.superseded(before.weight, &why);
+                self.over_with(Stage::Idle);
                 self.state.stable = None;
                 self.state.desired = None;
                 self.state.canary = None;
@@ -248,6 +267,7 @@ impl Reaction<'_> {
         let why =
             format!("{old} is no longer in the file → {} is all that is left and serves everything", self.stable());
         self.write(By::File, What::Changed, before, &why);
-        self.alert_at(at, Transition::Aborted, Severity::Critical, &why);
+        self.alert_at(at.clone(), Transition::Aborted, Severity::Critical, &why);
+        self.call_after(&at);
     }
 }

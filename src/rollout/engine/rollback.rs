@@ -9,7 +9,7 @@ use super::history::{By, Effect, What};
 use super::state::{Bake, FailedTarget, MAX_FAILED_TARGETS, PausedFrom, Phase, Stage, WaitingFor, WentBack};
 use crate::model::Weight;
 use crate::rollout::alerts::{Severity, Transition};
-use crate::rollout::plan::{HookPoint, Rollback};
+use crate::rollout::plan::Rollback;
 
 impl Reaction<'_> {
     /// The analysis sends everything back, as the plan says; but not to a stable version that is no better off.
@@ -85,7 +85,7 @@ impl Reaction<'_> {
         self.write(by, What::WentBack, before, sentence);
         // A ramp's alert was sent when it began; receivers are notified of its end too, but nobody is hurt.
         self.alert(transition(ended), severity.unwrap_or(Severity::Info), sentence);
-        self.call_all(HookPoint::After, &self.progress());
+        self.call_after(&self.progress());
     }
 
     /// Enters a stage in which no rollout is under way.

@@ -274,6 +274,9 @@ pub(crate) struct Times {
     pub(crate) step: Duration,
     /// The wait at a gate.
     pub(crate) gate: Duration,
+    /// The wait for hooks that do not accept.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub(crate) hook: Duration,
     /// The lack of data or of a healthy target, if there is one.
     pub(crate) holding: Option<Duration>,
     /// The canary without an available endpoint, if it is.
@@ -294,6 +297,7 @@ impl Times {
         add(&mut self.step);
         match stage {
             Stage::Waiting(WaitingFor::Gate) => add(&mut self.gate),
+            Stage::Waiting(WaitingFor::Hook(_)) => add(&mut self.hook),
             Stage::RollingBack { .. } => add(&mut self.ramp),
             _ => {}
         }
@@ -326,6 +330,30 @@ pub(crate) struct Call {
     pub(crate) age: Duration,
     /// Whether it accepted; none while it has not answered.
     pub(crate) accepted: Option<bool>,
+}
+
+/// A call to a hook after the end of a rollout, which is made again until it is accepted: also after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AfterCall {
+    /// Unique over all rollouts of the service; the same each time, so that the receiver can tell a repetition.
+    pub(crate) id: u64,
+    /// Which of the plan's hooks.
+    pub(crate) hook: usize,
+    /// How often it was called.
+    pub(crate) calls: u32,
+    /// What traffic went back to, or came from.
+    #[serde(with = "crate::rollout::verdict::name")]
+    pub(crate) stable: Name,
+    /// What was rolled out.
+    #[serde(with = "crate::rollout::verdict::name")]
+    pub(crate) canary: Name,
+    /// How it ended.
+    pub(crate) phase: Phase,
+    /// Steps that were taken.
+    pub(crate) step: usize,
+    /// The canary's weight then.
+    #[serde(with = "weight")]
+    pub(crate) weight: Weight,
 }
 
 /// A target that is not tried again by itself.
@@ -371,6 +399,8 @@ pub(crate) struct RolloutState {
     pub(crate) failures: Failed,
     /// Hooks that were called; at most one call for each of the plan's hooks.
     pub(crate) calls: Vec<Call>,
+    /// Calls to hooks after the end of a rollout that were not accepted yet, oldest first; at most [`MAX_AFTER_CALLS`].
+    pub(crate) after: Vec<AfterCall>,
     /// The id of the next call.
     pub(crate) next_call: u64,
     /// Points whose hooks have accepted the next move.
@@ -382,6 +412,9 @@ pub(crate) struct RolloutState {
     /// Why it is where it is, in one sentence.
     pub(crate) reason: String,
 }
+
+/// How many calls after the ends of rollouts are remembered: twice the hooks that a plan may have.
+pub(crate) const MAX_AFTER_CALLS: usize = 64;
 
 /// How many failed targets are remembered.
 pub(crate) const MAX_FAILED_TARGETS: usize = 16;
@@ -403,6 +436,7 @@ impl Default for RolloutState {
             times: Times::default(),
             failures: Failed::default(),
             calls: Vec::new(),
+            after: Vec::new(),
             next_call: 1,
             cleared: Vec::new(),
             failed_targets: Vec::new(),

@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::state::{
-    Bake, Call, Failed, FailedTarget, PausedFrom, Phase, RolloutState, RolloutTarget, Stage, Times, WaitingFor, weight,
+    AfterCall, Bake, Call, Failed, FailedTarget, PausedFrom, Phase, RolloutState, RolloutTarget, Stage, Times, WaitingFor,
+    weight,
 };
 use crate::model::Weight;
 use crate::rollout::plan::HookPoint;
@@ -64,6 +65,8 @@ struct StoredState {
     ramp_from: Weight,
     failures: Failed,
     calls: Vec<Call>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    after: Vec<AfterCall>,
     next_call: u64,
     cleared: Vec<HookPoint>,
     given_up: Vec<FailedTarget>,
@@ -114,6 +117,7 @@ impl RolloutState {
             times: stored.times,
             failures: stored.failures,
             calls: stored.calls,
+            after: stored.after,
             next_call: stored.next_call,
             cleared: stored.cleared,
             failed_targets: stored.given_up,
@@ -199,6 +203,7 @@ impl From<&RolloutState> for StoredState {
             times: state.times,
             failures: state.failures,
             calls: state.calls,
+            after: state.after,
             next_call: state.next_call,
             cleared: state.cleared,
             given_up: state.failed_targets,

@@ -8,6 +8,7 @@ mod checks;
 mod flagger;
 mod forward;
 mod going_back;
+mod hooks;
 mod model;
 mod operators;
 mod releases;

@@ -68,6 +68,36 @@ fn each_rollout_tells_that_a_provider_cannot_be_asked() {
 }
 
 #[test]
+fn a_provider_that_comes_and_goes_is_told_once_until_it_was_well_for_a_while() {
+    let (rig, mut rollouts) = begun(ASKING);
+    // So many analysis runs, in which the provider answers or not. How often it was told that it does not.
+    let runs = |rollouts: &mut Rollouts, count: usize, answers: bool| {
+        let mut told = 0;
+        for _ in 0..count * 10 {
+            rig.second(rollouts, 0);
+            for action in rollouts.take_actions() {
+                let reading = if answers { Reading::Value(2.0) } else { Reading::Timeout };
+                match action {
+                    Action::Query(query) => rollouts.provider_answered(*query, reading),
+                    Action::Alert { alert, .. } => told += usize::from(alert.transition == Transition::ProviderError),
+                    _ => {}
+                }
+            }
+        }
+        told
+    };
+    let mut told = 0;
+    for _ in 0..5 {
+        told += runs(&mut rollouts, 1, false);
+        told += runs(&mut rollouts, 2, true);
+    }
+    assert_eq!(told, 1, "it flaps");
+    // Ten intervals are less than five minutes here.
+    assert_eq!((runs(&mut rollouts, 20, true), runs(&mut rollouts, 1, false)), (0, 0));
+    assert_eq!((runs(&mut rollouts, 31, true), runs(&mut rollouts, 1, false)), (0, 1), "it was well for a while");
+}
+
+#[test]
 fn a_success_is_told_with_everything_at_the_new_version() {
     let plan = format!("{PLAN}, alerts: [team], hooks: [{{ when: after, url: \"http://127.0.0.1:1/\" }}]");
     let (rig, mut rollouts) = begun(&plan);

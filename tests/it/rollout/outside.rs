@@ -56,6 +56,89 @@ async fn a_hook_that_hangs_stops_neither_traffic_nor_the_judge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_does_not_accept_is_waited_for_as_long_as_max_hold_says() {
+    let receiver = Receiver::start().await;
+    for when in ["before_start", "before_step"] {
+        receiver.answer(503, "the migration is not done");
+        let plan = hook(&receiver, when).changed("max_hold: 1m", "max_hold: 3s");
+        let (v1, v2, weir, load) = served(&plan).await;
+        weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
+        let rollout = weir.until_phase("shop", "paused").await;
+        assert!(rollout.reason.contains(when) && rollout.reason.contains("max_hold"), "{}", rollout.reason);
+        assert_eq!((rollout.weights.configured, rollout.failures.total), (0.0, 0), "waiting is not failing");
+        receiver.answer(200, "");
+        assert_eq!(command(&weir, &["rollout", "resume", "shop"]).await.0, 0);
+        weir.rolls("shop", "it goes on", |r| r.weights.configured == 10.0).await;
+        load.stop().await.assert_clean();
+        weir.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_after_the_end_is_called_again_after_a_kill_until_it_accepts() {
+    let receiver = Receiver::start().await;
+    receiver.hang();
+    let plan = hook(&receiver, "after").changed("timeout: 1s", "timeout: 30s");
+    let (v1, v2, mut weir, load) = served(&plan).await;
+    load.stop().await;
+    weir.reconfigure(&rolled(&[&v1, &v2], "v1", &plan)).await;
+    assert_eq!(command(&weir, &["rollout", "start", "shop", "v2"]).await.0, 0);
+    assert_eq!(command(&weir, &["rollout", "abort", "shop"]).await.0, 0);
+    let called = async |count: usize| {
+        eventually("the hook is called", async || receiver.received("/hook").len() >= count).await;
+    };
+    called(1).await;
+    weir.signal(crate::harness::Signal::Kill);
+    weir.wait_exit().await;
+    receiver.answer(200, "");
+    weir.start_again().await;
+    called(2).await;
+    let answered = |r: &weir::admin::wire::Rollout| r.entries.iter().any(|entry| entry.what == "answered");
+    let rollout = weir.rolls("shop", "it accepted", answered).await;
+    assert_eq!(rollout.phase, "aborted");
+    let received = receiver.received("/hook");
+    assert_eq!(received.len(), 2);
+    assert_eq!(received[0].body["id"], received[1].body["id"], "a receiver can tell that it is the same");
+    assert_eq!((&received[1].body["when"], &received[1].body["phase"]), (&"after".into(), &"aborted".into()));
+    // What was answered is not called once more.
+    weir.signal(crate::harness::Signal::Kill);
+    weir.wait_exit().await;
+    weir.start_again().await;
+    assert_eq!(command(&weir, &["rollout", "retry", "shop"]).await.0, 0);
+    assert_eq!(command(&weir, &["rollout", "abort", "shop"]).await.0, 0);
+    called(3).await;
+    assert_ne!(receiver.received("/hook")[2].body["id"], received[0].body["id"]);
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_that_another_supersedes_is_told_and_has_its_hook_called() {
+    let receiver = Receiver::start().await;
+    let v3 = crate::harness::Origin::start("v3").await;
+    let plan = hook(&receiver, "after").changed("{ weight: 10, hold: 1s }", "{ weight: 10, hold: 1h }")
+        + "\n      alerts: [ops]";
+    let alerts = format!("alerts:\n  ops: {{ webhook: {{ url: \"{}\" }} }}\nservices:", receiver.url("/alerts"));
+    let (v1, v2, weir, load) = served(PLAN).await;
+    let with = |release: &str| rolled(&[&v1, &v2, &v3], release, &plan).changed_first("services:", &alerts);
+    weir.reconfigure(&with("v2")).await;
+    weir.rolls("shop", "v2 has 10 %", |r| r.weights.configured == 10.0).await;
+    weir.reconfigure(&with("v3")).await;
+    eventually("the hook is called", async || !receiver.received("/hook").is_empty()).await;
+    let body = receiver.received("/hook").remove(0).body;
+    assert_eq!((body["canary"].as_str(), body["phase"].as_str()), (Some("v2"), Some("aborted")), "{body}");
+    let superseded = async || {
+        let received = receiver.received("/alerts");
+        received.iter().any(|alert| {
+            alert.body["type"].as_str().is_some_and(|kind| kind.ends_with("superseded"))
+                && alert.body["data"].to_string().contains("the rollout of v2 is superseded at 10 %")
+        })
+    };
+    eventually("it is told, by default", superseded).await;
+    load.stop().await.assert_clean();
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hook_can_demand_the_way_back() {
     let receiver = Receiver::start().await;
     receiver.answer(404, "");

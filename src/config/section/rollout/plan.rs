@@ -68,7 +68,8 @@ section! {
         ),
         /// How many failed analysis runs are too many. One fails when a check of it fails.
         failures: Failures = with_or(rollback::default_failures(), json!({ "total": 5 }), rollback::read_failures),
-        /// What sends all traffic back without waiting for failed analysis runs to add up, 16 at most.
+        /// What sends all traffic back without waiting for failed analysis runs to add up, 16 at most; one at most with
+        /// `in_a_row`, and one with `within`.
         rollback_when: Vec<RollbackCondition> = list_or(
             rollback::default_conditions(),
             json!([
@@ -77,7 +78,7 @@ section! {
                 { "errors": 20, "within": "1s" }
             ]),
             0..=MAX_CONDITIONS,
-            Reader::list::<RollbackCondition>
+            rollback::read_conditions
         ),
         /// How traffic goes back.
         rollback: Rollback = with_or(Rollback::Immediate, "immediate", rollback::read_rollback),

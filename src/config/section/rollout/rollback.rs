@@ -9,11 +9,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::checks::{ErrorClass, only_server_errors, read_errors};
 use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
-use crate::config::syntax::read::{Read, Reader};
+use crate::config::syntax::read::{Items, PathStep, Read, Reader};
 use crate::config::syntax::section::section;
 use crate::config::syntax::tree::Node;
 use crate::config::syntax::values::{self, Period};
 use crate::config::syntax::{scalar, schema};
+use crate::rollout::breaker::MAX_WITHIN;
 use crate::rollout::plan::{Errors, Failures, Rollback, RollbackCondition};
 
 /// How many failed analysis runs a rollout may bear.
@@ -67,7 +68,7 @@ section! {
         sustained as "for": Option<Period> = within(Period::SECOND..=Period::HOUR),
         /// With `error_rate`: what counts as an error; `5xx` always does.
         count: Errors as Vec<ErrorClass> = with_or(Errors::default(), only_server_errors(), read_errors),
-        /// So many errors, 1 to 10000. The request that sees it sends the traffic back.
+        /// So many errors, 1 to 10000; with `within`, 1 to 1024. The request that sees it sends the traffic back.
         errors: Option<u32> = within(ERRORS),
         /// With `errors`: `true`, one after another.
         in_a_row: Option<bool> = with(scalar::only_true),
@@ -106,6 +107,45 @@ fn check_condition(fields: &mut Fields<'_, '_>) {
         });
     }
     fields.one_of(own, "how long or how often");
+}
+
+/// Conditions, of which the data path keeps at most one trip wire of each kind.
+pub(crate) fn read_conditions<'n>(
+    reader: &mut Reader<'n>,
+    node: &'n Node<'n>,
+    bounds: RangeInclusive<usize>,
+) -> Option<Vec<RollbackCondition>> {
+    let items = reader.items(node, "a list", |reader, item| RollbackCondition::read(item, reader))?;
+    reader.count(items.total, &bounds, node.place)?;
+    let fits = check_trip_wires(reader, &items);
+    if fits { items.all() } else { None }
+}
+
+/// Notes trip wires that cannot be kept: one that counts too many errors, and a second one of a kind.
+fn check_trip_wires<'n>(reader: &mut Reader<'n>, items: &Items<'n, RollbackCondition>) -> bool {
+    let (mut fits, mut in_a_row, mut within) = (true, false, false);
+    for (at, node, condition) in &items.good {
+        let (field, again) = match condition {
+            RollbackCondition::ErrorRate { .. } => continue,
+            RollbackCondition::InARow { .. } => ("in_a_row", std::mem::replace(&mut in_a_row, true)),
+            RollbackCondition::Within { .. } => ("within", std::mem::replace(&mut within, true)),
+        };
+        let place = |field: &str| node.field(field).map_or(node.place, |(_, value)| value.place);
+        let problem = match condition {
+            _ if again => Problem::new(place(field), format!("a second condition with `{field}`"))
+                .help(format!("a rollout has one `{{ errors, {field} }}`: keep the stricter one")),
+            RollbackCondition::Within { errors, .. } if *errors > MAX_WITHIN => {
+                Problem::new(place("errors"), "more errors than a trip wire keeps the times of")
+                    .found(errors.to_string())
+                    .expected(format!("1 to {MAX_WITHIN}"))
+                    .help("write fewer errors in a shorter time, or `{ error_rate: 1, for: 2m }`")
+            }
+            _ => continue,
+        };
+        fits = false;
+        reader.below(PathStep::Item(*at), node.place, |reader| reader.note(problem));
+    }
+    fits
 }
 
 section! {

@@ -92,3 +92,22 @@ fn a_canary_that_is_all_that_is_left_has_everything() {
     let at = &rig.alerts.last().unwrap().at;
     assert_eq!((at.canary.as_deref(), at.weight), (Some("v2"), Weight::FULL));
 }
+
+#[test]
+fn a_rollout_that_another_supersedes_is_told_and_its_hooks_are_called() {
+    for phase in [Phase::Waiting, Phase::Progressing, Phase::Baking, Phase::Paused, Phase::RollingBack] {
+        let mut rig = Rig::at(phase);
+        rig.plan.hooks = vec![hook(HookPoint::After)];
+        let weight = rig.weight();
+        rig.event(Event::Release(target("v3")));
+        let [.., superseded, started] = &*rig.alerts else { panic!("{phase}") };
+        assert_eq!((superseded.transition, started.transition), (Transition::Superseded, Transition::Started));
+        assert_eq!((superseded.at.canary.as_deref(), started.at.canary.as_deref()), (Some("v2"), Some("v3")), "{phase}");
+        let said = format!("the file asks for v3 → the rollout of v2 is superseded at {weight} %");
+        assert_eq!(superseded.sentence, said, "{phase}");
+        assert_eq!(rig.called(), [HookPoint::After], "{phase}");
+        assert_eq!(rig.state.after[0].canary, "v2".into());
+        let entry = rig.entries.last().unwrap();
+        assert!(entry.why.ends_with(&format!("in the place of v2 at {weight} %")), "{}", entry.why);
+    }
+}

@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::rig::{check, gate, hook, percent, plan, step, verdict};
 use crate::model::Weight;
 use crate::rollout::engine::commands::{Ruling, ruling};
-use crate::rollout::engine::state::MAX_FAILED_TARGETS;
+use crate::rollout::engine::state::{MAX_AFTER_CALLS, MAX_FAILED_TARGETS};
 use crate::rollout::engine::{Applied, Effect, Event, Observation, Phase, RolloutState, RolloutTarget, Verb};
 use crate::rollout::plan::{GateDefault, HookPoint, NoData, Plan, Rollback};
 use crate::rollout::verdict::{CheckOutcome, Verdict};
@@ -242,6 +242,7 @@ impl Observer {
         let (old, new) = (&self.state, &applied.state);
         assert_eq!(new.inconsistency(), None, "{event:?} of {old:?}");
         assert!(new.calls.len() <= self.plan().hooks.len() && new.failed_targets.len() <= MAX_FAILED_TARGETS);
+        assert!(new.after.len() <= MAX_AFTER_CALLS);
         assert!((new.phase() == Phase::Waiting) <= new.waiting().is_some(), "{event:?} of {old:?}");
         if applied.entries.is_empty() {
             let mut same = new.clone();
@@ -347,6 +348,7 @@ impl Observer {
         self.judge(&Event::Restored, None, &applied);
         let mut same = applied.state.clone();
         (same.times, same.calls, same.reason) = (read.times.clone(), read.calls.clone(), read.reason.clone());
+        same.after.clone_from(&read.after);
         assert_eq!(same, read, "a restart decides nothing");
         self.state = applied.state;
     }
