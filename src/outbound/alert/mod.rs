@@ -118,9 +118,7 @@ impl Receiver {
     #[must_use]
     pub(crate) fn wants(&self, transition: Transition) -> bool {
         self.on.contains(&transition)
-            || (transition.ends_incident()
-                && matches!(self.kind, Kind::PagerDuty { .. })
-                && !self.on.is_empty())
+            || (transition.ends_incident() && matches!(self.kind, Kind::PagerDuty { .. }) && !self.on.is_empty())
     }
 }
 

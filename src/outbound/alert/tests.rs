@@ -195,7 +195,10 @@ fn a_receiver_is_told_what_it_asked_for() {
         Transition::ALL.into_iter().filter(|it| receiver("a", kind.clone(), on).wants(*it)).collect()
     };
     assert_eq!(wanted(&webhook, &[Transition::Paused]), [Transition::Paused]);
-    assert_eq!(wanted(&pagerduty, &[Transition::Paused]), [Transition::Paused, Transition::Superseded, Transition::Succeeded]);
+    assert_eq!(
+        wanted(&pagerduty, &[Transition::Paused]),
+        [Transition::Paused, Transition::Superseded, Transition::Succeeded]
+    );
     assert!(wanted(&pagerduty, &[]).is_empty(), "nothing begun, nothing to end");
 }
 

@@ -131,7 +131,8 @@ impl Reaction<'_> {
         } else {
             "refuses, it is given up"
         };
-        let why = if text.is_empty() { format!("a hook `after` {what}") } else { format!("a hook `after` {what}: {text}") };
+        let why =
+            if text.is_empty() { format!("a hook `after` {what}") } else { format!("a hook `after` {what}: {text}") };
         self.note(By::Hook, What::Answered, before, &why);
     }
 

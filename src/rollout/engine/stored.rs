@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::state::{
-    AfterCall, Bake, Call, Failed, FailedTarget, PausedFrom, Phase, RolloutState, RolloutTarget, Stage, Times, WaitingFor,
-    weight,
+    AfterCall, Bake, Call, Failed, FailedTarget, PausedFrom, Phase, RolloutState, RolloutTarget, Stage, Times,
+    WaitingFor, weight,
 };
 use crate::model::Weight;
 use crate::rollout::plan::HookPoint;

@@ -102,7 +102,11 @@ fn a_rollout_that_another_supersedes_is_told_and_its_hooks_are_called() {
         rig.event(Event::Release(target("v3")));
         let [.., superseded, started] = &*rig.alerts else { panic!("{phase}") };
         assert_eq!((superseded.transition, started.transition), (Transition::Superseded, Transition::Started));
-        assert_eq!((superseded.at.canary.as_deref(), started.at.canary.as_deref()), (Some("v2"), Some("v3")), "{phase}");
+        assert_eq!(
+            (superseded.at.canary.as_deref(), started.at.canary.as_deref()),
+            (Some("v2"), Some("v3")),
+            "{phase}"
+        );
         let said = format!("the file asks for v3 → the rollout of v2 is superseded at {weight} %");
         assert_eq!(superseded.sentence, said, "{phase}");
         assert_eq!(rig.called(), [HookPoint::After], "{phase}");
