@@ -90,6 +90,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Removable(arguments) => block_on(rollout::removable(&arguments)),
         Command::Drill(arguments) => block_on(rollout::drill(&arguments)),
         Command::Import { from: ImportFrom::Flagger(arguments) } => import::flagger(&arguments),
+        Command::Import { from: ImportFrom::Argo(arguments) } => import::argo(&arguments),
         Command::Demo(arguments) => block_on(demo::run(&arguments)),
     }
 }

@@ -171,6 +171,9 @@ pub(crate) struct Errors {
     pub(crate) client_closed: bool,
 }
 
+/// The words that are replaced in a query where they stand as `{{word}}`.
+pub(crate) const QUERY_WORDS: [&str; 4] = ["service", "canary", "stable", "window"];
+
 /// Where a number comes from that Weir does not measure itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Provider {

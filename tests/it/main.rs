@@ -25,6 +25,7 @@ mod h2_endpoint;
 mod hostile;
 mod http1;
 mod http2;
+mod import;
 mod lanes;
 mod large;
 mod listener;

@@ -99,15 +99,17 @@ pub(super) enum CheckOutput {
 /// Whose configuration is imported.
 #[derive(Debug, Subcommand)]
 pub(super) enum ImportFrom {
-    /// Canary resources of Flagger, with the MetricTemplates that stand in the same file
+    /// Canary resources of Flagger, with the MetricTemplates and AlertProviders that they refer to
     Flagger(ImportArguments),
+    /// Rollout resources of Argo Rollouts, with the AnalysisTemplates and Services that they refer to
+    Argo(ImportArguments),
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ImportArguments {
-    /// The YAML file; `-` reads stdin
-    #[arg(value_name = "FILE")]
-    pub(super) file: PathBuf,
+    /// The YAML files; `-` reads stdin
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
 }
 
 #[derive(Args, Debug)]

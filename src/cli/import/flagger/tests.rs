@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::config::{self, Config, import_documents};
+use crate::config::{self, Config, Period, import_documents};
 use crate::model::Weight;
 use crate::model::fixture::Fixture as _;
 use crate::rollout::plan::{Errors, Failures, HookPoint, Measure, NoData, Plan, Provider, Rollback};
@@ -13,7 +13,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn imported(yaml: &str) -> Result<(String, Config), String> {
     let documents = import_documents("canary.yaml", yaml.as_bytes()).map_err(|faults| faults.to_string())?;
-    let text = convert(&documents).map_err(|wrong| format!("{}: {}", wrong.line, wrong.what))?;
+    let page = convert(&documents).map_err(|wrong| format!("{}: {}", wrong.line, wrong.what))?;
+    let text = page.text().to_owned();
     let config = config::parse(Path::new("/etc/weir/weir.yaml"), text.as_bytes(), &|_: &str| None::<String>);
     Ok((text.clone(), config.unwrap_or_else(|faults| panic!("{faults}\n{text}"))))
 }
@@ -60,7 +61,10 @@ fn a_canary_by_weight_runs_as_flagger_would() {
     assert_eq!(service.rollout.as_ref().unwrap().no_data, NoData::Hold);
     assert_eq!((service.release.as_deref(), service.split.weight("primary")), (Some("primary"), Weight::FULL));
     let endpoint = |version: &str| service.versions.get(version).unwrap().endpoints[0].address.to_string();
-    assert_eq!((endpoint("primary"), endpoint("canary")), ("shop-primary:8080".into(), "shop-canary:8080".into()));
+    assert_eq!(
+        (endpoint("primary"), endpoint("canary")),
+        ("shop-primary.prod:8080".into(), "shop-canary.prod:8080".into())
+    );
     assert_eq!(config.listeners[0].address.to_string(), "0.0.0.0:8080");
     assert!(text.contains("# DECIDE: the addresses."), "{text}");
 }
@@ -124,7 +128,7 @@ fn a_metric_by_template_asks_prometheus_if_the_template_is_there() {
     assert_eq!(&**url, "http://prometheus.istio:9090");
     assert_eq!(&**query, "sum(rate(r{ns=\"prod\",d=\"shop\"}[{{window}}]))");
     let (text, without) = plan(&canary(analysis, ""));
-    assert!(without.checks.is_empty() && text.contains("MetricTemplate not-found, which is not in this"), "{text}");
+    assert!(without.checks.is_empty() && text.contains("the MetricTemplate not-found is not in these files"), "{text}");
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn webhooks_and_alerts_become_hooks_and_receivers() {
     let names: Vec<&str> = config.alerts.names().map(|name| &**name).collect();
     assert_eq!(names, ["shop-ev", "shop-on-call"]);
     assert_eq!(plan.alerts, ["shop-ev".into(), "shop-on-call".into()]);
-    assert!(text.contains("its `metadata` is not sent"), "{text}");
+    assert!(text.contains("`spec.analysis.webhooks[1].metadata` (canary.yaml:7) is not sent"), "{text}");
 }
 
 #[test]
@@ -168,7 +172,7 @@ fn the_service_becomes_routes_timeouts_and_affinity() {
         analysis: { stepWeight: 5, mirror: true, sessionAffinity: { cookieName: flagger, maxAge: 3600 } }\n";
     let (text, config) = imported(yaml).unwrap();
     let service = config.services.get("app").unwrap();
-    assert_eq!(service.versions.get("canary").unwrap().endpoints[0].address.to_string(), "app-canary:9898");
+    assert_eq!(service.versions.get("canary").unwrap().endpoints[0].address.to_string(), "app-canary:80");
     assert_eq!(service.timeouts.first_byte.to_string(), "15s");
     let affinity = service.affinity.as_ref().unwrap();
     let ttl = Some(Period::from_secs(3_600));
@@ -177,7 +181,7 @@ fn the_service_becomes_routes_timeouts_and_affinity() {
     assert_eq!((api.matches.hosts.len(), api.matches.methods.as_slice()), (2, ["GET".to_owned()].as_slice()));
     assert_eq!(api.matches.path, Some(config::PathMatch::Prefix("/api".to_owned())));
     assert_eq!(user.matches.headers.len(), 2);
-    for left in ["`service.retries` has no equal", "`match.port` has no equal", "`mirror` has no equal"] {
+    for left in ["spec.service.retries", "spec.service.match[1].port", "spec.analysis.mirror"] {
         assert!(text.contains(left), "{left}\n{text}");
     }
 }
@@ -189,7 +193,7 @@ fn several_canaries_and_lists_are_imported_together_and_the_rest_is_named() {
     let (text, config) = imported(&format!("{}---\n{other}{deployment}", canary(GUIDE, ""))).unwrap();
     assert_eq!(config.services.names().map(|name| name.to_string()).collect::<Vec<_>>(), ["cart", "shop"]);
     assert_eq!((config.listeners.len(), config.routes.len()), (2, 2));
-    assert!(text.contains("# Left out: Deployment/shop."), "{text}");
+    assert!(text.contains("# Left out: Deployment shop (canary.yaml:17)."), "{text}");
     let indented: String = canary(GUIDE, "").lines().map(|line| format!("    {line}\n")).collect();
     let (_, config) = imported(&format!("kind: List\nitems:\n  -\n{indented}")).unwrap();
     assert_eq!(config.services.len(), 1);

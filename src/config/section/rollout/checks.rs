@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use crate::config::syntax::diagnostic::quoted;
 use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{Items, PathStep, Read, Reader};
 use crate::config::syntax::schema;
 use crate::config::syntax::section::{section, words};
-use crate::config::syntax::tree::Node;
+use crate::config::syntax::tree::{Node, Scalar, Value};
 use crate::config::syntax::url::HttpUrl;
 use crate::config::syntax::values::{self, Period};
 use crate::model::Name;
-use crate::rollout::plan::{Check, Compared, Errors, Measure, NoData, Plan, Provider};
+use crate::rollout::plan::{Check, Compared, Errors, Measure, NoData, Plan, Provider, QUERY_WORDS};
 
 /// How many requests a check may ask for.
 pub(crate) const MAX_MIN_REQUESTS: u32 = 100_000_000;
@@ -307,7 +308,8 @@ section! {
     struct PrometheusCheck as "Prometheus" {
         /// The server, such as `http://prometheus:9090`.
         url: HttpUrl = required(),
-        /// The query, which gives one number; `{{service}}`, `{{canary}}`, `{{stable}}` and `{{window}}` are replaced.
+        /// The query, which gives one number; `{{service}}`, `{{canary}}`, `{{stable}}` and `{{window}}` are replaced, and
+        /// other words in double braces are refused.
         query: Arc<str> as String = required_with(read_query),
         /// How long the answer may take: `100ms` to `1m`.
         timeout: Period = bounded(TIMEOUT, TIMEOUTS),
@@ -323,8 +325,38 @@ impl PrometheusCheck {
 fn read_query<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Arc<str>> {
     const EXPECTED: &str = "a PromQL query of 1 to 16384 bytes";
     let text = reader.text(node, EXPECTED)?.trim();
-    let fits = (1..=MAX_QUERY).contains(&text.len());
-    if fits { Some(text.into()) } else { reader.wrong(node, EXPECTED, None) }
+    if !(1..=MAX_QUERY).contains(&text.len()) {
+        return reader.wrong(node, EXPECTED, None);
+    }
+    if let Some(word) = unknown_word(text) {
+        let known: Vec<String> = QUERY_WORDS.iter().map(|word| format!("`{{{{{word}}}}}`")).collect();
+        let near = reader.nearest(word, QUERY_WORDS);
+        // A text from the environment is not shown.
+        let message = match &node.value {
+            Value::Text(Scalar { written: None, .. }) => {
+                format!("nothing replaces {} in a query", quoted(&format!("{{{{{word}}}}}")))
+            }
+            _ => "nothing replaces a word in double braces".to_owned(),
+        };
+        let problem = Problem::new(node.place, message).found(node.shown()).expected(known.join(", ")).nearest(near);
+        reader.note(problem.help("write the value itself; a word that stays makes a query that Prometheus refuses"));
+        return None;
+    }
+    Some(text.into())
+}
+
+/// The first `{{word}}` of a query that is not replaced.
+fn unknown_word(query: &str) -> Option<&str> {
+    let mut rest = query;
+    while let Some((before, after)) = rest.split_once("}}") {
+        if let Some((_, word)) = before.rsplit_once("{{")
+            && !QUERY_WORDS.contains(&word.trim())
+        {
+            return Some(word.trim());
+        }
+        rest = after;
+    }
+    None
 }
 
 section! {

@@ -5,7 +5,7 @@ use rustls::RootCertStore;
 use super::*;
 use crate::http_client::stub::{Reply, Stub, refusing};
 use crate::outbound::provider;
-use crate::rollout::plan::Provider;
+use crate::rollout::plan::{Provider, QUERY_WORDS};
 
 fn question(window: Duration) -> MetricQuery<'static> {
     MetricQuery { check: "orders", service: "shop", stable: "v1", canary: "v2", window }
@@ -28,12 +28,14 @@ async fn result(kind: &str, result: &str) -> Reading {
 
 #[test]
 fn placeholders() {
-    let expand = |query| expand(query, &question(Duration::from_secs(90)));
+    let expand = |query: &str| expand(query, &question(Duration::from_secs(90)));
     assert_eq!(expand(r#"a{s="{{service}}",v="{{ canary }}"}[{{window}}]"#), r#"a{s="shop",v="v2"}[90s]"#);
     assert_eq!(expand("{{stable}}{{stable}}"), "v1v1");
     assert_eq!(expand("{{other}} {{{{canary}} {{canary"), "{{other}} {{v2 {{canary");
     assert_eq!(expand("ü{{}}"), "ü{{}}");
     assert_eq!(super::expand("{{window}}", &question(Duration::from_millis(1_500))), "1500ms");
+    // What the configuration allows.
+    assert!(QUERY_WORDS.iter().all(|word| !expand(&format!("{{{{{word}}}}}")).contains('{')));
 }
 
 #[tokio::test]
