@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::connect::ConnectQuestion;
 use super::roles::Roles;
 use crate::model::{Name, Weight};
 use crate::outbound::alert::{Alert, Figure};
@@ -24,6 +25,8 @@ pub(crate) enum Action {
     },
     /// Query a provider.
     Query(Box<Query>),
+    /// Connect to each endpoint of a canary.
+    Connect(Box<ConnectQuestion>),
     /// Raise an alert at these receivers.
     Alert {
         /// Their names.
@@ -40,6 +43,7 @@ impl Action {
             Self::HookCall(call) => &call.service,
             Self::Cancel { service } => service,
             Self::Query(query) => &query.service,
+            Self::Connect(question) => &question.service,
             Self::Alert { alert, .. } => &alert.service,
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
-use super::{Action, HookCall, Query};
+use super::{Action, ConnectQuestion, HookCall, Query, connect};
 use crate::config::Config;
 use crate::http_client::Client;
 use crate::model::Name;
@@ -43,6 +43,13 @@ pub(crate) enum Completion {
         /// What it said.
         text: String,
     },
+    /// A canary's endpoints were connected to.
+    Connect {
+        /// Which.
+        question: Box<ConnectQuestion>,
+        /// Why not all accept, if not.
+        why: Option<String>,
+    },
     /// A provider was queried.
     Provider {
         /// What.
@@ -57,6 +64,7 @@ impl Completion {
     pub(crate) fn service(&self) -> &Name {
         match self {
             Self::Hook { service, .. } => service,
+            Self::Connect { question, .. } => &question.service,
             Self::Provider { query, .. } => &query.service,
         }
     }
@@ -69,6 +77,8 @@ pub(crate) struct Dispatcher {
     completions: mpsc::Sender<Completion>,
     slots: Arc<Semaphore>,
     calls: BTreeMap<Name, Vec<AbortHandle>>,
+    /// Connects to canaries' endpoints, one question for each service.
+    connects: BTreeMap<Name, AbortHandle>,
     receivers: Vec<Receiver>,
     alerts: Alerts,
     delivery: Option<AbortHandle>,
@@ -90,6 +100,7 @@ impl Dispatcher {
             completions,
             slots: Arc::new(Semaphore::new(MAX_CALLS)),
             calls: BTreeMap::new(),
+            connects: BTreeMap::new(),
             receivers: Vec::new(),
             alerts: Alerts::new([], reporter(&pending_changed)).0,
             delivery: None,
@@ -136,6 +147,7 @@ impl Dispatcher {
             match action {
                 Action::HookCall(call) => self.call(*call),
                 Action::Query(query) => self.query(query),
+                Action::Connect(question) => self.connect(question),
                 Action::Cancel { service } => {
                     self.calls.remove(&service).into_iter().flatten().for_each(|call| call.abort());
                 }
@@ -167,6 +179,21 @@ impl Dispatcher {
         let calls = self.calls.entry(service).or_default();
         calls.retain(|call| !call.is_finished());
         calls.push(task.abort_handle());
+    }
+
+    /// Asks whether a canary's endpoints accept connections. A question that was asked before about the same service does not
+    /// matter any more.
+    fn connect(&mut self, question: Box<ConnectQuestion>) {
+        self.connects.retain(|_, asking| !asking.is_finished());
+        let completions = self.completions.clone();
+        let service = question.service.clone();
+        let task = tokio::spawn(async move {
+            let why = connect::refusal(&question.addresses, question.timeout).await;
+            drop(completions.send(Completion::Connect { question, why }).await);
+        });
+        if let Some(before) = self.connects.insert(service, task.abort_handle()) {
+            before.abort();
+        }
     }
 
     fn query(&self, query: Box<Query>) {

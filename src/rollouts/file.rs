@@ -103,8 +103,9 @@ impl ServiceRollout {
         }
     }
 
-    /// What the file as it is now has to say: versions that are gone, another plan, the version that should serve.
-    pub(super) fn take_config(&mut self, file: &config::Service) -> Vec<Event> {
+    /// What the file as it is now has to say: versions that are gone, another plan, other endpoints of the canary, the
+    /// version that should serve. `before` is what it said, where that is known.
+    pub(super) fn take_config(&mut self, file: &config::Service, before: Option<&config::Service>) -> Vec<Event> {
         let mut events = Vec::new();
         self.named = match &file.stable {
             _ if file.versions.len() == 1 => Named::Only,
@@ -129,9 +130,22 @@ impl ServiceRollout {
                 self.dirty = true;
             }
         }
+        let canary = self.record.state.canary.clone().filter(|_| self.record.state.is_under_way());
+        let replaced = canary.is_some_and(|canary| self.is_replaced(&canary.version, file, before));
+        events.extend(replaced.then_some(Event::CanaryReplaced));
         self.note_versions(file);
         events.extend(view::wanted(file).map(|version| Event::Release(self.target(version))));
         events
+    }
+
+    /// Whether the endpoints of a version are others than they were. Where it is not known what they were, any difference
+    /// counts.
+    fn is_replaced(&self, version: &Name, file: &config::Service, before: Option<&config::Service>) -> bool {
+        let (Some(seen), Some(now)) = (self.record.seen.get(&**version), file.versions.get(version)) else {
+            return false;
+        };
+        let before = before.and_then(|before| before.versions.get(version));
+        seen.what != view::describe(now) && !before.is_some_and(|before| view::is_scaled(before, now))
     }
 
     /// Notes what the file's versions are. One that serves, or is being rolled out, stays itself when its endpoints

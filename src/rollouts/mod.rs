@@ -18,10 +18,12 @@
 
 mod action;
 mod analysis;
+mod connect;
 mod decision;
 pub(crate) mod dispatch;
 mod file;
 pub(crate) mod labels;
+mod listening;
 mod record;
 mod roles;
 mod samples;
@@ -38,6 +40,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 pub(crate) use self::action::{Action, HookCall, Query};
+pub(crate) use self::connect::ConnectQuestion;
 pub(crate) use self::decision::{Cause, Decision};
 pub(crate) use self::record::{RecordedEntry, change_alerts, read_alerts};
 pub(crate) use self::status::RolloutStatus;
@@ -45,7 +48,7 @@ pub(crate) use self::view::{StableUnknown, View};
 
 use self::record::Record;
 use self::service::{ServiceRollout, raised};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::model::{Name, Split};
 use crate::rollout::engine::{CommandRefused, Event, Phase, RolloutState, Verb};
 use crate::rollout::reading::Reading;
@@ -109,7 +112,7 @@ impl Rollouts {
         }
         self.services.insert(service.clone(), rollout);
         let events = if was { vec![Event::Restored] } else { Vec::new() };
-        self.file(service, events, view)
+        self.file(service, events, None, view)
     }
 
     /// What is new of one service could not be written after [`Self::read`]: nothing of it gives a canary more. What
@@ -171,7 +174,7 @@ impl Rollouts {
                 self.services.insert(service.clone(), rollout);
             }
             let next = self.services.get(service).map(|rollout| rollout.record.history.next());
-            if let Err(why) = self.file(service, events, view) {
+            if let Err(why) = self.file(service, events, before.services.get(service), view) {
                 unknown.push((service.clone(), why));
                 continue;
             }
@@ -183,11 +186,17 @@ impl Rollouts {
         if unknown.is_empty() { Ok(lines) } else { Err(unknown) }
     }
 
-    /// What the file says of one service, after `events`.
+    /// What the file says of one service, after `events`; `before` is what it said, where that is known.
     ///
     /// # Errors
     /// Why nothing tells which version is stable.
-    fn file(&mut self, service: &Name, mut events: Vec<Event>, view: &View<'_>) -> Result<(), StableUnknown> {
+    fn file(
+        &mut self,
+        service: &Name,
+        mut events: Vec<Event>,
+        before: Option<&config::Service>,
+        view: &View<'_>,
+    ) -> Result<(), StableUnknown> {
         let notify = Arc::clone(&self.notify);
         let (Some(rollout), Some(file)) = (self.services.get_mut(service), view.config.services.get(service)) else {
             return Ok(());
@@ -195,7 +204,7 @@ impl Rollouts {
         if !events.iter().any(|event| matches!(event, Event::Release(_))) {
             events.extend(rollout.choose_stable(file)?);
         }
-        events.extend(rollout.take_config(file));
+        events.extend(rollout.take_config(file, before));
         events.push(Event::Tick);
         match rollout.apply(events, None, view, &notify) {
             Ok(actions) => self.actions.extend(actions),
@@ -337,6 +346,7 @@ impl Rollouts {
             return Some(Cause::Second { sustained });
         }
         self.actions.extend(rollout.queries(view.now));
+        self.actions.extend(rollout.ask_whether_listening(view));
         None
     }
 
@@ -398,6 +408,17 @@ impl Rollouts {
         if let Some(rollout) = self.services.get_mut(&query.service) {
             rollout.provider_answered(query, reading);
         }
+    }
+
+    /// A canary's endpoints were connected to: why not, if they do not accept. What is to be decided, if anything is.
+    pub(crate) fn connected(
+        &mut self,
+        question: ConnectQuestion,
+        why: Option<String>,
+        view: &View<'_>,
+    ) -> Option<Cause> {
+        let rollout = self.services.get_mut(&question.service)?;
+        rollout.connected(question, why, view).then(|| Cause::Events(Vec::new()))
     }
 
     /// The actions to dispatch, in order; each once.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::action::{Action, AlertContext, HookCall, Query};
+use super::connect::ListenCheck;
 use super::record::Record;
 use super::roles::Roles;
 use super::samples::SampleWindow;
@@ -65,6 +66,8 @@ pub(super) struct ServiceRollout {
     /// The queries for the next analysis were sent.
     pub(super) queried: bool,
     pub(super) next_analysis: Duration,
+    /// Whether the canary listens, as far as it was asked.
+    pub(super) listen: ListenCheck,
     /// The last analysis in which a provider could not be queried, which an alert says.
     pub(super) provider_failed: Option<Duration>,
     /// The number of the first entry of the history that is not in the log.
@@ -86,6 +89,7 @@ const STABLE_WINDOW: Duration = Duration::from_secs(2);
 /// What of some events matters for how a rollout is armed.
 struct Occurred {
     began: bool,
+    replaced: bool,
     restored: bool,
     replanned: bool,
     weight_before: Weight,
@@ -108,6 +112,7 @@ impl ServiceRollout {
             readings: BTreeMap::new(),
             queried: false,
             next_analysis: Duration::ZERO,
+            listen: ListenCheck::default(),
             provider_failed: None,
             named: Named::default(),
         };
@@ -184,17 +189,19 @@ impl ServiceRollout {
         notify: &Arc<Notify>,
     ) -> Result<Vec<Action>, CommandRefused> {
         let restored = events.contains(&Event::Restored);
+        let replaced = events.contains(&Event::CanaryReplaced);
         let replanned = events.contains(&Event::PlanChanged);
         let run = self.run_engine(events, verdicts, view)?;
         let (weight_before, split) = (self.record.state.weight, self.split());
         self.record.state = run.state;
         self.dirty |= !run.entries.is_empty();
         let began = run.entries.iter().any(|entry| entry.what == What::Started);
-        self.arm(&Occurred { began, restored, replanned, weight_before }, view, notify);
+        self.arm(&Occurred { began, replaced, restored, replanned, weight_before }, view, notify);
         if self.split() != split {
             self.since_ms = view.at_ms;
         }
-        let actions = self.actions(&run.effects, view);
+        let mut actions = self.actions(&run.effects, view);
+        actions.extend(self.ask_whether_listening(view));
         for entry in run.entries {
             if entry.from != entry.to {
                 let by = super::labels::by(&entry.by).0;
@@ -224,6 +231,7 @@ impl ServiceRollout {
                 canary_available: available(would_be),
                 stable_available: available(run.state.stable.as_ref()),
                 previous_available: available(run.state.previous.as_ref()),
+                listening: self.listening(&run.state, view),
                 verdicts: if event == Event::Tick { verdicts.map(<[Verdict]>::to_vec) } else { None },
                 unwritable: self.held.is_some(),
             };
@@ -237,7 +245,9 @@ impl ServiceRollout {
 
     /// Arms a rollout that is under way with samples and a breaker, and disarms one that is over.
     fn arm(&mut self, occurred: &Occurred, view: &View<'_>, notify: &Arc<Notify>) {
-        let Occurred { began, restored, replanned, weight_before } = *occurred;
+        let Occurred { began, replaced, restored, replanned, weight_before } = *occurred;
+        // What was seen of a canary's other endpoints says nothing of these.
+        let anew = began || replaced;
         let roles = Roles::of(&self.record.state).filter(|_| self.record.state.is_under_way());
         let Some(roles) = roles else {
             (self.samples, self.breaker, self.queried) = (None, None, false);
@@ -248,13 +258,13 @@ impl ServiceRollout {
         };
         let from_nothing = weight_before == Weight::ZERO && self.record.state.weight > Weight::ZERO;
         // A breaker that opened and was not handled yet still has to be: another plan does not undo it.
-        let unheard = self.breaker.as_ref().is_some_and(|breaker| breaker.is_tripped()) && !began && !from_nothing;
-        if began || from_nothing || (replanned && !unheard) || self.breaker.is_none() {
+        let unheard = self.breaker.as_ref().is_some_and(|breaker| breaker.is_tripped()) && !anew && !from_nothing;
+        if anew || from_nothing || (replanned && !unheard) || self.breaker.is_none() {
             self.breaker = trip(&self.plan).map(|trip| {
                 Arc::new(CircuitBreaker::new(trip, roles.stable.clone(), Arc::clone(notify), Instant::now()))
             });
         }
-        let fresh = began || self.samples.is_none();
+        let fresh = anew || self.samples.is_none();
         if fresh || from_nothing || replanned {
             self.error_watches = self.plan.rollback_when.iter().filter_map(ErrorWatch::new).collect();
         }
@@ -273,7 +283,7 @@ impl ServiceRollout {
             if restored {
                 self.record.memory.resume();
             }
-            if began {
+            if anew {
                 self.record.memory = judge::Memory::default();
                 self.provider_failed = None;
             }

@@ -2,6 +2,7 @@ mod alerts;
 mod analysis;
 mod driver;
 mod faults;
+mod listening;
 mod stable;
 
 use std::cell::Cell;
@@ -314,6 +315,7 @@ fn what_was_served_before_it_had_a_rollout_is_stable() {
     rig.config = parsed(&text_of("v2", PLAN).changed("stable: v1", ""));
     let mut rollouts = Rollouts::default();
     rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
+    rollouts.all_listen(&rig.view());
     assert_eq!((share(&rollouts, "v1"), share(&rollouts, "v2")), (9_000, 1_000));
 }
 

@@ -1,8 +1,10 @@
 //! What rollouts see of the rest: the file, states over it, resolved names, the recorder, the disk and the clocks.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hasher;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::algorithm::fnv::Fnv1a;
@@ -30,6 +32,24 @@ pub(crate) struct View<'a> {
     pub(crate) at_ms: u64,
 }
 
+/// Where an endpoint is that can take traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ReadyAddress {
+    /// An address, maybe one of those behind a name.
+    Inet(SocketAddr),
+    /// The path of a socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ReadyAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// Why nothing tells which version of a service is stable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StableUnknown {
@@ -54,23 +74,34 @@ pub(super) enum Named {
 }
 
 impl View<'_> {
-    /// Endpoints of a version that can take traffic now. What is known of an endpoint's health is its state.
+    /// How many endpoints of a version can take traffic now.
     pub(super) fn available(&self, service: &Name, version: &Name) -> u32 {
+        u32::try_from(self.ready(service, version).len()).unwrap_or(u32::MAX)
+    }
+
+    /// The endpoints of a version that can take traffic now. What is known of an endpoint's health is its state.
+    pub(super) fn ready(&self, service: &Name, version: &Name) -> Vec<ReadyAddress> {
         let spec = self.config.services.get(service).and_then(|file| file.versions.get(version));
-        let Some(spec) = spec else { return 0 };
+        let Some(spec) = spec else { return Vec::new() };
         let over = |endpoint: Option<Name>| self.states.get(&(service.clone(), version.clone(), endpoint)).copied();
         if over(None).unwrap_or(spec.state) != EndpointState::Ready {
-            return 0;
+            return Vec::new();
         }
-        let count = |endpoint: &config::Endpoint| {
-            let state = over(Some(endpoint.address.to_string().into())).unwrap_or(endpoint.state);
-            match &endpoint.address {
-                _ if state != EndpointState::Ready => 0,
-                EndpointAddress::Inet(_) | EndpointAddress::Unix(_) => 1,
-                EndpointAddress::Dns { host, port } => self.resolved.get(&format!("{host}:{port}")).map_or(0, Vec::len),
+        let mut ready = Vec::with_capacity(spec.endpoints.len());
+        for endpoint in &spec.endpoints {
+            if over(Some(endpoint.address.to_string().into())).unwrap_or(endpoint.state) != EndpointState::Ready {
+                continue;
             }
-        };
-        u32::try_from(spec.endpoints.iter().map(count).sum::<usize>()).unwrap_or(u32::MAX)
+            match &endpoint.address {
+                EndpointAddress::Inet(address) => ready.push(ReadyAddress::Inet(*address)),
+                EndpointAddress::Unix(path) => ready.push(ReadyAddress::Unix(path.clone())),
+                EndpointAddress::Dns { host, port } => {
+                    let addresses = self.resolved.get(&format!("{host}:{port}")).into_iter().flatten();
+                    ready.extend(addresses.copied().map(ReadyAddress::Inet));
+                }
+            }
+        }
+        ready
     }
 }
 
@@ -89,6 +120,15 @@ pub(super) fn describe(version: &config::Version) -> String {
     let mut endpoints: Vec<String> = version.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
     endpoints.sort();
     fingerprint(&format!("{} {:?} {:?}", endpoints.join(" "), version.protocol, version.tls))
+}
+
+/// Whether a version was only scaled: it got endpoints, or some went away. Where others came in the place of some, or where
+/// they are spoken to otherwise, it is not what it was.
+pub(super) fn is_scaled(before: &config::Version, now: &config::Version) -> bool {
+    let within = |some: &config::Version, all: &config::Version| {
+        some.endpoints.iter().all(|one| all.endpoints.iter().any(|other| other.address == one.address))
+    };
+    before.protocol == now.protocol && before.tls == now.tls && (within(before, now) || within(now, before))
 }
 
 /// A short text that is the same for the same text, also in another process. Not against forgery.

@@ -2,6 +2,7 @@
 
 mod durable;
 mod judged;
+mod listening;
 mod operated;
 mod outside;
 mod stable;

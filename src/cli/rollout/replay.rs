@@ -170,8 +170,13 @@ fn events(plan: &Plan, entries: &[HistoryEntry], begin: u64) -> Vec<Recorded> {
 }
 
 fn one(at: Duration, event: Event, verdicts: Option<Vec<Verdict>>) -> Recorded {
-    let seen =
-        Observation { canary_available: 1, stable_available: 1, previous_available: 1, verdicts, unwritable: false };
+    let seen = Observation {
+        canary_available: 1,
+        stable_available: 1,
+        previous_available: 1,
+        verdicts,
+        ..Observation::default()
+    };
     Recorded { at, event, seen }
 }
 

@@ -214,6 +214,12 @@ impl Owner {
                 let answered = Event::HookAnswered { id, accepted, text };
                 self.decide(service, Cause::Events(vec![answered]), None);
             }
+            Completion::Connect { question, why } => {
+                let news = self.with_rollouts(|rollouts, view| rollouts.connected(*question, why, view));
+                if let Some(cause) = news {
+                    self.decide(service, cause, None);
+                }
+            }
             Completion::Provider { query, reading } => self.rollouts.provider_answered(*query, reading),
         }
     }

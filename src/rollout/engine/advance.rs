@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::Reaction;
 use super::history::{By, Progress, What};
 use super::state::{Bake, Phase, Stage, WaitingFor};
+use super::{Listening, Reaction};
 use crate::model::Weight;
 use crate::rollout::alerts::{Severity, Transition};
 use crate::rollout::plan::{Gate, GateDefault, HookPoint};
@@ -58,12 +58,21 @@ impl Reaction<'_> {
         }
         let sick = if self.seen.canary_available == 0 { self.canary() } else { self.stable() };
         if self.seen.canary_available == 0 || self.seen.stable_available == 0 {
-            self.hold(&format!("{sick} has no available endpoint"));
+            self.hold_anew(&format!("{sick} has no available endpoint"));
             return false;
+        }
+        match &self.seen.listening {
+            Listening::Accepts => {}
+            // The answer is about to come.
+            Listening::Unknown => return false,
+            Listening::Refuses(why) => {
+                self.hold_anew(&format!("{}: {why}", self.canary()));
+                return false;
+            }
         }
         self.state.times.holding = None;
         self.state.times.stable_down = None;
-        self.state.taken == 0 || self.seen.verdicts.is_some()
+        true
     }
 
     /// With weight: health first, then the hooks that watch, then the checks.
@@ -149,10 +158,9 @@ impl Reaction<'_> {
         let current = state.taken.checked_sub(1).and_then(|index| self.plan.steps.get(index));
         match (state.phase(), current) {
             (Phase::Promoting, _) => self.plan.interval,
-            _ if state.bake.is_over() => Duration::ZERO,
+            _ if state.bake.is_over() || state.weight == Weight::ZERO => Duration::ZERO,
             (Phase::Baking, _) => self.plan.bake.max(self.plan.interval),
             (_, Some(step)) => step.hold.max(self.plan.interval),
-            _ if state.weight == Weight::ZERO => Duration::ZERO,
             _ => self.plan.interval,
         }
     }
@@ -165,7 +173,8 @@ impl Reaction<'_> {
     /// The gate after the current step, if it is closed.
     fn closed_gate(&self) -> Option<Gate> {
         let state = &self.state;
-        let past = state.approved || state.bake.is_over() || matches!(state.phase(), Phase::Baking | Phase::Promoting);
+        let passed = state.approved || state.bake.is_over() || state.weight == Weight::ZERO;
+        let past = passed || matches!(state.phase(), Phase::Baking | Phase::Promoting);
         let current = state.taken.checked_sub(1).and_then(|index| self.plan.steps.get(index));
         current.and_then(|step| step.gate).filter(|_| !past)
     }
@@ -197,7 +206,7 @@ impl Reaction<'_> {
         let state = &self.state;
         let stage = if state.bake.is_over() {
             Stage::Baking
-        } else if state.weight == Weight::ZERO && state.taken == 0 {
+        } else if state.weight == Weight::ZERO {
             Stage::Waiting(WaitingFor::Health)
         } else {
             Stage::Progressing

@@ -152,6 +152,15 @@ impl Reaction<'_> {
         }
     }
 
+    /// As [`hold`](Self::hold), and says another reason where there is one: what is waited for is what an operator looks at.
+    pub(super) fn hold_anew(&mut self, why: &str) {
+        let sentence = super::short(&format!("{why} → hold at {} %", self.state.weight));
+        if self.state.times.holding.is_some() && self.state.reason != sentence {
+            self.write(By::Judge, What::Held, self.before(), &sentence);
+        }
+        self.hold(why);
+    }
+
     /// A tick at which the canary has weight and stable no available endpoint: one interval's patience, then nothing
     /// moves until an operator decides.
     pub(super) fn stable_is_down(&mut self) {

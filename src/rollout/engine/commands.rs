@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::history::{By, What};
 use super::state::{Bake, PausedFrom, Phase, Stage, WaitingFor, WentBack};
-use super::{Before, Reaction};
+use super::{Before, Listening, Reaction};
 use crate::model::Weight;
 use crate::rollout::alerts::{Severity, Transition};
 use crate::rollout::plan::HookPoint;
@@ -186,6 +186,9 @@ impl Reaction<'_> {
     fn promote(&mut self, by: By, why: &str) -> Result<(), CommandRefused> {
         if self.seen.canary_available == 0 {
             return Err(self.refuse(Verb::Promote, format!("{} has no available endpoint", self.canary())));
+        }
+        if let Listening::Refuses(why) = &self.seen.listening {
+            return Err(self.refuse(Verb::Promote, format!("{}: {why}", self.canary())));
         }
         let before = self.before();
         let baking = matches!(self.state.stage, Stage::Baking | Stage::Paused { from: PausedFrom::Baking, .. });

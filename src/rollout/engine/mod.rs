@@ -112,6 +112,8 @@ pub(crate) enum Event {
         /// The figures, in one sentence.
         sentence: String,
     },
+    /// Other endpoints took the place of some of the canary's, or they are spoken to otherwise.
+    CanaryReplaced,
     /// The plan is another one. Send it only if it differs: the hooks of the next move are asked anew.
     PlanChanged,
     /// The state was read back after a restart.
@@ -130,10 +132,24 @@ pub(crate) struct Observation {
     pub(crate) stable_available: u32,
     /// The same of [`RolloutState::previous`], for `undo`.
     pub(crate) previous_available: u32,
+    /// Whether the canary's endpoints accept connections, as far as that was asked; it is before its first weight.
+    pub(crate) listening: Listening,
     /// What the checks found, if this is an analysis run; none if only time passed.
     pub(crate) verdicts: Option<Vec<Verdict>>,
     /// The state cannot be written: nothing moves forward.
     pub(crate) unwritable: bool,
+}
+
+/// Whether a version's endpoints accept connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Listening {
+    /// They do, or there is nothing to ask.
+    #[default]
+    Accepts,
+    /// They are being asked.
+    Unknown,
+    /// Not all of them do: which, and why, in one sentence.
+    Refuses(String),
 }
 
 impl RolloutState {
@@ -165,6 +181,7 @@ impl RolloutState {
             Event::HookAnswered { id, accepted, text } => reaction.answered(id, accepted, &text),
             Event::Tripped { why, stable_fails_too } => reaction.tripped(&why, stable_fails_too),
             Event::Sustained { sentence } => reaction.sustained(&sentence),
+            Event::CanaryReplaced => reaction.replaced(),
             Event::PlanChanged => reaction.plan_changed(),
             Event::Restored => reaction.restored(),
             Event::VersionsGone(versions) => reaction.gone(&versions),

@@ -6,7 +6,7 @@ use super::Reaction;
 use super::commands::{CommandRefused, Verb, command_sentence};
 use super::history::{By, Progress, What};
 use super::rollback::transition;
-use super::state::{Failed, Phase, RolloutTarget, Stage, Times, WaitingFor};
+use super::state::{Failed, PausedFrom, Phase, RolloutTarget, Stage, Times, WaitingFor};
 use crate::model::{Name, Weight};
 use crate::rollout::alerts::{Severity, Transition};
 
@@ -145,12 +145,40 @@ impl Reaction<'_> {
         let why = format!("{why}: {} → {}{instead}", self.stable(), target.version);
         self.state.canary = Some(target);
         self.state.weight = Weight::ZERO;
-        self.state.failures = Failed::default();
-        self.state.verdicts.clear();
-        self.state.times = Times { clock: self.state.times.clock, ..Times::default() };
+        self.forget_evidence();
         self.enter(Stage::Waiting(WaitingFor::Health));
         self.write(by, What::Started, before, &why);
         self.alert(Transition::Started, Severity::Info, &why);
+    }
+
+    /// The canary has other endpoints, and what was seen is of those before. Its step begins anew: from nothing, and once
+    /// they are seen to listen.
+    pub(super) fn replaced(&mut self) {
+        let stage = match self.state.stage {
+            Stage::Paused { both_bad, .. } => Stage::Paused { from: PausedFrom::Waiting(WaitingFor::Health), both_bad },
+            stage if stage.pausable().is_some() => Stage::Waiting(WaitingFor::Health),
+            _ => return,
+        };
+        let (before, why) = (self.before(), format!("{} has other endpoints", self.canary()));
+        if before.weight == Weight::ZERO {
+            return self.note(By::File, What::Changed, before, &why);
+        }
+        self.set_weight(Weight::ZERO);
+        let taken = self.state.taken.saturating_sub(1);
+        self.cancel_hooks();
+        self.start_over();
+        self.state.taken = taken;
+        self.forget_evidence();
+        self.state.stage = stage;
+        let sentence = format!("{why} → its step at {} % begins anew once they accept connections", before.weight);
+        self.write(By::File, What::Changed, before, &sentence);
+    }
+
+    /// Nothing is known of the canary yet.
+    fn forget_evidence(&mut self) {
+        self.state.failures = Failed::default();
+        self.state.verdicts.clear();
+        self.state.times = Times { clock: self.state.times.clock, ..Times::default() };
     }
 
     /// Something else takes the place of a rollout that is under way, with `weight` at its canary. It has not failed.

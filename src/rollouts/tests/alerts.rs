@@ -14,6 +14,7 @@ fn begun(plan: &str) -> (Rig, Rollouts) {
     let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
     let before = std::mem::replace(&mut rig.config, file("v2", plan));
     rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
+    rollouts.all_listen(&rig.view());
     (rig, rollouts)
 }
 

@@ -19,6 +19,7 @@ impl Rollouts {
             self.written(&service, stored);
         }
         self.save_copy(view);
+        self.all_listen(view);
         first
     }
 
@@ -50,6 +51,7 @@ impl Rollouts {
             self.carry_out(service, Cause::Unwritten, view)?;
         }
         self.save_copy(view);
+        self.all_listen(view);
         Ok(Some(lines))
     }
 
@@ -73,8 +75,22 @@ impl Rollouts {
         self.carry_out(service, cause, view).transpose()
     }
 
+    /// Every canary whose endpoints are asked whether they accept connections does; the other actions stay.
+    pub(super) fn all_listen(&mut self, view: &View<'_>) {
+        let connects = |action: &mut Action| matches!(action, Action::Connect(_));
+        let asked: Vec<Action> = self.actions.extract_if(.., connects).collect();
+        for action in asked {
+            let Action::Connect(question) = action else { continue };
+            let service = question.service.clone();
+            if let Some(cause) = self.connected(*question, None, view) {
+                self.carry_out(&service, cause, view).unwrap();
+            }
+        }
+    }
+
     /// A second has passed for all of them; and what could not be written is tried again.
     pub(super) fn second(&mut self, view: &View<'_>) {
+        self.all_listen(view);
         let under_way: Vec<Name> = self.under_way().cloned().collect();
         for service in under_way {
             if let Some(cause) = self.sample(&service, view) {

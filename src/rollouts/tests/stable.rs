@@ -114,7 +114,9 @@ fn a_stable_version_that_left_the_file_is_not_known_any_more() {
         let mut after = rollouts.clone();
         let config = without(&text.changed("stable: v1", stable), gone);
         let view = View { config: &config, ..rig.view() };
-        after.take_in(&rig.config, &BTreeMap::new(), &view).map(|_| seen(&after))
+        after.take_in(&rig.config, &BTreeMap::new(), &view)?;
+        after.all_listen(&view);
+        Ok(seen(&after))
     };
     let why = StableUnknown::Gone("v1".into());
     assert_eq!(why.to_string(), "the state knows v1, which is no longer in the file");
@@ -139,7 +141,9 @@ fn a_rollout_that_comes_by_reload_begins_from_what_is_known_to_serve() {
     let take_in = |before: &Config, shifts: &BTreeMap<Name, Split>, stable: &str| {
         let rig = Rig { config: with("v2", stable), ..Rig::new() };
         let mut rollouts = Rollouts::default();
-        rollouts.take_in(before, shifts, &rig.view()).map(|_| seen(&rollouts)).ok()
+        rollouts.take_in(before, shifts, &rig.view()).ok()?;
+        rollouts.all_listen(&rig.view());
+        Some(seen(&rollouts))
     };
     let (v1, both, none) = (base("{ v1: 100 }"), base("{ v1: 50, v2: 50 }"), BTreeMap::new());
     assert_eq!(take_in(&v1, &none, ""), Some([9_000, 1_000, 0]));

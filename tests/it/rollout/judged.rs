@@ -107,7 +107,7 @@ async fn the_trip_wire_acts_in_the_request_that_trips_it() {
     let weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
     v2.fail(100);
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
-    assert_eq!(weir.rollout("shop").await.weights.configured, 50.0);
+    weir.rolls("shop", "50 %", |r| r.weights.configured == 50.0).await;
     let clients = 4;
     let ledger = Load::at(weir.address("web").await).keep_alive(clients).count(2_000).run().await;
     whole(&ledger, &[&v1, &v2]);

@@ -61,8 +61,8 @@ async fn a_gate_waits_for_a_person_while_the_analysis_goes_on() {
     );
     let (v1, v2, weir, load) = served(&plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
-    let rollout = weir.until_phase("shop", "waiting").await;
-    assert_eq!((rollout.waiting_for.as_deref(), rollout.weights.configured), (Some("gate"), 10.0));
+    let rollout = weir.rolls("shop", "at the gate", |r| r.waiting_for.as_deref() == Some("gate")).await;
+    assert_eq!((&*rollout.phase, rollout.weights.configured), ("waiting", 10.0));
     assert_eq!(rollout.gate.as_ref().map(|gate| &*gate.default), Some("abort"));
     let looks = rollout.entries.last().unwrap().number;
     weir.rolls("shop", "the judge goes on looking", |r| r.entries.last().unwrap().number >= looks + 2).await;

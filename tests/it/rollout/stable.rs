@@ -81,8 +81,8 @@ async fn a_fresh_replica_serves_what_the_file_names() {
         (unsaid(&rolled(&[&v2], "v2", PLAN)), "v2", "idle"),
     ] {
         let weir = Weir::start(&file).await;
-        let rollout = weir.rollout("shop").await;
-        assert_eq!((rollout.stable.as_deref(), &*rollout.phase), (Some(serves), phase), "{rollout:#?}");
+        let rollout = weir.until_phase("shop", phase).await;
+        assert_eq!(rollout.stable.as_deref(), Some(serves), "{rollout:#?}");
         only(&weir, serves).await;
         weir.stop().await;
     }

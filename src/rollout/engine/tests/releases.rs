@@ -6,7 +6,7 @@ use super::rig::{Rig, gate, hook, percent, plan, step, target};
 use crate::model::Weight;
 use crate::model::fixture::Fixture as _;
 use crate::rollout::engine::stored::Unreadable;
-use crate::rollout::engine::{Effect, Event, Phase, RolloutState, Verb, WaitingFor};
+use crate::rollout::engine::{Effect, Event, Listening, Phase, RolloutState, Verb, WaitingFor};
 use crate::rollout::plan::{GateDefault, HookPoint};
 
 #[test]
@@ -255,4 +255,69 @@ fn a_state_that_is_newer_or_damaged_is_refused_by_name() {
         assert!(matches!(RolloutState::from_json(&damaged), Err(Unreadable::Damaged(_))), "{damaged}");
     }
     assert_eq!(Rig::started(plan()).plan.interval, Duration::from_secs(10));
+}
+
+#[test]
+fn a_canary_that_does_not_listen_waits_says_why_and_is_not_given_up() {
+    let refuses = |what: &str| Listening::Refuses(format!("127.0.0.1:{what} does not accept connections"));
+    let mut rig = Rig::new(plan());
+    rig.seen.listening = Listening::Unknown;
+    rig.event(Event::Release(target("v2")));
+    rig.event(Event::Tick);
+    assert_eq!(
+        (rig.phase(), rig.weight(), rig.last().2),
+        (Phase::Waiting, Weight::ZERO, "the file asks for v2: v1 → v2")
+    );
+    rig.seen.listening = refuses("1");
+    rig.event(Event::Tick);
+    assert_eq!(rig.state.reason, "v2: 127.0.0.1:1 does not accept connections → hold at 0 %");
+    let lines = rig.entries.len();
+    rig.pass(10);
+    assert_eq!(rig.entries.len(), lines, "it is said once");
+    rig.seen.listening = refuses("2");
+    rig.pass(1);
+    assert_eq!(rig.state.reason, "v2: 127.0.0.1:2 does not accept connections → hold at 0 %");
+    let refused = rig.say(Verb::Promote).unwrap_err();
+    assert_eq!(refused.reason, "v2: 127.0.0.1:2 does not accept connections");
+    rig.pass(30);
+    assert_eq!(rig.phase(), Phase::Paused, "max_hold");
+    assert!(rig.state.failed_targets.is_empty());
+    rig.say(Verb::Resume).unwrap();
+    rig.seen.listening = Listening::Accepts;
+    rig.event(Event::Tick);
+    assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, percent(10)));
+}
+
+#[test]
+fn a_canary_with_other_endpoints_begins_its_step_anew_and_has_no_more_than_it_had() {
+    for phase in [Phase::Progressing, Phase::Waiting, Phase::Baking, Phase::Promoting] {
+        let mut rig = Rig::at(phase);
+        let weight = rig.weight();
+        rig.all(crate::rollout::verdict::CheckOutcome::Fail);
+        rig.seen.listening = Listening::Unknown;
+        rig.event(Event::CanaryReplaced);
+        assert_eq!((rig.phase(), rig.published()), (Phase::Waiting, vec![Weight::ZERO]), "{phase}");
+        assert_eq!((rig.state.failures.total, rig.state.verdicts.len()), (0, 0), "what was seen was of others");
+        rig.pass(3);
+        assert_eq!((rig.phase(), rig.weight()), (Phase::Waiting, Weight::ZERO), "{phase}");
+        rig.seen.listening = Listening::Accepts;
+        rig.event(Event::Tick);
+        assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, weight), "{phase}");
+        rig.event(Event::Tick);
+        assert_eq!(rig.state.times.step, Duration::ZERO, "its hold begins anew");
+        rig.plan.steps[0].gate = None;
+        rig.until(Phase::Succeeded);
+    }
+    let mut rig = Rig::at(Phase::Paused);
+    rig.event(Event::CanaryReplaced);
+    assert_eq!((rig.phase(), rig.weight()), (Phase::Paused, Weight::ZERO));
+    rig.say(Verb::Resume).unwrap();
+    rig.event(Event::Tick);
+    assert_eq!((rig.phase(), rig.weight()), (Phase::Progressing, percent(10)));
+    for phase in [Phase::Idle, Phase::Succeeded, Phase::RolledBack, Phase::Aborted, Phase::RollingBack] {
+        let mut rig = Rig::at(phase);
+        let lines = rig.entries.len();
+        rig.event(Event::CanaryReplaced);
+        assert_eq!((rig.phase(), rig.entries.len()), (phase, lines));
+    }
 }

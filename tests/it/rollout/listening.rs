@@ -1,0 +1,71 @@
+//! A canary that does not listen: it waits, costs nobody anything, and is not given up.
+
+use super::{PLAN, command, rolled, served, whole};
+use crate::harness::Fixture as _;
+use crate::harness::Origin;
+
+/// A v2 that does not listen yet.
+fn absent() -> Origin {
+    Origin::plan("v2").down()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_does_not_listen_waits_with_the_reason_and_begins_when_it_does() {
+    let (v1, v2, weir, load) = served(PLAN).await;
+    let late = absent();
+    // One of two is not enough: the other would get its share.
+    let one = format!("\"{}\"", v2.address());
+    let both = format!("{one}, \"{}\"", late.address());
+    weir.reconfigure(&rolled(&[&v1, &v2], "v2", PLAN).changed(&one, &both)).await;
+    let why = format!("v2: {} does not accept connections (connection refused)", late.address());
+    let rollout = weir.rolls("shop", "it says why", |r| r.reason.contains(&why)).await;
+    assert_eq!((&*rollout.phase, rollout.weights.configured), ("waiting", 0.0), "{rollout:#?}");
+    let (code, text) = command(&weir, &["rollout", "promote", "shop"]).await;
+    assert!(code == 7 && text.contains(&why), "{code}: {text}");
+    let (_, text) = command(&weir, &["rollout", "status", "shop"]).await;
+    assert!(text.contains(&why), "{text}");
+    load.wait_more(100).await;
+    assert_eq!(v2.requests(), 0);
+    late.restart().await;
+    weir.rolls("shop", "it begins by itself", |r| r.weights.configured == 10.0).await;
+    weir.until_phase("shop", "succeeded").await;
+    let ledger = load.stop().await;
+    ledger.assert_clean();
+    whole(&ledger, &[&v1, &v2, &late]);
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_never_listens_pauses_after_max_hold_and_is_not_given_up() {
+    let plan = PLAN.changed("max_hold: 1m", "max_hold: 3s");
+    let (v1, v2, weir, load) = served(&plan).await;
+    let file = rolled(&[&v1, &v2], "v2", &plan).changed(&v2.address().to_string(), &absent().address().to_string());
+    weir.reconfigure(&file).await;
+    let rollout = weir.until_phase("shop", "paused").await;
+    assert!(rollout.reason.contains("does not accept connections") && rollout.given_up.is_empty(), "{rollout:#?}");
+    load.stop().await.assert_clean();
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_whose_endpoints_are_replaced_begins_its_step_anew_and_costs_nobody_anything() {
+    let plan = PLAN.changed("{ weight: 50, hold: 1s }", "{ weight: 50, hold: 1h }");
+    let (v1, v2, weir, load) = served(&plan).await;
+    let file = rolled(&[&v1, &v2], "v2", &plan);
+    weir.reconfigure(&file).await;
+    weir.rolls("shop", "half of it", |r| r.weights.configured == 50.0).await;
+    let other = absent();
+    weir.reconfigure(&file.changed(&v2.address().to_string(), &other.address().to_string())).await;
+    let rollout = weir.rollout("shop").await;
+    assert_eq!((&*rollout.phase, rollout.weights.configured), ("waiting", 0.0), "{rollout:#?}");
+    weir.rolls("shop", "it says why", |r| r.reason.contains("does not accept connections")).await;
+    load.wait_more(100).await;
+    other.restart().await;
+    let rollout = weir.rolls("shop", "the step anew", |r| r.weights.configured > 0.0).await;
+    assert_eq!(rollout.weights.configured, 50.0);
+    assert!(rollout.left.as_ref().is_some_and(|left| left.seconds > 3_500.0), "{rollout:#?}");
+    load.wait_more(100).await;
+    assert!(other.requests() > 0);
+    load.stop().await.assert_clean();
+    weir.stop().await;
+}
