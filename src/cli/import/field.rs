@@ -36,7 +36,12 @@ pub(super) fn printed(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
-/// Where a value stands: its path, file and line.
+/// Where a value stands of which something is carried over, for a sentence on how.
+pub(super) fn cite(value: &ImportedValue) -> String {
+    format!("{}:{} (`{}`)", printed(value.file()), value.line, value.path())
+}
+
+/// Where a value stands that a sentence names whole: its path, file and line.
 pub(super) fn place(value: &ImportedValue) -> String {
     format!("`{}` ({}:{})", value.path(), printed(value.file()), value.line)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::field::place;
+use super::field::cite;
 use super::page::{Page, free_name, name, quoted};
 use crate::config::ImportedValue;
 
@@ -71,7 +71,7 @@ pub(super) fn write<'f>(page: &mut Page<'f>, judged: Vec<Judged<'f>>) -> bool {
     for Judged { metric, called, comments, check, dormant } in judged {
         page.cite(metric);
         if comments.is_empty() && check.is_none() {
-            page.comment(level, &format!("{} became nothing.", place(metric)));
+            page.comment(level, &format!("{} became nothing.", cite(metric)));
         }
         comments.iter().for_each(|comment| page.comment(level, comment));
         if let Some(fields) = check {

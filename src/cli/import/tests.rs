@@ -75,7 +75,10 @@ impl Leaf<'_> {
         let named = |value: &&ImportedValue| {
             let place = format!("({}:{})", value.file(), value.line);
             let path = value.path();
-            let whole = comments.split("Left out: ").skip(1).any(|rest| rest.find('(') == rest.find(&place));
+            let whole = comments
+                .split("Left out: ")
+                .skip(1)
+                .any(|rest| rest.find(&place).is_some_and(|at| rest.find('(') == Some(at)));
             (!path.is_empty() && comments.contains(&format!("`{path}` {place}"))) || (self.is_resource(value) && whole)
         };
         self.way.iter().any(named)
@@ -96,16 +99,17 @@ fn leaves<'f>(value: &'f ImportedValue, way: &[&'f ImportedValue], found: &mut V
     value.entries().iter().for_each(|(_, value)| leaves(value, &way, found));
 }
 
-/// Another value of the same kind.
+/// Another value of the same kind, which is as valid: with its last digit changed, where it has one.
 fn another(text: &str) -> String {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    match (text, text[..digits].parse::<u64>()) {
-        ("true", _) => "false".to_owned(),
-        ("false", _) => "true".to_owned(),
-        (_, Ok(100)) => "99".to_owned() + &text[digits..],
-        (_, Ok(number)) => format!("{}{}", number + 1, &text[digits..]),
-        (_, Err(_)) => format!("{text}x"),
+    match text {
+        "true" => return "false".to_owned(),
+        "false" => return "true".to_owned(),
+        "100" => return "99".to_owned(),
+        _ => {}
     }
+    let Some(at) = text.rfind(|c: char| c.is_ascii_digit()) else { return format!("{text}x") };
+    let digit = if text[at..].starts_with('9') { '8' } else { (text.as_bytes()[at] + 1) as char };
+    format!("{}{digit}{}", &text[..at], &text[at + 1..])
 }
 
 /// What a page says, without its line breaks in comments.

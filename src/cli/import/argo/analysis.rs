@@ -1,6 +1,8 @@
 //! Which metrics judge a Rollout: its analyses with their templates and arguments.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use super::super::field::{Wrong, flag, left, list, place, printed, text};
 use super::super::resource::{Resource, find};
@@ -32,9 +34,17 @@ pub(super) struct Metric<'f> {
     pub(super) dry_run: bool,
 }
 
+/// An argument of an analysis.
+struct Argument<'f> {
+    /// Where it is said.
+    said: &'f ImportedValue,
+    meaning: Meaning<'f>,
+    /// A text that became part of the result has it.
+    used: Cell<bool>,
+}
+
 /// What an argument is.
-#[derive(Clone)]
-enum Argument<'f> {
+enum Meaning<'f> {
     Text(&'f str),
     /// The hash of the pods of a version, for which Weir has the version's name.
     Version(&'static str, &'f ImportedValue),
@@ -44,47 +54,54 @@ enum Argument<'f> {
 
 /// The arguments of an analysis, by name.
 #[derive(Clone, Default)]
-pub(super) struct Arguments<'f>(HashMap<&'f str, Argument<'f>>);
+pub(super) struct Arguments<'f>(HashMap<&'f str, Rc<Argument<'f>>>);
 
 impl<'f> Arguments<'f> {
     /// Adds the arguments of a list; those of a template do not replace what the Rollout says.
-    fn add(&mut self, node: &'f ImportedValue, rollout: &Resource<'f>, comments: &mut Comments) -> Result<(), Wrong> {
+    fn add(&mut self, node: &'f ImportedValue, rollout: &Resource<'f>, found: &mut Found<'f>) -> Result<(), Wrong> {
         for argument in list(node, "args")? {
             let name = text(argument, "name")?.ok_or_else(|| Wrong::at(argument, "an argument has no `name`"))?;
-            if self.0.get(name).is_some_and(|said| !matches!(said, Argument::Unknown)) {
+            if self.0.get(name).is_some_and(|said| !matches!(said.meaning, Meaning::Unknown)) {
                 for default in ["value", "valueFrom"].iter().filter_map(|field| argument.get(field)) {
-                    comments.add(left(default, &format!("is not used where {} says the argument", rollout.title())));
+                    let what = format!("is not used where {} says the argument", rollout.title());
+                    found.comments.add(left(default, &what));
                 }
                 continue;
             }
-            let found = match (text(argument, "value")?, argument.get("valueFrom")) {
-                (Some(value), _) => Argument::Text(value),
-                (None, Some(from)) => from_elsewhere(name, from, rollout, comments)?,
-                (None, None) => Argument::Unknown,
+            let meaning = match (text(argument, "value")?, argument.get("valueFrom")) {
+                (Some(value), _) => Meaning::Text(value),
+                (None, Some(from)) => from_elsewhere(name, from, rollout, &mut found.comments)?,
+                (None, None) => Meaning::Unknown,
             };
-            self.0.insert(name, found);
+            let argument = Rc::new(Argument { said: argument, meaning, used: Cell::new(false) });
+            found.arguments.push(Rc::clone(&argument));
+            self.0.insert(name, argument);
         }
         Ok(())
     }
 
     /// A text with `{{ args.NAME }}` replaced, and comments on what is replaced by something else than Argo would.
     pub(super) fn fill(&self, written: &str, comments: &mut Vec<String>) -> Filled {
-        let filled = fill(written, |word| match self.0.get(word.strip_prefix("args.")?)? {
-            Argument::Text(value) => Some((*value).to_owned()),
-            Argument::Version(name, _) => Some(format!("{{{{{name}}}}}")),
-            Argument::Unknown => None,
+        let versions = RefCell::new(Vec::new());
+        let filled = fill(written, |word| {
+            let argument = self.0.get(word.strip_prefix("args.")?)?;
+            argument.used.set(true);
+            match argument.meaning {
+                Meaning::Text(value) => Some(value.to_owned()),
+                Meaning::Version(name, value) => {
+                    versions.borrow_mut().push((name, value));
+                    Some(format!("{{{{{name}}}}}"))
+                }
+                Meaning::Unknown => None,
+            }
         });
-        for (name, argument) in &self.0 {
-            if let Argument::Version(version, value) = argument
-                && [format!("{{{{args.{name}}}}}"), format!("{{{{ args.{name} }}}}")]
-                    .iter()
-                    .any(|w| written.contains(w))
-            {
-                let what = format!("{} is a hash of pods, for which stands the name of the {version}", place(value));
-                comments.push(format!("DECIDE: {what}: label the series so, or change the query."));
+        for (version, value) in versions.into_inner() {
+            let what = format!("{} is a hash of pods, for which stands the name of the {version}", place(value));
+            let comment = format!("DECIDE: {what}: label the series so, or change the query.");
+            if !comments.contains(&comment) {
+                comments.push(comment);
             }
         }
-        comments.sort();
         filled
     }
 
@@ -106,24 +123,24 @@ fn from_elsewhere<'f>(
     from: &'f ImportedValue,
     rollout: &Resource<'f>,
     comments: &mut Comments,
-) -> Result<Argument<'f>, Wrong> {
+) -> Result<Meaning<'f>, Wrong> {
     if let (Some(which), Some(value)) = (text(from, "podTemplateHashValue")?, from.get("podTemplateHashValue")) {
         return match which {
-            "Latest" => Ok(Argument::Version("canary", value)),
-            "Stable" => Ok(Argument::Version("stable", value)),
+            "Latest" => Ok(Meaning::Version("canary", value)),
+            "Stable" => Ok(Meaning::Version("stable", value)),
             _ => Err(Wrong::at(value, "`podTemplateHashValue` is `Stable` or `Latest`")),
         };
     }
     let path = from.get("fieldRef").map(|reference| text(reference, "fieldPath")).transpose()?.flatten();
     if let Some(found) = path.and_then(|path| at_path(rollout.node, path)) {
-        return Ok(Argument::Text(found));
+        return Ok(Meaning::Text(found));
     }
     let what = match path {
         Some(path) => format!("is {}, which is not in the Rollout", printed(path)),
         None => "is nothing that Weir reads, such as a Secret".to_owned(),
     };
     comments.add(format!("DECIDE: the argument {}: {}", printed(name), left(from, &what)));
-    Ok(Argument::Unknown)
+    Ok(Meaning::Unknown)
 }
 
 /// The single value at a path such as `metadata.labels['region']`.
@@ -149,25 +166,31 @@ pub(super) fn collect<'f>(
     found: &mut Found<'f>,
 ) -> Result<(), Wrong> {
     let mut arguments = Arguments::default();
-    arguments.add(node, rollout, &mut found.comments)?;
+    arguments.add(node, rollout, found)?;
     let mut own = Vec::new();
     add_templates(node, rollout.namespace, templates, (&mut own, found), 0)?;
     let dry = dry_runs(node)?;
     for template in own {
         let spec = template.spec()?;
         let mut arguments = arguments.clone();
-        arguments.add(spec, rollout, &mut found.comments)?;
-        let dry: Vec<&str> = dry.iter().copied().chain(dry_runs(spec)?).collect();
+        arguments.add(spec, rollout, found)?;
+        let own_dry = dry_runs(spec)?;
         for metric in list(spec, "metrics")? {
             let called = text(metric, "name")?.ok_or_else(|| Wrong::at(metric, "a metric has no `name`"))?;
             if found.metrics.len() >= MAX_METRICS {
                 return Err(Wrong::at(metric, format!("one Rollout has more than {MAX_METRICS} metrics")));
             }
-            let dry_run = dry.iter().any(|pattern| fits(pattern, called));
+            let mut dry_run = false;
+            for dry in dry.iter().chain(&own_dry).filter(|dry| fits(dry.pattern, called)) {
+                dry.fits.set(true);
+                dry_run = true;
+            }
             let arguments = arguments.clone();
             found.metrics.push(Metric { value: metric, called, role, arguments, dry_run });
         }
+        name_unfit(&own_dry, &mut found.comments);
     }
+    name_unfit(&dry, &mut found.comments);
     if let Some(value) = node.get("startingStep") {
         let what = left(value, "has no equal: Weir judges from the first weight on");
         found.comments.add(format!("DECIDE: {what}"));
@@ -188,6 +211,18 @@ pub(super) fn collect<'f>(
 pub(super) struct Found<'f> {
     pub(super) metrics: Vec<Metric<'f>>,
     pub(super) comments: Comments,
+    arguments: Vec<Rc<Argument<'f>>>,
+}
+
+impl Found<'_> {
+    /// Adds comments on the arguments that are part of nothing that is written, once all is.
+    pub(super) fn name_unused_arguments(&mut self) {
+        for argument in self.arguments.iter().filter(|argument| !argument.used.get()) {
+            if let Meaning::Text(_) | Meaning::Version(..) = argument.meaning {
+                self.comments.add(left(argument.said, "is an argument that nothing here uses"));
+            }
+        }
+    }
 }
 
 /// Comments, each once.
@@ -241,10 +276,30 @@ fn add_templates<'f>(
     Ok(())
 }
 
-/// The patterns of the metrics that do not decide.
-fn dry_runs(node: &ImportedValue) -> Result<Vec<&str>, Wrong> {
-    let named = list(node, "dryRun")?.iter().map(|item| text(item, "metricName"));
-    Ok(named.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+/// Which metrics do not decide.
+struct DryRun<'f> {
+    item: &'f ImportedValue,
+    /// Their name, or a regular expression.
+    pattern: &'f str,
+    /// There is such a metric.
+    fits: Cell<bool>,
+}
+
+fn dry_runs(node: &ImportedValue) -> Result<Vec<DryRun<'_>>, Wrong> {
+    let mut found = Vec::new();
+    for item in list(node, "dryRun")? {
+        if let Some(pattern) = text(item, "metricName")? {
+            found.push(DryRun { item, pattern, fits: Cell::new(false) });
+        }
+    }
+    Ok(found)
+}
+
+/// Names those that fit no metric.
+fn name_unfit(dry: &[DryRun<'_>], comments: &mut Comments) {
+    for dry in dry.iter().filter(|dry| !dry.fits.get()) {
+        comments.add(left(dry.item, "fits no metric"));
+    }
 }
 
 /// Whether a metric is meant by a name or a regular expression.

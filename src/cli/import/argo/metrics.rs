@@ -1,6 +1,6 @@
 //! The metrics of AnalysisTemplates as checks.
 
-use super::super::field::{Wrong, bounded, flag, go_duration, left, place, printed, text};
+use super::super::field::{Wrong, bounded, cite, flag, go_duration, left, place, printed, text};
 use super::super::judged::{Judged, Query};
 use super::super::page::quoted;
 use super::analysis::{Metric, Role};
@@ -67,8 +67,8 @@ pub(super) fn length(metric: &Metric<'_>) -> Result<Period, Wrong> {
     let interval = period(metric, "interval")?.unwrap_or(Period::ZERO);
     let count = number(metric, "count")?.unwrap_or(1).clamp(1, 1_000_000);
     let between = interval.get().saturating_mul(u32::try_from(count - 1).unwrap_or(0));
-    let seconds = delay.get().saturating_add(between).as_secs();
-    Ok(Period::from_secs(seconds))
+    let milliseconds = delay.get().saturating_add(between).as_millis();
+    Ok(Period::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX)))
 }
 
 fn period(metric: &Metric<'_>, field: &str) -> Result<Option<Period>, Wrong> {
@@ -129,7 +129,7 @@ fn add_remarks(metric: &Metric<'_>, judged: &mut Judged<'_>) -> Result<(), Wrong
     if let (Some(at), Some(count)) = (value.get("count"), count) {
         judged.comments.push(format!("{} is {count}; Weir measures until the rollout is over.", place(at)));
     } else if value.get("interval").is_none() && metric.role == Role::Background {
-        judged.comments.push(format!("{} has no `interval`: Argo measures it once.", place(value)));
+        judged.comments.push(format!("{} has no `interval`: Argo measures it once.", cite(value)));
     }
     if let (Some(at), Some(delay)) = (value.get("initialDelay"), period(metric, "initialDelay")?) {
         judged.comments.push(match metric.role {
@@ -290,7 +290,7 @@ fn by_web<'f>(
         }
     }
     if method != "POST" || path.trim_matches(['{', '}', '$', '.']) != "value" {
-        let what = format!("{} is a {} that reads {}", place(web), printed(method), quoted(path));
+        let what = format!("{} is a {} that reads {}", cite(web), printed(method), quoted(path));
         judged.decide(&format!(
             "{what}; Weir's check is a POST that is answered with {{ \"value\": 0.98 }}. Once it is:"
         ));

@@ -90,8 +90,12 @@ fn write<'f>(documents: &'f [ImportedValue], found: &Found<'f>) -> Result<Page<'
         sections.push(Section { name, port: service.ports[0], service: lines, routes });
     }
     let mut end = Page::default();
-    for resource in found.templates.own.iter().chain(&found.templates.cluster).chain(&found.services) {
+    for resource in found.templates.own.iter().chain(&found.templates.cluster) {
         site::write_rest(&mut end, resource);
+    }
+    for service in &found.services {
+        service.node.name_all();
+        end.comment(0, &format!("Left out: all but the first port of {}.", service.place()));
     }
     let others: Vec<&Resource<'f>> = found.others.iter().collect();
     let mut page = site::write("Argo Rollouts", &others, sections, Page::default(), end);

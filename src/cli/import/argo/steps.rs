@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::super::field::{Wrong, go_duration, left, list, number, place, printed, text};
+use super::super::field::{Wrong, cite, go_duration, left, list, number, place, printed, text};
 use super::super::page::{Page, quoted};
 use super::super::resource::Resource;
 use super::analysis::{Found, Role, Templates, collect};
@@ -84,7 +84,7 @@ impl<'f> Steps<'f> {
     fn close(&mut self) {
         let Some(Step { from, weight, hold, gate }) = self.open.take() else { return };
         let gate = if gate { ", gate: manual" } else { "" };
-        let whole = Period::from_secs(hold.as_secs());
+        let whole = Period::from_millis(u64::try_from(hold.as_millis()).unwrap_or(u64::MAX));
         let hold = whole.min(LONGEST_HOLD);
         self.page.cite(from);
         if hold < whole {
@@ -127,8 +127,8 @@ impl<'f> Steps<'f> {
         };
         let Some(open) = &mut self.open else {
             let how = match hold {
-                Some(hold) => format!("{} is {hold} before the first weight", place(value)),
-                None => format!("{} waits for a person before the first weight", place(value)),
+                Some(hold) => format!("{} is {hold} before the first weight", cite(value)),
+                None => format!("{} waits for a person before the first weight", cite(value)),
             };
             self.before.push(format!("DECIDE: {how}: Weir waits there for a hook `before_start`."));
             return Ok(());
@@ -162,7 +162,7 @@ impl<'f> Steps<'f> {
             longest = longest.max(length(metric)?);
         }
         let lasts = if longest > Period::ZERO { format!(", which takes {longest}") } else { String::new() };
-        self.comment(format!("{} measures at this step{lasts}; the checks below judge all the time.", place(value)));
+        self.comment(format!("{} measures at this step{lasts}; the checks below judge all the time.", cite(value)));
         if let Some(open) = &mut self.open {
             if !open.gate {
                 open.hold = open.hold.saturating_add(longest.get());
@@ -180,7 +180,7 @@ impl<'f> Steps<'f> {
         let name = text(value, "name")?.map_or_else(|| "?".to_owned(), printed);
         let conditions = list(value, "match")?;
         if conditions.is_empty() {
-            self.comment(format!("{} takes the header route {name} away; `override` stays.", place(value)));
+            self.comment(format!("{} takes the header route {name} away; `override` stays.", cite(value)));
         }
         for condition in conditions {
             let header = text(condition, "headerName")?;
@@ -188,10 +188,10 @@ impl<'f> Steps<'f> {
             match (header, exact) {
                 (Some(header), Some("canary")) if self.header.is_none() => {
                     self.header = Some(header);
-                    self.comment(format!("{} ({name}) is `override`, all the time.", place(condition)));
+                    self.comment(format!("{} ({name}) is `override`, all the time.", cite(condition)));
                 }
                 (Some(header), Some(exact)) => {
-                    let what = format!("{} ({name}) sends requests with `{}: {}`", place(condition), header, exact);
+                    let what = format!("{} ({name}) sends requests with `{}: {}`", cite(condition), header, exact);
                     let how = format!("`override: {{ header: {}, from: anyone }}`", quoted(header));
                     self.comment(format!("DECIDE: {what} to the canary. With {how} it is the value `canary`."));
                 }

@@ -1,6 +1,6 @@
 //! The rollout of one Rollout: by a canary's steps, or by a switch from blue to green.
 
-use super::super::field::{Wrong, flag, left, list, number, place, printed, text, whole_number};
+use super::super::field::{Wrong, cite, flag, left, list, number, printed, text, whole_number};
 use super::super::judged;
 use super::super::page::{Page, quoted};
 use super::analysis::{Comments, Found, Role, Templates, collect};
@@ -58,6 +58,7 @@ fn write_canary<'f>(
     let steps = Steps::of(list(canary, "steps")?, most, &service.rollout, templates, &mut found)?;
     let header = steps.header;
     let judgement = judge(&found.metrics)?;
+    found.name_unused_arguments();
     page.cite(canary);
     write_interval(page, &judgement);
     steps.write(page, canary.get("steps").unwrap_or(canary));
@@ -83,7 +84,7 @@ fn write_routing<'f>(page: &mut Page<'f>, routing: &'f ImportedValue) -> Result<
         let names = list(routing, "managedRoutes")?.iter().map(|route| text(route, "name"));
         let names: Vec<String> = names.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().map(printed).collect();
         let what = "the steps with these names say what becomes of them";
-        page.comment(3, &format!("{} are {}: {what}.", place(managed), names.join(", ")));
+        page.comment(3, &format!("{} are {}: {what}.", cite(managed), names.join(", ")));
     }
     for (field, value) in routing.entries() {
         if !matches!(field.as_str(), "managedRoutes" | "maxTrafficWeight") && !value.is_null() {
@@ -113,6 +114,7 @@ fn write_blue_green<'f>(
     let before = analyse("prePromotionAnalysis", &mut found)?;
     let after = analyse("postPromotionAnalysis", &mut found)?;
     let judgement = judge(&found.metrics)?;
+    found.name_unused_arguments();
     page.cite(blue_green);
     write_interval(page, &judgement);
     write_switch(page, blue_green, before)?;
@@ -120,7 +122,7 @@ fn write_blue_green<'f>(
     let mut bake = Period::from_secs(bake(page, blue_green, own)?.into());
     if let Some((analysis, longest)) = after {
         let lasts = if longest > Period::ZERO { format!(", which takes {longest}") } else { String::new() };
-        page.comment(3, &format!("{} judges during `bake`{lasts}.", place(analysis)));
+        page.comment(3, &format!("{} judges during `bake`{lasts}.", cite(analysis)));
         bake = bake.max(longest).min(Period::WEEK);
     }
     page.line(3, &format!("bake: {bake}"));
@@ -146,7 +148,7 @@ fn write_switch<'f>(
     };
     let mut hold = Period::from_secs(seconds.into());
     if let Some((analysis, longest)) = before {
-        page.comment(3, &format!("{} judges before the switch.", place(analysis)));
+        page.comment(3, &format!("{} judges before the switch.", cite(analysis)));
         hold = hold.max(longest).min(Period::WEEK);
     }
     if automatic && hold == Period::ZERO && before.is_none() {

@@ -1,6 +1,6 @@
 //! A Canary's metrics as checks.
 
-use super::super::field::{Wrong, bounded, duration, flag, left, list, number, place, printed, text};
+use super::super::field::{Wrong, bounded, cite, duration, flag, left, list, number, place, printed, text};
 use super::super::judged::{Judged, Query};
 use super::super::page::quoted;
 use super::super::resource::{Resource, find};
@@ -183,7 +183,7 @@ fn by_template<'f>(
     let (query, unknown) = filled(query.trim(), service, judged.metric);
     if let Some(value) = provider.get("secretRef") {
         let secret = text(value, "name")?.map_or_else(|| "?".to_owned(), printed);
-        let what = format!("{} is the Secret {secret}", place(value));
+        let what = format!("{} is the Secret {secret}", cite(value));
         judged.decide(&format!("{what}; Weir sends no credentials: ask by a proxy that adds them."));
     }
     for (field, why) in [("headers", "has no equal: ask by a proxy that adds them"), ("region", "has no equal")] {
