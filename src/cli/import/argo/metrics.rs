@@ -32,7 +32,8 @@ pub(super) fn judge<'f>(metrics: &[Metric<'f>]) -> Result<Judgement<'f>, Wrong> 
         if judgement.checks.iter().any(known) {
             continue;
         }
-        let (interval, limit) = (period(metric, "interval")?, failures(metric)?);
+        let (interval, stated) = (period(metric, "interval")?, number(metric, "failureLimit")?);
+        let limit = failures(stated);
         let judges = judged.check.is_some() && !judged.dormant;
         if judges {
             judgement.interval = [judgement.interval, interval].into_iter().flatten().min();
@@ -40,15 +41,16 @@ pub(super) fn judge<'f>(metrics: &[Metric<'f>]) -> Result<Judgement<'f>, Wrong> 
         if judges && !metric.dry_run {
             judgement.failures = Some(judgement.failures.map_or(limit, |least| least.min(limit)));
         }
-        own.push((interval, limit, judges && !metric.dry_run));
+        own.push((interval, stated, judges && !metric.dry_run));
         judgement.checks.push(judged);
     }
-    for (judged, (interval, limit, decides)) in judgement.checks.iter_mut().zip(own) {
+    for (judged, (interval, stated, decides)) in judgement.checks.iter_mut().zip(own) {
         if let (Some(at), Some(own), true) = (judged.metric.get("interval"), interval, interval != judgement.interval) {
             judged.comments.insert(0, format!("{} is {own}; Weir measures all at each analysis run.", place(at)));
         }
-        if let (Some(at), true) = (judged.metric.get("failureLimit"), !decides || Some(limit) != judgement.failures) {
-            let said = format!("{} is {}", place(at), at.text().map(printed).unwrap_or_default());
+        let least = Some(failures(stated)) == judgement.failures;
+        if let (Some(at), Some(stated), true) = (judged.metric.get("failureLimit"), stated, !decides || !least) {
+            let said = format!("{} is {stated}", place(at));
             judged.comments.insert(
                 0,
                 match decides {
@@ -86,10 +88,10 @@ fn number(metric: &Metric<'_>, field: &str) -> Result<Option<i64>, Wrong> {
 }
 
 /// How many failed measurements are too many: one more than may be. A negative limit is none.
-fn failures(metric: &Metric<'_>) -> Result<u32, Wrong> {
-    let limit = number(metric, "failureLimit")?.unwrap_or(0);
+fn failures(limit: Option<i64>) -> u32 {
+    let limit = limit.unwrap_or(0);
     let limit = if limit < 0 { MOST_FAILURES - 1 } else { limit.min(MOST_FAILURES - 1) };
-    Ok(u32::try_from(limit + 1).unwrap_or(u32::MAX))
+    u32::try_from(limit + 1).unwrap_or(u32::MAX)
 }
 
 fn judge_one<'f>(metric: &Metric<'f>) -> Result<Judged<'f>, Wrong> {

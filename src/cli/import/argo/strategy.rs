@@ -1,6 +1,6 @@
 //! The rollout of one Rollout: by a canary's steps, or by a switch from blue to green.
 
-use super::super::field::{Wrong, cite, flag, left, list, number, printed, text, whole_number};
+use super::super::field::{Wrong, cite, flag, left, list, number, place, printed, text, whole_number};
 use super::super::judged;
 use super::super::page::{Page, quoted};
 use super::analysis::{Comments, Found, Role, Templates, collect};
@@ -85,6 +85,9 @@ fn write_routing<'f>(page: &mut Page<'f>, routing: &'f ImportedValue) -> Result<
         let names: Vec<String> = names.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().map(printed).collect();
         let what = "the steps with these names say what becomes of them";
         page.comment(3, &format!("{} are {}: {what}.", cite(managed), names.join(", ")));
+    }
+    if let (Some(value), Some(most)) = (routing.get("maxTrafficWeight"), text(routing, "maxTrafficWeight")?) {
+        page.comment(3, &format!("{} is {}: weights here are percentages of it.", place(value), printed(most)));
     }
     for (field, value) in routing.entries() {
         if !matches!(field.as_str(), "managedRoutes" | "maxTrafficWeight") && !value.is_null() {
