@@ -28,6 +28,7 @@ pub use self::file::{Config, Format};
 pub(crate) use self::import::{ImportedValue, import_documents};
 pub(crate) use self::load::{MAX_FILE, read_file};
 pub use self::load::{load, parse};
+pub(crate) use self::remarks::NotStartable;
 pub(crate) use self::schema::schema;
 pub(crate) use self::section::affinity::{AffinityKey, OverrideFrom};
 pub(crate) use self::section::limits::Limits;

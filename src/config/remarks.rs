@@ -32,6 +32,17 @@ pub(super) fn missing_stable(services: &Map<Service>, root: &Node<'_>, source: &
     names.into_iter().zip(marks).map(|((_, service), mark)| MissingStable { service, mark }).collect()
 }
 
+/// Why a service cannot be rolled out.
+#[derive(Clone, Debug)]
+pub(crate) struct NotStartable {
+    /// The service.
+    pub(crate) service: Name,
+    /// Why.
+    pub(crate) why: String,
+    /// What to write, where it is not the line `stable`.
+    pub(crate) help: Option<String>,
+}
+
 /// The version of which it is likeliest that it serves now: the one that stands before the release, or the first.
 fn likely(service: &Service) -> &str {
     let full = service.split.iter().find(|(_, weight)| *weight == Weight::FULL).map(|(name, _)| name);
@@ -61,18 +72,27 @@ impl Config {
     /// Why these services cannot be rolled out, each with its reason: no state tells which version is stable, nor does the
     /// file.
     #[must_use]
-    pub(crate) fn stable_unknown(&self, services: &[(Name, String)]) -> Diagnostics {
+    pub(crate) fn stable_unknown(&self, services: &[NotStartable]) -> Diagnostics {
         let unsaid: HashMap<&str, &MissingStable> =
             self.origin.missing_stable.iter().map(|unsaid| (&*unsaid.service, unsaid)).collect();
         let (mut list, mut more) = (Vec::new(), 0);
-        for (service, why) in services {
+        for NotStartable { service, why, help } in services {
             if list.len() == MAX_DIAGNOSTICS {
                 more += 1;
                 continue;
             }
+            let unsaid = unsaid.get(&**service);
+            if let Some(help) = help {
+                let message = format!("it is not clear where the rollout of `{service}` starts: {why}");
+                list.push(match unsaid {
+                    Some(unsaid) => unsaid.mark.diagnostic(&self.origin.file, &message, help),
+                    None => Diagnostic::of_file(&self.origin.file.display().to_string(), message, help),
+                });
+                continue;
+            }
             let message = format!("nothing says which version is stable: {why}");
             let help = "Weir does not guess: the version to be released may be one that failed";
-            list.push(match unsaid.get(&**service) {
+            list.push(match unsaid {
                 Some(unsaid) => self.ask_for_stable(unsaid, &message, help),
                 None => Diagnostic::of_file(&self.origin.file.display().to_string(), message, help),
             });

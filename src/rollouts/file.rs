@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::adopt::{self, Start};
 use super::record::SeenVersion;
 use super::service::ServiceRollout;
 use super::view::{self, Named, StableUnknown};
@@ -48,21 +49,27 @@ impl ServiceRollout {
         self.dirty = true;
     }
 
-    /// What served everything before the service had a rollout, where the file still has it: `shift` over the file's
-    /// split, if there was one.
-    pub(super) fn served(
-        &mut self,
-        before: &config::Service,
-        shift: Option<&Split>,
-        file: &config::Service,
-    ) -> Option<Event> {
-        let version = match shift {
-            Some(split) => view::whole(split),
-            None => view::wanted(before),
-        };
-        let version = version.filter(|version| file.versions.get(version).is_some())?;
+    /// Where the rollout starts of a service that was served by these `shares` until now. None: by a version that the file
+    /// no longer has.
+    ///
+    /// # Errors
+    /// Nobody can tell without giving a version more than it has.
+    pub(super) fn adopt(&mut self, shares: &Split, file: &config::Service) -> Result<Option<Event>, StableUnknown> {
+        let Some(release) = view::wanted(file) else { return Ok(None) };
+        let start = adopt::start(shares, file.stable.as_ref(), &release)?;
         self.note_versions(file);
-        Some(Event::Release(self.target(version)))
+        Ok(match start {
+            Start::Serves(version) => {
+                let known = file.versions.get(&version).is_some();
+                known.then(|| Event::Release(self.target(version)))
+            }
+            // Whoever takes the stable version out of the same file says himself which one is stable now.
+            Start::GoesOn { stable, .. } if file.versions.get(&stable).is_none() => None,
+            Start::GoesOn { stable, weight } => {
+                let (stable, canary) = (self.target(stable), self.target(release));
+                Some(Event::Adopted { stable, canary, weight })
+            }
+        })
     }
 
     /// What everything rests on where the state does not tell which version is stable, or names one that is no longer in

@@ -17,6 +17,7 @@
 //! Invariant: a canary's weight that is in effect, if it was raised, was on the disk before.
 
 mod action;
+mod adopt;
 mod analysis;
 mod connect;
 mod decision;
@@ -52,9 +53,7 @@ use crate::config::{self, Config};
 use crate::model::{Name, Split};
 use crate::rollout::engine::{CommandRefused, Event, Phase, RolloutState, Verb};
 use crate::rollout::reading::Reading;
-use crate::snapshot::live::CircuitBreaker;
 use crate::store::{JournalError, JournalWriter, Write};
-use crate::telemetry::RolloutFact;
 
 /// What an operator asks of a service's rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,15 +76,16 @@ pub(crate) struct Rollouts {
 }
 
 impl Rollouts {
-    /// What is stored of the services of the file, in memory: what is new of it is among [`Self::writes`].
+    /// What is stored of the services of the file, in memory: what is new of it is among [`Self::writes`]. `shares`: what is
+    /// stored of weights over a service's split, which served a service that has a rollout only now.
     ///
     /// # Errors
     /// The services of which nothing tells which version is stable, each with why.
-    pub(crate) fn read(view: &View<'_>) -> Result<Self, Vec<(Name, StableUnknown)>> {
+    pub(crate) fn read(shares: &BTreeMap<Name, Split>, view: &View<'_>) -> Result<Self, Vec<(Name, StableUnknown)>> {
         let mut rollouts = Self { copied: record::read_stable(view.store), ..Self::default() };
         let mut unknown = Vec::new();
         for service in view.config.services.names() {
-            if let Err(why) = rollouts.read_one(service, None, view) {
+            if let Err(why) = rollouts.read_one(service, shares.get(service), None, view) {
                 unknown.push((service.clone(), why));
             }
         }
@@ -96,12 +96,15 @@ impl Rollouts {
     fn read_one(
         &mut self,
         service: &Name,
+        shares: Option<&Split>,
         unwritable: Option<JournalError>,
         view: &View<'_>,
     ) -> Result<(), StableUnknown> {
         let Some(file) = view.config.services.get(service) else { return Ok(()) };
         let Some(plan) = &file.rollout else { return Ok(()) };
-        let (record, damage) = self.kept(service, view).unwrap_or_default();
+        let kept = self.kept(service, view);
+        let shares = shares.filter(|_| kept.is_none());
+        let (record, damage) = kept.unwrap_or_default();
         let was = record.state.stable.is_some();
         let mut rollout = ServiceRollout::new(service.clone(), plan, record, view);
         if let Some(why) = unwritable {
@@ -110,18 +113,27 @@ impl Rollouts {
         if let Some(why) = damage {
             rollout.damaged(&why, file, view.at_ms);
         }
+        let mut events = if was { vec![Event::Restored] } else { Vec::new() };
+        if let Some(shares) = shares {
+            events.extend(rollout.adopt(shares, file)?);
+        }
         self.services.insert(service.clone(), rollout);
-        let events = if was { vec![Event::Restored] } else { Vec::new() };
         self.file(service, events, None, view)
     }
 
     /// What is new of one service could not be written after [`Self::read`]: nothing of it gives a canary more. What
     /// else it says takes effect.
-    pub(crate) fn read_unwritten(&mut self, service: &Name, why: JournalError, view: &View<'_>) {
+    pub(crate) fn read_unwritten(
+        &mut self,
+        service: &Name,
+        shares: Option<&Split>,
+        why: JournalError,
+        view: &View<'_>,
+    ) {
         if self.held(service).is_none() {
             self.actions.retain(|action| action.service() != &**service);
             // Which version is stable was known before.
-            drop(self.read_one(service, Some(why.clone()), view));
+            drop(self.read_one(service, shares, Some(why.clone()), view));
         }
         self.written(service, Err(why));
     }
@@ -144,11 +156,11 @@ impl Rollouts {
     /// Takes in the file of `view`, in memory: nothing is written, so that the whole can be dropped again. Write
     /// [`Self::writes`] before it takes effect. Returns a line for each rollout that ended.
     ///
-    /// Where a service gets a rollout with this file, what it names as stable is, or what served everything by the file
-    /// `before` and the `shifts` over it.
+    /// Where a service gets a rollout with this file, it goes on from what served by the file `before` and the `shifts` over
+    /// it.
     ///
     /// # Errors
-    /// The services of which nothing tells which version is stable, each with why. Drop this then.
+    /// The services of which nothing tells where they start, each with why. Drop this then.
     pub(crate) fn take_in(
         &mut self,
         before: &Config,
@@ -169,8 +181,14 @@ impl Rollouts {
             if !self.services.contains_key(service) {
                 let record = Record::default();
                 let mut rollout = ServiceRollout::new(service.clone(), plan, record, view);
-                let served = before.services.get(service).filter(|_| file.stable.is_none());
-                events.extend(served.and_then(|served| rollout.served(served, shifts.get(service), file)));
+                let split = before.services.get(service).map(|before| shifts.get(service).unwrap_or(&before.split));
+                match split.map(|split| rollout.adopt(split, file)).transpose() {
+                    Ok(event) => events.extend(event.flatten()),
+                    Err(why) => {
+                        unknown.push((service.clone(), why));
+                        continue;
+                    }
+                }
                 self.services.insert(service.clone(), rollout);
             }
             let next = self.services.get(service).map(|rollout| rollout.record.history.next());
@@ -201,7 +219,8 @@ impl Rollouts {
         let (Some(rollout), Some(file)) = (self.services.get_mut(service), view.config.services.get(service)) else {
             return Ok(());
         };
-        if !events.iter().any(|event| matches!(event, Event::Release(_))) {
+        let starts = |event: &Event| matches!(event, Event::Release(_) | Event::Adopted { .. });
+        if !events.iter().any(starts) {
             events.extend(rollout.choose_stable(file)?);
         }
         events.extend(rollout.take_config(file, before));
@@ -434,48 +453,6 @@ impl Rollouts {
     /// Whether the service's versions are rolled out.
     pub(crate) fn has(&self, service: &str) -> bool {
         self.services.contains_key(service)
-    }
-
-    /// The version in a role: `stable` or `canary`.
-    pub(crate) fn role(&self, service: &str, role: &str) -> Option<Name> {
-        let state = self.services.get(service)?.state();
-        let target = match role {
-            "stable" => state.stable.as_ref(),
-            "canary" => state.canary.as_ref().filter(|_| state.is_under_way()),
-            _ => None,
-        };
-        target.map(|target| target.version.clone())
-    }
-
-    /// The splits in effect, why, and since when (milliseconds since the Unix epoch).
-    pub(crate) fn splits(&self) -> impl Iterator<Item = (&Name, Split, &str, u64)> {
-        self.services.iter().filter_map(|(service, rollout)| {
-            Some((service, rollout.split()?, rollout.state().reason.as_str(), rollout.since_ms))
-        })
-    }
-
-    /// The breakers of canaries.
-    pub(crate) fn breakers(&self) -> BTreeMap<(Name, Name), Arc<CircuitBreaker>> {
-        let breaker = |rollout: &ServiceRollout| {
-            let canary = rollout.state().canary.as_ref()?.version.clone();
-            Some(((rollout.service.clone(), canary), Arc::clone(rollout.breaker.as_ref()?)))
-        };
-        self.services.values().filter_map(breaker).collect()
-    }
-
-    /// What metrics say.
-    pub(crate) fn facts(&self) -> Vec<RolloutFact> {
-        self.services.values().map(ServiceRollout::fact).collect()
-    }
-
-    /// Where each one is.
-    pub(crate) fn statuses(&self, now: Duration) -> BTreeMap<Name, Arc<RolloutStatus>> {
-        self.services.iter().map(|(service, rollout)| (service.clone(), Arc::new(rollout.status(now)))).collect()
-    }
-
-    /// The newest `limit` entries of the service's history, oldest first; none where it has no rollout.
-    pub(crate) fn history(&self, service: &str, limit: usize) -> Option<Vec<Arc<RecordedEntry>>> {
-        self.services.get(service).map(|rollout| rollout.record.history.last(limit))
     }
 }
 

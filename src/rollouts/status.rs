@@ -1,12 +1,16 @@
 //! Where a service's rollout is, for operators and for metrics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Rollouts;
 use super::record::RecordedEntry;
 use super::service::ServiceRollout;
+use crate::model::{Name, Split};
 use crate::rollout::engine::{Phase, RolloutState};
 use crate::rollout::plan::Plan;
+use crate::snapshot::live::CircuitBreaker;
 use crate::telemetry::RolloutFact;
 
 /// Where a service's rollout is, for operators.
@@ -54,5 +58,50 @@ impl ServiceRollout {
             checks: checks.map(|((name, outcome), count)| (name.clone(), *outcome, *count)).collect(),
             transitions: transitions.map(|((to, by), count)| (*to, *by, *count)).collect(),
         }
+    }
+}
+
+/// What others read of all rollouts.
+impl Rollouts {
+    /// The version in a role: `stable` or `canary`.
+    pub(crate) fn role(&self, service: &str, role: &str) -> Option<Name> {
+        let state = self.services.get(service)?.state();
+        let target = match role {
+            "stable" => state.stable.as_ref(),
+            "canary" => state.canary.as_ref().filter(|_| state.is_under_way()),
+            _ => None,
+        };
+        target.map(|target| target.version.clone())
+    }
+
+    /// The splits in effect, why, and since when (milliseconds since the Unix epoch).
+    pub(crate) fn splits(&self) -> impl Iterator<Item = (&Name, Split, &str, u64)> {
+        self.services.iter().filter_map(|(service, rollout)| {
+            Some((service, rollout.split()?, rollout.state().reason.as_str(), rollout.since_ms))
+        })
+    }
+
+    /// The breakers of canaries.
+    pub(crate) fn breakers(&self) -> BTreeMap<(Name, Name), Arc<CircuitBreaker>> {
+        let breaker = |rollout: &ServiceRollout| {
+            let canary = rollout.state().canary.as_ref()?.version.clone();
+            Some(((rollout.service.clone(), canary), Arc::clone(rollout.breaker.as_ref()?)))
+        };
+        self.services.values().filter_map(breaker).collect()
+    }
+
+    /// What metrics say.
+    pub(crate) fn facts(&self) -> Vec<RolloutFact> {
+        self.services.values().map(ServiceRollout::fact).collect()
+    }
+
+    /// Where each one is.
+    pub(crate) fn statuses(&self, now: Duration) -> BTreeMap<Name, Arc<RolloutStatus>> {
+        self.services.iter().map(|(service, rollout)| (service.clone(), Arc::new(rollout.status(now)))).collect()
+    }
+
+    /// The newest `limit` entries of the service's history, oldest first; none where it has no rollout.
+    pub(crate) fn history(&self, service: &str, limit: usize) -> Option<Vec<Arc<RecordedEntry>>> {
+        self.services.get(service).map(|rollout| rollout.record.history.last(limit))
     }
 }

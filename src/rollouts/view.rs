@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::adopt::{UnclearStart, whole};
 use crate::algorithm::fnv::Fnv1a;
 use crate::config::{self, Config, EndpointAddress};
-use crate::model::{EndpointState, Name, Split, Weight};
+use crate::model::{EndpointState, Name};
 use crate::snapshot::compile::States;
 use crate::store::JournalWriter;
 use crate::telemetry::Recorder;
@@ -59,6 +60,9 @@ pub(crate) enum StableUnknown {
     /// Nothing is stored of it.
     #[error("no state is known of this service")]
     NoState,
+    /// It was served by weights, and goes on from none of them.
+    #[error(transparent)]
+    Unclear(#[from] UnclearStart),
 }
 
 /// What the file says of the stable version.
@@ -108,11 +112,6 @@ impl View<'_> {
 /// The version that the file wants to serve: its release, or what has everything by its split.
 pub(super) fn wanted(file: &config::Service) -> Option<Name> {
     file.release.clone().or_else(|| whole(&file.split))
-}
-
-/// The version that has everything, if one has.
-pub(super) fn whole(split: &Split) -> Option<Name> {
-    split.iter().find(|(_, weight)| *weight == Weight::FULL).map(|(name, _)| name.clone())
 }
 
 /// What makes a version another one to roll out: its endpoints, and how they are spoken to.

@@ -1,5 +1,6 @@
 //! Rollouts, with the real binary and origins whose behaviour the story controls. Intervals are a second.
 
+mod adopted;
 mod durable;
 mod judged;
 mod listening;

@@ -9,13 +9,13 @@ use futures_util::future::join_all;
 use super::Owner;
 use super::commits::{PendingCommit, PendingReload, PreparedReload, ReloadRequest, Trigger};
 use super::rollouts::{same, splits, view};
-use crate::config::{self, Config, Diagnostics};
+use crate::config::{self, Config, Diagnostics, NotStartable};
 use crate::control::files::{self, Loaded, NoCertificates};
 use crate::control::resolve::{self, Resolved};
 use crate::control::settings::{self, SettingKey};
 use crate::control::{Ack, ProposalResult, Rejection, Shift, changes};
 use crate::coop::drop_in_pieces;
-use crate::model::Name;
+use crate::model::{Name, Split};
 use crate::rollouts::{Rollouts, StableUnknown};
 use crate::snapshot::compile::{Inputs, InvalidRoutes, Previous, States};
 use crate::snapshot::live::FaultInjection;
@@ -84,12 +84,13 @@ pub(super) async fn first(
     for line in unread {
         tracing::warn!("{line}");
     }
+    let served = served(&shifts);
     let outdated = Outdated::remove(config, &mut shifts, &mut states);
     for ended in outdated.lines {
         tracing::info!("{ended}");
     }
     let resolved = resolve::new_names(config, &Resolved::new()).await;
-    let read = Rollouts::read(&view((config, &states, &resolved), (recorder, journal), epoch));
+    let read = Rollouts::read(&served, &view((config, &states, &resolved), (recorder, journal), epoch));
     let mut rollouts = read.map_err(|unknown| stable_unknown(config, &unknown))?;
     match rollouts.writes(config) {
         Ok(writes) => {
@@ -99,6 +100,7 @@ pub(super) async fn first(
                     Err(why) => {
                         rollouts.read_unwritten(
                             &service,
+                            served.get(&service),
                             why,
                             &view((config, &states, &resolved), (recorder, journal), epoch),
                         );
@@ -201,8 +203,7 @@ impl Owner {
         let outdated = Outdated::remove(&config, &mut shifts, &mut states);
         let mut rollouts = self.rollouts.clone();
         let seen = view((&config, &states, &resolved), (&self.recorder, &self.journal), self.epoch);
-        let served = self.shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect();
-        let decided = rollouts.take_in(&self.config, &served, &seen);
+        let decided = rollouts.take_in(&self.config, &served(&self.shifts), &seen);
         let decided = decided.map_err(|unknown| stable_unknown(&config, &unknown))?;
         let rotated = changes::certificates(&self.inputs.certificates, &loaded.certificates);
         let certificate_faults = self.note_certificates(&loaded, rotated.len());
@@ -353,10 +354,18 @@ fn inputs(
     }
 }
 
-/// What the file should say of services of which nothing tells which version is stable.
+/// What the file should say of services of which nothing tells which version is stable, or where their rollouts start.
 fn stable_unknown(config: &Config, unknown: &[(Name, StableUnknown)]) -> NotUsable {
-    let why: Vec<(Name, String)> = unknown.iter().map(|(service, why)| (service.clone(), why.to_string())).collect();
-    NotUsable::StableUnknown(config.stable_unknown(&why))
+    let reason = |(service, why): &(Name, StableUnknown)| {
+        let help = if let StableUnknown::Unclear(start) = why { Some(start.help(service)) } else { None };
+        NotStartable { service: service.clone(), why: why.to_string(), help }
+    };
+    NotUsable::StableUnknown(config.stable_unknown(&unknown.iter().map(reason).collect::<Vec<_>>()))
+}
+
+/// What served by weights over the file's splits.
+fn served(shifts: &BTreeMap<Name, Shift>) -> BTreeMap<Name, Split> {
+    shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect()
 }
 
 /// Shifts and states that a file ended. They apply no more whether or not the disk takes note; a restart must not bring

@@ -67,6 +67,16 @@ pub(crate) enum Event {
     /// The file names this version as stable, and nothing else shows: no state is known, or the version that was stable
     /// is no longer in the file. Send it before the [`VersionsGone`](Self::VersionsGone) of the same file.
     Stable(RolloutTarget),
+    /// The service was served by weights until now, and gets a rollout: it goes on from what serves. Send it first, where no
+    /// state is known.
+    Adopted {
+        /// The version that has the rest.
+        stable: RolloutTarget,
+        /// The version that the file asks for.
+        canary: RolloutTarget,
+        /// What it has.
+        weight: Weight,
+    },
     /// The file asks for this version. Send it whenever the file was read: only a change of it does something.
     Release(RolloutTarget),
     /// An operator asks for this version.
@@ -174,6 +184,7 @@ impl RolloutState {
         reaction.pass(now);
         match event {
             Event::Stable(target) => reaction.named(target),
+            Event::Adopted { stable, canary, weight } => reaction.adopted(stable, canary, weight),
             Event::Release(target) => reaction.release(target),
             Event::Start { target, by, reason } => reaction.start(target, by, &reason)?,
             Event::Tick => reaction.tick(),

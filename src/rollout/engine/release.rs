@@ -74,6 +74,31 @@ impl Reaction<'_> {
         self.write(By::File, What::Served, before, why);
     }
 
+    /// What serves now is where the rollout starts: the canary keeps its weight, and stands at the step of that weight, or
+    /// before the first step above it.
+    pub(super) fn adopted(&mut self, stable: RolloutTarget, canary: RolloutTarget, weight: Weight) {
+        if self.state.stable.is_some() || weight == Weight::ZERO {
+            return;
+        }
+        let before = self.before();
+        let why = format!(
+            "the file asks for {}, which has {weight} % already: {} → {}, on from there",
+            canary.version, stable.version, canary.version
+        );
+        self.state.stable = Some(stable);
+        self.state.desired = Some(canary.clone());
+        self.state.canary = Some(canary);
+        let steps = &self.plan.steps;
+        let below = steps.iter().take_while(|step| step.weight < weight).count();
+        let stands = steps.get(below).is_some_and(|step| step.weight == weight);
+        self.state.taken = below.saturating_add(usize::from(stands));
+        self.forget_evidence();
+        self.enter(Stage::Progressing);
+        self.set_weight(weight);
+        self.write(By::File, What::Started, before, &why);
+        self.alert(Transition::Started, Severity::Info, &why);
+    }
+
     /// The file names `target` as stable, and nothing else shows it. What was under way went from a version that is no
     /// longer there, and has not failed.
     pub(super) fn named(&mut self, target: RolloutTarget) {

@@ -4,7 +4,7 @@ use super::*;
 
 impl Rollouts {
     pub(super) fn restore(view: &View<'_>) -> Result<Self, Vec<(Name, StableUnknown)>> {
-        let mut rollouts = Self::read(view)?;
+        let mut rollouts = Self::read(&BTreeMap::new(), view)?;
         rollouts.forget_others(view);
         drop(rollouts.save(view));
         Ok(rollouts)

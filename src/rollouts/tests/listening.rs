@@ -95,7 +95,7 @@ fn a_canary_that_was_scaled_goes_on_and_one_with_other_endpoints_begins_its_step
             let before = std::mem::replace(&mut rig.config, parsed(&text));
             if restarted {
                 // What the endpoints were is not known: any difference counts.
-                rollouts = Rollouts::read(&rig.view()).unwrap();
+                rollouts = Rollouts::read(&BTreeMap::new(), &rig.view()).unwrap();
             } else {
                 rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
             }

@@ -152,9 +152,20 @@ fn a_rollout_that_comes_by_reload_begins_from_what_is_known_to_serve() {
         Some([9_000, 1_000, 0]),
         "the shift serves"
     );
-    assert_eq!(take_in(&v1, &shift(&[("v1", 9_000), ("v2", 1_000)]), ""), None);
-    assert_eq!(take_in(&both, &none, ""), None, "no version serves alone");
-    assert_eq!(take_in(&both, &none, "stable: v1"), Some([9_000, 1_000, 0]));
+    assert_eq!(take_in(&v1, &none, "stable: v2"), Some([9_000, 1_000, 0]), "what serves is stable, and nothing jumps");
+    for (v1_now, v2_now) in [(9_000, 1_000), (9_900, 100), (7_000, 3_000), (5_001, 4_999)] {
+        let now = Some([v1_now, v2_now, 0]);
+        assert_eq!(take_in(&v1, &shift(&[("v1", v1_now), ("v2", v2_now)]), ""), now);
+        assert_eq!(take_in(&v1, &shift(&[("v1", v1_now), ("v2", v2_now)]), "stable: v1"), now);
+    }
+    let behind = shift(&[("v1", 1_000), ("v2", 9_000)]);
+    assert_eq!(take_in(&v1, &behind, ""), None, "v2 is what serves, and v1 is not to get everything, nor to lose it");
+    assert_eq!(take_in(&v1, &behind, "stable: v1"), Some([1_000, 9_000, 0]), "that is said");
+    assert_eq!(take_in(&v1, &behind, "stable: v2"), None);
+    assert_eq!(take_in(&both, &none, ""), None, "none has more than half");
+    assert_eq!(take_in(&both, &none, "stable: v1"), Some([5_000, 5_000, 0]));
+    assert_eq!(take_in(&v1, &shift(&[("v1", 8_000), ("v2", 1_000), ("v3", 1_000)]), "stable: v1"), None, "a third");
+    assert_eq!(take_in(&v1, &shift(&[("v1", 9_000), ("v3", 1_000)]), ""), None, "a third, and v2 has nothing");
     let elsewhere = parsed("version: 1\nlisteners: [{ name: web, address: 127.0.0.1:0 }]\n");
     assert_eq!(take_in(&elsewhere, &none, ""), None, "a service that is new");
     assert_eq!(take_in(&elsewhere, &none, "stable: v3"), Some([0, 1_000, 9_000]));
@@ -193,4 +204,20 @@ fn a_file_whose_stable_version_is_behind_is_told_with_the_line_to_write() {
         after.take_in(&rig.config, &BTreeMap::new(), &View { config: &config, ..rig.view() }).unwrap();
         assert_eq!(behind(&rig, &after).as_deref(), said);
     }
+}
+
+#[test]
+fn a_start_with_weights_that_are_stored_goes_on_from_them_and_again_from_its_state() {
+    let rig = Rig { config: with("v2", ""), ..Rig::new() };
+    let weight = |bp| Weight::from_basis_points(bp).unwrap();
+    let split = Split::new(vec![("v1".into(), weight(7_000)), ("v2".into(), weight(3_000))]).unwrap();
+    let stored = BTreeMap::from([("shop".into(), split)]);
+    let mut rollouts = Rollouts::read(&stored, &rig.view()).unwrap();
+    rollouts.save(&rig.view()).unwrap();
+    assert_eq!((seen(&rollouts), phase(&rollouts)), ([7_000, 3_000, 0], Phase::Progressing));
+    let restarted = Rollouts::read(&stored, &rig.view()).unwrap();
+    assert_eq!(seen(&restarted), [7_000, 3_000, 0]);
+    (0..3).for_each(|_| rig.second(&mut rollouts, 0));
+    assert_eq!(seen(&rollouts), [5_000, 5_000, 0], "the first step above it");
+    assert_eq!(seen(&Rollouts::read(&stored, &rig.view()).unwrap()), [5_000, 5_000, 0], "the state decides");
 }

@@ -321,3 +321,27 @@ fn a_canary_with_other_endpoints_begins_its_step_anew_and_has_no_more_than_it_ha
         assert_eq!((rig.phase(), rig.entries.len()), (phase, lines));
     }
 }
+
+#[test]
+fn a_service_that_was_served_by_weights_goes_on_with_the_first_step_above_or_holds_the_one_it_stands_at() {
+    for (now, taken, next) in [(5, 0, 10), (10, 1, 50), (30, 1, 50), (50, 2, 100), (70, 2, 100)] {
+        let mut rig = Rig::new(plan());
+        rig.state = RolloutState::default();
+        rig.event(Event::Adopted { stable: target("v1"), canary: target("v2"), weight: percent(now) });
+        assert_eq!((rig.phase(), rig.published(), rig.state.taken), (Phase::Progressing, vec![percent(now)], taken));
+        rig.event(Event::Release(target("v2")));
+        rig.event(Event::Tick);
+        assert_eq!(rig.weight(), percent(now), "nothing moves without an analysis run");
+        rig.pass(if taken == 0 { 1 } else { 2 });
+        assert_eq!(rig.weight(), percent(next), "{now}");
+        rig.until(Phase::Succeeded);
+    }
+    let mut rig = Rig::new(plan());
+    rig.plan.steps.pop();
+    rig.state = RolloutState::default();
+    rig.event(Event::Adopted { stable: target("v1"), canary: target("v2"), weight: percent(70) });
+    rig.pass(2);
+    assert_eq!((rig.phase(), rig.weight()), (Phase::Promoting, percent(100)), "above the last step");
+    rig.event(Event::Tripped { why: "bad".into(), stable_fails_too: false });
+    rig.went_back(Phase::RolledBack);
+}
