@@ -72,21 +72,27 @@ pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text.replace("$$", "$$$$").replace("${", "$${")).to_string()
 }
 
+/// The longest name that Weir takes.
+const LONGEST_NAME: usize = 63;
+/// What is left of one that may get a number behind it.
+const LONGEST_BASE: usize = 56;
+
 /// The valid name that is nearest to `text`: what a name cannot hold becomes `-`.
 pub(super) fn name(text: &str) -> String {
     let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
-    let name: String = text.chars().take(50).map(fits).collect();
+    let name: String = text.chars().take(LONGEST_NAME).map(fits).collect();
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     if name.is_empty() { "unnamed".to_owned() } else { name.to_owned() }
 }
 
-/// `wanted`, or with a number behind it, as it is not `taken` yet.
+/// `wanted`, or its beginning with a number behind it, as it is not `taken` yet.
 pub(super) fn free_name(wanted: &str, taken: &mut HashMap<String, u32>) -> String {
-    let mut free = wanted.to_owned();
+    let base: String = wanted.chars().take(LONGEST_BASE).collect();
+    let mut free = if wanted.len() > LONGEST_NAME { base.clone() } else { wanted.to_owned() };
     while taken.contains_key(&free) {
-        let number = taken.entry(wanted.to_owned()).or_insert(1);
+        let number = taken.entry(base.clone()).or_insert(1);
         *number += 1;
-        free = format!("{wanted}-{number}");
+        free = format!("{base}-{number}");
     }
     taken.insert(free.clone(), 1);
     free
@@ -115,6 +121,9 @@ mod tests {
         let mut taken = HashMap::new();
         let names = ["a", "a", "a-2", "a"].map(|name| free_name(name, &mut taken));
         assert_eq!(names, ["a", "a-2", "a-2-2", "a-3"]);
+        let long = ["b".repeat(63), "b".repeat(63), "b".repeat(80)].map(|name| free_name(&name, &mut taken));
+        let base = "b".repeat(56);
+        assert_eq!(long, ["b".repeat(63), format!("{base}-2"), format!("{base}-3")]);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use super::field::{Wrong, place, printed, text, unknown};
-use super::page::{Page, name, quoted};
+use super::page::{Page, free_name, name, quoted};
 use super::resource::Resource;
 use crate::config::ImportedValue;
 
 /// One service of the file.
 pub(super) struct Section<'f> {
+    /// The resource that it comes from.
+    pub(super) from: &'f ImportedValue,
     /// Its name, which no other has.
     pub(super) name: String,
     /// On which port clients reach it.
@@ -48,6 +50,7 @@ pub(super) fn write<'f>(
     page.line(0, "services:");
     let mut routes = Page::default();
     for section in sections {
+        page.cite(section.from);
         page.line(1, &format!("{}:", section.name));
         page.append(section.service);
         routes.append(section.routes);
@@ -66,26 +69,24 @@ pub(super) fn write<'f>(
 
 /// The names of the services of these resources, which are called so: with the namespace where two are called the same.
 pub(super) fn names(called: &[(Resource<'_>, &str)]) -> Result<Vec<String>, Wrong> {
-    let mut times: HashMap<String, usize> = HashMap::new();
-    for (_, wanted) in called {
-        *times.entry(name(wanted)).or_default() += 1;
-    }
-    let mut names = Vec::with_capacity(called.len());
-    let mut taken: HashMap<String, &ImportedValue> = HashMap::new();
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    let mut first: HashMap<(&str, Option<&str>), &ImportedValue> = HashMap::new();
     for (resource, wanted) in called {
-        let mut own = name(wanted);
-        if times.get(&own).is_some_and(|times| *times > 1) {
-            own = format!("{own}.{}", name(resource.namespace.unwrap_or("default")));
-        }
-        if let Some(first) = taken.insert(own.clone(), resource.node) {
-            let kind = printed(resource.kind);
-            let first = format!("{}:{}", printed(first.file()), first.line);
-            let what = format!("a second {kind} leads to a service named {}; the first is at {first}", quoted(&own));
+        *times.entry(wanted).or_default() += 1;
+        if let Some(first) = first.insert((wanted, resource.namespace), resource.node) {
+            let (kind, first) = (printed(resource.kind), format!("{}:{}", printed(first.file()), first.line));
+            let name = quoted(wanted);
+            let what = format!("a second {kind} leads to a service named {name}; the first is at {first}");
             return Err(Wrong::at(resource.node, what));
         }
-        names.push(own);
     }
-    Ok(names)
+    let mut taken = HashMap::new();
+    let own = |(resource, wanted): &(Resource<'_>, &str)| {
+        let several = times.get(wanted).is_some_and(|times| *times > 1);
+        let namespace = several.then(|| format!(".{}", name(resource.namespace.unwrap_or("default"))));
+        free_name(&format!("{}{}", name(wanted), namespace.unwrap_or_default()), &mut taken)
+    };
+    Ok(called.iter().map(own).collect())
 }
 
 /// Names what nobody asked for in a resource that others refer to.
@@ -99,19 +100,24 @@ pub(super) fn write_rest(page: &mut Page<'_>, resource: &Resource<'_>) {
     }
 }
 
-/// Where a Kubernetes service listens, as far as its namespace is known.
+/// Where a Kubernetes service listens, as far as its namespace is known; not quoted.
 pub(super) fn address(service: &str, namespace: Option<&str>, port: u16) -> String {
-    let namespace = namespace.map(|namespace| format!(".{}", name(namespace))).unwrap_or_default();
-    format!("{}{namespace}:{port}", name(service))
+    let namespace = namespace.map(|namespace| format!(".{namespace}")).unwrap_or_default();
+    format!("{service}{namespace}:{port}")
 }
 
 /// The condition on the host of a route to the Kubernetes service, which is called `own` here.
 pub(super) fn host(own: &str, service: &str, namespace: Option<&str>) -> String {
-    let service = name(service);
-    let Some(namespace) = namespace.map(name) else { return format!("host: {service}, ") };
+    let mut hosts = Vec::new();
     // Its bare name may be that of another one as well, in another namespace.
-    let bare = if own == service { format!("{service}, ") } else { String::new() };
-    format!("host: [{bare}{service}.{namespace}, {service}.{namespace}.svc.cluster.local], ")
+    if own == service || namespace.is_none() {
+        hosts.push(quoted(service));
+    }
+    if let Some(namespace) = namespace {
+        let full = format!("{service}.{namespace}");
+        hosts.extend([quoted(&full), quoted(&format!("{full}.svc.cluster.local"))]);
+    }
+    format!("host: [{}], ", hosts.join(", "))
 }
 
 /// The protocol, which Kubernetes and the meshes tell from the port's name or from `appProtocol`.

@@ -87,7 +87,7 @@ fn write<'f>(documents: &'f [ImportedValue], found: &Found<'f>) -> Result<Page<'
         if let Some(rest) = unknown(service.rollout.node) {
             lines.comment(2, &rest);
         }
-        sections.push(Section { name, port: service.ports[0], service: lines, routes });
+        sections.push(Section { from: service.rollout.node, name, port: service.ports[0], service: lines, routes });
     }
     let mut end = Page::default();
     for resource in found.templates.own.iter().chain(&found.templates.cluster) {

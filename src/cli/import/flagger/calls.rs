@@ -51,8 +51,7 @@ impl<'f> Receivers<'f> {
         comments: &[String],
         fields: &str,
     ) -> String {
-        let base: String = format!("{service}-{}", name(called)).chars().take(55).collect();
-        let free = free_name(&base, &mut self.taken);
+        let free = free_name(&format!("{service}-{}", name(called)), &mut self.taken);
         self.page.cite(value);
         comments.iter().for_each(|comment| self.page.comment(1, comment));
         self.page.line(1, &format!("{free}: {fields}"));

@@ -82,7 +82,7 @@ fn write<'f>(documents: &'f [ImportedValue], found: &Found<'f>) -> Result<Page<'
         if let Some(rest) = unknown(service.canary.node) {
             lines.comment(2, &rest);
         }
-        sections.push(Section { name, port: service.port, service: lines, routes });
+        sections.push(Section { from: service.canary.node, name, port: service.port, service: lines, routes });
     }
     let mut end = Page::default();
     for resource in found.templates.iter().chain(&found.providers) {

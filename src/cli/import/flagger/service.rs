@@ -211,7 +211,8 @@ pub(super) fn write_routes<'f>(
         page.line(1, &format!("- {{ match: {{ {host}path: / }}, service: {name} }}"));
     }
     for condition in matches {
-        let tests = conditions(page, condition)?;
+        let (own, tests) = conditions(page, condition)?;
+        let host = own.as_ref().unwrap_or(&host);
         // Only a prefix has this field; Istio's is one of the text.
         if tests.starts_with("path: \"") && !tests.starts_with("path: \"/\"") {
             page.comment(1, "A path is a prefix of whole segments here: /api does not match /apix.");
@@ -238,9 +239,10 @@ fn plain_host(page: &mut Page<'_>, name: &str, service: &Service<'_>, alone: boo
     host
 }
 
-/// One entry of `service.match` (Istio's HTTPMatchRequest) as fields of a route's match; what has no equal is named.
-fn conditions<'f>(page: &mut Page<'f>, condition: &'f ImportedValue) -> Result<String, Wrong> {
-    let mut fields = Vec::new();
+/// One entry of `service.match` (Istio's HTTPMatchRequest) as fields of a route's match, with a host of its own before them if
+/// it says one; what has no equal is named.
+fn conditions<'f>(page: &mut Page<'f>, condition: &'f ImportedValue) -> Result<(Option<String>, String), Wrong> {
+    let (mut host, mut fields) = (None, Vec::new());
     let mut path = "path: /".to_owned();
     for (field, value) in condition.entries().iter().filter(|(_, value)| !value.is_null()) {
         match field.as_str() {
@@ -256,12 +258,16 @@ fn conditions<'f>(page: &mut Page<'f>, condition: &'f ImportedValue) -> Result<S
                 Some(("exact", method)) => fields.push(format!("method: [{}]", quoted(method))),
                 _ => page.comment(1, &format!("DECIDE: {}", left(value, "has no equal and was left out"))),
             },
+            "authority" => match string_match(value)? {
+                Some(("exact", authority)) => host = Some(format!("host: {}, ", quoted(authority))),
+                _ => page.comment(1, &format!("DECIDE: {}", left(value, "has no equal and was left out"))),
+            },
             "headers" => fields.extend(header_tests(page, value)?),
             _ => page.comment(1, &format!("DECIDE: {}", left(value, "has no equal and was left out"))),
         }
     }
     fields.insert(0, path);
-    Ok(fields.join(", "))
+    Ok((host, fields.join(", ")))
 }
 
 fn header_tests<'f>(page: &mut Page<'f>, headers: &'f ImportedValue) -> Result<Option<String>, Wrong> {
