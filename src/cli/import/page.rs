@@ -74,8 +74,8 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// The longest name that Weir takes.
 const LONGEST_NAME: usize = 63;
-/// What is left of one that may get a number behind it.
-const LONGEST_BASE: usize = 56;
+/// What is left of one that may get something behind it.
+pub(super) const LONGEST_BASE: usize = 56;
 
 /// The valid name that is nearest to `text`: what a name cannot hold becomes `-`.
 pub(super) fn name(text: &str) -> String {

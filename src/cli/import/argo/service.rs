@@ -1,7 +1,7 @@
 //! A Rollout's services: where its versions are reached, and how clients get there.
 
 use super::super::field::{Wrong, left, place, text, whole_number};
-use super::super::page::{Page, quoted};
+use super::super::page::{LONGEST_BASE, Page, name, quoted};
 use super::super::resource::{Resource, find};
 use super::super::site;
 use crate::config::ImportedValue;
@@ -105,7 +105,9 @@ pub(super) fn write_versions<'f>(page: &mut Page<'f>, service: &Service<'f>) {
     let from = &service.from;
     page.comment(2, &format!("DECIDE: the addresses. A Rollout names Kubernetes services; the port is {from}."));
     page.line(2, "versions:");
-    let placeholder = |version: &str| format!("{}-{version}", rollout.name);
+    // No service is said: what stands there has the form of an address, whatever the Rollout's name is.
+    let base: String = name(rollout.name).chars().take(LONGEST_BASE).collect();
+    let placeholder = |version: &str| format!("{base}-{version}");
     let versions = [("stable", service.stable), ("canary", service.canary)];
     for ((version, said), port) in versions.into_iter().zip(service.ports) {
         let named = said.map_or_else(|| placeholder(version), str::to_owned);
