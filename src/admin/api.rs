@@ -87,7 +87,8 @@ async fn show_status(
 }
 
 async fn reload(State(admin): State<Arc<AdminState>>, _: NoBody) -> Result<Json<Changed>, Problem> {
-    changed(control(&admin)?.reload().await)
+    let Json(changed) = changed(control(&admin)?.reload().await)?;
+    Ok(Json(Changed { hash: Some(admin.current.load().hash.clone()), ..changed }))
 }
 
 async fn set_weights(

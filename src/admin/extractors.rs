@@ -20,7 +20,7 @@ pub(super) fn control(admin: &AdminState) -> Result<&Control, Problem> {
 
 pub(super) fn changed(outcome: ProposalResult) -> Result<Json<Changed>, Problem> {
     let Ack { revision, changes, warnings, durable } = outcome?;
-    Ok(Json(Changed { revision, changes, warnings, durable }))
+    Ok(Json(Changed { revision, hash: None, changes, warnings, durable }))
 }
 
 pub(super) fn named<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {

@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<Arc<AdminState>> {
 async fn show_all(State(admin): State<Arc<AdminState>>) -> Json<RolloutList> {
     let control = admin.control.status();
     let rollouts = control.rollouts.iter().map(|(service, status)| rollout(&admin, service, status));
-    Json(RolloutList { rollouts: rollouts.collect() })
+    Json(RolloutList { rollouts: rollouts.collect(), revision: control.revision, hash: control.hash.clone() })
 }
 
 async fn show(
@@ -45,7 +45,11 @@ async fn show(
     let service = named(path)?;
     let control = admin.control.status();
     match control.rollouts.get_key_value(&*service) {
-        Some((name, status)) => Ok(Json(RolloutList { rollouts: vec![rollout(&admin, name, status)] })),
+        Some((name, status)) => Ok(Json(RolloutList {
+            rollouts: vec![rollout(&admin, name, status)],
+            revision: control.revision,
+            hash: control.hash.clone(),
+        })),
         None => Err(none(&admin, service)),
     }
 }

@@ -205,6 +205,9 @@ pub struct SetState {
 pub struct Changed {
     /// The revision of the snapshot that has it.
     pub revision: u64,
+    /// The hash of the configuration in effect; only of a reload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
     /// What changed; empty when nothing did.
     pub changes: Vec<String>,
     /// What could not be used, while what was before it stays in effect; or could not be written.

@@ -22,8 +22,16 @@ use crate::model::{Address, EndpointState, Name, Split};
 
 /// `weir reload`.
 pub(super) async fn reload(arguments: &AdminArguments) -> Result<(), Failure> {
-    let changed = ControlApi::new(arguments)?.call(Method::POST, "/api/v1/reload", None::<&()>).await?;
-    report(&changed, "nothing changed")
+    let changed = ask_reload(&ControlApi::new(arguments)?).await?;
+    let reported = report(&changed, "nothing changed");
+    let hash = changed.hash.map(|hash| format!(", file hash {}", table::clean(&hash))).unwrap_or_default();
+    print(&format!("revision {}{hash}\n", changed.revision))?;
+    reported
+}
+
+/// Asks Weir to read its file again.
+pub(super) async fn ask_reload(client: &ControlApi) -> Result<Changed, Failure> {
+    client.call(Method::POST, "/api/v1/reload", None::<&()>).await
 }
 
 /// `weir weight`.
@@ -253,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_is_in_effect_and_not_stored_has_a_code_of_its_own() {
-        let changed = |durable| Changed { revision: 1, changes: Vec::new(), warnings: Vec::new(), durable };
+        let changed = |durable| Changed { revision: 1, hash: None, changes: Vec::new(), warnings: Vec::new(), durable };
         assert_eq!(report(&changed(true), "nothing"), Ok(()));
         assert_eq!(report(&changed(false), "nothing").unwrap_err().exit, Exit::NOT_DURABLE);
         let old: Changed = serde_json::from_str("{\"revision\":1,\"changes\":[]}").unwrap();

@@ -243,6 +243,10 @@ pub struct StateTarget {
 pub(crate) struct Status {
     /// The configuration file.
     pub(crate) path: PathBuf,
+    /// The revision that the rest is of.
+    pub(crate) revision: u64,
+    /// The hash of the configuration that the rest is of.
+    pub(crate) hash: String,
     /// Why the newest content of the file is not in effect, if it is not.
     pub(crate) errors: Option<String>,
     /// What is wrong with listeners' certificates and authorities, and what is done instead; one line each.

@@ -361,8 +361,11 @@ impl Owner {
 
     /// Publishes the status and the metrics.
     fn publish_status(&self) {
+        let current = self.current.peek();
         self.status.store(Arc::new(Status {
             path: self.path.clone(),
+            revision: current.revision,
+            hash: current.hash.clone(),
             errors: self.errors.clone(),
             faults: self.certificate_faults.clone(),
             shifts: self.status_shifts(),

@@ -12,6 +12,12 @@ use crate::rollout::verdict::Verdict;
 pub struct RolloutList {
     /// Of each service whose versions are rolled out, by name.
     pub rollouts: Vec<Rollout>,
+    /// The revision that they are of: what a change was answered with is in effect once this is not lower.
+    #[serde(default)]
+    pub revision: u64,
+    /// The hash of the configuration that they are of.
+    #[serde(default)]
+    pub hash: String,
 }
 
 /// Where the rollout of one service is.

@@ -76,6 +76,15 @@ pub(in crate::cli) struct RolloutStatusArguments {
     /// Wait until the rollout is over: exit code 0 if it succeeded, 5 if it was rolled back or aborted
     #[arg(long)]
     pub(in crate::cli) wait: bool,
+    /// With --wait: have the file read again first, as `weir reload` does, and wait for what that led to
+    #[arg(long, requires = "wait", conflicts_with_all = ["revision", "file_hash"])]
+    pub(in crate::cli) reload: bool,
+    /// With --wait: not before this revision is in effect, which `weir reload` printed
+    #[arg(long, value_name = "REVISION", requires = "wait", conflicts_with = "file_hash")]
+    pub(in crate::cli) revision: Option<u64>,
+    /// With --wait: not before the file with this hash is in effect, which `weir check -o json` and `weir reload` print
+    #[arg(long, value_name = "HASH", requires = "wait")]
+    pub(in crate::cli) file_hash: Option<String>,
     /// With --wait: give up after so long, with exit code 6
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration, requires = "wait")]
     pub(in crate::cli) timeout: Duration,

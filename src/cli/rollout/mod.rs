@@ -3,6 +3,7 @@
 mod replay;
 mod view;
 
+use std::fmt;
 use std::time::Duration;
 
 use hyper::Method;
@@ -15,7 +16,7 @@ use super::arguments::rollout::{
 use super::arguments::{AdminArguments, ByArguments, Output};
 use super::control_api::{ControlApi, segment};
 use super::failure::{Exit, Failure};
-use super::operate::{report, who};
+use super::operate::{ask_reload, report, who};
 use super::screen::Screen;
 use super::{interrupted, notify, print};
 use crate::admin::wire::{Changed, CommandRollout, History, InjectFault, Removable, Rollout, RolloutList};
@@ -119,11 +120,80 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     text.map(|text| text + "\n").map_err(|error| Failure::new(Exit::FAILURE, error.to_string()))
 }
 
+/// The change whose rollout is waited for: what was before it is none of its result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum AwaitedChange {
+    /// Whatever is in effect.
+    None,
+    /// A snapshot, or the file that it is of, should Weir be replaced meanwhile.
+    Revision(u64, Option<String>),
+    /// A file.
+    Hash(String),
+}
+
+impl AwaitedChange {
+    /// What the arguments say; with `--reload`, what the reload led to.
+    async fn of(arguments: &RolloutStatusArguments, client: &ControlApi) -> Result<Self, Failure> {
+        if arguments.reload {
+            let changed = ask_reload(client).await?;
+            let lines = changed.warnings.iter().chain(&changed.changes);
+            lines.for_each(|line| notify(&super::table::clean(line)));
+            return Ok(Self::Revision(changed.revision, changed.hash));
+        }
+        let hash = arguments.file_hash.clone().map(Self::Hash);
+        let revision = arguments.revision.map(|revision| Self::Revision(revision, None));
+        Ok(hash.or(revision).unwrap_or(Self::None))
+    }
+
+    /// Whether it is in effect, as of these.
+    fn is_in(&self, found: &RolloutList) -> bool {
+        match self {
+            Self::None => true,
+            Self::Revision(revision, hash) => {
+                found.revision >= *revision || hash.as_ref().is_some_and(|hash| *hash == found.hash)
+            }
+            Self::Hash(hash) => *hash == found.hash,
+        }
+    }
+
+    /// Waits until it is in effect.
+    async fn wait(&self, client: &ControlApi, deadline: Instant) -> Result<(), Failure> {
+        if *self == Self::None {
+            return Ok(());
+        }
+        loop {
+            // The service may come with it, so all are looked at.
+            match client.get::<RolloutList>("/api/v1/rollouts").await {
+                Ok(found) if self.is_in(&found) => return Ok(()),
+                Ok(_) => {}
+                Err(failure) if failure.exit == Exit::UNREACHABLE && Instant::now() < deadline => {}
+                Err(failure) => return Err(failure),
+            }
+            if Instant::now() >= deadline {
+                let failure = Failure::new(Exit::TIMED_OUT, format!("{self} is not in effect"));
+                return Err(failure.help("`weir status` says what is, and why the file is not if it was refused"));
+            }
+            sleep(POLL_INTERVAL.min(deadline.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+}
+
+impl fmt::Display for AwaitedChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("nothing"),
+            Self::Revision(revision, _) => write!(f, "revision {revision}"),
+            Self::Hash(hash) => write!(f, "the file with the hash {hash}"),
+        }
+    }
+}
+
 /// Waits until a rollout is over. What happens meanwhile goes to stderr, the end to stdout.
 async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
     let client = ControlApi::new(&arguments.admin)?;
     let (service, version) = parts(arguments.target.as_deref().unwrap_or_default());
     let (path, deadline) = (path(service), Instant::now() + arguments.timeout);
+    AwaitedChange::of(arguments, &client).await?.wait(&client, deadline).await?;
     let mut last = String::new();
     loop {
         // A Weir that is being replaced is away for a moment.
@@ -235,6 +305,19 @@ mod tests {
         let mut later = rollout("progressing", "v1", Some("v3"));
         later.given_up.push(crate::admin::wire::FailedVersion { version: "v2".to_owned(), ..Default::default() });
         assert_eq!((end(&later, Some("v2")), end(&later, Some("v3"))), (Some(false), None));
+    }
+
+    #[test]
+    fn a_change_is_waited_for_by_its_revision_or_its_file() {
+        let found = |revision, hash: &str| RolloutList { revision, hash: hash.to_owned(), ..RolloutList::default() };
+        let (after, file) = (AwaitedChange::Revision(7, Some("b".to_owned())), AwaitedChange::Hash("b".to_owned()));
+        for (at, revision, hash) in
+            [(found(6, "a"), false, false), (found(7, "b"), true, true), (found(9, "c"), true, false)]
+        {
+            assert_eq!((after.is_in(&at), file.is_in(&at)), (revision, hash), "{at:?}");
+        }
+        assert!(after.is_in(&found(1, "b")), "Weir was replaced");
+        assert!(!AwaitedChange::Revision(7, None).is_in(&found(1, "b")) && AwaitedChange::None.is_in(&found(0, "")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{PLAN, command, rolled, served, steady, whole};
 use crate::harness::Fixture as _;
-use crate::harness::{Load, Origin, Request, Weir, eventually};
+use crate::harness::{Load, Origin, Request, Rewrite, Weir, eventually, run_weir};
 
 /// Between two health probes, at most.
 const PROBE: std::time::Duration = std::time::Duration::from_millis(20);
@@ -250,5 +250,52 @@ async fn a_history_is_replayed_with_another_plan() {
     let (code, text) = command(&weir, &["rollout", "replay", "shop", "-c", strict.to_str().unwrap()]).await;
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("replayed: progressing at 10 %"), "{text}");
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_a_change_never_ends_with_the_result_of_the_rollout_before() {
+    let (v1, v2, weir, load) = served(PLAN).await;
+    let file = |release: &str, plan: &str| rolled(&[&v1, &v2], release, plan);
+    v2.fail(50);
+    weir.reconfigure(&file("v2", PLAN)).await;
+    weir.until_phase("shop", "rolled_back").await;
+    let wait = ["rollout", "status", "shop/v2", "--wait", "--timeout", "1m"];
+    assert_eq!(command(&weir, &wait).await.0, 5, "the result of that");
+
+    // The file that is to come: asked for before Weir could see it.
+    let mended = Origin::start("v2").await;
+    let again = file("v2", PLAN).changed(&v2.address().to_string(), &mended.address().to_string());
+    let text = weir.filled(&again);
+    let next = weir.dir().join("next.yaml");
+    std::fs::write(&next, text).unwrap();
+    let checked = run_weir(&["check", "-o", "json", "-c", next.to_str().unwrap()]).await;
+    let checked: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    let hash = checked["hash"].as_str().unwrap().to_owned();
+    let by_hash = [&wait[..], &["--file-hash", &hash]].concat();
+    let (waited, ()) = tokio::join!(command(&weir, &by_hash), async {
+        load.wait_more(200).await;
+        weir.rewrite(Rewrite::Rename, &again);
+    });
+    assert_eq!(waited.0, 0, "{}", waited.1);
+
+    // Back, and by a reload of its own, and by the revision that a reload printed.
+    let third = again.changed("release: v2", "release: v1");
+    weir.rewrite(Rewrite::Rename, &third);
+    let (code, text) = command(&weir, &["rollout", "status", "shop/v1", "--wait", "--reload"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(weir.rollout("shop").await.stable.as_deref(), Some("v1"));
+    let (_, text) = command(&weir, &["reload"]).await;
+    assert!(text.contains("file hash"), "{text}");
+    let revision = text.lines().last().unwrap().trim_start_matches("revision ").split(',').next().unwrap().to_owned();
+    assert_eq!(command(&weir, &[&wait[..2], &["shop/v1", "--wait", "--revision", &revision]].concat()).await.0, 0);
+    let never = [&wait[..2], &["shop/v1", "--wait", "--revision", "99999999", "--timeout", "1s"]].concat();
+    let (code, text) = command(&weir, &never).await;
+    assert!(code == 6 && text.contains("revision 99999999 is not in effect"), "{code}: {text}");
+    // A file that is refused ends the wait as `weir reload` ends.
+    weir.rewrite(Rewrite::Rename, &third.changed("release: v1", "release: v9"));
+    let (code, text) = command(&weir, &["rollout", "status", "shop/v1", "--wait", "--reload"]).await;
+    assert_eq!(code, 3, "{text}");
+    load.stop().await;
     weir.stop().await;
 }

@@ -294,6 +294,11 @@ impl Weir {
         rewrite::rewrite(self.dir(), how, &fill(template, self.dir()));
     }
 
+    /// What a template is as this one's configuration.
+    pub(crate) fn filled(&self, template: &str) -> String {
+        fill(template, self.dir())
+    }
+
     /// Begins to write a new configuration in place and stops in the middle; [`Torn::finish`] writes the rest.
     pub(crate) fn tear(&self, template: &str) -> Torn {
         Torn::begin(self.dir(), &fill(template, self.dir()))
