@@ -81,12 +81,13 @@ pub(super) fn names(called: &[(Resource<'_>, &str)]) -> Result<Vec<String>, Wron
         }
     }
     let mut taken = HashMap::new();
-    let own = |(resource, wanted): &(Resource<'_>, &str)| {
+    let mut names = Vec::with_capacity(called.len());
+    for (resource, wanted) in called {
         let several = times.get(wanted).is_some_and(|times| *times > 1);
         let namespace = several.then(|| format!(".{}", name(resource.namespace.unwrap_or("default"))));
-        free_name(&format!("{}{}", name(wanted), namespace.unwrap_or_default()), &mut taken)
-    };
-    Ok(called.iter().map(own).collect())
+        names.push(free_name(&format!("{}{}", name(wanted), namespace.unwrap_or_default()), &mut taken));
+    }
+    Ok(names)
 }
 
 /// Names what nobody asked for in a resource that others refer to.

@@ -63,8 +63,17 @@ pub(super) fn judge<'f>(metrics: &[Metric<'f>]) -> Result<Judgement<'f>, Wrong> 
     Ok(judgement)
 }
 
+/// How long it takes until all of these metrics are measured.
+pub(super) fn longest(metrics: &[Metric<'_>]) -> Result<Period, Wrong> {
+    let mut longest = Period::ZERO;
+    for metric in metrics {
+        longest = longest.max(length(metric)?);
+    }
+    Ok(longest)
+}
+
 /// How long a metric is measured once it began: its delay and the times between its measurements.
-pub(super) fn length(metric: &Metric<'_>) -> Result<Period, Wrong> {
+fn length(metric: &Metric<'_>) -> Result<Period, Wrong> {
     let delay = period(metric, "initialDelay")?.unwrap_or(Period::ZERO);
     let interval = period(metric, "interval")?.unwrap_or(Period::ZERO);
     let count = number(metric, "count")?.unwrap_or(1).clamp(1, 1_000_000);
@@ -159,18 +168,8 @@ fn add_remarks(metric: &Metric<'_>, judged: &mut Judged<'_>) -> Result<(), Wrong
 
 /// The bounds of a metric, as far as its conditions are some.
 fn bounds(metric: &Metric<'_>, judged: &mut Judged<'_>) -> Result<Option<Bounds>, Wrong> {
-    let read = |field: &str, judged: &mut Judged<'_>, parse: fn(&str) -> Option<Bounds>| {
-        let Some(written) = text(metric.value, field)? else { return Ok(None) };
-        let filled = metric.arguments.fill(written, &mut judged.comments);
-        let found = parse(&filled.text);
-        if found.is_none() {
-            let at = metric.value.get(field).map(place).unwrap_or_default();
-            judged.decide(&format!("{at} is {}, which is no bound of one number.", quoted(&filled.text)));
-        }
-        Ok::<_, Wrong>(Some(found))
-    };
-    let success = read("successCondition", judged, condition::success)?;
-    let failure = read("failureCondition", judged, condition::failure)?;
+    let success = read_condition(metric, "successCondition", judged, condition::success)?;
+    let failure = read_condition(metric, "failureCondition", judged, condition::failure)?;
     let bounds = match (success, failure) {
         (Some(Some(success)), Some(Some(failure))) => {
             let between = (success.min, success.max) != (failure.min, failure.max);
@@ -196,6 +195,23 @@ fn bounds(metric: &Metric<'_>, judged: &mut Judged<'_>) -> Result<Option<Bounds>
         judged.comments.push("`<` and `>` exclude the limit in Argo; here it passes.".to_owned());
     }
     Ok(Some(bounds))
+}
+
+/// What a condition is, if it is there: bounds, or something else.
+fn read_condition(
+    metric: &Metric<'_>,
+    field: &str,
+    judged: &mut Judged<'_>,
+    parse: fn(&str) -> Option<Bounds>,
+) -> Result<Option<Option<Bounds>>, Wrong> {
+    let Some(written) = text(metric.value, field)? else { return Ok(None) };
+    let filled = metric.arguments.fill(written, &mut judged.comments);
+    let found = parse(&filled.text);
+    if found.is_none() {
+        let at = metric.value.get(field).map(place).unwrap_or_default();
+        judged.decide(&format!("{at} is {}, which is no bound of one number.", quoted(&filled.text)));
+    }
+    Ok(Some(found))
 }
 
 fn stated(bounds: &Bounds) -> String {

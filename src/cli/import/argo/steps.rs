@@ -12,7 +12,7 @@ use super::super::field::{Wrong, cite, go_duration, left, list, number, place, p
 use super::super::page::{Page, quoted};
 use super::super::resource::Resource;
 use super::analysis::{Found, Role, Templates, collect};
-use super::metrics::length;
+use super::metrics::longest;
 use crate::config::{ImportedValue, Period};
 
 /// How long Weir holds a step at most.
@@ -157,10 +157,7 @@ impl<'f> Steps<'f> {
     ) -> Result<(), Wrong> {
         let before = found.metrics.len();
         collect(value, Role::Once, rollout, templates, found)?;
-        let mut longest = Period::ZERO;
-        for metric in found.metrics.get(before..).unwrap_or_default() {
-            longest = longest.max(length(metric)?);
-        }
+        let longest = longest(found.metrics.get(before..).unwrap_or_default())?;
         let lasts = if longest > Period::ZERO { format!(", which takes {longest}") } else { String::new() };
         self.comment(format!("{} measures at this step{lasts}; the checks below judge all the time.", cite(value)));
         if let Some(open) = &mut self.open {

@@ -4,7 +4,7 @@ use super::super::field::{Wrong, cite, flag, left, list, number, place, printed,
 use super::super::judged;
 use super::super::page::{Page, quoted};
 use super::analysis::{Comments, Found, Role, Templates, collect};
-use super::metrics::{INTERVALS, Judgement, judge, length};
+use super::metrics::{INTERVALS, Judgement, judge, longest};
 use super::service::{Service, Strategy, bake, write_left};
 use super::steps::Steps;
 use crate::config::{ImportedValue, Period};
@@ -104,18 +104,8 @@ fn write_blue_green<'f>(
     templates: &Templates<'f>,
 ) -> Result<(), Wrong> {
     let mut found = Found::default();
-    let analyse = |field: &str, found: &mut Found<'f>| {
-        let before = found.metrics.len();
-        let Some(analysis) = blue_green.get(field) else { return Ok::<_, Wrong>(None) };
-        collect(analysis, Role::Once, &service.rollout, templates, found)?;
-        let mut longest = Period::ZERO;
-        for metric in found.metrics.get(before..).unwrap_or_default() {
-            longest = longest.max(length(metric)?);
-        }
-        Ok(Some((analysis, longest)))
-    };
-    let before = analyse("prePromotionAnalysis", &mut found)?;
-    let after = analyse("postPromotionAnalysis", &mut found)?;
+    let before = analyse(blue_green.get("prePromotionAnalysis"), service, templates, &mut found)?;
+    let after = analyse(blue_green.get("postPromotionAnalysis"), service, templates, &mut found)?;
     let judgement = judge(&found.metrics)?;
     found.name_unused_arguments();
     page.cite(blue_green);
@@ -132,6 +122,20 @@ fn write_blue_green<'f>(
     write_judgement(page, judgement, &found.comments);
     write_left(page, blue_green, &UNEQUAL);
     Ok(())
+}
+
+/// Adds the metrics of an analysis that is run once, and tells how long it takes.
+fn analyse<'f>(
+    analysis: Option<&'f ImportedValue>,
+    service: &Service<'f>,
+    templates: &Templates<'f>,
+    found: &mut Found<'f>,
+) -> Result<Option<(&'f ImportedValue, Period)>, Wrong> {
+    let Some(analysis) = analysis else { return Ok(None) };
+    let before = found.metrics.len();
+    collect(analysis, Role::Once, &service.rollout, templates, found)?;
+    let longest = longest(found.metrics.get(before..).unwrap_or_default())?;
+    Ok(Some((analysis, longest)))
 }
 
 /// The steps of a switch. What is judged or approved before it needs some traffic with Weir.
