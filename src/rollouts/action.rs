@@ -49,6 +49,21 @@ impl Action {
     }
 }
 
+/// What is said of a decision that is in effect and could not be written.
+const UNWRITTEN: &str = "it is not stored yet, and lost with a restart until the disk takes it";
+
+/// Says in alerts about `service` that what they are about could not be written.
+pub(super) fn note_unwritten(actions: &mut [Action], service: &Name) {
+    for action in actions {
+        if let Action::Alert { alert, .. } = action
+            && *alert.service == **service
+            && alert.transition != Transition::StoreError
+        {
+            alert.sentence = format!("{}; {UNWRITTEN}", alert.sentence);
+        }
+    }
+}
+
 /// A hook to be called.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HookCall {

@@ -268,6 +268,7 @@ impl Rollouts {
         let Some(rollout) = self.services.get_mut(service) else { return };
         if let Err(why) = stored.and_then(|()| rollout.saved()) {
             rollout.hold(why);
+            action::note_unwritten(&mut self.actions, service);
         }
         rollout.log_new();
     }
@@ -341,6 +342,7 @@ impl Rollouts {
             } else {
                 (decision.after.held, decision.after.dirty) = (before.held.clone(), true);
             }
+            action::note_unwritten(&mut decision.actions, &service);
         }
         let Decision { cause, mut after, mut actions, first, .. } = decision;
         if matches!(cause, Cause::Second { .. }) {

@@ -1,5 +1,6 @@
 mod alerts;
 mod analysis;
+mod crash;
 mod driver;
 mod faults;
 mod listening;

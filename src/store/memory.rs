@@ -42,6 +42,9 @@ struct State {
     script: VecDeque<(String, Fault)>,
     /// For all commits.
     always: Option<Fault>,
+    /// After so many more commits the process is killed: while the next one is on its way, which is written or not.
+    kill: Option<(usize, bool)>,
+    killed: bool,
     hanging: Vec<(Transaction, oneshot::Sender<Result<Revision, JournalError>>)>,
 }
 
@@ -54,6 +57,16 @@ impl MemoryJournal {
     /// Every commit meets `fault`, or none does.
     pub(crate) fn always(&self, fault: Option<Fault>) {
         self.state().always = fault;
+    }
+
+    /// The process is killed at the commit after the next `commits`, which is `written` or not. Nothing is written after it.
+    pub(crate) fn kill_at(&self, commits: usize, written: bool) {
+        self.state().kill = Some((commits, written));
+    }
+
+    /// Whether the process would have been killed by now.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.state().killed
     }
 
     /// Carries out what hangs.
@@ -104,6 +117,16 @@ impl MemoryJournal {
 
 impl State {
     fn fault(&mut self, transaction: &Transaction) -> Option<Fault> {
+        if self.killed {
+            return Some(Fault::Failing);
+        }
+        if let Some((left, written)) = self.kill {
+            self.killed = left == 0;
+            self.kill = Some((left.saturating_sub(1), written));
+            if self.killed {
+                return Some(Fault::Lost { written });
+            }
+        }
         let meets = |prefix: &str| transaction.writes.iter().any(|write| write.key.starts_with(prefix));
         let at = self.script.iter().position(|(prefix, _)| meets(prefix));
         at.and_then(|at| self.script.remove(at)).map(|(_, fault)| fault).or(self.always)

@@ -80,6 +80,48 @@ fn what_cannot_be_written_raises_nothing_and_keeps_nothing_from_going_back() {
     }
 }
 
+/// What an operator says to lower a risk is in effect at once, says that it is not stored, and is stored when the disk
+/// takes it.
+#[test]
+fn words_that_lower_a_risk_take_effect_where_nothing_can_be_written_and_alerts_say_so() {
+    let gated = PLAN.changed("{ weight: 10, hold: 2s }", "{ weight: 10, hold: 1s, gate: manual }") + ", alerts: [team]";
+    for (verb, ends) in [
+        (Verb::Pause, Phase::Paused),
+        (Verb::Reject, Phase::Aborted),
+        (Verb::Abort, Phase::Aborted),
+        (Verb::Undo, Phase::Aborted),
+    ] {
+        let mut rig = Rig { config: file("v1", &gated), ..Rig::new() };
+        let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
+        let before = std::mem::replace(&mut rig.config, file("v2", &gated));
+        rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
+        (0..3).for_each(|_| rig.second(&mut rollouts, 0));
+        assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Waiting, 1_000));
+        rollouts.take_actions();
+        rig.disk.always(Some(Fault::Failing));
+        let command = Command { verb, version: None };
+        let by = ("ann".to_owned(), String::new());
+        rollouts.command(&"shop".into(), &command, by, &rig.view()).unwrap().unwrap();
+        let share_after = if ends == Phase::Paused { 1_000 } else { 0 };
+        assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (ends, share_after), "{verb:?}");
+        assert!(rollouts.held(&"shop".into()).is_some(), "the answer says that it is not durable");
+        let alerts = rollouts.take_actions().into_iter().filter_map(|action| match action {
+            Action::Alert { alert, .. } => Some(alert.sentence),
+            _ => None,
+        });
+        let alerts: Vec<String> = alerts.collect();
+        assert!(
+            !alerts.is_empty() && alerts.iter().all(|said| said.contains("not stored yet")),
+            "{verb:?}: {alerts:?}"
+        );
+        rig.disk.always(None);
+        rig.second(&mut rollouts, 0);
+        assert_eq!(rollouts.held(&"shop".into()), None, "{verb:?}");
+        let restarted = Rollouts::restore(&View { store: &writer(&rig.disk, rig.directory.path()), ..rig.view() });
+        assert_eq!(phase(&restarted.unwrap()), ends, "{verb:?}");
+    }
+}
+
 #[test]
 fn a_commit_that_hangs_is_waited_for_once() {
     let (rig, mut rollouts) = Rig::begun();

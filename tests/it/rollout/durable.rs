@@ -231,6 +231,11 @@ async fn a_disk_that_can_only_be_read_is_known_and_nothing_goes_forward() {
         assert!(code == 8 && text.contains("lost with a restart"), "{code}: {text}");
     }
     assert_eq!(blog(&weir).await, (0.0, "maint".to_owned()));
+    let (code, text) = ours(&["rollout", "pause", "shop"]).await;
+    assert!(code == 8 && text.contains("lost with a restart"), "{code}: {text}");
+    assert_eq!(weir.rollout("shop").await.phase, "paused");
+    let (code, text) = ours(&["rollout", "resume", "shop"]).await;
+    assert!(code != 0 && text.contains("cannot be written"), "{code}: {text}");
     v2.fail(50);
     let rollout = weir.until_phase("shop", "rolled_back").await;
     assert_eq!((rollout.weights.configured, rollout.unwritable.is_some()), (0.0, true), "{rollout:#?}");
