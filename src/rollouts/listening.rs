@@ -2,7 +2,7 @@
 //! yet waits, instead of costing users errors and being given up.
 //!
 //! All endpoints that can take traffic must accept, because all of them get their share of it. They are asked beside the
-//! owner, at once when something begins and each second after a refusal.
+//! owner: at once when something begins, each second after a refusal, and now and then while there is no weight.
 //!
 //! Invariant: an answer counts only for the endpoints that would be asked now.
 
@@ -17,6 +17,8 @@ use crate::rollout::engine::{Listening, Phase, RolloutState};
 
 /// How long after a question the next one is asked. Timers are not exact, and the owner's tick is a second.
 const ASK_AGAIN: Duration = Duration::from_millis(900);
+/// How long an endpoint that accepted is taken to do so still: a hook may keep the canary from its first step for hours.
+const STILL: Duration = Duration::from_secs(10);
 /// How long after its time an answer is given up as lost.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -38,13 +40,16 @@ impl ServiceRollout {
             self.listen = ListenCheck::default();
             return None;
         };
-        let answered =
-            self.listen.answered.as_ref().is_some_and(|(answered, why)| *answered == question && why.is_none());
+        let accepted = matches!(&self.listen.answered, Some((answered, None)) if *answered == question);
         let recently = self.listen.asked.as_ref().is_some_and(|(asked, at, open)| {
-            let pause = if *open { question.timeout.saturating_add(GRACE) } else { ASK_AGAIN };
+            let pause = match (*open, accepted) {
+                (true, _) => question.timeout.saturating_add(GRACE),
+                (false, true) => STILL,
+                (false, false) => ASK_AGAIN,
+            };
             *asked == question && view.now.saturating_sub(*at) < pause
         });
-        if answered || recently {
+        if recently {
             return None;
         }
         self.listen.asked = Some((question.clone(), view.now, true));
@@ -53,6 +58,9 @@ impl ServiceRollout {
 
     /// The endpoints answered: why not, if they do not accept. Whether that is news.
     pub(super) fn connected(&mut self, question: ConnectQuestion, why: Option<String>, view: &View<'_>) -> bool {
+        if self.question(&self.record.state, view).as_ref() != Some(&question) {
+            return false;
+        }
         let before = self.listening(&self.record.state, view);
         if let Some((asked, _, open)) = &mut self.listen.asked
             && *asked == question

@@ -17,7 +17,8 @@
 //! gate · hooks · one step. An analysis run takes at most one step, and only one that passed does.
 //!
 //! What decides, where systems of this kind differ:
-//! - **Forward** moves only in a tick, only with available endpoints on both sides, and from a weight above 0 only
+//! - **Forward** moves only in a tick, only with available endpoints on both sides, from nothing only where those of the
+//!   canary accept connections, and from a weight above 0 only
 //!   with a run of the analysis in which every check that decides passed. Approvals and accepted hooks open the way;
 //!   the next such run takes it. The one exception is an operator's `promote`.
 //! - **Back** always leads to stable. A rollback by the analysis follows the plan (at once or by ramp); an abort, the

@@ -60,7 +60,26 @@ fn it_is_asked_each_second_until_it_listens_and_an_answer_takes_the_first_step_a
     rollouts.actions.push(Action::Connect(Box::new(question)));
     rollouts.all_listen(&rig.view());
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Progressing, 1_000));
-    (0..5).for_each(|_| assert_eq!(second(&rig, &mut rollouts), [], "it has weight"));
+    (0..30).for_each(|_| assert_eq!(second(&rig, &mut rollouts), [], "it has weight"));
+}
+
+#[test]
+fn one_that_listened_is_asked_again_while_something_else_keeps_it_from_its_first_step() {
+    let plan = format!("{SLOW}, hooks: [{{ when: before_start, url: \"http://127.0.0.1:1/\" }}]");
+    let mut rig = Rig { config: file("v1", &plan), ..Rig::new() };
+    let mut rollouts = Rollouts::restore(&rig.view()).unwrap();
+    let before = std::mem::replace(&mut rig.config, file("v2", &plan));
+    rollouts.take_in(&before, &BTreeMap::new(), &rig.view()).unwrap();
+    rollouts.all_listen(&rig.view());
+    let mut asked = 0;
+    for _ in 0..30 {
+        for question in second(&rig, &mut rollouts) {
+            asked += 1;
+            assert_eq!(rollouts.connected(question, None, &rig.view()), None, "no news");
+        }
+    }
+    assert!((2..=4).contains(&asked), "{asked}");
+    assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Waiting, 0));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::model::Weight;
 use crate::rollout::alerts::Transition;
 use crate::rollout::engine::{Effect, Event, Phase, Verb, WaitingFor};
 use crate::rollout::plan::HookPoint;
+use crate::rollout::verdict::CheckOutcome;
 
 /// Waiting for a hook at this point, which was just called.
 fn waiting(when: HookPoint) -> Rig {
@@ -104,4 +105,15 @@ fn what_is_called_after_the_end_is_called_until_it_accepts_also_after_a_crash() 
     rig.plan.hooks.clear();
     rig.restart();
     assert!(called_after(&rig).is_empty() && rig.state.after.is_empty(), "the plan has it no more");
+}
+
+#[test]
+fn the_want_of_data_is_waited_for_as_long_in_every_phase_with_weight() {
+    for phase in [Phase::Progressing, Phase::Baking, Phase::Promoting] {
+        let mut rig = Rig::at(phase);
+        (0..30).for_each(|_| rig.all(CheckOutcome::NoData));
+        assert_eq!(rig.phase(), phase, "not yet");
+        (0..2).for_each(|_| rig.all(CheckOutcome::NoData));
+        assert_eq!(rig.phase(), Phase::Paused, "{phase}: {}", rig.state.reason);
+    }
 }
