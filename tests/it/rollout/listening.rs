@@ -39,7 +39,8 @@ async fn a_version_that_does_not_listen_waits_with_the_reason_and_begins_when_it
 async fn a_version_that_never_listens_pauses_after_max_hold_and_is_not_given_up() {
     let plan = PLAN.changed("max_hold: 1m", "max_hold: 3s");
     let (v1, v2, weir, load) = served(&plan).await;
-    let file = rolled(&[&v1, &v2], "v2", &plan).changed(&v2.address().to_string(), &absent().address().to_string());
+    let never = absent();
+    let file = rolled(&[&v1, &v2], "v2", &plan).changed(&v2.address().to_string(), &never.address().to_string());
     weir.reconfigure(&file).await;
     let rollout = weir.until_phase("shop", "paused").await;
     assert!(rollout.reason.contains("does not accept connections") && rollout.given_up.is_empty(), "{rollout:#?}");
