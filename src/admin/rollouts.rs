@@ -263,7 +263,8 @@ fn weights(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
     RolloutWeights {
         configured,
         effective: seen.as_ref().map_or(configured, |version| version.effective),
-        observed: seen.and_then(|version| version.observed),
+        observed: status.requests.and_then(|(canary, all)| (all > 0).then(|| canary as f64 / all as f64 * 100.0)),
+        requests: status.requests.map_or(0, |(_, all)| all),
     }
 }
 

@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(
             summary(Path::new("w"), Some(&config)),
             "w is valid: 1 listener, 3 services, 0 routes\n  \
-             rollout of a to v: 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, …, 60 %; judged by success, latency\n  \
+             rollout of a to v: 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, …, 60 %; judged by success, latency, not-worse\n  \
              rollout of b: 0.5 %, 1 gate; judged by nothing\n"
         );
     }

@@ -12,6 +12,8 @@
 pub(crate) mod alerts;
 pub(crate) mod breaker;
 pub(crate) mod engine;
+pub(crate) mod evidence;
+mod format;
 pub(crate) mod judge;
 pub mod plan;
 pub mod reading;

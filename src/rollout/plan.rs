@@ -23,6 +23,11 @@ pub(crate) struct Plan {
     pub(crate) min_requests: u64,
     /// What a check without enough requests means.
     pub(crate) no_data: NoData,
+    /// How likely chance alone may be, in percent, where a check on a share of requests fails; none if anything above the
+    /// limit fails it.
+    pub(crate) significance: Option<f64>,
+    /// What the canary does before it is judged.
+    pub(crate) warm_up: Option<WarmUp>,
     /// How long a rollout may hold for want of data before it pauses.
     pub(crate) max_hold: Duration,
     /// What the canary is judged by. Health probes need no exclusion here: the recorder leaves them out.
@@ -83,6 +88,15 @@ pub(crate) enum NoData {
     Fail,
 }
 
+/// What a canary does before it is judged: measured and shown, and on the trip wire, but not decisive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WarmUp {
+    /// Serve for so long.
+    Time(Duration),
+    /// Serve so many requests.
+    Requests(u64),
+}
+
 /// One measured condition.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Check {
@@ -123,6 +137,11 @@ pub(crate) enum Measure {
         quantile: f64,
         /// At most this long. The histogram has an edge exactly here.
         max: Duration,
+    },
+    /// The percentage of the canary's requests whose client went away before the first byte of the response.
+    Abandoned {
+        /// At most this, in percent.
+        max: f64,
     },
     /// The canary's requests per second.
     Requests {
@@ -227,6 +246,8 @@ pub(crate) enum RollbackCondition {
         errors: u32,
         /// In this time, 100 ms to 1 min.
         within: Duration,
+        /// At least this percentage of the requests that finished meanwhile.
+        share: f64,
     },
 }
 

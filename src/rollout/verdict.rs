@@ -24,6 +24,9 @@ pub struct Verdict {
     /// The stable version fails the same check: not the canary is to blame.
     #[serde(default)]
     pub(crate) stable_fails_too: bool,
+    /// The evidence is about the whole rollout, and enough by itself: no other failed analysis run is waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) conclusive: bool,
     /// One sentence that an operator can act on, with figures and limits.
     pub sentence: String,
 }
@@ -36,6 +39,10 @@ pub enum CheckOutcome {
     Pass,
     /// Bad.
     Fail,
+    /// Above the limit, and it may be chance, or the fault of one endpoint: nothing moves forward, and it is no failure.
+    Suspect,
+    /// The canary is not judged yet.
+    WarmingUp,
     /// Too few requests to say; what that means is the plan's decision, made by the engine.
     #[default]
     NoData,
@@ -50,6 +57,8 @@ impl CheckOutcome {
         match self {
             Self::Pass => "pass",
             Self::Fail => "fail",
+            Self::Suspect => "suspect",
+            Self::WarmingUp => "warming_up",
             Self::NoData => "no_data",
             Self::Error => "error",
         }

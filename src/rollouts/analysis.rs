@@ -10,8 +10,8 @@ use super::action::{Action, Query};
 use super::roles::Roles;
 use super::service::ServiceRollout;
 use super::view::View;
-use crate::model::Name;
-use crate::rollout::judge;
+use crate::model::{Name, Weight};
+use crate::rollout::judge::{self, AnalysisInput};
 use crate::rollout::plan::{Check, Measure, Provider};
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::{CheckOutcome, Verdict};
@@ -27,30 +27,29 @@ const WELL: Duration = Duration::from_mins(5);
 
 impl ServiceRollout {
     /// What the checks find now.
-    pub(super) fn judge(&mut self, now: Duration) -> Vec<Verdict> {
-        let Some(samples) = self.samples.clone() else { return Vec::new() };
+    pub(super) fn judge(&mut self, view: &View<'_>) -> Vec<Verdict> {
+        self.observe(view.now);
+        let shared_failure = self.shared_failure(view);
+        let Some(evidence) = &mut self.evidence else { return Vec::new() };
+        let run = AnalysisInput {
+            plan: &self.plan,
+            evidence,
+            baseline: self.baseline.blocks(),
+            canary_has_all: self.record.state.weight == Weight::FULL,
+            shared_failure: shared_failure.as_deref(),
+        };
         let external = |check: &Check| self.readings.remove(&check.name).map(|(_, reading)| reading);
-        judge::analyze(
-            &self.plan,
-            &samples.totals(now),
-            |span| samples.window(span, now),
-            external,
-            &mut self.record.memory,
-        )
+        let verdicts = judge::analyze(&run, external, &mut self.record.memory);
+        Arc::make_mut(evidence).analyzed(judge::has_failed(&verdicts));
+        verdicts
     }
 
     /// A second has passed: remembers the counters. What has held for its whole time, if something has.
     pub(super) fn watch(&mut self, now: Duration) -> Option<String> {
-        let samples = Arc::make_mut(self.samples.as_mut()?);
-        samples.record(now);
-        if self.error_watches.is_empty() {
-            return None;
-        }
-        let pair = samples.window(self.plan.window, now);
-        let looks = self
-            .error_watches
-            .iter_mut()
-            .map(|watch| watch.observe(&pair.canary, &pair.stable, self.plan.min_requests, now));
+        self.observe(now);
+        let evidence = self.evidence.as_ref().filter(|evidence| evidence.warm_up_left().is_none())?;
+        let (plan, baseline) = (&self.plan, self.baseline.blocks());
+        let looks = self.error_watches.iter_mut().map(|watch| watch.observe(plan, evidence, baseline, now));
         // Where stable is as bad, the canary is not to blame; what to do about that the checks decide.
         let breached: Vec<String> =
             looks.filter(|look| look.breached && !look.stable_fails_too).map(|look| look.sentence).collect();
@@ -59,7 +58,7 @@ impl ServiceRollout {
 
     /// Whether it is time for an analysis.
     pub(super) fn analysis_is_due(&self, now: Duration) -> bool {
-        self.samples.is_some() && now + TIMER_SLACK >= self.next_analysis
+        self.evidence.is_some() && now + TIMER_SLACK >= self.next_analysis
     }
 
     /// The verdicts of an analysis, if it is time for one, and the alerts about them.
@@ -71,7 +70,7 @@ impl ServiceRollout {
         let behind = view.now.saturating_sub(self.next_analysis) >= self.plan.interval;
         self.next_analysis = if behind { view.now } else { self.next_analysis }.saturating_add(self.plan.interval);
         self.queried = false;
-        let verdicts = self.judge(view.now);
+        let verdicts = self.judge(view);
         for verdict in &verdicts {
             *self.tallies.checks.entry((verdict.check.clone(), verdict.outcome.as_str())).or_default() += 1;
         }
@@ -96,7 +95,7 @@ impl ServiceRollout {
 
     /// Queries that must be sent now to be answered by the next analysis: a second later would be too late.
     pub(super) fn queries(&mut self, now: Duration) -> Vec<Action> {
-        if self.samples.is_none() || self.queried {
+        if self.evidence.is_none() || self.queried {
             return Vec::new();
         }
         let planned_queries = self.planned_queries();
@@ -110,7 +109,7 @@ impl ServiceRollout {
 
     /// The queries of the plan about the versions as they are.
     fn planned_queries(&self) -> Vec<Query> {
-        let Some(roles) = Roles::of(&self.record.state).filter(|_| self.samples.is_some()) else { return Vec::new() };
+        let Some(roles) = Roles::of(&self.record.state).filter(|_| self.evidence.is_some()) else { return Vec::new() };
         let query = |check: &Check| {
             let Measure::External { provider, .. } = &check.measure else { return None };
             Some(Query {

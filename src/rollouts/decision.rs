@@ -85,7 +85,7 @@ impl Decision {
     }
 
     fn tripped(&mut self, view: &View<'_>, notify: &Arc<Notify>) -> Result<(), CommandRefused> {
-        match self.after.tripped(view.now) {
+        match self.after.trip_event(view) {
             Some(event) => self.apply(vec![event], view, notify),
             None => Ok(()),
         }

@@ -19,6 +19,7 @@
 mod action;
 mod adopt;
 mod analysis;
+mod baseline;
 mod connect;
 mod decision;
 pub(crate) mod dispatch;
@@ -29,6 +30,7 @@ mod record;
 mod roles;
 mod samples;
 mod service;
+mod shared_failure;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,6 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -345,6 +346,8 @@ impl Rollouts {
             action::note_unwritten(&mut decision.actions, &service);
         }
         let Decision { cause, mut after, mut actions, first, .. } = decision;
+        // It may have gone on while the decision was being stored.
+        after.baseline.clone_from(&before.baseline);
         if matches!(cause, Cause::Second { .. }) {
             actions.extend(after.queries(view.now));
         }
@@ -360,7 +363,7 @@ impl Rollouts {
         let rollout = self.services.get_mut(service).filter(|rollout| rollout.state().is_under_way())?;
         let sustained = rollout.watch(view.now);
         let due = sustained.is_some()
-            || rollout.tripped(view.now).is_some()
+            || rollout.is_tripped()
             || rollout.state().phase() == Phase::RollingBack
             || rollout.analysis_is_due(view.now);
         if due {
@@ -369,6 +372,14 @@ impl Rollouts {
         self.actions.extend(rollout.queries(view.now));
         self.actions.extend(rollout.ask_whether_listening(view));
         None
+    }
+
+    /// A second has passed: what stable versions usually do is remembered, rollout or not.
+    pub(crate) fn record_baselines(&mut self, view: &View<'_>) {
+        for (service, rollout) in &mut self.services {
+            let stable = rollout.record.state.stable.as_ref().map(|target| target.version.clone());
+            rollout.baseline.record(service, stable.as_ref(), &rollout.plan, view);
+        }
     }
 
     /// Why nothing of a service can be written, if so.
@@ -388,16 +399,16 @@ impl Rollouts {
     }
 
     /// The services whose breakers opened, which is not lasting yet.
-    pub(crate) fn tripped(&self, now: Duration) -> impl Iterator<Item = &Name> {
-        self.services.iter().filter(move |(_, rollout)| rollout.tripped(now).is_some()).map(|(service, _)| service)
+    pub(crate) fn tripped(&self) -> impl Iterator<Item = &Name> {
+        self.services.iter().filter(|(_, rollout)| rollout.is_tripped()).map(|(service, _)| service)
     }
 
     /// Keeps the breakers that opened in `before` while this was made of it: another plan does not undo that. Whether
     /// there are any.
-    pub(crate) fn keep_tripped(&mut self, before: &Self, now: Duration) -> bool {
+    pub(crate) fn keep_tripped(&mut self, before: &Self) -> bool {
         let canary = |rollout: &ServiceRollout| rollout.state().canary.as_ref().map(|target| target.version.clone());
         let mut kept = false;
-        for service in before.tripped(now) {
+        for service in before.tripped() {
             let Some((old, new)) = before.services.get(service).zip(self.services.get_mut(service)) else { continue };
             let same = new.breaker.as_ref().map(Arc::as_ptr) == old.breaker.as_ref().map(Arc::as_ptr);
             if new.breaker.is_some() && !same && canary(old) == canary(new) {

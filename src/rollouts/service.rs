@@ -3,7 +3,7 @@
 //! ```text
 //! events ─► engine ─► state ─┬─► the split in effect (always: stable has what the canary has not)
 //!   ▲ verdicts               ├─► history, actions
-//! judge ◄── samples ◄── series └─► samples, breaker: made when a rollout begins, dropped when it ends
+//! judge ◄─ evidence ◄── series └─► evidence, breaker: made when a rollout begins, dropped when it ends
 //! ```
 //!
 //! The engine's effects about weights need no carrying out here: the split in effect is a function of the state, so
@@ -16,18 +16,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::action::{Action, AlertContext, HookCall, Query};
+use super::baseline::{Baseline, series};
 use super::connect::ListenCheck;
 use super::record::Record;
 use super::roles::Roles;
-use super::samples::SampleWindow;
+use super::samples::Counters;
+use super::shared_failure::shared_failure;
 use super::view::{Named, View};
-use crate::config;
 use crate::model::{Name, Split, Weight};
 use crate::rollout::alerts::Transition;
-use crate::rollout::breaker::ErrorCounter;
+use crate::rollout::breaker::{ErrorBurst, ErrorCounter};
 use crate::rollout::engine::{
     CommandRefused, Effect, Entry, Event, Observation, Phase, RolloutState, RolloutTarget, What,
 };
+use crate::rollout::evidence::{Evidence, Samples};
 use crate::rollout::judge;
 use crate::rollout::judge::sustained::ErrorWatch;
 use crate::rollout::plan::{Plan, RollbackCondition};
@@ -59,7 +61,11 @@ pub(super) struct ServiceRollout {
     pub(super) since_ms: u64,
     pub(super) tallies: Tallies,
     pub(super) breaker: Option<Arc<CircuitBreaker>>,
-    pub(super) samples: Option<Arc<SampleWindow>>,
+    /// Where both versions are counted, while a rollout is under way.
+    pub(super) counters: Option<PairCounters>,
+    pub(super) evidence: Option<Arc<Evidence>>,
+    /// What the stable version usually does.
+    pub(super) baseline: Baseline,
     pub(super) error_watches: Vec<ErrorWatch>,
     /// What providers answered since the last analysis, each with its query.
     pub(super) readings: BTreeMap<Name, (Query, Reading)>,
@@ -76,6 +82,13 @@ pub(super) struct ServiceRollout {
     pub(super) named: Named,
 }
 
+/// Where the versions of a rollout are counted.
+#[derive(Clone)]
+pub(super) struct PairCounters {
+    canary: Counters,
+    stable: Counters,
+}
+
 /// What the engine made of some events, before it is in effect.
 struct EngineRun {
     state: RolloutState,
@@ -90,7 +103,6 @@ const STABLE_WINDOW: Duration = Duration::from_secs(2);
 struct Occurred {
     began: bool,
     replaced: bool,
-    restored: bool,
     replanned: bool,
     weight_before: Weight,
 }
@@ -107,7 +119,9 @@ impl ServiceRollout {
             since_ms: view.at_ms,
             tallies: Tallies::default(),
             breaker: None,
-            samples: None,
+            counters: None,
+            evidence: None,
+            baseline: Baseline::default(),
             error_watches: Vec::new(),
             readings: BTreeMap::new(),
             queried: false,
@@ -188,7 +202,6 @@ impl ServiceRollout {
         view: &View<'_>,
         notify: &Arc<Notify>,
     ) -> Result<Vec<Action>, CommandRefused> {
-        let restored = events.contains(&Event::Restored);
         let replaced = events.contains(&Event::CanaryReplaced);
         let replanned = events.contains(&Event::PlanChanged);
         let run = self.run_engine(events, verdicts, view)?;
@@ -196,7 +209,7 @@ impl ServiceRollout {
         self.record.state = run.state;
         self.dirty |= !run.entries.is_empty();
         let began = run.entries.iter().any(|entry| entry.what == What::Started);
-        self.arm(&Occurred { began, replaced, restored, replanned, weight_before }, view, notify);
+        self.arm(&Occurred { began, replaced, replanned, weight_before }, view, notify);
         if self.split() != split {
             self.since_ms = view.at_ms;
         }
@@ -245,12 +258,12 @@ impl ServiceRollout {
 
     /// Arms a rollout that is under way with samples and a breaker, and disarms one that is over.
     fn arm(&mut self, occurred: &Occurred, view: &View<'_>, notify: &Arc<Notify>) {
-        let Occurred { began, replaced, restored, replanned, weight_before } = *occurred;
+        let Occurred { began, replaced, replanned, weight_before } = *occurred;
         // What was seen of a canary's other endpoints says nothing of these.
         let anew = began || replaced;
         let roles = Roles::of(&self.record.state).filter(|_| self.record.state.is_under_way());
         let Some(roles) = roles else {
-            (self.samples, self.breaker, self.queried) = (None, None, false);
+            (self.counters, self.evidence, self.breaker, self.queried) = (None, None, None, false);
             self.error_watches.clear();
             self.readings.clear();
             self.provider_failed = None;
@@ -260,36 +273,52 @@ impl ServiceRollout {
         // A breaker that opened and was not handled yet still has to be: another plan does not undo it.
         let unheard = self.breaker.as_ref().is_some_and(|breaker| breaker.is_tripped()) && !anew && !from_nothing;
         if anew || from_nothing || (replanned && !unheard) || self.breaker.is_none() {
-            self.breaker = trip(&self.plan).map(|trip| {
-                Arc::new(CircuitBreaker::new(trip, roles.stable.clone(), Arc::clone(notify), Instant::now()))
-            });
+            let (stable, notify) = (roles.stable.clone(), Arc::clone(notify));
+            let breaker = CircuitBreaker::new(error_counter(&self.plan), stable, notify, Instant::now());
+            self.breaker = Some(Arc::new(breaker));
         }
-        let fresh = anew || self.samples.is_none();
+        let fresh = anew || self.evidence.is_none();
         if fresh || from_nothing || replanned {
             self.error_watches = self.plan.rollback_when.iter().filter_map(ErrorWatch::new).collect();
         }
         // What was while the canary had no weight is not what its traffic is judged by.
         if fresh || from_nothing {
-            let limits = view.config.services.get(&self.service).map(config::Service::duration_limits);
-            let series = |version| view.recorder.version_with(&self.service, version, limits.as_deref().unwrap_or(&[]));
-            self.samples = Some(Arc::new(SampleWindow::new(series(&roles.canary), series(&roles.stable), view.now)));
+            let counters = |version| Counters::of(series(&self.service, version, view));
+            self.counters = Some(PairCounters { canary: counters(&roles.canary), stable: counters(&roles.stable) });
+            self.evidence = self.totals().map(|totals| Arc::new(Evidence::new(view.now, totals, self.plan.warm_up)));
             self.readings.clear();
             self.queried = false;
             self.next_analysis = view.now.saturating_add(self.plan.interval);
-        } else if replanned {
-            self.replan_analysis(view.now);
-        }
-        if fresh {
-            if restored {
-                self.record.memory.resume();
+        } else {
+            self.observe(view.now);
+            if let Some(evidence) = self.evidence.as_mut().filter(|_| self.record.state.weight != weight_before) {
+                Arc::make_mut(evidence).weights_changed();
             }
-            if anew {
-                self.record.memory = judge::Memory::default();
-                self.provider_failed = None;
+            if replanned {
+                self.replan_analysis(view.now);
             }
-            // The first analysis is where the sequential tests begin to count.
-            self.judge(view.now);
         }
+        if anew {
+            self.record.memory = judge::Memory::default();
+            self.provider_failed = None;
+        }
+    }
+
+    /// Takes in what was counted until now.
+    pub(super) fn observe(&mut self, now: Duration) {
+        if let Some((evidence, totals)) = self.evidence.clone().zip(self.totals()) {
+            let mut evidence = evidence;
+            self.evidence = None;
+            Arc::make_mut(&mut evidence).observe(now, totals);
+            self.evidence = Some(evidence);
+        }
+    }
+
+    /// The totals of both versions.
+    fn totals(&self) -> Option<Samples> {
+        let PairCounters { canary, stable } = self.counters.as_ref()?;
+        let endpoints = self.breaker.as_ref().map(|breaker| breaker.endpoints()).unwrap_or_default();
+        Some(Samples { canary: canary.totals(endpoints), stable: stable.totals(Vec::new()) })
     }
 
     /// The actions that the effects ask for.
@@ -340,42 +369,55 @@ impl ServiceRollout {
         AlertContext { service: &self.service, roles, plan: &self.plan, weight, number, at_ms: view.at_ms }
     }
 
-    /// The event to apply if the breaker opened while the canary has weight.
-    pub(super) fn tripped(&self, now: Duration) -> Option<Event> {
+    /// Whether the breaker opened while the canary has weight.
+    pub(super) fn is_tripped(&self) -> bool {
         let tripped = self.breaker.as_ref().is_some_and(|breaker| breaker.is_tripped());
-        (tripped && self.record.state.weight > Weight::ZERO).then(|| {
+        tripped && self.record.state.weight > Weight::ZERO
+    }
+
+    /// The event to apply if the breaker opened while the canary has weight.
+    pub(super) fn trip_event(&self, view: &View<'_>) -> Option<Event> {
+        self.is_tripped().then(|| {
             let words = self.plan.rollback_when.iter().filter_map(|condition| match condition {
                 RollbackCondition::InARow { errors } => Some(format!("{errors} errors in a row")),
-                RollbackCondition::Within { errors, within } => Some(format!("{errors} errors within {within:?}")),
+                RollbackCondition::Within { errors, within, .. } => Some(format!("{errors} errors within {within:?}")),
                 RollbackCondition::ErrorRate { .. } => None,
             });
             let canary = self.record.state.canary.as_ref().map_or("the canary", |target| &*target.version);
             let why = format!("trip wire: {canary} had {}", words.collect::<Vec<_>>().join(" or "));
-            Event::Tripped { why, stable_fails_too: self.stable_fails_too(now) }
+            Event::Tripped { why, stable_fails_too: self.stable_fails_too(view) }
         })
     }
 
     /// Whether the stable version's share of errors in the last seconds is at least half of the canary's: then what both
-    /// depend on is broken. A stable version without requests does not fail.
-    fn stable_fails_too(&self, now: Duration) -> bool {
-        let Some(samples) = &self.samples else { return false };
-        let pair = samples.window(STABLE_WINDOW, now);
+    /// depend on is broken. A stable version without requests does not fail, unless the services beside it do.
+    fn stable_fails_too(&self, view: &View<'_>) -> bool {
+        let Some((mut evidence, totals)) = self.evidence.as_deref().cloned().zip(self.totals()) else { return false };
+        evidence.observe(view.now, totals);
+        let pair = evidence.last(STABLE_WINDOW);
         let (canary, stable) = (pair.canary.error_rate(), pair.stable.error_rate());
-        stable > 0.0 && stable * 2.0 >= canary
+        let alone = self.record.state.weight == Weight::FULL;
+        (stable > 0.0 && stable * 2.0 >= canary) || (alone && self.shared_failure(view).is_some())
+    }
+
+    /// What the services beside this one suffer, if they do, where no stable version of this one shows what is usual.
+    pub(super) fn shared_failure(&self, view: &View<'_>) -> Option<String> {
+        let alone = self.record.state.weight == Weight::FULL;
+        alone.then(|| shared_failure(&self.service, view, Instant::now())).flatten()
     }
 }
 
-/// The breaker of a plan, if it has one. A plan has at most one condition of each kind.
-fn trip(plan: &Plan) -> Option<ErrorCounter> {
+/// What the breaker of a plan counts. A plan has at most one condition of each kind.
+fn error_counter(plan: &Plan) -> ErrorCounter {
     let in_a_row = plan.rollback_when.iter().find_map(|condition| match condition {
         RollbackCondition::InARow { errors } => Some(*errors),
         _ => None,
     });
-    let within = plan.rollback_when.iter().find_map(|condition| match condition {
-        RollbackCondition::Within { errors, within } => Some((*errors, *within)),
+    let within = plan.rollback_when.iter().find_map(|condition| match *condition {
+        RollbackCondition::Within { errors, within, share } => Some(ErrorBurst { errors, within, share }),
         _ => None,
     });
-    (in_a_row.is_some() || within.is_some()).then(|| ErrorCounter::new(in_a_row, within))
+    ErrorCounter::new(in_a_row, within)
 }
 
 /// Whether the canary has more than it had: what must not happen without being written down first.

@@ -24,6 +24,8 @@ pub(crate) struct RolloutStatus {
     pub(crate) entries: Vec<Arc<RecordedEntry>>,
     /// Why decisions cannot be written down, if so.
     pub(crate) unwritable: Option<String>,
+    /// Requests of the canary and of both versions since the weights last changed, while a rollout is under way.
+    pub(crate) requests: Option<(u64, u64)>,
     /// How old [`Self::state`]'s times are, as of when the status was published.
     pub(crate) age: Duration,
     /// What the file should say of the stable version, where it does not.
@@ -42,6 +44,10 @@ impl ServiceRollout {
             entries: self.record.history.last(STATUS_ENTRIES),
             unwritable: self.held.as_ref().map(ToString::to_string),
             behind: self.behind(),
+            requests: self.evidence.as_ref().map(|evidence| {
+                let seen = evidence.of_step();
+                (seen.canary.requests(), seen.canary.requests() + seen.stable.requests())
+            }),
             age: self.state().times.clock.map_or(Duration::ZERO, |clock| now.saturating_sub(clock)),
         }
     }

@@ -9,6 +9,7 @@ mod stable;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::TempDir;
 

@@ -29,7 +29,6 @@ mod listener;
 mod metric;
 mod recorder;
 mod registry;
-mod ring;
 mod series;
 mod sharded;
 mod window;
@@ -44,8 +43,7 @@ pub(crate) use label::{
 pub use label::{DecisionReason, Outcome};
 pub(crate) use listener::{ListenerSeries, OpenConnection};
 pub use recorder::{Recorder, RecorderOptions};
-pub(crate) use ring::SampleRing;
 pub use series::RouteSeries;
 pub(crate) use series::{OpenGuard, VersionSeries};
 pub(crate) use sharded::enlist_thread;
-pub(crate) use window::{Totals, WindowStats};
+pub(crate) use window::WindowStats;

@@ -16,6 +16,7 @@
 //!   3        streams open by kind             28   gRPC failures
 //!   7        decisions by reason              29   upstream duration by bucket
 //!   11       retries by reason                29 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
+//!                                             behind these      given up before the first byte, by bucket
 //! ```
 //!
 //! Sums are whole microseconds, rounded to the nearest: nanoseconds would overflow after three weeks of
@@ -158,6 +159,12 @@ impl VersionSeries {
         self.counters().add(GRPC, 1);
     }
 
+    /// The client of a finished request went away before the first byte of the response, after `waited`.
+    #[inline]
+    pub(crate) fn abandoned(&self, waited: Duration) {
+        self.counters().add(self.abandoned_slot(self.edges.bucket(waited)), 1);
+    }
+
     /// A fault injection put this fault into a request.
     #[inline]
     pub(crate) fn fault_injected(&self, fault: InjectedFault) {
@@ -218,6 +225,16 @@ impl VersionSeries {
     #[must_use]
     pub(crate) fn grpc_failures(&self) -> u64 {
         self.sum(GRPC)
+    }
+
+    /// Finished requests whose client went away before the first byte, by the bucket of how long it waited.
+    #[must_use]
+    pub(crate) fn abandoned_by_bucket(&self) -> Vec<u64> {
+        (0..self.edges.buckets()).map(|bucket| self.sum(self.abandoned_slot(bucket))).collect()
+    }
+
+    fn abandoned_slot(&self, bucket: usize) -> usize {
+        BUCKETS + (1 + Class::COUNT) * self.edges.buckets() + bucket
     }
 
     /// Injected faults of this kind.
@@ -306,6 +323,13 @@ impl VersionSeries {
         totals
     }
 
+    /// So many requests finished alike.
+    #[cfg(test)]
+    pub(crate) fn finish_many(&self, class: Class, duration: Duration, requests: u64) {
+        let bucket = (class.index() + 1) * self.edges.buckets() + self.edges.bucket(duration);
+        self.counters().add(BUCKETS + bucket, requests);
+    }
+
     #[inline]
     fn finish(&self, class: Class, duration: Duration) {
         let counters = self.counters();
@@ -316,7 +340,7 @@ impl VersionSeries {
 
     #[inline]
     fn counters(&self) -> &Sharded {
-        let width = || BUCKETS + (1 + Class::COUNT) * self.edges.buckets();
+        let width = || BUCKETS + (2 + Class::COUNT) * self.edges.buckets();
         get_or_make(&self.counters, || Sharded::new(self.shards, width()))
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::histogram::Edges;
 use super::label::Class;
-use super::ring::SampleRing;
+use crate::algorithm::ring::SampleRing;
 
 /// Copies of the totals that are kept: a minute of seconds and some for ticks that come a little early.
 const KEPT: usize = 66;

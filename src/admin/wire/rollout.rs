@@ -87,8 +87,11 @@ pub struct RolloutWeights {
     pub configured: f64,
     /// What new requests without affinity really get.
     pub effective: f64,
-    /// Of the service's requests in the last minute; none without requests.
+    /// Of both versions' requests since the weights last changed; none without requests.
     pub observed: Option<f64>,
+    /// How many requests that is about.
+    #[serde(default)]
+    pub requests: u64,
 }
 
 /// Failed analysis runs of a rollout, and how many are too many.

@@ -230,7 +230,7 @@ fn verdict(plan: &Plan, check: &Check, found: Option<&Verdict>) -> Verdict {
 fn holds(measure: &Measure, value: f64, recorded: CheckOutcome) -> CheckOutcome {
     let good = match measure {
         Measure::SuccessRate { min, .. } => value >= *min,
-        Measure::ErrorRate { max, .. } => value <= *max,
+        Measure::ErrorRate { max, .. } | Measure::Abandoned { max } => value <= *max,
         Measure::Duration { max, .. } => value <= max.as_secs_f64(),
         Measure::Requests { min, max } | Measure::External { min, max, .. } => {
             min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max)

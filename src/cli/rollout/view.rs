@@ -29,7 +29,10 @@ pub(in crate::cli) fn render(rollout: &Rollout) -> String {
             "  canary: configured {}, effective {}, observed {}\n",
             percent(weights.configured),
             percent(weights.effective),
-            weights.observed.map_or_else(|| "-".to_owned(), percent)
+            weights.observed.map_or_else(
+                || "-".to_owned(),
+                |observed| format!("{} of {} requests at this weight", percent(observed), weights.requests)
+            )
         ));
     }
     if let Some(why) = &rollout.unwritable {
@@ -193,7 +196,7 @@ fn row(check: &Verdict) -> [(Style, String); 5] {
     let style = match check.outcome {
         CheckOutcome::Pass => GOOD,
         CheckOutcome::Fail => BAD,
-        CheckOutcome::NoData | CheckOutcome::Error => CAUTION,
+        CheckOutcome::Suspect | CheckOutcome::WarmingUp | CheckOutcome::NoData | CheckOutcome::Error => CAUTION,
     };
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
     [
@@ -278,7 +281,7 @@ mod tests {
             canary: Some("v2".to_owned()),
             step: 2,
             steps: vec![step(1.0, false), step(10.0, true), step(100.0, false)],
-            weights: RolloutWeights { configured: 10.0, effective: 10.0, observed: Some(9.87) },
+            weights: RolloutWeights { configured: 10.0, effective: 10.0, observed: Some(9.87), requests: 1_234 },
             checks: vec![
                 check("success", CheckOutcome::Pass, 99.5, "fine"),
                 check("orders", CheckOutcome::Fail, 97.25, "orders: 97.25, limit 99 → failed analysis run"),
@@ -307,7 +310,7 @@ shop progressing  v1 → v2
   step 2 of 3: 10 %
   1% ─ [10%] | ─ 100% ─ stable
   step: 3m20s left
-  canary: configured 10%, effective 10%, observed 9.87%
+  canary: configured 10%, effective 10%, observed 9.87% of 1234 requests at this weight
   CHECK    VERDICT  VALUE  LIMIT  SAMPLE
   success  pass      99.5     99     820
   orders   fail     97.25     99     820

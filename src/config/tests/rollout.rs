@@ -93,12 +93,17 @@ fn a_rollout_that_says_nothing_is_careful() {
         [
             RollbackCondition::ErrorRate { above: 1.0, sustained: 2 * MINUTE, errors },
             RollbackCondition::InARow { errors: 10 },
-            RollbackCondition::Within { errors: 20, within: SECOND },
+            RollbackCondition::Within { errors: 20, within: SECOND, share: 10.0 },
         ]
     );
     let measures: Vec<&Measure> = plan.checks.iter().map(|check| &check.measure).collect();
     let max = Duration::from_millis(500);
-    assert_eq!(measures, [&Measure::SuccessRate { min: 99.0, errors }, &Measure::Duration { quantile: 0.99, max }]);
+    let compare = Measure::Compare { metric: Compared::ErrorRate, margin: 0.5, confidence: 99.0, errors };
+    assert_eq!(
+        measures,
+        [&Measure::SuccessRate { min: 99.0, errors }, &Measure::Duration { quantile: 0.99, max }, &compare]
+    );
+    assert_eq!((plan.significance, plan.warm_up), (Some(1.0), None));
     assert!(plan.hooks.is_empty() && plan.alerts.is_empty());
 }
 

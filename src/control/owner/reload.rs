@@ -272,8 +272,7 @@ impl Owner {
         }
         // Faults may have been injected, or have ended, and breakers may have opened, while the decisions were written.
         // What was published meanwhile, even if it is over, has a later revision, and revisions only grow.
-        let (injected, opened) =
-            (self.injected_into(&config), rollouts.keep_tripped(&self.rollouts, self.epoch.elapsed()));
+        let (injected, opened) = (self.injected_into(&config), rollouts.keep_tripped(&self.rollouts));
         let overtaken = next.revision < self.current.load().revision;
         if opened || overtaken || !same(&injected, &inputs.faults) {
             (inputs.faults, inputs.breakers) = (injected, rollouts.breakers());

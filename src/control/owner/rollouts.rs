@@ -168,6 +168,7 @@ impl Owner {
         }
         self.retry_unwritten();
         self.retry_held();
+        self.with_rollouts(|rollouts, view| rollouts.record_baselines(view));
         self.commits.tick(self.rollouts.under_way());
         if !self.rollouts.is_empty() {
             self.publish_status();
@@ -195,7 +196,7 @@ impl Owner {
     /// Requests opened a breaker: the canary is at 0 already, and this makes it lasting. Where something is in flight, it
     /// is made so right after that.
     pub(super) fn tripped(&mut self) {
-        let services: Vec<Name> = self.rollouts.tripped(self.epoch.elapsed()).cloned().collect();
+        let services: Vec<Name> = self.rollouts.tripped().cloned().collect();
         for service in services {
             if !self.commits.is_busy(&service) {
                 self.decide(service, Cause::Tripped, None);

@@ -277,7 +277,7 @@ async fn a_breaker_that_opens_while_a_commit_is_in_flight_cuts_at_once_and_is_ma
     world.disk.script("rollout/a/", Fault::Hanging);
     let promoted = world.begin("a", Verb::Promote).await;
     let breaker = world.current.load().service("a").unwrap().versions[1].breaker.clone().unwrap();
-    assert!((0..2).any(|_| breaker.observe(true, Instant::now)));
+    assert!((0..2).any(|_| breaker.failed(None, 1, Instant::now())));
     assert_eq!(world.share("a"), 0, "at once");
     world.disk.release();
     soon(promoted).await.unwrap().unwrap();
@@ -296,7 +296,7 @@ async fn a_breaker_that_opens_while_another_plan_is_written_stays_open() {
     let reload = tokio::spawn(async move { control.reload().await });
     until("its commit hangs", || world.disk.hanging() == 1).await;
     let breaker = world.current.load().service("a").unwrap().versions[1].breaker.clone().unwrap();
-    assert!((0..2).any(|_| breaker.observe(true, Instant::now)));
+    assert!((0..2).any(|_| breaker.failed(None, 1, Instant::now())));
     world.disk.release();
     soon(reload).await.unwrap().unwrap();
     assert_eq!(world.share("a"), 0, "as before");

@@ -24,6 +24,7 @@ pub(super) fn alert(id: &str, transition: Transition) -> Alert {
         limit: Some(1.0),
         samples: 820,
         stable_fails_too: false,
+        conclusive: false,
         sentence: "errors: canary 14 of 820 (1.71 %) over 60 s, limit 1 % → roll back".to_owned(),
     };
     Alert {
@@ -212,6 +213,7 @@ fn an_alert_survives_its_storage() {
         limit: None,
         samples: 0,
         stable_fails_too: false,
+        conclusive: false,
         sentence: String::new(),
     };
     let mut alert = alert("shop-7", Transition::StoreError);

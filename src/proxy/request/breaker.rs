@@ -11,13 +11,22 @@ use std::time::Instant;
 
 use super::context::RequestProgress;
 use super::failure::{Failure, INJECTED_FAULT};
-use crate::snapshot::live::CircuitBreaker;
-use crate::telemetry::{Class, Outcome};
+use crate::snapshot::live::{CircuitBreaker, EndpointLive};
+use crate::telemetry::{Class, Outcome, VersionSeries};
 
-/// Lets a version's circuit breaker know how a request ended.
-pub(crate) fn observe(breaker: &CircuitBreaker, progress: &RequestProgress) {
-    if let Some(is_error) = evidence(progress) {
-        breaker.observe(is_error, Instant::now);
+/// Lets a version's circuit breaker know how a request ended that went to `endpoint`.
+pub(crate) fn observe(
+    breaker: &CircuitBreaker,
+    progress: &RequestProgress,
+    series: &VersionSeries,
+    endpoint: Option<&EndpointLive>,
+) {
+    match evidence(progress) {
+        Some(true) => {
+            breaker.failed(endpoint, series.requests_total(), Instant::now());
+        }
+        Some(false) => breaker.succeeded(endpoint),
+        None => {}
     }
 }
 

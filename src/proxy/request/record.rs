@@ -33,21 +33,28 @@ pub(crate) fn record(shared: &Shared, finished: &Finished<'_>) {
         shared.cut.fetch_add(1, Ordering::Relaxed);
     }
     match &finished.assigned {
-        Some((assignment, _)) => {
-            let &Assignment { route, version, version_at, .. } = assignment;
+        Some((assignment, attempts)) => {
+            let &Assignment { route, version, version_at, reason, .. } = assignment;
             // Of a stream without end only the time to its first byte says something about the version.
             let long = matches!(progress.kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
             let seen = if long { progress.answered_after.unwrap_or(duration) } else { duration };
             if let Some(series) = route.series.get(version_at) {
-                if route.probe || progress.cause.is_some_and(Failure::is_nobodys) {
+                // A tester who asks for a version by its name is no user of it, and may well try what fails.
+                let asked_for = reason == Reason::Override;
+                if route.probe || asked_for || progress.cause.is_some_and(Failure::is_nobodys) {
                     series.count(outcome);
                 } else {
                     series.finish(outcome, seen);
                     if progress.grpc_failed && outcome.class() != Class::ServerError {
                         series.version().grpc_failed();
                     }
+                    if outcome == Outcome::ClientClosed && progress.answered_after.is_none() {
+                        series.version().abandoned(seen);
+                    }
                     if let Some(breaker) = version.breaker.as_deref() {
-                        breaker::observe(breaker, progress);
+                        let endpoint = attempts.endpoint().and_then(|at| version.endpoints.get(at));
+                        let live = endpoint.map(|endpoint| &*endpoint.live);
+                        breaker::observe(breaker, progress, series.version(), live);
                     }
                 }
                 if cut {

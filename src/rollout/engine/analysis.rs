@@ -1,9 +1,9 @@
 //! An analysis run: what the verdicts of all checks together mean, and the limits for analysis runs that failed.
 //!
 //! ```text
-//! a check that decides failed, and stable does not fail it too     → fail
+//! a check that decides failed, and stable does not fail it too     → fail; back at once if that is conclusive
 //! else one failed on both sides                                    → both bad
-//! else one has no data (and the plan says hold) or an error        → hold
+//! else one is suspect, warms up, has an error or no data           → hold
 //! else                                                             → pass
 //! ```
 
@@ -23,7 +23,11 @@ pub(super) enum Analysis {
     /// Nothing can be said, for this reason.
     Hold(String),
     /// The canary is bad, for this reason.
-    Fail(String),
+    Fail {
+        why: String,
+        /// No other failed analysis run is waited for.
+        conclusive: bool,
+    },
     /// Both versions are bad, for this reason.
     BothBad(String),
 }
@@ -57,15 +61,15 @@ impl Reaction<'_> {
                 self.freeze(By::Judge, &why);
                 false
             }
-            Analysis::Fail(why) => {
-                self.failed(&why);
+            Analysis::Fail { why, conclusive } => {
+                self.failed(&why, conclusive);
                 false
             }
         }
     }
 
     /// Counts a failed analysis run, and tests the limits at once.
-    fn failed(&mut self, why: &str) {
+    fn failed(&mut self, why: &str, conclusive: bool) {
         let before = self.before();
         self.state.times.holding = None;
         let failures = &mut self.state.failures;
@@ -73,7 +77,9 @@ impl Reaction<'_> {
         failures.consecutive = failures.consecutive.saturating_add(1);
         let (failures, limits) = (*failures, self.plan.failures);
         self.note(By::Judge, What::Analyzed, before, &format!("{why}; failed analysis run {}", failures.total));
-        if let Some(limit) = limits.consecutive.filter(|limit| failures.consecutive >= *limit) {
+        if conclusive {
+            self.roll_back(By::Judge, why);
+        } else if let Some(limit) = limits.consecutive.filter(|limit| failures.consecutive >= *limit) {
             self.roll_back(
                 By::Judge,
                 &format!("{why}; failed analysis run {} of {limit} in a row", failures.consecutive),
@@ -91,12 +97,18 @@ impl Reaction<'_> {
     /// What the verdicts mean together.
     fn classify(&self, verdicts: &[Verdict]) -> Analysis {
         let (mut failed, mut both, mut unsure) = (Vec::new(), Vec::new(), Vec::new());
+        let mut conclusive = false;
         for verdict in verdicts.iter().filter(|verdict| self.decides(verdict)) {
             match self.means(verdict) {
                 CheckOutcome::Pass => {}
                 CheckOutcome::Fail if verdict.stable_fails_too => both.push(verdict.sentence.as_str()),
-                CheckOutcome::Fail => failed.push(verdict.sentence.as_str()),
-                CheckOutcome::NoData | CheckOutcome::Error => unsure.push(verdict.sentence.as_str()),
+                CheckOutcome::Fail => {
+                    failed.push(verdict.sentence.as_str());
+                    conclusive |= verdict.conclusive;
+                }
+                CheckOutcome::Suspect | CheckOutcome::WarmingUp | CheckOutcome::NoData | CheckOutcome::Error => {
+                    unsure.push(verdict.sentence.as_str());
+                }
             }
         }
         let missing = self
@@ -105,7 +117,7 @@ impl Reaction<'_> {
             .iter()
             .find(|check| !check.dry_run && !verdicts.iter().any(|verdict| verdict.check == check.name));
         if !failed.is_empty() {
-            Analysis::Fail(joined(&failed))
+            Analysis::Fail { why: joined(&failed), conclusive }
         } else if !both.is_empty() {
             Analysis::BothBad(joined(&both))
         } else if !unsure.is_empty() {

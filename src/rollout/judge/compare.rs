@@ -29,22 +29,30 @@
 //! * A part of the capital is held back and laid out bit by bit, so that a canary that turns bad after a long good
 //!   time is caught too, and not only once its good past is outweighed.
 //!
-//! What it does not know: requests are taken as independent of each other, given their version. Errors that come in
-//! bursts on one version alone are what it is to find; a burst that hits both is the claim kept, but counts that jump
-//! make evidence look stronger than it is. The margin and the minimum sample are the guard against that.
+//! * The bets take requests as independent of each other, given their version. Where stable's own blocks show that errors
+//!   come in clusters, the counts of a block are divided by the design effect first: they say as much as fewer requests.
+//! * Where the canary has much of the traffic, stable has as few requests to know its share by. Its share is then known by
+//!   its last hour as well, unless the block shows that it is no longer what it was: what both suffer is compared within
+//!   the block alone.
+//! * Where the canary has everything there is no stable version to compare with at the same time. Then the claim is about
+//!   the canary alone: its share is at most that of the worst minute of stable's last hour, plus the margin.
 //!
-//! Invariants: every request counts once, because the test keeps the totals it has seen and bets on differences; a
-//! block without requests of both versions is not bet on but grows until it has them.
+//! Invariants: every request counts once; a block without requests of both versions is not bet on but grows until it has
+//! them.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::sample::Tally;
+use crate::algorithm::binomial;
+use crate::rollout::evidence::{Blocks, Dispersion, Question, Tally};
 
-/// How much worse than the margin allows the canary is guessed to be: a tenth of a point to thirty points.
-const GUESSES: [f64; 6] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3];
+/// How much worse than the margin allows the canary is guessed to be, a tenth of a point to twenty points, and the part of
+/// the capital that is laid out on it. Most is laid out where it takes long to find; what is much worse shows anyway.
+const GUESSES: [(f64, f64); 6] = [(0.001, 0.04), (0.002, 0.06), (0.005, 0.42), (0.015, 0.3), (0.05, 0.13), (0.2, 0.05)];
 
-/// The part of the capital that is held back at the start. A quarter costs ln(4/3), 0.3 of the 4.6 that 99 % takes.
-const HELD_BACK: f64 = 0.25;
+/// The part of the capital that is held back at the start. A seventh costs ln(7/6), 0.2 of the 4.6 that 99 % takes.
+const HELD_BACK: f64 = 0.15;
 
 /// Stable's share before anything is known of it: half an error in a hundred requests.
 const PRIOR: (f64, f64) = (0.5, 100.0);
@@ -64,8 +72,12 @@ const HALVINGS: u32 = 40;
 pub(super) struct SequentialTest {
     /// How much worse the canary may be, as a ratio.
     margin: f64,
-    /// The totals of both versions that have been bet on.
-    seen: Option<TallyPair>,
+    /// What was seen since the last bet, and in which time.
+    #[serde(default)]
+    pending: (TallyPair, Duration),
+    /// Stable's past that the canary is compared with once it has everything.
+    #[serde(default)]
+    baseline: Option<Tally>,
     /// What the bets were about.
     judged: TallyPair,
     /// Stable's requests and bad ones, for the guess.
@@ -92,43 +104,55 @@ impl SequentialTest {
     pub(super) fn new(margin: f64) -> Self {
         Self {
             margin: (margin / 100.0).clamp(0.0, 1.0),
-            seen: None,
+            pending: (TallyPair::default(), Duration::ZERO),
+            baseline: None,
             judged: TallyPair::default(),
             remembered: (0.0, 0.0),
-            capital: [(1.0 - HELD_BACK) / GUESSES.len() as f64; GUESSES.len()],
+            capital: GUESSES.map(|(_, part)| (1.0 - HELD_BACK) * part),
             held_back: HELD_BACK,
             blocks: 0,
             peak: 1.0,
         }
     }
 
-    /// Takes both versions' totals. The first totals are only where counting starts, and what stable's say about its
-    /// usual share. TallyPair that became less are a new count: from them on it counts on.
-    pub(super) fn observe(&mut self, totals: TallyPair) {
-        let block = self.seen.and_then(|seen| {
-            let canary = totals.canary.since(seen.canary)?;
-            Some(TallyPair { canary, stable: totals.stable.since(seen.stable)? })
-        });
-        let Some(block) = block else {
-            self.seen = Some(totals);
-            if self.blocks == 0 {
-                self.remembered = (0.0, 0.0);
-                self.remember(totals.stable);
-            }
-            return;
-        };
-        if block.canary.requests == 0 || block.stable.requests == 0 {
+    /// Takes what was seen in a block that took `covered`. `past` is what is known of stable before it; where the canary
+    /// has everything (`alone`), it is what the canary is compared with.
+    pub(super) fn observe(&mut self, block: TallyPair, covered: Duration, past: &Past, alone: bool) {
+        if self.blocks == 0 && self.remembered == (0.0, 0.0) {
+            self.remember(past.tally);
+        }
+        let (pending, time) = &mut self.pending;
+        pending.canary += block.canary;
+        pending.stable += block.stable;
+        *time = time.saturating_add(covered);
+        let (block, covered) = self.pending;
+        let effect = |tally: Tally| past.dispersion.design_effect_of_piece(tally.requests as f64, covered);
+        let canary = RealTally::of(block.canary, effect(block.canary));
+        if block.canary.requests == 0 {
             return;
         }
-        self.seen = Some(totals);
-        self.bet(block);
-        self.remember(block.stable);
+        if block.stable.requests > 0 {
+            let stable = RealTally::of(block.stable, effect(block.stable));
+            let known = past.known(&stable).min(canary.all * PINNED).max(stable.all);
+            self.bet(|guess, margin| log_growth(&canary, &stable, known, guess, margin));
+            self.remember(block.stable);
+        } else if alone && past.tally.requests > 0 {
+            self.baseline = Some(past.tally);
+            let most = past.most();
+            self.bet(
+                |(guess, _), margin| if guess > most + margin { canary.log_ratio(guess, most + margin) } else { 0.0 },
+            );
+        } else {
+            return;
+        }
+        self.judged.canary += block.canary;
+        self.judged.stable += block.stable;
+        self.pending = (TallyPair::default(), Duration::ZERO);
     }
 
-    /// The next totals count from zero, or nobody knows from where: they are where counting starts again. What was
-    /// found so far stays.
-    pub(super) const fn resume(&mut self) {
-        self.seen = None;
+    /// Stable's past, where the canary was compared with that: `, and before it 31 of 16,410 (0.19 %)`.
+    pub(super) fn baseline_in_words(&self) -> String {
+        self.baseline.map_or_else(String::new, |past| format!(", in its last hour {}", past.words()))
     }
 
     /// What the test is about: requests since its first observation.
@@ -142,23 +166,31 @@ impl SequentialTest {
         self.peak.max(1.0).recip()
     }
 
-    fn bet(&mut self, block: TallyPair) {
+    /// The same of what is known now: it rises again when later blocks speak for the canary.
+    pub(super) fn p_now(&self) -> f64 {
+        self.sum().max(1.0).recip()
+    }
+
+    fn sum(&self) -> f64 {
+        self.held_back + self.capital.iter().sum::<f64>()
+    }
+
+    /// Bets on a block that grows the capital on the guess `(canary, stable)` by the exponential of `log_growth`.
+    fn bet(&mut self, log_growth: impl Fn((f64, f64), f64) -> f64) {
         let stable = self.guess();
         // 1/2, 1/6, 1/12 … of what is held back: in sum all of it, and late blocks still get their part.
         self.blocks = self.blocks.saturating_add(1);
         let laid_out = self.held_back / (f64::from(self.blocks) + 1.0);
         self.held_back -= laid_out;
-        for (capital, worse) in self.capital.iter_mut().zip(GUESSES) {
-            *capital += laid_out / GUESSES.len() as f64;
+        for (capital, (worse, part)) in self.capital.iter_mut().zip(GUESSES) {
+            *capital += laid_out * part;
             let canary = stable + self.margin + worse;
             if canary < 1.0 {
-                let grown = log_growth(block, (canary, stable), self.margin).clamp(-700.0, 700.0).exp();
+                let grown = log_growth((canary, stable), self.margin).clamp(-700.0, 700.0).exp();
                 *capital = (*capital * grown).min(MOST);
             }
         }
-        self.judged.canary += block.canary;
-        self.judged.stable += block.stable;
-        self.peak = self.peak.max(self.held_back + self.capital.iter().sum::<f64>());
+        self.peak = self.peak.max(self.sum());
     }
 
     /// Stable's share of bad requests, as far as it is known; between 0 and 1, both excluded.
@@ -174,10 +206,62 @@ impl SequentialTest {
     }
 }
 
-/// The logarithm of what a bet on the shares `guess` (canary, stable) brings for a block.
-fn log_growth(block: TallyPair, guess: (f64, f64), margin: f64) -> f64 {
-    let (canary, stable) = (RealTally::of(block.canary), RealTally::of(block.stable));
-    let nearest = nearest(canary.all, stable.all, guess, margin);
+/// What is known of the stable version from before a block.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Past {
+    /// Its requests of the last hour.
+    pub(super) tally: Tally,
+    /// How they came.
+    pub(super) dispersion: Dispersion,
+    /// In which time they came.
+    pub(super) covered: Duration,
+    /// The highest share of a minute of it.
+    pub(super) worst_minute: f64,
+}
+
+/// So many standard errors above what was seen lies a share that is hardly higher: once in a hundred times.
+const STANDARD_ERRORS: f64 = 2.326;
+
+impl Past {
+    /// What its blocks say.
+    pub(super) fn of(blocks: &Blocks, question: Question) -> Self {
+        let (tally, covered) = blocks.sum(question);
+        Self { tally, dispersion: blocks.dispersion(question), covered, worst_minute: blocks.worst_minute(question) }
+    }
+
+    /// By how many requests stable's share is known, where a block of it is `stable`: by all of its past, unless the block
+    /// shows that it is another one now.
+    fn known(&self, stable: &RealTally) -> f64 {
+        let requests = self.tally.requests as f64;
+        let counted = requests / self.dispersion.design_effect(requests, self.covered);
+        let share = self.tally.bad as f64 / requests.max(1.0);
+        let as_ever = binomial::upper_tail(stable.bad, stable.all, share) > AS_EVER;
+        if as_ever { stable.all + counted } else { stable.all }
+    }
+
+    /// The highest share that is usual: that of the worst minute, or what all leaves likely, if that is more (Wilson's upper
+    /// bound, 1927, on the requests as they count).
+    fn most(&self) -> f64 {
+        let requests = self.tally.requests as f64;
+        let counted = requests / self.dispersion.design_effect(requests, self.covered);
+        let share = self.tally.bad as f64 / requests.max(1.0);
+        let square = STANDARD_ERRORS * STANDARD_ERRORS / counted.max(1.0);
+        let middle = share + square / 2.0;
+        let spread = (square * (share * (1.0 - share) + square / 4.0)).sqrt();
+        ((middle + spread) / (1.0 + square)).max(self.worst_minute).clamp(0.0, 1.0)
+    }
+}
+
+/// Of so many requests of stable for each of the canary its share is known well enough.
+const PINNED: f64 = 9.0;
+
+/// A block of stable that is less likely than this is not as its past.
+const AS_EVER: f64 = 0.05;
+
+/// The logarithm of what a bet on the shares `guess` (canary, stable) brings for a block, where stable's share is as well
+/// known as by `known` requests.
+fn log_growth(canary: &RealTally, stable: &RealTally, known: f64, guess: (f64, f64), margin: f64) -> f64 {
+    let nearest = nearest(canary.all, known, guess, margin);
     canary.log_ratio(guess.0, nearest + margin) + stable.log_ratio(guess.1, nearest)
 }
 
@@ -205,8 +289,9 @@ struct RealTally {
 }
 
 impl RealTally {
-    fn of(tally: Tally) -> Self {
-        Self { all: tally.requests as f64, bad: tally.bad as f64 }
+    /// Of requests of which so many count as one.
+    fn of(tally: Tally, design_effect: f64) -> Self {
+        Self { all: tally.requests as f64 / design_effect, bad: tally.bad as f64 / design_effect }
     }
 
     /// The logarithm of how much likelier the counts are at the share `p` than at `q`.

@@ -5,7 +5,7 @@
 //! canary.
 
 use super::checks::{between, bounds, needed, sentence, verdict};
-use super::format;
+use crate::rollout::format;
 use crate::rollout::plan::{Check, Provider};
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::{CheckOutcome, Verdict};
@@ -37,7 +37,7 @@ pub(super) fn judge(
     let (outcome, text) = match external {
         _ if requests < min_requests => (
             CheckOutcome::NoData,
-            format!("canary {}: {}", format::requests(requests), needed(min_requests - requests)),
+            format!("canary {}: {}", format::requests(requests), needed(min_requests - requests, None)),
         ),
         None => (CheckOutcome::NoData, "no answer yet".to_owned()),
         Some(Reading::Value(value)) if value.is_nan() => not_a_number(),

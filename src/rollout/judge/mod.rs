@@ -1,9 +1,9 @@
 //! The judge: what happened to requests in, verdicts out, each with the sentence that explains it.
 //!
 //! ```text
-//!                  ┌ window(…) ──► errors, success, latency, requests ─┐
-//! analyze(plan) ───┼ totals ─────► compare (memory carried on) ────────┼─► one Verdict per check, in the plan's order
-//!                  └ external(…) ► prometheus, webhook ────────────────┘
+//!           ┌ a window ───────────────► errors, success, latency, abandoned, requests ─┐
+//! evidence ─┼ since the last run ─────► compare (memory carried on) ───────────────────┼─► one Verdict per check, in
+//! baseline  └ what others measured ───► prometheus, webhook ───────────────────────────┘   the plan's order
 //! once a second ► sustained::ErrorWatch      each canary request ► rollout::breaker
 //! ```
 //!
@@ -22,28 +22,31 @@
 mod checks;
 mod compare;
 mod external;
-mod format;
-mod sample;
+mod input;
+mod significance;
 pub(crate) mod sustained;
+
+pub(crate) use self::input::AnalysisInput;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::sample::{Sample, Samples};
-
 use self::checks::ErrorBound;
 use self::compare::SequentialTest;
-use super::plan::{Check, Measure, Plan};
+use self::input::CheckInput;
+use super::evidence::{Samples, WarmUpLeft};
+use super::format;
+use super::plan::{Check, Measure};
 use super::reading::Reading;
-use super::verdict::Verdict;
+use super::verdict::{CheckOutcome, Verdict};
 
 /// What the judge carries from analysis run to analysis run of one rollout: the state of its sequential tests, by
 /// check.
 ///
 /// One memory is for one rollout, all of its steps: the tests' confidence is about the whole of it. A new try of the
-/// same target is a new rollout with a new memory. It can be stored and read back; call [`Self::resume`] then.
+/// same target is a new rollout with a new memory. It can be stored and read back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Memory {
     compares: BTreeMap<String, Remembered>,
@@ -57,12 +60,6 @@ struct Remembered {
 }
 
 impl Memory {
-    /// The recorder's totals begin at zero again, as after a restart: the next analysis run is where counting goes
-    /// on. What was found before stays found.
-    pub(crate) fn resume(&mut self) {
-        self.compares.values_mut().for_each(|remembered| remembered.test.resume());
-    }
-
     /// The test of `check`. A check whose question changed (another margin, say) begins anew.
     fn test(&mut self, check: &Check, question: &str, margin: f64) -> &mut SequentialTest {
         let new = || Remembered { question: question.to_owned(), test: SequentialTest::new(margin) };
@@ -74,36 +71,40 @@ impl Memory {
     }
 }
 
-/// An analysis run: evaluates every check of `plan`.
+/// An analysis run: evaluates every check of the plan.
 ///
-/// * `totals` are all requests since the recorder began to count, and only grow. The first analysis run of a rollout
-///   is where its sequential tests begin to count, so run it once when it starts.
-/// * `window` gives what happened in so long a time before now; it is asked once per distinct window.
-/// * `external` gives what was measured for a check of [`Measure::External`] since the last analysis run, if there is
-///   anything.
+/// `external` gives what was measured for a check of [`Measure::External`] since the last analysis run, if there is
+/// anything.
 pub(crate) fn analyze(
-    plan: &Plan,
-    totals: &Samples,
-    mut window: impl FnMut(Duration) -> Samples,
+    run: &AnalysisInput<'_>,
     mut external: impl FnMut(&Check) -> Option<Reading>,
     memory: &mut Memory,
 ) -> Vec<Verdict> {
+    let plan = run.plan;
     memory.compares.retain(|name, _| plan.checks.iter().any(|check| *check.name == **name));
-    let mut windows: BTreeMap<Duration, Samples> = BTreeMap::new();
+    if let Some(left) = run.evidence.warm_up_left() {
+        return plan.checks.iter().map(|check| warming_up(check, left)).collect();
+    }
+    let mut windows: BTreeMap<(Duration, u64), Samples> = BTreeMap::new();
     let mut verdicts = Vec::with_capacity(plan.checks.len());
     for check in &plan.checks {
         let span = check.window.unwrap_or(plan.window);
-        let seen = &*windows.entry(span).or_insert_with(|| window(span));
         let min_requests = check.min_requests.unwrap_or(plan.min_requests);
+        let seen = &*windows.entry((span, min_requests)).or_insert_with(|| run.evidence.window(span, min_requests));
+        let input = CheckInput {
+            check,
+            seen,
+            min_requests,
+            level: plan.significance,
+            baseline: run.baseline,
+            shared_failure: run.shared_failure,
+        };
         let verdict = match &check.measure {
-            Measure::SuccessRate { min, errors } => {
-                checks::rate(check, seen, ErrorBound::Successes { min: *min }, *errors, min_requests)
-            }
-            Measure::ErrorRate { max, errors } => {
-                checks::rate(check, seen, ErrorBound::Errors { max: *max }, *errors, min_requests)
-            }
-            Measure::Duration { quantile, max } => checks::duration(check, seen, *quantile, *max, min_requests),
-            Measure::Requests { min, max } => checks::requests(check, &seen.canary, *min, *max),
+            Measure::SuccessRate { min, errors } => checks::rate(&input, ErrorBound::Successes { min: *min }, *errors),
+            Measure::ErrorRate { max, errors } => checks::rate(&input, ErrorBound::Errors { max: *max }, *errors),
+            Measure::Duration { quantile, max } => checks::duration(&input, *quantile, *max),
+            Measure::Abandoned { max } => checks::abandoned(&input, *max),
+            Measure::Requests { min, max } => checks::requests(check, &run.evidence.last(span).canary, *min, *max),
             Measure::Compare { metric, margin, confidence, errors } => {
                 let question = format!("{metric:?}, {errors:?}, margin {margin}");
                 let test = memory.test(check, &question, *margin);
@@ -113,7 +114,7 @@ pub(crate) fn analyze(
                     margin: *margin,
                     confidence: *confidence,
                 };
-                checks::compare(check, totals, &parameters, test, min_requests)
+                checks::compare(&input, run, &parameters, test)
             }
             Measure::External { provider, min, max } => {
                 external::judge(check, provider, external(check), *min, *max, seen.canary.requests())
@@ -122,6 +123,23 @@ pub(crate) fn analyze(
         verdicts.push(verdict);
     }
     verdicts
+}
+
+/// The verdict on a canary that is not judged yet.
+fn warming_up(check: &Check, left: WarmUpLeft) -> Verdict {
+    let left = match left {
+        WarmUpLeft::Time(left) => format!("{} more", format::duration(left)),
+        WarmUpLeft::Requests(left) => format!("{} more", format::requests(left)),
+    };
+    let sentence = checks::sentence(check, "warm-up", &format!("the canary warms up, {left}"));
+    Verdict { outcome: CheckOutcome::WarmingUp, sentence, ..checks::verdict(check) }
+}
+
+/// Whether an analysis run with these verdicts fails: a check that decides does.
+pub(crate) fn has_failed(verdicts: &[Verdict]) -> bool {
+    verdicts
+        .iter()
+        .any(|verdict| verdict.outcome == CheckOutcome::Fail && !verdict.dry_run && !verdict.stable_fails_too)
 }
 
 #[cfg(test)]

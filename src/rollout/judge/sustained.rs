@@ -10,17 +10,24 @@
 //! claim, and a claim needs its minimum of requests. A canary that nobody asks hurts nobody, and what to do about no
 //! data is the checks' business.
 //!
+//! Above for all its time is not yet more than chance: that is asked of all requests of the stretch together.
+//!
 //! Invariant: the stretch is never longer than the time since the last observation that was not above.
 
 use std::time::Duration;
 
-use super::format;
-use super::sample::{Limit, Sample};
-use crate::rollout::plan::{Errors, RollbackCondition};
+use super::input::significance_of;
+use super::significance::Excess;
+use crate::rollout::evidence::{Blocks, Evidence, Limit, Question, Sample};
+use crate::rollout::format;
+use crate::rollout::plan::{Errors, Plan, RollbackCondition};
 
 /// Observations come once a second. On a busy machine some may be missed, and the windows lose nothing by it; what is
 /// farther apart is a gap.
 pub(crate) const MAX_GAP: Duration = Duration::from_secs(5);
+
+/// So many independent looks at it a rollout may have.
+const LOOKS: f64 = 20.0;
 
 /// Since when something has been true without a break.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,28 +84,40 @@ impl ErrorWatch {
         }
     }
 
-    /// Observes both versions' windows at `now`. To be called once a second; see [`MAX_GAP`].
-    pub(crate) fn observe(&mut self, canary: &Sample, stable: &Sample, min_requests: u64, now: Duration) -> Watched {
-        let limit = Limit::percent(self.above);
-        let above = |sample: &Sample| {
-            let tally = sample.errors(self.errors);
-            tally.requests >= min_requests && tally.above(limit)
-        };
-        let (is_above, stable_fails_too) = (above(canary), above(stable));
+    /// Observes both versions at `now`. To be called once a second; see [`MAX_GAP`].
+    pub(crate) fn observe(&mut self, plan: &Plan, evidence: &Evidence, baseline: &Blocks, now: Duration) -> Watched {
+        let seen = evidence.last(plan.window);
+        let (is_above, stable_fails_too) =
+            (self.is_above(&seen.canary, plan.min_requests), self.is_above(&seen.stable, plan.min_requests));
         let lasted = self.stretch.observe(is_above, now);
+        let breached = is_above && lasted >= self.sustained && self.is_sure(plan, evidence, baseline, lasted);
         Watched {
-            breached: is_above && lasted >= self.sustained,
+            breached,
             lasted,
             stable_fails_too,
             sentence: format!(
                 "errors: canary {} over {}, stable {}, limit {} for {}",
-                canary.errors_in_words(self.errors),
-                format::duration(canary.covered),
-                stable.errors_in_words(self.errors),
+                seen.canary.errors_in_words(self.errors),
+                format::duration(seen.canary.covered),
+                seen.stable.errors_in_words(self.errors),
                 format::percent(self.above),
                 format::duration(self.sustained),
             ),
         }
+    }
+
+    fn is_above(&self, sample: &Sample, min_requests: u64) -> bool {
+        let tally = sample.errors(self.errors);
+        tally.requests >= min_requests && tally.above(Limit::percent(self.above))
+    }
+
+    /// Whether all requests since the stretch began, and in the window before, are above the limit by more than chance.
+    fn is_sure(&self, plan: &Plan, evidence: &Evidence, baseline: &Blocks, lasted: Duration) -> bool {
+        let all = evidence.last(lasted.saturating_add(plan.window)).canary;
+        // It is asked each second, and of a stretch that was chosen because it is above.
+        let level = plan.significance.map(|level| level / LOOKS);
+        let significance = significance_of(level, baseline, Question::Errors(self.errors), &all);
+        significance.excess(all.errors(self.errors), Limit::percent(self.above)) == Excess::Sure
     }
 }
 

@@ -154,6 +154,9 @@ impl ServiceCompiler {
             Balance::RoundRobin => Algorithm::RoundRobin,
         };
         let breaker = of_version(&inputs.breakers, service, name).cloned();
+        if let Some(breaker) = &breaker {
+            breaker.set_endpoints(endpoints.iter().map(|endpoint| (&endpoint.name, &endpoint.live)));
+        }
         let share = VersionShare {
             name: name.clone(),
             weight: configured,

@@ -1,12 +1,13 @@
 //! One endpoint across snapshots: its state, its work in flight, its open connections.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::state::StateCell;
 use crate::drain::Ledger;
 use crate::model::EndpointState;
+use crate::rollout::evidence::Tally;
 use crate::telemetry::{UpstreamError, VersionSeries};
 
 /// An open upstream connection, as the owner of a drain sees it.
@@ -25,11 +26,42 @@ pub(crate) struct EndpointLive {
     pub(crate) ledger: Arc<Ledger>,
     /// Open upstream connections without work.
     pub(crate) idle: AtomicUsize,
+    /// Its finished requests, while its version is judged.
+    pub(crate) judged: JudgedRequests,
     accepting: AtomicBool,
     /// Where its version is counted.
     series: OnceLock<Arc<VersionSeries>>,
     /// Locked when a connection opens or closes and when a drain begins, never by a request.
     connections: Mutex<Vec<Weak<dyn UpstreamConnection>>>,
+}
+
+/// Finished requests, and those of them that failed.
+#[derive(Debug, Default)]
+pub(crate) struct JudgedRequests {
+    finished: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl JudgedRequests {
+    #[inline]
+    pub(super) fn count(&self, failed: bool) {
+        self.finished.fetch_add(1, Ordering::Relaxed);
+        if failed {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// So many that did not fail.
+    #[cfg(test)]
+    pub(crate) fn count_many(&self, finished: u64) {
+        self.finished.fetch_add(finished, Ordering::Relaxed);
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        // In this order, so that no more have failed than finished.
+        let bad = self.failed.load(Ordering::Relaxed);
+        Tally { requests: self.finished.load(Ordering::Relaxed).max(bad), bad }
+    }
 }
 
 impl EndpointLive {
@@ -39,6 +71,7 @@ impl EndpointLive {
             state: StateCell::new(state),
             ledger: Arc::default(),
             idle: AtomicUsize::new(0),
+            judged: JudgedRequests::default(),
             accepting: AtomicBool::new(true),
             series: OnceLock::new(),
             connections: Mutex::new(Vec::new()),

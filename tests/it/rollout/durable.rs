@@ -62,7 +62,7 @@ async fn a_hundred_kills_lose_no_decision_and_raise_nothing() {
     let mut weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    let (mut weight, mut number) = (1.0, 0);
+    let (mut weight, mut number) = (0.0, 0);
     for kill in 0..KILLS {
         random ^= random << 13;
         random ^= random >> 7;

@@ -45,6 +45,10 @@ pub(crate) fn default() -> Vec<Check> {
     vec![
         with_defaults("success", Measure::SuccessRate { min: 99.0, errors: Errors::default() }),
         with_defaults("latency", Measure::Duration { quantile: 0.99, max }),
+        with_defaults(
+            "not-worse",
+            Measure::Compare { metric: Compared::ErrorRate, margin: 0.5, confidence: 99.0, errors: Errors::default() },
+        ),
     ]
 }
 
@@ -101,6 +105,7 @@ fn limit(check: &Check) -> Option<Duration> {
         Measure::Compare { metric: Compared::Slower(limit), .. } => Some(limit),
         Measure::SuccessRate { .. }
         | Measure::ErrorRate { .. }
+        | Measure::Abandoned { .. }
         | Measure::Requests { .. }
         | Measure::Compare { metric: Compared::ErrorRate, .. }
         | Measure::External { .. } => None,
@@ -108,11 +113,12 @@ fn limit(check: &Check) -> Option<Duration> {
 }
 
 /// The fields of which a check has one.
-const MEASURES: [&str; 7] = ["success_rate", "error_rate", "duration", "requests", "compare", "prometheus", "webhook"];
+const MEASURES: [&str; 8] =
+    ["success_rate", "error_rate", "duration", "abandoned", "requests", "compare", "prometheus", "webhook"];
 
 section! {
-    /// One measured condition. Exactly one of `success_rate`, `error_rate`, `duration`, `requests`, `compare`,
-    /// `prometheus` and `webhook` is set.
+    /// One measured condition. Exactly one of `success_rate`, `error_rate`, `duration`, `abandoned`, `requests`,
+    /// `compare`, `prometheus` and `webhook` is set.
     impl Check as "Check" {
         /// Its name, unique in the rollout.
         name: Name as values::Name = required(),
@@ -122,6 +128,8 @@ section! {
         error_rate: Option<ErrorRate> = optional(),
         /// A quantile of the canary's durations.
         duration: Option<Quantile> = optional(),
+        /// The percentage of the canary's requests whose client went away before the first byte of the response.
+        abandoned: Option<AbandonedRate> = optional(),
         /// The canary's requests per second.
         requests: Option<RequestRate> = optional(),
         /// The canary against the stable version, by a sequential test.
@@ -152,6 +160,7 @@ section! {
             .map(|SuccessRate { min, count }| Measure::SuccessRate { min, errors: count })
             .or(error_rate.map(|ErrorRate { max, count }| Measure::ErrorRate { max, errors: count }))
             .or(duration.map(|Quantile { quantile, max }| Measure::Duration { quantile, max: max.get() }))
+            .or(abandoned.map(|AbandonedRate { max }| Measure::Abandoned { max }))
             .or(requests.map(|RequestRate { min, max }| Measure::Requests { min, max }))
             .or(compare.map(Compare::measure))
             .or(provider.map(|provider| Measure::External { provider, min, max }))?;
@@ -216,6 +225,15 @@ section! {
         quantile: f64 = bounded(0.99, QUANTILE),
         /// At most this: `1ms` to `1h`. It becomes an edge of the service's histograms, so the comparison is exact.
         max: Period = required_within(DURATION),
+    }
+}
+
+section! {
+    /// The percentage of the canary's requests whose client went away before the first byte of the response.
+    #[derive(Clone)]
+    struct AbandonedRate as "Abandoned" {
+        /// At most this, in percent.
+        max: f64 = required_within(PERCENT),
     }
 }
 

@@ -4,6 +4,7 @@
 //! release: v2      the version that should serve
 //! rollout:         ─► Plan ─┬─ steps       which weights, how long, behind which gate      steps.rs
 //!                           ├─ checks      what each analysis run measures, and its limit  checks.rs
+//!                           ├─ evidence    how sure, and from when on                      evidence.rs
 //!                           ├─ way back    what sends the traffic back, and how            rollback.rs
 //!                           └─ hooks       who is called                                   hooks.rs
 //! ```
@@ -15,6 +16,7 @@
 //! names are unique, every number is in its range, and the limits of its checks fit into a histogram as edges.
 
 mod checks;
+mod evidence;
 mod hooks;
 mod plan;
 mod rollback;

@@ -4,15 +4,16 @@ use std::ops::RangeInclusive;
 
 use serde_json::json;
 
+use super::evidence::Significance;
 use super::steps::{Given, default_weights, read_steps, read_weight, read_weights};
-use super::{checks, rollback, steps as step};
+use super::{checks, evidence, rollback, steps as step};
 use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{PathStep, Read, Reader};
 use crate::config::syntax::section::{section, words};
 use crate::config::syntax::tree::Node;
 use crate::config::syntax::values::{self, Period};
 use crate::model::{Name, Weight};
-use crate::rollout::plan::{Check, Failures, Hook, NoData, Plan, Rollback, RollbackCondition};
+use crate::rollout::plan::{Check, Failures, Hook, NoData, Plan, Rollback, RollbackCondition, WarmUp};
 
 const INTERVAL: Period = Period::from_secs(10);
 const WINDOW: Period = Period::from_secs(60);
@@ -54,6 +55,12 @@ section! {
         min_requests: u32 = bounded(MIN_REQUESTS, 1..=checks::MAX_MIN_REQUESTS),
         /// What a check without data means: `hold` waits, `pass` and `fail` count as if it had passed or failed.
         no_data: NoData = with_or(NoData::Hold, "hold", read_no_data),
+        /// How likely chance alone may be where a check on a share of requests fails: 0.01 to 10 percent, or `off`, so that
+        /// whatever is above the limit fails. What is above it by less is `suspect`: it holds, and is no failure.
+        significance: Significance = with_or(evidence::DEFAULT_SIGNIFICANCE, 1, read_significance),
+        /// What the canary does before it is judged: a time, `1s` to `1h`, or `{ requests: N }`. Measured and shown, and on
+        /// the trip wire. Default: nothing.
+        warmup: Option<WarmUp> = optional(),
         /// How long a rollout may hold for want of data before it pauses: `1s` to `7d`.
         max_hold: Period = bounded(MAX_HOLD, Period::SECOND..=Period::WEEK),
         /// What is measured at each analysis run, 32 at most.
@@ -61,7 +68,8 @@ section! {
             checks::default(),
             json!([
                 { "name": "success", "success_rate": { "min": 99 } },
-                { "name": "latency", "duration": { "quantile": 0.99, "max": "500ms" } }
+                { "name": "latency", "duration": { "quantile": 0.99, "max": "500ms" } },
+                { "name": "not-worse", "compare": { "metric": "error_rate", "margin": 0.5, "confidence": 99 } }
             ]),
             0..=MAX_CHECKS,
             checks::read
@@ -99,6 +107,8 @@ section! {
             bake: bake.get(),
             min_requests: min_requests.into(),
             no_data,
+            significance: significance.0,
+            warm_up: warmup,
             max_hold: max_hold.get(),
             checks,
             failures,
@@ -119,6 +129,8 @@ pub(crate) fn default_plan() -> Plan {
         bake: BAKE.get(),
         min_requests: MIN_REQUESTS.into(),
         no_data: NoData::default(),
+        significance: evidence::DEFAULT_SIGNIFICANCE.0,
+        warm_up: None,
         max_hold: MAX_HOLD.get(),
         checks: checks::default(),
         failures: rollback::default_failures(),
@@ -143,6 +155,10 @@ words! {
 
 fn read_no_data<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<NoData> {
     NoData::read(node, reader)
+}
+
+fn read_significance<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Significance> {
+    Significance::read(node, reader)
 }
 
 /// Names of receivers, each once. Whether they exist, the whole file decides.

@@ -22,6 +22,8 @@ const ANALYSIS_RUNS: RangeInclusive<u32> = 1..=10_000;
 /// How many errors a trip wire may wait for.
 const ERRORS: RangeInclusive<u32> = 1..=10_000;
 const WITHIN: RangeInclusive<Period> = Period::from_millis(100)..=Period::from_secs(60);
+/// How much of the requests a burst of errors is at least, in percent.
+const SHARE: f64 = 10.0;
 const RAMP: RangeInclusive<Period> = Period::SECOND..=Period::from_secs(600);
 
 /// Of a rollout that says nothing: five in all.
@@ -34,7 +36,7 @@ pub(crate) fn default_conditions() -> Vec<RollbackCondition> {
     vec![
         RollbackCondition::ErrorRate { above: 1.0, sustained: Duration::from_secs(120), errors: Errors::default() },
         RollbackCondition::InARow { errors: 10 },
-        RollbackCondition::Within { errors: 20, within: Duration::from_secs(1) },
+        RollbackCondition::Within { errors: 20, within: Duration::from_secs(1), share: SHARE },
     ]
 }
 
@@ -74,6 +76,9 @@ section! {
         in_a_row: Option<bool> = with(scalar::only_true),
         /// With `errors`: in this time, `100ms` to `1m`.
         within: Option<Period> = within(WITHIN),
+        /// With `within`: at least this percentage of the requests that finish meanwhile, so that a few errors among
+        /// thousands are no burst; default: 10.
+        share: Option<f64> = within(0.0..=100.0),
     }
     rules(fields) {
         check_condition(&mut fields);
@@ -82,7 +87,9 @@ section! {
         (Some(above), Some(sustained), ..) => {
             RollbackCondition::ErrorRate { above, sustained: sustained.get(), errors: count }
         }
-        (_, _, Some(errors), Some(within), _) => RollbackCondition::Within { errors, within: within.get() },
+        (_, _, Some(errors), Some(within), _) => {
+            RollbackCondition::Within { errors, within: within.get(), share: share.unwrap_or(SHARE) }
+        }
         (_, _, Some(errors), None, Some(_)) => RollbackCondition::InARow { errors },
         // What is missing was noted.
         _ => return None,
@@ -94,7 +101,7 @@ fn check_condition(fields: &mut Fields<'_, '_>) {
     let Some(kind) = fields.one_of(&["error_rate", "errors"], "the condition") else { return };
     let (own, others): (&[&'static str], &[&'static str]) = match kind {
         "errors" => (&["in_a_row", "within"], &["for", "count"]),
-        _ => (&["for"], &["in_a_row", "within"]),
+        _ => (&["for"], &["in_a_row", "within", "share"]),
     };
     for other in others {
         if fields.get(other).is_none() {

@@ -168,7 +168,7 @@ impl Observer {
         let good = |verdict: &Verdict| match verdict.outcome {
             CheckOutcome::Pass => true,
             CheckOutcome::NoData => self.plan().no_data == NoData::Pass,
-            CheckOutcome::Fail | CheckOutcome::Error => false,
+            CheckOutcome::Fail | CheckOutcome::Suspect | CheckOutcome::WarmingUp | CheckOutcome::Error => false,
         };
         let all = verdicts.iter().filter(|verdict| !dry(&verdict.check)).all(good);
         let each = self.plan().checks.iter().filter(|check| !check.dry_run);

@@ -53,6 +53,8 @@ pub(super) fn plan() -> Plan {
         bake: Duration::from_secs(30),
         min_requests: 100,
         no_data: NoData::Hold,
+        significance: None,
+        warm_up: None,
         max_hold: Duration::from_mins(5),
         checks: vec![check("errors")],
         failures: Failures { total: Some(5), consecutive: Some(3) },
@@ -72,6 +74,7 @@ pub(super) fn verdict(check: &str, outcome: CheckOutcome) -> Verdict {
         limit: Some(1.0),
         samples: 820,
         stable_fails_too: false,
+        conclusive: false,
         sentence: format!("{check}: canary 14 of 820 (1.71 %), limit 1 %"),
     }
 }

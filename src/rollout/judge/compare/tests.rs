@@ -1,6 +1,9 @@
 //! The sequential test: exactly, by enumeration of small blocks, and by simulated rollouts with fixed seeds.
 
-use super::{SequentialTest, Tally, TallyPair, log_growth};
+use std::time::Duration;
+
+use super::{Past, RealTally, SequentialTest, Tally, TallyPair, log_growth};
+use crate::rollout::evidence::Dispersion;
 
 mod simulation;
 
@@ -8,7 +11,14 @@ fn tally(requests: u64, bad: u64) -> Tally {
     Tally { requests, bad }
 }
 
-fn totals(canary: (u64, u64), stable: (u64, u64)) -> TallyPair {
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Takes a block of requests that are independent of each other.
+fn observe(test: &mut SequentialTest, block: TallyPair) {
+    test.observe(block, INTERVAL, &Past::default(), false);
+}
+
+fn block(canary: (u64, u64), stable: (u64, u64)) -> TallyPair {
     TallyPair { canary: tally(canary.0, canary.1), stable: tally(stable.0, stable.1) }
 }
 
@@ -24,7 +34,10 @@ fn expected(requests: (u64, u64), truth: (f64, f64), guess: (f64, f64), margin: 
     for canary in 0..=requests.0 {
         for stable in 0..=requests.1 {
             let chance = binomial(requests.0, canary, truth.0) * binomial(requests.1, stable, truth.1);
-            sum += chance * log_growth(totals((requests.0, canary), (requests.1, stable)), guess, margin).exp();
+            let real = |all, bad| RealTally::of(tally(all, bad), 1.0);
+            sum += chance
+                * log_growth(&real(requests.0, canary), &real(requests.1, stable), requests.1 as f64, guess, margin)
+                    .exp();
         }
     }
     sum
@@ -61,13 +74,11 @@ fn a_bet_wins_where_the_canary_is_worse() {
 #[test]
 fn every_request_counts_once() {
     let mut test = SequentialTest::new(0.0);
-    test.observe(totals((1_000, 10), (9_000, 20)));
-    assert_eq!(test.judged(), TallyPair::default(), "the first observation is where counting starts");
-    test.observe(totals((1_100, 12), (9_900, 22)));
+    observe(&mut test, block((100, 2), (900, 2)));
     let (judged, p) = (test.judged(), test.p());
-    assert_eq!(judged, totals((100, 2), (900, 2)));
+    assert_eq!(judged, block((100, 2), (900, 2)));
     for _ in 0..100 {
-        test.observe(totals((1_100, 12), (9_900, 22)));
+        observe(&mut test, TallyPair::default());
     }
     assert_eq!((test.judged(), test.p().to_bits()), (judged, p.to_bits()), "nothing new says nothing new");
 }
@@ -75,52 +86,70 @@ fn every_request_counts_once() {
 #[test]
 fn a_block_waits_for_requests_of_both() {
     let mut test = SequentialTest::new(0.0);
-    test.observe(TallyPair::default());
-    test.observe(totals((50, 50), (0, 0)));
-    test.observe(totals((80, 80), (0, 0)));
+    observe(&mut test, block((50, 50), (0, 0)));
+    observe(&mut test, block((30, 30), (0, 0)));
     assert_eq!((test.judged(), test.p()), (TallyPair::default(), 1.0));
-    test.observe(totals((80, 80), (100, 0)));
-    assert_eq!(test.judged(), totals((80, 80), (100, 0)));
+    observe(&mut test, block((0, 0), (100, 0)));
+    assert_eq!(test.judged(), block((80, 80), (100, 0)));
     assert!(test.p() < 1e-6, "{}", test.p());
 }
 
+/// What is known of a stable version with these requests in an hour.
+fn past(requests: u64, bad: u64) -> Past {
+    Past {
+        tally: tally(requests, bad),
+        dispersion: Dispersion::default(),
+        covered: 360 * INTERVAL,
+        worst_minute: 0.003,
+    }
+}
+
 #[test]
-fn totals_that_begin_again_do_not_count_as_requests() {
-    let mut test = SequentialTest::new(0.0);
-    test.observe(TallyPair::default());
-    test.observe(totals((500, 5), (5_000, 10)));
-    let before = test.clone();
-    // A counter that became smaller is a new one.
-    test.observe(totals((400, 200), (4_000, 8)));
-    assert_eq!((test.judged(), test.p().to_bits()), (before.judged(), before.p().to_bits()));
-    test.observe(totals((410, 200), (4_100, 8)));
-    assert_eq!(test.judged(), totals((510, 5), (5_100, 10)));
-    // After a restart a counter may have passed the old one before anybody looked.
-    test.resume();
-    test.observe(totals((600, 600), (6_000, 12)));
-    assert_eq!(test.judged(), totals((510, 5), (5_100, 10)));
-    assert_eq!(test.p().to_bits(), before.p().to_bits());
+fn where_the_canary_has_everything_it_is_compared_with_what_stable_did() {
+    let alone = |bad: u64| {
+        let mut test = SequentialTest::new(0.5);
+        for _ in 0..30 {
+            test.observe(block((1_000, bad), (0, 0)), INTERVAL, &past(200_000, 400), true);
+        }
+        assert_eq!(test.judged().canary, tally(30_000, 30 * bad));
+        test.p()
+    };
+    assert!(alone(2) > 0.9 && alone(6) > 0.5, "as good as stable, and within the margin");
+    assert!(alone(20) < 1e-6, "ten times the errors");
+    let mut unknown = SequentialTest::new(0.5);
+    unknown.observe(block((1_000, 500), (0, 0)), INTERVAL, &Past::default(), true);
+    assert_eq!(unknown.judged(), TallyPair::default(), "without a past there is nothing to compare with");
+}
+
+#[test]
+fn what_comes_in_clusters_says_less() {
+    let p = |short: f64| {
+        let past = Past { dispersion: Dispersion::fixed(short), ..past(200_000, 400) };
+        let mut test = SequentialTest::new(0.0);
+        (0..6).for_each(|_| test.observe(block((200, 3), (2_000, 4)), INTERVAL, &past, false));
+        test.p()
+    };
+    assert!(p(0.0) < 0.01 && p(0.05) > 10.0 * p(0.0), "{} {}", p(0.0), p(0.05));
 }
 
 #[test]
 fn evidence_stays() {
     let mut test = SequentialTest::new(0.5);
-    test.observe(TallyPair::default());
-    test.observe(totals((400, 40), (4_000, 8)));
+    observe(&mut test, block((400, 40), (4_000, 8)));
     let p = test.p();
     assert!(p < 0.01, "{p}");
-    test.observe(totals((40_400, 40), (404_000, 800)));
+    observe(&mut test, block((40_000, 0), (400_000, 792)));
     assert_eq!(test.p().to_bits(), p.to_bits());
 }
 
 #[test]
 fn the_state_survives_storing() {
     let mut test = SequentialTest::new(0.5);
-    test.observe(totals((10, 0), (70, 1)));
-    test.observe(totals((400, 9), (4_000, 8)));
+    observe(&mut test, block((390, 9), (3_930, 7)));
+    observe(&mut test, block((3, 0), (0, 0)));
     let mut back: SequentialTest = serde_json::from_str(&serde_json::to_string(&test).unwrap()).unwrap();
     for each in [&mut test, &mut back] {
-        each.observe(totals((900, 30), (9_000, 18)));
+        observe(each, block((500, 21), (5_000, 10)));
     }
     assert_eq!(back.judged(), test.judged());
     assert!((back.p() / test.p() - 1.0).abs() < 1e-9);
@@ -129,20 +158,19 @@ fn the_state_survives_storing() {
 #[test]
 fn absurd_counts_stay_numbers() {
     let mut test = SequentialTest::new(0.0);
-    test.observe(TallyPair::default());
     let mut all = TallyPair::default();
     for round in 0..200_u64 {
         let much = 1 << (round % 50);
-        all.canary += tally(much, if round % 2 == 0 { much } else { 0 });
-        all.stable += tally(much, if round % 3 == 0 { much } else { 0 });
-        test.observe(all);
+        let seen = block((much, if round % 2 == 0 { much } else { 0 }), (much, if round % 3 == 0 { much } else { 0 }));
+        all.canary += seen.canary;
+        all.stable += seen.stable;
+        observe(&mut test, seen);
         assert!(test.p().is_finite() && test.capital.iter().all(|capital| capital.is_finite()));
     }
     assert_eq!(test.judged(), all);
     for margin in [100.0, 99.9, -3.0] {
         let mut test = SequentialTest::new(margin);
-        test.observe(TallyPair::default());
-        test.observe(totals((1_000, 1_000), (1_000, 0)));
+        observe(&mut test, block((1_000, 1_000), (1_000, 0)));
         assert!(test.p().is_finite());
     }
 }

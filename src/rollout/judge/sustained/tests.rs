@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{ErrorWatch, MAX_GAP, Stretch};
-use crate::rollout::judge::sample::Sample;
+use super::{ErrorWatch, MAX_GAP, Stretch, Watched};
+use crate::rollout::evidence::{Blocks, Evidence, Sample, Samples};
+use crate::rollout::judge::tests::plan;
 use crate::rollout::plan::{Errors, RollbackCondition};
 
 fn ms(millis: u64) -> Duration {
@@ -51,10 +52,17 @@ fn sample(requests: u64, errors: u64) -> Sample {
     Sample { covered, successes: requests - errors, server_errors: errors, ..Sample::default() }
 }
 
+/// What the watch finds at second `at`, where the last minute was like this.
+fn observed(watch: &mut ErrorWatch, canary: &Sample, stable: &Sample, at: u64) -> Watched {
+    let mut evidence = Evidence::new(Duration::ZERO, Samples::default(), None);
+    evidence.observe(Duration::from_secs(60), Samples { canary: canary.clone(), stable: stable.clone() });
+    watch.observe(&plan(Vec::new()), &evidence, &Blocks::default(), Duration::from_secs(at))
+}
+
 /// Observations once a second from second `from` on; the second of the breach.
 fn breach(watch: &mut ErrorWatch, from: u64, canary: impl Fn(u64) -> Sample) -> Option<u64> {
     let stable = sample(16_410, 31);
-    (from..from + 600).find(|s| watch.observe(&canary(*s), &stable, 100, Duration::from_secs(*s)).breached)
+    (from..from + 600).find(|s| observed(watch, &canary(*s), &stable, *s).breached)
 }
 
 #[test]
@@ -74,7 +82,7 @@ fn one_second_at_the_limit_or_with_too_few_requests_begins_anew() {
 fn a_jump_does_not_count() {
     let mut watch = watch(Duration::from_secs(120));
     let bad = sample(820, 14);
-    let mut observe = |seconds| watch.observe(&bad, &bad, 100, Duration::from_secs(seconds));
+    let mut observe = |seconds| observed(&mut watch, &bad, &bad, seconds);
     assert!((0..119).all(|s| !observe(s).breached));
     let after = observe(3_600);
     assert!(!after.breached);
@@ -90,19 +98,19 @@ fn a_condition_without_a_time_is_breached_at_once() {
 
 #[test]
 fn it_tells_what_it_saw() {
-    let seen = watch(Duration::from_secs(120)).observe(&sample(820, 14), &sample(16_410, 31), 100, Duration::ZERO);
+    let seen = observed(&mut watch(Duration::from_secs(120)), &sample(820, 14), &sample(16_410, 31), 0);
     assert!(!seen.stable_fails_too);
     assert_eq!(
         seen.sentence,
         "errors: canary 14 of 820 (1.71 %) over 60 s, stable 31 of 16,410 (0.19 %), limit 1 % for 2m00s"
     );
     let own = Sample { own: vec![("connect", 3), ("reset", 0), ("timeout", 1)], ..sample(820, 14) };
-    let seen = watch(Duration::from_secs(120)).observe(&own, &sample(0, 0), 100, Duration::ZERO);
+    let seen = observed(&mut watch(Duration::from_secs(120)), &own, &sample(0, 0), 0);
     assert!(seen.sentence.starts_with("errors: canary 14 of 820 (1.71 %, of which 3 connect, 1 timeout) over 60 s, "));
 }
 
 #[test]
 fn trip_wires_are_not_watched_here() {
     assert_eq!(ErrorWatch::new(&RollbackCondition::InARow { errors: 10 }), None);
-    assert_eq!(ErrorWatch::new(&RollbackCondition::Within { errors: 20, within: ms(1_000) }), None);
+    assert_eq!(ErrorWatch::new(&RollbackCondition::Within { errors: 20, within: ms(1_000), share: 10.0 }), None);
 }

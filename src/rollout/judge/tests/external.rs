@@ -8,7 +8,15 @@ fn found(external: Option<&Reading>, min_requests: Option<u64>) -> Verdict {
     let check = Check { min_requests, ..check("orders", measure) };
     let few = pair(sample(20, 0, 0), sample(0, 0, 0));
     let mut memory = Memory::default();
-    analyze(&plan(vec![check]), &few, |_| few.clone(), |_| external.cloned(), &mut memory).remove(0)
+    let (plan, evidence, baseline) = (plan(vec![check]), evidence(&few), Blocks::default());
+    let run = AnalysisInput {
+        plan: &plan,
+        evidence: &evidence,
+        baseline: &baseline,
+        canary_has_all: false,
+        shared_failure: None,
+    };
+    analyze(&run, |_| external.cloned(), &mut memory).remove(0)
 }
 
 #[test]

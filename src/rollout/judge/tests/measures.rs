@@ -58,7 +58,8 @@ fn below_the_minimum_there_is_no_data_and_the_sentence_says_how_much_is_missing(
         found(check("errors", error_rate(1.0)), &few),
         text(
             CheckOutcome::NoData,
-            "errors: canary 99 of 99 (100.00 %) over 60 s, stable 0 of 16,410 (0.00 %), limit 1 %: 1 more request needed"
+            "errors: canary 99 of 99 (100.00 %) over 60 s, stable 0 of 16,410 (0.00 %), limit 1 %: 1 more request needed, \
+             about 606 ms at this rate"
         )
     );
     let mut own = check("errors", error_rate(1.0));
@@ -123,7 +124,7 @@ fn latency_is_judged_by_counts_and_told_by_the_quantile() {
     assert!(newer.sentence.contains("slower than 250 ms (estimated"), "{}", newer.sentence);
     let few = judge(latency(ms(500)), &pair(sample(20, 0, 20), sample(16_410, 0, 0)));
     assert_eq!(few.outcome, CheckOutcome::NoData);
-    assert!(few.sentence.ends_with(": 80 more requests needed"), "{}", few.sentence);
+    assert!(few.sentence.ends_with(": 80 more requests needed, about 4m00s at this rate"), "{}", few.sentence);
 }
 
 #[test]
@@ -139,7 +140,9 @@ fn too_few_requests_are_the_finding_of_the_check_on_requests() {
     assert_eq!(judge(requests(Some(0.1), None), &pair(sample(1, 0, 0), sample(0, 0, 0))).outcome, CheckOutcome::Fail);
     assert_eq!(judge(requests(None, Some(13.0)), &example()).outcome, CheckOutcome::Fail);
     assert_eq!(judge(requests(Some(13.0), Some(14.0)), &example()).outcome, CheckOutcome::Pass);
-    assert_eq!(judge(requests(Some(1.0), None), &Samples::default()).outcome, CheckOutcome::NoData);
+    let nothing = Evidence::new(MINUTE, Samples::default(), None);
+    let plan = plan(vec![requests(Some(1.0), None)]);
+    assert_eq!(at_once(&plan, &nothing, &mut Memory::default())[0].outcome, CheckOutcome::NoData);
     let mut own = requests(Some(20.0), None);
     own.min_requests = Some(1_000);
     assert_eq!(judge(own, &example()).outcome, CheckOutcome::NoData);
@@ -151,13 +154,13 @@ fn a_comparison_needs_its_minimum_on_both_sides() {
     let compare = Measure::Compare { metric, margin: 0.5, confidence: 99.0, errors: Errors::default() };
     let plan = plan(vec![check("compare", compare)]);
     let after = |canary, stable| {
-        let mut memory = Memory::default();
-        let mut at = |totals: &Samples| analyze(&plan, totals, |_| Samples::default(), |_| None, &mut memory).remove(0);
-        at(&pair(sample(0, 0, 0), sample(0, 0, 0)));
-        let verdict = at(&pair(canary, stable));
+        let verdict = at_once(&plan, &evidence(&pair(canary, stable)), &mut Memory::default()).remove(0);
         (verdict.outcome, verdict.sentence.rsplit(": ").next().unwrap().to_owned())
     };
-    assert_eq!(after(sample(80, 80, 0), sample(900, 0, 0)), text(CheckOutcome::NoData, "20 more requests needed"));
+    assert_eq!(
+        after(sample(80, 80, 0), sample(900, 0, 0)),
+        text(CheckOutcome::NoData, "20 more requests needed, about 15 s at this rate")
+    );
     assert_eq!(
         after(sample(900, 900, 0), sample(80, 0, 0)),
         text(CheckOutcome::NoData, "20 more requests needed of stable")

@@ -2,7 +2,7 @@
 
 use crate::algorithm::random::SplitMix64;
 
-use super::super::{SequentialTest, Tally, TallyPair};
+use super::{SequentialTest, Tally, TallyPair, observe};
 
 /// 99 %.
 const PROOF: f64 = 0.01;
@@ -46,14 +46,12 @@ struct Rollout<F> {
 impl<F: Fn(u64) -> (f64, f64)> Rollout<F> {
     /// The observation (from 1) at which the canary was shown to be worse.
     fn run(&self, random: &mut Random) -> Option<u64> {
-        let (mut test, mut all) = (SequentialTest::new(self.margin), TallyPair::default());
-        test.observe(all);
+        let mut test = SequentialTest::new(self.margin);
         let stable = self.requests * (100 - self.share) / self.share;
         (1..=self.observations).find(|observation| {
             let truth = (self.truth)(*observation);
-            all.canary += random.bad(self.requests, truth.0);
-            all.stable += random.bad(stable, truth.1);
-            test.observe(all);
+            let (canary, stable) = (random.bad(self.requests, truth.0), random.bad(stable, truth.1));
+            observe(&mut test, TallyPair { canary, stable });
             test.p() <= PROOF
         })
     }

@@ -1,14 +1,15 @@
 //! What an analysis run sees of one version: how its requests ended and how long they took.
 //!
-//! A sample is about a window (what a check looks back on) or about all time (what the sequential test takes the
-//! difference of). It is made from the recorder's counters by whoever calls the judge.
+//! A sample is about a window (what a check looks back on) or about all time (totals, of which windows are differences).
+//! Totals are made from the recorder's counters by whoever asks the judge.
 //!
 //! Invariant: shares are compared as whole numbers, so that exactly at the limit is not above it, whatever the limit.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::format;
+use crate::model::Name;
+use crate::rollout::format;
 use crate::rollout::plan::Errors;
 
 /// What happened to one version's requests.
@@ -30,8 +31,24 @@ pub(crate) struct Sample {
     pub(crate) own: Vec<(&'static str, u64)>,
     /// Finished requests by duration: one bucket per edge, and one above the last.
     pub(crate) buckets: Vec<u64>,
+    /// Of the finished requests, those whose client went away before the first byte of the response, by the same
+    /// buckets of how long it waited.
+    pub(crate) abandoned: Vec<u64>,
     /// Upper edges of the buckets, rising; an edge belongs to the bucket below it.
     pub(crate) edges: Arc<[Duration]>,
+    /// What each endpoint did, where that is known.
+    pub(crate) endpoints: Vec<EndpointTally>,
+}
+
+/// The requests of one endpoint, and how many of them were errors that the version is to blame for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EndpointTally {
+    /// The same endpoint has the same number.
+    pub(crate) id: u64,
+    /// Its address.
+    pub(crate) name: Name,
+    /// How many, and how many of them failed.
+    pub(crate) tally: Tally,
 }
 
 /// Samples of both versions, about the same time.
@@ -45,34 +62,49 @@ pub(crate) struct Samples {
 
 /// Some of a number of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// How many requests.
-    pub(super) requests: u64,
+    pub(crate) requests: u64,
     /// How many of them were errors, or slow.
-    pub(super) bad: u64,
+    pub(crate) bad: u64,
 }
 
 impl Tally {
     /// Whether the share of the bad ones is above `limit`. Of nothing, no share is above anything.
-    pub(super) fn above(self, limit: Limit) -> bool {
+    pub(crate) fn above(self, limit: Limit) -> bool {
         u128::from(self.bad) * u128::from(WHOLE) > u128::from(limit.0) * u128::from(self.requests)
     }
 
     /// The share of the bad ones in percent; none of nothing.
-    pub(super) fn percent(self) -> Option<f64> {
+    pub(crate) fn percent(self) -> Option<f64> {
         (self.requests > 0).then(|| self.bad as f64 / self.requests as f64 * 100.0)
     }
 
     /// `14 of 820 (1.71 %)`.
-    pub(super) fn words(self) -> String {
+    pub(crate) fn words(self) -> String {
         format::part_of(self.bad, self.requests, "")
     }
 
+    /// Without those of a part of them.
+    pub(crate) fn without(self, part: Self) -> Self {
+        let requests = self.requests.saturating_sub(part.requests);
+        Self { requests, bad: self.bad.saturating_sub(part.bad).min(requests) }
+    }
+
     /// What was added since `earlier`; none if something became less, so that it cannot be the same count.
-    pub(super) fn since(self, earlier: Self) -> Option<Self> {
+    pub(crate) fn since(self, earlier: Self) -> Option<Self> {
         let requests = self.requests.checked_sub(earlier.requests)?;
         let bad = self.bad.checked_sub(earlier.bad)?;
         (bad <= requests).then_some(Self { requests, bad })
+    }
+}
+
+impl std::iter::Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |mut sum, tally| {
+            sum += tally;
+            sum
+        })
     }
 }
 
@@ -85,27 +117,43 @@ impl std::ops::AddAssign for Tally {
 
 /// A share of requests that is a limit, in parts of [`WHOLE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limit(u64);
+pub(crate) struct Limit(u64);
 
 /// All requests: shares are as fine as a billionth, so that 0.1 % is exactly that.
 const WHOLE: u64 = 1_000_000_000;
 
 impl Limit {
     /// `percent` of all requests; below 0 it is none, above 100 all of them.
-    pub(super) fn percent(percent: f64) -> Self {
+    pub(crate) fn percent(percent: f64) -> Self {
         Self::ratio(percent / 100.0)
     }
 
     /// `ratio` (0 to 1) of all requests.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 to 10⁹ before")]
-    pub(super) fn ratio(ratio: f64) -> Self {
+    pub(crate) fn ratio(ratio: f64) -> Self {
         Self((ratio.clamp(0.0, 1.0) * WHOLE as f64).round() as u64)
     }
 
+    /// Between 0 and 1.
+    pub(crate) fn as_ratio(self) -> f64 {
+        self.0 as f64 / WHOLE as f64
+    }
+
     /// What is missing to all requests.
-    pub(super) const fn rest(self) -> Self {
+    pub(crate) const fn rest(self) -> Self {
         Self(WHOLE.saturating_sub(self.0))
     }
+}
+
+impl EndpointTally {
+    fn since(&self, earlier: &[Self]) -> Self {
+        let before = earlier.iter().find(|known| known.id == self.id).map(|known| known.tally).unwrap_or_default();
+        Self { tally: self.tally.since(before).unwrap_or_default(), name: self.name.clone(), id: self.id }
+    }
+}
+
+fn added(now: &[u64], then: &[u64]) -> Vec<u64> {
+    now.iter().enumerate().map(|(at, now)| now.saturating_sub(then.get(at).copied().unwrap_or_default())).collect()
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a count, so not negative")]
@@ -113,10 +161,47 @@ fn rounded(count: f64) -> u64 {
     count.round() as u64
 }
 
+impl Samples {
+    /// What was added to these totals since `earlier`.
+    pub(crate) fn since(&self, earlier: &Self, covered: Duration) -> Self {
+        Self {
+            canary: self.canary.since(&earlier.canary, covered),
+            stable: self.stable.since(&earlier.stable, covered),
+        }
+    }
+}
+
 impl Sample {
+    /// What was added to these totals since `earlier`.
+    fn since(&self, earlier: &Self, covered: Duration) -> Self {
+        let server_errors = self.server_errors.saturating_sub(earlier.server_errors);
+        // A response that broke off half-way counts as a failed attempt and keeps its status: never more than errors.
+        let mut left = server_errors;
+        let before = |kind: &str| earlier.own.iter().find(|(known, _)| *known == kind).map_or(0, |(_, count)| *count);
+        let own = self.own.iter().map(|(kind, count)| {
+            let count = count.saturating_sub(before(kind)).min(left);
+            left -= count;
+            (*kind, count)
+        });
+        let own = own.filter(|(_, count)| *count > 0).collect();
+        Self {
+            covered,
+            successes: self.successes.saturating_sub(earlier.successes),
+            client_errors: self.client_errors.saturating_sub(earlier.client_errors),
+            server_errors,
+            grpc_failures: self.grpc_failures.saturating_sub(earlier.grpc_failures),
+            client_closed: self.client_closed.saturating_sub(earlier.client_closed),
+            own,
+            buckets: added(&self.buckets, &earlier.buckets),
+            abandoned: added(&self.abandoned, &earlier.abandoned),
+            edges: Arc::clone(&self.edges),
+            endpoints: self.endpoints.iter().map(|endpoint| endpoint.since(&earlier.endpoints)).collect(),
+        }
+    }
+
     /// The requests that say something about the version, and how many of them were errors. A request whose client
     /// went away says nothing unless `errors` asks for it.
-    pub(super) fn errors(&self, errors: Errors) -> Tally {
+    pub(crate) fn errors(&self, errors: Errors) -> Tally {
         let mut tally = Tally {
             requests: self.successes.saturating_add(self.client_errors).saturating_add(self.server_errors),
             bad: self.server_errors.saturating_add(self.grpc_failures.min(self.successes)),
@@ -137,7 +222,7 @@ impl Sample {
     }
 
     /// Errors in a sentence: `14 of 820 (1.71 %, of which 3 connect, 1 timeout)`.
-    pub(super) fn errors_in_words(&self, errors: Errors) -> String {
+    pub(crate) fn errors_in_words(&self, errors: Errors) -> String {
         let tally = self.errors(errors);
         let own = self.own_in_words();
         let of_which = if own.is_empty() { own } else { format!("of which {own}") };
@@ -145,7 +230,7 @@ impl Sample {
     }
 
     /// The same from the other side: `806 of 820 (98.29 %, of the errors 3 connect, 1 timeout)`.
-    pub(super) fn successes_in_words(&self, errors: Errors) -> String {
+    pub(crate) fn successes_in_words(&self, errors: Errors) -> String {
         let tally = self.errors(errors);
         let own = self.own_in_words();
         let of_the_errors = if own.is_empty() { own } else { format!("of the errors {own}") };
@@ -159,21 +244,35 @@ impl Sample {
     }
 
     /// All finished requests, those whose client went away among them.
-    pub(super) fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.errors(Errors { client_errors: false, client_closed: true }).requests
     }
 
     /// Whether [`Self::slower`] counts exactly: a bucket ends at `limit`, or nothing was counted at all.
-    pub(super) fn is_exact(&self, limit: Duration) -> bool {
+    pub(crate) fn is_exact(&self, limit: Duration) -> bool {
         self.buckets.is_empty() || self.edges.binary_search(&limit).is_ok()
     }
 
-    /// How many requests took longer than `limit`: exact where a bucket ends there. Elsewhere those of the bucket
+    /// The requests whose client went away before the first byte, among all.
+    pub(crate) fn abandoned(&self) -> Tally {
+        Tally { requests: self.requests(), bad: self.abandoned.iter().sum::<u64>().min(self.requests()) }
+    }
+
+    /// How many requests took longer than `limit`, and those that would have: a client that went away before the first
+    /// byte saw nothing of a response in time, however short its own patience was.
+    pub(crate) fn slower(&self, limit: Duration) -> Tally {
+        let mut tally = self.above(&self.buckets, limit);
+        let abandoned = self.above(&self.abandoned, limit);
+        tally.bad = (tally.bad + (abandoned.requests - abandoned.bad)).min(tally.requests);
+        tally
+    }
+
+    /// How many of the requests in `buckets` took longer than `limit`: exact where a bucket ends there. Elsewhere those of the bucket
     /// around it are taken to lie evenly in it, as Prometheus' `histogram_quantile` does; beyond the last edge all
     /// are slower.
-    pub(super) fn slower(&self, limit: Duration) -> Tally {
-        let requests = self.buckets.iter().sum();
-        let above = |bucket: usize| self.buckets.iter().skip(bucket).sum::<u64>();
+    fn above(&self, buckets: &[u64], limit: Duration) -> Tally {
+        let requests = buckets.iter().sum();
+        let above = |bucket: usize| buckets.iter().skip(bucket).sum::<u64>();
         let bad = match self.edges.binary_search(&limit) {
             Ok(edge) => above(edge + 1),
             Err(around) => {
@@ -181,7 +280,7 @@ impl Sample {
                 let share = self.edges.get(around).map_or(1.0, |upper| {
                     upper.saturating_sub(limit).as_secs_f64() / upper.saturating_sub(lower).as_secs_f64()
                 });
-                let inside = self.buckets.get(around).copied().unwrap_or_default();
+                let inside = buckets.get(around).copied().unwrap_or_default();
                 above(around + 1) + rounded(inside as f64 * share)
             }
         };
@@ -190,7 +289,7 @@ impl Sample {
 
     /// The duration below which a share `quantile` (0 to 1) of the requests lay: interpolated evenly inside its
     /// bucket, and at most the last edge, as Prometheus' `histogram_quantile` does. For display only.
-    pub(super) fn quantile(&self, quantile: f64) -> Option<Duration> {
+    pub(crate) fn quantile(&self, quantile: f64) -> Option<Duration> {
         let total: u64 = self.buckets.iter().sum();
         if total == 0 {
             return None;

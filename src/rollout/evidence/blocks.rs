@@ -1,0 +1,111 @@
+//! One version's counts in blocks of ten seconds, for an hour: how much its shares vary by themselves, and what they
+//! were when it last had traffic.
+//!
+//! Kept of the stable version of each service that can be rolled out, also while nothing is: a rollout then knows from
+//! its first analysis run on how errors come. Only tallies are kept, eight bytes for each question and block.
+//!
+//! Invariant: at most [`MAX_BLOCKS`] blocks.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::dispersion::{BLOCK, Dispersion, MINUTE};
+use super::question::Question;
+use super::sample::{Sample, Tally};
+
+/// An hour.
+const MAX_BLOCKS: usize = 360;
+/// A block that took longer says nothing about blocks: nobody looked for a while.
+const LONGEST: Duration = Duration::from_secs(15);
+/// A block may end this early: timers are not exact.
+const SLACK: Duration = Duration::from_millis(200);
+
+/// One version's blocks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Blocks {
+    questions: Vec<Question>,
+    /// Tallies in the order of the questions, oldest block first. Blocks without requests are left out.
+    blocks: VecDeque<Box<[SmallTally]>>,
+    /// Where the next block begins.
+    last: Option<(Duration, Box<[Tally]>)>,
+}
+
+/// A tally of a block.
+#[derive(Clone, Copy, Debug, Default)]
+struct SmallTally {
+    requests: u32,
+    bad: u32,
+}
+
+impl Blocks {
+    /// Blocks that keep what `questions` ask.
+    pub(crate) fn new(questions: Vec<Question>) -> Self {
+        Self { questions, ..Self::default() }
+    }
+
+    /// What they keep.
+    pub(crate) fn questions(&self) -> &[Question] {
+        &self.questions
+    }
+
+    /// Whether a block ends at `now`.
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
+        self.last.as_ref().is_none_or(|(last, _)| now.saturating_sub(*last) + SLACK >= BLOCK)
+    }
+
+    /// Takes the version's totals at `now`, if a block ends then.
+    pub(crate) fn observe(&mut self, now: Duration, totals: &Sample) {
+        if !self.is_due(now) {
+            return;
+        }
+        let tallies: Box<[Tally]> = self.questions.iter().map(|question| question.tally(totals)).collect();
+        let last = self.last.replace((now, tallies));
+        let (Some((began, before)), Some((_, after))) = (last, &self.last) else { return };
+        if now.saturating_sub(began) > LONGEST {
+            return;
+        }
+        let added: Option<Box<[SmallTally]>> =
+            after.iter().zip(&before).map(|(after, before)| after.since(*before).map(SmallTally::from)).collect();
+        let Some(added) = added.filter(|added| added.iter().any(|tally| tally.requests > 0)) else { return };
+        if self.blocks.len() >= MAX_BLOCKS {
+            self.blocks.pop_front();
+        }
+        self.blocks.push_back(added);
+    }
+
+    /// How the requests with the property `question` came.
+    pub(crate) fn dispersion(&self, question: Question) -> Dispersion {
+        Dispersion::of(&self.tallies(question).collect::<Vec<_>>())
+    }
+
+    /// All blocks of `question` together, and the time that they cover.
+    pub(crate) fn sum(&self, question: Question) -> (Tally, Duration) {
+        let covered = BLOCK * u32::try_from(self.blocks.len()).unwrap_or(u32::MAX);
+        (self.tallies(question).sum(), covered)
+    }
+
+    /// The highest share of a minute.
+    pub(crate) fn worst_minute(&self, question: Question) -> f64 {
+        let blocks: Vec<Tally> = self.tallies(question).collect();
+        let minutes = blocks.windows(MINUTE).map(|minute| minute.iter().copied().sum::<Tally>());
+        minutes.filter_map(Tally::percent).map(|percent| percent / 100.0).fold(0.0, f64::max)
+    }
+
+    fn tallies(&self, question: Question) -> impl Iterator<Item = Tally> {
+        let at = self.questions.iter().position(|known| *known == question);
+        self.blocks.iter().filter_map(move |block| block.get(at?)).map(|tally| Tally::from(*tally))
+    }
+}
+
+impl From<Tally> for SmallTally {
+    fn from(tally: Tally) -> Self {
+        let small = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        Self { requests: small(tally.requests), bad: small(tally.bad) }
+    }
+}
+
+impl From<SmallTally> for Tally {
+    fn from(tally: SmallTally) -> Self {
+        Self { requests: tally.requests.into(), bad: tally.bad.into() }
+    }
+}
