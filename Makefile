@@ -7,7 +7,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench bench-instructions bench-peers release check ci
+.PHONY: help setup demo test bench bench-instructions bench-peers simulate release check ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 26
@@ -32,6 +32,12 @@ bench-peers: setup ## Weir beside HAProxy, nginx and Envoy under the same load; 
 bench-instructions: setup ## instructions per request, beside the kept figures; fails where one is 3 % above
 	@.ci/valgrind
 	cargo bench --locked --bench instructions -- --check
+
+ROLLOUTS ?= 1000
+SEED ?= 1
+simulate: setup ## how rollouts end in simulated traffic, by the thousand (ROLLOUTS=1000 SEED=1 ONLY=name PLAN=name)
+	WEIR_SIMULATE_ROLLOUTS=$(ROLLOUTS) WEIR_SIMULATE_SEED=$(SEED) WEIR_SIMULATE_ONLY="$(ONLY)" WEIR_SIMULATE_PLAN="$(PLAN)" \
+		cargo test --locked --profile simulate --lib -- --ignored --nocapture simulation::table
 
 release: setup ## the optimised binary, target/release/weir
 	cargo build --release --locked

@@ -31,6 +31,8 @@ mod roles;
 mod samples;
 mod service;
 mod shared_failure;
+#[cfg(test)]
+mod simulation;
 mod status;
 #[cfg(test)]
 mod tests;

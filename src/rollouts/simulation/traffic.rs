@@ -1,0 +1,159 @@
+//! Models of traffic: which requests of the two versions fail, second by second.
+
+use super::random::Random;
+
+/// What the requests of one version have as a chance to fail and to be slow, in a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Chances {
+    pub(super) error: f64,
+    pub(super) slow: f64,
+    /// One endpoint of the version fails whatever it gets, beside that.
+    pub(super) one_endpoint: bool,
+}
+
+/// How errors come. Both versions are alike but for what a model says of the canary.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Traffic {
+    /// Each request by itself.
+    Independent { share: f64 },
+    /// The share of each version changes from block to block, so that requests of a block are correlated.
+    Clustered { share: f64, correlation: f64, block: u64 },
+    /// In some minutes a version has ten times the errors, each version its own minutes.
+    BadMinutes { share: f64, chance: f64 },
+    /// In some seconds both versions have so many errors.
+    SharedBursts { share: f64, burst: f64, every: u64 },
+    /// Every so many seconds one of ten endpoints, five of each version, fails for 5 to 30 s.
+    OneEndpoint { share: f64, every: u64 },
+    /// Users stay on their version, a hundredth of them always fails, and few users make many of the requests.
+    StickyUsers { share: f64 },
+    /// The canary's first requests fail in one of twenty cases, and are slow in one of ten.
+    ColdStart { share: f64, requests: u64 },
+    /// The canary has so much more errors.
+    Regression { share: f64, more: f64 },
+    /// The canary has so many slow requests more.
+    Slower { share: f64, more: f64 },
+}
+
+/// Slow requests of a version that is well: p99 is below the limit.
+const SLOW: f64 = 0.002;
+const USERS: u64 = 20_000;
+
+/// One rollout's traffic.
+pub(super) struct Generator {
+    traffic: Traffic,
+    /// The shares of canary and stable until the end of the block.
+    block: (f64, f64),
+    ends: u64,
+    /// The failing endpoint: whether it is the canary's, and until when.
+    endpoint: (bool, u64),
+    next_endpoint: u64,
+    served: u64,
+    users: Vec<User>,
+    /// What the users of each version do, for the share of the canary that it was last asked for.
+    of_users: (f64, (f64, f64)),
+}
+
+struct User {
+    place: f64,
+    requests: f64,
+    fails: bool,
+}
+
+impl Generator {
+    pub(super) fn new(traffic: Traffic, random: &mut Random) -> Self {
+        let users = match traffic {
+            Traffic::StickyUsers { .. } => (0..USERS)
+                .map(|_| User { place: random.unit(), requests: random.unit().powf(-0.7), fails: random.happens(0.01) })
+                .collect(),
+            _ => Vec::new(),
+        };
+        let next_endpoint = match traffic {
+            Traffic::OneEndpoint { every, .. } => random.between(0, 2 * every),
+            _ => 0,
+        };
+        Self {
+            traffic,
+            block: (0.0, 0.0),
+            ends: 0,
+            endpoint: (false, 0),
+            next_endpoint,
+            served: 0,
+            users,
+            of_users: (-1.0, (0.0, 0.0)),
+        }
+    }
+
+    /// The chances of canary and stable in a second in which the canary gets so much of the traffic (0 to 1), and so many
+    /// requests.
+    pub(super) fn second(&mut self, second: u64, share: f64, requests: u64, random: &mut Random) -> (Chances, Chances) {
+        let both = |error| (well(error), well(error));
+        let chances = match self.traffic {
+            Traffic::Independent { share } => both(share),
+            Traffic::Clustered { share, correlation, block } => {
+                if second >= self.ends {
+                    self.ends = second + block;
+                    self.block = (random.beta(share, correlation), random.beta(share, correlation));
+                }
+                (well(self.block.0), well(self.block.1))
+            }
+            Traffic::BadMinutes { share, chance } => {
+                if second >= self.ends {
+                    self.ends = second + 60;
+                    let mut minute = || if random.happens(chance) { 10.0 * share } else { share };
+                    self.block = (minute(), minute());
+                }
+                (well(self.block.0), well(self.block.1))
+            }
+            Traffic::SharedBursts { share, burst, every } => {
+                if second >= self.ends && random.happens(1.0 / every as f64) {
+                    self.ends = second + random.between(1, 6);
+                }
+                both(if second < self.ends { burst } else { share })
+            }
+            Traffic::OneEndpoint { share, every } => {
+                if second >= self.next_endpoint {
+                    self.endpoint = (random.happens(0.5), second + random.between(5, 31));
+                    self.next_endpoint = self.endpoint.1 + random.between(0, 2 * every);
+                }
+                let (mut canary, mut stable) = both(share);
+                if second < self.endpoint.1 {
+                    let failing = if self.endpoint.0 { &mut canary } else { &mut stable };
+                    failing.one_endpoint = true;
+                }
+                (canary, stable)
+            }
+            Traffic::StickyUsers { share: base } => {
+                if self.of_users.0.to_bits() != share.to_bits() {
+                    self.of_users = (share, (self.bad_users(share, true), self.bad_users(share, false)));
+                }
+                let (canary, stable) = self.of_users.1;
+                (well(base + canary), well(base + stable))
+            }
+            Traffic::ColdStart { share, requests } => {
+                let (mut canary, stable) = both(share);
+                if self.served < requests {
+                    canary = Chances { error: 0.05, slow: 0.1, one_endpoint: false };
+                }
+                (canary, stable)
+            }
+            Traffic::Regression { share, more } => (well(share + more), well(share)),
+            Traffic::Slower { share, more } => (Chances { slow: SLOW + more, ..well(share) }, well(share)),
+        };
+        self.served += requests;
+        chances
+    }
+}
+
+impl Generator {
+    /// The share of the requests of a version that its failing users make.
+    fn bad_users(&self, share: f64, on_canary: bool) -> f64 {
+        let users = self.users.iter().filter(|user| (user.place <= share) == on_canary);
+        let all: f64 = users.clone().map(|user| user.requests).sum();
+        let bad: f64 = users.filter(|user| user.fails).map(|user| user.requests).sum();
+        if all > 0.0 { bad / all } else { 0.0 }
+    }
+}
+
+const fn well(error: f64) -> Chances {
+    Chances { error, slow: SLOW, one_endpoint: false }
+}
