@@ -57,6 +57,11 @@ pub(super) fn write<'f>(
         "Flagger counts a check without data as failed, which rolls back where nobody calls. Here it waits.",
     );
     page.line(3, "no_data: hold");
+    page.comment(
+        3,
+        "Flagger compares the bare ratio with the limit. DECIDE: without this line a check fails only by more than chance.",
+    );
+    page.line(3, "significance: off");
     judged::write(page, judge(service, analysis, templates)?);
     page.cite(analysis.get("threshold").unwrap_or(analysis));
     // Flagger's default, and what it makes of 0.

@@ -46,6 +46,7 @@ fn is_the_rollout_of_the_guide(plan: &Plan) {
     let success = Measure::SuccessRate { min: 99.0, errors: Errors::default() };
     assert_eq!(measures, [&success, &Measure::Duration { quantile: 0.99, max }]);
     assert!(plan.checks.iter().all(|check| !check.dry_run && check.window.is_none()) && plan.window == MINUTE);
+    assert_eq!(plan.significance, None);
     assert_eq!(plan.failures, Failures { total: Some(5), consecutive: None });
     assert_eq!((&plan.rollback, plan.rollback_when.len()), (&Rollback::Immediate, 0));
 }
