@@ -1,5 +1,6 @@
 //! Rollouts, injected faults and removable versions, as the control API shows and changes them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,15 +13,18 @@ use serde::Deserialize;
 use super::body::JsonBody;
 use super::extractors::{bad, by, changed, control, named, unprocessable};
 use super::wire::{
-    Changed, CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Problem, Removable, Rollout,
-    RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
+    Changed, CommandRollout, DrillStatus, FailedVersion, History, HistoryEntry, InjectFault, Problem, Removable,
+    Rollout, RolloutCheck, RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
 };
 use super::{AdminState, status};
 use crate::control::{FaultRequest, Rejection};
 use crate::model::{Name, Weight};
-use crate::rollout::engine::{Phase, RolloutTarget, Stage, Verb, WaitingFor};
+use crate::rollout::engine::{Phase, RolloutTarget, Stage, Verb, WaitingFor, What};
+use crate::rollout::limits;
 use crate::rollout::plan::{GateDefault, Rollback};
+use crate::rollout::verdict::Verdict;
 use crate::rollouts::{Command, RecordedEntry, RolloutStatus, labels};
+use crate::snapshot::Version;
 
 /// What may be asked about rollouts.
 pub(super) fn routes() -> Router<Arc<AdminState>> {
@@ -213,7 +217,7 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
             })
             .collect(),
         weights: weights(admin, service, status),
-        checks: state.verdicts.clone(),
+        checks: checks(status),
         failures: RolloutFailures {
             total: state.failures.total,
             consecutive: state.failures.consecutive,
@@ -230,6 +234,9 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
             }
             .to_owned(),
         }),
+        hint: hint(service, status),
+        refused: refused(status),
+        drills: drills(admin, service),
         paused_from: state.paused_from().map(|from| from.as_str().to_owned()),
         left: time_left(status),
         holding_seconds: state
@@ -251,6 +258,41 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
         entries: status.entries.iter().map(|stamped| entry(stamped)).collect(),
         interval_seconds: plan.interval.as_secs_f64(),
     }
+}
+
+fn checks(status: &RolloutStatus) -> Vec<RolloutCheck> {
+    let text = |verdict: &Verdict| {
+        let check = status.plan.checks.iter().find(|check| check.name == verdict.check);
+        check.map_or_else(String::new, |check| limits::text(&check.measure, verdict))
+    };
+    let verdicts = status.state.verdicts.iter();
+    verdicts.map(|verdict| RolloutCheck { text: text(verdict), verdict: verdict.clone() }).collect()
+}
+
+/// What to type where an operator can end the wait.
+fn hint(service: &Name, status: &RolloutStatus) -> Option<String> {
+    let (yes, no, what) = match status.state.stage {
+        Stage::Waiting(WaitingFor::Gate) => ("approve", "reject", "opens the gate"),
+        Stage::Waiting(WaitingFor::Hook(_)) => ("approve", "reject", "passes the hook"),
+        Stage::Paused { .. } => ("resume", "abort", "goes on"),
+        _ => return None,
+    };
+    Some(format!("`weir rollout {yes} {service}` {what}, `weir rollout {no} {service}` goes back"))
+}
+
+/// What the hook that is waited for said last.
+fn refused(status: &RolloutStatus) -> Option<String> {
+    let Stage::Waiting(WaitingFor::Hook(_)) = status.state.stage else { return None };
+    let newest = status.entries.iter().rev().map(|stamped| &stamped.entry);
+    let said = newest.take_while(|entry| entry.what != What::Waited).find(|entry| entry.what == What::Answered);
+    said.map(|entry| entry.why.clone())
+}
+
+fn drills(admin: &AdminState, service: &Name) -> BTreeMap<String, DrillStatus> {
+    let (snapshot, now) = (admin.current.load(), Instant::now());
+    let versions = snapshot.service(service).map_or(&[][..], |service| &service.versions);
+    let drill = |version: &Version| Some((version.name.to_string(), status::drill(version, now)?));
+    versions.iter().filter_map(drill).collect()
 }
 
 fn weights(admin: &AdminState, service: &Name, status: &RolloutStatus) -> RolloutWeights {

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::AdminState;
 use super::wire::{
-    Build, ConfigStatus, DrainStatus, EndpointStatus, ListenerStatus, ServiceStatus, ShiftStatus, Status, VersionStatus,
+    Build, ConfigStatus, DrainStatus, DrillStatus, EndpointStatus, ListenerStatus, ServiceStatus, ShiftStatus, Status,
+    VersionStatus,
 };
 use crate::algorithm::nearest::nearest;
 use crate::control::{self, DrainingEndpoint};
@@ -228,7 +229,19 @@ fn in_file(
     let state = version.state.get();
     let drain = if state == EndpointState::Ready { None } else { summary(drains()) };
     let shares = (percentage(version.configured), percentage(effective));
-    (version_status(&version.name, state.as_str(), shares, measured, (drain, endpoints)), measured.requests())
+    let status = version_status(&version.name, state.as_str(), shares, measured, (drain, endpoints));
+    (VersionStatus { drill: drill(version, now.into_std()), ..status }, measured.requests())
+}
+
+/// The drill that goes on in a version.
+pub(super) fn drill(version: &Version, now: std::time::Instant) -> Option<DrillStatus> {
+    let faults = version.faults.as_ref()?;
+    let left = faults.until().checked_duration_since(now).filter(|left| !left.is_zero())?;
+    Some(DrillStatus {
+        errors: percentage(faults.errors()),
+        delay_ms: u64::try_from(faults.delay().as_millis()).unwrap_or(u64::MAX),
+        left_seconds: rounded(left.as_secs_f64(), 1),
+    })
 }
 
 fn out_of_file(name: &str, leaving: &[&DrainingEndpoint], measured: &Measured, now: Instant) -> (VersionStatus, u64) {
@@ -261,6 +274,7 @@ fn version_status(
         in_flight: measured.in_flight,
         streams: measured.streams.clone(),
         drain,
+        drill: None,
         endpoints,
     }
 }

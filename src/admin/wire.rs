@@ -8,8 +8,8 @@ mod rollout;
 use std::collections::BTreeMap;
 
 pub use self::rollout::{
-    CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Removable, Rollout, RolloutFailures,
-    RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
+    CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Removable, Rollout, RolloutCheck,
+    RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
 };
 
 use serde::{Deserialize, Serialize};
@@ -123,7 +123,7 @@ pub struct VersionStatus {
     pub requests_total: u64,
     /// Requests per second over the last minute.
     pub requests_per_second: f64,
-    /// Percentage of 5xx responses in the last minute.
+    /// Percentage of errors among the responses of the last minute: 5xx, and gRPC statuses that blame the server.
     pub error_rate: Option<f64>,
     /// Median duration in the last minute, in milliseconds.
     pub p50_ms: Option<f64>,
@@ -137,6 +137,9 @@ pub struct VersionStatus {
     pub streams: BTreeMap<String, u64>,
     /// The drain in progress, if one is.
     pub drain: Option<DrainStatus>,
+    /// The drill that puts faults into its responses, if one goes on.
+    #[serde(default)]
+    pub drill: Option<DrillStatus>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -169,6 +172,17 @@ pub struct DrainStatus {
     pub streams_cut_in_seconds: f64,
     /// Requests and streams cut by this drain so far.
     pub cut: u64,
+}
+
+/// Faults that are put into a version's responses on purpose.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DrillStatus {
+    /// Percentage of requests that are answered with 500 instead of being forwarded.
+    pub errors: f64,
+    /// Milliseconds that every request waits before it is forwarded.
+    pub delay_ms: u64,
+    /// Seconds until it ends.
+    pub left_seconds: f64,
 }
 
 /// Body of `PUT /api/v1/services/{service}/weights`. `DELETE` on the same path resets; it takes `author` and

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::admin::wire::{DrainStatus, EndpointStatus, ServiceStatus, ShiftStatus, Status, VersionStatus};
+use crate::admin::wire::{DrainStatus, DrillStatus, EndpointStatus, ServiceStatus, ShiftStatus, Status, VersionStatus};
 
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
@@ -110,6 +110,9 @@ fn render_service(service: &ServiceStatus, now: u64) -> String {
     let name_width = endpoints.map(|endpoint| width(&clean(&endpoint.name))).max().unwrap_or(0);
     for (version, row) in service.versions.iter().zip(&rows) {
         out.push_str(&line(row, &widths));
+        if let Some(drill) = &version.drill {
+            out.push_str(&format!("    {}\n", paint(CAUTION, &drill_line(drill))));
+        }
         for endpoint in &version.endpoints {
             out.push_str(&endpoint_line(endpoint, name_width));
         }
@@ -161,6 +164,13 @@ fn endpoint_line(endpoint: &EndpointStatus, name_width: usize) -> String {
         Some(drain) => drain_line(drain, endpoint),
     };
     format!("    {}{blanks}  {state}  {work}\n", paint(DIM, &name))
+}
+
+/// `drill: 5% errors, 300 ms, 1m20s left`.
+pub(super) fn drill_line(drill: &DrillStatus) -> String {
+    let errors = (drill.errors > 0.0).then(|| format!("{} errors, ", percent(drill.errors)));
+    let delay = (drill.delay_ms > 0).then(|| format!("{} ms, ", drill.delay_ms));
+    format!("drill: {}{}{} left", errors.unwrap_or_default(), delay.unwrap_or_default(), span(drill.left_seconds))
 }
 
 fn drain_line(drain: &DrainStatus, endpoint: &EndpointStatus) -> String {

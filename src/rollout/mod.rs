@@ -15,6 +15,7 @@ pub(crate) mod engine;
 pub(crate) mod evidence;
 mod format;
 pub(crate) mod judge;
+pub(crate) mod limits;
 pub mod plan;
 pub mod reading;
 pub mod verdict;

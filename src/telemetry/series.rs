@@ -312,7 +312,8 @@ impl VersionSeries {
     #[must_use]
     pub(crate) fn totals(&self) -> Totals {
         let buckets = self.edges.buckets();
-        let mut totals = Totals { by_class: [0; Class::COUNT], buckets: vec![0; buckets] };
+        let mut totals =
+            Totals { by_class: [0; Class::COUNT], buckets: vec![0; buckets], grpc_failures: self.sum(GRPC) };
         for (class, by_class) in totals.by_class.iter_mut().enumerate() {
             for (bucket, by_bucket) in totals.buckets.iter_mut().enumerate() {
                 let count = self.sum(BUCKETS + (class + 1) * buckets + bucket);

@@ -28,6 +28,8 @@ pub(crate) struct Totals {
     pub(crate) by_class: [u64; Class::COUNT],
     /// Finished requests by bucket of their duration.
     pub(crate) buckets: Vec<u64>,
+    /// Those of them whose HTTP status is no error and whose gRPC status blames the server.
+    pub(crate) grpc_failures: u64,
 }
 
 /// Totals of the last minute, about one copy per second.
@@ -35,7 +37,7 @@ pub(crate) struct Totals {
 pub(super) struct Window {
     /// When every total was zero.
     born: Instant,
-    /// By class, then by bucket; low 32 bits.
+    /// By class, then by bucket, then gRPC failures; low 32 bits.
     copies: SampleRing<Box<[u32]>, KEPT, MIN_GAP_MS>,
 }
 
@@ -52,7 +54,8 @@ impl Window {
 
     /// Keeps a copy of `totals` as they are `now`.
     pub(super) fn keep(&mut self, now: Instant, totals: &Totals) {
-        let low = totals.by_class.iter().chain(&totals.buckets).map(|total| low_bits(*total));
+        let low =
+            totals.by_class.iter().chain(&totals.buckets).chain([&totals.grpc_failures]).map(|total| low_bits(*total));
         self.copies.push(self.age(now), |oldest| match oldest {
             // In the long run a tick does not allocate.
             Some(mut copy) => {
@@ -81,6 +84,7 @@ impl Window {
             covered: now.saturating_sub(base.map_or(Duration::ZERO, |(at, _)| *at)),
             by_class,
             buckets: buckets.collect(),
+            grpc_failures: since(by_class.len() + totals.buckets.len(), totals.grpc_failures),
             edges,
         }
     }
@@ -105,6 +109,8 @@ pub(crate) struct WindowStats {
     pub(crate) by_class: [u64; Class::COUNT],
     /// Finished requests by bucket of their duration; see [`Self::edges`].
     pub(crate) buckets: Vec<u64>,
+    /// Finished requests whose HTTP status is no error and whose gRPC status blames the server.
+    pub(crate) grpc_failures: u64,
     /// The edges of the buckets.
     pub(crate) edges: Arc<Edges>,
 }
@@ -129,12 +135,15 @@ impl WindowStats {
         if seconds > 0.0 { self.requests() as f64 / seconds } else { 0.0 }
     }
 
-    /// The share (0 to 1) of 5xx among the responses, or `None` without responses. A request whose client
-    /// went away had no response and says nothing about the version.
+    /// The share (0 to 1) of errors among the responses, or `None` without responses: 5xx, and gRPC failures under a status
+    /// that is none. A request whose client went away had no response and says nothing about the version.
     #[must_use]
     pub(crate) fn error_ratio(&self) -> Option<f64> {
         let responses = self.requests().saturating_sub(self.of_class(Class::ClientClosed));
-        (responses > 0).then(|| self.of_class(Class::ServerError) as f64 / responses as f64)
+        let server_errors = self.of_class(Class::ServerError);
+        // A client may have gone away from a response whose gRPC status was read already.
+        let bad = server_errors + self.grpc_failures.min(responses.saturating_sub(server_errors));
+        (responses > 0).then(|| bad as f64 / responses as f64)
     }
 
     /// The duration below which a share `q` (0 to 1) of the requests lay, or `None` without requests.

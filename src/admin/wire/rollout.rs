@@ -3,8 +3,11 @@
 //! `phase`, `what`, `by` and `outcome` are the words of the engine. Weights are percentages. New fields may appear; all
 //! that came after the first version has a default, so that an older answer is read too.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::DrillStatus;
 use crate::rollout::verdict::Verdict;
 
 /// Answer of `GET /api/v1/rollouts`, and, with one rollout, of `GET /api/v1/rollouts/{service}`.
@@ -43,13 +46,22 @@ pub struct Rollout {
     /// The canary's shares.
     pub weights: RolloutWeights,
     /// What the last analysis run found, one for each check.
-    pub checks: Vec<Verdict>,
+    pub checks: Vec<RolloutCheck>,
     /// Failed analysis runs.
     pub failures: RolloutFailures,
     /// What `waiting` waits for: `health`, `gate` or `hook`.
     pub waiting_for: Option<String>,
     /// The gate that is waited at, if one is.
     pub gate: Option<RolloutGate>,
+    /// What to type about what is waited for, if an operator can end it.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// What the hook that is waited for said last, if it refused.
+    #[serde(default)]
+    pub refused: Option<String>,
+    /// Drills that go on in its versions, by version.
+    #[serde(default)]
+    pub drills: BTreeMap<String, DrillStatus>,
     /// In which phase it was paused.
     pub paused_from: Option<String>,
     /// What the phase lasts for, if it is one that ends by time.
@@ -67,6 +79,17 @@ pub struct Rollout {
     pub entries: Vec<HistoryEntry>,
     /// Seconds between two analysis runs.
     pub interval_seconds: f64,
+}
+
+/// What a check found at the last analysis run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutCheck {
+    /// As it is in the history.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Value and limit as people read them: `p99 312 ms ≤ 500 ms`. Empty where the plan no longer has the check.
+    #[serde(default)]
+    pub text: String,
 }
 
 /// One step of the plan.

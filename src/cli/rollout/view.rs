@@ -4,9 +4,9 @@
 
 use anstyle::Style;
 
-use crate::admin::wire::{History, HistoryEntry, Rollout};
-use crate::cli::table::{BAD, BOLD, CAUTION, DIM, GOOD, PLAIN, clean, paint, percent, span, width};
-use crate::rollout::verdict::{CheckOutcome, Verdict};
+use crate::admin::wire::{History, HistoryEntry, Rollout, RolloutCheck};
+use crate::cli::table::{BAD, BOLD, CAUTION, DIM, GOOD, PLAIN, clean, drill_line, paint, percent, span, width};
+use crate::rollout::verdict::CheckOutcome;
 
 /// Where one rollout is, in a dozen lines.
 pub(in crate::cli) fn render(rollout: &Rollout) -> String {
@@ -23,6 +23,12 @@ pub(in crate::cli) fn render(rollout: &Rollout) -> String {
     if let Some(more) = timing(rollout) {
         out.push_str(&format!("  {more}\n"));
     }
+    if let Some(refused) = &rollout.refused {
+        out.push_str(&format!("  {}\n", paint(CAUTION, &clean(refused))));
+    }
+    if let Some(hint) = &rollout.hint {
+        out.push_str(&format!("  {}\n", clean(hint)));
+    }
     if is_under_way(rollout) {
         let weights = &rollout.weights;
         out.push_str(&format!(
@@ -34,6 +40,9 @@ pub(in crate::cli) fn render(rollout: &Rollout) -> String {
                 |observed| format!("{} of {} requests at this weight", percent(observed), weights.requests)
             )
         ));
+    }
+    for (version, drill) in &rollout.drills {
+        out.push_str(&format!("  {}\n", paint(CAUTION, &format!("{}: {}", clean(version), drill_line(drill)))));
     }
     if let Some(why) = &rollout.unwritable {
         out.push_str(&format!("  {}\n", paint(BAD, &format!("decisions cannot be written: {}", clean(why)))));
@@ -134,7 +143,7 @@ fn timing(rollout: &Rollout) -> Option<String> {
         let default = clean(&gate.default);
         parts.push(match gate.left_seconds {
             Some(seconds) => format!("in {}: {default}", span(seconds)),
-            None => "for ever: `weir rollout approve` or `reject`".to_owned(),
+            None => "for ever".to_owned(),
         });
     }
     if let Some(from) = &rollout.paused_from {
@@ -146,12 +155,12 @@ fn timing(rollout: &Rollout) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-const COLUMNS: [&str; 5] = ["CHECK", "VERDICT", "VALUE", "LIMIT", "SAMPLE"];
+const COLUMNS: [&str; 4] = ["CHECK", "VERDICT", "VALUE", "SAMPLE"];
 /// Columns of words; the others stand on the right.
-const WORDS: usize = 2;
+const WORDS: usize = 3;
 
 /// One line of the table of checks, each cell as wide as its column.
-fn check_line(cells: &[(Style, String); 5], widths: [usize; 5]) -> String {
+fn check_line(cells: &[(Style, String); 4], widths: [usize; 4]) -> String {
     let cells = cells.iter().zip(widths).enumerate().map(|(at, ((style, text), column))| {
         let blanks = " ".repeat(column.saturating_sub(width(text)));
         let text = paint(*style, text);
@@ -164,7 +173,7 @@ fn checks(rollout: &Rollout) -> String {
     if rollout.checks.is_empty() {
         return String::new();
     }
-    let rows: Vec<[(Style, String); 5]> = rollout.checks.iter().map(row).collect();
+    let rows: Vec<[(Style, String); 4]> = rollout.checks.iter().map(row).collect();
     let mut widths = COLUMNS.map(width);
     for row in &rows {
         for (widest, (_, text)) in widths.iter_mut().zip(row) {
@@ -173,6 +182,7 @@ fn checks(rollout: &Rollout) -> String {
     }
     let mut out = check_line(&COLUMNS.map(|title| (DIM, title.to_owned())), widths) + "\n";
     for (row, check) in rows.iter().zip(&rollout.checks) {
+        let check = &check.verdict;
         let dry = if check.dry_run { "  (dry run)" } else { "" };
         let both = if check.stable_fails_too { "  stable fails too" } else { "" };
         out.push_str(&format!("{}{dry}{both}\n", check_line(row, widths).trim_end()));
@@ -192,18 +202,19 @@ fn checks(rollout: &Rollout) -> String {
     out
 }
 
-fn row(check: &Verdict) -> [(Style, String); 5] {
+fn row(check: &RolloutCheck) -> [(Style, String); 4] {
+    let RolloutCheck { verdict: check, text } = check;
     let style = match check.outcome {
         CheckOutcome::Pass => GOOD,
         CheckOutcome::Fail => BAD,
         CheckOutcome::Suspect | CheckOutcome::WarmingUp | CheckOutcome::NoData | CheckOutcome::Error => CAUTION,
     };
-    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
+    // A check that left the plan has no unit any more.
+    let value = || check.value.map_or_else(|| "-".to_owned(), short);
     [
         (PLAIN, clean(&check.check)),
         (style, check.outcome.as_str().to_owned()),
-        (PLAIN, number(check.value)),
-        (PLAIN, number(check.limit)),
+        (PLAIN, if text.is_empty() { value() } else { clean(text) }),
         (PLAIN, check.samples.to_string()),
     ]
 }
@@ -256,7 +267,10 @@ fn phase_style(phase: &str) -> Style {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::{FailedVersion, RolloutFailures, RolloutGate, RolloutLeft, RolloutStep, RolloutWeights};
+    use crate::admin::wire::{
+        DrillStatus, FailedVersion, RolloutFailures, RolloutGate, RolloutLeft, RolloutStep, RolloutWeights,
+    };
+    use crate::rollout::verdict::Verdict;
 
     fn plain(text: &str) -> String {
         anstream::adapter::strip_str(text).to_string()
@@ -264,14 +278,10 @@ mod tests {
 
     fn shop() -> Rollout {
         let step = |weight, gate| RolloutStep { weight, hold_seconds: 60.0, gate };
-        let check = |name: &str, outcome, value, sentence: &str| Verdict {
-            check: name.into(),
-            outcome,
-            value: Some(value),
-            limit: Some(99.0),
-            samples: 820,
-            sentence: sentence.to_owned(),
-            ..Verdict::default()
+        let check = |name: &str, outcome, text: &str, sentence: &str| {
+            let (check, sentence) = (name.into(), sentence.to_owned());
+            let verdict = Verdict { check, outcome, value: Some(97.25), samples: 820, sentence, ..Verdict::default() };
+            RolloutCheck { verdict, text: text.to_owned() }
         };
         Rollout {
             service: "shop".to_owned(),
@@ -283,8 +293,8 @@ mod tests {
             steps: vec![step(1.0, false), step(10.0, true), step(100.0, false)],
             weights: RolloutWeights { configured: 10.0, effective: 10.0, observed: Some(9.87), requests: 1_234 },
             checks: vec![
-                check("success", CheckOutcome::Pass, 99.5, "fine"),
-                check("orders", CheckOutcome::Fail, 97.25, "orders: 97.25, limit 99 → failed analysis run"),
+                check("success", CheckOutcome::Pass, "99.5 % ≥ 99 %", "fine"),
+                check("orders", CheckOutcome::Fail, "", "orders: 97.25, limit 99 → failed analysis run"),
             ],
             failures: RolloutFailures { total: 1, consecutive: 1, total_limit: Some(5), consecutive_limit: None },
             left: Some(RolloutLeft { what: "step".to_owned(), seconds: 200.0 }),
@@ -311,9 +321,9 @@ shop progressing  v1 → v2
   1% ─ [10%] | ─ 100% ─ stable
   step: 3m20s left
   canary: configured 10%, effective 10%, observed 9.87% of 1234 requests at this weight
-  CHECK    VERDICT  VALUE  LIMIT  SAMPLE
-  success  pass      99.5     99     820
-  orders   fail     97.25     99     820
+  CHECK    VERDICT  VALUE          SAMPLE
+  success  pass     99.5 % ≥ 99 %     820
+  orders   fail     97.25             820
     orders: 97.25, limit 99 → failed analysis run
   failed analysis runs: 1 of 5, in a row 1
   LAST EVENTS (UTC)
@@ -329,12 +339,20 @@ shop progressing  v1 → v2
             phase: "waiting".to_owned(),
             waiting_for: Some("gate".to_owned()),
             gate: Some(RolloutGate { left_seconds: Some(60.0), default: "abort".to_owned() }),
+            hint: Some("`weir rollout approve shop` opens the gate".to_owned()),
+            refused: Some("a hook refuses: \x1b not yet".to_owned()),
+            drills: [("v2".to_owned(), DrillStatus { errors: 5.0, delay_ms: 300, left_seconds: 80.0 })].into(),
             left: None,
             given_up: vec![FailedVersion { version: "v0".into(), phase: "aborted".into(), why: "abort by ann".into() }],
             ..shop()
         };
         let text = plain(&render(&waiting));
         assert!(text.contains("  waits for gate, in 1m00s: abort\n"), "{text}");
+        assert!(
+            text.contains("  a hook refuses: \u{fffd} not yet\n  `weir rollout approve shop` opens the gate\n"),
+            "{text}"
+        );
+        assert!(text.contains("  v2: drill: 5% errors, 300 ms, 1m20s left\n"), "{text}");
         assert!(text.contains("  v0 is not tried again (aborted): abort by ann\n"), "{text}");
         assert_eq!(moment(u64::MAX), "9999-12-31T23:59:59Z");
         let behind = Rollout { phase: "succeeded".into(), behind: Some("write `stable: v2`".to_owned()), ..shop() };

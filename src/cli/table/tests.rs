@@ -23,6 +23,7 @@ fn version(name: &str, state: &str, share: f64) -> VersionStatus {
         in_flight: 0,
         streams: BTreeMap::new(),
         drain: None,
+        drill: None,
         endpoints: Vec::new(),
     }
 }

@@ -38,6 +38,18 @@ impl FaultInjection {
         Self { errors, delay: delay.min(MAX_DELAY), until, seen: AtomicU64::new(0) }
     }
 
+    /// The share of requests that fail.
+    #[must_use]
+    pub(crate) const fn errors(&self) -> Weight {
+        self.errors
+    }
+
+    /// How long every request waits.
+    #[must_use]
+    pub(crate) const fn delay(&self) -> Duration {
+        self.delay
+    }
+
     /// When it ends.
     #[must_use]
     pub(crate) const fn until(&self) -> Instant {

@@ -8,7 +8,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn totals(requests: u64) -> Totals {
     let mut buckets = vec![0; Edges::standard().buckets()];
     buckets[0] = requests;
-    Totals { by_class: [0, requests, 0, 0, 0, 0], buckets }
+    Totals { by_class: [0, requests, 0, 0, 0, 0], buckets, grpc_failures: 0 }
 }
 
 fn requests(window: &Window, now: Instant, span: Duration, total: u64) -> (u64, Duration) {
@@ -136,4 +136,14 @@ proptest! {
         let base = known.iter().rev().find(|(at, _)| *at + span <= now).unwrap_or(&known[0]);
         prop_assert_eq!(requests(&window, now, span, total), (total - base.1, now - base.0));
     }
+}
+
+#[test]
+fn grpc_failures_are_errors_of_their_window() {
+    let born = Instant::now();
+    let mut window = Window::new(born);
+    window.keep(born + SECOND, &Totals { grpc_failures: 7, ..totals(10) });
+    let now = Totals { grpc_failures: 9, ..totals(20) };
+    let stats = |span| window.stats(born + 2 * SECOND, span, &now, Arc::new(Edges::standard()));
+    assert_eq!((stats(SECOND).error_ratio(), stats(MINUTE).error_ratio()), (Some(0.2), Some(0.45)));
 }

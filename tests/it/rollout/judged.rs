@@ -40,7 +40,7 @@ async fn five_percent_of_errors_send_it_back_within_an_interval_and_a_second() {
     let (v1, v2, weir, load) = served(&plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     weir.rolls("shop", "a look passed at 50 %", |r| {
-        r.weights.configured == 50.0 && r.checks.iter().any(|c| c.outcome == CheckOutcome::Pass)
+        r.weights.configured == 50.0 && r.checks.iter().any(|c| c.verdict.outcome == CheckOutcome::Pass)
     })
     .await;
     v2.fail(5);
@@ -128,7 +128,7 @@ async fn without_traffic_it_holds_and_then_pauses() {
     let weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     let rollout = weir.rolls("shop", "it holds", |r| r.holding_seconds.is_some()).await;
-    assert_eq!((rollout.weights.configured, rollout.checks[0].outcome), (10.0, CheckOutcome::NoData));
+    assert_eq!((rollout.weights.configured, rollout.checks[0].verdict.outcome), (10.0, CheckOutcome::NoData));
     let rollout = weir.until_phase("shop", "paused").await;
     assert_eq!((rollout.weights.configured, rollout.failures.total), (10.0, 0), "{}", rollout.reason);
     weir.stop().await;
@@ -165,7 +165,8 @@ async fn where_both_die_nothing_moves_and_nobody_is_blamed() {
 async fn both_die(plan: &str, weight: f64) {
     let (v1, v2, weir, load) = served(plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", plan)).await;
-    weir.rolls("shop", "a look passed", |r| r.checks.iter().any(|check| check.outcome == CheckOutcome::Pass)).await;
+    weir.rolls("shop", "a look passed", |r| r.checks.iter().any(|check| check.verdict.outcome == CheckOutcome::Pass))
+        .await;
     v1.fail(100);
     v2.fail(100);
     let rollout = weir.until_phase("shop", "paused").await;
@@ -224,6 +225,9 @@ async fn a_grpc_status_that_blames_the_server_is_an_error() {
         if counted == f64::from(failed) { Ok(()) } else { Err(counted) }
     };
     eventually("each failed call is counted", counted).await;
+    let versions = &weir.status().await.services[0].versions;
+    assert_eq!(versions[0].error_rate, Some(0.0), "of v1");
+    assert!(versions[1].error_rate.is_some_and(|rate| rate > 0.0), "{:?} of v2", versions[1].error_rate);
     let metrics = weir.metrics().await;
     assert_eq!(metrics.value("weir_grpc_failures_total", &[("version", "v1")]), 0.0);
     weir.stop().await;

@@ -176,6 +176,10 @@ async fn a_drill_makes_the_canary_fail_and_the_rollback_work() {
     let (code, text) = command(&weir, &drill).await;
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("shop/v2"), "{text}");
+    for shown in [&["status"][..], &["rollout", "status"]] {
+        let (_, shown) = command(&weir, shown).await;
+        assert!(shown.contains("drill: 20% errors, 5 ms, "), "{shown}");
+    }
     let rollout = weir.until_phase("shop", "rolled_back").await;
     assert!(rollout.given_up.iter().any(|given| given.version == "v2"));
     let ledger = load.stop().await;
@@ -186,6 +190,7 @@ async fn a_drill_makes_the_canary_fail_and_the_rollback_work() {
     let faults = ledger.counts().statuses.get(&500).copied().unwrap_or_default();
     assert_eq!(metrics.value("weir_drill_faults_total", &[("version", "v2"), ("kind", "error")]), faults as f64);
     assert_eq!(command(&weir, &["drill", "shop", "--version", "v2", "--end"]).await.0, 0);
+    assert!(weir.rollout("shop").await.drills.is_empty());
     weir.stop().await;
 }
 

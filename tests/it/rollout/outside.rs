@@ -22,6 +22,14 @@ async fn a_hook_that_refuses_is_waited_for_and_one_that_accepts_opens_the_way() 
     eventually("the hook is asked again", async || receiver.received("/hook").len() >= 2).await;
     let rollout = weir.rollout("shop").await;
     assert_eq!((rollout.weights.configured, rollout.failures.total), (0.0, 0), "waiting is not failing");
+    weir.rolls("shop", "what the hook says is shown", |r| {
+        r.refused.as_ref().is_some_and(|said| said.contains("the migration is not done"))
+    })
+    .await;
+    let (_, shown) = command(&weir, &["rollout", "status", "shop"]).await;
+    for part in ["the migration is not done", "`weir rollout approve shop` passes the hook"] {
+        assert!(shown.contains(part), "{part} is not in\n{shown}");
+    }
     assert_eq!(v2.requests(), 0);
     let body = &receiver.received("/hook")[0].body;
     assert_eq!((body["service"].as_str(), body["canary"].as_str()), (Some("shop"), Some("v2")), "{body}");
@@ -223,11 +231,11 @@ async fn the_applications_own_metric_decides_and_a_provider_that_is_down_is_no_b
     weir.rolls("shop", "orders are well: 50 %", |r| r.weights.configured == 50.0).await;
     receiver.answer(500, "");
     let rollout = weir
-        .rolls("shop", "it cannot be measured", |r| r.checks.iter().any(|c| c.outcome == CheckOutcome::Error))
+        .rolls("shop", "it cannot be measured", |r| r.checks.iter().any(|c| c.verdict.outcome == CheckOutcome::Error))
         .await;
     assert_eq!((rollout.failures.total, rollout.weights.configured), (0, 50.0));
     receiver.hang();
-    weir.rolls("shop", "nor in time", |r| r.checks.iter().any(|c| c.sentence.contains("time"))).await;
+    weir.rolls("shop", "nor in time", |r| r.checks.iter().any(|c| c.verdict.sentence.contains("time"))).await;
     receiver.answer(200, r#"{ "value": 0.5 }"#);
     let rollout = weir.until_phase("shop", "rolled_back").await;
     assert!(rollout.reason.contains("orders") && rollout.reason.contains("0.97"), "{}", rollout.reason);
@@ -251,12 +259,13 @@ async fn a_real_prometheus_decides() {
     let slow = plan.changed("vector(0.99)", "count_over_time(vector(1)[10000h:1s])");
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &slow)).await;
     let rollout =
-        weir.rolls("shop", "slow", |r| r.checks.iter().any(|check| check.outcome == CheckOutcome::Error)).await;
+        weir.rolls("shop", "slow", |r| r.checks.iter().any(|check| check.verdict.outcome == CheckOutcome::Error)).await;
     assert_eq!((rollout.failures.total, rollout.weights.configured), (0, 50.0), "{rollout:#?}");
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
-    weir.rolls("shop", "up again", |r| r.checks.iter().all(|check| check.outcome == CheckOutcome::Pass)).await;
+    weir.rolls("shop", "up again", |r| r.checks.iter().all(|check| check.verdict.outcome == CheckOutcome::Pass)).await;
     prometheus.stop();
-    let rollout = weir.rolls("shop", "down", |r| r.checks.iter().any(|check| check.sentence.contains("reached"))).await;
+    let rollout =
+        weir.rolls("shop", "down", |r| r.checks.iter().any(|check| check.verdict.sentence.contains("reached"))).await;
     assert_eq!((&*rollout.phase, rollout.failures.total), ("progressing", 0));
     load.stop().await.assert_clean();
     weir.stop().await;
