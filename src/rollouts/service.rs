@@ -285,7 +285,9 @@ impl ServiceRollout {
         if fresh || from_nothing {
             let counters = |version| Counters::of(series(&self.service, version, view));
             self.counters = Some(PairCounters { canary: counters(&roles.canary), stable: counters(&roles.stable) });
-            self.evidence = self.totals().map(|totals| Arc::new(Evidence::new(view.now, totals, self.plan.warm_up)));
+            // After a restart of this process the canary is as warm as it was.
+            let warm_up = self.plan.warm_up.filter(|_| anew || from_nothing);
+            self.evidence = self.totals().map(|totals| Arc::new(Evidence::new(view.now, totals, warm_up)));
             self.readings.clear();
             self.queried = false;
             self.next_analysis = view.now.saturating_add(self.plan.interval);

@@ -169,7 +169,7 @@ impl World {
         canary.finish_many(Class::ServerError, FAST, errors);
         canary.finish_many(Class::Success, SLOW, slow);
         canary.finish_many(Class::Success, FAST, due - errors - slow);
-        // Successes stand between errors that are not next to each other, and at the end where there are any.
+        // Successes stand before, between and behind errors that are not next to each other.
         let mut last = None;
         for (at, endpoint) in failed {
             if last.map_or(at > 0, |last| at > last + 1) {
@@ -180,6 +180,9 @@ impl World {
             if breaker.failed(Some(endpoint), finished + at + 1, moment) {
                 return at + 1;
             }
+        }
+        if last.map_or(due > 0, |last| last + 1 < due) {
+            breaker.trip.succeeded();
         }
         due
     }

@@ -25,9 +25,10 @@ pub(crate) struct CircuitBreaker {
     pub(crate) stable: Name,
     /// Times are counted from here.
     epoch: Instant,
-    /// The version's endpoints in the newest snapshot. Locked when one is compiled, by the judge, and by a request that
-    /// failed.
+    /// The version's endpoints in the newest snapshot. Locked when one is compiled and by the judge, never by a request.
     endpoints: Mutex<Vec<(Name, Weak<EndpointLive>)>>,
+    /// They are so many that one of them is not the version.
+    several: AtomicBool,
 }
 
 impl CircuitBreaker {
@@ -35,7 +36,15 @@ impl CircuitBreaker {
     /// first request.
     #[must_use]
     pub(crate) fn new(trip: ErrorCounter, stable: Name, on_trip: Arc<Notify>, now: Instant) -> Self {
-        Self { trip, tripped: Arc::default(), on_trip, stable, epoch: now, endpoints: Mutex::default() }
+        Self {
+            trip,
+            tripped: Arc::default(),
+            on_trip,
+            stable,
+            epoch: now,
+            endpoints: Mutex::default(),
+            several: AtomicBool::new(false),
+        }
     }
 
     /// Whether the version is out.
@@ -46,7 +55,8 @@ impl CircuitBreaker {
 
     /// The version has these endpoints now, each by its address.
     pub(crate) fn set_endpoints<'a>(&self, endpoints: impl Iterator<Item = (&'a Name, &'a Arc<EndpointLive>)>) {
-        let endpoints = endpoints.map(|(name, live)| (name.clone(), Arc::downgrade(live))).collect();
+        let endpoints: Vec<_> = endpoints.map(|(name, live)| (name.clone(), Arc::downgrade(live))).collect();
+        self.several.store(endpoints.len() >= MIN_ENDPOINTS, Ordering::Relaxed);
         *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner) = endpoints;
     }
 
@@ -76,12 +86,11 @@ impl CircuitBreaker {
             endpoint.judged.count(true);
         }
         let at = now.saturating_duration_since(self.epoch).as_millis();
-        let several = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).len() >= MIN_ENDPOINTS;
         let trips = self.trip.failed(FailedRequest {
             at_ms: u64::try_from(at).unwrap_or(u64::MAX),
             finished,
             endpoint: endpoint.map_or(0, |endpoint| endpoint.id.saturating_add(1)),
-            several,
+            several: self.several.load(Ordering::Relaxed),
         });
         if trips {
             self.tripped.store(true, Ordering::Release);
