@@ -6,11 +6,14 @@ use std::time::SystemTime;
 
 use rustix::fs::{Access, access};
 
-use super::arguments::{CheckArguments, CheckOutput};
+use super::arguments::{AdminArguments, CheckArguments, CheckOutput};
+use super::control_api::ControlApi;
 use super::failure::{Exit, Failure};
-use super::{notify, print};
-use crate::config::{self, AccessLogOutput, Config, Diagnostic};
+use super::{block_on, notify, print};
+use crate::admin::wire::Status;
+use crate::config::{self, AccessLogOutput, Config, Diagnostic, Rates};
 use crate::model::Address;
+use crate::rollout::advice::needed_rate;
 use crate::rollout::alerts::{Receiver, Secret};
 use crate::rollout::plan::Plan;
 use crate::tls::{Certificate, ClientRoots, Pair};
@@ -26,12 +29,16 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<(), Failure> {
             (Some(config), Faults::of(&found))
         }
     };
-    let (warnings, more) = config.as_ref().map(|config| config.stable_missing(MAX_WARNINGS)).unwrap_or_default();
+    let rates = match &config {
+        Some(_) if arguments.observed => block_on(observed(&arguments.admin))?,
+        _ => Rates::default(),
+    };
+    let (warnings, more) = config.as_ref().map(|config| warnings(config, &rates)).unwrap_or_default();
     match arguments.output {
         CheckOutput::Json => print(&json(&file, config.as_ref(), &faults, &warnings))?,
         CheckOutput::Text => {
             if faults.json.is_empty() {
-                print(&summary(&file, config.as_ref()))?;
+                print(&summary(&file, config.as_ref(), &rates))?;
             }
             warnings.iter().for_each(|warning| notify(&format!("\n{}", warning.to_warning())));
             if more > 0 {
@@ -62,8 +69,29 @@ impl Faults {
     }
 }
 
-/// How many warnings are shown; a file may have as many as services.
+/// How many warnings of a kind are shown; a file may have as many as services.
 const MAX_WARNINGS: usize = 20;
+
+/// What is valid and should be known, and how many more warnings there are.
+fn warnings(config: &Config, rates: &Rates) -> (Vec<Diagnostic>, usize) {
+    let kinds = [
+        config.stable_missing(MAX_WARNINGS),
+        config.unjudged_bakes(MAX_WARNINGS),
+        config.short_of_requests(rates, MAX_WARNINGS),
+    ];
+    let more = kinds.iter().map(|(_, more)| more).sum();
+    (kinds.into_iter().flat_map(|(warnings, _)| warnings).collect(), more)
+}
+
+/// How many requests a second each service of a running Weir gets, over the last minute.
+async fn observed(admin: &AdminArguments) -> Result<Rates, Failure> {
+    let status: Status = ControlApi::new(admin)?.get("/api/v1/status").await?;
+    let services = status.services.into_iter().map(|service| {
+        let rate = service.versions.iter().map(|version| version.requests_per_second).sum();
+        (service.name.as_str().into(), rate)
+    });
+    Ok(Rates { observed: services.collect() })
+}
 
 fn json(file: &Path, config: Option<&Config>, faults: &Faults, warnings: &[Diagnostic]) -> String {
     let report = serde_json::json!({
@@ -76,14 +104,14 @@ fn json(file: &Path, config: Option<&Config>, faults: &Faults, warnings: &[Diagn
     format!("{report:#}\n")
 }
 
-fn summary(file: &Path, config: Option<&Config>) -> String {
+fn summary(file: &Path, config: Option<&Config>, rates: &Rates) -> String {
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let holds = config.map_or_else(String::new, |config| {
         let (listeners, services) =
             (count(config.listeners.len(), "listener"), count(config.services.len(), "service"));
         format!(": {listeners}, {services}, {}", count(config.routes.len(), "route"))
     });
-    let rollouts = config.map_or_else(String::new, rollouts);
+    let rollouts = config.map_or_else(String::new, |config| rollouts(config, rates));
     format!("{} is valid{holds}\n{rollouts}", file.display())
 }
 
@@ -91,9 +119,9 @@ fn summary(file: &Path, config: Option<&Config>) -> String {
 const MAX_ROLLOUTS: usize = 20;
 
 /// One line for each service that has a rollout: what it would do.
-fn rollouts(config: &Config) -> String {
+fn rollouts(config: &Config, rates: &Rates) -> String {
     let planned = config.services.iter().filter_map(|(name, service)| Some((name, service, service.rollout.as_ref()?)));
-    let mut lines: Vec<String> = planned.map(|(name, service, plan)| rollout(name, service, plan)).collect();
+    let mut lines: Vec<String> = planned.map(|(name, service, plan)| rollout(name, service, plan, rates)).collect();
     if lines.len() > MAX_ROLLOUTS {
         let more = lines.len() - MAX_ROLLOUTS;
         lines.truncate(MAX_ROLLOUTS);
@@ -105,8 +133,8 @@ fn rollouts(config: &Config) -> String {
 /// How many weights of a rollout are shown.
 const MAX_WEIGHTS: usize = 10;
 
-/// A rollout in one line: its release, its weights and what judges them.
-fn rollout(name: &str, service: &config::Service, plan: &Plan) -> String {
+/// A rollout in one line: its release, its weights, what judges them, and how many requests that needs.
+fn rollout(name: &str, service: &config::Service, plan: &Plan, rates: &Rates) -> String {
     let release = service.release.as_ref().map(|release| format!(" to {release}")).unwrap_or_default();
     let mut weights: Vec<String> = plan.steps.iter().map(|step| step.weight.to_string()).collect();
     if weights.len() > MAX_WEIGHTS + 1 {
@@ -120,7 +148,12 @@ fn rollout(name: &str, service: &config::Service, plan: &Plan) -> String {
     };
     let checks: Vec<&str> = plan.checks.iter().map(|check| &*check.name).collect();
     let checks = if checks.is_empty() { "nothing".to_owned() } else { checks.join(", ") };
-    format!("  rollout of {name}{release}: {} %{gates}; judged by {checks}\n", weights.join(", "))
+    let needed = match rates.of(name, plan) {
+        Some(_) => None,
+        None => needed_rate(plan),
+    };
+    let needed = needed.map(|needed| format!("; needs {needed}")).unwrap_or_default();
+    format!("  rollout of {name}{release}: {} %{gates}; judged by {checks}{needed}\n", weights.join(", "))
 }
 
 /// What is wrong with the files and directories that the configuration names.
@@ -372,11 +405,44 @@ mod tests {
             c: { versions: { v: { endpoints: ['127.0.0.1:1'] } } }\n";
         let config = config::parse(Path::new("w"), yaml.as_bytes(), &|_: &str| None::<String>).unwrap();
         assert_eq!(
-            summary(Path::new("w"), Some(&config)),
+            summary(Path::new("w"), Some(&config), &Rates::default()),
             "w is valid: 1 listener, 3 services, 0 routes\n  \
-             rollout of a to v: 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, …, 60 %; judged by success, latency, not-worse\n  \
+             rollout of a to v: 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, …, 60 %; judged by success, latency, not-worse; \
+             needs 34 requests/s for 5 %\n  \
              rollout of b: 0.5 %, 1 gate; judged by nothing\n"
         );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_warned_of() {
+        let yaml = |rollout: &str| {
+            let versions = "versions: { v: { endpoints: ['127.0.0.1:1'] } }, release: v";
+            let yaml = format!(
+                "version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\nservices: {{ a: {{ {versions}, rollout: {rollout} }} }}\n"
+            );
+            config::parse(Path::new("w"), yaml.as_bytes(), &|_: &str| None::<String>).unwrap()
+        };
+        let told = |rollout: &str, rates: &Rates| {
+            let found = warnings(&yaml(rollout), rates).0;
+            found.into_iter().map(|warning| format!("{}: {}", warning.path, warning.message)).collect::<Vec<_>>()
+        };
+        let expected = Rates::default();
+        let bake = "services.a.rollout.bake: `bake` without checks: while the old version stays warm, ";
+        assert_eq!(told("{ bake: 5m, checks: [] }", &expected), [format!("{bake}only `rollback_when` can go back")]);
+        let none = "{ bake: 5m, checks: [], rollback_when: [] }";
+        assert_eq!(told(none, &expected), [format!("{bake}nothing can go back by itself")]);
+        for fine in ["{ checks: [] }", "{ bake: 0s, checks: [] }", "{ bake: 5m }", "{ expected_rate: 167 }"] {
+            assert_eq!(told(fine, &expected), Vec::<String>::new(), "{fine}");
+        }
+        let slow = "services.a.rollout: step 1 %: 100 requests take";
+        let so = "8m20s at 20 requests/s; the step lasts that long; one more step waits too";
+        assert_eq!(told("{ expected_rate: 20 }", &expected), [format!("{slow} {so}")]);
+        let observed = Rates { observed: [("a".into(), 4.0)].into() };
+        let so = "41m40s at 4 requests/s; the rollout pauses after 30m00s (`max_hold`); 4 more steps wait too";
+        assert_eq!(told("{ expected_rate: 200 }", &observed), [format!("{slow} {so}")]);
+        let rollouts = |rollout: &str| rollouts(&yaml(rollout), &expected);
+        assert!(rollouts("{}").ends_with("not-worse; needs 167 requests/s for 1 %\n"));
+        assert!(rollouts("{ expected_rate: 200 }").ends_with("not-worse\n"));
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn completions(shell: clap_complete::Shell) -> String {
 }
 
 /// Runs a command that waits for the network, on this thread.
-fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -116,12 +116,15 @@ pub(super) struct Origin {
     pub(super) hash: u64,
     /// The sections that are fixed at the start.
     pub(super) marks: Vec<Mark>,
-    pub(super) missing_stable: Vec<MissingStable>,
+    /// Where a service that is rolled out and has several versions does not say which one is stable.
+    pub(super) missing_stable: Vec<ServiceMark>,
+    /// Where a rollout that nothing judges says `bake`.
+    pub(super) unjudged_bakes: Vec<ServiceMark>,
 }
 
-/// A service that is rolled out, has several versions, and does not say which one is stable.
+/// A place in a service that something may have to be said of.
 #[derive(Clone, Debug)]
-pub(super) struct MissingStable {
+pub(super) struct ServiceMark {
     pub(super) service: Name,
     pub(super) mark: Mark,
 }

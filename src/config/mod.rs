@@ -13,6 +13,7 @@
 //! every number is inside its bounds, paths are resolved against the file's directory.
 //! Invariant: no type of the YAML crate leaves this folder.
 
+mod advice;
 mod file;
 mod import;
 mod load;
@@ -24,6 +25,7 @@ mod section;
 mod syntax;
 pub(crate) mod watch;
 
+pub(crate) use self::advice::Rates;
 pub use self::file::{Config, Format};
 pub(crate) use self::import::{ImportedValue, import_documents};
 pub(crate) use self::load::{MAX_FILE, read_file};

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::file::{Config, MissingStable};
+use super::file::{Config, ServiceMark};
 use super::section::service::Service;
 use super::syntax::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
 use super::syntax::map::Map;
@@ -16,7 +16,7 @@ use crate::coop::in_pieces;
 use crate::model::{Name, Weight};
 
 /// The services that do not say which version is stable, each with the place where they should.
-pub(super) fn missing_stable(services: &Map<Service>, root: &Node<'_>, source: &str) -> Vec<MissingStable> {
+pub(super) fn missing_stable(services: &Map<Service>, root: &Node<'_>, source: &str) -> Vec<ServiceMark> {
     let Some(Value::Map(nodes)) = root.field("services").map(|(_, node)| &node.value) else { return Vec::new() };
     let mut names = Vec::new();
     let mut places = Vec::new();
@@ -29,7 +29,7 @@ pub(super) fn missing_stable(services: &Map<Service>, root: &Node<'_>, source: &
     }
     names.sort_by_key(|(place, _)| place.line);
     let marks = marked(places, source);
-    names.into_iter().zip(marks).map(|((_, service), mark)| MissingStable { service, mark }).collect()
+    names.into_iter().zip(marks).map(|((_, service), mark)| ServiceMark { service, mark }).collect()
 }
 
 /// Why a service cannot be rolled out.
@@ -73,7 +73,7 @@ impl Config {
     /// file.
     #[must_use]
     pub(crate) fn stable_unknown(&self, services: &[NotStartable]) -> Diagnostics {
-        let unsaid: HashMap<&str, &MissingStable> =
+        let unsaid: HashMap<&str, &ServiceMark> =
             self.origin.missing_stable.iter().map(|unsaid| (&*unsaid.service, unsaid)).collect();
         let (mut list, mut more) = (Vec::new(), 0);
         for NotStartable { service, why, help } in services {
@@ -100,7 +100,7 @@ impl Config {
         Diagnostics::of(list, more).unwrap_or_else(|| Diagnostics::unexplained(&self.origin.file.display().to_string()))
     }
 
-    fn ask_for_stable(&self, unsaid: &MissingStable, message: &str, why: &str) -> Diagnostic {
+    fn ask_for_stable(&self, unsaid: &ServiceMark, message: &str, why: &str) -> Diagnostic {
         let service = self.services.get(&unsaid.service);
         let likely = service.map_or("NAME", likely);
         let others = service.into_iter().flat_map(|service| service.versions.names());

@@ -9,6 +9,7 @@
 //! counters ─► judge ─► verdicts ──┘
 //! ```
 
+pub(crate) mod advice;
 pub(crate) mod alerts;
 pub(crate) mod breaker;
 pub(crate) mod engine;

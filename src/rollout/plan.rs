@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) bake: Duration,
     /// Requests a check needs in its window.
     pub(crate) min_requests: u64,
+    /// Requests a second that the service usually gets. Nothing is decided by it.
+    pub(crate) expected_rate: Option<f64>,
     /// What a check without enough requests means.
     pub(crate) no_data: NoData,
     /// How likely chance alone may be, in percent, where a check on a share of requests fails; none if anything above the

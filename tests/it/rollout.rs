@@ -1,6 +1,7 @@
 //! Rollouts, with the real binary and origins whose behaviour the story controls. Intervals are a second.
 
 mod adopted;
+mod advised;
 mod durable;
 mod judged;
 mod listening;

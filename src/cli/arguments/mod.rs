@@ -85,6 +85,11 @@ pub(super) struct CheckArguments {
     /// Do not open the certificates, keys and other files that the configuration names
     #[arg(long)]
     pub(super) offline: bool,
+    /// Ask the running Weir how many requests each service gets, instead of `expected_rate`
+    #[arg(long, conflicts_with = "offline")]
+    pub(super) observed: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
 }
 
 /// How the result of a check is written.

@@ -123,7 +123,7 @@ fn the_documented_defaults_are_the_real_ones() {
         ("checks: [{ name: a, compare: { margin: 0.5", "Compare"),
         ("checks: [{ name: a, min: 1, prometheus: { url: 'http://a', query: b", "Prometheus"),
         ("checks: [{ name: a, webhook: { url: 'http://a'", "Webhook"),
-        ("checks: [{ name: a, success_rate: { min: 1", "SuccessRate"),
+        ("checks: [{ name: a, success_rate: { min: 99", "SuccessRate"),
         ("checks: [{ name: a, error_rate: { max: 1", "ErrorRate"),
     ];
     for (yaml, of) in nested {
@@ -222,6 +222,17 @@ fn everything_that_a_rollout_can_say_is_read() {
     assert_eq!(plan.alerts, ["oncall".into()]);
     assert_eq!((plan.interval, plan.window, plan.bake), (SECOND, 30 * SECOND, Duration::ZERO));
     assert_eq!((plan.min_requests, plan.no_data, plan.max_hold), (7, NoData::Pass, 5 * MINUTE));
+}
+
+#[test]
+fn a_window_is_no_shorter_than_the_interval() {
+    let spans = |yaml: &str| {
+        let plan = plan(yaml);
+        (plan.interval.as_secs(), plan.window.as_secs(), plan.steps[0].hold.as_secs())
+    };
+    assert_eq!(spans("{ interval: 5m }"), (300, 300, 300));
+    assert_eq!(spans("{ interval: 30s }"), (30, 60, 60));
+    assert_eq!(spans("{ interval: 30s, window: 30s }"), (30, 30, 30));
 }
 
 #[test]

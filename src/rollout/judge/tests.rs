@@ -32,6 +32,7 @@ pub(super) fn plan(checks: Vec<Check>) -> Plan {
         min_requests: 100,
         no_data: NoData::Hold,
         significance: None,
+        expected_rate: None,
         warm_up: None,
         max_hold: MINUTE,
         checks,

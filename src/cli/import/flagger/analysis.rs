@@ -5,7 +5,7 @@ use super::super::judged;
 use super::super::page::Page;
 use super::super::resource::Resource;
 use super::calls::Calls;
-use super::metrics::judge;
+use super::metrics::{self, judge, window};
 use super::service::Service;
 use crate::config::{ImportedValue, Period};
 
@@ -62,7 +62,7 @@ pub(super) fn write<'f>(
         "Flagger compares the bare ratio with the limit. DECIDE: without this line a check fails only by more than chance.",
     );
     page.line(3, "significance: off");
-    judged::write(page, judge(service, analysis, templates)?);
+    judged::write(page, judge(service, analysis, templates, interval)?);
     page.cite(analysis.get("threshold").unwrap_or(analysis));
     // Flagger's default, and what it makes of 0.
     let stated = whole_number(analysis, "threshold", MOST)?;
@@ -111,7 +111,11 @@ fn write_interval<'f>(page: &mut Page<'f>, analysis: &'f ImportedValue) -> Resul
         interval = taken;
     }
     page.line(3, &format!("interval: {interval}"));
-    page.line(3, "window: 1m");
+    let window = window(interval);
+    if window > metrics::INTERVAL {
+        page.comment(3, "Flagger looks back on 1m unless a metric says more. Here all of the interval is judged.");
+    }
+    page.line(3, &format!("window: {window}"));
     Ok(interval)
 }
 

@@ -8,20 +8,26 @@ use super::super::words::fill;
 use super::service::Service;
 use crate::config::{ImportedValue, Period};
 
-/// What Flagger takes for a metric's `interval` when it is not there; it is the window that the rollout has.
-const INTERVAL: Period = Period::from_secs(60);
+/// What Flagger takes for a metric's `interval` when it is not there.
+pub(super) const INTERVAL: Period = Period::from_secs(60);
 /// What Weir looks back on.
 const WINDOW: (Period, Period) = (Period::SECOND, Period::HOUR);
 /// The limits of a duration that Weir takes.
 const LIMIT: (f64, f64) = (1.0, 3_600_000.0);
 
-/// What the metrics of an analysis become.
+/// What the metrics of an analysis become that is run once in `interval`.
 pub(super) fn judge<'f>(
     service: &Service<'f>,
     analysis: &'f ImportedValue,
     templates: &[Resource<'f>],
+    interval: Period,
 ) -> Result<Vec<Judged<'f>>, Wrong> {
-    list(analysis, "metrics")?.iter().map(|metric| judge_one(service, metric, templates)).collect()
+    list(analysis, "metrics")?.iter().map(|metric| judge_one(service, metric, templates, interval)).collect()
+}
+
+/// What a rollout that is judged once in `interval` looks back on: as Flagger does, but not on less than an interval.
+pub(super) fn window(interval: Period) -> Period {
+    interval.max(INTERVAL)
 }
 
 /// The bounds of a metric, each with its value.
@@ -36,6 +42,7 @@ fn judge_one<'f>(
     service: &Service<'f>,
     metric: &'f ImportedValue,
     templates: &[Resource<'f>],
+    interval: Period,
 ) -> Result<Judged<'f>, Wrong> {
     let called = text(metric, "name")?.ok_or_else(|| Wrong::at(metric, "a metric has no `name`"))?;
     let mut judged = Judged::new(metric, called);
@@ -51,18 +58,23 @@ fn judge_one<'f>(
         let (taken, comment) = bounded(value, window, WINDOW);
         judged.comments.extend(comment);
         window = taken;
+        if window < interval {
+            let shorter = format!("{} is {window}, which judges only the end of each `interval`", place(value));
+            judged.comments.push(format!("{shorter}; Weir judges all of it."));
+        }
     }
+    let window = LookBack { looked_back: window.max(interval), of_rollout: self::window(interval) };
     if let Some(reference) = metric.get("templateRef") {
         let Some(template) = template(reference, service, templates)? else {
             let named = |field| Ok::<_, Wrong>(text(reference, field)?.map(printed));
             let at = named("namespace")?.map(|namespace| format!("{namespace}/")).unwrap_or_default();
             let wanted = format!("{at}{}", named("name")?.unwrap_or_default());
             let why = format!("the MetricTemplate {wanted} is not in these files; import both together");
-            return Ok(judged.nothing(&format!("{why}; {} over {window}", stated(&bounds))));
+            return Ok(judged.nothing(&format!("{why}; {} over {}", stated(&bounds), window.looked_back)));
         };
         return by_template(service, judged, template, &bounds, window);
     }
-    let more = over(window);
+    let more = window.field();
     match (called, text(metric, "query")?) {
         (_, Some(query)) => {
             judged.decide("the address of Prometheus: Flagger asks the server of its own settings.");
@@ -80,9 +92,18 @@ fn judge_one<'f>(
     }
 }
 
-/// The window as a field of a check, where it is not the rollout's.
-fn over(window: Period) -> String {
-    if window == INTERVAL { String::new() } else { format!(", window: {window}") }
+/// What a check looks back on, and what its rollout does.
+#[derive(Clone, Copy)]
+struct LookBack {
+    looked_back: Period,
+    of_rollout: Period,
+}
+
+impl LookBack {
+    /// As a field of the check, where it is not the rollout's.
+    fn field(self) -> String {
+        if self.looked_back == self.of_rollout { String::new() } else { format!(", window: {}", self.looked_back) }
+    }
 }
 
 /// The bounds in words.
@@ -110,6 +131,10 @@ fn success_rate<'f>(mut judged: Judged<'f>, bounds: &Bounds<'f>, more: &str) -> 
     };
     if !(0.0..=100.0).contains(&min) {
         return Err(Wrong::at(value, format!("{min} is no percentage")));
+    }
+    if min > 0.0 && min <= 1.0 {
+        let what = format!("{} is {min}, which is nearly no percentage of success", place(value));
+        return Ok(judged.nothing(&format!("{what}; it may be a fraction by mistake")));
     }
     judged.check = Some(format!("success_rate: {{ min: {min} }}{more}"));
     Ok(judged)
@@ -173,7 +198,7 @@ fn by_template<'f>(
     mut judged: Judged<'f>,
     template: &Resource<'f>,
     bounds: &Bounds<'f>,
-    window: Period,
+    window: LookBack,
 ) -> Result<Judged<'f>, Wrong> {
     let spec = template.spec()?;
     let provider = spec.get("provider").ok_or_else(|| Wrong::at(spec, "a MetricTemplate has no `provider`"))?;
@@ -199,8 +224,11 @@ fn by_template<'f>(
         let address = address.map(|address| format!(" at {}", printed(address))).unwrap_or_default();
         let what = format!("it asks {}{address} ({}), and Weir asks Prometheus", printed(kind), template.place());
         let stated = stated(bounds);
-        let judged =
-            judged.nothing(&format!("{what} or a `webhook`; {stated} over {window}; its query is {}", quoted(&query)));
+        let judged = judged.nothing(&format!(
+            "{what} or a `webhook`; {stated} over {}; its query is {}",
+            window.looked_back,
+            quoted(&query)
+        ));
         return Ok(judged);
     }
     let url = address.unwrap_or("http://prometheus:9090");
@@ -209,7 +237,7 @@ fn by_template<'f>(
     }
     let bounds = beside(&mut judged, bounds)?;
     let query = Query { url, text: &query, timeout: "", unknown: &unknown };
-    Ok(judged.prometheus(&query, &format!("{bounds}{}", over(window))))
+    Ok(judged.prometheus(&query, &format!("{bounds}{}", window.field())))
 }
 
 /// A query of Flagger as one of Weir: what it puts in by a template is known here, or Weir's to put in, or unknown.

@@ -133,6 +133,22 @@ fn a_metric_by_template_asks_prometheus_if_the_template_is_there() {
 }
 
 #[test]
+fn a_window_covers_the_interval_and_a_fraction_is_no_percentage() {
+    let metrics = "interval: 2m, stepWeight: 10, metrics: [\
+        { name: request-success-rate, thresholdRange: { min: 0.99 } },\
+        { name: request-duration, interval: 30s, thresholdRange: { max: 500 } }]";
+    let (text, plan) = plan(&canary(metrics, ""));
+    assert_eq!((plan.interval, plan.window), (2 * MINUTE, 2 * MINUTE));
+    assert_eq!(
+        plan.checks.iter().map(|check| (&*check.name, check.window)).collect::<Vec<_>>(),
+        [("request-duration", None)]
+    );
+    let text = text.replace("\n        # ", " ");
+    assert!(text.contains("is 0.99, which is nearly no percentage"), "{text}");
+    assert!(text.contains("is 30s, which judges only the end of each `interval`"), "{text}");
+}
+
+#[test]
 fn webhooks_and_alerts_become_hooks_and_receivers() {
     let yaml = canary(
         "stepWeight: 10, webhooks: [{ name: a, type: confirm-rollout, url: 'http://a/' }, { type: pre-rollout, url: 'http://b/', \

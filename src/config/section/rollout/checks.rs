@@ -148,7 +148,7 @@ section! {
         min_requests: Option<u32> = within(1..=MAX_MIN_REQUESTS),
         /// Replaces the rollout's `no_data`.
         no_data: Option<NoData> = optional(),
-        /// Replaces the rollout's `window`.
+        /// Replaces the rollout's `window`; at least `interval`.
         window: Option<Period> = within(Period::SECOND..=Period::HOUR),
     }
     rules(fields) {
@@ -199,11 +199,27 @@ section! {
     /// The percentage of the canary's responses that are no errors.
     #[derive(Clone)]
     struct SuccessRate {
-        /// At least this, in percent.
-        min: f64 = required_within(PERCENT),
+        /// At least this, in percent: `99`, not `0.99`. More than 1, or 0.
+        min: f64 = required_with(read_success_rate),
         /// What counts as an error; `5xx` always does.
         count: Errors as Vec<ErrorClass> = with_or(Errors::default(), only_server_errors(), read_errors),
     }
+}
+
+/// A percentage that is no fraction: who writes `0.99` means 99 %, and would allow 99.01 % of errors.
+fn read_success_rate<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<f64> {
+    const EXPECTED: &str = "a percentage, such as `99`: 0, or more than 1 up to 100";
+    let min = f64::read(node, reader)?;
+    if !PERCENT.contains(&min) {
+        return reader.wrong(node, EXPECTED, None);
+    }
+    if min > 0.0 && min <= 1.0 {
+        let meant = Some((min * 1e8).round() / 1e6).filter(|meant| *meant > 1.0).unwrap_or(99.0);
+        let help =
+            format!("this is a fraction, and so little of a percentage allows nearly only errors: write `{meant}`");
+        return reader.wrong(node, EXPECTED, Some(&help));
+    }
+    Some(min)
 }
 
 section! {

@@ -5,6 +5,7 @@
 //! rollout:         ─► Plan ─┬─ steps       which weights, how long, behind which gate      steps.rs
 //!                           ├─ checks      what each analysis run measures, and its limit  checks.rs
 //!                           ├─ evidence    how sure, and from when on                      evidence.rs
+//!                           ├─ windows     how far back, at least one interval             windows.rs
 //!                           ├─ way back    what sends the traffic back, and how            rollback.rs
 //!                           └─ hooks       who is called                                   hooks.rs
 //! ```
@@ -21,6 +22,7 @@ mod hooks;
 mod plan;
 mod rollback;
 mod steps;
+mod windows;
 
 pub(crate) use self::checks::duration_limits;
 pub(crate) use self::plan::default_plan;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::evidence::Significance;
 use super::steps::{Given, default_weights, read_steps, read_weight, read_weights};
-use super::{checks, evidence, rollback, steps as step};
+use super::{checks, evidence, rollback, steps as step, windows};
 use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{PathStep, Read, Reader};
 use crate::config::syntax::section::{section, words};
@@ -21,6 +21,8 @@ const BAKE: Period = Period::from_secs(600);
 const MAX_HOLD: Period = Period::from_secs(1_800);
 /// Below this a single error fails a check for 99 %.
 const MIN_REQUESTS: u32 = 100;
+/// What a service may be expected to get: from about one request in a quarter of an hour.
+const RATE: RangeInclusive<f64> = 0.001..=1e9;
 /// How many checks a rollout may have.
 const MAX_CHECKS: usize = 32;
 /// How many conditions a rollout may have; the data path looks at its trip wires after each request.
@@ -35,8 +37,8 @@ section! {
     impl Plan as "Rollout" {
         /// How often the judge decides: `1s` to `1h`.
         interval: Period = bounded(INTERVAL, Period::SECOND..=Period::HOUR),
-        /// What each check looks back on: `1s` to `1h`.
-        window: Period = bounded(WINDOW, Period::SECOND..=Period::HOUR),
+        /// What each check looks back on: `interval` to `1h`. Default: `1m`, or `interval` where that is longer.
+        window: Option<Period> = within(Period::SECOND..=Period::HOUR),
         /// The canary's weights, 1 to 1000, which never fall. Instead of the short form `step_weight`, `step_weights`
         /// and `max_weight`. The last may be below 100: then the promotion comes after it.
         steps: Vec<step::StepFields> = list(1..=step::MAX_STEPS, read_steps),
@@ -53,6 +55,9 @@ section! {
         bake: Period = bounded(BAKE, Period::ZERO..=Period::WEEK),
         /// Requests a check needs in its window, 1 to 100000000; with fewer it has no data.
         min_requests: u32 = bounded(MIN_REQUESTS, 1..=checks::MAX_MIN_REQUESTS),
+        /// Requests per second that the service usually gets. Nothing is decided by it: `weir check` warns where a step
+        /// would wait for `min_requests` at that rate. Default: not known.
+        expected_rate: Option<f64> = within(RATE),
         /// What a check without data means: `hold` waits, `pass` and `fail` count as if it had passed or failed.
         no_data: NoData = with_or(NoData::Hold, "hold", read_no_data),
         /// How likely chance alone may be where a check on a share of requests fails: 0.01 to 10 percent, or `off`, so that
@@ -97,8 +102,12 @@ section! {
     }
     rules(fields) {
         step::check_forms(&mut fields);
+        if let Some(interval) = interval {
+            windows::check(&mut fields, interval, window.flatten(), checks.as_deref().unwrap_or_default());
+        }
     }
     => {
+        let window = window.unwrap_or(interval.max(WINDOW));
         let given = Given { steps, step_weight, step_weights, max_weight, hold };
         Plan {
             interval: interval.get(),
@@ -106,6 +115,7 @@ section! {
             steps: step::steps(given, window),
             bake: bake.get(),
             min_requests: min_requests.into(),
+            expected_rate,
             no_data,
             significance: significance.0,
             warm_up: warmup,
@@ -128,6 +138,7 @@ pub(crate) fn default_plan() -> Plan {
         steps: step::steps(Given::default(), WINDOW),
         bake: BAKE.get(),
         min_requests: MIN_REQUESTS.into(),
+        expected_rate: None,
         no_data: NoData::default(),
         significance: evidence::DEFAULT_SIGNIFICANCE.0,
         warm_up: None,

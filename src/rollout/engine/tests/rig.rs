@@ -54,6 +54,7 @@ pub(super) fn plan() -> Plan {
         min_requests: 100,
         no_data: NoData::Hold,
         significance: None,
+        expected_rate: None,
         warm_up: None,
         max_hold: Duration::from_mins(5),
         checks: vec![check("errors")],
