@@ -92,6 +92,25 @@ const DEFAULT_HISTORY_LIMIT: usize = 100;
 #[serde(deny_unknown_fields)]
 struct HistoryQuery {
     limit: Option<usize>,
+    /// Leaves out analysis runs.
+    #[serde(default)]
+    decisions: bool,
+    /// Leaves out what is older, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    since_ms: u64,
+}
+
+impl HistoryQuery {
+    /// The newest that are asked for, oldest first.
+    fn choose(&self, entries: &[Arc<RecordedEntry>]) -> Vec<HistoryEntry> {
+        let wanted = |stamped: &&Arc<RecordedEntry>| {
+            stamped.at_ms >= self.since_ms && !(self.decisions && stamped.entry.what == What::Analyzed)
+        };
+        let newest = entries.iter().rev().filter(wanted).take(self.limit.unwrap_or(DEFAULT_HISTORY_LIMIT));
+        let mut chosen: Vec<_> = newest.map(|stamped| entry(stamped)).collect();
+        chosen.reverse();
+        chosen
+    }
 }
 
 async fn history(
@@ -100,9 +119,10 @@ async fn history(
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<History>, Problem> {
     let service = named(path)?;
-    let limit = query.map_err(|error| bad(&error.body_text()))?.0.limit.unwrap_or(DEFAULT_HISTORY_LIMIT);
-    let entries = admin.control.history(service.clone(), limit).await?;
-    Ok(Json(History { service, entries: entries.iter().map(|stamped| entry(stamped)).collect() }))
+    let query = query.map_err(|error| bad(&error.body_text()))?.0;
+    // All of it, which is bounded: what is left out does not count.
+    let entries = admin.control.history(service.clone(), usize::MAX).await?;
+    Ok(Json(History { service, entries: query.choose(&entries) }))
 }
 
 /// The longest fault injection, and the longest delay of one.

@@ -159,7 +159,7 @@ pub struct FailedVersion {
     pub why: String,
 }
 
-/// Answer of `GET /api/v1/rollouts/{service}/history?limit=`.
+/// Answer of `GET /api/v1/rollouts/{service}/history?limit=&decisions=&since_ms=`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// The service.

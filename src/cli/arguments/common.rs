@@ -61,6 +61,8 @@ pub(in crate::cli) enum BadArgument {
     NotATarget,
     #[error(transparent)]
     NotAWeight(#[from] NotAWeight),
+    #[error("write a time span such as 2h, or a moment such as 2026-01-31T12:00:00Z")]
+    NotAMoment,
     #[error("{0}; write 30s, 5m or 1h30m")]
     NotADuration(#[from] humantime::DurationError),
 }

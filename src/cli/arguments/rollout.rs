@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 
@@ -97,6 +97,12 @@ pub(in crate::cli) struct HistoryArguments {
     /// The newest so many
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
     pub(in crate::cli) limit: usize,
+    /// Only decisions, without analysis runs
+    #[arg(long)]
+    pub(in crate::cli) decisions: bool,
+    /// Only what is not older: a time span such as 2h, or a moment such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "SINCE")]
+    pub(in crate::cli) since: Option<Since>,
     /// How the result is written
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: Output,
@@ -154,6 +160,35 @@ pub(in crate::cli) struct DrillArguments {
     pub(in crate::cli) admin: AdminArguments,
 }
 
+/// From when on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Since {
+    /// So long ago.
+    Ago(Duration),
+    /// Then.
+    At(SystemTime),
+}
+
+impl Since {
+    /// In milliseconds since the Unix epoch.
+    pub(in crate::cli) fn unix_ms(self, now: SystemTime) -> u64 {
+        let at = match self {
+            Self::Ago(span) => now.checked_sub(span).unwrap_or(UNIX_EPOCH),
+            Self::At(at) => at,
+        };
+        at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl FromStr for Since {
+    type Err = BadArgument;
+
+    fn from_str(text: &str) -> Result<Self, BadArgument> {
+        let ago = humantime::parse_duration(text).map(Self::Ago);
+        ago.or_else(|_| humantime::parse_rfc3339_weak(text).map(Self::At)).map_err(|_| BadArgument::NotAMoment)
+    }
+}
+
 /// One `SERVICE/VERSION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct OneVersion {
@@ -183,5 +218,21 @@ impl FromStr for Percent {
 
     fn from_str(text: &str) -> Result<Self, BadArgument> {
         percentage(text).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_span_or_a_moment() {
+        let now = UNIX_EPOCH + Duration::from_secs(10_000);
+        let since = |text: &str| text.parse::<Since>().map(|since| since.unix_ms(now));
+        assert_eq!(since("1h"), Ok(6_400_000));
+        assert_eq!(since("100d"), Ok(0), "before anything");
+        assert_eq!(since("1970-01-01T00:00:02Z"), Ok(2_000));
+        assert_eq!(since("1970-01-01 00:01:00"), Ok(60_000));
+        assert_eq!(since("yesterday"), Err(BadArgument::NotAMoment));
     }
 }

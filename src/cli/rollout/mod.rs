@@ -4,7 +4,7 @@ mod replay;
 mod view;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::Method;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -240,9 +240,21 @@ fn end(rollout: &Rollout, version: Option<&str>) -> Option<bool> {
 }
 
 async fn history(arguments: &HistoryArguments) -> Result<(), Failure> {
-    let path = format!("{}/history?limit={}", path(&arguments.service), arguments.limit);
+    let HistoryArguments { service, limit, decisions, .. } = arguments;
+    let since = arguments.since.map_or(0, |since| since.unix_ms(SystemTime::now()));
+    let mut path = format!("{}/history?limit={limit}", path(service));
+    // An older Weir refuses what it does not know.
+    if *decisions {
+        path.push_str("&decisions=true");
+    }
+    if since > 0 {
+        path.push_str(&format!("&since_ms={since}"));
+    }
     let history: History = ControlApi::new(&arguments.admin)?.get(&path).await?;
     match arguments.output {
+        Output::Table if history.entries.is_empty() && (*decisions || since > 0) => {
+            print(&format!("{}: nothing of that kind is known\n", super::table::clean(service)))
+        }
         Output::Table => print(&view::history(&history)),
         Output::Json => print(&json(&history)?),
     }

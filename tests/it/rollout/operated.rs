@@ -244,6 +244,18 @@ async fn a_history_is_replayed_with_another_plan() {
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", PLAN)).await;
     weir.until_phase("shop", "succeeded").await;
     load.stop().await.assert_clean();
+    let history = async |arguments: &[&str]| {
+        let (code, text) = command(&weir, &[&["rollout", "history", "shop"], arguments].concat()).await;
+        assert_eq!(code, 0, "{text}");
+        text
+    };
+    let all = history(&[]).await;
+    assert!(all.contains(" looked ") && all.contains(" promoted "), "{all}");
+    let decisions = history(&["--decisions", "--since", "1h"]).await;
+    assert!(!decisions.contains(" looked ") && decisions.contains(" started "), "{decisions}");
+    let last = history(&["--decisions", "-n", "1"]).await;
+    assert!(decisions.ends_with(&last) && !last.is_empty(), "{last}");
+    assert_eq!(history(&["--since", "2100-01-01T00:00:00Z"]).await, "shop: nothing of that kind is known\n");
     let config = weir.config().to_str().unwrap().to_owned();
     let (code, text) = command(&weir, &["rollout", "replay", "shop", "-c", &config]).await;
     assert_eq!(code, 0, "{text}");
