@@ -200,26 +200,25 @@ section! {
     #[derive(Clone)]
     struct SuccessRate {
         /// At least this, in percent: `99`, not `0.99`. More than 1, or 0.
-        min: f64 = required_with(read_success_rate),
+        min: f64 = required_within(PERCENT),
         /// What counts as an error; `5xx` always does.
         count: Errors as Vec<ErrorClass> = with_or(Errors::default(), only_server_errors(), read_errors),
     }
+    rules(fields) {
+        check_fraction(&mut fields, min);
+    }
 }
 
-/// A percentage that is no fraction: who writes `0.99` means 99 %, and would allow 99.01 % of errors.
-fn read_success_rate<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<f64> {
-    const EXPECTED: &str = "a percentage, such as `99`: 0, or more than 1 up to 100";
-    let min = f64::read(node, reader)?;
-    if !PERCENT.contains(&min) {
-        return reader.wrong(node, EXPECTED, None);
-    }
-    if min > 0.0 && min <= 1.0 {
-        let meant = Some((min * 1e8).round() / 1e6).filter(|meant| *meant > 1.0).unwrap_or(99.0);
-        let help =
-            format!("this is a fraction, and so little of a percentage allows nearly only errors: write `{meant}`");
-        return reader.wrong(node, EXPECTED, Some(&help));
-    }
-    Some(min)
+/// Notes a fraction: who writes `0.99` means 99 %, and would allow 99.01 % of errors.
+fn check_fraction(fields: &mut Fields<'_, '_>, min: Option<f64>) {
+    let Some(min) = min.filter(|min| *min > 0.0 && *min <= 1.0) else { return };
+    let meant = Some((min * 1e8).round() / 1e6).filter(|meant| *meant > 1.0).unwrap_or(99.0);
+    fields.fault_at("min", |place| {
+        Problem::new(place, "a fraction where a percentage is expected")
+            .found(min.to_string())
+            .expected("0, or more than 1 up to 100")
+            .help(format!("so little of a percentage allows nearly only errors: write `{meant}`"))
+    });
 }
 
 section! {
