@@ -125,7 +125,10 @@ fn an_answer_to_a_question_that_another_plan_asks_too_is_kept() {
 
 #[test]
 fn a_shorter_interval_is_in_effect_at_once() {
-    let plan = |interval: &str| PLAN.changed("interval: 1s", &format!("interval: {interval}")).changed("2s", "9h");
+    let plan = |interval: &str| {
+        let interval = format!("interval: {interval}");
+        PLAN.changed("window: 5s", "window: 1h").changed("interval: 1s", &interval).changed("2s", "9h")
+    };
     let (mut rig, mut rollouts) = begun(&plan("1h"));
     (0..5).for_each(|_| rig.second(&mut rollouts, 0));
     replan(&mut rig, &mut rollouts, &plan("10s"));
