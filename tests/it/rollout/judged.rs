@@ -100,9 +100,11 @@ async fn a_condition_that_holds_for_its_time_sends_it_back_without_a_failed_look
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trip_wire_acts_in_the_request_that_trips_it() {
-    let plan =
-        PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }").changed("interval: 1s", "interval: 1m")
-            + "\n      rollback_when: [{ errors: 10, in_a_row: true }]";
+    let plan = PLAN
+        .changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }")
+        .changed("interval: 1s", "interval: 1m")
+        .changed("window: 2s", "window: 1m")
+        + "\n      rollback_when: [{ errors: 10, in_a_row: true }]";
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&rolled(&[&v1, &v2], "v1", &plan)).await;
     v2.fail(100);
