@@ -370,6 +370,7 @@ fn entry(stamped: &RecordedEntry) -> HistoryEntry {
         canary: version_name(entry.canary.as_ref()),
         step: entry.taken,
         checks: entry.evidence.clone(),
+        counts: stamped.counts.as_deref().cloned(),
     }
 }
 

@@ -19,4 +19,5 @@ pub(crate) mod judge;
 pub(crate) mod limits;
 pub mod plan;
 pub mod reading;
+pub(crate) mod replay;
 pub mod verdict;

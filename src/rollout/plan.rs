@@ -184,11 +184,14 @@ pub(crate) enum Compared {
 }
 
 /// Which responses are errors. 5xx always is one, and so is a failing gRPC status of a kind that blames the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub(crate) struct Errors {
     /// 4xx too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) client_errors: bool,
     /// Requests whose client went away before the answer too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) client_closed: bool,
 }
 

@@ -11,7 +11,8 @@ use super::roles::Roles;
 use super::service::ServiceRollout;
 use super::view::View;
 use crate::model::{Name, Weight};
-use crate::rollout::judge::{self, AnalysisInput};
+use crate::rollout::evidence::{Question, RecordedCounts};
+use crate::rollout::judge::{self, AnalysisInput, sustained};
 use crate::rollout::plan::{Check, Measure, Provider};
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::{CheckOutcome, Verdict};
@@ -34,7 +35,7 @@ impl ServiceRollout {
         let run = AnalysisInput {
             plan: &self.plan,
             evidence,
-            baseline: self.baseline.blocks(),
+            baseline: &**self.baseline.blocks(),
             canary_has_all: self.record.state.weight == Weight::FULL,
             shared_failure: shared_failure.as_deref(),
         };
@@ -44,16 +45,24 @@ impl ServiceRollout {
         verdicts
     }
 
+    /// What was counted since the last line of the history, for the next one; none where nothing is counted.
+    pub(super) fn take_counts(&mut self, view: &View<'_>) -> Option<RecordedCounts> {
+        let shared_failure = self.shared_failure(view);
+        let evidence = self.evidence.as_mut()?;
+        let seen = evidence.unrecorded();
+        if seen.canary.covered.is_zero() {
+            return None;
+        }
+        Arc::make_mut(evidence).recorded();
+        let questions = Question::all(&self.plan);
+        Some(RecordedCounts::of(&seen, &questions, &**self.baseline.blocks(), shared_failure))
+    }
+
     /// A second has passed: remembers the counters. What has held for its whole time, if something has.
     pub(super) fn watch(&mut self, now: Duration) -> Option<String> {
         self.observe(now);
         let evidence = self.evidence.as_ref().filter(|evidence| evidence.warm_up_left().is_none())?;
-        let (plan, baseline) = (&self.plan, self.baseline.blocks());
-        let looks = self.error_watches.iter_mut().map(|watch| watch.observe(plan, evidence, baseline, now));
-        // Where stable is as bad, the canary is not to blame; what to do about that the checks decide.
-        let breached: Vec<String> =
-            looks.filter(|look| look.breached && !look.stable_fails_too).map(|look| look.sentence).collect();
-        breached.into_iter().next()
+        sustained::breach(&mut self.error_watches, &self.plan, evidence, &**self.baseline.blocks(), now)
     }
 
     /// Whether it is time for an analysis.

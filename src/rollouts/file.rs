@@ -44,7 +44,7 @@ impl ServiceRollout {
             evidence: Vec::new(),
         };
         self.record.state = state;
-        self.record.history.add(entry, at_ms);
+        self.record.history.add(entry, None, at_ms);
         self.logged = self.record.history.next();
         self.dirty = true;
     }

@@ -23,6 +23,7 @@ use serde_json::Value;
 use crate::model::Name;
 use crate::outbound::alert::Pending;
 use crate::rollout::engine::{Entry, RolloutState, RolloutTarget, What};
+use crate::rollout::evidence::RecordedCounts;
 use crate::rollout::judge::Memory;
 use crate::store::{JournalError, JournalWriter, Write};
 
@@ -36,7 +37,7 @@ const CHUNKS_WITH_STATE: usize = 2;
 /// Entries in one fact.
 const CHUNK_ENTRIES: u64 = 20;
 /// Bytes of one service's history, and of all together, as they are stored. The store holds 8 MiB in all.
-const MAX_HISTORY_BYTES: usize = 384 * 1024;
+const MAX_HISTORY_BYTES: usize = 512 * 1024;
 const MAX_ALL_HISTORY_BYTES: usize = 5 * 1024 * 1024;
 /// Bytes of alerts that are kept.
 const MAX_PENDING_BYTES: usize = 512 * 1024;
@@ -63,6 +64,9 @@ pub(crate) struct RecordedEntry {
     /// What was decided.
     #[serde(flatten)]
     pub(crate) entry: Entry,
+    /// What was counted since the line before; none where nothing was, and where an older Weir wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) counts: Option<Box<RecordedCounts>>,
 }
 
 /// What is bounded by itself.
@@ -100,8 +104,8 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn add(&mut self, entry: Entry, at_ms: u64) {
-        let entry = RecordedEntry { number: self.next, at_ms, entry };
+    pub(super) fn add(&mut self, entry: Entry, counts: Option<RecordedCounts>, at_ms: u64) {
+        let entry = RecordedEntry { number: self.next, at_ms, entry, counts: counts.map(Box::new) };
         self.unsaved.insert(entry.chunk());
         self.next += 1;
         self.push(entry);

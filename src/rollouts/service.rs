@@ -31,7 +31,7 @@ use crate::rollout::engine::{
 };
 use crate::rollout::evidence::{Evidence, Samples};
 use crate::rollout::judge;
-use crate::rollout::judge::sustained::ErrorWatch;
+use crate::rollout::judge::sustained::{self, ErrorWatch};
 use crate::rollout::plan::{Plan, RollbackCondition};
 use crate::rollout::reading::Reading;
 use crate::rollout::verdict::Verdict;
@@ -206,6 +206,7 @@ impl ServiceRollout {
         let replanned = events.contains(&Event::PlanChanged);
         let run = self.run_engine(events, verdicts, view)?;
         let (weight_before, split) = (self.record.state.weight, self.split());
+        let mut counts = if run.entries.is_empty() { None } else { self.take_counts(view) };
         self.record.state = run.state;
         self.dirty |= !run.entries.is_empty();
         let began = run.entries.iter().any(|entry| entry.what == What::Started);
@@ -220,7 +221,7 @@ impl ServiceRollout {
                 let by = super::labels::by(&entry.by).0;
                 *self.tallies.transitions.entry((entry.to.as_str(), by)).or_default() += 1;
             }
-            self.record.history.add(entry, view.at_ms);
+            self.record.history.add(entry, counts.take(), view.at_ms);
         }
         Ok(actions)
     }
@@ -279,7 +280,7 @@ impl ServiceRollout {
         }
         let fresh = anew || self.evidence.is_none();
         if fresh || from_nothing || replanned {
-            self.error_watches = self.plan.rollback_when.iter().filter_map(ErrorWatch::new).collect();
+            self.error_watches = sustained::watches(&self.plan);
         }
         // What was while the canary had no weight is not what its traffic is judged by.
         if fresh || from_nothing {

@@ -5,6 +5,7 @@
 
 mod bars;
 mod random;
+mod replayed;
 mod table;
 mod traffic;
 
@@ -96,8 +97,13 @@ impl World {
         }
     }
 
-    /// One rollout from its beginning to its end.
+    /// How one rollout ended.
     fn run(&self, scenario: &Scenario<'_>, seed: u64) -> Ended {
+        self.play(scenario, seed).0
+    }
+
+    /// One rollout from its beginning to its end.
+    fn play(&self, scenario: &Scenario<'_>, seed: u64) -> (Ended, Rollouts) {
         let mut random = Random::new(seed);
         let options = RecorderOptions { threads: 1, version: "0", revision: "x", started: self.started };
         let recorder = Recorder::new(options);
@@ -134,11 +140,11 @@ impl World {
                 let last = history.iter().rev().find(|line| line.entry.what != What::Analyzed).unwrap();
                 let tripped = last.entry.by == By::TripWire;
                 let why = last.entry.why.clone();
-                return Ended { phase, tripped, requests, seconds: now + 1 - HISTORY, why };
+                return (Ended { phase, tripped, requests, seconds: now + 1 - HISTORY, why }, rollouts);
             }
         }
         let phase = rollouts.services["shop"].state().phase();
-        Ended { phase, tripped: false, requests, seconds: LONGEST, why: String::new() }
+        (Ended { phase, tripped: false, requests, seconds: LONGEST, why: String::new() }, rollouts)
     }
 
     /// The canary's requests of a second, each on the trip wire; how many until it trips.

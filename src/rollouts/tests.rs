@@ -162,6 +162,16 @@ fn share(rollouts: &Rollouts, version: &str) -> u16 {
 }
 
 #[test]
+fn a_line_of_the_history_of_an_older_weir_has_no_counts_and_is_read() {
+    for line in include_str!("../rollout/engine/tests/stored/entries.txt").lines() {
+        let text = line.replacen('{', r#"{"number":7,"at_ms":1,"#, 1);
+        let read: RecordedEntry = serde_json::from_str(&text).unwrap();
+        assert!(read.counts.is_none());
+        assert_eq!(serde_json::to_string(&read).unwrap(), text, "an older Weir reads what has none");
+    }
+}
+
+#[test]
 fn a_release_in_the_file_is_rolled_out_by_steps_and_promoted() {
     let (rig, mut rollouts) = Rig::begun();
     let mut seen = vec![share(&rollouts, "v2")];

@@ -7,6 +7,7 @@ mod judged;
 mod listening;
 mod operated;
 mod outside;
+mod replayed;
 mod stable;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::DrillStatus;
+use crate::rollout::evidence::RecordedCounts;
 use crate::rollout::verdict::Verdict;
 
 /// Answer of `GET /api/v1/rollouts`, and, with one rollout, of `GET /api/v1/rollouts/{service}`.
@@ -200,6 +201,10 @@ pub struct HistoryEntry {
     pub step: usize,
     /// What the last analysis run found.
     pub checks: Vec<Verdict>,
+    /// What was counted of both versions since the entry before, while a rollout is under way: what `weir rollout replay`
+    /// judges anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<RecordedCounts>,
 }
 
 /// Body of `POST /api/v1/rollouts/{service}`. The answer is [`Changed`](super::Changed); a command that makes no

@@ -1,13 +1,12 @@
 //! `weir rollout replay`: what the rollout of a configuration file would have done with a history that was recorded.
 //!
 //! ```text
-//! history (a running Weir, or a file) ─► events ─┐
-//! plan of the file ─► verdicts judged anew ──────┴─► engine ─► lines
+//! history (a running Weir, or a file) ─► counts, commands ─┐
+//! plan of the file ────────────────────────────────────────┴─► rollout::replay: judge, engine ─► lines
 //! ```
 //!
-//! What was measured is compared with the limits of the file; what was not measured then cannot be known now. Hooks are
-//! taken to accept, and conditions that held for their time (`rollback_when`) are taken as they were recorded, because
-//! what happened between two analysis runs is not in the history.
+//! What was counted is judged by the file; what was not recorded then cannot be known now. Hooks are taken to accept,
+//! endpoints to be available, and the trip wire, which looks at single requests, to trip where it did.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,9 +19,10 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::table::{clean, percent};
 use crate::cli::{notify, print};
 use crate::config;
-use crate::rollout::engine::{Event, Observation, Phase, Recorded, RolloutState, RolloutTarget, Verb, What, replay};
-use crate::rollout::plan::{Check, Measure, NoData, Plan, RollbackCondition};
-use crate::rollout::verdict::{CheckOutcome, Verdict};
+use crate::rollout::engine::{Entry, Event, Phase, RolloutTarget, Verb, What};
+use crate::rollout::evidence::HistoryLayout;
+use crate::rollout::plan::{Check, Measure, Plan, RollbackCondition};
+use crate::rollout::replay::{Assumptions, RecordedRun, Replay, Replayed};
 
 /// More than any history holds.
 const LIMIT: usize = 10_000;
@@ -67,11 +67,15 @@ fn read(file: &Path) -> Result<History, Failure> {
         .map_err(|error| wrong(error.to_string()).help("write it by `weir rollout history SERVICE -o json`"))
 }
 
-/// Checks of the plan that the history says nothing about.
+/// Checks of the plan that the history says nothing about: what others measure, and what Weir counts where an older one
+/// recorded no counts.
 fn unknown(plan: &Plan, history: &History) -> Vec<String> {
+    let counted = history.entries.iter().any(|entry| entry.counts.is_some());
     let recorded =
         |name: &str| history.entries.iter().flat_map(|entry| &entry.checks).any(|found| *found.check == *name);
-    plan.checks.iter().map(|check| check.name.to_string()).filter(|name| !recorded(name)).collect()
+    let known =
+        |check: &&Check| recorded(&check.name) || (counted && !matches!(check.measure, Measure::External { .. }));
+    plan.checks.iter().filter(|check| !known(check)).map(|check| check.name.to_string()).collect()
 }
 
 /// What would have happened, and how that compares with what did.
@@ -79,27 +83,17 @@ fn describe(mut plan: Plan, history: &History) -> String {
     plan.hooks.clear();
     let entries = replayable(&history.entries);
     let begin = entries.first().map_or(0, |entry| entry.at_ms);
-    let recorded = events(&plan, entries, begin);
-    let (state, replayed) = replay(&plan, RolloutState::default(), &recorded);
+    let layout = HistoryLayout::of(entries.iter().filter_map(|entry| entry.counts.as_ref()));
+    let mut replay = Replay::new(&plan, layout);
+    run_through(&mut replay, &plan, entries, begin);
     let mut out = String::new();
-    for step in &replayed {
-        let at = begin.saturating_add(u64::try_from(step.at.as_millis()).unwrap_or(u64::MAX));
-        let moment = view::moment(at);
-        for entry in &step.entries {
-            let (before, after) =
-                (f64::from(entry.weight_before.basis_points()), f64::from(entry.weight_after.basis_points()));
-            let moved = if entry.weight_before == entry.weight_after || entry.what == What::Promoted {
-                String::new()
-            } else {
-                format!(" {} → {}", percent(before / 100.0), percent(after / 100.0))
-            };
-            out.push_str(&format!("{moment} {}{moved}: {}\n", entry.to, clean(&entry.why)));
-        }
-        if let Some(refused) = &step.refused {
-            out.push_str(&format!("{moment} refused: {}\n", clean(&refused.to_string())));
-        }
+    for (at, replayed) in replay.story() {
+        let at = begin.saturating_add(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        out.push_str(&format!("{} {}\n", view::moment(at), clean(&line(replayed))));
     }
+    assumed(replay.assumptions()).iter().for_each(|note| out.push_str(&format!("note: {}\n", clean(note))));
     let was = history.entries.last().map_or("nothing".to_owned(), |last| format!("{}: {}", last.to, last.why));
+    let state = replay.state();
     let ends = if state.is_under_way() {
         format!("{} at {} %", state.phase(), state.weight)
     } else {
@@ -107,6 +101,43 @@ fn describe(mut plan: Plan, history: &History) -> String {
     };
     out.push_str(&format!("recorded: {}\nreplayed: {ends}: {}\n", clean(&was), clean(&state.reason)));
     out
+}
+
+fn line(replayed: &Replayed) -> String {
+    match replayed {
+        Replayed::Decided(entry) => format!("{}{}: {}", entry.to, moved(entry), entry.why),
+        Replayed::Refused(refused) => format!("refused: {refused}"),
+        Replayed::Left(phase) => format!("still {phase}, when the next rollout began: it is left there"),
+    }
+}
+
+fn moved(entry: &Entry) -> String {
+    if entry.weight_before == entry.weight_after || entry.what == What::Promoted {
+        return String::new();
+    }
+    let [before, after] =
+        [entry.weight_before, entry.weight_after].map(|weight| percent(f64::from(weight.basis_points()) / 100.0));
+    format!(" {before} → {after}")
+}
+
+/// What had to be taken for granted, in words.
+fn assumed(assumptions: &Assumptions) -> Vec<String> {
+    let mut notes = Vec::new();
+    if assumptions.as_they_were > 0 {
+        notes.push(format!(
+            "analysis runs that an older Weir recorded without counts, whose verdicts are taken as they were: {}",
+            assumptions.as_they_were
+        ));
+    }
+    if !assumptions.independent.is_empty() {
+        let names: Vec<_> = assumptions.independent.iter().map(|name| format!("`{name}`")).collect();
+        notes.push(format!(
+            "how the errors of {} come together was not recorded, because no check asked that: requests are taken as \
+             independent of each other (a design effect of 1)",
+            names.join(", ")
+        ));
+    }
+    notes
 }
 
 /// What there is to replay. Analysis runs are forgotten before decisions: of rollouts that are older than those nothing
@@ -121,155 +152,100 @@ fn replayable(entries: &[HistoryEntry]) -> &[HistoryEntry] {
     entries.get(begun.unwrap_or(gap.saturating_add(1))..).unwrap_or_default()
 }
 
-/// The history as what happened to the engine.
-fn events(plan: &Plan, entries: &[HistoryEntry], begin: u64) -> Vec<Recorded> {
-    let sustained = plan.rollback_when.iter().any(|condition| matches!(condition, RollbackCondition::ErrorRate { .. }));
-    let mut recorded = Vec::new();
-    let mut last_look = None;
-    let mut stable: Option<String> = None;
+/// What happened, in its order.
+fn run_through(replay: &mut Replay<'_>, plan: &Plan, entries: &[HistoryEntry], begin: u64) {
+    let has = |wanted: fn(&RollbackCondition) -> bool| plan.rollback_when.iter().any(wanted);
+    let trips = has(|condition| !matches!(condition, RollbackCondition::ErrorRate { .. }));
+    let sustained = has(|condition| matches!(condition, RollbackCondition::ErrorRate { .. }));
+    // The moment of the last analysis run, and whether anything was counted in this rollout.
+    let (mut last_run, mut counted, mut at) = (None, false, Duration::ZERO);
     for entry in entries {
-        let at = Duration::from_millis(entry.at_ms.saturating_sub(begin));
-        if stable.is_none()
-            && let Some(first) = &entry.stable
-        {
+        at = Duration::from_millis(entry.at_ms.saturating_sub(begin));
+        if let (None, Some(stable)) = (&replay.state().stable, &entry.stable) {
             // The first sighting is served, so that there is something to go back to.
-            recorded.push(one(at, Event::Release(target(first)), None));
-            stable = Some(first.clone());
+            replay.serve(at, target(stable));
         }
-        let author = || entry.author.clone().unwrap_or_default();
-        match (&*entry.what, &*entry.by) {
-            ("looked", _) => {
-                last_look = Some(entry.at_ms);
-                recorded.push(one(at, Event::Tick, Some(judge(plan, entry))));
+        if let Some(counts) = &entry.counts {
+            counted = true;
+            replay.count(at, counts);
+        }
+        match (&*entry.what, &*entry.by, &entry.counts) {
+            ("looked", _, counts) => {
+                last_run = Some(entry.at_ms);
+                let (canary_had_all, verdicts) = (entry.weight_before >= 100.0, &*entry.checks);
+                match counts {
+                    Some(counts) => replay.analyze(at, RecordedRun { counts, canary_had_all, verdicts }),
+                    None => replay.take(at, verdicts),
+                }
             }
-            ("started", _) if !entry.why.starts_with("retry ") => {
-                let Some(canary) = &entry.canary else { continue };
+            ("started", ..) => {
+                counted = false;
+                let (Some(stable), Some(canary)) = (&entry.stable, &entry.canary) else { continue };
                 // The file, too, asks for versions.
                 let by = entry.author.clone().filter(|author| !author.is_empty()).unwrap_or("the file".to_owned());
-                let event = Event::Start { target: target(canary), by, reason: String::new() };
-                recorded.push(one(at, event, None));
-                recorded.push(one(at, Event::Tick, None));
+                replay.start(at, target(stable), target(canary), by);
             }
-            (what, "trip_wire") => {
+            (what, "trip_wire", _) if trips => {
                 let stable_fails_too = what == "paused";
-                recorded.push(one(at, Event::Tripped { why: entry.why.clone(), stable_fails_too }, None));
+                replay.happened(at, Event::Tripped { why: entry.why.clone(), stable_fails_too });
             }
-            ("went_back", "judge") if sustained && last_look != Some(entry.at_ms) => {
-                recorded.push(one(at, Event::Sustained { sentence: entry.why.clone() }, None));
+            // Of what an older Weir recorded nobody knows for how long it was so.
+            ("went_back", "judge", _) if sustained && !counted && last_run != Some(entry.at_ms) => {
+                replay.happened(at, Event::Sustained { sentence: format!("{} (taken as it was)", entry.why) });
             }
-            (_, "person") => {
+            (_, "person", _) => {
                 let word = entry.why.split(' ').next().unwrap_or_default();
                 let Some(verb) = Verb::ALL.into_iter().find(|verb| verb.as_str() == word) else { continue };
-                recorded.push(one(at, Event::Verb { verb, by: author(), reason: String::new() }, None));
-                recorded.push(one(at, Event::Tick, None));
+                let by = entry.author.clone().unwrap_or_default();
+                replay.happened(at, Event::Verb { verb, by, reason: String::new() });
             }
             _ => {}
         }
     }
-    recorded
-}
-
-fn one(at: Duration, event: Event, verdicts: Option<Vec<Verdict>>) -> Recorded {
-    let seen = Observation {
-        canary_available: 1,
-        stable_available: 1,
-        previous_available: 1,
-        verdicts,
-        ..Observation::default()
-    };
-    Recorded { at, event, seen }
+    replay.end(at);
 }
 
 fn target(version: &str) -> RolloutTarget {
     RolloutTarget { version: version.into(), fingerprint: String::new() }
 }
 
-/// What the plan's checks say of what was measured at one analysis run.
-fn judge(plan: &Plan, entry: &HistoryEntry) -> Vec<Verdict> {
-    plan.checks
-        .iter()
-        .map(|check| verdict(plan, check, entry.checks.iter().find(|found| *found.check == *check.name)))
-        .collect()
-}
-
-fn verdict(plan: &Plan, check: &Check, found: Option<&Verdict>) -> Verdict {
-    let verdict = Verdict {
-        check: check.name.clone(),
-        dry_run: true,
-        sentence: format!("{}: not recorded", check.name),
-        ..Verdict::default()
-    };
-    let Some(found) = found else { return verdict };
-    let needed = check.min_requests.unwrap_or(plan.min_requests);
-    let counted = !matches!(check.measure, Measure::External { .. } | Measure::Requests { .. });
-    let no_data = check.no_data.unwrap_or(plan.no_data);
-    let outcome = match found.value {
-        _ if found.outcome == CheckOutcome::Error => CheckOutcome::Error,
-        None => CheckOutcome::NoData,
-        Some(_) if counted && found.samples < needed => CheckOutcome::NoData,
-        Some(value) => holds(&check.measure, value, found.outcome),
-    };
-    let said = match (outcome, no_data) {
-        (CheckOutcome::NoData, NoData::Pass) => "no data, which passes",
-        (CheckOutcome::NoData, NoData::Fail) => "no data, which fails",
-        (CheckOutcome::NoData, NoData::Hold) => "no data, which holds",
-        (outcome, _) => outcome.as_str(),
-    };
-    Verdict {
-        outcome,
-        dry_run: check.dry_run,
-        value: found.value,
-        samples: found.samples,
-        stable_fails_too: found.stable_fails_too,
-        sentence: format!("{} → here: {said}", found.sentence),
-        ..verdict
-    }
-}
-
-/// Whether a value is within the limits of the file.
-fn holds(measure: &Measure, value: f64, recorded: CheckOutcome) -> CheckOutcome {
-    let good = match measure {
-        Measure::SuccessRate { min, .. } => value >= *min,
-        Measure::ErrorRate { max, .. } | Measure::Abandoned { max } => value <= *max,
-        Measure::Duration { max, .. } => value <= max.as_secs_f64(),
-        Measure::Requests { min, max } | Measure::External { min, max, .. } => {
-            min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max)
-        }
-        // Its evidence adds up over the whole rollout and is not in the history.
-        Measure::Compare { .. } => {
-            return match recorded {
-                CheckOutcome::Error => CheckOutcome::NoData,
-                known => known,
-            };
-        }
-    };
-    if good { CheckOutcome::Pass } else { CheckOutcome::Fail }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollout::verdict::{CheckOutcome, Verdict};
 
-    fn plan(min: f64) -> Plan {
+    fn plan_of(checks: &str) -> Plan {
         let text = format!(
             "version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\nservices:\n  shop:\n    versions:\n      \
              v1: {{ endpoints: [\"127.0.0.1:1\"] }}\n      v2: {{ endpoints: [\"127.0.0.1:2\"] }}\n    release: v2\n    \
              rollout:\n      interval: 10s\n      bake: 10s\n      steps: [{{ weight: 10, hold: 10s }}, {{ weight: 50, hold: 10s }}]\n      \
-             checks: [{{ name: success, success_rate: {{ min: {min} }} }}]\n      failures: {{ total: 1 }}\n\
+             checks: [{checks}]\n      failures: {{ total: 1 }}\n\
              routes: [{{ match: {{ path: / }}, service: shop }}]\n"
         );
         let config = config::parse(Path::new("weir.yaml"), text.as_bytes(), &|_: &str| None);
         config.unwrap_or_else(|wrong| panic!("{wrong}")).services.get("shop").unwrap().rollout.clone().unwrap()
     }
 
-    fn entry(seconds: u64, what: &str, by: &str, rate: Option<f64>) -> HistoryEntry {
-        let check = |value| Verdict {
+    fn plan(min: f64) -> Plan {
+        plan_of(&format!("{{ name: success, success_rate: {{ min: {min} }} }}"))
+    }
+
+    fn entry(seconds: u64, what: &str, by: &str, errors: Option<u64>) -> HistoryEntry {
+        let counts = |errors: u64| {
+            let text = format!(
+                r#"{{"seconds":10,"canary":{{"successes":{},"server_errors":{errors}}},"stable":{{"successes":5000}}}}"#,
+                10_000 - errors
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let checks = errors.map(|_| Verdict {
             check: "success".into(),
             outcome: CheckOutcome::Pass,
-            value: Some(value),
-            samples: 1_000,
+            value: Some(99.5),
+            samples: 10_000,
+            sentence: "success: ok then".to_owned(),
             ..Verdict::default()
-        };
+        });
         HistoryEntry {
             at_ms: seconds * 1_000,
             what: what.to_owned(),
@@ -278,13 +254,15 @@ mod tests {
             to: "succeeded".to_owned(),
             stable: Some("v1".to_owned()),
             canary: Some("v2".to_owned()),
-            checks: rate.map(check).into_iter().collect(),
+            checks: checks.into_iter().collect(),
+            counts: errors.map(counts),
             ..HistoryEntry::default()
         }
     }
 
+    /// 0.5 % of the canary's requests are errors.
     fn recorded() -> History {
-        let runs = (1..=8).map(|run| entry(run * 10, "looked", "judge", Some(99.5)));
+        let runs = (1..=8).map(|run| entry(run * 10, "looked", "judge", Some(50)));
         let entries = std::iter::once(entry(0, "started", "person", None)).chain(runs).collect();
         History { service: "shop".to_owned(), entries }
     }
@@ -295,7 +273,7 @@ mod tests {
         assert!(lax.contains("0% → 10%") && lax.contains("10% → 50%"), "{lax}");
         assert!(lax.contains("replayed: succeeded"), "{lax}");
         let strict = describe(plan(99.9), &recorded());
-        assert!(strict.contains("replayed: rolled_back"), "{strict}");
+        assert!(strict.contains("replayed: rolled_back: success: canary 9,950 of 10,000 (99.50 %)"), "{strict}");
         assert!(!strict.contains("→ 50%"), "{strict}");
     }
 
@@ -328,10 +306,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_recorded_without_counts_is_taken_as_it_was_and_that_is_said() {
+        let mut history = recorded();
+        history.entries.iter_mut().for_each(|entry| entry.counts = None);
+        let strict = describe(plan(99.9), &history);
+        assert!(strict.contains("without counts, whose verdicts are taken as they were: 5\n"), "{strict}");
+        assert!(strict.contains("replayed: succeeded"), "nobody knows better: {strict}");
+        history.entries[2].checks[0].outcome = CheckOutcome::Fail;
+        let lax = describe(plan(99.0), &history);
+        assert!(lax.contains("replayed: rolled_back: success: ok then (taken as it was)"), "{lax}");
+    }
+
+    #[test]
     fn what_was_not_recorded_decides_nothing_and_is_said() {
         let mut history = recorded();
-        history.entries.iter_mut().for_each(|entry| entry.checks.clear());
+        history.entries.iter_mut().for_each(|entry| (entry.checks, entry.counts) = (Vec::new(), None));
         assert_eq!(unknown(&plan(99.0), &history), ["success"]);
         assert!(describe(plan(99.0), &history).contains("replayed: succeeded"));
+        assert!(unknown(&plan(99.0), &recorded()).is_empty());
+        // What Weir counts itself needs no check then; what others measure does.
+        let other = plan_of(
+            "{ name: mine, error_rate: { max: 1 } }, { name: orders, webhook: { url: \"http://a/\" }, min: 1 }",
+        );
+        assert_eq!(unknown(&other, &recorded()), ["orders"]);
+        let text = describe(other, &recorded());
+        assert!(text.contains("note: how the errors of `mine` come together was not recorded"), "{text}");
     }
 }

@@ -42,7 +42,6 @@ mod commands;
 mod history;
 mod hooks;
 mod release;
-mod replay;
 mod rollback;
 mod state;
 mod stored;
@@ -54,7 +53,6 @@ use std::time::Duration;
 
 pub(crate) use commands::{CommandRefused, Verb};
 pub(crate) use history::{Applied, By, Effect, Entry, Notification, Progress, What};
-pub(crate) use replay::{Recorded, replay};
 pub(crate) use state::{Phase, RolloutState, RolloutTarget, Stage, WaitingFor};
 
 use crate::model::{Name, Weight};

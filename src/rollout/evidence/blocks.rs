@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::dispersion::{BLOCK, Dispersion, MINUTE};
+use super::past::{Past, StablePast};
 use super::question::Question;
 use super::sample::{Sample, Tally};
 
@@ -73,19 +74,13 @@ impl Blocks {
         self.blocks.push_back(added);
     }
 
-    /// How the requests with the property `question` came.
-    pub(crate) fn dispersion(&self, question: Question) -> Dispersion {
-        Dispersion::of(&self.tallies(question).collect::<Vec<_>>())
-    }
-
-    /// All blocks of `question` together, and the time that they cover.
-    pub(crate) fn sum(&self, question: Question) -> (Tally, Duration) {
-        let covered = BLOCK * u32::try_from(self.blocks.len()).unwrap_or(u32::MAX);
-        (self.tallies(question).sum(), covered)
+    /// The time that they cover.
+    fn covered(&self) -> Duration {
+        BLOCK * u32::try_from(self.blocks.len()).unwrap_or(u32::MAX)
     }
 
     /// The highest share of a minute.
-    pub(crate) fn worst_minute(&self, question: Question) -> f64 {
+    fn worst_minute(&self, question: Question) -> f64 {
         let blocks: Vec<Tally> = self.tallies(question).collect();
         let minutes = blocks.windows(MINUTE).map(|minute| minute.iter().copied().sum::<Tally>());
         minutes.filter_map(Tally::percent).map(|percent| percent / 100.0).fold(0.0, f64::max)
@@ -94,6 +89,21 @@ impl Blocks {
     fn tallies(&self, question: Question) -> impl Iterator<Item = Tally> {
         let at = self.questions.iter().position(|known| *known == question);
         self.blocks.iter().filter_map(move |block| block.get(at?)).map(|tally| Tally::from(*tally))
+    }
+}
+
+impl StablePast for Blocks {
+    fn past(&self, question: Question) -> Past {
+        Past {
+            tally: self.tallies(question).sum(),
+            dispersion: self.dispersion(question),
+            covered: self.covered(),
+            worst_minute: self.worst_minute(question),
+        }
+    }
+
+    fn dispersion(&self, question: Question) -> Dispersion {
+        Dispersion::of(&self.tallies(question).collect::<Vec<_>>())
     }
 }
 

@@ -26,8 +26,8 @@ const STANDARD_ERRORS: f64 = 1.5;
 /// The correlation of requests of one block, by the length of the block.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Dispersion {
-    short: f64,
-    long: f64,
+    pub(super) short: f64,
+    pub(super) long: f64,
 }
 
 impl Dispersion {

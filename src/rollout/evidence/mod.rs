@@ -3,7 +3,8 @@
 //! ```text
 //! once a second ──► Evidence::observe ─┬─► Windows   totals of both versions, as far back as checks look
 //!                                      └─► marks     from when on requests count
-//! every 10 s ─────► Blocks             stable's counts in blocks of an hour, rollout or not ─► Dispersion
+//! every 10 s ─────► Blocks             stable's counts in blocks of an hour, rollout or not ─► Dispersion, Past
+//! each line of the history ─► RecordedCounts   what was counted since the one before, to be judged again
 //! ```
 //!
 //! A request counts in one failed analysis run: once a run failed, the next looks only at what came after it. Windows
@@ -12,7 +13,9 @@
 //! Invariants: no window reaches back before its floor; nothing here is unbounded; time is a parameter.
 
 mod blocks;
+mod counts;
 mod dispersion;
+mod past;
 mod question;
 mod sample;
 mod windows;
@@ -21,7 +24,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::blocks::Blocks;
+pub(crate) use self::counts::{HistoryLayout, RecordedCounts};
+#[cfg(test)]
 pub(crate) use self::dispersion::Dispersion;
+pub(crate) use self::past::{Past, StablePast};
 pub(crate) use self::question::Question;
 pub(crate) use self::sample::{EndpointTally, Limit, Sample, Samples, Tally};
 
@@ -42,6 +48,8 @@ pub(crate) struct Evidence {
     step: Moment,
     /// The last analysis run.
     analyzed: Moment,
+    /// Until then it is in the history what was counted.
+    recorded: Moment,
     /// What the canary does before it is judged; none once it did.
     warm_up: Option<WarmUp>,
 }
@@ -68,7 +76,8 @@ impl Evidence {
         let latest = Moment { at: now, totals: Arc::new(totals) };
         let mut windows = Windows::default();
         windows.record(now, &latest.totals);
-        Self { windows, begin: now, used: now, step: latest.clone(), analyzed: latest.clone(), latest, warm_up }
+        let (step, analyzed, recorded) = (latest.clone(), latest.clone(), latest.clone());
+        Self { windows, begin: now, used: now, step, analyzed, recorded, latest, warm_up }
     }
 
     /// Takes the totals at `now`; to be called about once a second, and before each look.
@@ -146,6 +155,16 @@ impl Evidence {
     /// What happened since the canary has its present weight.
     pub(crate) fn of_step(&self) -> Samples {
         self.latest.since(&self.step)
+    }
+
+    /// What happened since the last line of the history.
+    pub(crate) fn unrecorded(&self) -> Samples {
+        self.latest.since(&self.recorded)
+    }
+
+    /// What was counted so far is in the history.
+    pub(crate) fn recorded(&mut self) {
+        self.recorded = self.latest.clone();
     }
 
     fn since(&self, begin: Duration) -> Samples {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::sample::{Sample, Tally};
 use crate::rollout::plan::{Check, Compared, Errors, Measure, Plan, RollbackCondition};
 
 /// A property that a request has or has not, bad where it has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Question {
     /// It was an error.
     Errors(Errors),
@@ -23,6 +26,14 @@ impl Question {
             Self::Errors(errors) => sample.errors(errors),
             Self::Slower(limit) => sample.slower(limit),
             Self::Abandoned => sample.abandoned(),
+        }
+    }
+
+    /// The duration that it is about.
+    pub(crate) const fn edge(self) -> Option<Duration> {
+        match self {
+            Self::Slower(limit) => Some(limit),
+            Self::Errors(_) | Self::Abandoned => None,
         }
     }
 

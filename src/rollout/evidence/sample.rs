@@ -171,7 +171,46 @@ impl Samples {
     }
 }
 
+impl Samples {
+    /// These totals, and `part` of `parts` of what is `added` to them. Both have the same edges.
+    pub(crate) fn with_part(&self, added: &Self, part: u32, parts: u32) -> Self {
+        Self {
+            canary: self.canary.with_part(&added.canary, part, parts),
+            stable: self.stable.with_part(&added.stable, part, parts),
+        }
+    }
+}
+
 impl Sample {
+    fn with_part(&self, added: &Self, part: u32, parts: u32) -> Self {
+        let of = |added: u64| added.saturating_mul(part.into()) / u64::from(parts.max(1));
+        let sum = |total: u64, added: u64| total.saturating_add(of(added));
+        let sums = |totals: &[u64], added: &[u64]| {
+            let total = |at: usize| totals.get(at).copied().unwrap_or_default();
+            let counts = added.iter().enumerate().map(|(at, added)| sum(total(at), *added));
+            counts.collect()
+        };
+        let endpoint = |added: &EndpointTally| {
+            let before = self.endpoints.iter().find(|known| known.id == added.id);
+            let mut tally = before.map(|known| known.tally).unwrap_or_default();
+            tally += Tally { requests: of(added.tally.requests), bad: of(added.tally.bad) };
+            EndpointTally { tally, ..added.clone() }
+        };
+        Self {
+            covered: Duration::ZERO,
+            successes: sum(self.successes, added.successes),
+            client_errors: sum(self.client_errors, added.client_errors),
+            server_errors: sum(self.server_errors, added.server_errors),
+            grpc_failures: sum(self.grpc_failures, added.grpc_failures),
+            client_closed: sum(self.client_closed, added.client_closed),
+            own: Vec::new(),
+            buckets: sums(&self.buckets, &added.buckets),
+            abandoned: sums(&self.abandoned, &added.abandoned),
+            edges: Arc::clone(&added.edges),
+            endpoints: added.endpoints.iter().map(endpoint).collect(),
+        }
+    }
+
     /// What was added to these totals since `earlier`.
     fn since(&self, earlier: &Self, covered: Duration) -> Self {
         let server_errors = self.server_errors.saturating_sub(earlier.server_errors);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Blocks, Evidence, Question, Sample, Samples, WarmUpLeft};
+use super::{Blocks, Evidence, Question, Sample, Samples, StablePast as _, WarmUpLeft};
 use crate::rollout::plan::{Errors, WarmUp};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -138,5 +138,5 @@ fn a_gap_between_blocks_is_no_block() {
     for (at, successes) in [(0, 0), (10, 100), (40, 500), (50, 600)] {
         blocks.observe(at * SECOND, &totals(successes, 0).canary);
     }
-    assert_eq!(blocks.sum(question).0.requests, 200);
+    assert_eq!(blocks.past(question).tally.requests, 200);
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::compare::{Past, SequentialTest, TallyPair};
+use super::compare::{SequentialTest, TallyPair};
 use super::input::{AnalysisInput, CheckInput};
 use super::significance::{Excess, Significance, outlier};
 use crate::rollout::evidence::{Limit, Question, Sample, Samples, Tally};
@@ -141,7 +141,7 @@ pub(super) fn compare(
     // What other services suffer as well says nothing about the canary, where no stable version shows that it suffers too.
     if run.shared_failure.is_none() || !run.canary_has_all {
         let pair = TallyPair { canary, stable: question.tally(&block.stable) };
-        test.observe(pair, block.canary.covered, &Past::of(run.baseline, question), run.canary_has_all);
+        test.observe(pair, block.canary.covered, &run.baseline.past(question), run.canary_has_all);
     }
     let TallyPair { canary, stable } = test.judged();
     let (p, limit) = (test.p(), (100.0 - parameters.confidence) / 100.0);

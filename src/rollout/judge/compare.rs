@@ -45,7 +45,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::binomial;
-use crate::rollout::evidence::{Blocks, Dispersion, Question, Tally};
+use crate::rollout::evidence::{Past, Tally};
 
 /// How much worse than the margin allows the canary is guessed to be, a tenth of a point to twenty points, and the part of
 /// the capital that is laid out on it. Most is laid out where it takes long to find; what is much worse shows anyway.
@@ -206,29 +206,10 @@ impl SequentialTest {
     }
 }
 
-/// What is known of the stable version from before a block.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Past {
-    /// Its requests of the last hour.
-    pub(super) tally: Tally,
-    /// How they came.
-    pub(super) dispersion: Dispersion,
-    /// In which time they came.
-    pub(super) covered: Duration,
-    /// The highest share of a minute of it.
-    pub(super) worst_minute: f64,
-}
-
 /// So many standard errors above what was seen lies a share that is hardly higher: once in a hundred times.
 const STANDARD_ERRORS: f64 = 2.326;
 
 impl Past {
-    /// What its blocks say.
-    pub(super) fn of(blocks: &Blocks, question: Question) -> Self {
-        let (tally, covered) = blocks.sum(question);
-        Self { tally, dispersion: blocks.dispersion(question), covered, worst_minute: blocks.worst_minute(question) }
-    }
-
     /// By how many requests stable's share is known, where a block of it is `stable`: by all of its past, unless the block
     /// shows that it is another one now.
     fn known(&self, stable: &RealTally) -> f64 {

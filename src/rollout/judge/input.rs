@@ -1,7 +1,7 @@
 //! What the judge looks at: in an analysis run, and for one check of it.
 
 use super::significance::Significance;
-use crate::rollout::evidence::{Blocks, Evidence, Question, Sample, Samples};
+use crate::rollout::evidence::{Evidence, Question, Sample, Samples, StablePast};
 use crate::rollout::plan::{Check, Plan};
 
 /// What an analysis run looks at.
@@ -10,7 +10,7 @@ pub(crate) struct AnalysisInput<'a> {
     /// What was counted of both versions.
     pub(crate) evidence: &'a Evidence,
     /// How stable's requests came, also before the rollout.
-    pub(crate) baseline: &'a Blocks,
+    pub(crate) baseline: &'a dyn StablePast,
     /// All traffic is the canary's: no stable version shows at the same time what is usual.
     pub(crate) canary_has_all: bool,
     /// Other services fail at this moment too, in words, if they do.
@@ -23,7 +23,7 @@ pub(super) struct CheckInput<'a> {
     pub(super) seen: &'a Samples,
     pub(super) min_requests: u64,
     pub(super) level: Option<f64>,
-    pub(super) baseline: &'a Blocks,
+    pub(super) baseline: &'a dyn StablePast,
     pub(super) shared_failure: Option<&'a str>,
 }
 
@@ -37,7 +37,7 @@ impl CheckInput<'_> {
 /// How sure a finding about `sample` has to be, where chance may be so likely, in percent.
 pub(super) fn significance_of(
     level: Option<f64>,
-    baseline: &Blocks,
+    baseline: &dyn StablePast,
     question: Question,
     sample: &Sample,
 ) -> Significance {

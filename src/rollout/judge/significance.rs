@@ -2,7 +2,7 @@
 //!
 //! The question is that of an exact binomial test (Clopper and Pearson, Biometrika 26, 1934): if the version's own share
 //! were at the limit, how likely were so many bad requests or more? Requests that come in clusters count as fewer
-//! ([`Dispersion`](crate::rollout::evidence::Dispersion)).
+//! ([`StablePast::dispersion`](crate::rollout::evidence::StablePast::dispersion)).
 
 use crate::algorithm::binomial;
 use crate::rollout::evidence::{EndpointTally, Limit, MIN_ENDPOINTS, Tally};

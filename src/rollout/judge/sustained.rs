@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::input::significance_of;
 use super::significance::Excess;
-use crate::rollout::evidence::{Blocks, Evidence, Limit, Question, Sample};
+use crate::rollout::evidence::{Evidence, Limit, Question, Sample, StablePast};
 use crate::rollout::format;
 use crate::rollout::plan::{Errors, Plan, RollbackCondition};
 
@@ -58,6 +58,26 @@ pub(crate) struct ErrorWatch {
     stretch: Stretch,
 }
 
+/// The watches over a plan's conditions.
+pub(crate) fn watches(plan: &Plan) -> Vec<ErrorWatch> {
+    plan.rollback_when.iter().filter_map(ErrorWatch::new).collect()
+}
+
+/// What has held for its whole time at `now`, in words, if something has and the canary is to blame: where stable is as
+/// bad, the checks decide.
+pub(crate) fn breach(
+    watches: &mut [ErrorWatch],
+    plan: &Plan,
+    evidence: &Evidence,
+    baseline: &dyn StablePast,
+    now: Duration,
+) -> Option<String> {
+    let looks = watches.iter_mut().map(|watch| watch.observe(plan, evidence, baseline, now));
+    let breached: Vec<String> =
+        looks.filter(|look| look.breached && !look.stable_fails_too).map(|look| look.sentence).collect();
+    breached.into_iter().next()
+}
+
 /// What an observation of an [`ErrorWatch`] found.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Watched {
@@ -85,7 +105,13 @@ impl ErrorWatch {
     }
 
     /// Observes both versions at `now`. To be called once a second; see [`MAX_GAP`].
-    pub(crate) fn observe(&mut self, plan: &Plan, evidence: &Evidence, baseline: &Blocks, now: Duration) -> Watched {
+    pub(crate) fn observe(
+        &mut self,
+        plan: &Plan,
+        evidence: &Evidence,
+        baseline: &dyn StablePast,
+        now: Duration,
+    ) -> Watched {
         let seen = evidence.last(plan.window);
         let (is_above, stable_fails_too) =
             (self.is_above(&seen.canary, plan.min_requests), self.is_above(&seen.stable, plan.min_requests));
@@ -112,7 +138,7 @@ impl ErrorWatch {
     }
 
     /// Whether all requests since the stretch began, and in the window before, are above the limit by more than chance.
-    fn is_sure(&self, plan: &Plan, evidence: &Evidence, baseline: &Blocks, lasted: Duration) -> bool {
+    fn is_sure(&self, plan: &Plan, evidence: &Evidence, baseline: &dyn StablePast, lasted: Duration) -> bool {
         let all = evidence.last(lasted.saturating_add(plan.window)).canary;
         // It is asked each second, and of a stretch that was chosen because it is above.
         let level = plan.significance.map(|level| level / LOOKS);

@@ -239,38 +239,6 @@ async fn a_version_is_removable_once_it_was_idle_for_long_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_history_is_replayed_with_another_plan() {
-    let (v1, v2, weir, load) = served(PLAN).await;
-    weir.reconfigure(&rolled(&[&v1, &v2], "v2", PLAN)).await;
-    weir.until_phase("shop", "succeeded").await;
-    load.stop().await.assert_clean();
-    let history = async |arguments: &[&str]| {
-        let (code, text) = command(&weir, &[&["rollout", "history", "shop"], arguments].concat()).await;
-        assert_eq!(code, 0, "{text}");
-        text
-    };
-    let all = history(&[]).await;
-    assert!(all.contains(" looked ") && all.contains(" promoted "), "{all}");
-    let decisions = history(&["--decisions", "--since", "1h"]).await;
-    assert!(!decisions.contains(" looked ") && decisions.contains(" started "), "{decisions}");
-    let last = history(&["--decisions", "-n", "1"]).await;
-    assert!(decisions.ends_with(&last) && !last.is_empty(), "{last}");
-    assert_eq!(history(&["--since", "2100-01-01T00:00:00Z"]).await, "shop: nothing of that kind is known\n");
-    let config = weir.config().to_str().unwrap().to_owned();
-    let (code, text) = command(&weir, &["rollout", "replay", "shop", "-c", &config]).await;
-    assert_eq!(code, 0, "{text}");
-    assert!(text.contains("replayed: succeeded"), "{text}");
-    let strict = weir.dir().join("strict.yaml");
-    let plan = PLAN.changed("hold: 1s", "hold: 1h");
-    let text = rolled(&[&v1, &v2], "v2", &plan).changed("{admin}", "127.0.0.1:0").changed("{dir}", "/tmp");
-    std::fs::write(&strict, text).unwrap();
-    let (code, text) = command(&weir, &["rollout", "replay", "shop", "-c", strict.to_str().unwrap()]).await;
-    assert_eq!(code, 0, "{text}");
-    assert!(text.contains("replayed: progressing at 10 %"), "{text}");
-    weir.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_wait_for_a_change_never_ends_with_the_result_of_the_rollout_before() {
     let (v1, v2, weir, load) = served(PLAN).await;
     let file = |release: &str, plan: &str| rolled(&[&v1, &v2], release, plan);

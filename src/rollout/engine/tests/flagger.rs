@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use super::rig::{Rig, check, percent, step, target};
-use crate::model::Weight;
-use crate::rollout::engine::{Event, Phase, Recorded, RolloutState, replay};
+use super::rig::{Rig, check, percent, step};
+use crate::rollout::engine::Phase;
 use crate::rollout::plan::{Failures, Plan};
 use crate::rollout::verdict::CheckOutcome;
 
@@ -51,29 +50,4 @@ fn five_failed_checks_in_all_and_back_to_nothing_in_the_same_minute() {
     assert_eq!(rig.weight(), percent(30), "what failed keeps its weight, what passes goes on");
     minute(&mut rig, CheckOutcome::Fail);
     rig.went_back(Phase::RolledBack);
-}
-
-#[test]
-fn a_replay_tells_what_another_policy_would_have_done() {
-    let mut recorded = vec![];
-    let mut rig = Rig::new(policy());
-    let mut keep = |at: u64, event: Event, verdicts: Option<CheckOutcome>| {
-        rig.seen.verdicts = verdicts
-            .map(|outcome| rig.plan.checks.iter().map(|check| super::rig::verdict(&check.name, outcome)).collect());
-        recorded.push(Recorded { at: Duration::from_secs(at), event, seen: rig.seen.clone() });
-    };
-    keep(0, Event::Release(target("v1")), None);
-    keep(1, Event::Release(target("v2")), None);
-    keep(2, Event::Tick, None);
-    for minute in 1..=6 {
-        let outcome = if minute == 2 { CheckOutcome::Fail } else { CheckOutcome::Pass };
-        keep(2 + minute * 60, Event::Tick, Some(outcome));
-    }
-    let (end, _) = replay(&policy(), RolloutState::default(), &recorded);
-    assert_eq!((end.phase(), end.weight), (Phase::Promoting, Weight::FULL));
-    let stricter = Plan { failures: Failures { total: Some(1), consecutive: None }, ..policy() };
-    let (end, story) = replay(&stricter, RolloutState::default(), &recorded);
-    assert_eq!(end.phase(), Phase::RolledBack);
-    let last = story.last().unwrap();
-    assert_eq!((last.at, last.entries.last().unwrap().weight_after), (Duration::from_secs(122), Weight::ZERO));
 }
