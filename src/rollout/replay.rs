@@ -77,6 +77,8 @@ pub(crate) struct Replay<'p> {
 struct Judged {
     evidence: Evidence,
     watches: Vec<ErrorWatch>,
+    /// Other services failed too.
+    others_fail: bool,
 }
 
 /// More seconds than this of one line are looked at in as many pieces.
@@ -165,10 +167,15 @@ impl<'p> Replay<'p> {
 
     /// A second has passed.
     fn second(&mut self, now: Duration, counts: &RecordedCounts) {
-        let Some(Judged { evidence, watches }) = &mut self.judged else { return };
+        let Some(Judged { evidence, watches, others_fail }) = &mut self.judged else { return };
+        let fail = counts.shared_failure().is_some();
+        if std::mem::replace(others_fail, fail) && !fail {
+            evidence.disregard();
+            *watches = sustained::watches(self.plan);
+        }
         evidence.observe(now, self.totals.clone());
         let breach = if evidence.warm_up_left().is_none() {
-            sustained::breach(watches, self.plan, evidence, counts, now)
+            sustained::breach(watches, self.plan, evidence, counts, now).filter(|_| !fail)
         } else {
             None
         };
@@ -258,7 +265,7 @@ impl<'p> Replay<'p> {
             }
             judged => {
                 let evidence = Evidence::new(at, self.totals.clone(), self.plan.warm_up);
-                *judged = Some(Judged { evidence, watches: sustained::watches(self.plan) });
+                *judged = Some(Judged { evidence, watches: sustained::watches(self.plan), others_fail: false });
             }
         }
     }

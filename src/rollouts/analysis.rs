@@ -59,10 +59,14 @@ impl ServiceRollout {
     }
 
     /// A second has passed: remembers the counters. What has held for its whole time, if something has.
-    pub(super) fn watch(&mut self, now: Duration) -> Option<String> {
+    pub(super) fn watch(&mut self, view: &View<'_>) -> Option<String> {
+        let now = view.now;
         self.observe(now);
+        self.tripped_at = if self.is_tripped() { self.tripped_at.or(Some(now)) } else { None };
+        let others_fail = self.watch_others(view);
         let evidence = self.evidence.as_ref().filter(|evidence| evidence.warm_up_left().is_none())?;
-        sustained::breach(&mut self.error_watches, &self.plan, evidence, &**self.baseline.blocks(), now)
+        let breach = sustained::breach(&mut self.error_watches, &self.plan, evidence, &**self.baseline.blocks(), now);
+        breach.filter(|_| !others_fail)
     }
 
     /// Whether it is time for an analysis.

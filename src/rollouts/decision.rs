@@ -98,6 +98,10 @@ impl Decision {
         notify: &Arc<Notify>,
     ) -> Result<(), CommandRefused> {
         self.tripped(view, notify)?;
+        // Nothing is decided of a canary that is out and not judged yet.
+        if self.after.is_tripped() {
+            return Ok(());
+        }
         if let Some(sentence) = sustained {
             self.apply(vec![Event::Sustained { sentence }], view, notify)?;
         } else if self.after.state().phase() == Phase::RollingBack {

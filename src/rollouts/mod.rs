@@ -363,7 +363,7 @@ impl Rollouts {
     /// A second has passed for `service`: its counters are remembered. What is to be decided, if anything is.
     pub(crate) fn sample(&mut self, service: &Name, view: &View<'_>) -> Option<Cause> {
         let rollout = self.services.get_mut(service).filter(|rollout| rollout.state().is_under_way())?;
-        let sustained = rollout.watch(view.now);
+        let sustained = rollout.watch(view);
         let due = sustained.is_some()
             || rollout.is_tripped()
             || rollout.state().phase() == Phase::RollingBack

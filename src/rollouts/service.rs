@@ -21,7 +21,6 @@ use super::connect::ListenCheck;
 use super::record::Record;
 use super::roles::Roles;
 use super::samples::Counters;
-use super::shared_failure::shared_failure;
 use super::view::{Named, View};
 use crate::model::{Name, Split, Weight};
 use crate::rollout::alerts::Transition;
@@ -67,6 +66,10 @@ pub(super) struct ServiceRollout {
     /// What the stable version usually does.
     pub(super) baseline: Baseline,
     pub(super) error_watches: Vec<ErrorWatch>,
+    /// When it was first seen, in a tick, that the breaker opened.
+    pub(super) tripped_at: Option<Duration>,
+    /// A second ago other services failed too.
+    pub(super) others_fail: bool,
     /// What providers answered since the last analysis, each with its query.
     pub(super) readings: BTreeMap<Name, (Query, Reading)>,
     /// The queries for the next analysis were sent.
@@ -96,8 +99,8 @@ struct EngineRun {
     entries: Vec<Entry>,
 }
 
-/// How far back the stable version is looked at when the breaker opens, to see whether it fails as well.
-const STABLE_WINDOW: Duration = Duration::from_secs(2);
+/// How long stable has the traffic back, at least, before it is said whose fault it was; a tick may come this early.
+const STABLE_SHOWS: Duration = Duration::from_millis(900);
 
 /// What of some events matters for how a rollout is armed.
 struct Occurred {
@@ -123,6 +126,8 @@ impl ServiceRollout {
             evidence: None,
             baseline: Baseline::default(),
             error_watches: Vec::new(),
+            tripped_at: None,
+            others_fail: false,
             readings: BTreeMap::new(),
             queried: false,
             next_analysis: Duration::ZERO,
@@ -318,7 +323,7 @@ impl ServiceRollout {
     }
 
     /// The totals of both versions.
-    fn totals(&self) -> Option<Samples> {
+    pub(super) fn totals(&self) -> Option<Samples> {
         let PairCounters { canary, stable } = self.counters.as_ref()?;
         let endpoints = self.breaker.as_ref().map(|breaker| breaker.endpoints()).unwrap_or_default();
         Some(Samples { canary: canary.totals(endpoints), stable: stable.totals(Vec::new()) })
@@ -378,8 +383,13 @@ impl ServiceRollout {
         tripped && self.record.state.weight > Weight::ZERO
     }
 
-    /// The event to apply if the breaker opened while the canary has weight.
+    /// The event to apply if the breaker opened while the canary has weight. Where it had everything, that is said a second
+    /// later: stable has the traffic until then, and shows whether it fares any better.
     pub(super) fn trip_event(&self, view: &View<'_>) -> Option<Event> {
+        let shown = self.tripped_at.is_some_and(|at| view.now.saturating_sub(at) >= STABLE_SHOWS);
+        if self.record.state.weight == Weight::FULL && !shown {
+            return None;
+        }
         self.is_tripped().then(|| {
             let words = self.plan.rollback_when.iter().filter_map(|condition| match condition {
                 RollbackCondition::InARow { errors } => Some(format!("{errors} errors in a row")),
@@ -390,23 +400,6 @@ impl ServiceRollout {
             let why = format!("trip wire: {canary} had {}", words.collect::<Vec<_>>().join(" or "));
             Event::Tripped { why, stable_fails_too: self.stable_fails_too(view) }
         })
-    }
-
-    /// Whether the stable version's share of errors in the last seconds is at least half of the canary's: then what both
-    /// depend on is broken. A stable version without requests does not fail, unless the services beside it do.
-    fn stable_fails_too(&self, view: &View<'_>) -> bool {
-        let Some((mut evidence, totals)) = self.evidence.as_deref().cloned().zip(self.totals()) else { return false };
-        evidence.observe(view.now, totals);
-        let pair = evidence.last(STABLE_WINDOW);
-        let (canary, stable) = (pair.canary.error_rate(), pair.stable.error_rate());
-        let alone = self.record.state.weight == Weight::FULL;
-        (stable > 0.0 && stable * 2.0 >= canary) || (alone && self.shared_failure(view).is_some())
-    }
-
-    /// What the services beside this one suffer, if they do, where no stable version of this one shows what is usual.
-    pub(super) fn shared_failure(&self, view: &View<'_>) -> Option<String> {
-        let alone = self.record.state.weight == Weight::FULL;
-        alone.then(|| shared_failure(&self.service, view, Instant::now())).flatten()
     }
 }
 

@@ -2,18 +2,23 @@
 
 mod adopted;
 mod advised;
+mod baked;
 mod durable;
+mod endpoints;
+mod evidence;
 mod judged;
 mod listening;
 mod operated;
 mod outside;
 mod replayed;
 mod stable;
+mod trip_wire;
 
 use std::time::Duration;
 
+use crate::harness::Fixture as _;
 use crate::harness::ledger::Outcome;
-use crate::harness::{Ledger, Load, Origin, Weir, load};
+use crate::harness::{Ledger, Load, Origin, Weir, eventually, load};
 
 /// A plan that takes a second for each step, with one check; more goes in by `replace`.
 const PLAN: &str = "interval: 1s
@@ -55,6 +60,15 @@ routes:
     )
 }
 
+/// The same file with these endpoints for `version`, which has one so far.
+fn with_endpoints(file: &str, version: &Origin, endpoints: &[&Origin]) -> String {
+    let of = |origins: &[&Origin]| {
+        let addresses: Vec<String> = origins.iter().map(|origin| format!("\"{}\"", origin.address())).collect();
+        format!("{}: {{ endpoints: [{}] }}", version.name(), addresses.join(", "))
+    };
+    file.changed(&of(&[version]), &of(endpoints))
+}
+
 /// Two versions, a Weir that serves v1, and a load that is answered about 200 times a second.
 async fn served(plan: &str) -> (Origin, Origin, Weir, load::Running) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
@@ -82,4 +96,26 @@ async fn command(weir: &Weir, arguments: &[&str]) -> (i32, String) {
     let output = weir.cli(arguments).await;
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A check as `weir rollout status shop` shows it: the lines of the table that are about it, and its JSON.
+async fn shown(weir: &Weir, check: &str) -> (String, serde_json::Value) {
+    eventually(&format!("{check} is shown"), async || shown_now(weir, check).await).await
+}
+
+/// The same; none before the first analysis run.
+async fn shown_now(weir: &Weir, check: &str) -> Option<(String, serde_json::Value)> {
+    let (code, text) = command(weir, &["rollout", "status", "shop"]).await;
+    assert_eq!(code, 0, "{text}");
+    let begins = |line: &&str| line.strip_prefix("  ").is_some_and(|line| line.starts_with(&format!("{check} ")));
+    let table = text.lines().skip_while(|line| !line.starts_with("  CHECK "));
+    let mut lines = table.skip_while(|line| !begins(line));
+    let row = lines.next()?;
+    let why = lines.next().filter(|line| line.starts_with("    ")).unwrap_or_default();
+    let (code, json) = command(weir, &["rollout", "status", "shop", "-o", "json"]).await;
+    assert_eq!(code, 0, "{json}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let checks = json["rollouts"][0]["checks"].as_array().unwrap();
+    let found = checks.iter().find(|found| found["check"] == check).unwrap();
+    Some((format!("{}\n{}", row.trim(), why.trim()), found.clone()))
 }

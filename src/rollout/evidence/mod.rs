@@ -40,7 +40,7 @@ pub(crate) struct Evidence {
     windows: Windows,
     /// The newest totals.
     latest: Moment,
-    /// Requests before this are not looked at: the canary had no weight, or was warming up.
+    /// Requests before this are not looked at: the canary had no weight, was warming up, or suffered what all did.
     begin: Duration,
     /// Requests before this counted in an analysis run that failed.
     used: Duration,
@@ -117,6 +117,12 @@ impl Evidence {
         if failed {
             self.used = self.latest.at;
         }
+    }
+
+    /// What was counted so far says nothing about the canary.
+    pub(crate) fn disregard(&mut self) {
+        self.begin = self.latest.at;
+        self.analyzed = self.latest.clone();
     }
 
     /// What happened in the last `span` that may be judged. Where that is fewer than `min_requests` of the canary, as far

@@ -243,8 +243,9 @@ impl Finding {
                     found.why = blamed(&endpoint.name, endpoint.tally);
                 } else {
                     found.outcome = CheckOutcome::Fail;
+                    // Where it counts what others suffer, stable has no traffic: what it last had was before that.
                     found.stable_fails_too = (stable.requests >= input.min_requests && stable.above(limit))
-                        || (stable.requests == 0 && input.shared_failure.is_some());
+                        || input.shared_failure.is_some();
                     found.why = significance_in_words(significance, canary, limit);
                 }
             }
@@ -256,8 +257,8 @@ impl Finding {
     fn conclusion(&self, input: &CheckInput<'_>, fault: &str) -> String {
         match self.outcome {
             CheckOutcome::Fail if self.stable_fails_too => match input.shared_failure {
-                Some(shared) if self.stable.requests == 0 => format!("{fault}, and {shared}"),
-                _ => format!("{fault}, and stable as well"),
+                Some(shared) => format!("{fault}, and {shared}"),
+                None => format!("{fault}, and stable as well"),
             },
             CheckOutcome::Fail => format!("{fault}{}", self.why),
             CheckOutcome::Suspect => self.why.clone(),

@@ -13,7 +13,7 @@ pub(crate) struct AnalysisInput<'a> {
     pub(crate) baseline: &'a dyn StablePast,
     /// All traffic is the canary's: no stable version shows at the same time what is usual.
     pub(crate) canary_has_all: bool,
-    /// Other services fail at this moment too, in words, if they do.
+    /// Other services fail at this moment too, in words, if they do and all traffic is the canary's.
     pub(crate) shared_failure: Option<&'a str>,
 }
 

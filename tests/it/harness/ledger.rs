@@ -112,6 +112,11 @@ impl Ledger {
         self.counts.lock().unwrap().outcomes.values().sum()
     }
 
+    /// Requests that have this outcome by now.
+    pub(crate) fn of(&self, outcome: Outcome) -> u64 {
+        self.counts.lock().unwrap().outcome(outcome)
+    }
+
     /// Notes a fact about connections.
     pub(crate) fn note(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut self.counts.lock().unwrap());

@@ -119,8 +119,8 @@ fn where_other_services_fail_too_a_canary_without_a_stable_version_beside_it_is_
     assert!(found.outcome == CheckOutcome::Fail && found.stable_fails_too);
     assert!(found.sentence.ends_with("too many errors, and 2 of 3 other services with traffic fail as well"));
     assert!(!verdict(error_rate(1.0), &alone, &Blocks::default(), None).stable_fails_too);
-    let beside = pair(sample(1_000, 300, 0), sample(1_000, 1, 0));
-    assert!(!verdict(error_rate(1.0), &beside, &Blocks::default(), shared).stable_fails_too, "stable is well");
+    let before = pair(sample(1_000, 300, 0), sample(1_000, 1, 0));
+    assert!(verdict(error_rate(1.0), &before, &Blocks::default(), shared).stable_fails_too, "stable was well before");
 }
 
 #[test]
