@@ -256,6 +256,7 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
         }),
         hint: hint(service, status),
         refused: refused(status),
+        refused_command: status.refusal.as_ref().map(status::refused_command),
         drills: drills(admin, service),
         paused_from: state.paused_from().map(|from| from.as_str().to_owned()),
         left: time_left(status),

@@ -14,12 +14,13 @@ use tokio::time::Instant;
 
 use super::AdminState;
 use super::wire::{
-    Build, ConfigStatus, DrainStatus, DrillStatus, EndpointStatus, ListenerStatus, ServiceStatus, ShiftStatus, Status,
-    VersionStatus,
+    Build, ConfigStatus, DrainStatus, DrillStatus, EndpointStatus, ListenerStatus, RefusedCommand, ServiceStatus,
+    ShiftStatus, Status, VersionStatus,
 };
 use crate::algorithm::nearest::nearest;
 use crate::control::{self, DrainingEndpoint};
 use crate::model::{EndpointState, Split, Weight};
+use crate::rollouts::Refusal;
 use crate::snapshot::{Service, Snapshot, Version};
 use crate::telemetry::{StreamKind, VersionSeries, WindowStats};
 
@@ -139,13 +140,15 @@ fn services(
         .map(|service| {
             let versions = versions(&service.name, Some(service), &leaving, measure, now);
             let shift = control.shifts.get(&service.name).map(shift);
-            let behind = control.rollouts.get(&service.name).and_then(|rollout| rollout.behind.clone());
-            ServiceStatus { name: service.name.to_string(), shift, behind, versions }
+            let rollout = control.rollouts.get(&service.name);
+            let behind = rollout.and_then(|rollout| rollout.behind.clone());
+            let refused_command = rollout.and_then(|rollout| rollout.refusal.as_ref()).map(refused_command);
+            ServiceStatus { name: service.name.to_string(), shift, behind, refused_command, versions }
         })
         .collect();
     shown.extend(gone.into_iter().map(|name| {
         let versions = versions(name, None, &leaving, measure, now);
-        ServiceStatus { name: name.to_owned(), shift: None, behind: None, versions }
+        ServiceStatus { name: name.to_owned(), shift: None, behind: None, refused_command: None, versions }
     }));
     shown
 }
@@ -231,6 +234,18 @@ fn in_file(
     let shares = (percentage(version.configured), percentage(effective));
     let status = version_status(&version.name, state.as_str(), shares, measured, (drain, endpoints));
     (VersionStatus { drill: drill(version, now.into_std()), ..status }, measured.requests())
+}
+
+/// The command that was refused last.
+pub(super) fn refused_command(refusal: &Refusal) -> RefusedCommand {
+    let Refusal { refused, author, reason, at_ms } = refusal;
+    RefusedCommand {
+        verb: refused.verb.as_str().to_owned(),
+        author: author.clone(),
+        reason: reason.clone(),
+        why: refused.to_string(),
+        at_ms: *at_ms,
+    }
 }
 
 /// The drill that goes on in a version.

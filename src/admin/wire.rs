@@ -8,8 +8,8 @@ mod rollout;
 use std::collections::BTreeMap;
 
 pub use self::rollout::{
-    CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, Removable, Rollout, RolloutCheck,
-    RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
+    CommandRollout, FailedVersion, History, HistoryEntry, InjectFault, RefusedCommand, Removable, Rollout,
+    RolloutCheck, RolloutFailures, RolloutGate, RolloutLeft, RolloutList, RolloutStep, RolloutWeights,
 };
 
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,9 @@ pub struct ServiceStatus {
     /// What the file should say of the stable version, where it does not: the line to write, in a sentence.
     #[serde(default)]
     pub behind: Option<String>,
+    /// The last command about its rollout that was refused, if none was accepted since.
+    #[serde(default)]
+    pub refused_command: Option<RefusedCommand>,
     /// Its versions, in the file's order, then those that only drain.
     pub versions: Vec<VersionStatus>,
 }

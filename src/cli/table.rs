@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::admin::wire::{DrainStatus, DrillStatus, EndpointStatus, ServiceStatus, ShiftStatus, Status, VersionStatus};
+use crate::admin::wire::{
+    DrainStatus, DrillStatus, EndpointStatus, RefusedCommand, ServiceStatus, ShiftStatus, Status, VersionStatus,
+};
 
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
@@ -96,6 +98,12 @@ fn render_service(service: &ServiceStatus, now: u64) -> String {
     }
     if let Some(behind) = &service.behind {
         out.push_str(&format!("  {}\n", paint(CAUTION, &clean(behind))));
+    }
+    if let Some(refused) = &service.refused_command {
+        out.push_str(&format!(
+            "  {}\n",
+            paint(CAUTION, &refused_line(refused, &ago(now.saturating_sub(refused.at_ms / 1_000))))
+        ));
     }
     let rows: Vec<[Cell; 12]> = service.versions.iter().map(row).collect();
     let header = COLUMNS.map(|title| (DIM, title.to_owned()));
@@ -198,6 +206,12 @@ fn shift_line(shift: &ShiftStatus, service: &ServiceStatus, now: u64) -> String 
     let base = in_order(&shift.base, service);
     let base = if base.is_empty() { base } else { format!("; the file says {base}") };
     format!("shifted by {}{reason}, {}{base}", clean(&shift.author), ago(now.saturating_sub(shift.at)))
+}
+
+/// The command that was refused, and when.
+pub(super) fn refused_line(refused: &RefusedCommand, when: &str) -> String {
+    let reason = if refused.reason.is_empty() { String::new() } else { format!(": {}", refused.reason) };
+    clean(&format!("{} (asked by {}{reason}, {when})", refused.why, refused.author))
 }
 
 /// Percentages in the order in which the versions are shown; versions that are gone come last.

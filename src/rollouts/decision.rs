@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::action::Action;
+use super::refusal::{self, Refusal};
 use super::service::{ServiceRollout, raised};
 use super::view::View;
 use crate::model::Name;
@@ -40,12 +41,42 @@ pub(crate) struct Decision {
     pub(super) first: u64,
 }
 
+impl ServiceRollout {
+    /// What `cause` leads to. A command that is refused is remembered, until one is accepted.
+    ///
+    /// # Errors
+    /// [`CommandRefused`] if an operator's command makes no sense now.
+    pub(super) fn decide(
+        &mut self,
+        cause: Cause,
+        view: &View<'_>,
+        notify: &Arc<Notify>,
+    ) -> Result<Decision, CommandRefused> {
+        let asked = match &cause {
+            Cause::Events(events) => refusal::asked(events),
+            Cause::Second { .. } | Cause::Tripped | Cause::Unwritten => None,
+        };
+        let decided = Decision::of(self, cause, view, notify);
+        match (decided, asked) {
+            (Ok(mut decision), Some(_)) => {
+                decision.after.refusal = None;
+                Ok(decision)
+            }
+            (Err(refused), Some((author, reason))) => {
+                self.refusal = Some(Refusal { refused: refused.clone(), author, reason, at_ms: view.at_ms });
+                Err(refused)
+            }
+            (decided, None) => decided,
+        }
+    }
+}
+
 impl Decision {
     /// What `cause` leads to from `before`.
     ///
     /// # Errors
     /// [`CommandRefused`] if an operator's command makes no sense now.
-    pub(super) fn of(
+    fn of(
         before: &ServiceRollout,
         cause: Cause,
         view: &View<'_>,

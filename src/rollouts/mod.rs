@@ -27,6 +27,7 @@ mod file;
 pub(crate) mod labels;
 mod listening;
 mod record;
+mod refusal;
 mod roles;
 mod samples;
 mod service;
@@ -47,6 +48,7 @@ pub(crate) use self::action::{Action, HookCall, Query};
 pub(crate) use self::connect::ConnectQuestion;
 pub(crate) use self::decision::{Cause, Decision};
 pub(crate) use self::record::{RecordedEntry, change_alerts, read_alerts};
+pub(crate) use self::refusal::Refusal;
 pub(crate) use self::status::RolloutStatus;
 pub(crate) use self::view::{StableUnknown, View};
 
@@ -305,13 +307,13 @@ impl Rollouts {
     /// # Errors
     /// [`CommandRefused`] if an operator's command makes no sense now.
     pub(crate) fn decide(
-        &self,
+        &mut self,
         service: &Name,
         cause: Cause,
         view: &View<'_>,
     ) -> Result<Option<Decision>, CommandRefused> {
-        let before = self.services.get(service);
-        before.map(|before| Decision::of(before, cause, view, &self.notify)).transpose()
+        let before = self.services.get_mut(service);
+        before.map(|before| before.decide(cause, view, &self.notify)).transpose()
     }
 
     /// What is to be written for `decision`: its state, its history and the alerts that it raises, together.
@@ -341,7 +343,7 @@ impl Rollouts {
             before.hold(why);
             if decision.raises {
                 before.record.replace(&decision.after.record);
-                decision = Decision::of(before, decision.cause, view, &self.notify)?;
+                decision = before.decide(decision.cause, view, &self.notify)?;
             } else {
                 (decision.after.held, decision.after.dirty) = (before.held.clone(), true);
             }

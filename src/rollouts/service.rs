@@ -19,6 +19,7 @@ use super::action::{Action, AlertContext, HookCall, Query};
 use super::baseline::{Baseline, series};
 use super::connect::ListenCheck;
 use super::record::Record;
+use super::refusal::Refusal;
 use super::roles::Roles;
 use super::samples::Counters;
 use super::view::{Named, View};
@@ -83,6 +84,8 @@ pub(super) struct ServiceRollout {
     pub(super) logged: u64,
     /// What the file says of the stable version.
     pub(super) named: Named,
+    /// The last command that was refused, if none was accepted since.
+    pub(super) refusal: Option<Refusal>,
 }
 
 /// Where the versions of a rollout are counted.
@@ -134,6 +137,7 @@ impl ServiceRollout {
             listen: ListenCheck::default(),
             provider_failed: None,
             named: Named::default(),
+            refusal: None,
         };
         if let Some(why) = view.store.last_error() {
             rollout.hold(why);

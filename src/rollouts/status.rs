@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Rollouts;
 use super::record::RecordedEntry;
+use super::refusal::Refusal;
 use super::service::ServiceRollout;
 use crate::model::{Name, Split};
 use crate::rollout::engine::{Phase, RolloutState};
@@ -30,6 +31,8 @@ pub(crate) struct RolloutStatus {
     pub(crate) age: Duration,
     /// What the file should say of the stable version, where it does not.
     pub(crate) behind: Option<String>,
+    /// The last command that was refused, if none was accepted since.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 /// Entries of the history in a status.
@@ -44,6 +47,7 @@ impl ServiceRollout {
             entries: self.record.history.last(STATUS_ENTRIES),
             unwritable: self.held.as_ref().map(ToString::to_string),
             behind: self.behind(),
+            refusal: self.refusal.clone(),
             requests: self.evidence.as_ref().map(|evidence| {
                 let seen = evidence.of_step();
                 (seen.canary.requests(), seen.canary.requests() + seen.stable.requests())

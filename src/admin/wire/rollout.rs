@@ -60,6 +60,9 @@ pub struct Rollout {
     /// What the hook that is waited for said last, if it refused.
     #[serde(default)]
     pub refused: Option<String>,
+    /// The last command that was refused, if none was accepted since.
+    #[serde(default)]
+    pub refused_command: Option<RefusedCommand>,
     /// Drills that go on in its versions, by version.
     #[serde(default)]
     pub drills: BTreeMap<String, DrillStatus>,
@@ -80,6 +83,21 @@ pub struct Rollout {
     pub entries: Vec<HistoryEntry>,
     /// Seconds between two analysis runs.
     pub interval_seconds: f64,
+}
+
+/// An operator's command that was refused.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RefusedCommand {
+    /// What was to be done: `promote`, say.
+    pub verb: String,
+    /// Who asked.
+    pub author: String,
+    /// Why they did; empty if they did not say.
+    pub reason: String,
+    /// Why it was refused, in one sentence.
+    pub why: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
 }
 
 /// What a check found at the last analysis run.

@@ -5,7 +5,9 @@
 use anstyle::Style;
 
 use crate::admin::wire::{History, HistoryEntry, Rollout, RolloutCheck};
-use crate::cli::table::{BAD, BOLD, CAUTION, DIM, GOOD, PLAIN, clean, drill_line, paint, percent, span, width};
+use crate::cli::table::{
+    BAD, BOLD, CAUTION, DIM, GOOD, PLAIN, clean, drill_line, paint, percent, refused_line, span, width,
+};
 use crate::rollout::verdict::CheckOutcome;
 
 /// Where one rollout is, in a dozen lines.
@@ -25,6 +27,9 @@ pub(in crate::cli) fn render(rollout: &Rollout) -> String {
     }
     if let Some(refused) = &rollout.refused {
         out.push_str(&format!("  {}\n", paint(CAUTION, &clean(refused))));
+    }
+    if let Some(refused) = &rollout.refused_command {
+        out.push_str(&format!("  {}\n", paint(CAUTION, &refused_line(refused, &moment(refused.at_ms)))));
     }
     if let Some(hint) = &rollout.hint {
         out.push_str(&format!("  {}\n", clean(hint)));
@@ -268,7 +273,8 @@ fn phase_style(phase: &str) -> Style {
 mod tests {
     use super::*;
     use crate::admin::wire::{
-        DrillStatus, FailedVersion, RolloutFailures, RolloutGate, RolloutLeft, RolloutStep, RolloutWeights,
+        DrillStatus, FailedVersion, RefusedCommand, RolloutFailures, RolloutGate, RolloutLeft, RolloutStep,
+        RolloutWeights,
     };
     use crate::rollout::verdict::Verdict;
 
@@ -354,6 +360,9 @@ shop progressing  v1 → v2
         );
         assert!(text.contains("  v2: drill: 5% errors, 300 ms, 1m20s left\n"), "{text}");
         assert!(text.contains("  v0 is not tried again (aborted): abort by ann\n"), "{text}");
+        let late = RefusedCommand { author: "ann".into(), why: "not \x1bnow".into(), ..RefusedCommand::default() };
+        let text = plain(&render(&Rollout { refused_command: Some(late), ..shop() }));
+        assert!(text.contains("\n  not \u{fffd}now (asked by ann, 1970-01-01T00:00:00Z)\n"), "{text}");
         assert_eq!(moment(u64::MAX), "9999-12-31T23:59:59Z");
         let behind = Rollout { phase: "succeeded".into(), behind: Some("write `stable: v2`".to_owned()), ..shop() };
         assert!(plain(&render(&behind)).contains("\n  write `stable: v2`\n"), "{}", plain(&render(&behind)));

@@ -1,7 +1,7 @@
 //! The status as it is read: whole tables against what they should look like.
 
 use super::*;
-use crate::admin::wire::{Build, ConfigStatus, ListenerStatus};
+use crate::admin::wire::{Build, ConfigStatus, ListenerStatus, RefusedCommand};
 
 fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
@@ -87,6 +87,13 @@ fn a_busy_service_in_a_drain_under_a_shift() {
         name: "shop".to_owned(),
         shift: Some(shift),
         behind: Some("write `stable: v2`".to_owned()),
+        refused_command: Some(RefusedCommand {
+            verb: "resume".to_owned(),
+            author: "bob".to_owned(),
+            reason: "it is late".to_owned(),
+            why: "`resume` is refused while the rollout is idle: no rollout is under way".to_owned(),
+            at_ms: 1_000_500,
+        }),
         versions: vec![v1, v2],
     };
     let expected = "\
@@ -98,6 +105,7 @@ telemetry on 127.0.0.1:9902
 shop
   shifted by alice: checkout is slow, 3 min ago; the file says v1 99.5%, v2 0.5%
   write `stable: v2`
+  `resume` is refused while the rollout is idle: no rollout is under way (asked by bob: it is late, 3 min ago)
   VERSION  STATE  CONFIGURED  EFFECTIVE  OBSERVED  REQ/S  ERRORS     P50    P95     P99  IN FLIGHT  STREAMS
   v1       ready         90%        90%    89.98%   45.0   0.00%  1.2 ms  12 ms  12.4 s         12        0
     10.0.1.10:8080  ready  12 in flight
@@ -146,6 +154,7 @@ fn nothing_from_outside_drives_the_terminal() {
         name: "sh\x1b[2Jop".to_owned(),
         shift: None,
         behind: Some("\u{7}".to_owned()),
+        refused_command: Some(RefusedCommand { why: "\u{7}".to_owned(), ..RefusedCommand::default() }),
         versions: vec![version("v\u{202e}1", "ready", 100.0)],
     };
     shop.shift = Some(ShiftStatus {

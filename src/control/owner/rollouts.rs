@@ -259,7 +259,10 @@ impl Owner {
                 self.commits.begin(service, PendingCommit::Decision { decision, reply }, commit);
             }
             Ok(None) => answer(reply, Err(Rejection::NoRollout(service.to_string()))),
-            Err(refused) => refuse(&service, reply, refused),
+            Err(refused) => {
+                self.publish_status();
+                refuse(&service, reply, refused);
+            }
         }
     }
 

@@ -20,8 +20,19 @@ async fn every_word_does_what_it_says_or_is_refused_with_a_reason() {
         assert_eq!(code, 7, "{word}: {text}");
         assert!(text.contains("refused while the rollout is idle"), "{text}");
     }
+    let (code, _) = say(&["undo", "shop", "--reason", "it is late", "--author", "bob"]).await;
+    assert_eq!(code, 7);
+    let refused = "`undo` is refused while the rollout is idle: no rollout is under way (asked by bob: it is late, ";
+    let (_, text) = say(&["status", "shop"]).await;
+    assert!(text.contains(refused), "{text}");
+    let (_, text) = command(&weir, &["status", "shop"]).await;
+    assert!(text.contains(refused) && text.contains(" s ago)"), "{text}");
+    let kept = weir.rollout("shop").await.refused_command.unwrap();
+    assert_eq!((&*kept.verb, &*kept.author, &*kept.reason), ("undo", "bob", "it is late"));
+    assert!(kept.at_ms > 1_600_000_000_000, "{kept:?}");
     let (code, text) = say(&["start", "shop", "v2", "--reason", "we want it", "--author", "ann"]).await;
     assert_eq!(code, 0, "{text}");
+    assert_eq!(weir.rollout("shop").await.refused_command, None, "what was accepted is what counts");
     assert!(text.contains("ann") && text.contains("we want it"), "{text}");
     weir.rolls("shop", "10 %", |r| r.weights.configured == 10.0).await;
     assert_eq!(say(&["start", "shop", "v2"]).await.0, 7);
