@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::rollout::evidence::{EndpointTally, Sample};
+use crate::rollout::evidence::{EndpointTally, Sample, Tally};
 use crate::telemetry::{Class, RetryReason, UpstreamError, VersionSeries};
 
 /// One version's counters, and the edges of its histograms.
@@ -17,6 +17,12 @@ impl Counters {
     pub(super) fn of(series: Arc<VersionSeries>) -> Self {
         let edges = series.edges().durations().collect();
         Self { series, edges }
+    }
+
+    /// Requests and errors of each group of clients, where clients stay on the version.
+    pub(super) fn clients(&self) -> Option<Vec<Tally>> {
+        let groups = self.series.client_groups()?;
+        Some(groups.into_iter().map(|(requests, bad)| Tally { requests, bad }).collect())
     }
 
     /// The version's totals now, with what its endpoints did, where that is counted.

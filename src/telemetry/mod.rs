@@ -18,6 +18,7 @@
 //! blocked log never blocks a request.
 
 pub(crate) mod access_log;
+mod client_groups;
 mod code;
 mod exposition;
 mod facts;

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::Name;
 
+use super::client_groups::ClientGroups;
 use super::code::Codes;
 use super::histogram::Edges;
 use super::label::{Class, CutKind, DecisionReason, InjectedFault, Outcome, RetryReason, StreamKind, UpstreamError};
@@ -56,6 +57,8 @@ pub struct VersionSeries {
     shards: usize,
     edges: Arc<Edges>,
     counters: OnceLock<Sharded>,
+    /// Only where clients have affinity keys.
+    clients: OnceLock<ClientGroups>,
     routes: SeriesRegistry<Name, RouteSeries>,
     /// A tick writes and whoever asks for the last minute reads; no request comes here.
     window: Mutex<Window>,
@@ -72,6 +75,7 @@ impl VersionSeries {
             shards,
             edges,
             counters: OnceLock::new(),
+            clients: OnceLock::new(),
             routes: SeriesRegistry::new(),
             window: Mutex::new(Window::new(born)),
             uses: Mutex::new(UseTracker::new(born)),
@@ -163,6 +167,17 @@ impl VersionSeries {
     #[inline]
     pub(crate) fn abandoned(&self, waited: Duration) {
         self.counters().add(self.abandoned_slot(self.edges.bucket(waited)), 1);
+    }
+
+    /// A finished request came from the client whose affinity key has this hash. `failed` says whether it was an error.
+    #[inline]
+    pub(crate) fn of_client(&self, key: u64, failed: bool) {
+        get_or_make(&self.clients, || ClientGroups::new(self.shards)).count(key, failed);
+    }
+
+    /// Requests and errors by groups of clients; none where no client had a key.
+    pub(crate) fn client_groups(&self) -> Option<Vec<(u64, u64)>> {
+        self.clients.get().map(ClientGroups::totals)
     }
 
     /// A fault injection put this fault into a request.
@@ -322,6 +337,12 @@ impl VersionSeries {
             }
         }
         totals
+    }
+
+    /// So many requests of clients of one group, of which so many failed.
+    #[cfg(test)]
+    pub(crate) fn of_clients(&self, group: usize, requests: u64, failed: u64) {
+        get_or_make(&self.clients, || ClientGroups::new(self.shards)).count_many(group, requests, failed);
     }
 
     /// So many requests finished alike.

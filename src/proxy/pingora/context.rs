@@ -106,7 +106,7 @@ impl Routed {
     /// Where the request goes.
     fn assignment(&self) -> Option<Assignment<'_>> {
         let (route, service, version_at, reason) = (&*self.route, &*self.service, self.version, self.reason);
-        Some(Assignment { route, service, version: self.version()?, version_at, reason })
+        Some(Assignment { route, service, version: self.version()?, version_at, reason, key: self.key })
     }
 
     /// The version and the attempts on it.

@@ -206,7 +206,7 @@ impl<'s, H> Admitted<'_, 's, H> {
     pub(crate) fn assignment(&self) -> Assignment<'s> {
         let &Self { ref routed, version, ref choice, .. } = self;
         let (route, service) = (&**routed.route, &**routed.service);
-        Assignment { route, service, version, version_at: choice.version, reason: choice.reason }
+        Assignment { route, service, version, version_at: choice.version, reason: choice.reason, key: choice.key }
     }
 }
 

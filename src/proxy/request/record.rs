@@ -34,7 +34,7 @@ pub(crate) fn record(shared: &Shared, finished: &Finished<'_>) {
     }
     match &finished.assigned {
         Some((assignment, attempts)) => {
-            let &Assignment { route, version, version_at, reason, .. } = assignment;
+            let &Assignment { route, version, version_at, reason, key, .. } = assignment;
             // Of a stream without end only the time to its first byte says something about the version.
             let long = matches!(progress.kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
             let seen = if long { progress.answered_after.unwrap_or(duration) } else { duration };
@@ -50,6 +50,13 @@ pub(crate) fn record(shared: &Shared, finished: &Finished<'_>) {
                     }
                     if outcome == Outcome::ClientClosed && progress.answered_after.is_none() {
                         series.version().abandoned(seen);
+                    }
+                    // Who is elsewhere than its key says (failover) is there for once.
+                    if let Some(client) = key.filter(|_| reason == Reason::Affinity)
+                        && outcome != Outcome::ClientClosed
+                    {
+                        let failed = progress.grpc_failed || outcome.class() == Class::ServerError;
+                        series.version().of_client(client, failed);
                     }
                     if let Some(breaker) = version.breaker.as_deref() {
                         let endpoint = attempts.endpoint().and_then(|at| version.endpoints.get(at));

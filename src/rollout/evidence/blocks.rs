@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::clients::{ClientEffect, Clients};
 use super::dispersion::{BLOCK, Dispersion, MINUTE};
 use super::past::{Past, StablePast};
 use super::question::Question;
@@ -29,6 +30,7 @@ pub(crate) struct Blocks {
     blocks: VecDeque<Box<[SmallTally]>>,
     /// Where the next block begins.
     last: Option<(Duration, Box<[Tally]>)>,
+    clients: Clients,
 }
 
 /// A tally of a block.
@@ -54,10 +56,14 @@ impl Blocks {
         self.last.as_ref().is_none_or(|(last, _)| now.saturating_sub(*last) + SLACK >= BLOCK)
     }
 
-    /// Takes the version's totals at `now`, if a block ends then.
-    pub(crate) fn observe(&mut self, now: Duration, totals: &Sample) {
+    /// Takes the version's totals at `now`, if a block ends then, and the errors of each group of clients, where those
+    /// stay on it.
+    pub(crate) fn observe(&mut self, now: Duration, totals: &Sample, clients: Option<Vec<Tally>>) {
         if !self.is_due(now) {
             return;
+        }
+        if let Some(clients) = clients {
+            self.clients.observe(now, clients);
         }
         let tallies: Box<[Tally]> = self.questions.iter().map(|question| question.tally(totals)).collect();
         let last = self.last.replace((now, tallies));
@@ -103,7 +109,11 @@ impl StablePast for Blocks {
     }
 
     fn dispersion(&self, question: Question) -> Dispersion {
-        Dispersion::of(&self.tallies(question).collect::<Vec<_>>())
+        let clients = match question {
+            Question::Errors(_) => self.clients.effect(),
+            Question::Slower(_) | Question::Abandoned => ClientEffect::default(),
+        };
+        Dispersion::of(&self.tallies(question).collect::<Vec<_>>(), clients)
     }
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! once a second ──► Evidence::observe ─┬─► Windows   totals of both versions, as far back as checks look
 //!                                      └─► marks     from when on requests count
-//! every 10 s ─────► Blocks             stable's counts in blocks of an hour, rollout or not ─► Dispersion, Past
+//! every 10 s ─────► Blocks             stable's counts in blocks of an hour, rollout or not ─┐
+//!                   └ Clients          the same by groups of clients, where they stay on it ─┴► Dispersion, Past
 //! each line of the history ─► RecordedCounts   what was counted since the one before, to be judged again
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! Invariants: no window reaches back before its floor; nothing here is unbounded; time is a parameter.
 
 mod blocks;
+mod clients;
 mod counts;
 mod dispersion;
 mod past;

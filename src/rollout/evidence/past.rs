@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clients::ClientEffect;
 use super::dispersion::Dispersion;
 use super::question::Question;
 use super::sample::Tally;
@@ -34,25 +35,25 @@ pub(crate) trait StablePast {
 }
 
 /// As it is in each line of the history, so it is short: requests, bad ones, seconds, correlations in short and in long
-/// blocks, worst minute.
+/// blocks, worst minute, and what is known of clients.
 #[derive(Serialize, Deserialize)]
-struct StoredPast(u64, u64, u64, f64, f64, f64);
+struct StoredPast(u64, u64, u64, f64, f64, f64, #[serde(default)] ClientEffect);
 
 impl From<Past> for StoredPast {
     fn from(past: Past) -> Self {
-        let Dispersion { short, long } = past.dispersion;
+        let Dispersion { short, long, clients } = past.dispersion;
         let [short, long, worst] = [short, long, past.worst_minute].map(|share| (share * 1e9).round() / 1e9);
-        Self(past.tally.requests, past.tally.bad, past.covered.as_secs(), short, long, worst)
+        Self(past.tally.requests, past.tally.bad, past.covered.as_secs(), short, long, worst, clients)
     }
 }
 
 impl From<StoredPast> for Past {
-    fn from(StoredPast(requests, bad, seconds, short, long, worst): StoredPast) -> Self {
+    fn from(StoredPast(requests, bad, seconds, short, long, worst, clients): StoredPast) -> Self {
         let share = |share: f64| share.clamp(0.0, 1.0);
         let requests = requests.min(MOST);
         Self {
             tally: Tally { requests, bad: bad.min(requests) },
-            dispersion: Dispersion { short: share(short), long: share(long) },
+            dispersion: Dispersion { short: share(short), long: share(long), clients },
             covered: Duration::from_secs(seconds.min(3_600)),
             worst_minute: share(worst),
         }

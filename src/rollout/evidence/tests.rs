@@ -98,10 +98,10 @@ fn what_a_canary_does_while_it_warms_up_is_not_looked_at() {
 fn blocks(errors: impl Iterator<Item = u64>) -> Blocks {
     let question = Question::Errors(Errors::default());
     let (mut blocks, mut all) = (Blocks::new(vec![question]), (0, 0));
-    blocks.observe(Duration::ZERO, &totals(0, 0).canary);
+    blocks.observe(Duration::ZERO, &totals(0, 0).canary, None);
     for (at, errors) in (1..).zip(errors) {
         all = (all.0 + 1_000 - errors, all.1 + errors);
-        blocks.observe(at * 10 * SECOND, &totals(all.0, all.1).canary);
+        blocks.observe(at * 10 * SECOND, &totals(all.0, all.1).canary, None);
     }
     blocks
 }
@@ -136,7 +136,7 @@ fn a_gap_between_blocks_is_no_block() {
     let question = Question::Errors(Errors::default());
     let mut blocks = Blocks::new(vec![question]);
     for (at, successes) in [(0, 0), (10, 100), (40, 500), (50, 600)] {
-        blocks.observe(at * SECOND, &totals(successes, 0).canary);
+        blocks.observe(at * SECOND, &totals(successes, 0).canary, None);
     }
     assert_eq!(blocks.past(question).tally.requests, 200);
 }

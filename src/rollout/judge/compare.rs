@@ -30,7 +30,8 @@
 //!   time is caught too, and not only once its good past is outweighed.
 //!
 //! * The bets take requests as independent of each other, given their version. Where stable's own blocks show that errors
-//!   come in clusters, the counts of a block are divided by the design effect first: they say as much as fewer requests.
+//!   come in clusters, or are those of a few clients that stay where they are, the counts of a block are divided by the
+//!   design effect first: they say as much as fewer requests.
 //! * Where the canary has much of the traffic, stable has as few requests to know its share by. Its share is then known by
 //!   its last hour as well, unless the block shows that it is no longer what it was: what both suffer is compared within
 //!   the block alone.
@@ -75,6 +76,9 @@ pub(super) struct SequentialTest {
     /// What was seen since the last bet, and in which time.
     #[serde(default)]
     pending: (TallyPair, Duration),
+    /// How long what the bets were about took.
+    #[serde(default)]
+    before: Duration,
     /// Stable's past that the canary is compared with once it has everything.
     #[serde(default)]
     baseline: Option<Tally>,
@@ -105,6 +109,7 @@ impl SequentialTest {
         Self {
             margin: (margin / 100.0).clamp(0.0, 1.0),
             pending: (TallyPair::default(), Duration::ZERO),
+            before: Duration::ZERO,
             baseline: None,
             judged: TallyPair::default(),
             remembered: (0.0, 0.0),
@@ -126,7 +131,8 @@ impl SequentialTest {
         pending.stable += block.stable;
         *time = time.saturating_add(covered);
         let (block, covered) = self.pending;
-        let effect = |tally: Tally| past.dispersion.design_effect_of_piece(tally.requests as f64, covered);
+        let before = self.before;
+        let effect = |tally: Tally| past.dispersion.design_effect_of_piece(tally.requests as f64, covered, before);
         let canary = RealTally::of(block.canary, effect(block.canary));
         if block.canary.requests == 0 {
             return;
@@ -147,6 +153,7 @@ impl SequentialTest {
         }
         self.judged.canary += block.canary;
         self.judged.stable += block.stable;
+        self.before = before.saturating_add(covered);
         self.pending = (TallyPair::default(), Duration::ZERO);
     }
 

@@ -42,6 +42,13 @@ fn minutes_of_ten_fold_errors_and_one_endpoint_send_few_good_canaries_back() {
 }
 
 #[test]
+fn users_that_stay_on_a_version_and_always_fail_send_few_good_canaries_back() {
+    for (name, gone) in gone_back("sticky users", 40) {
+        assert!(gone <= 5, "{name}: {gone} of 40");
+    }
+}
+
+#[test]
 fn a_canary_that_starts_cold_needs_a_warm_up() {
     let without = Cell::of(row(&GOOD, "cold start"), "", 20, 1).back();
     let with = Cell::of(row(&GOOD, "cold start, with a warm-up"), "", 40, 1).back();

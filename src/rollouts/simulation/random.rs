@@ -50,6 +50,20 @@ impl Random {
         }
     }
 
+    /// So many things put into boxes that are this likely each.
+    pub(super) fn multinomial(&mut self, count: u64, weights: impl Iterator<Item = f64> + Clone) -> Vec<u64> {
+        let mut rest: f64 = weights.clone().sum();
+        let mut left = count;
+        let mut boxes = Vec::new();
+        for weight in weights {
+            let here = if rest > 0.0 { self.binomial(left, (weight / rest).clamp(0.0, 1.0)) } else { 0 };
+            boxes.push(here);
+            left -= here;
+            rest -= weight;
+        }
+        boxes
+    }
+
     /// In another order.
     pub(super) fn shuffle<T>(&mut self, all: &mut [T]) {
         for last in (1..all.len()).rev() {

@@ -36,7 +36,7 @@ pub(super) enum Traffic {
 
 /// Slow requests of a version that is well: p99 is below the limit.
 const SLOW: f64 = 0.002;
-const USERS: u64 = 20_000;
+const USERS: usize = 20_000;
 
 /// One rollout's traffic.
 pub(super) struct Generator {
@@ -53,7 +53,11 @@ pub(super) struct Generator {
     of_users: (f64, (f64, f64)),
 }
 
+/// Groups of users.
+const GROUPS: usize = 64;
+
 struct User {
+    group: usize,
     place: f64,
     requests: f64,
     fails: bool,
@@ -62,8 +66,15 @@ struct User {
 impl Generator {
     pub(super) fn new(traffic: Traffic, random: &mut Random) -> Self {
         let users = match traffic {
-            Traffic::StickyUsers { .. } => (0..USERS)
-                .map(|_| User { place: random.unit(), requests: random.unit().powf(-0.7), fails: random.happens(0.01) })
+            Traffic::StickyUsers { .. } => (0..GROUPS)
+                .cycle()
+                .take(USERS)
+                .map(|at| User {
+                    group: at,
+                    place: random.unit(),
+                    requests: random.unit().powf(-0.7),
+                    fails: random.happens(0.01),
+                })
                 .collect(),
             _ => Vec::new(),
         };
@@ -145,6 +156,24 @@ impl Generator {
 }
 
 impl Generator {
+    /// How many of the stable version's requests, of which some failed, were those of each group of users; nothing where
+    /// nobody stays on a version.
+    pub(super) fn by_group(&self, (requests, failed): (u64, u64), random: &mut Random) -> Vec<(u64, u64)> {
+        if self.users.is_empty() {
+            return Vec::new();
+        }
+        let mut weights = vec![(0.0, 0.0); GROUPS];
+        for user in self.users.iter().filter(|user| user.place > self.of_users.0) {
+            let (well, bad) = &mut weights[user.group];
+            *(if user.fails { bad } else { well }) += user.requests;
+        }
+        let bad = random.multinomial(failed, weights.iter().map(|(_, bad)| *bad));
+        // Those that are well are many: as many as to be expected.
+        let all: f64 = weights.iter().map(|(well, _)| well).sum();
+        let well = weights.iter().map(|(well, _)| super::whole((requests - failed) as f64 * well / all));
+        well.zip(bad).map(|(well, bad)| (well + bad, bad)).collect()
+    }
+
     /// The share of the requests of a version that its failing users make.
     fn bad_users(&self, share: f64, on_canary: bool) -> f64 {
         let users = self.users.iter().filter(|user| (user.place <= share) == on_canary);

@@ -81,6 +81,17 @@ impl Stage {
     }
 
     fn finish(&self, version: usize, outcome: Outcome, cause: Option<&'static str>, kind: Kind) {
+        self.finish_of((version, Reason::Weight, None), outcome, cause, kind);
+    }
+
+    /// The same of a request that is where it is for a reason, of a client with this hashed key.
+    fn finish_of(
+        &self,
+        (version, reason, key): (usize, Reason, Option<u64>),
+        outcome: Outcome,
+        cause: Option<&'static str>,
+        kind: Kind,
+    ) {
         let route = self.route();
         let service = self.snapshot.service_of(&route).unwrap();
         self.shared.request_begun();
@@ -97,7 +108,8 @@ impl Stage {
             service,
             version: service.versions.get(version).unwrap(),
             version_at: version,
-            reason: Reason::Weight,
+            reason,
+            key,
         };
         let finished = Finished {
             lane: Lane::Express,
@@ -165,6 +177,25 @@ fn what_this_machine_lacks_is_counted_by_its_code_and_no_evidence() {
     assert_eq!(series.version().totals().by_class.iter().sum::<u64>(), 0);
     stage.finish(V2, Outcome::Status(502), Some(RESET.refusal.cause), Kind::Request);
     assert_eq!(series.version().totals().by_class.iter().sum::<u64>(), 1);
+}
+
+#[test]
+fn clients_are_told_apart_where_they_stay_on_their_version() {
+    let stage = stage();
+    let status = |status| (Outcome::Status(status), None, Kind::Request);
+    let finish = |reason, key, (outcome, cause, kind)| stage.finish_of((V2, reason, key), outcome, cause, kind);
+    finish(Reason::Weight, None, status(500));
+    finish(Reason::Override, Some(1), status(500));
+    finish(Reason::Failover, Some(1), status(500));
+    let route = stage.route();
+    let series = route.series[V2].version();
+    assert_eq!(series.client_groups(), None);
+    finish(Reason::Affinity, Some(1), status(500));
+    finish(Reason::Affinity, Some(1), status(404));
+    finish(Reason::Affinity, Some(1), (Outcome::ClientClosed, None, Kind::Request));
+    finish(Reason::Affinity, Some(u64::MAX), status(200));
+    let groups = series.client_groups().unwrap();
+    assert_eq!((groups[0], groups[groups.len() - 1]), ((2, 1), (1, 0)));
 }
 
 #[tokio::test]
