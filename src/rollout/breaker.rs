@@ -11,7 +11,9 @@
 //! ```
 //! Of a canary with many requests a few errors within a second are nothing: n errors must also be a share of the requests
 //! that finished between the first and the last of them. And where most of them are of one endpoint of several, they say
-//! something of that endpoint: then they must be three of four requests, or those of the others a large share too.
+//! something of that endpoint: then they must be three of four requests, or those of the others a large share too. So it is
+//! with errors in a row: one of three endpoints has ten in a row once in a while. If fewer than a quarter of a row are of
+//! others, it takes four times as many.
 //!
 //! The ring holds the last n errors, each with its position in the order in which errors came, so that a slot that
 //! was not written yet differs from one that was. n errors within a time are a pair, n − 1 positions apart, whose
@@ -63,9 +65,19 @@ pub(crate) struct ErrorBurst {
 pub(crate) struct ErrorCounter {
     tripped: AtomicBool,
     in_a_row: Option<u32>,
-    /// Errors since the last success. Counted only if `in_a_row` asks for it.
-    streak: AtomicU32,
+    /// Counted only if `in_a_row` asks for it.
+    row: ErrorRow,
     within: Option<RecentErrors>,
+}
+
+/// The errors since the last success.
+#[derive(Debug, Default)]
+struct ErrorRow {
+    streak: AtomicU32,
+    /// The endpoint of the first.
+    first: AtomicU64,
+    /// How many are of other endpoints.
+    others: AtomicU32,
 }
 
 /// The last errors.
@@ -101,7 +113,7 @@ impl ErrorCounter {
         Self {
             tripped: AtomicBool::new(false),
             in_a_row: in_a_row.map(|errors| errors.max(1)),
-            streak: AtomicU32::new(0),
+            row: ErrorRow::default(),
             within: within.map(RecentErrors::new),
         }
     }
@@ -110,8 +122,8 @@ impl ErrorCounter {
     #[inline]
     pub(crate) fn succeeded(&self) {
         // A store by every request would have all threads fight for one cache line; while all is well they share it.
-        if self.streak.load(Ordering::Relaxed) != 0 {
-            self.streak.store(0, Ordering::Relaxed);
+        if self.row.streak.load(Ordering::Relaxed) != 0 {
+            self.row.streak.store(0, Ordering::Relaxed);
         }
     }
 
@@ -121,12 +133,30 @@ impl ErrorCounter {
         if self.tripped.load(Ordering::Acquire) {
             return false;
         }
-        let in_a_row = self.in_a_row.is_some_and(|limit| {
-            // Cannot overflow: the breaker is tripped long before, and then nothing is counted.
-            self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= limit
-        });
+        let in_a_row = self.in_a_row.is_some_and(|limit| self.row.add(request, limit));
         let within = self.within.as_ref().is_some_and(|ring| ring.write(ring.take(), request));
         (in_a_row || within) && !self.tripped.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// A row of errors that are all of one endpoint of several is so many times as long.
+const ONE_ENDPOINT_ROW: u32 = 4;
+
+impl ErrorRow {
+    /// Counts an error; whether the row is one of `limit` now. Threads that write meanwhile may make the errors of others a
+    /// few too few.
+    fn add(&self, request: FailedRequest, limit: u32) -> bool {
+        // Cannot overflow: the breaker is tripped long before, and then nothing is counted.
+        let before = self.streak.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            self.first.store(request.endpoint, Ordering::Relaxed);
+            self.others.store(0, Ordering::Relaxed);
+        } else if self.first.load(Ordering::Relaxed) != request.endpoint {
+            self.others.fetch_add(1, Ordering::Relaxed);
+        }
+        let length = before.saturating_add(1);
+        let of_one = request.several && self.others.load(Ordering::Relaxed) < limit / ONE_ENDPOINT_ROW;
+        length >= if of_one { limit.saturating_mul(ONE_ENDPOINT_ROW) } else { limit }
     }
 }
 

@@ -79,6 +79,28 @@ fn a_success_breaks_the_row_and_not_the_count_within_a_time() {
 }
 
 #[test]
+fn a_row_of_one_endpoint_of_several_is_four_times_as_long() {
+    let errors = |endpoints: &[u64], several| {
+        let trip = ErrorCounter::new(Some(8), None);
+        let mut endpoints = endpoints.iter().cycle();
+        (1..100).find(|_| trip.failed(FailedRequest { endpoint: *endpoints.next().unwrap(), several, ..at(0) }))
+    };
+    assert_eq!(errors(&[1], false), Some(8), "a version with one endpoint or two is judged by them");
+    assert_eq!(errors(&[1, 2, 3], true), Some(8));
+    assert_eq!(errors(&[1], true), Some(32));
+    assert_eq!(errors(&[1, 1, 1, 1, 1, 1, 1, 2], true), Some(16), "the second of another endpoint");
+    let trip = ErrorCounter::new(Some(8), None);
+    let of = |endpoint| FailedRequest { endpoint, several: true, ..at(0) };
+    for _ in 0..100 {
+        // What others had in an earlier row is over.
+        assert!(!(0..7).any(|request| trip.failed(of(request % 3))));
+        trip.succeeded();
+        assert!(!(0..31).any(|_| trip.failed(of(1))));
+        trip.succeeded();
+    }
+}
+
+#[test]
 fn without_limits_it_never_trips() {
     let trip = ErrorCounter::new(None, None);
     assert!((0..10_000).all(|now| !observe(&trip, true, now)));

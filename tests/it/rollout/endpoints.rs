@@ -10,7 +10,8 @@ use crate::harness::{Load, Origin, Weir};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_endpoint_of_three_that_fails_is_named_and_three_of_them_are_the_version() {
-    let plan = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }");
+    let plan = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }")
+        + "\n      rollback_when: [{ errors: 4, in_a_row: true }, { errors: 20, within: 1s }]";
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let (second, third) = (Origin::start("v2").await, Origin::start("v2").await);
     let endpoints = [&v2, &second, &third];
@@ -29,7 +30,7 @@ async fn one_endpoint_of_three_that_fails_is_named_and_three_of_them_are_the_ver
     let (code, text) = command(&weir, &["rollout", "history", "shop", "--decisions"]).await;
     assert!(code == 0 && text.contains("held") && text.contains(&blamed), "{text}");
     // However long that takes.
-    load.wait_more(3_000).await;
+    load.wait_more(2_000).await;
     let rollout = weir.rollout("shop").await;
     assert_eq!((&*rollout.phase, rollout.weights.configured), ("progressing", 50.0), "{}", rollout.reason);
     for origin in endpoints {
