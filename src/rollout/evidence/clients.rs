@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::dispersion::excess;
+use super::overdispersion::excess;
 use super::sample::Tally;
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -17,6 +17,7 @@ mod blocks;
 mod clients;
 mod counts;
 mod dispersion;
+mod overdispersion;
 mod past;
 mod question;
 mod sample;
