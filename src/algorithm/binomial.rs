@@ -17,6 +17,15 @@ pub(crate) fn upper_tail(bad: f64, trials: f64, chance: f64) -> f64 {
     incomplete_beta(chance, bad, trials - bad + 1.0)
 }
 
+/// The shares of which `share` of so many `trials` is hardly another one: not farther away than so many standard errors
+/// (Wilson's interval, J. Am. Stat. Assoc. 22, 1927). Fewer than one trial count as one.
+pub(crate) fn bounds(share: f64, trials: f64, standard_errors: f64) -> (f64, f64) {
+    let square = standard_errors * standard_errors / trials.max(1.0);
+    let middle = share + square / 2.0;
+    let spread = (square * (share * (1.0 - share) + square / 4.0)).sqrt();
+    ((middle - spread) / (1.0 + square), (middle + spread) / (1.0 + square))
+}
+
 /// Iₓ(a, b), for 0 < x < 1 and positive a and b.
 fn incomplete_beta(x: f64, a: f64, b: f64) -> f64 {
     let front = (ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * (-x).ln_1p()).exp();

@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::algorithm::binomial;
+
 use super::clients::{ClientEffect, Clients};
 use super::dispersion::{BLOCK, Dispersion, MINUTE};
 use super::past::{Past, StablePast};
@@ -21,6 +23,8 @@ const MAX_BLOCKS: usize = 360;
 const LONGEST: Duration = Duration::from_secs(15);
 /// A block may end this early: timers are not exact.
 const SLACK: Duration = Duration::from_millis(200);
+/// What lies so many standard errors away is hardly chance.
+const STANDARD_ERRORS: f64 = 2.0;
 
 /// One version's blocks.
 #[derive(Clone, Debug, Default)]
@@ -85,11 +89,15 @@ impl Blocks {
         BLOCK * u32::try_from(self.blocks.len()).unwrap_or(u32::MAX)
     }
 
-    /// The highest share of a minute.
+    /// The highest share that a minute hardly had by chance: one error of one request is no bad minute.
     fn worst_minute(&self, question: Question) -> f64 {
         let blocks: Vec<Tally> = self.tallies(question).collect();
         let minutes = blocks.windows(MINUTE).map(|minute| minute.iter().copied().sum::<Tally>());
-        minutes.filter_map(Tally::percent).map(|percent| percent / 100.0).fold(0.0, f64::max)
+        let shares = minutes.filter(|minute| minute.bad > 0).map(|Tally { requests, bad }| {
+            let requests = requests as f64;
+            binomial::bounds(bad as f64 / requests, requests, STANDARD_ERRORS).0
+        });
+        shares.fold(0.0, f64::max)
     }
 
     fn tallies(&self, question: Question) -> impl Iterator<Item = Tally> {

@@ -132,6 +132,22 @@ fn what_lasts_a_minute_shows_in_blocks_of_a_minute() {
 }
 
 #[test]
+fn one_error_of_few_requests_is_no_bad_minute() {
+    let question = Question::Errors(Errors::default());
+    let worst = |requests: u64, bad: u64| {
+        let mut blocks = Blocks::new(vec![question]);
+        for at in 0..=60 {
+            let all = totals(at * requests, if at >= 30 { bad } else { 0 }).canary;
+            blocks.observe(Duration::from_secs(at * 10), &all, None);
+        }
+        blocks.past(question).worst_minute
+    };
+    // One of seven requests, and a thousand of seven thousand.
+    let (few, many) = (worst(1, 1), worst(1_000, 1_000));
+    assert!(worst(1, 0) == 0.0 && few < 0.03 && (0.13..0.15).contains(&many), "{few} {many}");
+}
+
+#[test]
 fn a_gap_between_blocks_is_no_block() {
     let question = Question::Errors(Errors::default());
     let mut blocks = Blocks::new(vec![question]);

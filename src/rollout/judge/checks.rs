@@ -154,6 +154,11 @@ pub(super) fn compare(
         (0, 0, None) if test.p_now() <= SUSPECT => {
             (CheckOutcome::Suspect, "perhaps worse: more requests will tell".to_owned())
         }
+        // What was compared before says nothing of these.
+        (0, 0, None) if test.uncompared() >= min_requests.max(1) => {
+            let count = format::requests(test.uncompared());
+            (CheckOutcome::NoData, format!("nothing of stable to compare the last {count} with"))
+        }
         (0, 0, None) => (CheckOutcome::Pass, "not shown to be worse".to_owned()),
         (0, of_stable, _) => (CheckOutcome::NoData, format!("{} of stable", needed(of_stable, None))),
         (of_canary, ..) => (CheckOutcome::NoData, needed(of_canary, rate_of(&input.seen.canary))),

@@ -82,6 +82,9 @@ pub(super) struct SequentialTest {
     /// Stable's past that the canary is compared with once it has everything.
     #[serde(default)]
     baseline: Option<Tally>,
+    /// The most that was known of stable's past: a restart, or other questions to it, begin that anew.
+    #[serde(default)]
+    past: Past,
     /// What the bets were about.
     judged: TallyPair,
     /// Stable's requests and bad ones, for the guess.
@@ -111,6 +114,7 @@ impl SequentialTest {
             pending: (TallyPair::default(), Duration::ZERO),
             before: Duration::ZERO,
             baseline: None,
+            past: Past::default(),
             judged: TallyPair::default(),
             remembered: (0.0, 0.0),
             capital: GUESSES.map(|(_, part)| (1.0 - HELD_BACK) * part),
@@ -123,6 +127,10 @@ impl SequentialTest {
     /// Takes what was seen in a block that took `covered`. `past` is what is known of stable before it; where the canary
     /// has everything (`alone`), it is what the canary is compared with.
     pub(super) fn observe(&mut self, block: TallyPair, covered: Duration, past: &Past, alone: bool) {
+        if past.covered >= self.past.covered {
+            self.past = *past;
+        }
+        let past = &{ self.past };
         if self.blocks == 0 && self.remembered == (0.0, 0.0) {
             self.remember(past.tally);
         }
@@ -145,9 +153,12 @@ impl SequentialTest {
         } else if alone && past.tally.requests > 0 {
             self.baseline = Some(past.tally);
             let most = past.most();
-            self.bet(
-                |(guess, _), margin| if guess > most + margin { canary.log_ratio(guess, most + margin) } else { 0.0 },
-            );
+            // What is worse than stable's worst is guessed from there.
+            let above = (most - self.guess()).max(0.0);
+            self.bet(|(guess, _), margin| {
+                let (guess, limit) = (guess + above, most + margin);
+                if guess > limit && guess < 1.0 { canary.log_ratio(guess, limit) } else { 0.0 }
+            });
         } else {
             return;
         }
@@ -165,6 +176,11 @@ impl SequentialTest {
     /// What the test is about: requests since its first observation.
     pub(super) const fn judged(&self) -> TallyPair {
         self.judged
+    }
+
+    /// How many requests of the canary there is nothing of stable to compare with.
+    pub(super) const fn uncompared(&self) -> u64 {
+        self.pending.0.canary.requests
     }
 
     /// The chance, at most, of as much evidence against the canary as there was at any observation, if it is not
@@ -227,16 +243,13 @@ impl Past {
         if as_ever { stable.all + counted } else { stable.all }
     }
 
-    /// The highest share that is usual: that of the worst minute, or what all leaves likely, if that is more (Wilson's upper
-    /// bound, 1927, on the requests as they count).
+    /// The highest share that is usual: that of the worst minute, or what all leaves likely, if that is more (of the requests
+    /// as they count).
     fn most(&self) -> f64 {
         let requests = self.tally.requests as f64;
         let counted = requests / self.dispersion.design_effect(requests, self.covered);
         let share = self.tally.bad as f64 / requests.max(1.0);
-        let square = STANDARD_ERRORS * STANDARD_ERRORS / counted.max(1.0);
-        let middle = share + square / 2.0;
-        let spread = (square * (share * (1.0 - share) + square / 4.0)).sqrt();
-        ((middle + spread) / (1.0 + square)).max(self.worst_minute).clamp(0.0, 1.0)
+        binomial::bounds(share, counted, STANDARD_ERRORS).1.max(self.worst_minute).clamp(0.0, 1.0)
     }
 }
 

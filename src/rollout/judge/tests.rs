@@ -146,6 +146,21 @@ fn the_sequential_test_remembers_by_check_and_begins_anew_for_another_question()
     assert_eq!(serde_json::from_str::<Memory>(&stored).unwrap().compares.len(), 1);
 }
 
+#[test]
+fn what_was_compared_before_is_no_evidence_for_what_cannot_be_compared() {
+    let measure =
+        Measure::Compare { metric: Compared::ErrorRate, margin: 0.5, confidence: 99.0, errors: Errors::default() };
+    let (mut memory, plan) = (Memory::default(), plan(vec![check("not-worse", measure)]));
+    let mut at = |seen: &Samples| at_once(&plan, &evidence(seen), &mut memory).remove(0);
+    assert_eq!(at(&pair(sample(600, 1, 0), sample(11_000, 22, 0))).outcome, CheckOutcome::Pass);
+    assert_eq!(at(&pair(sample(99, 99, 0), Sample::default())).outcome, CheckOutcome::Pass, "too few to ask for");
+    let verdict = at(&pair(sample(99, 99, 0), Sample::default()));
+    assert_eq!(verdict.outcome, CheckOutcome::NoData, "{}", verdict.sentence);
+    let why = "nothing of stable to compare the last 198 requests with";
+    assert!(verdict.sentence.ends_with(why), "{}", verdict.sentence);
+    assert_eq!(at(&pair(sample(0, 0, 0), sample(1_000, 2, 0))).outcome, CheckOutcome::Fail);
+}
+
 fn provider() -> Provider {
     Provider::Prometheus { url: "http://127.0.0.1:9090".into(), query: "orders".into(), timeout: ms(1_000) }
 }

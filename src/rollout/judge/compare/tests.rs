@@ -122,6 +122,27 @@ fn where_the_canary_has_everything_it_is_compared_with_what_stable_did() {
 }
 
 #[test]
+fn a_restart_forgets_nothing_of_stable() {
+    let mut test = SequentialTest::new(0.5);
+    test.observe(block((1_000, 2), (9_000, 18)), INTERVAL, &past(200_000, 400), false);
+    let mut back: SequentialTest = serde_json::from_str(&serde_json::to_string(&test).unwrap()).unwrap();
+    (0..30).for_each(|_| back.observe(block((1_000, 20), (0, 0)), INTERVAL, &Past::default(), true));
+    assert!(back.p() < 1e-6, "{}", back.p());
+    assert_eq!(back.uncompared(), 0);
+}
+
+#[test]
+fn worse_than_the_worst_minute_of_stable_is_found() {
+    let alone = |bad: u64| {
+        let mut test = SequentialTest::new(0.5);
+        let past = Past { worst_minute: 0.3, ..past(200_000, 400) };
+        (0..30).for_each(|_| test.observe(block((1_000, bad), (0, 0)), INTERVAL, &past, true));
+        test.p()
+    };
+    assert!(alone(300) > 0.5 && alone(400) < 1e-6, "{} {}", alone(300), alone(400));
+}
+
+#[test]
 fn what_comes_in_clusters_says_less() {
     let p = |short: f64| {
         let past = Past { dispersion: Dispersion::fixed(short), ..past(200_000, 400) };
