@@ -249,7 +249,9 @@ impl Finding {
                 } else {
                     found.outcome = CheckOutcome::Fail;
                     // Where it counts what others suffer, stable has no traffic: what it last had was before that.
-                    found.stable_fails_too = (stable.requests >= input.min_requests && stable.above(limit))
+                    found.stable_fails_too = (stable.requests >= input.min_requests
+                        && stable.above(limit)
+                        && significance.as_bad(canary, stable))
                         || input.shared_failure.is_some();
                     found.why = significance_in_words(significance, canary, limit);
                 }

@@ -14,8 +14,9 @@
 //! * `error` says that nothing could be measured: an external source failed, or the histogram has no edge at the limit.
 //!   It never says anything about the canary.
 //! * [`Verdict::stable_fails_too`] is set where a check on errors, success or latency fails and stable, with the same
-//!   minimum of requests, fails the same limit. It is never set for `compare`, whose very finding is that the canary is
-//!   worse than stable, nor for `requests` (stable has another weight) and external checks (nobody asked about stable).
+//!   minimum of requests, fails the same limit and is about as bad. It is never set for `compare`, whose very finding is
+//!   that the canary is worse than stable, nor for `requests` (stable has another weight) and external checks (nobody asked
+//!   about stable).
 //!
 //! Invariant: an analysis run changes nothing but the memory, and that only for `compare`.
 

@@ -7,6 +7,9 @@
 use crate::algorithm::binomial;
 use crate::rollout::evidence::{EndpointTally, Limit, MIN_ENDPOINTS, Tally};
 
+/// What a plan has by default.
+const DEFAULT_LEVEL: f64 = 0.01;
+
 /// How sure a finding has to be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Significance {
@@ -37,6 +40,14 @@ impl Significance {
         } else {
             Excess::Unsure
         }
+    }
+
+    /// Whether stable is about as bad as the canary: more than twice its share may be chance, also where limits are meant to
+    /// the letter.
+    pub(super) fn as_bad(self, canary: Tally, stable: Tally) -> bool {
+        let twice = stable.percent().map_or(0.0, |percent| percent * 2.0);
+        let level = self.level.unwrap_or(DEFAULT_LEVEL);
+        Self { level: Some(level), ..self }.excess(canary, Limit::percent(twice)) != Excess::Sure
     }
 
     /// The chance of so many bad ones at the limit.

@@ -85,7 +85,7 @@ pub(crate) struct Watched {
     pub(crate) breached: bool,
     /// How long the rate has been above the limit without a break.
     pub(crate) lasted: Duration,
-    /// The stable version is above the limit too, with enough requests: not the canary is to blame.
+    /// The stable version is above the limit too, with enough requests, and about as bad: not the canary is to blame.
     pub(crate) stable_fails_too: bool,
     /// What was seen, up to the limit: `errors: canary 14 of 820 (1.71 %) over 60 s, stable 31 of 16,410 (0.19 %),
     /// limit 1 % for 2m00s`.
@@ -113,8 +113,10 @@ impl ErrorWatch {
         now: Duration,
     ) -> Watched {
         let seen = evidence.last(plan.window);
-        let (is_above, stable_fails_too) =
-            (self.is_above(&seen.canary, plan.min_requests), self.is_above(&seen.stable, plan.min_requests));
+        let is_above = self.is_above(&seen.canary, plan.min_requests);
+        let stable_fails_too = self.is_above(&seen.stable, plan.min_requests)
+            && significance_of(plan.significance, baseline, Question::Errors(self.errors), &seen.canary)
+                .as_bad(seen.canary.errors(self.errors), seen.stable.errors(self.errors));
         let lasted = self.stretch.observe(is_above, now);
         let breached = is_above && lasted >= self.sustained && self.is_sure(plan, evidence, baseline, lasted);
         Watched {

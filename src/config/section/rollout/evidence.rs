@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::checks::MAX_MIN_REQUESTS;
+use crate::config::syntax::fields::Fields;
+use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{Read, Reader};
 use crate::config::syntax::schema;
 use crate::config::syntax::section::section;
@@ -76,6 +78,20 @@ impl Read for WarmUp {
             time if TIME.contains(&time) => Some(Self::Time(time.get())),
             _ => reader.wrong(node, EXPECTED, None),
         }
+    }
+}
+
+/// Notes a warm-up that no rollout outlasts.
+pub(super) fn check_warm_up(fields: &mut Fields<'_, '_>, warm_up: Option<WarmUp>, max_hold: Option<Period>) {
+    let (Some(WarmUp::Time(time)), Some(max_hold)) = (warm_up, max_hold) else { return };
+    if time > max_hold.get() {
+        let message =
+            format!("the warm-up is longer than `max_hold`, which is {max_hold}: the rollout would pause in it");
+        fields.fault_at("warmup", |place| {
+            Problem::new(place, message)
+                .expected(format!("{} to {max_hold}", TIME.start()))
+                .help("write a longer `max_hold` too")
+        });
     }
 }
 

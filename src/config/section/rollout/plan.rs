@@ -105,6 +105,7 @@ section! {
         if let Some(interval) = interval {
             windows::check(&mut fields, interval, window.flatten(), checks.as_deref().unwrap_or_default());
         }
+        evidence::check_warm_up(&mut fields, warmup.flatten(), max_hold);
     }
     => {
         let window = window.unwrap_or(interval.max(WINDOW));

@@ -97,6 +97,15 @@ fn a_condition_without_a_time_is_breached_at_once() {
 }
 
 #[test]
+fn a_stable_version_a_little_above_it_does_not_excuse_a_canary_far_above_it() {
+    let fails_too = |canary| {
+        let seen = observed(&mut watch(Duration::ZERO), &sample(1_000, canary), &sample(16_000, 192), 0);
+        (seen.breached, seen.stable_fails_too)
+    };
+    assert_eq!([fails_too(62), fails_too(30)], [(true, false), (true, true)]);
+}
+
+#[test]
 fn it_tells_what_it_saw() {
     let seen = observed(&mut watch(Duration::from_secs(120)), &sample(820, 14), &sample(16_410, 31), 0);
     assert!(!seen.stable_fails_too);

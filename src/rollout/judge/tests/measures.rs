@@ -52,6 +52,18 @@ fn both_versions_above_the_limit_are_told_apart_from_the_canary_alone() {
 }
 
 #[test]
+fn a_stable_version_a_little_above_the_limit_does_not_excuse_a_canary_far_above_it() {
+    let judged = |canary: u64, slow| {
+        let seen = pair(sample(1_000, canary, slow), sample(16_000, 192, 192));
+        let errors = judge(check("errors", error_rate(1.0)), &seen).stable_fails_too;
+        let latency = Measure::Duration { quantile: 0.99, max: ms(500) };
+        (errors, judge(check("latency", latency), &seen).stable_fails_too)
+    };
+    assert_eq!(judged(62, 62), (false, false), "1.2 % of stable, 6.2 % of the canary");
+    assert_eq!(judged(30, 30), (true, true), "3 % may be twice 1.2 %");
+}
+
+#[test]
 fn below_the_minimum_there_is_no_data_and_the_sentence_says_how_much_is_missing() {
     let few = pair(sample(99, 99, 99), sample(16_410, 0, 0));
     assert_eq!(
