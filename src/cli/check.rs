@@ -135,7 +135,9 @@ const MAX_WEIGHTS: usize = 10;
 
 /// A rollout in one line: its release, its weights, what judges them, and how many requests that needs.
 fn rollout(name: &str, service: &config::Service, plan: &Plan, rates: &Rates) -> String {
-    let release = service.release.as_ref().map(|release| format!(" to {release}")).unwrap_or_default();
+    // Where both are the same, nothing is rolled out until `release` changes.
+    let release = service.release.as_ref().filter(|release| service.stable.as_ref() != Some(*release));
+    let release = release.map(|release| format!(" to {release}")).unwrap_or_default();
     let mut weights: Vec<String> = plan.steps.iter().map(|step| step.weight.to_string()).collect();
     if weights.len() > MAX_WEIGHTS + 1 {
         let last = weights.len() - 1;
@@ -146,13 +148,17 @@ fn rollout(name: &str, service: &config::Service, plan: &Plan, rates: &Rates) ->
         1 => ", 1 gate".to_owned(),
         gates => format!(", {gates} gates"),
     };
-    let checks: Vec<&str> = plan.checks.iter().map(|check| &*check.name).collect();
+    let checks: Vec<String> = plan
+        .checks
+        .iter()
+        .map(|check| if check.dry_run { format!("{} (dry run)", check.name) } else { check.name.to_string() })
+        .collect();
     let checks = if checks.is_empty() { "nothing".to_owned() } else { checks.join(", ") };
-    let needed = match rates.of(name, plan) {
-        Some(_) => None,
-        None => needed_rate(plan),
+    let needed = match (needed_rate(plan), rates.observed.get(name), plan.expected_rate) {
+        (Some(needed), Some(gets), _) => format!("; needs {needed}, gets {gets:.1}"),
+        (Some(needed), None, None) => format!("; needs {needed}"),
+        (Some(_), None, Some(_)) | (None, ..) => String::new(),
     };
-    let needed = needed.map(|needed| format!("; needs {needed}")).unwrap_or_default();
     format!("  rollout of {name}{release}: {} %{gates}; judged by {checks}{needed}\n", weights.join(", "))
 }
 

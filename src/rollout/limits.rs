@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::format;
 use super::plan::Measure;
-use super::verdict::Verdict;
+use super::verdict::{CheckOutcome, Verdict};
 
 /// `0.5 % ≤ 1 %`, `p99 312 ms ≤ 500 ms`, `2.1 % > 1 %`; `limit ≤ 1 %` where there is no value. Empty where there is neither.
 ///
@@ -16,6 +16,13 @@ pub(crate) fn text(measure: &Measure, verdict: &Verdict) -> String {
         Measure::Duration { quantile, .. } => format::quantile(*quantile) + " ",
         _ => String::new(),
     };
+    if let (Measure::Duration { .. }, Some(max)) = (measure, max)
+        && matches!(verdict.outcome, CheckOutcome::Fail | CheckOutcome::Suspect)
+        && verdict.value.is_none_or(|value| value <= max)
+    {
+        // Requests whose clients gave up count as slow, and have no duration that the quantile could show.
+        return format!("{before}> {}", unit.limit(max));
+    }
     let Some(value) = verdict.value else {
         let least = min.map(|min| format!("≥ {}", unit.limit(min)));
         let most = max.map(|max| format!("≤ {}", unit.limit(max)));
@@ -140,6 +147,14 @@ mod tests {
         assert_eq!(found(&rate, None), "limit ≤ 1 %");
         assert_eq!(found(&slow, None), "p99 limit ≤ 500 ms");
         assert_eq!(found(&busy(Some(1.0), Some(2.0)), None), "limit ≥ 1 and ≤ 2");
+        for (value, outcome, shown) in [
+            (Some(0.312), CheckOutcome::Fail, "p99 > 500 ms"),
+            (None, CheckOutcome::Suspect, "p99 > 500 ms"),
+            (Some(0.6), CheckOutcome::Fail, "p99 600 ms > 500 ms"),
+            (Some(0.312), CheckOutcome::NoData, "p99 312 ms ≤ 500 ms"),
+        ] {
+            assert_eq!(text(&slow, &Verdict { value, outcome, ..Verdict::default() }), shown, "{outcome:?}");
+        }
         let older = Verdict { value: Some(0.7), limit: Some(0.5), ..Verdict::default() };
         assert_eq!(text(&rate, &older), "0.7 % > 0.5 %", "the limit that it was found with");
     }

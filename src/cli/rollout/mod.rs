@@ -194,7 +194,7 @@ async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
     let (service, version) = parts(arguments.target.as_deref().unwrap_or_default());
     let (path, deadline) = (path(service), Instant::now() + arguments.timeout);
     AwaitedChange::of(arguments, &client).await?.wait(&client, deadline).await?;
-    let mut last = String::new();
+    let (mut last, mut goes_on) = (String::new(), false);
     loop {
         // A Weir that is being replaced is away for a moment.
         let found = match client.get::<RolloutList>(&path).await {
@@ -204,6 +204,7 @@ async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
         };
         if let Some(rollout) = found {
             let line = view::line(&rollout);
+            goes_on = view::is_under_way(&rollout) && version.is_none_or(|v| rollout.canary.as_deref() == Some(v));
             match end(&rollout, version) {
                 Some(true) => return print(&format!("{line}\n")),
                 Some(false) => return Err(Failure::new(Exit::ROLLED_BACK, line)),
@@ -215,10 +216,25 @@ async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
             }
         }
         if Instant::now() >= deadline {
-            let what = format!("not over after {}: {last}", humantime::format_duration(arguments.timeout));
-            return Err(Failure::new(Exit::TIMED_OUT, what).help("it goes on; `weir rollout status` shows it"));
+            return Err(Failure::new(Exit::TIMED_OUT, timed_out(arguments, version, &last, goes_on))
+                .help(if goes_on { "it goes on; `weir rollout status` shows it" } else { NOT_BEGUN }));
         }
         sleep(POLL_INTERVAL.min(deadline.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+/// What can be done where the rollout that is waited for never began.
+const NOT_BEGUN: &str =
+    "a rollout begins where the file in effect has the version as `release`, or by `weir rollout start`";
+
+/// What was not seen in time: the end of the rollout, or already its beginning.
+fn timed_out(arguments: &RolloutStatusArguments, version: Option<&str>, last: &str, goes_on: bool) -> String {
+    let timeout = humantime::format_duration(arguments.timeout);
+    match version {
+        Some(version) if !goes_on => {
+            format!("no rollout of {} is under way after {timeout}: {last}", super::table::clean(version))
+        }
+        _ => format!("not over after {timeout}: {last}"),
     }
 }
 

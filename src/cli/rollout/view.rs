@@ -25,7 +25,8 @@ pub(in crate::cli) fn render(rollout: &Rollout) -> String {
     if let Some(more) = timing(rollout) {
         out.push_str(&format!("  {more}\n"));
     }
-    if let Some(refused) = &rollout.refused {
+    // The reason says it already, unless something else happened since.
+    if let Some(refused) = rollout.refused.as_ref().filter(|refused| **refused != rollout.reason) {
         out.push_str(&format!("  {}\n", paint(CAUTION, &clean(refused))));
     }
     if let Some(refused) = &rollout.refused_command {
@@ -57,7 +58,9 @@ pub(in crate::cli) fn render(rollout: &Rollout) -> String {
     }
     out.push_str(&checks(rollout));
     for given in &rollout.given_up {
-        let line = format!("{} is not tried again ({}): {}", given.version, given.phase, given.why);
+        // The reason of the rollout that is shown is on the second line already.
+        let why = if given.why == rollout.reason { String::new() } else { format!(": {}", given.why) };
+        let line = format!("{} is not tried again by itself ({}){why}", given.version, given.phase);
         out.push_str(&format!("  {}\n", paint(CAUTION, &clean(&line))));
     }
     if !rollout.entries.is_empty() {
@@ -90,7 +93,7 @@ pub(in crate::cli) fn history(history: &History) -> String {
     out
 }
 
-fn is_under_way(rollout: &Rollout) -> bool {
+pub(super) fn is_under_way(rollout: &Rollout) -> bool {
     !matches!(&*rollout.phase, "idle" | "succeeded" | "rolled_back" | "aborted")
 }
 
@@ -155,7 +158,7 @@ fn timing(rollout: &Rollout) -> Option<String> {
         parts.push(format!("paused while {}", clean(from)));
     }
     if let Some(holding) = rollout.holding_seconds {
-        parts.push(paint(CAUTION, &format!("holds for {}", span(holding))));
+        parts.push(paint(CAUTION, &format!("held for {} so far", span(holding))));
     }
     (!parts.is_empty()).then(|| parts.join(", "))
 }
@@ -359,7 +362,7 @@ shop progressing  v1 → v2
             "{text}"
         );
         assert!(text.contains("  v2: drill: 5% errors, 300 ms, 1m20s left\n"), "{text}");
-        assert!(text.contains("  v0 is not tried again (aborted): abort by ann\n"), "{text}");
+        assert!(text.contains("  v0 is not tried again by itself (aborted): abort by ann\n"), "{text}");
         let late = RefusedCommand { author: "ann".into(), why: "not \x1bnow".into(), ..RefusedCommand::default() };
         let text = plain(&render(&Rollout { refused_command: Some(late), ..shop() }));
         assert!(text.contains("\n  not \u{fffd}now (asked by ann, 1970-01-01T00:00:00Z)\n"), "{text}");

@@ -61,7 +61,7 @@ pub(crate) struct Alert {
 pub(crate) struct Figure {
     /// The check's name.
     pub(crate) check: String,
-    /// `pass`, `fail`, `no_data` or `error`.
+    /// `pass`, `fail`, `suspect`, `warming_up`, `no_data` or `error`.
     pub(crate) verdict: String,
     /// What was measured, in the check's own unit.
     pub(crate) value: Option<f64>,

@@ -41,8 +41,13 @@ impl Reaction<'_> {
         let before = self.before();
         match analysis {
             Analysis::Pass => {
-                self.state.failures.consecutive = 0;
-                self.state.times.holding = None;
+                let failed = std::mem::take(&mut self.state.failures.consecutive) > 0;
+                let held = self.state.times.holding.take().is_some();
+                if (failed || held) && matches!(self.state.stage, Stage::Progressing | Stage::Baking | Stage::Promoting)
+                {
+                    // What it held for, or failed by, is no longer so.
+                    "every check passed".clone_into(&mut self.state.reason);
+                }
                 self.note(By::Judge, What::Analyzed, before, "every check passed");
                 true
             }
@@ -210,11 +215,12 @@ impl Reaction<'_> {
 /// Verdicts that are kept of one analysis run.
 const MAX_VERDICTS: usize = 64;
 
-/// The first sentence, and how many more there are.
+/// The first sentence, and how many more checks say something.
 fn joined(sentences: &[&str]) -> String {
     match sentences {
         [] => String::new(),
         [only] => (*only).to_owned(),
-        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+        [first, _] => format!("{first} (and 1 more check)"),
+        [first, rest @ ..] => format!("{first} (and {} more checks)", rest.len()),
     }
 }

@@ -217,6 +217,8 @@ struct Finding {
     stable: Tally,
     /// Stable is above the limit too, or other services fail alike.
     stable_fails_too: bool,
+    /// It is suspect because it may be chance.
+    unsure: bool,
     /// What is said of it: how sure it is, or whose fault.
     why: String,
 }
@@ -224,8 +226,8 @@ struct Finding {
 impl Finding {
     fn of(input: &CheckInput<'_>, question: Question, limit: Limit) -> Self {
         let (canary, stable) = (question.tally(&input.seen.canary), question.tally(&input.seen.stable));
-        let mut found =
-            Self { outcome: CheckOutcome::Pass, canary, stable, stable_fails_too: false, why: String::new() };
+        let outcome = CheckOutcome::Pass;
+        let mut found = Self { outcome, canary, stable, stable_fails_too: false, unsure: false, why: String::new() };
         if canary.requests < input.min_requests || canary.requests == 0 {
             found.outcome = CheckOutcome::NoData;
             return found;
@@ -235,8 +237,8 @@ impl Finding {
             Excess::None => {}
             Excess::Unsure => {
                 found.outcome = CheckOutcome::Suspect;
-                found.why =
-                    format!("above it, and that may be chance{}", significance_in_words(significance, canary, limit));
+                found.unsure = true;
+                found.why = significance_in_words(significance, canary, limit);
             }
             Excess::Sure => {
                 let endpoints: &[_] = match question {
@@ -268,6 +270,7 @@ impl Finding {
                 None => format!("{fault}, and stable as well"),
             },
             CheckOutcome::Fail => format!("{fault}{}", self.why),
+            CheckOutcome::Suspect if self.unsure => format!("{fault}, and that may be chance{}", self.why),
             CheckOutcome::Suspect => self.why.clone(),
             CheckOutcome::NoData => {
                 needed(input.min_requests.saturating_sub(self.canary.requests).max(1), rate_of(&input.seen.canary))

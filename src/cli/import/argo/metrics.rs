@@ -144,7 +144,11 @@ fn add_remarks(metric: &Metric<'_>, judged: &mut Judged<'_>) -> Result<(), Wrong
     }
     if let (Some(at), Some(delay)) = (value.get("initialDelay"), period(metric, "initialDelay")?) {
         judged.comments.push(match metric.role {
-            Role::Background => format!("DECIDE: {} is {delay}: Weir judges from the first weight on.", place(at)),
+            Role::Background => format!(
+                "DECIDE: {} is {delay}: Weir judges all checks from the first weight on, or with `warmup: {delay}` \
+                 (1h at most) in the rollout from then on.",
+                place(at)
+            ),
             Role::Once => format!("{} is {delay}, which the step is held longer.", place(at)),
         });
     }

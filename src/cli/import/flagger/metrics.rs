@@ -80,6 +80,7 @@ fn judge_one<'f>(
             judged.decide("the address of Prometheus: Flagger asks the server of its own settings.");
             let (text, unknown) = filled(query.trim(), service, metric);
             let bounds = beside(&mut judged, &bounds)?;
+            always_one_workload(&mut judged, query, service);
             let query = Query { url: "http://prometheus:9090", text: &text, timeout: "", unknown: &unknown };
             Ok(judged.prometheus(&query, &format!("{bounds}{more}")))
         }
@@ -205,6 +206,7 @@ fn by_template<'f>(
     let kind = text(provider, "type")?.ok_or_else(|| Wrong::at(provider, "a provider has no `type`"))?;
     let query = text(spec, "query")?.ok_or_else(|| Wrong::at(spec, "a MetricTemplate has no `query`"))?;
     let address = text(provider, "address")?;
+    let template_query = query;
     let (query, unknown) = filled(query.trim(), service, judged.metric);
     if let Some(value) = provider.get("secretRef") {
         let secret = text(value, "name")?.map_or_else(|| "?".to_owned(), printed);
@@ -236,8 +238,25 @@ fn by_template<'f>(
         judged.decide("the address of Prometheus, which the MetricTemplate does not say.");
     }
     let bounds = beside(&mut judged, bounds)?;
+    always_one_workload(&mut judged, template_query, service);
     let query = Query { url, text: &query, timeout: "", unknown: &unknown };
     Ok(judged.prometheus(&query, &format!("{bounds}{}", window.field())))
+}
+
+/// Flagger's canary is always the same workload. Weir's is the other version after each rollout, and the query that
+/// names the workload would then ask about the stable one.
+fn always_one_workload(judged: &mut Judged<'_>, query: &str, service: &Service<'_>) {
+    let named = fill(query, |word| (!matches!(word, "target" | "name")).then(String::new)).unknown;
+    let name = match &*named {
+        [] => return,
+        [word, ..] if word == "target" => service.target,
+        _ => service.canary.name,
+    };
+    judged.decide(&format!(
+        "the query names {}, which is the canary of the first rollout only: the next one goes the other way. With \
+         versions that are named as their workloads are, `{{{{canary}}}}` in its place is right for all.",
+        printed(name)
+    ));
 }
 
 /// A query of Flagger as one of Weir: what it puts in by a template is known here, or Weir's to put in, or unknown.

@@ -54,6 +54,19 @@ fn a_failed_look_stays_at_its_weight() {
 }
 
 #[test]
+fn what_it_held_for_is_not_said_any_longer_than_it_holds() {
+    let mut plan = plan();
+    plan.steps.iter_mut().for_each(|step| step.hold = Duration::from_secs(600));
+    let mut rig = Rig::started(plan);
+    for outcome in [CheckOutcome::NoData, CheckOutcome::Fail] {
+        rig.all(outcome);
+        assert!(rig.state.reason.starts_with("errors: "), "{}", rig.state.reason);
+        rig.pass(1);
+        assert_eq!((rig.phase(), &*rig.state.reason), (Phase::Progressing, "every check passed"), "{outcome:?}");
+    }
+}
+
+#[test]
 fn no_data_and_errors_hold_then_pause_and_tell_and_are_no_failures() {
     for outcome in [CheckOutcome::NoData, CheckOutcome::Error] {
         let mut rig = Rig::started(plan());

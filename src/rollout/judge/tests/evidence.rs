@@ -22,7 +22,7 @@ fn above_the_limit_by_chance_is_suspect_and_no_failure() {
     let suspect = errors_of(3, 136);
     assert_eq!(suspect.outcome, CheckOutcome::Suspect);
     assert!(
-        suspect.sentence.ends_with("limit 1 %: above it, and that may be chance (p 0.1562)"),
+        suspect.sentence.ends_with("limit 1 %: too many errors, and that may be chance (p 0.1562)"),
         "{}",
         suspect.sentence
     );
