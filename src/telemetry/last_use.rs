@@ -18,9 +18,8 @@ pub(crate) struct LastUse {
 }
 
 /// The uses of one version.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct UseTracker {
-    born: Instant,
     /// Finished requests at the last observation.
     finished: u64,
     /// At this moment it had been idle for so long.
@@ -28,11 +27,6 @@ pub(super) struct UseTracker {
 }
 
 impl UseTracker {
-    /// No use is known; the watch begins at `born`.
-    pub(super) const fn new(born: Instant) -> Self {
-        Self { born, finished: 0, last: None }
-    }
-
     /// Observes at `now`: so much is open, so many have finished in all.
     pub(super) fn observe(&mut self, now: Instant, open: u64, finished: u64) {
         if open > 0 || finished != self.finished {
@@ -48,8 +42,9 @@ impl UseTracker {
         }
     }
 
-    pub(super) fn last(&self, now: Instant, open: u64) -> LastUse {
-        LastUse { open, idle: self.idle(now), watched: now.saturating_duration_since(self.born) }
+    /// What is known at `now`, after it was watched for so long, with so much open.
+    pub(super) fn last(&self, now: Instant, watched: Duration, open: u64) -> LastUse {
+        LastUse { open, idle: self.idle(now), watched }
     }
 
     fn idle(&self, now: Instant) -> Option<Duration> {

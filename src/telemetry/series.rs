@@ -58,7 +58,7 @@ pub struct VersionSeries {
     edges: Arc<Edges>,
     counters: OnceLock<Sharded>,
     /// Only where clients have affinity keys.
-    clients: OnceLock<ClientGroups>,
+    clients: OnceLock<Box<ClientGroups>>,
     routes: SeriesRegistry<Name, RouteSeries>,
     /// A tick writes and whoever asks for the last minute reads; no request comes here.
     window: Mutex<Window>,
@@ -78,7 +78,7 @@ impl VersionSeries {
             clients: OnceLock::new(),
             routes: SeriesRegistry::new(),
             window: Mutex::new(Window::new(born)),
-            uses: Mutex::new(UseTracker::new(born)),
+            uses: Mutex::default(),
         }
     }
 
@@ -172,12 +172,12 @@ impl VersionSeries {
     /// A finished request came from the client whose affinity key has this hash. `failed` says whether it was an error.
     #[inline]
     pub(crate) fn of_client(&self, key: u64, failed: bool) {
-        get_or_make(&self.clients, || ClientGroups::new(self.shards)).count(key, failed);
+        get_or_make(&self.clients, || Box::new(ClientGroups::new(self.shards))).count(key, failed);
     }
 
     /// Requests and errors by groups of clients; none where no client had a key.
     pub(crate) fn client_groups(&self) -> Option<Vec<(u64, u64)>> {
-        self.clients.get().map(ClientGroups::totals)
+        self.clients.get().map(|groups| groups.totals())
     }
 
     /// A fault injection put this fault into a request.
@@ -262,9 +262,10 @@ impl VersionSeries {
     /// ticks counts as having ended at the later one.
     #[must_use]
     pub(crate) fn last_use(&self, now: Instant) -> LastUse {
+        let watched = self.lock_window().age(now);
         let mut uses = self.lock_uses();
         self.observe(&mut uses, now);
-        uses.last(now, self.in_flight())
+        uses.last(now, watched, self.in_flight())
     }
 
     /// What an earlier process knew: that the version was in use `idle` before `now`. The later use counts.
@@ -342,7 +343,7 @@ impl VersionSeries {
     /// So many requests of clients of one group, of which so many failed.
     #[cfg(test)]
     pub(crate) fn of_clients(&self, group: usize, requests: u64, failed: u64) {
-        get_or_make(&self.clients, || ClientGroups::new(self.shards)).count_many(group, requests, failed);
+        get_or_make(&self.clients, || Box::new(ClientGroups::new(self.shards))).count_many(group, requests, failed);
     }
 
     /// So many requests finished alike.

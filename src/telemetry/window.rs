@@ -89,7 +89,8 @@ impl Window {
         }
     }
 
-    fn age(&self, now: Instant) -> Duration {
+    /// How long it has been watched.
+    pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.born)
     }
 }

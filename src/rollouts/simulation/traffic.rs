@@ -51,6 +51,8 @@ pub(super) struct Generator {
     users: Vec<User>,
     /// What the users of each version do, for the share of the canary that it was last asked for.
     of_users: (f64, (f64, f64)),
+    /// How many requests of stable's users that are well, and of those that fail, are in each group.
+    groups: Vec<(f64, f64)>,
 }
 
 /// Groups of users.
@@ -91,6 +93,7 @@ impl Generator {
             served: 0,
             users,
             of_users: (-1.0, (0.0, 0.0)),
+            groups: Vec::new(),
         }
     }
 
@@ -136,6 +139,7 @@ impl Generator {
             Traffic::StickyUsers { share: base } => {
                 if self.of_users.0.to_bits() != share.to_bits() {
                     self.of_users = (share, (self.bad_users(share, true), self.bad_users(share, false)));
+                    self.groups = self.weights(share);
                 }
                 let (canary, stable) = self.of_users.1;
                 (well(base + canary), well(base + stable))
@@ -162,16 +166,22 @@ impl Generator {
         if self.users.is_empty() {
             return Vec::new();
         }
-        let mut weights = vec![(0.0, 0.0); GROUPS];
-        for user in self.users.iter().filter(|user| user.place > self.of_users.0) {
-            let (well, bad) = &mut weights[user.group];
-            *(if user.fails { bad } else { well }) += user.requests;
-        }
+        let weights = &self.groups;
         let bad = random.multinomial(failed, weights.iter().map(|(_, bad)| *bad));
         // Those that are well are many: as many as to be expected.
         let all: f64 = weights.iter().map(|(well, _)| well).sum();
         let well = weights.iter().map(|(well, _)| super::whole((requests - failed) as f64 * well / all));
         well.zip(bad).map(|(well, bad)| (well + bad, bad)).collect()
+    }
+
+    /// The requests of stable's users by group.
+    fn weights(&self, share: f64) -> Vec<(f64, f64)> {
+        let mut weights = vec![(0.0, 0.0); GROUPS];
+        for user in self.users.iter().filter(|user| user.place > share) {
+            let (well, bad) = &mut weights[user.group];
+            *(if user.fails { bad } else { well }) += user.requests;
+        }
+        weights
     }
 
     /// The share of the requests of a version that its failing users make.
