@@ -39,8 +39,7 @@ impl Baseline {
             self.blocks = Arc::new(Blocks::new(questions));
         }
         if let Some((_, counters)) = &self.version {
-            let totals = counters.totals(Vec::new());
-            Arc::make_mut(&mut self.blocks).observe(view.now, &totals, counters.clients());
+            Arc::make_mut(&mut self.blocks).observe(view.now, &counters.totals(Vec::new()));
         }
     }
 }

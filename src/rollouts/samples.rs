@@ -19,16 +19,11 @@ impl Counters {
         Self { series, edges }
     }
 
-    /// Requests and errors of each group of clients, where clients stay on the version.
-    pub(super) fn clients(&self) -> Option<Vec<Tally>> {
-        let groups = self.series.client_groups()?;
-        Some(groups.into_iter().map(|(requests, bad)| Tally { requests, bad }).collect())
-    }
-
     /// The version's totals now, with what its endpoints did, where that is counted.
     pub(super) fn totals(&self, endpoints: Vec<EndpointTally>) -> Sample {
         let Self { series, edges } = self;
         let totals = series.totals();
+        let groups = series.client_groups().unwrap_or_default();
         let class = |class: Class| totals.by_class.get(class.index()).copied().unwrap_or_default();
         Sample {
             covered: Duration::ZERO,
@@ -41,6 +36,7 @@ impl Counters {
             abandoned: series.abandoned_by_bucket(),
             edges: Arc::clone(edges),
             endpoints,
+            clients: groups.into_iter().map(|(requests, bad)| Tally { requests, bad }).collect(),
             buckets: totals.buckets,
         }
     }

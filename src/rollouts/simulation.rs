@@ -114,13 +114,13 @@ impl World {
         let mut generator = Generator::new(scenario.traffic, &mut random);
         let mut rollouts = Rollouts::read(&BTreeMap::new(), &self.view(&self.before, &recorder, 0)).unwrap();
         // Stable's past goes by in blocks.
-        let mut served = Tally::default();
+        let mut served = [Tally::default(); 2];
         for now in (10..=HISTORY).step_by(10) {
             for second in now - 10..now {
                 let (_, chances) = generator.second(second, 0.0, 0, &mut random);
-                served += count(&stable, scenario.rate, chances, &mut random);
+                count(&stable, scenario.rate, chances, &mut random);
             }
-            count_groups(&stable, &generator, &mut served, &mut random);
+            count_groups([&canary, &stable], &generator, &mut served, &mut random);
             rollouts.record_baselines(&self.view(&self.before, &recorder, now));
         }
         rollouts.take_in(&self.before, &BTreeMap::new(), &self.view(&self.after, &recorder, HISTORY)).unwrap();
@@ -134,9 +134,9 @@ impl World {
             owed -= due as f64;
             let (of_canary, of_stable) = generator.second(now, weight, due, &mut random);
             requests += self.serve(&rollouts, (&canary, &endpoints), (now, due, of_canary), &mut random);
-            served += count(&stable, scenario.rate * (1.0 - weight), of_stable, &mut random);
+            count(&stable, scenario.rate * (1.0 - weight), of_stable, &mut random);
             if (now + 1) % 10 == 0 {
-                count_groups(&stable, &generator, &mut served, &mut random);
+                count_groups([&canary, &stable], &generator, &mut served, &mut random);
             }
             rollouts.record_baselines(&view);
             second(&mut rollouts, &shop, &view);
@@ -230,16 +230,21 @@ fn weight(rollouts: &Rollouts) -> f64 {
     if state.is_under_way() { state.weight.ratio() } else { 0.0 }
 }
 
-/// Whose requests those were, where users stay on a version.
-fn count_groups(series: &VersionSeries, generator: &Generator, served: &mut Tally, random: &mut Random) {
-    let Tally { requests, bad } = std::mem::take(served);
-    for (group, (requests, failed)) in generator.by_group((requests, bad), random).into_iter().enumerate() {
-        series.of_clients(group, requests, failed);
+/// Counts whose requests those of canary and stable were since the last time, where users stay on a version.
+fn count_groups(versions: [&VersionSeries; 2], generator: &Generator, before: &mut [Tally; 2], random: &mut Random) {
+    for ((series, before), on_canary) in versions.into_iter().zip(before).zip([true, false]) {
+        let errors = series.totals().by_class[Class::ServerError.index()];
+        let now = Tally { requests: series.requests_total(), bad: errors };
+        let served = now.since(*before).unwrap();
+        *before = now;
+        for (group, tally) in generator.by_group(on_canary, served, random).into_iter().enumerate() {
+            series.of_clients(group, tally.requests, tally.bad);
+        }
     }
 }
 
 /// A second of a version without a trip wire.
-fn count(series: &VersionSeries, rate: f64, chances: Chances, random: &mut Random) -> Tally {
+fn count(series: &VersionSeries, rate: f64, chances: Chances, random: &mut Random) {
     let requests = whole(rate + random.unit());
     let failing = if chances.one_endpoint { requests / ENDPOINTS } else { 0 };
     let errors = failing + random.binomial(requests - failing, chances.error);
@@ -247,7 +252,6 @@ fn count(series: &VersionSeries, rate: f64, chances: Chances, random: &mut Rando
     series.finish_many(Class::ServerError, FAST, errors);
     series.finish_many(Class::Success, SLOW, slow);
     series.finish_many(Class::Success, FAST, requests - errors - slow);
-    Tally { requests, bad: errors }
 }
 
 fn endpoints() -> Vec<(Name, Arc<EndpointLive>)> {

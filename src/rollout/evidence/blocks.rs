@@ -60,14 +60,13 @@ impl Blocks {
         self.last.as_ref().is_none_or(|(last, _)| now.saturating_sub(*last) + SLACK >= BLOCK)
     }
 
-    /// Takes the version's totals at `now`, if a block ends then, and the errors of each group of clients, where those
-    /// stay on it.
-    pub(crate) fn observe(&mut self, now: Duration, totals: &Sample, clients: Option<Vec<Tally>>) {
+    /// Takes the version's totals at `now`, if a block ends then.
+    pub(crate) fn observe(&mut self, now: Duration, totals: &Sample) {
         if !self.is_due(now) {
             return;
         }
-        if let Some(clients) = clients {
-            self.clients.observe(now, clients);
+        if !totals.clients.is_empty() {
+            self.clients.observe(now, &totals.clients);
         }
         let tallies: Box<[Tally]> = self.questions.iter().map(|question| question.tally(totals)).collect();
         let last = self.last.replace((now, tallies));

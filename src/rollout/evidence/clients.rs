@@ -34,10 +34,9 @@ pub(super) struct Clients {
 
 impl Clients {
     /// Takes the totals of the groups at `now`; to be called every few seconds.
-    pub(super) fn observe(&mut self, now: Duration, totals: Vec<Tally>) {
-        let totals = totals.into_boxed_slice();
+    pub(super) fn observe(&mut self, now: Duration, totals: &[Tally]) {
         let Some((began, before)) = &self.last else {
-            self.last = Some((now, totals));
+            self.last = Some((now, totals.into()));
             return;
         };
         let covered = now.saturating_sub(*began);
@@ -53,7 +52,7 @@ impl Clients {
             }
             self.minutes.push_back(added);
         }
-        self.last = Some((now, totals));
+        self.last = Some((now, totals.into()));
     }
 
     /// What the groups say.
@@ -75,6 +74,15 @@ fn together(minutes: &[&[Tally]]) -> Box<[Tally]> {
     let sum = |group: usize| minutes.iter().filter_map(|minute| minute.get(group)).copied().sum();
     (0..groups).map(sum).collect()
 }
+
+/// The excess within one time, if enough groups have requests to tell.
+fn shown(groups: &[Tally]) -> Option<f64> {
+    let asked: Vec<Tally> = groups.iter().copied().filter(|group| group.requests > 0).collect();
+    (asked.len() >= ENOUGH).then(|| excess([&*asked]))
+}
+
+/// Groups with requests that tell something.
+const ENOUGH: usize = 16;
 
 /// By how much requests count less because they are those of the same clients; nothing where clients are not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -119,6 +127,18 @@ impl ClientEffect {
         parts.fold(0.0, f64::max)
     }
 
+    /// The same of another version whose groups of clients are `own` in a time that is `covered`: what these do not show is
+    /// not true of it. Errors that are new, and everybody's, are no matter of a few clients, whatever stable's are.
+    pub(super) fn at_most(self, own: &[Tally], covered: Duration) -> Self {
+        let known = self.within(covered);
+        match shown(own) {
+            Some(shown) if shown < known => {
+                Self(self.0.map(|scale| Scale { excess: scale.excess * shown / known, ..scale }))
+            }
+            _ => self,
+        }
+    }
+
     /// The same of what a piece of `covered` adds to what was looked at for `before`: the same clients again say less
     /// each time.
     pub(super) fn of_piece(self, covered: Duration, before: Duration) -> f64 {
@@ -140,14 +160,14 @@ mod tests {
     fn seen(clients: usize, each: u64, bad: usize) -> ClientEffect {
         let mut seen = Clients::default();
         let mut totals = vec![Tally::default(); 64];
-        seen.observe(Duration::ZERO, totals.clone());
+        seen.observe(Duration::ZERO, &totals);
         for minute in 1..=60 {
             let mut hashes = SplitMix64(1);
             for client in 0..clients {
                 let group = usize::try_from(hashes.next() >> 58).unwrap();
                 totals[group] += Tally { requests: each, bad: if client % bad == 0 { each } else { 0 } };
             }
-            seen.observe(minute * MINUTE, totals.clone());
+            seen.observe(minute * MINUTE, &totals);
         }
         seen.effect()
     }
@@ -185,13 +205,25 @@ mod tests {
     }
 
     #[test]
+    fn errors_that_are_everybodys_count_in_full() {
+        let effect = seen(20_000, 3, 100);
+        let group = |bad| Tally { requests: 1_000, bad };
+        let everybodys = [group(20); 64];
+        assert!(effect.at_most(&everybodys, 10 * MINUTE).within(10 * MINUTE) < 0.1);
+        let of_two: Vec<Tally> = (0..64).map(|at| group(if at < 2 { 640 } else { 0 })).collect();
+        assert_eq!(effect.at_most(&of_two, 10 * MINUTE), effect);
+        assert_eq!(effect.at_most(&everybodys[..3], 10 * MINUTE), effect, "too few groups to tell");
+        assert_eq!(effect.at_most(&[], 10 * MINUTE), effect);
+    }
+
+    #[test]
     fn clients_of_one_request_each_are_independent() {
         // A thousand requests in each group, and one error in each.
         let mut seen = Clients::default();
         for minute in 0..=60 {
             seen.observe(
                 minute * MINUTE,
-                vec![Tally { requests: u64::from(minute) * 1_000, bad: u64::from(minute) }; 64],
+                &[Tally { requests: u64::from(minute) * 1_000, bad: u64::from(minute) }; 64],
             );
         }
         assert_eq!(seen.effect().within(60 * MINUTE), 0.0);

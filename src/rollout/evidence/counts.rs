@@ -188,6 +188,7 @@ impl HistoryLayout {
             abandoned: self.buckets(&counts.abandoned),
             edges: Arc::clone(&self.edges),
             endpoints: endpoints.collect(),
+            clients: Vec::new(),
         }
     }
 

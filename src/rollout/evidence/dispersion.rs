@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::clients::ClientEffect;
 use super::overdispersion::excess;
-use super::sample::Tally;
+use super::sample::{Sample, Tally};
 
 /// The length of a block.
 pub(super) const BLOCK: Duration = Duration::from_secs(10);
@@ -40,6 +40,11 @@ impl Dispersion {
     #[cfg(test)]
     pub(crate) fn fixed(short: f64) -> Self {
         Self { short, ..Self::default() }
+    }
+
+    /// That of another version, whose requests are `sample`: those of the same clients count as its own groups show.
+    pub(crate) fn of_version(self, sample: &Sample) -> Self {
+        Self { clients: self.clients.at_most(&sample.clients, sample.covered), ..self }
     }
 
     /// How many requests count as one, where there were `requests` of a version in `covered` and no others are looked at

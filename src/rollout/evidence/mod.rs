@@ -28,7 +28,6 @@ use std::time::Duration;
 
 pub(crate) use self::blocks::Blocks;
 pub(crate) use self::counts::{HistoryLayout, RecordedCounts};
-#[cfg(test)]
 pub(crate) use self::dispersion::Dispersion;
 pub(crate) use self::past::{Past, StablePast};
 pub(crate) use self::question::Question;
@@ -154,6 +153,11 @@ impl Evidence {
     /// What happened in the last `span`, also if a failed analysis run was about it.
     pub(crate) fn last(&self, span: Duration) -> Samples {
         self.since(self.latest.at.saturating_sub(span).max(self.begin))
+    }
+
+    /// All that may be judged, as far back as it is kept.
+    pub(crate) fn all(&self) -> Samples {
+        self.since(self.begin)
     }
 
     /// What happened since the last analysis run.

@@ -38,6 +38,8 @@ pub(crate) struct Sample {
     pub(crate) edges: Arc<[Duration]>,
     /// What each endpoint did, where that is known.
     pub(crate) endpoints: Vec<EndpointTally>,
+    /// What each group of clients did, where clients stay on the version; else empty.
+    pub(crate) clients: Vec<Tally>,
 }
 
 /// The requests of one endpoint, and how many of them were errors that the version is to blame for.
@@ -156,6 +158,11 @@ fn added(now: &[u64], then: &[u64]) -> Vec<u64> {
     now.iter().enumerate().map(|(at, now)| now.saturating_sub(then.get(at).copied().unwrap_or_default())).collect()
 }
 
+fn added_clients(now: &[Tally], then: &[Tally]) -> Vec<Tally> {
+    let before = |group: usize| then.get(group).copied().unwrap_or_default();
+    now.iter().enumerate().map(|(group, now)| now.since(before(group)).unwrap_or_default()).collect()
+}
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a count, so not negative")]
 fn rounded(count: f64) -> u64 {
     count.round() as u64
@@ -208,6 +215,7 @@ impl Sample {
             abandoned: sums(&self.abandoned, &added.abandoned),
             edges: Arc::clone(&added.edges),
             endpoints: added.endpoints.iter().map(endpoint).collect(),
+            clients: Vec::new(),
         }
     }
 
@@ -235,6 +243,7 @@ impl Sample {
             abandoned: added(&self.abandoned, &earlier.abandoned),
             edges: Arc::clone(&self.edges),
             endpoints: self.endpoints.iter().map(|endpoint| endpoint.since(&earlier.endpoints)).collect(),
+            clients: added_clients(&self.clients, &earlier.clients),
         }
     }
 

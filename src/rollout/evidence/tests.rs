@@ -98,10 +98,10 @@ fn what_a_canary_does_while_it_warms_up_is_not_looked_at() {
 fn blocks(errors: impl Iterator<Item = u64>) -> Blocks {
     let question = Question::Errors(Errors::default());
     let (mut blocks, mut all) = (Blocks::new(vec![question]), (0, 0));
-    blocks.observe(Duration::ZERO, &totals(0, 0).canary, None);
+    blocks.observe(Duration::ZERO, &totals(0, 0).canary);
     for (at, errors) in (1..).zip(errors) {
         all = (all.0 + 1_000 - errors, all.1 + errors);
-        blocks.observe(at * 10 * SECOND, &totals(all.0, all.1).canary, None);
+        blocks.observe(at * 10 * SECOND, &totals(all.0, all.1).canary);
     }
     blocks
 }
@@ -138,7 +138,7 @@ fn one_error_of_few_requests_is_no_bad_minute() {
         let mut blocks = Blocks::new(vec![question]);
         for at in 0..=60 {
             let all = totals(at * requests, if at >= 30 { bad } else { 0 }).canary;
-            blocks.observe(Duration::from_secs(at * 10), &all, None);
+            blocks.observe(Duration::from_secs(at * 10), &all);
         }
         blocks.past(question).worst_minute
     };
@@ -152,7 +152,7 @@ fn a_gap_between_blocks_is_no_block() {
     let question = Question::Errors(Errors::default());
     let mut blocks = Blocks::new(vec![question]);
     for (at, successes) in [(0, 0), (10, 100), (40, 500), (50, 600)] {
-        blocks.observe(at * SECOND, &totals(successes, 0).canary, None);
+        blocks.observe(at * SECOND, &totals(successes, 0).canary);
     }
     assert_eq!(blocks.past(question).tally.requests, 200);
 }

@@ -141,7 +141,8 @@ pub(super) fn compare(
     // What other services suffer as well says nothing about the canary, where no stable version shows that it suffers too.
     if run.shared_failure.is_none() || !run.canary_has_all {
         let pair = TallyPair { canary, stable: question.tally(&block.stable) };
-        test.observe(pair, block.canary.covered, &run.baseline.past(question), run.canary_has_all);
+        let all = run.evidence.all().canary;
+        test.observe(pair, block.canary.covered, &run.baseline.past(question), (&all, run.canary_has_all));
     }
     let TallyPair { canary, stable } = test.judged();
     let (p, limit) = (test.p(), (100.0 - parameters.confidence) / 100.0);

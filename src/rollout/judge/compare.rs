@@ -46,7 +46,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::binomial;
-use crate::rollout::evidence::{Past, Tally};
+use crate::rollout::evidence::{Dispersion, Past, Sample, Tally};
 
 /// How much worse than the margin allows the canary is guessed to be, a tenth of a point to twenty points, and the part of
 /// the capital that is laid out on it. Most is laid out where it takes long to find; what is much worse shows anyway.
@@ -125,8 +125,14 @@ impl SequentialTest {
     }
 
     /// Takes what was seen in a block that took `covered`. `past` is what is known of stable before it; where the canary
-    /// has everything (`alone`), it is what the canary is compared with.
-    pub(super) fn observe(&mut self, block: TallyPair, covered: Duration, past: &Past, alone: bool) {
+    /// has everything (`alone`), it is what the canary is compared with. `canary` is all that is known of the canary.
+    pub(super) fn observe(
+        &mut self,
+        block: TallyPair,
+        covered: Duration,
+        past: &Past,
+        (canary, alone): (&Sample, bool),
+    ) {
         if past.covered >= self.past.covered {
             self.past = *past;
         }
@@ -140,13 +146,16 @@ impl SequentialTest {
         *time = time.saturating_add(covered);
         let (block, covered) = self.pending;
         let before = self.before;
-        let effect = |tally: Tally| past.dispersion.design_effect_of_piece(tally.requests as f64, covered, before);
-        let canary = RealTally::of(block.canary, effect(block.canary));
+        let of_canary = past.dispersion.of_version(canary);
+        let counted = |tally: Tally, dispersion: Dispersion| {
+            RealTally::of(tally, dispersion.design_effect_of_piece(tally.requests as f64, covered, before))
+        };
+        let canary = counted(block.canary, of_canary);
         if block.canary.requests == 0 {
             return;
         }
         if block.stable.requests > 0 {
-            let stable = RealTally::of(block.stable, effect(block.stable));
+            let stable = counted(block.stable, past.dispersion);
             let known = past.known(&stable).min(canary.all * PINNED).max(stable.all);
             self.bet(|guess, margin| log_growth(&canary, &stable, known, guess, margin));
             self.remember(block.stable);

@@ -43,7 +43,7 @@ pub(super) fn significance_of(
 ) -> Significance {
     let requests = question.tally(sample).requests as f64;
     let design_effect = match level {
-        Some(_) => baseline.dispersion(question).design_effect(requests, sample.covered),
+        Some(_) => baseline.dispersion(question).of_version(sample).design_effect(requests, sample.covered),
         None => 1.0,
     };
     Significance { level: level.map(|percent| percent / 100.0), design_effect }

@@ -69,6 +69,16 @@ fn a_canary_that_is_worse_is_found_soon() {
 }
 
 #[test]
+fn a_worse_canary_is_not_promoted_because_its_clients_differ() {
+    let one = Cell::of(row(&BAD, "+1 point, sticky users, 0.2 % of them bad"), "", 40, 1);
+    assert_eq!(one.back() + one.frozen(), 40, "{:?}", one.ended);
+    assert!(one.back() >= 25, "+1: {} of 40", one.back());
+    let five = Cell::of(row(&BAD, "+5 points, sticky users, 0.2 % of them bad"), "", 60, 1);
+    let requests = five.found(90).expect("+5: found in 90 %");
+    assert!(requests <= 3_000, "+5: {requests}");
+}
+
+#[test]
 fn a_canary_of_which_everything_fails_is_taken_out_by_the_trip_wire() {
     let cell = Cell::of(row(&BAD, "everything fails"), "", 20, 1);
     assert!(cell.ended.iter().all(|ended| ended.tripped && ended.requests <= 20), "{:?}", cell.ended);

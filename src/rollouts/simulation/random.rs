@@ -51,8 +51,8 @@ impl Random {
     }
 
     /// So many things put into boxes that are this likely each.
-    pub(super) fn multinomial(&mut self, count: u64, weights: impl Iterator<Item = f64> + Clone) -> Vec<u64> {
-        let mut rest: f64 = weights.clone().sum();
+    pub(super) fn multinomial(&mut self, count: u64, weights: &[f64]) -> Vec<u64> {
+        let mut rest: f64 = weights.iter().sum();
         let mut left = count;
         let mut boxes = Vec::new();
         for weight in weights {

@@ -60,7 +60,7 @@ pub(super) const GOOD: [Row; 19] = [
     row("minutes of ten-fold errors, 0.4 %", 1_000.0, Traffic::BadMinutes { share: 0.004, chance: 0.05 }),
     row("bursts of 20 % on both", 1_000.0, Traffic::SharedBursts { share: 0.001, burst: 0.2, every: 120 }),
     row("one endpoint of ten fails at times", 1_000.0, Traffic::OneEndpoint { share: 0.001, every: 300 }),
-    row("sticky users, 1 % of them bad", 1_000.0, Traffic::StickyUsers { share: 0.001 }),
+    row("sticky users, 1 % of them bad", 1_000.0, Traffic::StickyUsers { share: 0.001, failing: 0.01, more: 0.0 }),
     row("cold start", 200.0, Traffic::ColdStart { share: 0.001, requests: 200 }),
     Row {
         more: "warmup: { requests: 300 }",
@@ -68,12 +68,17 @@ pub(super) const GOOD: [Row; 19] = [
     },
 ];
 
+const SICK_1: Traffic = Traffic::StickyUsers { share: 0.001, failing: 0.002, more: 0.01 };
+const SICK_5: Traffic = Traffic::StickyUsers { share: 0.001, failing: 0.002, more: 0.05 };
+
 /// Canaries that are worse.
-pub(super) const BAD: [Row; 7] = [
+pub(super) const BAD: [Row; 9] = [
     row("+0.5 points of errors", 200.0, Traffic::Regression { share: 0.001, more: 0.005 }),
     row("+1 point", 200.0, Traffic::Regression { share: 0.001, more: 0.01 }),
     row("+2 points", 200.0, Traffic::Regression { share: 0.001, more: 0.02 }),
     row("+5 points", 200.0, Traffic::Regression { share: 0.001, more: 0.05 }),
+    row("+1 point, sticky users, 0.2 % of them bad", 200.0, SICK_1),
+    row("+5 points, sticky users, 0.2 % of them bad", 200.0, SICK_5),
     row("everything fails", 200.0, Traffic::Regression { share: 0.001, more: 1.0 }),
     row("2 % slower than the limit", 200.0, Traffic::Slower { share: 0.001, more: 0.02 }),
     row("5 % slower than the limit", 200.0, Traffic::Slower { share: 0.001, more: 0.05 }),

@@ -1,6 +1,7 @@
 //! Models of traffic: which requests of the two versions fail, second by second.
 
 use super::random::Random;
+use crate::rollout::evidence::Tally;
 
 /// What the requests of one version have as a chance to fail and to be slow, in a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,8 +25,9 @@ pub(super) enum Traffic {
     SharedBursts { share: f64, burst: f64, every: u64 },
     /// Every so many seconds one of ten endpoints, five of each version, fails for 5 to 30 s.
     OneEndpoint { share: f64, every: u64 },
-    /// Users stay on their version, a hundredth of them always fails, and few users make many of the requests.
-    StickyUsers { share: f64 },
+    /// Users stay on their version, a part of them always fails, and few users make many of the requests. The canary has
+    /// so much more errors, of any user.
+    StickyUsers { share: f64, failing: f64, more: f64 },
     /// The canary's first requests fail in one of twenty cases, and are slow in one of ten.
     ColdStart { share: f64, requests: u64 },
     /// The canary has so much more errors.
@@ -51,8 +53,8 @@ pub(super) struct Generator {
     users: Vec<User>,
     /// What the users of each version do, for the share of the canary that it was last asked for.
     of_users: (f64, (f64, f64)),
-    /// How many requests of stable's users that are well, and of those that fail, are in each group.
-    groups: Vec<(f64, f64)>,
+    /// How many requests of users that are well, and of those that fail, are in each group: on the canary and on stable.
+    groups: [Vec<(f64, f64)>; 2],
 }
 
 /// Groups of users.
@@ -68,14 +70,14 @@ struct User {
 impl Generator {
     pub(super) fn new(traffic: Traffic, random: &mut Random) -> Self {
         let users = match traffic {
-            Traffic::StickyUsers { .. } => (0..GROUPS)
+            Traffic::StickyUsers { failing, .. } => (0..GROUPS)
                 .cycle()
                 .take(USERS)
                 .map(|at| User {
                     group: at,
                     place: random.unit(),
                     requests: random.unit().powf(-0.7),
-                    fails: random.happens(0.01),
+                    fails: random.happens(failing),
                 })
                 .collect(),
             _ => Vec::new(),
@@ -93,7 +95,7 @@ impl Generator {
             served: 0,
             users,
             of_users: (-1.0, (0.0, 0.0)),
-            groups: Vec::new(),
+            groups: Default::default(),
         }
     }
 
@@ -136,13 +138,13 @@ impl Generator {
                 }
                 (canary, stable)
             }
-            Traffic::StickyUsers { share: base } => {
+            Traffic::StickyUsers { share: base, more, .. } => {
                 if self.of_users.0.to_bits() != share.to_bits() {
                     self.of_users = (share, (self.bad_users(share, true), self.bad_users(share, false)));
-                    self.groups = self.weights(share);
+                    self.groups = [true, false].map(|on_canary| self.weights(share, on_canary));
                 }
                 let (canary, stable) = self.of_users.1;
-                (well(base + canary), well(base + stable))
+                (well(base + more + canary), well(base + stable))
             }
             Traffic::ColdStart { share, requests } => {
                 let (mut canary, stable) = both(share);
@@ -160,24 +162,29 @@ impl Generator {
 }
 
 impl Generator {
-    /// How many of the stable version's requests, of which some failed, were those of each group of users; nothing where
-    /// nobody stays on a version.
-    pub(super) fn by_group(&self, (requests, failed): (u64, u64), random: &mut Random) -> Vec<(u64, u64)> {
-        if self.users.is_empty() {
-            return Vec::new();
-        }
-        let weights = &self.groups;
-        let bad = random.multinomial(failed, weights.iter().map(|(_, bad)| *bad));
+    /// How many of a version's requests, of which some failed, were those of each group of users; nothing where nobody
+    /// stays on a version.
+    pub(super) fn by_group(&self, on_canary: bool, served: Tally, random: &mut Random) -> Vec<Tally> {
+        let Traffic::StickyUsers { share, more, .. } = self.traffic else { return Vec::new() };
+        let [canary, stable] = &self.groups;
+        let (groups, anybodys) = if on_canary { (canary, share + more) } else { (stable, share) };
+        let (well, bad): (Vec<f64>, Vec<f64>) = groups.iter().copied().unzip();
+        let failing = bad.iter().sum::<f64>() / groups.iter().map(|(well, bad)| well + bad).sum::<f64>().max(1.0);
+        let of_failing = random.binomial(served.bad, failing / (failing + anybodys));
+        let of_failing = random.multinomial(of_failing, &bad);
+        let of_others = random.multinomial(served.bad - of_failing.iter().sum::<u64>(), &well);
         // Those that are well are many: as many as to be expected.
-        let all: f64 = weights.iter().map(|(well, _)| well).sum();
-        let well = weights.iter().map(|(well, _)| super::whole((requests - failed) as f64 * well / all));
-        well.zip(bad).map(|(well, bad)| (well + bad, bad)).collect()
+        let all: f64 = well.iter().sum::<f64>().max(1.0);
+        let successes = (served.requests - served.bad) as f64;
+        let errors = of_failing.into_iter().zip(of_others).map(|(failing, other)| failing + other);
+        let group = |(well, bad): (f64, u64)| Tally { requests: super::whole(successes * well / all) + bad, bad };
+        well.into_iter().zip(errors).map(group).collect()
     }
 
-    /// The requests of stable's users by group.
-    fn weights(&self, share: f64) -> Vec<(f64, f64)> {
+    /// The requests of a version's users by group.
+    fn weights(&self, share: f64, on_canary: bool) -> Vec<(f64, f64)> {
         let mut weights = vec![(0.0, 0.0); GROUPS];
-        for user in self.users.iter().filter(|user| user.place > share) {
+        for user in self.users.iter().filter(|user| (user.place <= share) == on_canary) {
             let (well, bad) = &mut weights[user.group];
             *(if user.fails { bad } else { well }) += user.requests;
         }

@@ -23,6 +23,7 @@ fn sample() -> Sample {
             EndpointTally { id: 3, name: "10.0.0.1:80".into(), tally: Tally { requests: 40, bad: 4 } },
             EndpointTally { id: 4, name: "10.0.0.3:80".into(), tally: Tally::default() },
         ],
+        clients: Vec::new(),
     }
 }
 

@@ -48,7 +48,7 @@ fn errors_in_clusters_say_less_and_the_verdict_says_so() {
     for at in 0..=60_u32 {
         // Nothing for five blocks, then a hundred errors in one.
         let errors = u64::from(at / 6) * 100;
-        baseline.observe(at * ms(10_000), &sample(u64::from(at) * 1_000 + 1, errors, 0), None);
+        baseline.observe(at * ms(10_000), &sample(u64::from(at) * 1_000 + 1, errors, 0));
     }
     let seen = pair(sample(1_000, 30, 0), sample(16_410, 31, 0));
     assert_eq!(verdict(error_rate(1.0), &seen, &Blocks::default(), None).outcome, CheckOutcome::Fail);
