@@ -30,14 +30,13 @@ impl ServiceRollout {
     /// What the checks find now.
     pub(super) fn judge(&mut self, view: &View<'_>) -> Vec<Verdict> {
         self.observe(view.now);
-        let shared_failure = self.shared_failure(view);
         let Some(evidence) = &mut self.evidence else { return Vec::new() };
         let run = AnalysisInput {
             plan: &self.plan,
             evidence,
             baseline: &**self.baseline.blocks(),
             canary_has_all: self.record.state.weight == Weight::FULL,
-            shared_failure: shared_failure.as_deref(),
+            shared_failure: self.others_fail.as_deref(),
         };
         let external = |check: &Check| self.readings.remove(&check.name).map(|(_, reading)| reading);
         let verdicts = judge::analyze(&run, external, &mut self.record.memory);
@@ -46,8 +45,7 @@ impl ServiceRollout {
     }
 
     /// What was counted since the last line of the history, for the next one; none where nothing is counted.
-    pub(super) fn take_counts(&mut self, view: &View<'_>) -> Option<RecordedCounts> {
-        let shared_failure = self.shared_failure(view);
+    pub(super) fn take_counts(&mut self) -> Option<RecordedCounts> {
         let evidence = self.evidence.as_mut()?;
         let seen = evidence.unrecorded();
         if seen.canary.covered.is_zero() {
@@ -55,7 +53,7 @@ impl ServiceRollout {
         }
         Arc::make_mut(evidence).recorded();
         let questions = Question::all(&self.plan);
-        Some(RecordedCounts::of(&seen, &questions, &**self.baseline.blocks(), shared_failure))
+        Some(RecordedCounts::of(&seen, &questions, &**self.baseline.blocks(), self.others_fail.clone()))
     }
 
     /// A second has passed: remembers the counters. What has held for its whole time, if something has.
@@ -63,10 +61,10 @@ impl ServiceRollout {
         let now = view.now;
         self.observe(now);
         self.tripped_at = if self.is_tripped() { self.tripped_at.or(Some(now)) } else { None };
-        let others_fail = self.watch_others(view);
+        self.watch_others(view);
         let evidence = self.evidence.as_ref().filter(|evidence| evidence.warm_up_left().is_none())?;
         let breach = sustained::breach(&mut self.error_watches, &self.plan, evidence, &**self.baseline.blocks(), now);
-        breach.filter(|_| !others_fail)
+        breach.filter(|_| self.others_fail.is_none())
     }
 
     /// Whether it is time for an analysis.

@@ -69,8 +69,8 @@ pub(super) struct ServiceRollout {
     pub(super) error_watches: Vec<ErrorWatch>,
     /// When it was first seen, in a tick, that the breaker opened.
     pub(super) tripped_at: Option<Duration>,
-    /// A second ago other services failed too.
-    pub(super) others_fail: bool,
+    /// What other services suffered too in the last second, in words.
+    pub(super) others_fail: Option<String>,
     /// What providers answered since the last analysis, each with its query.
     pub(super) readings: BTreeMap<Name, (Query, Reading)>,
     /// The queries for the next analysis were sent.
@@ -130,7 +130,7 @@ impl ServiceRollout {
             baseline: Baseline::default(),
             error_watches: Vec::new(),
             tripped_at: None,
-            others_fail: false,
+            others_fail: None,
             readings: BTreeMap::new(),
             queried: false,
             next_analysis: Duration::ZERO,
@@ -215,7 +215,7 @@ impl ServiceRollout {
         let replanned = events.contains(&Event::PlanChanged);
         let run = self.run_engine(events, verdicts, view)?;
         let (weight_before, split) = (self.record.state.weight, self.split());
-        let mut counts = if run.entries.is_empty() { None } else { self.take_counts(view) };
+        let mut counts = if run.entries.is_empty() { None } else { self.take_counts() };
         self.record.state = run.state;
         self.dirty |= !run.entries.is_empty();
         let began = run.entries.iter().any(|entry| entry.what == What::Started);

@@ -44,16 +44,17 @@ impl ServiceRollout {
         stable > 0.0 && stable * 2.0 >= canary
     }
 
-    /// A second has passed: whether others fail too. Once they are well again, what was counted until then is no evidence.
-    pub(super) fn watch_others(&mut self, view: &View<'_>) -> bool {
-        let fail = self.shared_failure(view).is_some();
-        if std::mem::replace(&mut self.others_fail, fail) && !fail {
+    /// A second has passed: what others suffer too, for all that this second decides. Once they are well again, what was
+    /// counted until then is no evidence.
+    pub(super) fn watch_others(&mut self, view: &View<'_>) {
+        let fail = self.shared_failure(view);
+        let is_over = fail.is_none();
+        if std::mem::replace(&mut self.others_fail, fail).is_some() && is_over {
             if let Some(evidence) = &mut self.evidence {
                 Arc::make_mut(evidence).disregard();
             }
             self.error_watches = sustained::watches(&self.plan);
         }
-        fail
     }
 }
 

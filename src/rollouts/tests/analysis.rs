@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::fixture::Fixture as _;
+use crate::rollout::verdict::CheckOutcome;
 
 /// Answers every hook that was asked, and gives back the other errands.
 fn answer_hooks(rig: &Rig, rollouts: &mut Rollouts, accepted: bool) -> usize {
@@ -61,6 +62,26 @@ fn what_froze_at_nothing_is_not_judged_by_the_old_errors() {
     rollouts.command(&"shop".into(), &resume, ("ann".to_owned(), String::new()), &rig.view()).unwrap().unwrap();
     (0..4).for_each(|_| rig.second(&mut rollouts, 0));
     assert_eq!((phase(&rollouts), share(&rollouts, "v2")), (Phase::Progressing, 1_000));
+}
+
+/// The counters of other services go on within a second: whoever asks them twice may hear that all is well before what was
+/// counted until then is put aside.
+#[test]
+fn a_second_judges_by_one_answer_to_whether_others_fail() {
+    let (rig, mut rollouts) = begun(&PLAN.changed("bake: 2s", "bake: 1h"));
+    while share(&rollouts, "v2") < 10_000 {
+        assert!(phase(&rollouts).is_under_way());
+        rig.second(&mut rollouts, 0);
+    }
+    (0..100).for_each(|_| rig.routes["v2"].finish(Outcome::Status(500), SECOND / 100));
+    rig.now.set(rig.now.get() + SECOND);
+    let view = rig.view();
+    for others_fail in [None, Some("the other service with traffic fails as well".to_owned())] {
+        let mut service = rollouts.services["shop"].clone();
+        service.others_fail.clone_from(&others_fail);
+        let verdict = service.judge(&view).remove(0);
+        assert_eq!((verdict.outcome, verdict.stable_fails_too), (CheckOutcome::Fail, others_fail.is_some()));
+    }
 }
 
 /// A plan with one question to a provider, each `interval`.
