@@ -221,10 +221,7 @@ mod tests {
         // A thousand requests in each group, and one error in each.
         let mut seen = Clients::default();
         for minute in 0..=60 {
-            seen.observe(
-                minute * MINUTE,
-                &[Tally { requests: u64::from(minute) * 1_000, bad: u64::from(minute) }; 64],
-            );
+            seen.observe(minute * MINUTE, &[Tally { requests: u64::from(minute) * 1_000, bad: u64::from(minute) }; 64]);
         }
         assert_eq!(seen.effect().within(60 * MINUTE), 0.0);
         assert_eq!(Clients::default().effect().within(60 * MINUTE), 0.0);

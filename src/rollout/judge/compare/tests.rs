@@ -126,7 +126,8 @@ fn a_restart_forgets_nothing_of_stable() {
     let mut test = SequentialTest::new(0.5);
     test.observe(block((1_000, 2), (9_000, 18)), INTERVAL, &past(200_000, 400), (&Sample::default(), false));
     let mut back: SequentialTest = serde_json::from_str(&serde_json::to_string(&test).unwrap()).unwrap();
-    (0..30).for_each(|_| back.observe(block((1_000, 20), (0, 0)), INTERVAL, &Past::default(), (&Sample::default(), true)));
+    (0..30)
+        .for_each(|_| back.observe(block((1_000, 20), (0, 0)), INTERVAL, &Past::default(), (&Sample::default(), true)));
     assert!(back.p() < 1e-6, "{}", back.p());
     assert_eq!(back.uncompared(), 0);
 }
