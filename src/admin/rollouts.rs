@@ -244,6 +244,10 @@ fn rollout(admin: &AdminState, service: &Name, status: &RolloutStatus) -> Rollou
             total_limit: plan.failures.total,
             consecutive_limit: plan.failures.consecutive,
         },
+        hook: match state.waiting() {
+            Some(WaitingFor::Hook(when)) => Some(when.as_str().to_owned()),
+            _ => None,
+        },
         waiting_for: state.waiting().map(|waiting| labels::waiting(waiting).to_owned()),
         gate: gate.map(|gate| RolloutGate {
             left_seconds: gate.timeout.map(|limit| left(limit, state.times.gate, status.age)),
@@ -290,8 +294,14 @@ fn checks(status: &RolloutStatus) -> Vec<RolloutCheck> {
     verdicts.map(|verdict| RolloutCheck { text: text(verdict), verdict: verdict.clone() }).collect()
 }
 
-/// What to type where an operator can end the wait.
+/// What to type where an operator can end the wait, or begin anew.
 fn hint(service: &Name, status: &RolloutStatus) -> Option<String> {
+    if let (Phase::RolledBack | Phase::Aborted, Some(canary)) = (status.state.phase(), &status.state.canary) {
+        let canary = &canary.version;
+        return Some(format!(
+            "`weir rollout retry {service}` tries {canary} again, `weir rollout history {service}` says why"
+        ));
+    }
     let (yes, no, what) = match status.state.stage {
         Stage::Waiting(WaitingFor::Gate) => ("approve", "reject", "opens the gate"),
         Stage::Waiting(WaitingFor::Hook(_)) => ("approve", "reject", "passes the hook"),

@@ -78,6 +78,7 @@ fn warnings(config: &Config, rates: &Rates) -> (Vec<Diagnostic>, usize) {
         config.stable_missing(MAX_WARNINGS),
         config.unjudged_bakes(MAX_WARNINGS),
         config.short_of_requests(rates, MAX_WARNINGS),
+        config.lint(MAX_WARNINGS),
     ];
     let more = kinds.iter().map(|(_, more)| more).sum();
     (kinds.into_iter().flat_map(|(warnings, _)| warnings).collect(), more)
@@ -437,12 +438,13 @@ mod tests {
         assert_eq!(told("{ bake: 5m, checks: [] }", &expected), [format!("{bake}only `rollback_when` can go back")]);
         let none = "{ bake: 5m, checks: [], rollback_when: [] }";
         assert_eq!(told(none, &expected), [format!("{bake}nothing can go back by itself")]);
-        for fine in ["{ checks: [] }", "{ bake: 0s, checks: [] }", "{ bake: 5m }", "{ expected_rate: 167 }"] {
+        for fine in ["{ bake: 5m }", "{ bake: 0s }", "{ expected_rate: 167 }"] {
             assert_eq!(told(fine, &expected), Vec::<String>::new(), "{fine}");
         }
         let slow = "services.a.rollout: step 1 %: 100 requests take";
         let so = "8m20s at 20 requests/s; the step lasts that long; one more step waits too";
         assert_eq!(told("{ expected_rate: 20 }", &expected), [format!("{slow} {so}")]);
+        assert_eq!(warnings(&yaml("{ expected_rate: 20 }"), &expected).0[0].line, 3);
         let observed = Rates { observed: [("a".into(), 4.0)].into() };
         let so = "41m40s at 4 requests/s; the rollout pauses after 30m00s (`max_hold`); 4 more steps wait too";
         assert_eq!(told("{ expected_rate: 200 }", &observed), [format!("{slow} {so}")]);

@@ -211,7 +211,7 @@ fn shift_line(shift: &ShiftStatus, service: &ServiceStatus, now: u64) -> String 
 /// The command that was refused, and when.
 pub(super) fn refused_line(refused: &RefusedCommand, when: &str) -> String {
     let reason = if refused.reason.is_empty() { String::new() } else { format!(": {}", refused.reason) };
-    clean(&format!("{} (asked by {}{reason}, {when})", refused.why, refused.author))
+    clean(&format!("last refused command: {} (asked by {}{reason}, {when})", refused.why, refused.author))
 }
 
 /// Percentages in the order in which the versions are shown; versions that are gone come last.

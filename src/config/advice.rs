@@ -1,4 +1,5 @@
-//! What `weir check` warns of in rollouts that are valid: a bake that nothing judges, and steps that wait for requests.
+//! What `weir check` warns of in rollouts that are valid: a bake that nothing judges, and steps that wait for requests. What
+//! is hardly meant is in [`lint`](super::lint).
 
 use std::collections::HashMap;
 
@@ -6,7 +7,7 @@ use super::file::{Config, ServiceMark};
 use super::section::service::Service;
 use super::syntax::diagnostic::Diagnostic;
 use super::syntax::map::Map;
-use super::syntax::mark::marked;
+use super::syntax::mark::{Mark, marked};
 use super::syntax::tree::{Node, Value};
 use crate::coop::in_pieces;
 use crate::model::Name;
@@ -47,6 +48,21 @@ pub(super) fn unjudged_bakes(services: &Map<Service>, root: &Node<'_>, source: &
     found.into_iter().zip(marks).map(|((service, _), mark)| ServiceMark { service, mark }).collect()
 }
 
+/// Where the rollouts stand that are judged by a number of requests.
+pub(super) fn judged_rollouts(services: &Map<Service>, root: &Node<'_>, source: &str) -> Vec<ServiceMark> {
+    let Some(Value::Map(nodes)) = root.field("services").map(|(_, node)| &node.value) else { return Vec::new() };
+    let mut found = Vec::new();
+    for ((_, node), (name, service)) in in_pieces(nodes.iter().zip(services.iter())) {
+        if let (Some((key, _)), Some(_)) = (node.field("rollout"), service.rollout.as_ref().and_then(needed_rate)) {
+            found.push((name.clone(), key.place));
+        }
+    }
+    found.sort_by_key(|(_, place)| place.line);
+    let places = found.iter().map(|(name, place)| (format!("services.{name}.rollout"), *place)).collect();
+    let marks = marked(places, source);
+    found.into_iter().zip(marks).map(|((service, _), mark)| ServiceMark { service, mark }).collect()
+}
+
 impl Config {
     /// Where `bake` has nothing to judge by. `limit` of them at most, and how many more there are.
     #[must_use]
@@ -70,8 +86,8 @@ impl Config {
     pub(crate) fn short_of_requests(&self, rates: &Rates, limit: usize) -> (Vec<Diagnostic>, usize) {
         let mut warnings = Vec::new();
         let mut more = 0;
-        for (name, service) in in_pieces(self.services.iter()) {
-            let Some(plan) = &service.rollout else { continue };
+        for ServiceMark { service: name, mark } in in_pieces(&self.origin.judged_rollouts) {
+            let Some(plan) = self.services.get(name).and_then(|service| service.rollout.as_ref()) else { continue };
             let Some(rate) = rates.of(name, plan) else { continue };
             let slow = slow_steps(plan, rate);
             let Some(worst) = slow.iter().find(|step| step.pauses).or(slow.first()) else { continue };
@@ -79,12 +95,12 @@ impl Config {
                 more += 1;
                 continue;
             }
-            warnings.push(self.short(name, plan, rate, worst, slow.len() - 1));
+            warnings.push(self.short(mark, plan, rate, worst, slow.len() - 1));
         }
         (warnings, more)
     }
 
-    fn short(&self, name: &str, plan: &Plan, rate: f64, worst: &SlowStep, others: usize) -> Diagnostic {
+    fn short(&self, mark: &Mark, plan: &Plan, rate: f64, worst: &SlowStep, others: usize) -> Diagnostic {
         let others = match others {
             0 => String::new(),
             1 => "; one more step waits too".to_owned(),
@@ -93,9 +109,6 @@ impl Config {
         let needed = needed_rate(plan).map_or_else(String::new, |needed| format!("; this plan needs {needed}"));
         let help = format!("begin with a higher weight, hold it longer, or write a lower `min_requests`{needed}");
         let message = format!("{}{others}", worst.at(rate, plan));
-        Diagnostic {
-            path: format!("services.{name}.rollout"),
-            ..Diagnostic::of_file(&self.origin.file.display().to_string(), message, help)
-        }
+        mark.diagnostic(&self.origin.file, &message, &help)
     }
 }

@@ -120,6 +120,10 @@ pub(super) struct Origin {
     pub(super) missing_stable: Vec<ServiceMark>,
     /// Where a rollout that nothing judges says `bake`.
     pub(super) unjudged_bakes: Vec<ServiceMark>,
+    /// Where rollouts stand that are judged by a number of requests.
+    pub(super) judged_rollouts: Vec<ServiceMark>,
+    /// What is hardly meant.
+    pub(super) lint: Lint,
 }
 
 /// A place in a service that something may have to be said of.
@@ -127,6 +131,22 @@ pub(super) struct Origin {
 pub(super) struct ServiceMark {
     pub(super) service: Name,
     pub(super) mark: Mark,
+}
+
+/// What is hardly meant, in the order of the file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lint {
+    pub(super) kept: Vec<LintWarning>,
+    /// How many were not kept.
+    pub(super) more: usize,
+}
+
+/// One thing that is hardly meant.
+#[derive(Clone, Debug)]
+pub(super) struct LintWarning {
+    pub(super) mark: Mark,
+    pub(super) message: String,
+    pub(super) help: String,
 }
 
 impl Config {

@@ -20,7 +20,7 @@ use super::syntax::problem::{Place, Problem, counted};
 use super::syntax::read::{Read as _, Reader};
 use super::syntax::tree::{Node, Value};
 use super::syntax::yaml;
-use super::{advice, remarks, restart};
+use super::{advice, lint, remarks, restart};
 use crate::algorithm::fnv::Fnv1a;
 use crate::coop::in_pieces;
 
@@ -99,6 +99,8 @@ pub fn parse(file: &Path, content: &[u8], environment: &dyn Environment) -> Resu
     config.origin.marks = restart::marks(&root, source);
     config.origin.missing_stable = remarks::missing_stable(&config.services, &root, source);
     config.origin.unjudged_bakes = advice::unjudged_bakes(&config.services, &root, source);
+    config.origin.judged_rollouts = advice::judged_rollouts(&config.services, &root, source);
+    config.origin.lint = lint::find(&config.services, &root, source);
     root.discard();
     Ok(config)
 }

@@ -16,6 +16,7 @@
 mod advice;
 mod file;
 mod import;
+mod lint;
 mod load;
 mod remarks;
 mod restart;

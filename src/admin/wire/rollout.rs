@@ -52,9 +52,12 @@ pub struct Rollout {
     pub failures: RolloutFailures,
     /// What `waiting` waits for: `health`, `gate` or `hook`.
     pub waiting_for: Option<String>,
+    /// Which hook is waited for, by its `when`.
+    #[serde(default)]
+    pub hook: Option<String>,
     /// The gate that is waited at, if one is.
     pub gate: Option<RolloutGate>,
-    /// What to type about what is waited for, if an operator can end it.
+    /// What to type about what is waited for, if an operator can end it, or about what went back.
     #[serde(default)]
     pub hint: Option<String>,
     /// What the hook that is waited for said last, if it refused.

@@ -19,7 +19,7 @@ use super::failure::{Exit, Failure};
 use super::operate::{ask_reload, report, who};
 use super::screen::Screen;
 use super::{interrupted, notify, print};
-use crate::admin::wire::{Changed, CommandRollout, History, InjectFault, Removable, Rollout, RolloutList};
+use crate::admin::wire::{Changed, CommandRollout, History, InjectFault, Removable, Rollout, RolloutList, Status};
 
 pub(super) use self::view::render;
 
@@ -193,7 +193,10 @@ async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
     let client = ControlApi::new(&arguments.admin)?;
     let (service, version) = parts(arguments.target.as_deref().unwrap_or_default());
     let (path, deadline) = (path(service), Instant::now() + arguments.timeout);
-    AwaitedChange::of(arguments, &client).await?.wait(&client, deadline).await?;
+    let awaited = AwaitedChange::of(arguments, &client).await?;
+    awaited.wait(&client, deadline).await?;
+    // Without a change that is waited for, the version may still come with the file.
+    let mut unchecked = version.filter(|_| awaited != AwaitedChange::None);
     let (mut last, mut goes_on) = (String::new(), false);
     loop {
         // A Weir that is being replaced is away for a moment.
@@ -204,10 +207,19 @@ async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
         };
         if let Some(rollout) = found {
             let line = view::line(&rollout);
+            if let (None, Some(version)) = (end(&rollout, version), unchecked.take()) {
+                check_version(&client, service, version).await?;
+            }
             goes_on = view::is_under_way(&rollout) && version.is_none_or(|v| rollout.canary.as_deref() == Some(v));
             match end(&rollout, version) {
                 Some(true) => return print(&format!("{line}\n")),
-                Some(false) => return Err(Failure::new(Exit::ROLLED_BACK, line)),
+                Some(false) => {
+                    let failure = Failure::new(Exit::ROLLED_BACK, line);
+                    return Err(match &rollout.hint {
+                        Some(hint) => failure.help(super::table::clean(hint)),
+                        None => failure,
+                    });
+                }
                 None if line != last => {
                     notify(&line);
                     last = line;
@@ -221,6 +233,19 @@ async fn wait(arguments: &RolloutStatusArguments) -> Result<(), Failure> {
         }
         sleep(POLL_INTERVAL.min(deadline.saturating_duration_since(Instant::now()))).await;
     }
+}
+
+/// Refuses a version that the service does not have: its rollout would be waited for in vain.
+async fn check_version(client: &ControlApi, service: &str, version: &str) -> Result<(), Failure> {
+    let status: Status = client.get(&format!("/api/v1/status?service={}", segment(service))).await?;
+    let versions = status.services.iter().filter(|found| found.name == service).flat_map(|found| &found.versions);
+    let names: Vec<String> = versions.map(|found| super::table::clean(&found.name)).collect();
+    if names.is_empty() || names.iter().any(|name| name == version) {
+        return Ok(());
+    }
+    let [service, version] = [service, version].map(super::table::clean);
+    let failure = Failure::new(Exit::FAILURE, format!("service `{service}` has no version `{version}`"));
+    Err(failure.help(format!("the file in effect has {}", names.join(", "))))
 }
 
 /// What can be done where the rollout that is waited for never began.

@@ -8,6 +8,7 @@
 //! What was counted is judged by the file; what was not recorded then cannot be known now. Hooks are taken to accept,
 //! endpoints to be available, and the trip wire, which looks at single requests, to trip where it did.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::table::{clean, percent};
 use crate::cli::{notify, print};
 use crate::config;
-use crate::rollout::engine::{Entry, Event, Phase, RolloutTarget, Verb, What};
+use crate::rollout::engine::{Entry, Event, Phase, RolloutState, RolloutTarget, Verb, What};
 use crate::rollout::evidence::HistoryLayout;
 use crate::rollout::plan::{Check, Measure, Plan, RollbackCondition};
 use crate::rollout::replay::{Assumptions, RecordedRun, Replay, Replayed};
@@ -85,22 +86,54 @@ fn describe(mut plan: Plan, history: &History) -> String {
     let begin = entries.first().map_or(0, |entry| entry.at_ms);
     let layout = HistoryLayout::of(entries.iter().filter_map(|entry| entry.counts.as_ref()));
     let mut replay = Replay::new(&plan, layout);
-    run_through(&mut replay, &plan, entries, begin);
+    let parts = run_through(&mut replay, &plan, entries, begin);
     let mut out = String::new();
-    for (at, replayed) in replay.story() {
-        let at = begin.saturating_add(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
-        out.push_str(&format!("{} {}\n", view::moment(at), clean(&line(replayed))));
-    }
     assumed(replay.assumptions()).iter().for_each(|note| out.push_str(&format!("note: {}\n", clean(note))));
-    let was = history.entries.last().map_or("nothing".to_owned(), |last| format!("{}: {}", last.to, last.why));
-    let state = replay.state();
-    let ends = if state.is_under_way() {
-        format!("{} at {} %", state.phase(), state.weight)
-    } else {
-        state.phase().to_string()
-    };
-    out.push_str(&format!("recorded: {}\nreplayed: {ends}: {}\n", clean(&was), clean(&state.reason)));
+    let (count, mut number) = (parts.iter().filter(|part| part.begun.is_some()).count(), 0);
+    for part in &parts {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        if let Some(versions) = &part.begun {
+            number += 1;
+            out.push_str(&format!("rollout {number} of {count}: {}\n", clean(versions)));
+        }
+        for (at, replayed) in replay.story().get(part.story.clone()).unwrap_or_default() {
+            let at = begin.saturating_add(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+            out.push_str(&format!("  {} {}\n", view::moment(at), clean(&line(replayed))));
+        }
+        if part.begun.is_some() || count == 0 {
+            out.push_str(&format!("recorded: {}\nreplayed: {}\n", clean(&part.recorded), clean(&part.replayed)));
+        }
+    }
     out
+}
+
+/// What lies between the beginnings of two rollouts.
+#[derive(Debug)]
+struct Part {
+    /// From which version to which; none for what comes before the first rollout.
+    begun: Option<String>,
+    /// Which lines of the replay's story are of it.
+    story: Range<usize>,
+    /// How it ended then.
+    recorded: String,
+    /// How it would have ended.
+    replayed: String,
+}
+
+/// How the rollout that these entries are of ended, or where it is.
+fn recorded_end(entries: &[HistoryEntry]) -> String {
+    let Some(last) = entries.last() else { return "nothing".to_owned() };
+    // What is told after the end, such as a hook's answer, is not why it ended.
+    let over = Phase::ALL.iter().any(|phase| !phase.is_under_way() && phase.as_str() == last.to);
+    let end = entries.iter().rfind(|entry| over && entry.to == last.to && entry.from != entry.to).unwrap_or(last);
+    format!("{}: {}", end.to, end.why)
+}
+
+fn replayed_end(state: &RolloutState) -> String {
+    let at = if state.is_under_way() { format!(" at {} %", state.weight) } else { String::new() };
+    format!("{}{at}: {}", state.phase(), state.reason)
 }
 
 fn line(replayed: &Replayed) -> String {
@@ -152,14 +185,17 @@ fn replayable(entries: &[HistoryEntry]) -> &[HistoryEntry] {
     entries.get(begun.unwrap_or(gap.saturating_add(1))..).unwrap_or_default()
 }
 
-/// What happened, in its order.
-fn run_through(replay: &mut Replay<'_>, plan: &Plan, entries: &[HistoryEntry], begin: u64) {
+/// What happened, in its order. Returns the rollouts that it is of.
+fn run_through(replay: &mut Replay<'_>, plan: &Plan, entries: &[HistoryEntry], begin: u64) -> Vec<Part> {
     let has = |wanted: fn(&RollbackCondition) -> bool| plan.rollback_when.iter().any(wanted);
     let trips = has(|condition| !matches!(condition, RollbackCondition::ErrorRate { .. }));
     let sustained = has(|condition| matches!(condition, RollbackCondition::ErrorRate { .. }));
     // The moment of the last analysis run, and whether anything was counted in this rollout.
     let (mut last_run, mut counted, mut at) = (None, false, Duration::ZERO);
-    for entry in entries {
+    let mut parts = Vec::new();
+    // The part that is replayed now: its versions, its first entry, and its first line of the story.
+    let (mut begun, mut first, mut told) = (None, 0, 0);
+    for (index, entry) in entries.iter().enumerate() {
         at = Duration::from_millis(entry.at_ms.saturating_sub(begin));
         if let (None, Some(stable)) = (&replay.state().stable, &entry.stable) {
             // The first sighting is served, so that there is something to go back to.
@@ -183,7 +219,18 @@ fn run_through(replay: &mut Replay<'_>, plan: &Plan, entries: &[HistoryEntry], b
                 let (Some(stable), Some(canary)) = (&entry.stable, &entry.canary) else { continue };
                 // The file, too, asks for versions.
                 let by = entry.author.clone().filter(|author| !author.is_empty()).unwrap_or("the file".to_owned());
+                replay.end(at);
+                let replayed = replayed_end(replay.state());
+                let end = replay.story().len();
                 replay.start(at, target(stable), target(canary), by);
+                // That the one before is left where it is, is of that one.
+                let end = end + usize::from(matches!(replay.story().get(end), Some((_, Replayed::Left(_)))));
+                if index > first {
+                    let recorded = recorded_end(entries.get(first..index).unwrap_or_default());
+                    parts.push(Part { begun: begun.take(), story: told..end, recorded, replayed });
+                    told = end;
+                }
+                (begun, first) = (Some(format!("{stable} → {canary}")), index);
             }
             (what, "trip_wire", _) if trips => {
                 let stable_fails_too = what == "paused";
@@ -203,6 +250,10 @@ fn run_through(replay: &mut Replay<'_>, plan: &Plan, entries: &[HistoryEntry], b
         }
     }
     replay.end(at);
+    let recorded = recorded_end(entries.get(first..).unwrap_or_default());
+    let (story, replayed) = (told..replay.story().len(), replayed_end(replay.state()));
+    parts.push(Part { begun, story, recorded, replayed });
+    parts
 }
 
 fn target(version: &str) -> RolloutTarget {
@@ -275,6 +326,28 @@ mod tests {
         let strict = describe(plan(99.9), &recorded());
         assert!(strict.contains("replayed: rolled_back: success: canary 9,950 of 10,000 (99.50 %)"), "{strict}");
         assert!(!strict.contains("→ 50%"), "{strict}");
+    }
+
+    #[test]
+    fn each_rollout_of_a_history_has_its_two_ends() {
+        let (mut history, strict) = (recorded(), plan(99.9));
+        let again = recorded().entries.into_iter().map(|entry| HistoryEntry { at_ms: entry.at_ms + 600_000, ..entry });
+        history.entries.extend(again.map(|entry| HistoryEntry { canary: Some("v3".to_owned()), ..entry }));
+        let back = |why: &str, from: &str| HistoryEntry {
+            from: from.to_owned(),
+            to: "rolled_back".to_owned(),
+            why: why.to_owned(),
+            ..entry(700, "went_back", "judge", None)
+        };
+        history.entries.extend([back("errors", "progressing"), back("a hook `after` accepts", "rolled_back")]);
+        let text = describe(strict, &history);
+        let parts: Vec<&str> = text.split("\n\n").collect();
+        let [note, first, second] = parts[..] else { panic!("{text}") };
+        assert!(note.starts_with("note: how the errors of `success` come together"), "{text}");
+        assert!(first.starts_with("rollout 1 of 2: v1 → v2\n  1970-01-01T00:00:00Z "), "{text}");
+        assert!(first.contains("\nrecorded: succeeded: ") && first.contains("\nreplayed: rolled_back: "), "{text}");
+        assert!(second.starts_with("rollout 2 of 2: v1 → v3\n  1970-01-01T00:10:00Z "), "{text}");
+        assert!(second.contains("\nrecorded: rolled_back: errors\nreplayed: rolled_back: success: "), "{text}");
     }
 
     #[test]

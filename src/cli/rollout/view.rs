@@ -145,7 +145,8 @@ fn timing(rollout: &Rollout) -> Option<String> {
         });
     }
     if let Some(waiting) = &rollout.waiting_for {
-        parts.push(paint(CAUTION, &format!("waits for {}", clean(waiting))));
+        let hook = rollout.hook.as_ref().map_or_else(String::new, |when| format!(" `{}`", clean(when)));
+        parts.push(paint(CAUTION, &format!("waits for {}{hook}", clean(waiting))));
     }
     if let Some(gate) = &rollout.gate {
         let default = clean(&gate.default);
@@ -365,7 +366,10 @@ shop progressing  v1 → v2
         assert!(text.contains("  v0 is not tried again by itself (aborted): abort by ann\n"), "{text}");
         let late = RefusedCommand { author: "ann".into(), why: "not \x1bnow".into(), ..RefusedCommand::default() };
         let text = plain(&render(&Rollout { refused_command: Some(late), ..shop() }));
-        assert!(text.contains("\n  not \u{fffd}now (asked by ann, 1970-01-01T00:00:00Z)\n"), "{text}");
+        assert!(
+            text.contains("\n  last refused command: not \u{fffd}now (asked by ann, 1970-01-01T00:00:00Z)\n"),
+            "{text}"
+        );
         assert_eq!(moment(u64::MAX), "9999-12-31T23:59:59Z");
         let behind = Rollout { phase: "succeeded".into(), behind: Some("write `stable: v2`".to_owned()), ..shop() };
         assert!(plain(&render(&behind)).contains("\n  write `stable: v2`\n"), "{}", plain(&render(&behind)));

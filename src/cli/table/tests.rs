@@ -105,7 +105,7 @@ telemetry on 127.0.0.1:9902
 shop
   shifted by alice: checkout is slow, 3 min ago; the file says v1 99.5%, v2 0.5%
   write `stable: v2`
-  `resume` is refused while the rollout is idle: no rollout is under way (asked by bob: it is late, 3 min ago)
+  last refused command: `resume` is refused while the rollout is idle: no rollout is under way (asked by bob: it is late, 3 min ago)
   VERSION  STATE  CONFIGURED  EFFECTIVE  OBSERVED  REQ/S  ERRORS     P50    P95     P99  IN FLIGHT  STREAMS
   v1       ready         90%        90%    89.98%   45.0   0.00%  1.2 ms  12 ms  12.4 s         12        0
     10.0.1.10:8080  ready  12 in flight

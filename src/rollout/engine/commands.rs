@@ -91,6 +91,9 @@ pub struct CommandRefused {
     pub(crate) reason: String,
 }
 
+/// What a refusal adds where the state cannot be written.
+const UNSTORED: &str = "; the state cannot be written, so a restart loses what is not stored yet";
+
 /// Whether a phase allows a verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ruling {
@@ -148,10 +151,12 @@ impl Reaction<'_> {
 
     /// What the table, and the disk for what goes forward, say of `verb`.
     pub(super) fn may(&self, verb: Verb) -> Result<(), CommandRefused> {
-        if let Ruling::Refuses(reason) = ruling(self.state.phase(), verb) {
-            return Err(self.refuse(verb, reason));
-        }
         let forward = matches!(verb, Verb::Start | Verb::Promote | Verb::Resume | Verb::Approve | Verb::Retry);
+        if let Ruling::Refuses(reason) = ruling(self.state.phase(), verb) {
+            // Who asks again does so because of what the first answer said.
+            let unstored = if forward || !self.seen.unwritable { "" } else { UNSTORED };
+            return Err(self.refuse(verb, format!("{reason}{unstored}")));
+        }
         if forward && self.seen.unwritable {
             return Err(self.refuse(verb, "the state cannot be written, so nothing moves forward: free the disk"));
         }

@@ -43,7 +43,8 @@ impl Reaction<'_> {
             self.clear(when);
             return true;
         }
-        self.wait_for(WaitingFor::Hook(when), "a hook is asked before it goes on");
+        let why = format!("a hook `{}` is asked before it goes on", when.as_str());
+        self.wait_for(WaitingFor::Hook(when), &why);
         false
     }
 
@@ -177,8 +178,9 @@ impl Reaction<'_> {
             }
             HookPoint::BeforeStart | HookPoint::BeforeStep | HookPoint::BeforePromote | HookPoint::After => {
                 let before = self.before();
-                let answer = if accepted { "a hook accepts" } else { "a hook refuses, it is asked again" };
-                let why = if text.is_empty() { answer.to_owned() } else { format!("{answer}: {text}") };
+                let answer = if accepted { "accepts" } else { "refuses, it is asked again" };
+                let answer = format!("a hook `{}` {answer}", when.as_str());
+                let why = if text.is_empty() { answer } else { format!("{answer}: {text}") };
                 let waits = self.state.stage == Stage::Waiting(WaitingFor::Hook(when));
                 if waits && !accepted && !self.state.notified_refused {
                     self.state.notified_refused = true;

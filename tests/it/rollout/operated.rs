@@ -22,7 +22,7 @@ async fn every_word_does_what_it_says_or_is_refused_with_a_reason() {
     }
     let (code, _) = say(&["undo", "shop", "--reason", "it is late", "--author", "bob"]).await;
     assert_eq!(code, 7);
-    let refused = "`undo` is refused while the rollout is idle: no rollout is under way (asked by bob: it is late, ";
+    let refused = "last refused command: `undo` is refused while the rollout is idle: no rollout is under way (asked by bob: it is late, ";
     let (_, text) = say(&["status", "shop"]).await;
     assert!(text.contains(refused), "{text}");
     let (_, text) = command(&weir, &["status", "shop"]).await;
@@ -47,6 +47,8 @@ async fn every_word_does_what_it_says_or_is_refused_with_a_reason() {
     assert_eq!(say(&["abort", "shop"]).await.0, 0);
     let rollout = weir.rollout("shop").await;
     assert_eq!((&*rollout.phase, rollout.weights.configured), ("aborted", 0.0));
+    let (_, text) = say(&["status", "shop"]).await;
+    assert!(text.contains("`weir rollout retry shop` tries v2 again"), "{text}");
     assert_eq!(say(&["retry", "shop"]).await.0, 0);
     weir.rolls("shop", "10 % again", |r| r.weights.configured == 10.0).await;
     assert_eq!(say(&["promote", "shop"]).await.0, 0);
@@ -288,6 +290,8 @@ async fn a_wait_for_a_change_never_ends_with_the_result_of_the_rollout_before() 
     let never = [&wait[..2], &["shop/v1", "--wait", "--revision", "99999999", "--timeout", "1s"]].concat();
     let (code, text) = command(&weir, &never).await;
     assert!(code == 6 && text.contains("revision 99999999 is not in effect"), "{code}: {text}");
+    let (code, text) = command(&weir, &["rollout", "status", "shop/v9", "--wait", "--reload"]).await;
+    assert!(code == 1 && text.contains("service `shop` has no version `v9`"), "{code}: {text}");
     // A file that is refused ends the wait as `weir reload` ends.
     weir.rewrite(Rewrite::Rename, &third.changed("release: v1", "release: v9"));
     let (code, text) = command(&weir, &["rollout", "status", "shop/v1", "--wait", "--reload"]).await;

@@ -27,7 +27,9 @@ async fn a_hook_that_refuses_is_waited_for_and_one_that_accepts_opens_the_way() 
     })
     .await;
     let (_, shown) = command(&weir, &["rollout", "status", "shop"]).await;
-    for part in ["the migration is not done", "`weir rollout approve shop` passes the hook"] {
+    for part in
+        ["waits for hook `before_start`", "the migration is not done", "`weir rollout approve shop` passes the hook"]
+    {
         assert!(shown.contains(part), "{part} is not in\n{shown}");
     }
     assert_eq!(v2.requests(), 0);

@@ -46,7 +46,18 @@ pub(super) fn judge<'f>(metrics: &[Metric<'f>]) -> Result<Judgement<'f>, Wrong> 
     }
     for (judged, (interval, stated, decides)) in judgement.checks.iter_mut().zip(own) {
         if let (Some(at), Some(own), true) = (judged.metric.get("interval"), interval, interval != judgement.interval) {
-            judged.comments.insert(0, format!("{} is {own}; Weir measures all at each analysis run.", place(at)));
+            let often = judgement.interval.map_or(0, |all| own.get().as_millis() / all.get().as_millis().max(1));
+            judged.comments.insert(
+                0,
+                match stated {
+                    Some(limit) if decides && limit > 0 && often > 1 => format!(
+                        "DECIDE: {} is {own}; Weir measures all at each analysis run, so failures add up {often} times \
+                         as fast: a longer `interval`, or more `failures`.",
+                        place(at)
+                    ),
+                    _ => format!("{} is {own}; Weir measures all at each analysis run.", place(at)),
+                },
+            );
         }
         let least = Some(failures(stated)) == judgement.failures;
         if let (Some(at), Some(stated), true) = (judged.metric.get("failureLimit"), stated, !decides || !least) {
@@ -146,7 +157,7 @@ fn add_remarks(metric: &Metric<'_>, judged: &mut Judged<'_>) -> Result<(), Wrong
         judged.comments.push(match metric.role {
             Role::Background => format!(
                 "DECIDE: {} is {delay}: Weir judges all checks from the first weight on, or with `warmup: {delay}` \
-                 (1h at most) in the rollout from then on.",
+                 (no longer than `max_hold`) in the rollout from then on.",
                 place(at)
             ),
             Role::Once => format!("{} is {delay}, which the step is held longer.", place(at)),

@@ -87,7 +87,14 @@ fn write_routing<'f>(page: &mut Page<'f>, routing: &'f ImportedValue) -> Result<
         page.comment(3, &format!("{} are {}: {what}.", cite(managed), names.join(", ")));
     }
     if let (Some(value), Some(most)) = (routing.get("maxTrafficWeight"), text(routing, "maxTrafficWeight")?) {
-        page.comment(3, &format!("{} is {}: weights here are percentages of it.", place(value), printed(most)));
+        page.comment(
+            3,
+            &format!(
+                "{} is {}, which `setWeight` is a part of; weights here are percentages.",
+                place(value),
+                printed(most)
+            ),
+        );
     }
     for (field, value) in routing.entries() {
         if !matches!(field.as_str(), "managedRoutes" | "maxTrafficWeight") && !value.is_null() {

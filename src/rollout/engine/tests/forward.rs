@@ -283,6 +283,17 @@ fn a_state_that_cannot_be_written_holds_the_rollout_and_tells_once() {
 }
 
 #[test]
+fn a_command_that_is_given_again_says_that_the_first_is_not_stored() {
+    let mut rig = Rig::started(plan());
+    rig.seen.unwritable = true;
+    rig.say(Verb::Pause).unwrap();
+    let again = rig.say(Verb::Pause).unwrap_err().reason;
+    assert!(again.starts_with("it is paused already; the state cannot be written, so a restart loses"), "{again}");
+    rig.seen.unwritable = false;
+    assert_eq!(rig.say(Verb::Pause).unwrap_err().reason, "it is paused already");
+}
+
+#[test]
 fn a_step_is_one_snapshot_and_one_line() {
     let mut rig = Rig::started(plan());
     rig.pass(2);
