@@ -83,6 +83,10 @@ async fn what_was_counted_is_judged_anew_by_a_stricter_and_by_a_looser_plan() {
         let (end, text) = replayed(&weir, &versions, &plan).await;
         assert!(end.starts_with(expected), "{expected}: {plan}\n{text}");
         assert!(!text.contains("taken as"), "all of it was counted: {text}");
+        let begins: Vec<_> = text.lines().filter(|line| line.starts_with("rollout ")).collect();
+        assert_eq!(begins, ["rollout 1 of 2: v1 → v2", "rollout 2 of 2: v1 → v2"], "{text}");
+        let first = text.lines().find(|line| line.starts_with("recorded: ")).unwrap();
+        assert!(first.starts_with("recorded: rolled_back: errors: canary "), "{text}");
     }
     let (_, text) =
         replayed(&weir, &versions, &lax.changed("{ error_rate: 60, for: 1s }", "{ error_rate: 5, for: 2s }")).await;
