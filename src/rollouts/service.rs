@@ -277,6 +277,7 @@ impl ServiceRollout {
             self.error_watches.clear();
             self.readings.clear();
             self.provider_failed = None;
+            self.others_fail = None;
             return;
         };
         let from_nothing = weight_before == Weight::ZERO && self.record.state.weight > Weight::ZERO;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::overdispersion::excess;
-use super::sample::Tally;
+use super::sample::{Sample, Tally};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Minutes that are kept.
@@ -75,6 +75,23 @@ fn together(minutes: &[&[Tally]]) -> Box<[Tally]> {
     (0..groups).map(sum).collect()
 }
 
+/// One version's groups of clients in a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClientTallies<'a> {
+    groups: &'a [Tally],
+    covered: Duration,
+}
+
+impl<'a> ClientTallies<'a> {
+    /// Those of `sample`, if their errors are `bad`, the ones that are asked about. Groups count 5xx and gRPC failures of all
+    /// endpoints: whose 4xx were, or the errors without those of an endpoint, they do not show.
+    pub(crate) fn of(sample: &'a Sample, bad: u64) -> Self {
+        let counted: Tally = sample.clients.iter().copied().sum();
+        let differ = counted.bad.abs_diff(bad).saturating_mul(10) > bad.max(10);
+        Self { groups: if differ { &[] } else { &sample.clients }, covered: sample.covered }
+    }
+}
+
 /// The excess within one time, if enough groups have requests to tell.
 fn shown(groups: &[Tally]) -> Option<f64> {
     let asked: Vec<Tally> = groups.iter().copied().filter(|group| group.requests > 0).collect();
@@ -127,11 +144,11 @@ impl ClientEffect {
         parts.fold(0.0, f64::max)
     }
 
-    /// The same of another version whose groups of clients are `own` in a time that is `covered`: what these do not show is
-    /// not true of it. Errors that are new, and everybody's, are no matter of a few clients, whatever stable's are.
-    pub(super) fn at_most(self, own: &[Tally], covered: Duration) -> Self {
-        let known = self.within(covered);
-        match shown(own) {
+    /// The same of another version with these groups: what they do not show is not true of it. Errors that are new, and
+    /// everybody's, are no matter of a few clients, whatever stable's are.
+    pub(super) fn at_most(self, own: ClientTallies<'_>) -> Self {
+        let known = self.within(own.covered);
+        match shown(own.groups) {
             Some(shown) if shown < known => {
                 Self(self.0.map(|scale| Scale { excess: scale.excess * shown / known, ..scale }))
             }
@@ -208,12 +225,28 @@ mod tests {
     fn errors_that_are_everybodys_count_in_full() {
         let effect = seen(20_000, 3, 100);
         let group = |bad| Tally { requests: 1_000, bad };
+        let bounded = |groups: &[Tally]| effect.at_most(ClientTallies { groups, covered: 10 * MINUTE });
         let everybodys = [group(20); 64];
-        assert!(effect.at_most(&everybodys, 10 * MINUTE).within(10 * MINUTE) < 0.1);
+        assert!(bounded(&everybodys).within(10 * MINUTE) < 0.1);
         let of_two: Vec<Tally> = (0..64).map(|at| group(if at < 2 { 640 } else { 0 })).collect();
-        assert_eq!(effect.at_most(&of_two, 10 * MINUTE), effect);
-        assert_eq!(effect.at_most(&everybodys[..3], 10 * MINUTE), effect, "too few groups to tell");
-        assert_eq!(effect.at_most(&[], 10 * MINUTE), effect);
+        assert_eq!(bounded(&of_two), effect);
+        assert_eq!(bounded(&everybodys[..3]), effect, "too few groups to tell");
+        assert_eq!(bounded(&[]), effect);
+    }
+
+    /// Two clients got a 404 each time, which groups do not count: all that they show is that nothing else failed.
+    #[test]
+    fn groups_do_not_say_whose_the_errors_are_that_they_do_not_count() {
+        let effect = seen(20_000, 3, 100);
+        let sample =
+            |bad| Sample { covered: MINUTE, clients: vec![Tally { requests: 100, bad }; 64], ..Sample::default() };
+        for (each, asked, bounds) in
+            [(0, 20, false), (1, 84, false), (1, 70, true), (1, 64, true), (1, 50, false), (0, 0, true)]
+        {
+            let sample = sample(each);
+            let bounded = effect.at_most(ClientTallies::of(&sample, asked)).within(MINUTE) < 0.1;
+            assert_eq!(bounded, bounds, "{} in groups, asked for {asked}", each * 64);
+        }
     }
 
     #[test]

@@ -53,6 +53,9 @@ struct RecordedSample {
     /// Address, requests, errors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     endpoints: Vec<(String, u64, u64)>,
+    /// Requests and errors of each group of clients, where clients stay on the version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    clients: Vec<(u64, u64)>,
 }
 
 /// The upper edge of a bucket in seconds, none of the last one, and how many are in it.
@@ -60,6 +63,8 @@ type RecordedBucket = (Option<f64>, u64);
 
 /// A version with more endpoints is judged again as a whole.
 const MAX_ENDPOINTS: usize = 16;
+/// More groups of clients are not counted.
+const MAX_CLIENT_GROUPS: usize = 64;
 /// More requests than any Weir counts between two lines, and few enough to be added up for ever.
 const MOST: u64 = 1_000_000_000_000;
 /// Longer than any interval.
@@ -78,7 +83,8 @@ impl RecordedCounts {
             // To the millisecond: more digits say nothing.
             seconds: (seen.canary.covered.as_secs_f64() * 1e3).round() / 1e3,
             canary: RecordedSample::of(&seen.canary, &limits),
-            stable: RecordedSample::of(&seen.stable, &limits),
+            // What stable's clients have in common is in its past.
+            stable: RecordedSample { clients: Vec::new(), ..RecordedSample::of(&seen.stable, &limits) },
             past: questions.iter().map(|question| (*question, usual.past(*question))).collect(),
             shared_failure,
         }
@@ -112,6 +118,8 @@ impl RecordedSample {
         let endpoints: Vec<_> = endpoints
             .map(|endpoint| (endpoint.name.to_string(), endpoint.tally.requests, endpoint.tally.bad))
             .collect();
+        let seen = sample.clients.iter().any(|group| group.requests > 0);
+        let clients = sample.clients.iter().filter(|_| seen);
         Self {
             successes: sample.successes,
             client_errors: sample.client_errors,
@@ -121,6 +129,7 @@ impl RecordedSample {
             durations: buckets(&sample.edges, &sample.buckets, limits),
             abandoned: buckets(&sample.edges, &sample.abandoned, limits),
             endpoints: if endpoints.len() > MAX_ENDPOINTS { Vec::new() } else { endpoints },
+            clients: clients.map(|group| (group.requests, group.bad)).collect(),
         }
     }
 
@@ -172,9 +181,8 @@ impl HistoryLayout {
     fn sample(&self, counts: &RecordedSample, covered: Duration) -> Sample {
         let endpoints = (0..).zip(&self.endpoints).map(|(id, name)| {
             let known = counts.endpoints.iter().filter(|(known, ..)| **known == **name);
-            let tally =
-                known.map(|(_, requests, bad)| Tally { requests: (*requests).min(MOST), bad: (*bad).min(MOST) });
-            EndpointTally { id, name: name.clone(), tally: tally.sum() }
+            let tally = known.map(|(_, requests, bad)| tally(*requests, *bad)).sum();
+            EndpointTally { id, name: name.clone(), tally }
         });
         Sample {
             covered,
@@ -188,7 +196,12 @@ impl HistoryLayout {
             abandoned: self.buckets(&counts.abandoned),
             edges: Arc::clone(&self.edges),
             endpoints: endpoints.collect(),
-            clients: Vec::new(),
+            clients: counts
+                .clients
+                .iter()
+                .take(MAX_CLIENT_GROUPS)
+                .map(|(requests, bad)| tally(*requests, *bad))
+                .collect(),
         }
     }
 
@@ -203,6 +216,11 @@ impl HistoryLayout {
         let count = |edge: Option<Duration>| counts.get(&edge).copied().unwrap_or_default();
         self.edges.iter().copied().map(Some).chain([None]).map(count).collect()
     }
+}
+
+fn tally(requests: u64, bad: u64) -> Tally {
+    let requests = requests.min(MOST);
+    Tally { requests, bad: bad.min(requests) }
 }
 
 fn edge_of(seconds: Option<f64>) -> Option<Duration> {

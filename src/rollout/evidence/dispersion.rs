@@ -12,9 +12,9 @@
 
 use std::time::Duration;
 
-use super::clients::ClientEffect;
+use super::clients::{ClientEffect, ClientTallies};
 use super::overdispersion::excess;
-use super::sample::{Sample, Tally};
+use super::sample::Tally;
 
 /// The length of a block.
 pub(super) const BLOCK: Duration = Duration::from_secs(10);
@@ -42,9 +42,9 @@ impl Dispersion {
         Self { short, ..Self::default() }
     }
 
-    /// That of another version, whose requests are `sample`: those of the same clients count as its own groups show.
-    pub(crate) fn of_version(self, sample: &Sample) -> Self {
-        Self { clients: self.clients.at_most(&sample.clients, sample.covered), ..self }
+    /// That of another version with these groups of clients: the requests of one client count as these show.
+    pub(crate) fn of_version(self, groups: ClientTallies<'_>) -> Self {
+        Self { clients: self.clients.at_most(groups), ..self }
     }
 
     /// How many requests count as one, where there were `requests` of a version in `covered` and no others are looked at

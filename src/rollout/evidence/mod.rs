@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::blocks::Blocks;
+pub(crate) use self::clients::ClientTallies;
 pub(crate) use self::counts::{HistoryLayout, RecordedCounts};
 pub(crate) use self::dispersion::Dispersion;
 pub(crate) use self::past::{Past, StablePast};

@@ -203,6 +203,13 @@ impl Sample {
             tally += Tally { requests: of(added.tally.requests), bad: of(added.tally.bad) };
             EndpointTally { tally, ..added.clone() }
         };
+        let client = |group: usize| {
+            let mut tally = self.clients.get(group).copied().unwrap_or_default();
+            if let Some(added) = added.clients.get(group) {
+                tally += Tally { requests: of(added.requests), bad: of(added.bad) };
+            }
+            tally
+        };
         Self {
             covered: Duration::ZERO,
             successes: sum(self.successes, added.successes),
@@ -215,7 +222,7 @@ impl Sample {
             abandoned: sums(&self.abandoned, &added.abandoned),
             edges: Arc::clone(&added.edges),
             endpoints: added.endpoints.iter().map(endpoint).collect(),
-            clients: Vec::new(),
+            clients: (0..self.clients.len().max(added.clients.len())).map(client).collect(),
         }
     }
 

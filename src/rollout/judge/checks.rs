@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::compare::{SequentialTest, TallyPair};
 use super::input::{AnalysisInput, CheckInput};
 use super::significance::{Excess, Significance, outlier};
-use crate::rollout::evidence::{Limit, Question, Sample, Samples, Tally};
+use crate::rollout::evidence::{ClientTallies, Limit, Question, Sample, Samples, Tally};
 use crate::rollout::format;
 use crate::rollout::plan::{Check, Compared, Errors};
 use crate::rollout::verdict::{CheckOutcome, Verdict};
@@ -134,15 +134,13 @@ pub(super) fn compare(
 ) -> Verdict {
     let question = Question::compared(parameters.metric, parameters.errors);
     let block = run.evidence.block();
-    let mut canary = question.tally(&block.canary);
-    if let (Question::Errors(_), Some(endpoint)) = (question, outlier(&block.canary.endpoints)) {
-        canary = canary.without(endpoint.tally);
-    }
+    let canary = compared(question, &block.canary);
     // What other services suffer as well says nothing about the canary, where no stable version shows that it suffers too.
     if run.shared_failure.is_none() || !run.canary_has_all {
         let pair = TallyPair { canary, stable: question.tally(&block.stable) };
         let all = run.evidence.all().canary;
-        test.observe(pair, block.canary.covered, &run.baseline.past(question), (&all, run.canary_has_all));
+        let groups = ClientTallies::of(&all, compared(question, &all).bad);
+        test.observe(pair, block.canary.covered, &run.baseline.past(question), (groups, run.canary_has_all));
     }
     let TallyPair { canary, stable } = test.judged();
     let (p, limit) = (test.p(), (100.0 - parameters.confidence) / 100.0);
@@ -185,6 +183,15 @@ pub(super) fn compare(
         samples: canary.requests,
         sentence: sentence(input.check, "compare", &text),
         ..verdict(input.check)
+    }
+}
+
+/// What is compared of a sample of the canary: without the endpoint that has errors of its own.
+fn compared(question: Question, canary: &Sample) -> Tally {
+    let tally = question.tally(canary);
+    match (question, outlier(&canary.endpoints)) {
+        (Question::Errors(_), Some(endpoint)) => tally.without(endpoint.tally),
+        _ => tally,
     }
 }
 

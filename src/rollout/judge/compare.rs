@@ -31,7 +31,8 @@
 //!
 //! * The bets take requests as independent of each other, given their version. Where stable's own blocks show that errors
 //!   come in clusters, or are those of a few clients that stay where they are, the counts of a block are divided by the
-//!   design effect first: they say as much as fewer requests.
+//!   design effect first: they say as much as fewer requests. That of clients is bounded by what the canary's groups show,
+//!   those of the block among them; there the promise rests on simulation, not on the proof.
 //! * Where the canary has much of the traffic, stable has as few requests to know its share by. Its share is then known by
 //!   its last hour as well, unless the block shows that it is no longer what it was: what both suffer is compared within
 //!   the block alone.
@@ -46,7 +47,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::binomial;
-use crate::rollout::evidence::{Dispersion, Past, Sample, Tally};
+use crate::rollout::evidence::{ClientTallies, Dispersion, Past, Tally};
 
 /// How much worse than the margin allows the canary is guessed to be, a tenth of a point to twenty points, and the part of
 /// the capital that is laid out on it. Most is laid out where it takes long to find; what is much worse shows anyway.
@@ -125,13 +126,13 @@ impl SequentialTest {
     }
 
     /// Takes what was seen in a block that took `covered`. `past` is what is known of stable before it; where the canary
-    /// has everything (`alone`), it is what the canary is compared with. `canary` is all that is known of the canary.
+    /// has everything (`alone`), it is what the canary is compared with. `groups` are the canary's clients since the start.
     pub(super) fn observe(
         &mut self,
         block: TallyPair,
         covered: Duration,
         past: &Past,
-        (canary, alone): (&Sample, bool),
+        (groups, alone): (ClientTallies<'_>, bool),
     ) {
         if past.covered >= self.past.covered {
             self.past = *past;
@@ -146,7 +147,7 @@ impl SequentialTest {
         *time = time.saturating_add(covered);
         let (block, covered) = self.pending;
         let before = self.before;
-        let of_canary = past.dispersion.of_version(canary);
+        let of_canary = past.dispersion.of_version(groups);
         let counted = |tally: Tally, dispersion: Dispersion| {
             RealTally::of(tally, dispersion.design_effect_of_piece(tally.requests as f64, covered, before))
         };

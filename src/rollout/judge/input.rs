@@ -1,7 +1,7 @@
 //! What the judge looks at: in an analysis run, and for one check of it.
 
 use super::significance::Significance;
-use crate::rollout::evidence::{Evidence, Question, Sample, Samples, StablePast};
+use crate::rollout::evidence::{ClientTallies, Evidence, Question, Sample, Samples, StablePast};
 use crate::rollout::plan::{Check, Plan};
 
 /// What an analysis run looks at.
@@ -41,9 +41,12 @@ pub(super) fn significance_of(
     question: Question,
     sample: &Sample,
 ) -> Significance {
-    let requests = question.tally(sample).requests as f64;
+    let asked = question.tally(sample);
     let design_effect = match level {
-        Some(_) => baseline.dispersion(question).of_version(sample).design_effect(requests, sample.covered),
+        Some(_) => {
+            let dispersion = baseline.dispersion(question).of_version(ClientTallies::of(sample, asked.bad));
+            dispersion.design_effect(asked.requests as f64, sample.covered)
+        }
         None => 1.0,
     };
     Significance { level: level.map(|percent| percent / 100.0), design_effect }

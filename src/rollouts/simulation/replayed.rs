@@ -58,6 +58,7 @@ fn found(entries: impl Iterator<Item = Entry>) -> Vec<Vec<(String, &'static str)
 #[test]
 fn the_plan_of_then_finds_what_it_found_then_and_ends_as_it_did() {
     let regression = |more| Traffic::Regression { share: 0.001, more };
+    let sticky = |failing, more| Traffic::StickyUsers { share: 0.001, failing, more };
     let traffics = [
         ("well", Traffic::Independent { share: 0.002 }),
         ("clustered", Traffic::Clustered { share: 0.004, correlation: 0.005, block: 10 }),
@@ -66,6 +67,8 @@ fn the_plan_of_then_finds_what_it_found_then_and_ends_as_it_did() {
         ("worse", regression(0.03)),
         ("slower", Traffic::Slower { share: 0.001, more: 0.03 }),
         ("dead", regression(1.0)),
+        ("sticky users", sticky(0.01, 0.0)),
+        ("worse for sticky users", sticky(0.01, 0.05)),
     ];
     let world = World::new(PLAN);
     let plan = world.after.services.get(&Name::from("shop")).unwrap().rollout.clone().unwrap();

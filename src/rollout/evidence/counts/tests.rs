@@ -102,6 +102,24 @@ fn what_nobody_can_have_counted_is_no_fault() {
 }
 
 #[test]
+fn what_the_canarys_clients_did_is_kept_and_adds_up() {
+    let groups = |each: u64| {
+        (0..64_u64).map(|group| Tally { requests: each * group, bad: each * (group / 8) }).collect::<Vec<_>>()
+    };
+    let with = |clients| Sample { clients, ..sample() };
+    let line = |clients| {
+        let seen = Samples { canary: with(clients), stable: with(groups(9)) };
+        let counts = RecordedCounts::of(&seen, &[], &Blocks::default(), None);
+        read(&serde_json::to_string(&counts).unwrap())
+    };
+    let lines = [line(groups(2)), line(vec![Tally::default(); 64]), line(groups(1))];
+    assert!(lines[1].canary.clients.is_empty());
+    let layout = HistoryLayout::of(lines.iter());
+    let totals = lines.iter().fold(Samples::default(), |totals, line| totals.with_part(&layout.samples(line), 1, 1));
+    assert_eq!((totals.canary.clients, totals.stable.clients), (groups(3), Vec::new()));
+}
+
+#[test]
 fn a_version_with_many_endpoints_is_kept_as_a_whole() {
     let endpoint = |id| EndpointTally { id, name: format!("e{id}").into(), tally: Tally { requests: 1, bad: 1 } };
     let of = |count| {

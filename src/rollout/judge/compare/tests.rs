@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Past, RealTally, SequentialTest, Tally, TallyPair, log_growth};
-use crate::rollout::evidence::{Dispersion, Sample};
+use crate::rollout::evidence::{ClientTallies, Dispersion};
 
 mod simulation;
 
@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Takes a block of requests that are independent of each other.
 fn observe(test: &mut SequentialTest, block: TallyPair) {
-    test.observe(block, INTERVAL, &Past::default(), (&Sample::default(), false));
+    test.observe(block, INTERVAL, &Past::default(), (ClientTallies::default(), false));
 }
 
 fn block(canary: (u64, u64), stable: (u64, u64)) -> TallyPair {
@@ -109,7 +109,7 @@ fn where_the_canary_has_everything_it_is_compared_with_what_stable_did() {
     let alone = |bad: u64| {
         let mut test = SequentialTest::new(0.5);
         for _ in 0..30 {
-            test.observe(block((1_000, bad), (0, 0)), INTERVAL, &past(200_000, 400), (&Sample::default(), true));
+            test.observe(block((1_000, bad), (0, 0)), INTERVAL, &past(200_000, 400), (ClientTallies::default(), true));
         }
         assert_eq!(test.judged().canary, tally(30_000, 30 * bad));
         test.p()
@@ -117,17 +117,18 @@ fn where_the_canary_has_everything_it_is_compared_with_what_stable_did() {
     assert!(alone(2) > 0.9 && alone(6) > 0.5, "as good as stable, and within the margin");
     assert!(alone(20) < 1e-6, "ten times the errors");
     let mut unknown = SequentialTest::new(0.5);
-    unknown.observe(block((1_000, 500), (0, 0)), INTERVAL, &Past::default(), (&Sample::default(), true));
+    unknown.observe(block((1_000, 500), (0, 0)), INTERVAL, &Past::default(), (ClientTallies::default(), true));
     assert_eq!(unknown.judged(), TallyPair::default(), "without a past there is nothing to compare with");
 }
 
 #[test]
 fn a_restart_forgets_nothing_of_stable() {
     let mut test = SequentialTest::new(0.5);
-    test.observe(block((1_000, 2), (9_000, 18)), INTERVAL, &past(200_000, 400), (&Sample::default(), false));
+    test.observe(block((1_000, 2), (9_000, 18)), INTERVAL, &past(200_000, 400), (ClientTallies::default(), false));
     let mut back: SequentialTest = serde_json::from_str(&serde_json::to_string(&test).unwrap()).unwrap();
-    (0..30)
-        .for_each(|_| back.observe(block((1_000, 20), (0, 0)), INTERVAL, &Past::default(), (&Sample::default(), true)));
+    (0..30).for_each(|_| {
+        back.observe(block((1_000, 20), (0, 0)), INTERVAL, &Past::default(), (ClientTallies::default(), true))
+    });
     assert!(back.p() < 1e-6, "{}", back.p());
     assert_eq!(back.uncompared(), 0);
 }
@@ -137,7 +138,8 @@ fn worse_than_the_worst_minute_of_stable_is_found() {
     let alone = |bad: u64| {
         let mut test = SequentialTest::new(0.5);
         let past = Past { worst_minute: 0.3, ..past(200_000, 400) };
-        (0..30).for_each(|_| test.observe(block((1_000, bad), (0, 0)), INTERVAL, &past, (&Sample::default(), true)));
+        (0..30)
+            .for_each(|_| test.observe(block((1_000, bad), (0, 0)), INTERVAL, &past, (ClientTallies::default(), true)));
         test.p()
     };
     assert!(alone(300) > 0.5 && alone(400) < 1e-6, "{} {}", alone(300), alone(400));
@@ -148,7 +150,9 @@ fn what_comes_in_clusters_says_less() {
     let p = |short: f64| {
         let past = Past { dispersion: Dispersion::fixed(short), ..past(200_000, 400) };
         let mut test = SequentialTest::new(0.0);
-        (0..6).for_each(|_| test.observe(block((200, 3), (2_000, 4)), INTERVAL, &past, (&Sample::default(), false)));
+        (0..6).for_each(|_| {
+            test.observe(block((200, 3), (2_000, 4)), INTERVAL, &past, (ClientTallies::default(), false))
+        });
         test.p()
     };
     assert!(p(0.0) < 0.01 && p(0.05) > 10.0 * p(0.0), "{} {}", p(0.0), p(0.05));
