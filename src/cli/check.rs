@@ -448,6 +448,17 @@ mod tests {
         let observed = Rates { observed: [("a".into(), 4.0)].into() };
         let so = "41m40s at 4 requests/s; the rollout pauses after 30m00s (`max_hold`); 4 more steps wait too";
         assert_eq!(told("{ expected_rate: 200 }", &observed), [format!("{slow} {so}")]);
+        // Who writes `release` alone has the default plan.
+        let alone = config::parse(
+            Path::new("w"),
+            b"version: 1\nlisteners: [{ name: web, address: 127.0.0.1:0 }]\nservices:\n  a:\n    versions: { v: { \
+              endpoints: ['127.0.0.1:1'] } }\n    release: v\n",
+            &|_: &str| None::<String>,
+        );
+        let (found, more) = warnings(&alone.unwrap(), &observed);
+        let [found] = &found[..] else { panic!("{found:?}, {more}") };
+        assert_eq!((&*found.path, found.line), ("services.a.rollout", 6), "the line of `release`");
+        assert!(found.message.starts_with("step 1 %: 100 requests take 41m40s at 4 requests/s; "), "{found:?}");
         let rollouts = |rollout: &str| rollouts(&yaml(rollout), &expected);
         assert!(rollouts("{}").ends_with("not-worse; needs 167 requests/s for 1 %\n"));
         assert!(rollouts("{ expected_rate: 200 }").ends_with("not-worse\n"));

@@ -48,13 +48,14 @@ pub(super) fn unjudged_bakes(services: &Map<Service>, root: &Node<'_>, source: &
     found.into_iter().zip(marks).map(|((service, _), mark)| ServiceMark { service, mark }).collect()
 }
 
-/// Where the rollouts stand that are judged by a number of requests.
+/// Where the rollouts stand that are judged by a number of requests. One by the default plan stands at its `release`.
 pub(super) fn judged_rollouts(services: &Map<Service>, root: &Node<'_>, source: &str) -> Vec<ServiceMark> {
     let Some(Value::Map(nodes)) = root.field("services").map(|(_, node)| &node.value) else { return Vec::new() };
     let mut found = Vec::new();
-    for ((_, node), (name, service)) in in_pieces(nodes.iter().zip(services.iter())) {
-        if let (Some((key, _)), Some(_)) = (node.field("rollout"), service.rollout.as_ref().and_then(needed_rate)) {
-            found.push((name.clone(), key.place));
+    for ((key, node), (name, service)) in in_pieces(nodes.iter().zip(services.iter())) {
+        if service.rollout.as_ref().and_then(needed_rate).is_some() {
+            let written = node.field("rollout").or(node.field("release"));
+            found.push((name.clone(), written.map_or(key.place, |(key, _)| key.place)));
         }
     }
     found.sort_by_key(|(_, place)| place.line);

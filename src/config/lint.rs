@@ -1,5 +1,5 @@
 //! What is valid in a service and hardly meant: limits that nothing can pass, or almost anything does, waits that are over
-//! at once, braces that stay open, one endpoint in two versions. `weir check` warns of it.
+//! at once, braces that stay open, one endpoint in two versions that are compared. `weir check` warns of it.
 //!
 //! Invariant: what somebody may well have meant is not warned of. A bounded number is kept, and the others are counted.
 
@@ -13,6 +13,7 @@ use super::syntax::mark::marked;
 use super::syntax::problem::Place;
 use super::syntax::tree::{Node, Value};
 use crate::coop::in_pieces;
+use crate::model::EndpointState;
 use crate::rollout::plan::{Check, Measure, Plan, Provider, RollbackCondition};
 
 /// How many warnings are kept.
@@ -78,18 +79,28 @@ impl Linter {
         self.found.push(Found { path, place: node.place, message, help: help.to_owned() });
     }
 
-    /// Endpoints that two versions have: what goes to the one may as well have gone to the other.
+    /// Endpoints that two versions have and a rollout compares: what goes to the one may as well have gone to the other.
     fn endpoints(&mut self, node: &Node<'_>, service: &Service) {
         let Some(Value::Map(nodes)) = node.field("versions").map(|(_, node)| &node.value) else { return };
-        if nodes.len() < 2 {
+        if nodes.len() < 2 || service.rollout.is_none() {
             return;
         }
-        let mut owners = HashMap::new();
+        // One address may be several servers: a gateway tells them apart by SNI or by protocol.
+        let (mut ways, mut owners) = (Vec::new(), HashMap::new());
         for ((_, node), (name, version)) in nodes.iter().zip(service.versions.iter()) {
             let Some(Value::List(items)) = node.field("endpoints").map(|(_, node)| &node.value) else { continue };
+            let way = (version.protocol.unwrap_or(service.protocol), version.tls.as_ref().or(service.tls.as_ref()));
+            let way = ways.iter().position(|known| *known == way).unwrap_or_else(|| {
+                ways.push(way);
+                ways.len() - 1
+            });
             let mut told = false;
             for (at, (item, endpoint)) in items.iter().zip(&version.endpoints).enumerate() {
-                let owner = *owners.entry(&endpoint.address).or_insert(name);
+                if version.state.stricter(endpoint.state) != EndpointState::Ready {
+                    // It takes nothing here, such as one that goes from one version to another.
+                    continue;
+                }
+                let owner = *owners.entry((&endpoint.address, way)).or_insert(name);
                 if owner != name && !told {
                     // One for a version: two lists that are the same are one mistake.
                     told = true;
@@ -186,9 +197,9 @@ fn is_below_notice(percent: f64, requests: u64) -> bool {
     percent > 0.0 && percent < MIN_LIMIT && percent / 100.0 * (requests as f64) < MIN_ERRORS
 }
 
-/// Whether a `{{` has no `}}` behind it.
+/// Whether a `{{` has no `}}` before the next one: what is between them is no word, so it is sent as it is.
 fn leaves_braces_open(query: &str) -> bool {
-    query.rsplit_once("}}").map_or(query, |(_, rest)| rest).contains("{{")
+    query.split("{{").skip(1).any(|behind| !behind.contains("}}"))
 }
 
 #[cfg(test)]
@@ -199,10 +210,13 @@ mod tests {
 
     /// The warnings of a service with these versions and this rollout: line, path and message.
     fn told(versions: &str, rollout: &str) -> Vec<String> {
-        let yaml = format!(
-            "version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\nservices:\n  a:\n    \
-             versions: {versions}\n    release: v1\n    rollout:\n      {rollout}\n"
-        );
+        warned(&format!("versions: {versions}\n    release: v1\n    rollout:\n      {rollout}"))
+    }
+
+    /// The warnings of a service with these fields.
+    fn warned(service: &str) -> Vec<String> {
+        let yaml =
+            format!("version: 1\nlisteners: [{{ name: web, address: 127.0.0.1:0 }}]\nservices:\n  a:\n    {service}\n");
         let config = parse(Path::new("w"), yaml.as_bytes(), &|_: &str| None::<String>);
         let (found, more) = config.unwrap_or_else(|wrong| panic!("{wrong}\n{yaml}")).lint(100);
         assert_eq!(more, 0);
@@ -272,10 +286,15 @@ mod tests {
         };
         let open =
             "8: services.a.rollout.checks[0].prometheus.query: `{{` is not closed, so nothing is put in its place";
-        for text in [r#"up{v="{{canary"}"#, r#"up{v="{{canary}}"} / up{v="{{stable}"}"#] {
+        for text in [
+            r#"up{v="{{canary"}"#,
+            r#"up{v="{{canary}}"} / up{v="{{stable}"}"#,
+            r#"up{v="{{canary"} / up{v="{{stable}}"}"#,
+            r#"up{v="{{{{canary}}"}"#,
+        ] {
             assert_eq!(query(text), [open], "{text}");
         }
-        for text in [r#"up{v="{{canary}}"}"#, "sum(up{a=\"}}\"})"] {
+        for text in [r#"up{v="{{canary}}"}"#, r#"up{v="{{canary}}"} / up{v="{{ stable }}"}"#, "sum(up{a=\"}}\"})"] {
             assert_eq!(query(text), Vec::<String>::new(), "{text}");
         }
     }
@@ -286,6 +305,37 @@ mod tests {
                    '127.0.0.1:2' }, '127.0.0.1:1'] } }";
         let expected = "5: services.a.versions.v2.endpoints[1]: `127.0.0.1:2` is an endpoint of `v1` as well";
         assert_eq!(told(two, "{}"), [expected]);
+    }
+
+    #[test]
+    fn an_endpoint_that_can_be_told_apart_is_not_warned_of() {
+        let shared = "5: services.a.versions.v2.endpoints[0]: `127.0.0.1:1` is an endpoint of `v1` as well";
+        for (v1, v2, warned) in [
+            ("", "", true),
+            ("tls: { sni: v1.shop }", "tls: { sni: v2.shop }", false),
+            ("tls: { sni: shop }", "tls: { sni: shop }", true),
+            ("", "tls: { sni: shop }", false),
+            ("", "protocol: h2", false),
+            ("protocol: http1", "", true),
+            ("state: maint", "", false),
+            ("", "state: drain", false),
+        ] {
+            let of = |more: &str| format!("{{ endpoints: ['127.0.0.1:1'], {more} }}");
+            let versions = format!("{{ v1: {}, v2: {} }}", of(v1), of(v2));
+            let expected: &[&str] = if warned { &[shared] } else { &[] };
+            assert_eq!(told(&versions, "{}"), expected, "{versions}");
+        }
+        let moved = "{ v1: { endpoints: [{ address: '127.0.0.1:1', state: maint }, '127.0.0.1:2'] }, v2: { endpoints: \
+                     ['127.0.0.1:1'] } }";
+        assert_eq!(told(moved, "{}"), Vec::<String>::new(), "it went from the one to the other");
+    }
+
+    #[test]
+    fn nothing_compares_the_versions_of_a_split() {
+        let same = "{ v1: { endpoints: ['127.0.0.1:1'] }, v2: { endpoints: ['127.0.0.1:1'] } }";
+        let told = |more: &str| warned(&format!("versions: {same}\n    {more}")).len();
+        assert_eq!(told("split: { v1: 90, v2: 10 }"), 0);
+        assert_eq!(told("release: v2"), 1, "the default plan compares them");
     }
 
     #[test]

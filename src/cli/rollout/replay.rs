@@ -124,11 +124,23 @@ struct Part {
 
 /// How the rollout that these entries are of ended, or where it is.
 fn recorded_end(entries: &[HistoryEntry]) -> String {
-    let Some(last) = entries.last() else { return "nothing".to_owned() };
-    // What is told after the end, such as a hook's answer, is not why it ended.
-    let over = Phase::ALL.iter().any(|phase| !phase.is_under_way() && phase.as_str() == last.to);
-    let end = entries.iter().rfind(|entry| over && entry.to == last.to && entry.from != entry.to).unwrap_or(last);
-    format!("{}: {}", end.to, end.why)
+    // That a version is not tried again is of no rollout. What else is told after the end, such as a hook's answer or that
+    // the file was put back, is not how it ended.
+    let tried = || entries.iter().filter(|entry| entry.what != "not_tried");
+    match tried().rfind(|entry| ends(entry)).or(tried().next_back()).or(entries.last()) {
+        Some(end) => format!("{}: {}", end.to, end.why),
+        None => "nothing".to_owned(),
+    }
+}
+
+/// Whether a rollout ended here, or was undone after its success.
+fn ends(entry: &HistoryEntry) -> bool {
+    let undone = entry.from == Phase::Succeeded.as_str() && entry.to == Phase::Aborted.as_str();
+    undone || (is_under_way(&entry.from) && !is_under_way(&entry.to))
+}
+
+fn is_under_way(phase: &str) -> bool {
+    Phase::ALL.iter().any(|known| known.is_under_way() && known.as_str() == phase)
 }
 
 fn replayed_end(state: &RolloutState) -> String {
@@ -179,9 +191,8 @@ fn replayable(entries: &[HistoryEntry]) -> &[HistoryEntry] {
     let apart = |pair: &[HistoryEntry]| matches!(pair, [a, b] if a.number.saturating_add(1) < b.number);
     let Some(gap) = entries.windows(2).rposition(apart) else { return entries };
     let before = entries.get(..=gap).unwrap_or_default();
-    let under_way = |entry: &HistoryEntry| Phase::ALL.iter().any(|p| p.is_under_way() && p.as_str() == entry.to);
     let begun = before.iter().rposition(|entry| entry.what == "started");
-    let begun = begun.filter(|_| before.last().is_some_and(under_way));
+    let begun = begun.filter(|_| before.last().is_some_and(|entry| is_under_way(&entry.to)));
     entries.get(begun.unwrap_or(gap.saturating_add(1))..).unwrap_or_default()
 }
 
@@ -348,6 +359,43 @@ mod tests {
         assert!(first.contains("\nrecorded: succeeded: ") && first.contains("\nreplayed: rolled_back: "), "{text}");
         assert!(second.starts_with("rollout 2 of 2: v1 → v3\n  1970-01-01T00:10:00Z "), "{text}");
         assert!(second.contains("\nrecorded: rolled_back: errors\nreplayed: rolled_back: success: "), "{text}");
+    }
+
+    #[test]
+    fn what_is_written_after_a_rollout_is_not_how_it_ended() {
+        let at = |what: &str, from: &str, to: &str, why: &str| HistoryEntry {
+            what: what.to_owned(),
+            from: from.to_owned(),
+            to: to.to_owned(),
+            why: why.to_owned(),
+            ..HistoryEntry::default()
+        };
+        let started = at("started", "idle", "waiting", "the file asks for v2");
+        let back = at("went_back", "rolling_back", "rolled_back", "errors");
+        let promoted = at("promoted", "promoting", "succeeded", "v2 is stable");
+        let answered = |phase| at("answered", phase, phase, "a hook `after` accepts");
+        let not_tried = |from| at("not_tried", from, "rolled_back", "v2 failed before and has not changed");
+        let put_back = at("changed", "rolled_back", "idle", "the file asks for v1 again");
+        let gone = at("changed", "succeeded", "idle", "v2 is no longer in the file");
+        let undone = at("went_back", "succeeded", "aborted", "undo by ann");
+        let paused = at("paused", "progressing", "paused", "pause by ann");
+        for (after, end) in [
+            (vec![], "waiting: the file asks for v2"),
+            (vec![paused.clone()], "paused: pause by ann"),
+            (vec![back.clone(), answered("rolled_back")], "rolled_back: errors"),
+            (vec![back.clone(), put_back.clone()], "rolled_back: errors"),
+            (vec![back.clone(), put_back, not_tried("idle")], "rolled_back: errors"),
+            (vec![back, not_tried("rolled_back")], "rolled_back: errors"),
+            (vec![paused, not_tried("rolling_back")], "paused: pause by ann"),
+            (vec![promoted.clone(), gone], "succeeded: v2 is stable"),
+            (vec![promoted.clone(), answered("succeeded")], "succeeded: v2 is stable"),
+            (vec![promoted.clone(), not_tried("succeeded")], "succeeded: v2 is stable"),
+            (vec![promoted, undone, answered("aborted")], "aborted: undo by ann"),
+        ] {
+            let entries: Vec<_> = std::iter::once(started.clone()).chain(after).collect();
+            assert_eq!(recorded_end(&entries), end, "{entries:?}");
+        }
+        assert_eq!(recorded_end(&[not_tried("idle")]), "rolled_back: v2 failed before and has not changed");
     }
 
     #[test]
