@@ -26,8 +26,9 @@ use crate::rollout::plan::{Errors, Plan, RollbackCondition};
 /// farther apart is a gap.
 pub(crate) const MAX_GAP: Duration = Duration::from_secs(5);
 
-/// So many independent looks at it a rollout may have.
-const LOOKS: f64 = 20.0;
+/// So many independent looks at it a rollout may have: half an hour is looked at 1,800 times, and stretches begin where
+/// chance was against the canary.
+const LOOKS: f64 = 100.0;
 
 /// Since when something has been true without a break.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
