@@ -7,8 +7,8 @@ use super::file::{Config, ServiceMark};
 use super::section::service::Service;
 use super::syntax::diagnostic::Diagnostic;
 use super::syntax::map::Map;
-use super::syntax::mark::{Mark, marked};
-use super::syntax::tree::{Node, Value};
+use super::syntax::mark::Mark;
+use super::syntax::tree::Node;
 use crate::coop::in_pieces;
 use crate::model::Name;
 use crate::rollout::advice::{SlowStep, needed_rate, slow_steps};
@@ -30,38 +30,21 @@ impl Rates {
 
 /// Where a rollout says `bake` and nothing judges.
 pub(super) fn unjudged_bakes(services: &Map<Service>, root: &Node<'_>, source: &str) -> Vec<ServiceMark> {
-    let Some(Value::Map(nodes)) = root.field("services").map(|(_, node)| &node.value) else { return Vec::new() };
-    let mut found = Vec::new();
-    for ((_, node), (name, service)) in in_pieces(nodes.iter().zip(services.iter())) {
-        let Some(plan) = &service.rollout else { continue };
-        let written = node.field("rollout").and_then(|(_, rollout)| rollout.field("bake"));
-        if let Some((_, bake)) = written
-            && !plan.bake.is_zero()
-            && plan.checks.iter().all(|check| check.dry_run)
-        {
-            found.push((name.clone(), bake.place));
-        }
-    }
-    found.sort_by_key(|(_, place)| place.line);
-    let places = found.iter().map(|(name, place)| (format!("services.{name}.rollout.bake"), *place)).collect();
-    let marks = marked(places, source);
-    found.into_iter().zip(marks).map(|((service, _), mark)| ServiceMark { service, mark }).collect()
+    ServiceMark::find(services, (root, source), "rollout.bake", |service, _, node| {
+        let plan = service.rollout.as_ref()?;
+        let (_, bake) = node.field("rollout")?.1.field("bake")?;
+        let unjudged = !plan.bake.is_zero() && plan.checks.iter().all(|check| check.dry_run);
+        unjudged.then_some(bake.place)
+    })
 }
 
 /// Where the rollouts stand that are judged by a number of requests. One by the default plan stands at its `release`.
 pub(super) fn judged_rollouts(services: &Map<Service>, root: &Node<'_>, source: &str) -> Vec<ServiceMark> {
-    let Some(Value::Map(nodes)) = root.field("services").map(|(_, node)| &node.value) else { return Vec::new() };
-    let mut found = Vec::new();
-    for ((key, node), (name, service)) in in_pieces(nodes.iter().zip(services.iter())) {
-        if service.rollout.as_ref().and_then(needed_rate).is_some() {
-            let written = node.field("rollout").or(node.field("release"));
-            found.push((name.clone(), written.map_or(key.place, |(key, _)| key.place)));
-        }
-    }
-    found.sort_by_key(|(_, place)| place.line);
-    let places = found.iter().map(|(name, place)| (format!("services.{name}.rollout"), *place)).collect();
-    let marks = marked(places, source);
-    found.into_iter().zip(marks).map(|((service, _), mark)| ServiceMark { service, mark }).collect()
+    ServiceMark::find(services, (root, source), "rollout", |service, name, node| {
+        service.rollout.as_ref().and_then(needed_rate)?;
+        let written = node.field("rollout").or(node.field("release"));
+        Some(written.map_or(name, |(key, _)| key.place))
+    })
 }
 
 impl Config {

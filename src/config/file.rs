@@ -15,11 +15,13 @@ use super::section::route::Route;
 use super::section::service::Service;
 use super::syntax::fields::Fields;
 use super::syntax::map::Map;
-use super::syntax::mark::Mark;
+use super::syntax::mark::{Mark, marked};
+use super::syntax::problem::Place;
 use super::syntax::read::{Read, Reader};
 use super::syntax::section::section;
-use super::syntax::tree::Node;
+use super::syntax::tree::{Node, Value};
 use super::syntax::values::Cidr;
+use crate::coop::in_pieces;
 use crate::model::Name;
 
 section! {
@@ -131,6 +133,27 @@ pub(super) struct Origin {
 pub(super) struct ServiceMark {
     pub(super) service: Name,
     pub(super) mark: Mark,
+}
+
+impl ServiceMark {
+    /// Marks `field` of those services for which `place_of` says where it stands, or should: of a service, the place of its
+    /// name and its node. In the order of the file.
+    pub(super) fn find(
+        services: &Map<Service>,
+        (root, source): (&Node<'_>, &str),
+        field: &str,
+        place_of: impl Fn(&Service, Place, &Node<'_>) -> Option<Place>,
+    ) -> Vec<Self> {
+        let Some(Value::Map(nodes)) = root.field("services").map(|(_, node)| &node.value) else { return Vec::new() };
+        let mut found = Vec::new();
+        for ((key, node), (name, service)) in in_pieces(nodes.iter().zip(services.iter())) {
+            found.extend(place_of(service, key.place, node).map(|place| (name.clone(), place)));
+        }
+        found.sort_by_key(|(_, place)| place.line);
+        let places = found.iter().map(|(name, place)| (format!("services.{name}.{field}"), *place)).collect();
+        let marks = marked(places, source);
+        found.into_iter().zip(marks).map(|((service, _), mark)| Self { service, mark }).collect()
+    }
 }
 
 /// What is hardly meant, in the order of the file.

@@ -10,26 +10,15 @@ use super::file::{Config, ServiceMark};
 use super::section::service::Service;
 use super::syntax::diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
 use super::syntax::map::Map;
-use super::syntax::mark::marked;
-use super::syntax::tree::{Node, Value};
-use crate::coop::in_pieces;
+use super::syntax::tree::Node;
 use crate::model::{Name, Weight};
 
 /// The services that do not say which version is stable, each with the place where they should.
 pub(super) fn missing_stable(services: &Map<Service>, root: &Node<'_>, source: &str) -> Vec<ServiceMark> {
-    let Some(Value::Map(nodes)) = root.field("services").map(|(_, node)| &node.value) else { return Vec::new() };
-    let mut names = Vec::new();
-    let mut places = Vec::new();
-    for ((key, node), (name, service)) in in_pieces(nodes.iter().zip(services.iter())) {
-        if service.rollout.is_some() && service.stable.is_none() && service.versions.len() > 1 {
-            let place = node.field("release").map_or(key.place, |(release, _)| release.place);
-            names.push((place, name.clone()));
-            places.push((format!("services.{name}.stable"), place));
-        }
-    }
-    names.sort_by_key(|(place, _)| place.line);
-    let marks = marked(places, source);
-    names.into_iter().zip(marks).map(|((_, service), mark)| ServiceMark { service, mark }).collect()
+    ServiceMark::find(services, (root, source), "stable", |service, name, node| {
+        let missing = service.rollout.is_some() && service.stable.is_none() && service.versions.len() > 1;
+        missing.then(|| node.field("release").map_or(name, |(release, _)| release.place))
+    })
 }
 
 /// Why a service cannot be rolled out.
