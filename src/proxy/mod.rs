@@ -13,6 +13,7 @@
 pub(crate) mod accept;
 mod codec;
 pub(crate) mod descriptors;
+mod express;
 mod h1;
 mod io;
 mod pingora;

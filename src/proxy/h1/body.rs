@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::forward::H1Request;
-use super::relay::{BAD_BODY, Broken};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::{Body, Malformed};
+use crate::proxy::express::broken::{BAD_BODY, Broken};
 use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::request::upload::{BodyLimit, Manner, PAUSE, Scan, is_small};
 

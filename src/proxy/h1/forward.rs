@@ -1,35 +1,33 @@
 //! One request of the express lane after its version is chosen: endpoint, connection, relay, and what to do when
 //! that fails. What may be tried again is [`Attempts`](crate::proxy::request::attempts::Attempts)' to say.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Poll, ready};
 
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::client::Client;
-use super::context::H1Context;
-use super::relay::{Broken, Download, Relay, Upload};
-use super::response::{ParseContext, ResponseRewrite};
-use crate::drain::{Ledger, Ticket};
+use super::relay::{Download, Relay, Upload};
+use super::response::ResponseRewrite;
+use crate::proxy::express::acquire::{AcquiredConnection, ChosenEndpoint, acquire};
+use crate::proxy::express::broken::Broken;
+use crate::proxy::express::context::ExpressContext;
+use crate::proxy::express::response::ParseContext;
 use crate::proxy::io::buffer::Buffer;
-use crate::proxy::request::context::Assignment;
-use crate::proxy::request::end::{End, LOCAL_RESPONSE_TIMEOUT};
-use crate::proxy::request::failure::{DRAINED, Failure, WRITE_TIMEOUT};
+use crate::proxy::request::end::LOCAL_RESPONSE_TIMEOUT;
+use crate::proxy::request::failure::{Failure, WRITE_TIMEOUT};
 use crate::proxy::request::fault;
 use crate::proxy::request::local_response::{self, Circumstances};
 use crate::proxy::request::upload::Manner;
 use crate::proxy::upstream::Pools;
-use crate::proxy::upstream::connection::PooledConnection;
-use crate::proxy::upstream::connector::connect;
-use crate::proxy::upstream::destination::{Destination, PoolKey};
-use crate::snapshot::{Endpoint, Snapshot, Timeouts};
+use crate::snapshot::Snapshot;
 use crate::traffic::Refusal;
 
 /// A request that this lane carries.
 pub(super) struct H1Request<'s> {
-    pub(super) context: H1Context<'s>,
+    pub(super) context: ExpressContext<'s>,
     pub(super) upload: Upload,
     pub(super) parse_context: ParseContext,
     /// The client ends its connection after the answer.
@@ -37,8 +35,6 @@ pub(super) struct H1Request<'s> {
     /// The local response that it gets instead of going to an endpoint.
     pub(super) refusal: Option<Refusal>,
     pub(super) idempotent: bool,
-    /// The client's affinity key, hashed: it also keeps the client on one endpoint.
-    pub(super) key: Option<u64>,
     /// A key made for this client, to be set as a cookie.
     pub(super) new_key: Option<String>,
 }
@@ -56,73 +52,7 @@ pub(super) enum Next {
     Abort,
 }
 
-/// A connection to an endpoint while a request uses it.
-struct AcquiredConnection<'s> {
-    connection: PooledConnection,
-    /// Where it belongs in the pool.
-    key: PoolKey,
-    /// Since when it is acquired.
-    since: Instant,
-    ticket: Ticket<&'s Ledger>,
-}
-
-/// The endpoint of a request that is not on its way yet; a drain waits for it.
-struct ChosenEndpoint<'s> {
-    endpoint: &'s Endpoint,
-    ticket: Ticket<&'s Ledger>,
-}
-
-impl<'s> H1Request<'s> {
-    /// Finds an endpoint and a connection to it, trying another endpoint where that is allowed.
-    ///
-    /// # Errors
-    /// What to answer.
-    async fn acquire(
-        &mut self,
-        pools: &Pools,
-        mut first: Option<ChosenEndpoint<'s>>,
-    ) -> Result<AcquiredConnection<'s>, Refusal> {
-        let Assignment { version, service, .. } = self.context.assigned;
-        loop {
-            let Some(ChosenEndpoint { endpoint, ticket }) = first.take().or_else(|| self.choose()) else {
-                return Err(self.context.attempts.no_endpoint(&version.series));
-            };
-            let attempts = &self.context.attempts;
-            let began = attempts.began;
-            let fresh = attempts.is_fresh() || self.upload.is_streamed();
-            let mut connecting = pin!(connection(pools, endpoint, &service.timeouts, fresh, began));
-            let context = &self.context;
-            let is_cut = || context.is_cut() || ticket.is_due();
-            let connected =
-                poll_fn(|cx| if is_cut() { Poll::Ready(None) } else { connecting.as_mut().poll(cx).map(Some) }).await;
-            let failure = match connected {
-                None => {
-                    ticket.count_cut();
-                    self.context.progress.ended = Some(End::Cut);
-                    return Err(DRAINED);
-                }
-                Some(Ok((connection, reused, key))) => {
-                    let since = if reused { began } else { Instant::now() };
-                    self.context.attempts.connected(reused, since);
-                    return Ok(AcquiredConnection { connection, key, since, ticket });
-                }
-                Some(Err(failure)) => failure,
-            };
-            let attempts = &mut self.context.attempts;
-            if !attempts.connect_failed(failure, version, self.key) {
-                return Err(failure.refusal);
-            }
-            attempts.began = Instant::now();
-        }
-    }
-
-    /// Chooses the next endpoint and enters it.
-    fn choose(&mut self) -> Option<ChosenEndpoint<'s>> {
-        let version = self.context.assigned.version;
-        let endpoint = version.endpoints.get(self.context.attempts.choose(version, self.key)?)?;
-        Some(ChosenEndpoint { endpoint, ticket: endpoint.live.ledger.enter_borrowed() })
-    }
-
+impl H1Request<'_> {
     /// Counts an attempt whose connection failed; whether the request is tried again.
     fn is_retried(&mut self, failure: Failure, download: &Download) -> bool {
         let series = self.context.series();
@@ -159,10 +89,11 @@ impl Client {
             request.context.attempts.began = Instant::now();
         }
         loop {
-            let mut acquired = match request.acquire(pools, first.take()).await {
-                Ok(acquired) => acquired,
-                Err(refusal) => return self.refuse(request, refusal, true).await,
-            };
+            let mut acquired =
+                match acquire(&mut request.context, pools, first.take(), request.upload.is_streamed()).await {
+                    Ok(acquired) => acquired,
+                    Err(refusal) => return self.refuse(request, refusal, true).await,
+                };
             let mut download = Download::default();
             let carried = self.forward(snapshot, request, &mut acquired, &mut download).await;
             match carried {
@@ -187,7 +118,7 @@ impl Client {
     /// Chooses the endpoint of a request with a body and reads the body if it is small. Its endpoint has it in flight
     /// all the while.
     async fn prepare<'s>(&mut self, request: &mut H1Request<'s>) -> Result<Option<ChosenEndpoint<'s>>, Broken> {
-        let Some(chosen) = request.choose() else { return Ok(None) };
+        let Some(chosen) = request.context.choose() else { return Ok(None) };
         if self.take_in(request, &chosen.ticket).await? == Manner::Streamed {
             request.upload.stream();
         }
@@ -338,22 +269,4 @@ impl Client {
             (true, true, true) => Next::Linger,
         }
     }
-}
-
-/// A connection to an endpoint: a pooled one, or a new one; whether it is reused, and its key in the pool.
-async fn connection(
-    pools: &Pools,
-    endpoint: &Endpoint,
-    timeouts: &Timeouts,
-    fresh: bool,
-    now: Instant,
-) -> Result<(PooledConnection, bool, PoolKey), Failure> {
-    let key = PoolKey::of(endpoint);
-    if !fresh && let Some(connection) = pools.http1.checkout(key, now) {
-        return Ok((connection, true, key));
-    }
-    let to = Destination::of(endpoint, timeouts);
-    // Boxed because it is large and rare.
-    let connection = Box::pin(connect(&to, &pools.tls)).await.map_err(|error| Failure::from(&error))?;
-    Ok((connection, false, key))
 }

@@ -14,7 +14,6 @@
 
 mod body;
 mod client;
-mod context;
 mod forward;
 mod relay;
 mod request;

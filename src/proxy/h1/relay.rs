@@ -17,36 +17,21 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::context::H1Context;
-use super::response::{self, ParseContext, ParsedResponse, ResponseRewrite};
+use super::response::{self, ParsedResponse, ResponseRewrite};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Sender, gather};
-use crate::proxy::codec::head::BAD_REQUEST;
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
+use crate::proxy::express::broken::{BAD_ANSWER, BAD_BODY, Broken};
+use crate::proxy::express::context::ExpressContext;
+use crate::proxy::express::response::ParseContext;
 use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE, SIZE};
 use crate::proxy::io::timer::Timer;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::end::{End, GRACE, HALF_CLOSED_CHECK};
-use crate::proxy::request::failure::{Failure, PROTOCOL, RESET};
+use crate::proxy::request::failure::RESET;
 use crate::proxy::request::upload::{BodyLimit, Proof};
 use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::{ClientLimits, Timeouts};
-use crate::traffic::Refusal;
-
-/// Why an exchange did not come to its regular end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// The client went away.
-    ClientGone,
-    /// The client took nothing for `write_timeout`.
-    ClientSlow,
-    /// The request's body is not what it may be.
-    Client(Refusal),
-    /// The endpoint is to blame.
-    Endpoint(Failure),
-    /// It was ended from outside.
-    Ended(End),
-}
 
 /// What a request may be sent again with.
 const REPLAYED: usize = LARGE - SIZE;
@@ -153,7 +138,7 @@ pub(super) struct Relay<'a, 's> {
     pub(super) checkout: &'a Checkout,
     pub(super) upload: &'a mut Upload,
     pub(super) download: &'a mut Download,
-    pub(super) context: &'a mut H1Context<'s>,
+    pub(super) context: &'a mut ExpressContext<'s>,
     pub(super) ticket: &'a mut Ticket<&'s Ledger>,
     pub(super) parse_context: ParseContext,
     pub(super) rewrite: ResponseRewrite<'a>,
@@ -479,9 +464,6 @@ impl Relay<'_, '_> {
         self.timer.poll(cx, deadline).is_ready().then_some(broken)
     }
 }
-
-pub(super) const BAD_BODY: Broken = Broken::Client(BAD_REQUEST);
-const BAD_ANSWER: Broken = Broken::Endpoint(PROTOCOL);
 
 impl Body {
     /// How much is worth reading at once.

@@ -2,35 +2,13 @@
 
 use std::fmt::Write;
 
-use crate::drain::Kind;
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::date::write_date;
 use crate::proxy::codec::response::{self, Found, Head, Read, SWITCHING};
+use crate::proxy::express::response::{ParseContext, ResponseHead};
 use crate::proxy::io::buffer::Buffer;
-use crate::proxy::request::kind;
 use crate::proxy::request::response::{self as response_rules, affinity_cookie};
 use crate::snapshot::AffinityCookie;
-
-/// What is known of the request when its response comes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ParseContext {
-    /// By `HEAD`, which is answered without body.
-    pub(super) head_only: bool,
-    /// By a gRPC call.
-    pub(super) grpc: bool,
-}
-
-/// A response's head.
-#[derive(Debug)]
-pub(super) struct ResponseHead {
-    pub(super) status: u16,
-    pub(super) body: Body,
-    pub(super) kind: Kind,
-    /// The endpoint ends its connection after it, or might.
-    pub(super) closes: bool,
-    /// It says that the gRPC call failed.
-    pub(super) grpc_failed: bool,
-}
 
 /// What the client is told beside what the endpoint wrote.
 #[derive(Clone, Copy, Debug)]
@@ -88,12 +66,7 @@ fn write(
     }
     let body = head.body(parse_context.head_only);
     finish(&head.found, body, rewrite, out);
-    let grpc_failed = parse_context.grpc && head.found.grpc_status.is_some_and(kind::blames_server);
-    let kind = kind::of_response(head.found.content_type, parse_context.grpc);
-    ParsedResponse::Final(
-        ResponseHead { status: head.status, body, kind, closes: head.closes(body), grpc_failed },
-        length,
-    )
+    ParsedResponse::Final(ResponseHead::of(head, body, parse_context), length)
 }
 
 /// The end of a final head: what we add.

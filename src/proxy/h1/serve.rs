@@ -7,13 +7,13 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 
 use super::client::Client;
-use super::context::H1Context;
 use super::forward::{H1Request, Next};
 use super::relay::Upload;
 use super::request::{self, HeadRewrite, ParsedRequest};
-use super::response::ParseContext;
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, Look};
+use crate::proxy::express::context::ExpressContext;
+use crate::proxy::express::response::ParseContext;
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::admit::{self, Admitted, Ingress, RoutedRequest};
 use crate::proxy::request::headers::RequestRewrite;
@@ -187,7 +187,7 @@ impl Client {
         let ingress = Ingress { listener: &self.listener, sni: self.transport.sni(), peer: self.peer };
         let (known, admitted) = admit::admit(&mut head, &ingress, shared, snapshot, is_carried);
         let Ok(admitted) = admitted else { return Begun::Other };
-        let context = H1Context::enter(shared, admitted.assignment(), known.logged);
+        let context = ExpressContext::enter(shared, admitted.assignment(), known.logged);
         let Admitted { head, routed, choice, refusal, .. } = admitted;
         let RoutedRequest { validated, service, underscore, .. } = routed;
         let mut out = Buffer::default();
@@ -219,7 +219,6 @@ impl Client {
             closes: head.closes(),
             refusal,
             idempotent,
-            key: choice.key,
             new_key: choice.new_key,
         };
         self.input.consume(length);

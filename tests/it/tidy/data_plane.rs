@@ -15,6 +15,7 @@ const ROOMS: &[&[&str]] = &[
     &["accept"],
     &["mod"],
     &["h1", "pingora"],
+    &["express"],
     &["request", "worker"],
     &["upstream"],
     &["codec"],

@@ -1,4 +1,4 @@
-//! One request's way over the express lane: what is known of it, and its record at the end.
+//! One request's way over the express lane, of HTTP/1 or HTTP/2: what is known of it, and its record at the end.
 //!
 //! Invariant: it is recorded exactly once, when its context is dropped, however it ended.
 
@@ -13,23 +13,23 @@ use crate::proxy::shared::{Phase, Shared};
 use crate::telemetry::{Lane, OpenGuard, VersionSeries};
 
 /// A request whose route and version are chosen.
-pub(super) struct H1Context<'s> {
-    pub(super) shared: &'s Shared,
-    pub(super) assigned: Assignment<'s>,
-    pub(super) began: Instant,
+pub(crate) struct ExpressContext<'s> {
+    pub(crate) shared: &'s Shared,
+    pub(crate) assigned: Assignment<'s>,
+    pub(crate) began: Instant,
     /// When the response was with the client.
-    pub(super) ended_at: Option<Instant>,
-    pub(super) attempts: Attempts,
-    pub(super) progress: RequestProgress,
-    pub(super) logged: Option<Box<Logged>>,
+    pub(crate) ended_at: Option<Instant>,
+    pub(crate) attempts: Attempts,
+    pub(crate) progress: RequestProgress,
+    pub(crate) logged: Option<Box<Logged>>,
     /// None for a health probe.
     _request: Option<OpenGuard<&'s VersionSeries>>,
     stream: Option<OpenGuard<&'s VersionSeries>>,
 }
 
-impl<'s> H1Context<'s> {
+impl<'s> ExpressContext<'s> {
     /// Enters a request into its version.
-    pub(super) fn enter(shared: &'s Shared, assigned: Assignment<'s>, logged: Option<Box<Logged>>) -> Self {
+    pub(crate) fn enter(shared: &'s Shared, assigned: Assignment<'s>, logged: Option<Box<Logged>>) -> Self {
         shared.request_begun();
         let began = Instant::now();
         Self {
@@ -46,12 +46,12 @@ impl<'s> H1Context<'s> {
     }
 
     /// Counters of the version.
-    pub(super) fn series(&self) -> &'s VersionSeries {
+    pub(crate) fn series(&self) -> &'s VersionSeries {
         &self.assigned.version.series
     }
 
     /// The endpoint's final head is here, now.
-    pub(super) fn answered(&mut self, answer: &ResponseHead, now: Instant) {
+    pub(crate) fn answered(&mut self, answer: &ResponseHead, now: Instant) {
         let &ResponseHead { status, kind, grpc_failed, .. } = answer;
         self.attempts.answered(now - self.attempts.began, self.series());
         let progress = &mut self.progress;
@@ -63,7 +63,7 @@ impl<'s> H1Context<'s> {
     }
 
     /// The final head turned out to be of no use before anything of it was sent on: the client gets another.
-    pub(super) fn unanswered(&mut self) {
+    pub(crate) fn unanswered(&mut self) {
         let progress = &mut self.progress;
         (progress.status, progress.kind, progress.grpc_failed) = (None, Kind::Request, false);
         progress.answered_after = None;
@@ -71,17 +71,17 @@ impl<'s> H1Context<'s> {
     }
 
     /// Whether the process was told to stop, so that every response announces the close.
-    pub(super) fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.shared.is_draining()
     }
 
     /// Whether everything in flight must end now.
-    pub(super) fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.shared.is_in(Phase::ForceClosing)
     }
 }
 
-impl Drop for H1Context<'_> {
+impl Drop for ExpressContext<'_> {
     fn drop(&mut self) {
         let finished = Finished {
             lane: Lane::Express,
