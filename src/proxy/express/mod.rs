@@ -5,3 +5,4 @@ pub(crate) mod acquire;
 pub(crate) mod broken;
 pub(crate) mod context;
 pub(crate) mod response;
+pub(crate) mod upload;

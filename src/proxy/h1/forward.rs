@@ -9,12 +9,13 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::client::Client;
-use super::relay::{Download, Relay, Upload};
+use super::relay::{Download, Relay};
 use super::response::ResponseRewrite;
 use crate::proxy::express::acquire::{AcquiredConnection, ChosenEndpoint, acquire};
 use crate::proxy::express::broken::Broken;
 use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::ParseContext;
+use crate::proxy::express::upload::Upload;
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::end::LOCAL_RESPONSE_TIMEOUT;
 use crate::proxy::request::failure::{Failure, WRITE_TIMEOUT};

@@ -24,84 +24,14 @@ use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
 use crate::proxy::express::broken::{BAD_ANSWER, BAD_BODY, Broken};
 use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::ParseContext;
-use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE, SIZE};
+use crate::proxy::express::upload::{REPLAYED, Upload};
+use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE};
 use crate::proxy::io::timer::Timer;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::end::{End, GRACE, HALF_CLOSED_CHECK};
 use crate::proxy::request::failure::RESET;
-use crate::proxy::request::upload::{BodyLimit, Proof};
 use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::{ClientLimits, Timeouts};
-
-/// What a request may be sent again with.
-const REPLAYED: usize = LARGE - SIZE;
-
-/// The request on its way.
-pub(super) struct Upload {
-    /// What is to be written: the head, and body after it.
-    pub(super) out: Buffer,
-    pub(super) body: Body,
-    chunked: bool,
-    /// All that was sent so far is kept in `out`.
-    replayable: bool,
-    complete: bool,
-    /// It took more than one write, so the endpoint could answer before it had all.
-    split: bool,
-    /// The endpoint takes no more; it may have answered.
-    refused: bool,
-    /// The largest body that is passed on.
-    pub(super) limit: BodyLimit,
-    /// What must hold when an answer comes, or the connection ends with it.
-    proof: Proof,
-}
-
-impl Upload {
-    /// A request whose head is in `out`.
-    pub(super) fn new(mut out: Buffer, body: Body, idempotent: bool, limit: BodyLimit) -> Self {
-        out.keep(idempotent);
-        let chunked = matches!(body, Body::Chunked(_));
-        let proof = Proof::of_whole(body);
-        Self { out, body, chunked, replayable: idempotent, complete: false, split: false, refused: false, limit, proof }
-    }
-
-    /// The body is sent as it comes.
-    pub(super) fn stream(&mut self) {
-        self.proof = Proof::Late;
-    }
-
-    /// Whether the body is sent as it comes, on a connection of its own.
-    pub(super) fn is_streamed(&self) -> bool {
-        self.proof == Proof::Late
-    }
-
-    /// Whether an answer whose first byte is here can only be one to all of the request.
-    fn is_answered_whole(&self, checkout: &Checkout) -> bool {
-        match self.proof {
-            Proof::None => true,
-            Proof::Acknowledged => checkout.is_acknowledged(),
-            Proof::Late => self.complete && checkout.is_answered_late(),
-        }
-    }
-
-    /// Whether the body is written from where it was read, behind what is in `out`.
-    fn goes_as_read(&self, endpoint: &Transport) -> bool {
-        !self.chunked && !self.replayable && (self.out.is_empty() || endpoint.is_write_vectored())
-    }
-
-    /// Whether all of the request was written.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    /// Prepares to send the request again, if all of it that was sent is still there.
-    pub(super) fn replay(&mut self) -> bool {
-        if self.replayable {
-            self.out.rewind();
-            (self.complete, self.split, self.refused) = (false, false, false);
-        }
-        self.replayable
-    }
-}
 
 /// The response on its way.
 #[derive(Default)]

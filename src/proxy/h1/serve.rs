@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::forward::{H1Request, Next};
-use super::relay::Upload;
 use super::request::{self, HeadRewrite, ParsedRequest};
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, Look};
 use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::ParseContext;
+use crate::proxy::express::upload::Upload;
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::admit::{self, Admitted, Ingress, RoutedRequest};
 use crate::proxy::request::headers::RequestRewrite;
