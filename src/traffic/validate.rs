@@ -33,7 +33,7 @@ pub(crate) mod spelling;
 mod target;
 
 use self::authority::Authority;
-pub(crate) use self::fields::is_token;
+pub(crate) use self::fields::{is_token, is_value};
 pub use self::framing::Framing;
 pub use self::limits::Limits;
 use self::refusal::{

@@ -82,7 +82,7 @@ const CLASSES: [u8; 256] = {
 };
 
 /// A value without control bytes; a tab is a blank (RFC 9110 §5.5).
-fn is_value(value: &[u8]) -> bool {
+pub(crate) fn is_value(value: &[u8]) -> bool {
     !value.iter().fold(false, |any, &byte| any | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f))
 }
 

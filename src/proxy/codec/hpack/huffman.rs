@@ -1,45 +1,123 @@
-//! Huffman's code of HPACK strings (RFC 7541 §5.2, appendix B).
+//! Huffman's code of HPACK strings (RFC 7541 §5.2, appendix B), twelve bits and up to two symbols at a time.
 
 /// Appends what `source` means to `out`; none if it is no valid code.
 pub(super) fn decode(source: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let mut source = source.iter();
-    // The bits that are wanted are the upper ones of `window`.
-    let (mut window, mut bits) = (0_u64, 0_u32);
-    loop {
-        while bits <= 56
-            && let Some(byte) = source.next()
-        {
-            window |= u64::from(*byte) << (56 - bits);
-            bits += 8;
-        }
-        let Some((symbol, length)) = symbol(window, bits) else { break };
-        out.push(symbol);
-        window <<= length;
-        bits -= length;
-    }
-    // What is left is padding: fewer than eight ones.
-    (bits < 8 && !window & !(u64::MAX >> bits) == 0).then_some(())
+    let start = out.len();
+    // The shortest codes have five bits, and a pair is written as a whole.
+    out.resize(start + source.len() * 8 / 5 + 2, 0);
+    let length = decode_into(source, out.get_mut(start..)?);
+    out.truncate(start + length.unwrap_or(0));
+    length.map(|_| ())
 }
 
-/// The first symbol in so many upper bits of `window`, and the length of its code.
-fn symbol(window: u64, bits: u32) -> Option<(u8, u32)> {
-    let (symbol, length) = *SHORT.get(usize::try_from(window >> 56).ok()?)?;
-    if length > 0 {
-        return Some((symbol, length)).filter(|_| length <= bits);
+/// Writes what `source` means to the beginning of `room`, and returns how much that is.
+fn decode_into(source: &[u8], room: &mut [u8]) -> Option<usize> {
+    let mut bits = Bits { rest: source, window: 0, held: 0 };
+    let mut length = 0;
+    loop {
+        bits.fill();
+        while bits.held >= LOOKED_UP {
+            let pair = bits.pair()?;
+            if pair.bits == 0 {
+                break;
+            }
+            *room.get_mut(length..)?.first_chunk_mut()? = pair.symbols;
+            length += if pair.bits == pair.first { 1 } else { 2 };
+            bits.drop(u32::from(pair.bits));
+        }
+        if bits.held >= LOOKED_UP {
+            if bits.held < LONGEST && !bits.rest.is_empty() {
+                continue;
+            }
+            let (symbol, code) = bits.long_code()?;
+            *room.get_mut(length)? = symbol;
+            length += 1;
+            bits.drop(code);
+        } else if bits.rest.is_empty() {
+            break;
+        }
     }
-    (OCTET + 1..=bits.min(LONGEST)).find_map(|length| {
-        let code = u32::try_from(window >> (64 - length)).ok()?;
-        let level = LEVELS.get(usize::try_from(length).ok()?)?;
-        let at = code.checked_sub(level.first).filter(|at| *at < level.count)?;
-        let symbol = SYMBOLS.get(level.symbols + usize::try_from(at).ok()?)?;
-        Some((*symbol, length))
-    })
+    // The last codes, in the place of what is missing ones.
+    loop {
+        let held = bits.held;
+        let padded = Bits { rest: &[], window: bits.window | u64::MAX.checked_shr(held).unwrap_or(0), held };
+        let pair = padded.pair()?;
+        if pair.bits == 0 || u32::from(pair.first) > held {
+            // Padding is fewer than eight ones.
+            return (held < 8 && padded.window == u64::MAX).then_some(length);
+        }
+        *room.get_mut(length)? = *pair.symbols.first()?;
+        length += 1;
+        bits.drop(u32::from(pair.first));
+    }
+}
+
+/// Bits that are read from the first one on.
+struct Bits<'a> {
+    rest: &'a [u8],
+    /// The next ones, from the highest bit down.
+    window: u64,
+    /// How many of the window are there.
+    held: u32,
+}
+
+impl Bits<'_> {
+    /// Holds at least 56 bits afterwards, or all that there are.
+    #[inline]
+    fn fill(&mut self) {
+        if let Some(next) = self.rest.first_chunk() {
+            self.window |= u64::from_be_bytes(*next) >> self.held;
+            let taken = (63 - self.held) / 8;
+            self.rest = self.rest.get(taken as usize..).unwrap_or_default();
+            self.held += taken * 8;
+            return;
+        }
+        while self.held <= 56
+            && let Some((byte, rest)) = self.rest.split_first()
+        {
+            self.window |= u64::from(*byte) << (56 - self.held);
+            self.held += 8;
+            self.rest = rest;
+        }
+    }
+
+    #[inline]
+    fn drop(&mut self, bits: u32) {
+        self.window <<= bits;
+        self.held -= bits;
+    }
+
+    /// What the next twelve bits are.
+    #[inline]
+    fn pair(&self) -> Option<Pair> {
+        PAIRS.get((self.window >> (u64::BITS - LOOKED_UP)) as usize).copied()
+    }
+
+    /// The next symbol, whose code is longer than those that are looked up, and the length of its code.
+    fn long_code(&self) -> Option<(u8, u32)> {
+        (LOOKED_UP + 1..=self.held.min(LONGEST)).find_map(|length| {
+            let code = u32::try_from(self.window >> (u64::BITS - length)).ok()?;
+            let level = LEVELS.get(length as usize)?;
+            let at = code.checked_sub(level.first).filter(|at| *at < level.count)?;
+            Some((*SYMBOLS.get(level.symbols + at as usize)?, length))
+        })
+    }
 }
 
 /// The longest code.
 const LONGEST: u32 = 30;
-/// The longest code that is looked up by itself, which that of nearly every letter is.
-const OCTET: u32 = 8;
+/// Bits that are looked up at once: two codes of nearly all letters.
+const LOOKED_UP: u32 = 12;
+
+/// What twelve bits begin with: two symbols, or one and the beginning of the next, or the beginning of a longer code.
+#[derive(Clone, Copy)]
+struct Pair {
+    symbols: [u8; 2],
+    /// The length of the first code.
+    first: u8,
+    /// The length of both codes, or of the one; 0 if there is none.
+    bits: u8,
+}
 
 /// Codes of one length: the first one, how many, and where their symbols begin in [`SYMBOLS`].
 #[derive(Clone, Copy)]
@@ -52,27 +130,39 @@ struct Level {
 const LEVELS: [Level; 31] = levels().0;
 const SYMBOLS: [u8; 256] = levels().1;
 
-/// The symbol whose code eight bits begin with, and the code's length: 0 if it is a longer one.
-static SHORT: [(u8, u32); 256] = short();
+static PAIRS: [Pair; 1 << LOOKED_UP] = pairs();
 
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "evaluated by the compiler; lengths are small"
+)]
+const fn pairs() -> [Pair; 1 << LOOKED_UP] {
+    let mut pairs = [Pair { symbols: [0; 2], first: 0, bits: 0 }; 1 << LOOKED_UP];
+    let mut bits = 0;
+    while bits < 1 << LOOKED_UP {
+        let (first, length) = single(bits, LOOKED_UP);
+        let left = LOOKED_UP - length;
+        let (second, more) = if length > 0 { single(bits & ((1 << left) - 1), left) } else { (0, 0) };
+        pairs[bits as usize] = Pair { symbols: [first, second], first: length as u8, bits: (length + more) as u8 };
+        bits += 1;
+    }
+    pairs
+}
+
+/// The first symbol in so many bits and the length of its code; 0 if it is a longer one.
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
-const fn short() -> [(u8, u32); 256] {
-    let mut short = [(0, 0); 256];
+const fn single(bits: u32, available: u32) -> (u8, u32) {
     let mut length = 1;
-    while length <= OCTET {
+    while length <= available {
         let level = LEVELS[length as usize];
-        let mut at = 0;
-        while at < level.count {
-            let mut bits = (level.first + at) << (OCTET - length);
-            while bits < (level.first + at + 1) << (OCTET - length) {
-                short[bits as usize] = (SYMBOLS[level.symbols + at as usize], length);
-                bits += 1;
-            }
-            at += 1;
+        let code = bits >> (available - length);
+        if code >= level.first && code - level.first < level.count {
+            return (SYMBOLS[level.symbols + (code - level.first) as usize], length);
         }
         length += 1;
     }
-    short
+    (0, 0)
 }
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]

@@ -1,7 +1,29 @@
-//! HPACK (RFC 7541): whole blocks ([`block`]), and the integers and strings that they are made of.
+//! HPACK (RFC 7541): header blocks into lines of HTTP/1 ([`Decoder`]), fields into header blocks ([`Encoder`]).
 
 pub(crate) mod block;
+mod decoder;
+mod encoder;
+mod field_lines;
 mod huffman;
+mod name;
+mod static_table;
+mod table;
+
+pub(crate) use self::decoder::Decoder;
+pub(crate) use self::encoder::Encoder;
+pub(crate) use self::field_lines::{FieldLine, FieldLines, Flaw, Pseudo};
+pub(crate) use self::table::TABLE;
+
+/// Why a header block cannot be read; no later one can be either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HpackError {
+    /// It is no header block: COMPRESSION_ERROR (RFC 9113 §4.3).
+    #[error("the header block is not valid HPACK")]
+    Invalid,
+    /// Its list is so much longer than the limit that nobody sends it by mistake: ENHANCE_YOUR_CALM.
+    #[error("the header list is several times as long as the limit")]
+    TooLarge,
+}
 
 /// How a string is written.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,3 +62,6 @@ fn string<'a>(block: &mut &'a [u8]) -> Option<Text<'a>> {
     *block = rest;
     Some(if huffman { Text::Huffman(string) } else { Text::Plain(string) })
 }
+
+#[cfg(test)]
+mod tests;
