@@ -22,7 +22,7 @@ use crossbeam_utils::CachePadded;
 pub(super) const LINE: usize = 16;
 
 /// More copies than this cost more memory than contention between the threads that share one.
-const MAX_SHARDS: usize = 64;
+pub(super) const MAX_SHARDS: usize = 64;
 
 type Line = CachePadded<[AtomicU64; LINE]>;
 
@@ -102,7 +102,7 @@ pub(crate) fn enlist_thread() {
 
 /// The calling thread's number: the lowest that no living thread has.
 #[inline]
-fn thread_index() -> usize {
+pub(super) fn thread_index() -> usize {
     INDEX.with(|index| if index.get() == UNKNOWN { number_thread(index) } else { index.get() })
 }
 

@@ -1,8 +1,11 @@
 //! What the access log says of requests, whatever lane carries them.
 
+use std::time::Instant;
+
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{H1, H2, Request};
+use crate::harness::Fixture as _;
+use crate::harness::{H1, H2, Origin, Request, Target, Weir, eventually, shop};
 use crate::hostile::raw;
 use crate::http1::{lines, on_both_lanes};
 
@@ -33,6 +36,49 @@ async fn bodies_of_answers_of_its_own_count() {
         }
     })
     .await;
+}
+
+/// The log lies in the directory of the configuration, whose events are listened to.
+#[tokio::test(flavor = "multi_thread")]
+async fn writing_the_log_does_not_wake_the_watcher_of_the_configuration() {
+    let v1 = Origin::start("v1").await;
+    let output = "access_log: { output: \"{dir}/conf/access.log\" }\nshutdown:";
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("shutdown:", output)).await;
+    let log = weir.config().with_file_name("access.log");
+    let mut client = H1::connect(&Target::from(weir.address("web").await)).await;
+    let (reloads, began, wakes) = (reload_count(&weir).await, Instant::now(), switches_of_watcher(weir.pid()));
+    for sent in 1..=40 {
+        assert_eq!(client.send(&Request::get("/")).await.status, 200);
+        // Each line is written before the next request, so that there is an event for each.
+        eventually("the line is there", async || {
+            let written = std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+            if written >= sent { Ok(()) } else { Err(written) }
+        })
+        .await;
+    }
+    // It looks each second, and may be held up while it does.
+    let polls = began.elapsed().as_secs() + 2;
+    let woken = switches_of_watcher(weir.pid()) - wakes;
+    assert!(woken <= 4 * polls, "woken {woken} times in {polls} s");
+    assert_eq!(reload_count(&weir).await.to_bits(), reloads.to_bits());
+    weir.stop().await;
+}
+
+async fn reload_count(weir: &Weir) -> f64 {
+    let metrics = weir.metrics().await;
+    ["success", "failure"].iter().map(|result| metrics.value("weir_config_reloads_total", &[("result", result)])).sum()
+}
+
+/// How often the watcher's thread has waited and was woken.
+fn switches_of_watcher(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let named = |task: &std::path::Path| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "weir-watch")
+    };
+    let task = tasks.flatten().map(|entry| entry.path()).find(|task| named(task)).expect("the watcher has a thread");
+    let status = std::fs::read_to_string(task.join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,7 +131,7 @@ fn every_metric_is_documented_with_its_kind_and_labels() {
 #[test]
 fn every_field_of_the_access_log_is_documented() {
     let text = fs::read_to_string(root().join("src/telemetry/access_log/line.rs")).unwrap();
-    let (_, rest) = text.split_once("\npub(crate) struct Line {\n").unwrap();
+    let (_, rest) = text.split_once("\npub(crate) struct Line<'a> {\n").unwrap();
     let (line, _) = rest.split_once("\n}\n").unwrap();
     let field = Regex::new(r"(?m)(?:^ +#\[serde\((.*)\)\]\n)?^ +pub\(crate\) (\w+): ").unwrap();
     let renamed = Regex::new(r#"rename = "(\w+)""#).unwrap();

@@ -267,6 +267,21 @@ async fn reading_and_the_neighbours_are_no_change() {
     assert_eq!(site.count().await, 0);
 }
 
+/// An access log beside the configuration is written all the time.
+#[tokio::test]
+async fn events_of_the_neighbours_wake_nobody() {
+    let shared = Arc::new(WatchState::default());
+    let mut handler = InotifyHandler(Arc::clone(&shared));
+    shared.lock().entries.insert("/etc/weir/weir.yaml".into());
+    let written = EventKind::Modify(notify::event::ModifyKind::Data(notify::event::DataChange::Any));
+    for _ in 0..1_000 {
+        handler.handle_event(Ok(Event::new(written).add_path("/etc/weir/access.log".into())));
+    }
+    assert!(shared.lock().unreported.is_none());
+    handler.handle_event(Ok(Event::new(written).add_path("/etc/weir/weir.yaml".into())));
+    assert!(shared.lock().unreported.is_some());
+}
+
 #[tokio::test]
 async fn the_paths_can_be_replaced() {
     let mut site = Site::with_file(both());

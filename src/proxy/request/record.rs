@@ -74,31 +74,31 @@ pub(crate) fn record(shared: &Shared, finished: &Finished<'_>) {
     if shared.access_log.enabled()
         && let Some(logged) = finished.logged
     {
-        shared.access_log.log(line(finished, logged, outcome));
+        shared.access_log.log(&line(finished, logged, outcome));
     }
     shared.recorder.lanes().left(finished.lane);
 }
 
 /// The request's line in the access log.
-fn line(finished: &Finished<'_>, logged: &Logged, outcome: Outcome) -> Line {
+fn line<'a>(finished: &Finished<'a>, logged: &'a Logged, outcome: Outcome) -> Line<'a> {
     let &Finished { lane, progress, duration, .. } = finished;
     let (assignment, attempts) = finished.assigned.unzip();
     let endpoint =
         attempts.and_then(Attempts::endpoint).zip(assignment).and_then(|(at, to)| to.version.endpoints.get(at));
     Line {
         time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
-        request_id: Some(logged.request_id.clone()),
+        request_id: Some(&logged.request_id),
         client: logged.client,
-        listener: Some(logged.listener.clone()),
+        listener: Some(&logged.listener),
         protocol: logged.protocol,
-        method: logged.method.clone(),
-        host: logged.host.clone(),
-        path: logged.path.clone(),
-        route: assignment.map(|to| to.route.name.clone()),
-        service: assignment.map(|to| to.service.name.clone()),
-        version: assignment.map(|to| to.version.name.clone()),
+        method: &logged.method,
+        host: &logged.host,
+        path: &logged.path,
+        route: assignment.map(|to| &to.route.name),
+        service: assignment.map(|to| &to.service.name),
+        version: assignment.map(|to| &to.version.name),
         why: assignment.map(|to| decision(to.reason)),
-        endpoint: endpoint.map(|endpoint| endpoint.name.clone()),
+        endpoint: endpoint.map(|endpoint| &endpoint.name),
         lane: lane.as_str(),
         status: outcome,
         cause: progress.cause,

@@ -1,6 +1,6 @@
 //! One line of the access log: what is known of a finished request, and how it is written.
 //!
-//! A line waits in a queue, so its size has a bound that the types keep: text that a client chose is a
+//! A line waits to be written, so its size has a bound that the types keep: text that a client chose is a
 //! [`LogText`], which is cut when it is made. Nothing secret is in a line: no headers, no query string (it
 //! carries tokens often enough), no user information of an absolute target.
 //!
@@ -63,6 +63,13 @@ impl LogText {
     }
 
     fn cut(bytes: &[u8], max: usize) -> Self {
+        // Most text is short and printable ASCII: nothing is to be replaced, and one allocation is enough.
+        if bytes.len() <= max
+            && bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            return Self(text.into());
+        }
         let (kept, is_cut) = bytes.get(..max).map_or((bytes, false), |kept| (kept, bytes.len() > max));
         // A character that the cut went through must not look like invalid bytes.
         let kept = match std::str::from_utf8(kept) {
@@ -79,44 +86,45 @@ impl LogText {
     }
 }
 
-/// What is known of a finished request. What is `None` is left out.
+/// What is known of a finished request, borrowed: it is written before the request is gone. What is `None` is left
+/// out.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Line {
+pub(crate) struct Line<'a> {
     /// When the request began; RFC 3339 in UTC with milliseconds.
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: SystemTime,
     /// The request's id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) request_id: Option<LogText>,
+    pub(crate) request_id: Option<&'a LogText>,
     /// The client's address, as the connection or a trusted proxy states it; none on a unix socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client: Option<IpAddr>,
     /// The listener that accepted the connection.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
-    pub(crate) listener: Option<Name>,
+    pub(crate) listener: Option<&'a Name>,
     /// The protocol that the client speaks: `HTTP/1.1`, `HTTP/2` …
     pub(crate) protocol: &'static str,
     /// The method.
-    pub(crate) method: LogText,
+    pub(crate) method: &'a LogText,
     /// The host that was asked for.
-    pub(crate) host: LogText,
+    pub(crate) host: &'a LogText,
     /// The path, without the query.
-    pub(crate) path: LogText,
+    pub(crate) path: &'a LogText,
     /// The route that matched.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
-    pub(crate) route: Option<Name>,
+    pub(crate) route: Option<&'a Name>,
     /// The route's service.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
-    pub(crate) service: Option<Name>,
+    pub(crate) service: Option<&'a Name>,
     /// The version that was chosen.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
-    pub(crate) version: Option<Name>,
+    pub(crate) version: Option<&'a Name>,
     /// Why that version.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "reason")]
     pub(crate) why: Option<DecisionReason>,
     /// The endpoint that answered, or that was tried last.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
-    pub(crate) endpoint: Option<Name>,
+    pub(crate) endpoint: Option<&'a Name>,
     /// The lane of the data plane that carried the request.
     pub(crate) lane: &'static str,
     /// The status, or `client_closed`.
@@ -148,7 +156,7 @@ pub(crate) struct Line {
     pub(crate) retries: u32,
 }
 
-impl Line {
+impl Line<'_> {
     /// Appends the line to `out`, with its line break.
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         let start = out.len();
@@ -178,8 +186,8 @@ fn outcome<S: Serializer>(outcome: &Outcome, serializer: S) -> Result<S::Ok, S::
     }
 }
 
-fn name<S: Serializer>(name: &Option<Name>, serializer: S) -> Result<S::Ok, S::Error> {
-    name.as_deref().serialize(serializer)
+fn name<S: Serializer>(name: &Option<&Name>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.map(|name| &**name).serialize(serializer)
 }
 
 fn reason<S: Serializer>(reason: &Option<DecisionReason>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -207,17 +215,22 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// What a line borrows, for as long as the test runs.
+    fn kept<T>(value: impl Into<T>) -> &'static T {
+        Box::leak(Box::new(value.into()))
+    }
+
     /// A line with as little as a line can have.
-    pub(in crate::telemetry) fn plain(path: &str) -> Line {
+    pub(in crate::telemetry) fn plain(path: &str) -> Line<'static> {
         Line {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_793_422_801_007),
             request_id: None,
             client: None,
             listener: None,
             protocol: "HTTP/1.1",
-            method: LogText::word(b"GET"),
-            host: LogText::host(b"shop.example.com"),
-            path: LogText::path(path.as_bytes()),
+            method: kept(LogText::word(b"GET")),
+            host: kept(LogText::host(b"shop.example.com")),
+            path: kept(LogText::path(path.as_bytes())),
             route: None,
             service: None,
             version: None,
@@ -237,7 +250,7 @@ pub(super) mod tests {
         }
     }
 
-    fn written(line: &Line) -> String {
+    fn written(line: &Line<'_>) -> String {
         let mut out = Vec::new();
         line.write_to(&mut out);
         String::from_utf8(out).unwrap()
@@ -259,14 +272,14 @@ pub(super) mod tests {
     #[test]
     fn a_carried_request_has_them_all() {
         let line = Line {
-            request_id: Some(LogText::word(b"0123")),
+            request_id: Some(kept(LogText::word(b"0123"))),
             client: Some("2001:db8::1".parse().unwrap()),
-            listener: Some("web".into()),
-            route: Some("checkout".into()),
-            service: Some("shop".into()),
-            version: Some("v2".into()),
+            listener: Some(kept("web")),
+            route: Some(kept("checkout")),
+            service: Some(kept("shop")),
+            version: Some(kept("v2")),
             why: Some(DecisionReason::Affinity),
-            endpoint: Some("10.0.2.10:8080".into()),
+            endpoint: Some(kept("10.0.2.10:8080")),
             status: Outcome::ClientClosed,
             cause: None,
             stream: Some(StreamKind::Sse),
@@ -324,13 +337,8 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn whatever_a_client_sends_is_one_line_of_bounded_json(bytes in prop::collection::vec(any::<u8>(), 0..3_000)) {
-            let line = Line {
-                request_id: Some(LogText::word(&bytes)),
-                method: LogText::word(&bytes),
-                host: LogText::host(&bytes),
-                path: LogText::path(&bytes),
-                ..plain("/")
-            };
+            let (word, host, path) = (LogText::word(&bytes), LogText::host(&bytes), LogText::path(&bytes));
+            let line = Line { request_id: Some(&word), method: &word, host: &host, path: &path, ..plain("/") };
             let text = written(&line);
             prop_assert!(text.ends_with('\n') && text.lines().count() == 1);
             prop_assert!(text.trim_end().chars().all(|c| !c.is_control()), "{text:?}");

@@ -1,48 +1,75 @@
-//! The thread that takes lines from the queue, renders them and writes them in batches.
+//! The thread that takes the lines from the buffers and writes them, many with one call.
 //!
-//! It waits for one line, takes what else waits already, and writes that with one call: a quiet log shows a
-//! line at once, a busy one costs few system calls.
+//! It writes the first line after a quiet time at once, so that a quiet log shows a line when it comes, and then lets
+//! lines gather for [`GATHER_TIME`], or until a buffer is full enough. With nothing to write it sleeps until a line
+//! wakes it.
 //!
 //! Invariant: after an output that failed or took half a batch, the next one begins on a line of its own.
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
+use super::LogShared;
+use super::buffers::BATCH_BYTES;
 use super::sink::Sink;
-use super::{Message, WriterSignals};
 
-/// A batch is written when it has so many bytes, or when no more lines wait.
-const BATCH_BYTES: usize = 64 * 1024;
+/// How long lines gather at most before they are written.
+const GATHER_TIME: Duration = Duration::from_millis(100);
+
+/// Memory that a buffer keeps when what it held is written.
+const MAX_KEPT_BYTES: usize = 4 * BATCH_BYTES;
 
 /// How long to wait for an output that is set to refuse instead of block, before asking again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Writes lines until the queue has no sender or the log stops and the queue is empty.
-pub(super) fn run(lines: &Receiver<Message>, sink: impl Sink, signals: &WriterSignals) {
+/// Writes lines until the log stops and the buffers are empty.
+pub(super) fn run(shared: &LogShared, sink: impl Sink) {
     let mut writer = BatchWriter { sink, torn: false, failing: false };
-    let mut batch = Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4);
+    let mut batch = Vec::new();
     loop {
-        // Looked at before every wait: whoever sets it sends a wake-up after, or finds the queue full.
-        let stop = signals.stop.load(Ordering::Acquire);
-        let first = if stop { lines.try_recv().ok() } else { lines.recv().ok() };
-        let Some(first) = first else { break };
-        let mut next = Some(first);
-        while let Some(message) = next {
-            if let Message::Line(line) = message {
-                line.write_to(&mut batch);
+        // Looked at before what waits is taken: a line that comes after it is refused, or taken now.
+        let stop = shared.stop.load(Ordering::Acquire);
+        if stop {
+            shared.buffers.close();
+        }
+        let mut wrote = write_all_buffers(shared, &mut writer, &mut batch);
+        if stop {
+            return;
+        }
+        if !wrote {
+            shared.buffers.fall_asleep();
+            wrote = write_all_buffers(shared, &mut writer, &mut batch);
+            if !wrote {
+                thread::park();
             }
-            next = if batch.len() < BATCH_BYTES { lines.try_recv().ok() } else { None };
+            shared.buffers.wake_up();
         }
-        if signals.reopen.swap(false, Ordering::AcqRel) {
-            writer.reopen();
+        if wrote {
+            thread::park_timeout(GATHER_TIME);
         }
-        let lost = writer.write(&batch);
-        signals.dropped.fetch_add(lost, Ordering::Relaxed);
-        batch.clear();
     }
+}
+
+/// Writes what waits, one batch for each thread that logged; whether there was anything.
+fn write_all_buffers(shared: &LogShared, writer: &mut BatchWriter<impl Sink>, batch: &mut Vec<u8>) -> bool {
+    let mut wrote = false;
+    if shared.reopen.swap(false, Ordering::AcqRel) {
+        writer.reopen();
+    }
+    for at in 0..shared.buffers.len() {
+        shared.buffers.take(at, batch);
+        if batch.is_empty() {
+            continue;
+        }
+        wrote = true;
+        let lost = writer.write(batch);
+        shared.dropped.fetch_add(lost, Ordering::Relaxed);
+        batch.clear();
+        batch.shrink_to(MAX_KEPT_BYTES);
+    }
+    wrote
 }
 
 struct BatchWriter<S> {
