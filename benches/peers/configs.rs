@@ -40,7 +40,7 @@ services:
       v1: {{ endpoints: ["127.0.0.1:{v1}"] }}
       v2: {{ endpoints: ["127.0.0.1:{v2}"] }}
     split: {{ v1: {}, v2: {} }}
-    pool: {{ max_idle: 128, idle_timeout: 60s }}
+    pool: {{ idle_timeout: 60s }}
 routes:
   - {{ match: {{ host: {HOST} }}, service: shop }}
 "#,

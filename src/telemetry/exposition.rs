@@ -86,11 +86,12 @@ fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
     by_word(family.of(&metric::STREAMS), &busy, VersionSeries::streams_open, &STREAM_KINDS);
     by_word(family.of(&metric::UPSTREAM_ERRORS), &busy, VersionSeries::upstream_errors, &UPSTREAM_KINDS);
     by_word(family.of(&metric::UPSTREAM_RETRIES), &busy, VersionSeries::retries, &RETRY_REASONS);
+    by_version(family.of(&metric::UPSTREAM_CONNECTS), &busy, VersionSeries::upstream_connects);
     weights(family.of(&metric::SPLIT_WEIGHT), facts);
     by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);
     endpoints(family, facts);
     by_word(family.of(&metric::DRAIN_CUT), &busy, VersionSeries::cuts, &CUT_KINDS);
-    grpc_failures(family.of(&metric::GRPC_FAILURES), &busy);
+    by_version(family.of(&metric::GRPC_FAILURES), &busy, VersionSeries::grpc_failures);
     by_word(family.of(&metric::INJECTED_FAULTS), &busy, VersionSeries::injected_faults, &INJECTED_FAULTS);
     rollouts(family, facts);
     lanes(family.of(&metric::LANE_REQUESTS), recorder);
@@ -136,9 +137,9 @@ fn lanes(mut samples: FamilySamples<'_, '_>, recorder: &Recorder) {
     }
 }
 
-fn grpc_failures(mut samples: FamilySamples<'_, '_>, versions: &[&VersionSeries]) {
+fn by_version(mut samples: FamilySamples<'_, '_>, versions: &[&VersionSeries], count: fn(&VersionSeries) -> u64) {
     for version in versions {
-        samples.push(&[version.service(), version.version()], version.grpc_failures() as f64);
+        samples.push(&[version.service(), version.version()], count(version) as f64);
     }
 }
 

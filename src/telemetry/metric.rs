@@ -57,6 +57,8 @@ metrics! {
         "Failed attempts to get a response from an endpoint, those that were repeated included.";
     UPSTREAM_RETRIES = Counter "weir_upstream_retries_total" ["service", "version", "reason"]
         "Attempts that were repeated, by the reason for it.";
+    UPSTREAM_CONNECTS = Counter "weir_upstream_connects_total" ["service", "version"]
+        "Connections made to endpoints for requests; the others of weir_requests_total went over one that was there.";
     SPLIT_WEIGHT = Gauge "weir_split_weight_ratio" ["service", "version", "kind"]
         "Share of the service's traffic, 0 to 1: as configured, and as in effect with what takes no traffic left out.";
     SPLIT_DECISIONS = Counter "weir_split_decisions_total" ["service", "version", "reason"]
@@ -168,6 +170,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 11, "eleven that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 12, "twelve that the contract does not list");
     }
 }

@@ -14,8 +14,9 @@
 //!   1        sum of upstream durations, µs    21   drain cuts by kind
 //!   2        in flight                        26   injected faults by kind
 //!   3        streams open by kind             28   gRPC failures
-//!   7        decisions by reason              29   upstream duration by bucket
-//!   11       retries by reason                29 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
+//!   7        decisions by reason              29   connections made
+//!   11       retries by reason                30   upstream duration by bucket
+//!                                             30 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
 //!                                             behind these      given up before the first byte, by bucket
 //! ```
 //!
@@ -47,7 +48,8 @@ const ERRORS: usize = RETRIES + RetryReason::ALL.len();
 const CUTS: usize = ERRORS + UpstreamError::ALL.len();
 const INJECTED: usize = CUTS + CutKind::ALL.len();
 const GRPC: usize = INJECTED + InjectedFault::ALL.len();
-const BUCKETS: usize = GRPC + 1;
+const CONNECTS: usize = GRPC + 1;
+const BUCKETS: usize = CONNECTS + 1;
 
 /// What one version of a service did. Obtained from [`Recorder::version`](super::Recorder::version).
 #[derive(Debug)]
@@ -151,6 +153,14 @@ impl VersionSeries {
         self.counters().add(RETRIES + reason.index(), 1);
     }
 
+    /// So many connections were made to endpoints.
+    #[inline]
+    pub(crate) fn upstream_connected(&self, connections: u64) {
+        if connections > 0 {
+            self.counters().add(CONNECTS, connections);
+        }
+    }
+
     /// A drain cut work of this `kind`.
     #[inline]
     pub(crate) fn cut(&self, kind: CutKind) {
@@ -228,6 +238,12 @@ impl VersionSeries {
     #[must_use]
     pub(crate) fn retries(&self, reason: RetryReason) -> u64 {
         self.sum(RETRIES + reason.index())
+    }
+
+    /// Connections made to endpoints for requests.
+    #[must_use]
+    pub(crate) fn upstream_connects(&self) -> u64 {
+        self.sum(CONNECTS)
     }
 
     /// Work of `kind` that drains cut.

@@ -2,6 +2,7 @@
 
 use crate::harness::Fixture as _;
 use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, eventually, express_lane, shop};
+use crate::http1::on_both_lanes;
 
 async fn one(origin: &Origin) -> (Weir, Target) {
     let weir = Weir::start(&shop(&[(origin, 100.0)])).await;
@@ -268,4 +269,35 @@ async fn a_request_that_ends_with_its_http2_head_has_a_length_where_one_is_expec
         assert_eq!(entry.headers.get("transfer-encoding"), None, "{method}");
     }
     weir.stop().await;
+}
+
+/// Connections to endpoints are counted, on both lanes and with HTTP/2 before them, and kept for as many as come at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_made_are_counted_and_as_many_are_kept_as_requests_come_at_once() {
+    on_both_lanes("", async |weir, web, _| {
+        let (mut h1, h2) = (H1::connect(web).await, H2::connect(web).await);
+        let made = async || weir.metrics().await.value("weir_upstream_connects_total", &[("version", "v1")]);
+        // Those of different workers are kept apart: no more than one connection for each of the clients' two.
+        for _ in 0..20 {
+            assert_eq!(h1.send(&Request::get("/")).await.status, 200);
+            assert_eq!(h2.send(&Request::get("/")).await.status, 200);
+        }
+        let few = made().await;
+        assert!((1.0..=2.0).contains(&few), "{few}");
+
+        // More at once than were kept by default before.
+        let mut clients = Vec::new();
+        for _ in 0..150 {
+            clients.push(H1::connect(web).await);
+        }
+        let before = made().await;
+        for _ in 0..3 {
+            let sent = clients.iter_mut().map(async |client| client.send(&Request::get("/delay/1000")).await.status);
+            let statuses = futures_util::future::join_all(sent).await;
+            assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+        }
+        let more = made().await - before;
+        assert!((129.0..=150.0).contains(&more), "{more}: one for each client, and each is used again");
+    })
+    .await;
 }

@@ -160,8 +160,10 @@ section! {
     /// Connections kept open to each endpoint.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) struct Pool {
+        // As many as requests come at once: what is closed above it is made again for the next ones, and making a
+        // connection costs more than a request. They close after `idle_timeout` all the same.
         /// Idle connections kept, 0 to 65535; 0 keeps none.
-        pub(crate) max_idle: u16 = or(128),
+        pub(crate) max_idle: u16 = or(1024),
         // Below the 60 s to 75 s after which common origins close, so that Weir closes first and no request
         // meets a connection that is being closed.
         /// How long one may be idle: `100ms` to `1h`. Keep it below the endpoint's own limit.

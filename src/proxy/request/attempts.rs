@@ -8,6 +8,7 @@
 //!
 //! Invariants: no request makes more than [`MAX_ATTEMPTS`]; nothing is tried again once the endpoint has answered.
 
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -45,6 +46,8 @@ pub(crate) struct Attempts {
     first_byte: Option<Duration>,
     /// What making the connection took; none if one was reused.
     connect: Option<Duration>,
+    /// Connections that were made and are not counted yet.
+    connects: u8,
 }
 
 /// How often something was tried again, by reason.
@@ -82,6 +85,7 @@ impl Attempts {
             retries: Retries::default(),
             first_byte: None,
             connect: None,
+            connects: 0,
         }
     }
 
@@ -103,6 +107,7 @@ impl Attempts {
     pub(crate) fn connected(&mut self, reused: bool, now: Instant) {
         self.reused = reused;
         self.connect = (!reused).then(|| now - self.began);
+        self.connects += u8::from(!reused);
     }
 
     /// The endpoint sent something; the final response may be still to come.
@@ -113,8 +118,15 @@ impl Attempts {
     /// The endpoint's final head is here.
     pub(crate) fn answered(&mut self, first_byte: Duration, series: &VersionSeries) {
         series.upstream_answered(first_byte);
+        // Now, and not when the record is made: a stream may last for days.
+        series.upstream_connected(mem::take(&mut self.connects).into());
         self.answered = true;
         self.first_byte = Some(first_byte);
+    }
+
+    /// Connections that were made for a request that got no response.
+    pub(crate) fn uncounted_connects(&self) -> u64 {
+        self.connects.into()
     }
 
     /// No connection could be made; whether another endpoint is tried.

@@ -25,6 +25,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     DecisionReason::ALL.iter().for_each(|reason| version.decided(*reason));
     UpstreamError::ALL.iter().for_each(|kind| version.upstream_error(*kind));
     RetryReason::ALL.iter().for_each(|reason| version.retried(*reason));
+    version.upstream_connected(3);
     CutKind::ALL.iter().for_each(|kind| version.cut(*kind));
     let open = (version.enter(), version.stream(StreamKind::WebSocket));
     recorder.unmatched().finish(Outcome::Status(404), MS);
@@ -100,6 +101,7 @@ fn every_fact_has_its_sample() {
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="maint"} 0"#,
         r#"weir_drain_cut_total{service="shop",version="v1",kind="request"} 1"#,
         r#"weir_drill_faults_total{service="shop",version="v1",kind="error"} 0"#,
+        r#"weir_upstream_connects_total{service="shop",version="v1"} 3"#,
         r#"weir_grpc_failures_total{service="shop",version="v1"} 0"#,
         r#"weir_lane_requests_total{lane="express"} 1"#,
         r#"weir_lane_requests_total{lane="general"} 0"#,
