@@ -14,9 +14,10 @@ const SMALL: usize = 4 * 1024 + ODD;
 pub(crate) const SIZE: usize = 16 * 1024 + ODD;
 /// What is gathered before it is written; a chunk's framing fits into the rest of a buffer.
 pub(crate) const GATHERED: usize = SIZE - 64;
-/// What a buffer grows to for a long body: fewer system calls, and still no more than the kernel holds.
-pub(crate) const LARGE: usize = 64 * 1024 + ODD;
-/// Not a power of two: buffers whose beginnings are so far apart would share the same few lines of the cache.
+/// What a buffer grows to for a long body: fewer system calls, and no more than one write takes well
+/// ([`MAX_WRITE`](super::transport::MAX_WRITE)), the framing of TLS included.
+pub(crate) const LARGE: usize = 62 * 1024;
+/// No power of two: buffers whose beginnings are so far apart would share the same few lines of the cache.
 const ODD: usize = 192;
 
 /// Spare buffers of one size that a worker keeps.

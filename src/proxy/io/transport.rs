@@ -18,6 +18,8 @@ pub(crate) struct Socket {
     kind: SocketKind,
     ahead: Bytes,
     reads_ahead: bool,
+    /// Bytes written so far, as long as there are few.
+    written: u16,
 }
 
 #[derive(Debug)]
@@ -37,13 +39,13 @@ pub(crate) enum UnreadData {
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Self { kind: SocketKind::Tcp(stream), ahead: Bytes::new(), reads_ahead: false }
+        Self { kind: SocketKind::Tcp(stream), ahead: Bytes::new(), reads_ahead: false, written: 0 }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self { kind: SocketKind::Unix(stream), ahead: Bytes::new(), reads_ahead: false }
+        Self { kind: SocketKind::Unix(stream), ahead: Bytes::new(), reads_ahead: false, written: 0 }
     }
 }
 
@@ -132,12 +134,52 @@ impl AsyncRead for Socket {
     }
 }
 
+/// The most that is written at once: 44 segments of 1,448 bytes, as they are over Ethernet. The kernel makes one packet
+/// of so much (`sk_gso_max_size`), and of 64 KiB two, each with its own way through the system: on loopback a relayed
+/// MiB took 300 µs in pieces of 57 to 63 KiB, 465 µs in pieces of 64 KiB, 350 µs in pieces of 32 KiB.
+pub(crate) const MAX_WRITE: usize = 44 * 1_448;
+
+/// Pieces that are written at once, at most, where they are too much in all.
+const MAX_PIECES: usize = 8;
+
+/// The beginning of these pieces, `most` bytes in all, and how many pieces that is.
+fn beginning<'a>(pieces: &'a [IoSlice<'_>], most: usize) -> ([IoSlice<'a>; MAX_PIECES], usize) {
+    let mut beginning = [IoSlice::new(&[]); MAX_PIECES];
+    let (mut count, mut room) = (0, most);
+    for (place, piece) in beginning.iter_mut().zip(pieces) {
+        let piece = piece.get(..room).unwrap_or(piece);
+        *place = IoSlice::new(piece);
+        room -= piece.len();
+        count += 1;
+        if room == 0 {
+            break;
+        }
+    }
+    (beginning, count)
+}
+
+/// Whether these pieces are more than `most` bytes in all.
+fn exceed(pieces: &[IoSlice<'_>], most: usize) -> bool {
+    pieces.iter().map(|piece| piece.len()).sum::<usize>() > most
+}
+
+impl Socket {
+    fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(n)) = result {
+            self.written = self.written.saturating_add(u16::try_from(*n).unwrap_or(u16::MAX));
+        }
+    }
+}
+
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.kind {
+        let buf = buf.get(..MAX_WRITE).unwrap_or(buf);
+        let result = match &mut self.kind {
             SocketKind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             SocketKind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        };
+        self.wrote(&result);
+        result
     }
 
     fn poll_write_vectored(
@@ -145,10 +187,16 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.kind {
+        if exceed(bufs, MAX_WRITE) {
+            let (pieces, count) = beginning(bufs, MAX_WRITE);
+            return self.poll_write_vectored(cx, pieces.get(..count).unwrap_or_default());
+        }
+        let result = match &mut self.kind {
             SocketKind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             SocketKind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.wrote(&result);
+        result
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -169,6 +217,18 @@ impl AsyncWrite for Socket {
         }
     }
 }
+
+/// How much is given to TLS at once. A peer can use nothing of a record before all of it is there: the first ones are
+/// small, so that what arrives of a new connection's first ten segments (RFC 6928) is of use; later ones are as large as
+/// TLS has them.
+fn max_record(stream: &TlsStream<Socket>) -> usize {
+    if stream.get_ref().0.written < FIRST_BYTES { SMALL_RECORD } else { usize::MAX }
+}
+
+/// A record at the beginning of a connection: three of them and a handshake fit into ten segments.
+const SMALL_RECORD: usize = 4 * 1024;
+/// What goes in small records, what a handshake takes included.
+const FIRST_BYTES: u16 = 20 * 1024;
 
 /// What the bytes of a connection come through.
 #[derive(Debug)]
@@ -245,7 +305,10 @@ impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => {
+                let buf = buf.get(..max_record(stream)).unwrap_or(buf);
+                Pin::new(stream).poll_write(cx, buf)
+            }
         }
     }
 
@@ -256,7 +319,12 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => {
+                let most = max_record(stream);
+                let (pieces, count) = beginning(bufs, most);
+                let bufs = if exceed(bufs, most) { pieces.get(..count).unwrap_or_default() } else { bufs };
+                Pin::new(stream).poll_write_vectored(cx, bufs)
+            }
         }
     }
 
@@ -299,3 +367,116 @@ pub(crate) async fn linger(transport: &mut Transport, limit: Duration) {
 
 /// What is read at once and dropped.
 const DROPPED: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::tls::provider;
+
+    #[test]
+    fn the_beginning_of_pieces_has_as_much_as_was_said() {
+        let (one, two) = ([1_u8; 10], [2_u8; 20]);
+        let pieces = [IoSlice::new(&one), IoSlice::new(&[]), IoSlice::new(&two)];
+        for (most, lengths) in [(5, &[5][..]), (10, &[10]), (11, &[10, 0, 1]), (30, &[10, 0, 20]), (31, &[10, 0, 20])] {
+            let (found, count) = beginning(&pieces, most);
+            let found: Vec<usize> = found[..count].iter().map(|piece| piece.len()).collect();
+            assert_eq!(found, lengths, "{most}");
+            assert_eq!(exceed(&pieces, most), most < 30);
+        }
+        let many = [IoSlice::new(&one); 20];
+        assert_eq!(beginning(&many, 1_000).1, MAX_PIECES);
+    }
+
+    #[tokio::test]
+    async fn no_write_is_larger_than_the_kernel_takes_well() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let mut socket = Socket::from(near);
+        let large = vec![0; 1 << 20];
+        assert_eq!(socket.write(&large[..MAX_WRITE - 1]).await.unwrap(), MAX_WRITE - 1);
+        for pieces in [&[large.as_slice()][..], &[&large[..100], &large[..MAX_WRITE]]] {
+            let (near, _far) = UnixStream::pair().unwrap();
+            let mut socket = Socket::from(near);
+            let pieces: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            assert_eq!(socket.write_vectored(&pieces).await.unwrap(), MAX_WRITE);
+        }
+    }
+
+    /// The lengths of records of application data that come on a socket, until so much has come.
+    async fn records(mut far: UnixStream, until: usize, mut client: rustls::ClientConnection) -> Vec<usize> {
+        let (mut lengths, mut total, mut waiting) = (Vec::new(), 0, Vec::new());
+        while total < until {
+            let mut bytes = [0; 4096];
+            let n = far.read(&mut bytes).await.unwrap();
+            assert!(n > 0);
+            waiting.extend_from_slice(&bytes[..n]);
+            while let Some((head, _)) = waiting.split_at_checked(5)
+                && let end = 5 + usize::from(u16::from_be_bytes([head[3], head[4]]))
+                && waiting.len() >= end
+            {
+                let record: Vec<u8> = waiting.drain(..end).collect();
+                if client.is_handshaking() {
+                    client.read_tls(&mut record.as_slice()).unwrap();
+                    client.process_new_packets().unwrap();
+                    let mut out = Vec::new();
+                    while client.wants_write() {
+                        client.write_tls(&mut out).unwrap();
+                    }
+                    far.write_all(&out).await.unwrap();
+                } else {
+                    // Beside the data there is the tag, and the type of the record (RFC 8446 §5.2).
+                    let length = end - 5 - 17;
+                    if length >= 1_000 {
+                        total += length;
+                        lengths.push(length);
+                    }
+                }
+            }
+        }
+        lengths
+    }
+
+    #[tokio::test]
+    async fn records_are_small_at_first_and_then_of_full_size() {
+        let made = rcgen::generate_simple_self_signed(["weir.test".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let server = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let server = server.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let client = Arc::new(client.with_root_certificates(roots).with_no_client_auth());
+        for vectored in [false, true] {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            let name = ServerName::try_from("weir.test").unwrap();
+            let mut client = rustls::ClientConnection::new(Arc::clone(&client), name).unwrap();
+            let mut hello = Vec::new();
+            client.write_tls(&mut hello).unwrap();
+            far.write_all(&hello).await.unwrap();
+            let reads = tokio::spawn(records(far, 200_000, client));
+            let stream = TlsAcceptor::from(Arc::new(server.clone())).accept(Socket::from(near)).await.unwrap();
+            let mut transport = Transport::Tls(Box::new(stream.into()));
+            let body = vec![7; 200_000];
+            let mut left = body.as_slice();
+            while !left.is_empty() {
+                let piece = &left[..left.len().min(48 * 1024)];
+                let pieces = [
+                    IoSlice::new(&piece[..1_000.min(piece.len())]),
+                    IoSlice::new(piece.get(1_000..).unwrap_or_default()),
+                ];
+                let n = if vectored { transport.write_vectored(&pieces).await } else { transport.write(piece).await };
+                left = &left[n.unwrap()..];
+            }
+            transport.flush().await.unwrap();
+            let records = reads.await.unwrap();
+            let small = records.iter().take_while(|length| **length <= SMALL_RECORD).count();
+            assert!((3..=5).contains(&small), "{records:?}");
+            assert!(records[small..].iter().filter(|length| **length == 16 * 1024).count() >= 9, "{records:?}");
+        }
+    }
+}
