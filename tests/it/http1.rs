@@ -64,6 +64,24 @@ async fn pipelined_requests_are_answered_in_order() {
     .await;
 }
 
+/// One client that sends ahead as much as it likes, whatever else the lanes have to do: nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_client_that_pipelines_deeply_is_answered_in_order() {
+    on_both_lanes("", async |_, web, _| {
+        for version in ["1.1\r\n", "1.0\r\nconnection: keep-alive\r\n"] {
+            let count = 200;
+            let status = |at: usize| u16::try_from(200 + at % 4).unwrap();
+            let one = |at: usize| format!("GET /status/{} HTTP/{version}host: a\r\n\r\n", status(at));
+            let mut sent: String = (0..count - 1).map(one).collect();
+            sent += "GET /status/203 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+            let answers = exchange(web, sent.as_bytes(), QUIET).await;
+            assert_eq!(answers.statuses, (0..count).map(status).collect::<Vec<_>>(), "{version:?}");
+            assert!(answers.closed);
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_follows_while_an_answer_is_awaited_takes_it_from_nobody() {
     on_both_lanes("", async |_, web, v1| {

@@ -18,6 +18,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
@@ -80,8 +82,9 @@ pub(crate) fn listen_tcp(address: SocketAddr, families: Families, shared: bool) 
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
-    // Whoever is accepted inherits it.
+    // Whoever is accepted inherits both. Without delay: messages are gathered before they are written.
     socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -120,6 +123,9 @@ impl Bound {
     }
 }
 
+/// How connections are accepted: one system call says all of it.
+const ACCEPTED: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
 /// A listening socket and the connections that wait on it; it does not block.
 pub(crate) enum Queue {
     Tcp(std::net::TcpListener),
@@ -137,16 +143,16 @@ impl Queue {
     pub(crate) fn next(&self) -> io::Result<(Socket, Option<IpAddr>)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept()?;
-                stream.set_nonblocking(true)?;
-                // Without delay: messages are gathered before they are written.
-                stream.set_nodelay(true)?;
-                Ok((TcpStream::from_std(stream)?.into(), Some(peer.ip().to_canonical())))
+                let (stream, peer) = retry_on_intr(|| acceptfrom_with(listener, ACCEPTED))?;
+                let stream = TcpStream::from_std(stream.into())?;
+                // The kernel gives the address along; a socket that has none was closed by its client meanwhile.
+                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
+                Ok((stream.into(), Some(peer.ip().to_canonical())))
             }
             Self::Unix(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_nonblocking(true)?;
-                Ok((UnixStream::from_std(stream)?.into(), None))
+                let stream = retry_on_intr(|| accept_with(listener, ACCEPTED))?;
+                Ok((UnixStream::from_std(stream.into())?.into(), None))
             }
         }
     }
@@ -169,6 +175,9 @@ impl AsFd for Queue {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::OFlags;
+    use rustix::net::sockopt;
+
     use super::*;
 
     #[test]
@@ -181,6 +190,30 @@ mod tests {
         let asked = |stream| socket2::SockRef::from(stream).keepalive().unwrap();
         assert!(asked(&accepted) && !asked(&client));
         assert_eq!(socket2::SockRef::from(&accepted).tcp_keepalive_time().unwrap().as_secs(), 60);
+    }
+
+    #[tokio::test]
+    async fn an_accepted_connection_does_not_block_nor_delay_and_is_for_no_other_program() {
+        let flags = |number: RawFd| {
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            OFlags::from_bits_retain(u32::from_str_radix(flags.trim(), 8).unwrap())
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("listener");
+        let unix = Queue::Unix(listen_unix(&path).unwrap());
+        let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let (accepted, peer) = unix.next().unwrap();
+        assert!(peer.is_none() && flags(accepted.raw_fd()).contains(OFlags::NONBLOCK | OFlags::CLOEXEC));
+
+        let tcp = listen_tcp(([127, 0, 0, 1], 0).into(), Families::Own, false).unwrap();
+        let address = tcp.local_addr().unwrap();
+        let _clients = [0, 1].map(|_| std::net::TcpStream::connect(address).unwrap());
+        let accepted = accept_with(&tcp, ACCEPTED).unwrap();
+        assert!(sockopt::tcp_nodelay(&accepted).unwrap(), "it is inherited");
+        let (accepted, peer) = Queue::Tcp(tcp).next().unwrap();
+        assert_eq!(peer, Some(address.ip()));
+        assert!(flags(accepted.raw_fd()).contains(OFlags::NONBLOCK | OFlags::CLOEXEC));
     }
 
     #[test]
