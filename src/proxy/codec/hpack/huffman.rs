@@ -3,8 +3,8 @@
 /// Appends what `source` means to `out`; none if it is no valid code.
 pub(super) fn decode(source: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let start = out.len();
-    // The shortest codes have five bits, and a pair is written as a whole.
-    out.resize(start + source.len() * 8 / 5 + 2, 0);
+    // The shortest codes have five bits.
+    out.resize(start + source.len() * 8 / 5 + WRITTEN, 0);
     let length = decode_into(source, out.get_mut(start..)?);
     out.truncate(start + length.unwrap_or(0));
     length.map(|_| ())
@@ -12,73 +12,86 @@ pub(super) fn decode(source: &[u8], out: &mut Vec<u8>) -> Option<()> {
 
 /// Writes what `source` means to the beginning of `room`, and returns how much that is.
 fn decode_into(source: &[u8], room: &mut [u8]) -> Option<usize> {
-    let mut bits = Bits { rest: source, window: 0, held: 0 };
-    let mut length = 0;
-    loop {
-        bits.fill();
-        while bits.held >= LOOKED_UP {
-            let pair = bits.pair()?;
-            if pair.bits == 0 {
-                break;
-            }
-            *room.get_mut(length..)?.first_chunk_mut()? = pair.symbols;
-            length += if pair.bits == pair.first { 1 } else { 2 };
-            bits.drop(u32::from(pair.bits));
+    let (mut bits, mut length) = (Bits::new(source), 0);
+    while bits.held >= AT_ONCE * LOOKED_UP {
+        // Without a branch for each: where there is a longer code, nothing more comes.
+        let (mut symbols, mut written, mut used) = (0, 0, 0);
+        for _ in 0..AT_ONCE {
+            let found = bits.look_up()?;
+            symbols |= u64::from(found.symbols()) << written;
+            written += found.written();
+            used = found.bits();
+            bits.drop(used);
         }
-        if bits.held >= LOOKED_UP {
-            if bits.held < LONGEST && !bits.rest.is_empty() {
-                continue;
-            }
-            let (symbol, code) = bits.long_code()?;
-            *room.get_mut(length)? = symbol;
-            length += 1;
-            bits.drop(code);
-        } else if bits.rest.is_empty() {
-            break;
+        *room.get_mut(length..)?.first_chunk_mut()? = symbols.to_le_bytes();
+        length += written as usize / 8;
+        bits.fill();
+        if used == 0 {
+            length += bits.long_code(room.get_mut(length)?)?;
+            bits.fill();
         }
     }
-    // The last codes, in the place of what is missing ones.
     loop {
-        let held = bits.held;
-        let padded = Bits { rest: &[], window: bits.window | u64::MAX.checked_shr(held).unwrap_or(0), held };
-        let pair = padded.pair()?;
-        if pair.bits == 0 || u32::from(pair.first) > held {
+        let found = bits.look_up()?;
+        let [first, second] = found.symbols().to_le_bytes();
+        let place = room.get_mut(length..)?.first_chunk_mut()?;
+        if found.bits() == 0 && bits.held > LOOKED_UP {
+            let [place, _] = place;
+            length += bits.long_code(place)?;
+        } else if found.first() == 0 || found.first() > bits.held {
             // Padding is fewer than eight ones.
-            return (held < 8 && padded.window == u64::MAX).then_some(length);
+            return (bits.held < 8 && bits.window == 0).then_some(length);
+        } else if found.bits() > bits.held {
+            *place = [first, 0];
+            length += 1;
+            bits.drop(found.first());
+        } else {
+            *place = [first, second];
+            length += found.written() as usize / 8;
+            bits.drop(found.bits());
         }
-        *room.get_mut(length)? = *pair.symbols.first()?;
-        length += 1;
-        bits.drop(u32::from(pair.first));
     }
 }
 
 /// Bits that are read from the first one on.
 struct Bits<'a> {
     rest: &'a [u8],
-    /// The next ones, from the highest bit down.
+    /// The last bytes of all, inverted.
+    last: u64,
+    /// The next bits, from the highest one down, each inverted: what is missing at the end reads as ones then, which
+    /// padding is (RFC 7541 §5.2).
     window: u64,
-    /// How many of the window are there.
+    /// How many bits of the window count.
     held: u32,
 }
 
-impl Bits<'_> {
+impl<'a> Bits<'a> {
+    fn new(source: &'a [u8]) -> Self {
+        let last = match source.last_chunk() {
+            Some(last) => u64::from_be_bytes(*last),
+            None => source.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)),
+        };
+        let mut bits = Self { rest: source, last: !last, window: 0, held: 0 };
+        bits.fill();
+        bits
+    }
+
     /// Holds at least 56 bits afterwards, or all that there are.
     #[inline]
     fn fill(&mut self) {
-        if let Some(next) = self.rest.first_chunk() {
-            self.window |= u64::from_be_bytes(*next) >> self.held;
-            let taken = (63 - self.held) / 8;
-            self.rest = self.rest.get(taken as usize..).unwrap_or_default();
-            self.held += taken * 8;
-            return;
-        }
-        while self.held <= 56
-            && let Some((byte, rest)) = self.rest.split_first()
-        {
-            self.window |= u64::from(*byte) << (56 - self.held);
-            self.held += 8;
-            self.rest = rest;
-        }
+        let mut taken = (63 - self.held) / 8;
+        let next = match self.rest.first_chunk() {
+            Some(next) => !u64::from_be_bytes(*next),
+            None => {
+                let left = u32::try_from(self.rest.len()).unwrap_or_default();
+                taken = taken.min(left);
+                self.last.checked_shl(u64::BITS - left * 8).unwrap_or(0)
+            }
+        };
+        // Bits that do not count yet come again, and are the same.
+        self.window |= next >> self.held;
+        self.held += taken * 8;
+        self.rest = self.rest.get(taken as usize..).unwrap_or_default();
     }
 
     #[inline]
@@ -89,34 +102,70 @@ impl Bits<'_> {
 
     /// What the next twelve bits are.
     #[inline]
-    fn pair(&self) -> Option<Pair> {
-        PAIRS.get((self.window >> (u64::BITS - LOOKED_UP)) as usize).copied()
+    fn look_up(&self) -> Option<Found> {
+        FOUND.get((self.window >> (u64::BITS - LOOKED_UP)) as usize).copied()
     }
 
-    /// The next symbol, whose code is longer than those that are looked up, and the length of its code.
-    fn long_code(&self) -> Option<(u8, u32)> {
-        (LOOKED_UP + 1..=self.held.min(LONGEST)).find_map(|length| {
-            let code = u32::try_from(self.window >> (u64::BITS - length)).ok()?;
+    /// Takes the next symbol, whose code is longer than those that are looked up; how many symbols that is.
+    #[cold]
+    fn long_code(&mut self, room: &mut u8) -> Option<usize> {
+        let (symbol, length) = (LOOKED_UP + 1..=self.held.min(LONGEST)).find_map(|length| {
+            let code = u32::try_from(!self.window >> (u64::BITS - length)).ok()?;
             let level = LEVELS.get(length as usize)?;
             let at = code.checked_sub(level.first).filter(|at| *at < level.count)?;
             Some((*SYMBOLS.get(level.symbols + at as usize)?, length))
-        })
+        })?;
+        *room = symbol;
+        self.drop(length);
+        Some(1)
     }
 }
 
 /// The longest code.
 const LONGEST: u32 = 30;
-/// Bits that are looked up at once: two codes of nearly all letters.
+/// Bits that are looked up together: two codes of nearly all letters.
 const LOOKED_UP: u32 = 12;
+/// How often that is done without a look at what is left: a refilled window has bits enough.
+const AT_ONCE: u32 = 4;
+/// Bytes that are written at once: two for each look.
+const WRITTEN: usize = 8;
 
-/// What twelve bits begin with: two symbols, or one and the beginning of the next, or the beginning of a longer code.
+/// What twelve bits begin with: two symbols, or one and the beginning of the next, or the beginning of a longer code. In
+/// four bytes from the lowest: the symbols, the length of the first code and whether there are two symbols, the length
+/// of all codes. Lengths are 0 if there is no symbol.
 #[derive(Clone, Copy)]
-struct Pair {
-    symbols: [u8; 2],
+struct Found(u32);
+
+impl Found {
+    const fn new(symbols: [u8; 2], first: u32, bits: u32) -> Self {
+        let count = if bits == 0 { 0 } else { (bits > first) as u32 + 1 };
+        Self(symbols[0] as u32 | (symbols[1] as u32) << 8 | (count * 8) << 16 | first << 21 | bits << 26)
+    }
+
+    /// The symbols, the first one in the lower byte; 0 where there is none.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower bytes are wanted")]
+    fn symbols(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// How many bits the symbols have: 0, 8 or 16.
+    #[inline]
+    fn written(self) -> u32 {
+        self.0 >> 16 & 0x1F
+    }
+
     /// The length of the first code.
-    first: u8,
-    /// The length of both codes, or of the one; 0 if there is none.
-    bits: u8,
+    #[inline]
+    fn first(self) -> u32 {
+        self.0 >> 21 & 0x1F
+    }
+
+    /// The length of all codes.
+    #[inline]
+    fn bits(self) -> u32 {
+        self.0 >> 26
+    }
 }
 
 /// Codes of one length: the first one, how many, and where their symbols begin in [`SYMBOLS`].
@@ -130,24 +179,22 @@ struct Level {
 const LEVELS: [Level; 31] = levels().0;
 const SYMBOLS: [u8; 256] = levels().1;
 
-static PAIRS: [Pair; 1 << LOOKED_UP] = pairs();
+/// By twelve inverted bits.
+static FOUND: [Found; 1 << LOOKED_UP] = found();
 
-#[expect(
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    reason = "evaluated by the compiler; lengths are small"
-)]
-const fn pairs() -> [Pair; 1 << LOOKED_UP] {
-    let mut pairs = [Pair { symbols: [0; 2], first: 0, bits: 0 }; 1 << LOOKED_UP];
-    let mut bits = 0;
-    while bits < 1 << LOOKED_UP {
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
+const fn found() -> [Found; 1 << LOOKED_UP] {
+    let mut found = [Found(0); 1 << LOOKED_UP];
+    let mut at = 0;
+    while at < 1 << LOOKED_UP {
+        let bits = !at & ((1 << LOOKED_UP) - 1);
         let (first, length) = single(bits, LOOKED_UP);
         let left = LOOKED_UP - length;
         let (second, more) = if length > 0 { single(bits & ((1 << left) - 1), left) } else { (0, 0) };
-        pairs[bits as usize] = Pair { symbols: [first, second], first: length as u8, bits: (length + more) as u8 };
-        bits += 1;
+        found[at as usize] = Found::new([first, second], length, length + more);
+        at += 1;
     }
-    pairs
+    found
 }
 
 /// The first symbol in so many bits and the length of its code; 0 if it is a longer one.
