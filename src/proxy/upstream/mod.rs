@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! lanes ─► H1Pool ──────────────► connector ─► tls
-//!      └─► H2Pool (h2/) ─────────►
+//!      ├─► H2Pool (h2/) ──────────►
+//!      └─► Multiplex (multiplex/) ─►
 //! ```
 //!
 //! Nothing here knows a request: it takes bytes or an HTTP/2 head, and says what became of them.
@@ -12,6 +13,7 @@ pub(crate) mod connector;
 pub(crate) mod destination;
 pub(crate) mod error;
 pub(crate) mod h2;
+pub(crate) mod multiplex;
 pub(crate) mod pool;
 pub(crate) mod tls;
 
@@ -28,7 +30,9 @@ pub(crate) struct Pools {
     pub(crate) http1: pool::H1Pool,
     /// Connections over HTTP/2.
     pub(crate) http2: h2::pool::H2Pool,
-    /// TLS for both.
+    /// Connections over HTTP/2 that our own lane uses.
+    pub(crate) multiplex: multiplex::pool::Multiplex,
+    /// TLS for all.
     pub(crate) tls: tls::TlsConnectors,
 }
 
@@ -38,6 +42,7 @@ impl Pools {
         let now = Instant::now();
         self.http1.sweep(now);
         self.http2.sweep(now);
+        self.multiplex.sweep(now);
         self.tls.sweep(now);
     }
 }
