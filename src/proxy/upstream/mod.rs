@@ -39,7 +39,10 @@ pub(crate) struct Pools {
 impl Pools {
     /// Lets go of what is over, or was not used for too long.
     pub(crate) fn sweep(&self) {
-        let now = Instant::now();
+        self.sweep_at(Instant::now());
+    }
+
+    fn sweep_at(&self, now: Instant) {
         self.http1.sweep(now);
         self.http2.sweep(now);
         self.multiplex.sweep(now);

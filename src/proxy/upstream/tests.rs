@@ -24,10 +24,10 @@ use crate::snapshot::live::EndpointRegistry;
 use crate::snapshot::{ClientPair, Endpoint, Timeouts, Upstream, UpstreamTls};
 use crate::tls::provider;
 
-const PLAIN: Upstream = Upstream { http2: false, tls: None, max_idle: 8 };
+pub(super) const PLAIN: Upstream = Upstream { http2: false, tls: None, max_idle: 8 };
 
 /// An endpoint that no other call gives.
-fn endpoint(address: &Address, spelled: &str, upstream: Upstream) -> Endpoint {
+pub(super) fn endpoint(address: &Address, spelled: &str, upstream: Upstream) -> Endpoint {
     static REGISTRY: LazyLock<Mutex<(EndpointRegistry, usize)>> = LazyLock::new(Mutex::default);
     let mut registry = REGISTRY.lock().unwrap();
     registry.1 += 1;
@@ -43,13 +43,13 @@ fn endpoint(address: &Address, spelled: &str, upstream: Upstream) -> Endpoint {
     }
 }
 
-fn destination(address: &Address, spelled: &str, upstream: Upstream) -> Destination {
+pub(super) fn destination(address: &Address, spelled: &str, upstream: Upstream) -> Destination {
     let second = Duration::from_secs(1);
     let timeouts = Timeouts { connect: second / 5, first_byte: second, idle: second, pool_idle: second };
     Destination::of(&endpoint(address, spelled, upstream), &timeouts)
 }
 
-async fn listen() -> (TcpListener, Address) {
+pub(super) async fn listen() -> (TcpListener, Address) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = Address::Inet(listener.local_addr().unwrap());
     (listener, address)

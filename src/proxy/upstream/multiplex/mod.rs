@@ -25,6 +25,9 @@ pub(crate) mod stream;
 pub(super) mod streams;
 pub(super) mod window;
 
+#[cfg(test)]
+mod tests;
+
 use self::stream::Stream;
 use super::Pools;
 use super::destination::Destination;

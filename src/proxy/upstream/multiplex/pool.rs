@@ -144,6 +144,20 @@ impl Multiplex {
         }
     }
 
+    /// How many connections there are to an endpoint.
+    #[cfg(test)]
+    pub(super) fn connections_to(&self, key: PoolKey) -> usize {
+        self.endpoints().get(&key).map_or(0, |endpoint| endpoint.connections.len())
+    }
+
+    /// Whether the newest connection to an endpoint takes no new requests.
+    #[cfg(test)]
+    pub(super) fn is_retired(&self, key: PoolKey) -> bool {
+        let endpoints = self.endpoints();
+        let newest = endpoints.get(&key).and_then(|endpoint| endpoint.connections.last());
+        newest.is_some_and(|pooled| !pooled.connection.is_open())
+    }
+
     /// Looks after all connections; those that were idle for too long end.
     pub(crate) fn sweep(&self, now: Instant) {
         self.endpoints().retain(|_, endpoint| {
