@@ -112,7 +112,10 @@ impl Multiplex {
         let others = usize::try_from(endpoint.sharing.allowance()).unwrap_or(STREAMS).min(STREAMS) - 1;
         if endpoint.waiting < (endpoint.connecting + unsettled) * others {
             endpoint.waiting += 1;
-            Lookup::Pending(endpoint.failures, Waiter { pool: self.clone(), key, sharing: Arc::clone(&endpoint.sharing) })
+            Lookup::Pending(
+                endpoint.failures,
+                Waiter { pool: self.clone(), key, sharing: Arc::clone(&endpoint.sharing) },
+            )
         } else {
             Lookup::Nothing(endpoint.failures)
         }

@@ -263,7 +263,13 @@ impl State {
     }
 
     /// What was sent is told; if nothing was, the stream waits for room.
-    fn wait_to_send(&mut self, at: usize, waker: &Waker, empty: bool, sent: usize) -> Poll<Result<usize, StreamFailure>> {
+    fn wait_to_send(
+        &mut self,
+        at: usize,
+        waker: &Waker,
+        empty: bool,
+        sent: usize,
+    ) -> Poll<Result<usize, StreamFailure>> {
         if sent > 0 || empty {
             return Poll::Ready(Ok(sent));
         }

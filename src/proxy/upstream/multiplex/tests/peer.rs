@@ -127,6 +127,7 @@ pub(super) fn ok(out: &mut Buffer, stream: u32) {
 pub(super) async fn echo(listener: TcpListener, builder: h2::server::Builder) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
+        socket.set_nodelay(true).unwrap();
         let builder = builder.clone();
         connections.spawn(async move {
             let mut connection = builder.handshake::<_, Bytes>(socket).await.unwrap();

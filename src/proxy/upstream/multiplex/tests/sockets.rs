@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::peer::{Peer, code, echo, head, ok, trailers, within};
 use crate::model::Address;
 use crate::proxy::codec::frame::{self, ErrorCode, kind, setting};
+use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::destination::Destination;
 use crate::proxy::upstream::error::ConnectError;
 use crate::proxy::upstream::multiplex::acquire;
@@ -19,7 +20,6 @@ use crate::proxy::upstream::multiplex::failure::StreamFailure;
 use crate::proxy::upstream::multiplex::slot::Event;
 use crate::proxy::upstream::multiplex::stream::{Opening, Stream};
 use crate::proxy::upstream::tests::{PLAIN, destination, listen};
-use crate::proxy::upstream::Pools;
 use crate::snapshot::Upstream;
 
 const H2: Upstream = Upstream { http2: true, ..PLAIN };
@@ -144,7 +144,8 @@ async fn large_bodies_pass_both_ways_through_small_windows() {
     builder.initial_window_size(1_000).initial_connection_window_size(70_000).max_concurrent_streams(10);
     let (address, serving) = echoing(builder).await;
     let (pools, to) = (Pools::default(), to(&address));
-    let bodies: Vec<Vec<u8>> = (0..8_u8).map(|n| (0..700_000_u32).map(|at| n ^ at.to_le_bytes()[1]).collect()).collect();
+    let bodies: Vec<Vec<u8>> =
+        (0..8_u8).map(|n| (0..700_000_u32).map(|at| n ^ at.to_le_bytes()[1]).collect()).collect();
     let (shared, endpoint) = (&pools, &to);
     let all = bodies.iter().map(|body| async move {
         let mut stream = started(shared, endpoint, POST).await;
@@ -224,7 +225,11 @@ async fn a_connection_that_goes_away_in_two_steps_loses_nothing() {
     }
     peer.send(|out| frame::go_away(out, u32::MAX >> 1, ErrorCode::NO_ERROR)).await;
     // From the announcement on, others go elsewhere.
-    let told = async { while pools.multiplex.try_acquire(to.key).is_some() { tokio::task::yield_now().await } };
+    let told = async {
+        while pools.multiplex.try_acquire(to.key).is_some() {
+            tokio::task::yield_now().await
+        }
+    };
     within(told).await;
     peer.send(|out| {
         frame::go_away(out, 3, ErrorCode::NO_ERROR);
@@ -237,7 +242,12 @@ async fn a_connection_that_goes_away_in_two_steps_loses_nothing() {
     assert_eq!(send, Err(StreamFailure::Unprocessed));
     drop((first, second, third));
     assert!(peer.ends().await, "the last one over, it closes");
-    within(async { while connections(&pools, &to) > 0 { tokio::task::yield_now().await } }).await;
+    within(async {
+        while connections(&pools, &to) > 0 {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -409,7 +419,12 @@ async fn an_idle_connection_ends_in_time_and_at_once_in_a_drain() {
             pools.sweep_at(start + to.idle_timeout * 2);
         }
         assert!(peer.ends().await);
-        within(async { while connections(&pools, &to) > 0 { tokio::task::yield_now().await } }).await;
+        within(async {
+            while connections(&pools, &to) > 0 {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
         assert!(pools.multiplex.try_acquire(to.key).is_none());
     }
 }
