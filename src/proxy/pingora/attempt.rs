@@ -55,13 +55,13 @@ pub(crate) fn broke(session: &Session, context: &mut EngineContext, mut error: B
     let idempotent = is_idempotent(session.req_header().method.as_str());
     context.exchange.over();
     error.set_retry(false);
-    let turned_away = error::is_unprocessed(&error);
+    let (turned_away, reset) = (error::is_unprocessed(&error), error::is_reset(&error));
     let failure = failure.filter(|_| !turned_away);
     context.end_reported |= failure.is_some() && context.exchange.ended().is_some();
     let Some((version, attempts)) = context.routed_mut().and_then(Routed::attempt_on) else { return error };
     let series = &version.series;
     error.set_retry(match failure {
-        Some(failure) => attempts.broke(failure, series, || kept && unanswered && idempotent),
+        Some(failure) => attempts.broke(failure, series, || !reset && kept && unanswered && idempotent),
         None => turned_away && attempts.turned_away(kept, series),
     });
     error

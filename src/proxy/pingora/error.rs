@@ -10,7 +10,7 @@ use crate::proxy::codec::head::BAD_REQUEST;
 use crate::proxy::request::end::End;
 use crate::proxy::request::failure::{BODY_TOO_LARGE, Failure, INTERNAL, PROTOCOL, RESET, TIMEOUT, UNPROCESSED};
 use crate::proxy::upstream::error::ConnectError;
-use crate::proxy::upstream::h2::error::StreamError;
+use crate::proxy::upstream::multiplex::failure::StreamFailure;
 use crate::traffic::Refusal;
 
 /// The type of an error of `upstream`; what it is says its cause.
@@ -25,13 +25,18 @@ pub(crate) fn of_connect(error: ConnectError) -> BError {
 }
 
 /// A stream to an endpoint failed.
-pub(crate) fn of_stream(error: StreamError) -> BError {
-    Error::because(UPSTREAM, "the request to the endpoint", error).into_up()
+pub(crate) fn of_stream(failure: StreamFailure) -> BError {
+    Error::because(UPSTREAM, "the request to the endpoint", failure).into_up()
 }
 
 /// Whether the endpoint did not process the request.
 pub(crate) fn is_unprocessed(error: &Error) -> bool {
-    matches!(error.root_cause().downcast_ref(), Some(StreamError::Unprocessed))
+    matches!(error.root_cause().downcast_ref(), Some(StreamFailure::Unprocessed))
+}
+
+/// Whether the endpoint ended the stream only: no sign of a connection that was over before the request came.
+pub(crate) fn is_reset(error: &Error) -> bool {
+    matches!(error.root_cause().downcast_ref(), Some(StreamFailure::Reset(_)))
 }
 
 /// What an error of an attempt means, given that the exchange may have been ended from outside. `None` if the
@@ -47,8 +52,8 @@ pub(crate) fn failure(error: &Error, ended: Option<End>) -> Option<Failure> {
     if let Some(error) = cause.downcast_ref::<ConnectError>() {
         return Some(Failure::from(error));
     }
-    if let Some(error) = cause.downcast_ref::<StreamError>() {
-        return Failure::of_stream(error);
+    if let Some(failure) = cause.downcast_ref::<StreamFailure>() {
+        return Failure::of_stream(*failure);
     }
     // What our own stream found wrong with the answer, the engine passes on as an error of reading.
     if cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<Malformed>()) {

@@ -3,19 +3,19 @@
 //!
 //! ```text
 //! client ─ body ─► hooks ─► waits for the endpoint's window ─► stream
-//!        ◄─ write ─ hooks ◄─ answer (taken as it comes) ◄──────┘
+//!        ◄─ write ─ hooks ◄─ answer ◄──────────────────────────┘
 //! ```
 //!
-//! Invariants: at most one piece of the request waits here, and of the answer at most the stream's window; a request
-//! that the endpoint did not process is never counted against it.
+//! Invariants: at most one piece of the request and one of the answer wait here, and of the answer at most the stream's
+//! window besides; a request that the endpoint did not process is never counted against it.
 
 use std::future::poll_fn;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::h2::SendStream;
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, ErrorType, OkOrErr, Result};
 use pingora_http::ResponseHeader;
@@ -23,17 +23,16 @@ use pingora_proxy::{ProxyHttp, Session};
 use tokio::time::Instant;
 
 use super::context::EngineContext;
-use super::{attempt, error, message};
+use super::{attempt, error, h2_message, message};
 use crate::proxy::codec::response;
 use crate::proxy::request::end::End;
 use crate::proxy::request::headers::strip_hop_by_hop;
 use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::destination::Destination;
-use crate::proxy::upstream::h2::connection::StreamPermit;
-use crate::proxy::upstream::h2::error::StreamError;
-use crate::proxy::upstream::h2::pool::Acquired;
-use crate::proxy::upstream::h2::request;
-use crate::proxy::upstream::h2::stream::{ResponseEvent, ResponseStream};
+use crate::proxy::upstream::multiplex;
+use crate::proxy::upstream::multiplex::failure::StreamFailure;
+use crate::proxy::upstream::multiplex::slot::Event;
+use crate::proxy::upstream::multiplex::stream::{Opening, Stream};
 
 /// The hooks of the general lane.
 pub(crate) trait Hooks: ProxyHttp<CTX = EngineContext> + Sync {}
@@ -70,14 +69,13 @@ async fn try_once<H: Hooks>(
     let tls = endpoint.upstream.tls.is_some();
     let timeouts = routed.service().timeouts;
     let to = Destination::of(endpoint, &timeouts);
-    let acquired = pools.http2.acquire(&to, &pools.tls, routed.attempts.is_fresh()).await;
-    let Acquired { permit, checkout, reused } = match acquired {
-        Ok(acquired) => acquired,
+    let mut stream = match multiplex::acquire(pools, &to, routed.attempts.is_fresh()).await {
+        Ok(stream) => stream,
         Err(failed) => return Err(attempt::connect_failed(context, error::of_connect(failed))),
     };
-    context.connected(Some(checkout), reused, true);
+    context.connected(Some(stream.checkout().handle().check_out()), stream.is_reused(), true);
     context.exchange.attend();
-    let carried = match Relay::begin(hooks, session, context, &permit, tls).await {
+    let carried = match Relay::begin(hooks, session, context, &mut stream, tls).await {
         Ok(relay) => relay.run(timeouts.idle).await,
         Err(error) => Err(error),
     };
@@ -89,9 +87,8 @@ struct Relay<'a, H> {
     hooks: &'a H,
     session: &'a mut Session,
     context: &'a mut EngineContext,
-    permit: &'a StreamPermit,
+    stream: &'a mut Stream,
     upload: Upload,
-    answer: ResponseStream,
     /// When the client, which waits for a 100, gets ours.
     promise: Option<Instant>,
     /// The final head arrived.
@@ -100,7 +97,6 @@ struct Relay<'a, H> {
 
 /// The request's body on its way.
 struct Upload {
-    send: SendStream<Bytes>,
     /// What waits for the endpoint's window, and whether it is the last.
     waiting: Option<(Bytes, bool)>,
     /// Since when.
@@ -115,13 +111,11 @@ struct Upload {
 enum Turn {
     /// Of the client's body; none at its end.
     Body(Result<Option<Bytes>>),
-    /// The endpoint has room for so many bytes.
-    Room(usize),
-    /// The endpoint wants no more of the request.
-    Refused,
+    /// The endpoint took some of the request.
+    Sent,
     /// The endpoint took nothing for too long.
     Stuck,
-    Came(Result<ResponseEvent, StreamError>),
+    Came(Result<Event, StreamFailure>),
     /// The client waited long enough for the endpoint's 100.
     Promise,
     /// The client reset the stream.
@@ -139,7 +133,7 @@ impl<'a, H: Hooks> Relay<'a, H> {
         hooks: &'a H,
         session: &'a mut Session,
         context: &'a mut EngineContext,
-        permit: &'a StreamPermit,
+        stream: &'a mut Stream,
         tls: bool,
     ) -> Result<Self> {
         let mut head: Parts = session.req_header().clone().into();
@@ -153,16 +147,17 @@ impl<'a, H: Hooks> Relay<'a, H> {
         let expects = head.version == Version::HTTP_11 && head.headers.contains_key(header::EXPECT);
         let routed = context.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
         let bodied = routed.has_body;
-        let request = request::write(head, &routed.authority, tls).map_err(error::of_stream)?;
-        let (send, answer) = permit.send(request, !bodied).await.map_err(error::of_stream)?;
-        let upload = Upload { waiting: None, since: Instant::now(), read: !bodied, refused: false, send };
+        let opening = Opening { ends: !bodied, head: head.method == Method::HEAD };
+        let authority = &*routed.authority;
+        let opened = stream.open(opening, |encoder, block| h2_message::write(&head, authority, tls, encoder, block));
+        opened.map_err(error::of_stream)?;
+        let upload = Upload { waiting: None, since: Instant::now(), read: !bodied, refused: false };
         let mut relay = Self {
             hooks,
             session,
             context,
-            permit,
+            stream,
             upload,
-            answer,
             promise: expects.then(|| Instant::now() + PROMISE),
             answered: false,
         };
@@ -190,30 +185,23 @@ impl<'a, H: Hooks> Relay<'a, H> {
                     self.pass_on(body, done).await?;
                     false
                 }
-                Turn::Room(room) => {
-                    self.upload.send(room);
-                    false
-                }
-                Turn::Refused => {
-                    self.upload.refuse();
-                    false
-                }
+                Turn::Sent => false,
                 Turn::Came(Ok(event)) => self.came(event).await?,
-                Turn::Came(Err(error)) => return Err(error::of_stream(error)),
+                Turn::Came(Err(failure)) => return Err(error::of_stream(failure)),
                 Turn::Promise => {
                     self.promise = None;
-                    self.answer.meanwhile(self.session.as_mut().write_continue_response()).await?;
+                    self.session.as_mut().write_continue_response().await?;
                     false
                 }
                 Turn::Stuck => {
-                    self.permit.retire();
+                    self.stream.retire();
                     return Err(Error::explain(ErrorType::WriteTimedout, "the endpoint takes no more").into_up());
                 }
                 Turn::Gone => return Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()),
                 Turn::Ended => {
                     if self.context.exchange.ended() == Some(End::FirstByte) {
                         // It may hang as a whole; those who are on it have deadlines of their own.
-                        self.permit.retire();
+                        self.stream.retire();
                     }
                     return Err(Error::explain(ErrorType::ReadTimedout, "the exchange was ended").into_up());
                 }
@@ -226,7 +214,7 @@ impl<'a, H: Hooks> Relay<'a, H> {
 
     /// Waits for what happens next.
     async fn turn(&mut self, write_timeout: Duration) -> Turn {
-        let Self { session, context, upload, answer, promise, .. } = self;
+        let Self { session, context, upload, stream, promise, .. } = self;
         context.exchange.request_waits(upload.waiting.as_ref().map(|_| upload.since));
         let (read, waits) = (upload.read, upload.waiting.is_some() || upload.refused);
         let downstream = &mut session.downstream_session;
@@ -241,17 +229,12 @@ impl<'a, H: Hooks> Relay<'a, H> {
                 Turn::Body(downstream.read_body_or_idle(read).await)
             }
         };
-        let promised = async {
-            match *promise {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        let stuck = upload.waiting.as_ref().map(|_| upload.since + write_timeout);
         tokio::select! {
             turn = client => turn,
-            turn = upload.room(write_timeout) => turn,
-            came = answer.next() => Turn::Came(came),
-            () = promised => Turn::Promise,
+            turn = poll_fn(|cx| upload.poll(cx, stream)) => turn,
+            () = until(*promise) => Turn::Promise,
+            () = until(stuck) => Turn::Stuck,
             () = context.exchange.ending() => Turn::Ended,
         }
     }
@@ -265,21 +248,25 @@ impl<'a, H: Hooks> Relay<'a, H> {
     }
 
     /// Passes on what came; whether it was the last.
-    async fn came(&mut self, event: ResponseEvent) -> Result<bool> {
+    async fn came(&mut self, event: Event) -> Result<bool> {
         match event {
-            ResponseEvent::Informational(head) => self.informational(head).await.map(|()| false),
-            ResponseEvent::Head(head) => self.head(head).await,
-            ResponseEvent::Data(bytes) => self.data(bytes).await,
-            ResponseEvent::End(None) => self.write(HttpTask::Done).await.map(|()| true),
-            ResponseEvent::End(Some(trailers)) => self.trailers(trailers).await.map(|()| true),
+            Event::Informational => self.informational().await.map(|()| false),
+            Event::Head { .. } => self.head().await,
+            Event::Data => self.data().await,
+            Event::End => self.write(HttpTask::Done).await.map(|()| true),
+            Event::Trailers => self.trailers().await.map(|()| true),
         }
     }
 
-    async fn informational(&mut self, head: Response<()>) -> Result<()> {
-        let mut head = ResponseHeader::from(head.into_parts().0);
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 over HTTP/2").into_up());
-        }
+    /// The head that was told last.
+    fn told_head(&self) -> Result<ResponseHeader> {
+        let head = self.stream.fields().and_then(h2_message::response);
+        let head = head.ok_or_else(|| error::of_stream(StreamFailure::Protocol))?;
+        Ok(ResponseHeader::from(head.into_parts().0))
+    }
+
+    async fn informational(&mut self) -> Result<()> {
+        let mut head = self.told_head()?;
         self.hooks.upstream_response_filter(self.session, &mut head, self.context).await?;
         if head.status == StatusCode::CONTINUE && self.promise.take().is_none() {
             // The client waits for none, or has ours.
@@ -294,104 +281,101 @@ impl<'a, H: Hooks> Relay<'a, H> {
     }
 
     /// Passes on the final head; whether there is nothing after it.
-    async fn head(&mut self, head: Response<()>) -> Result<bool> {
+    async fn head(&mut self) -> Result<bool> {
         self.answered = true;
         self.promise = None;
-        let mut head = ResponseHeader::from(head.into_parts().0);
+        let mut head = self.told_head()?;
         self.hooks.upstream_response_filter(self.session, &mut head, self.context).await?;
         head.set_version(Version::HTTP_11);
         if !self.upload.read {
             // What of the request is still to come may be read by nobody.
             self.session.set_keepalive(None);
         }
-        let ends = self.answer.ends();
+        let ends = self.stream.ends();
         frame(&mut head, &self.session.req_header().method, ends)?;
         self.hooks.response_filter(self.session, &mut head, self.context).await?;
         self.write(HttpTask::Header(Box::new(head), ends)).await?;
         Ok(ends)
     }
 
-    async fn data(&mut self, bytes: Bytes) -> Result<bool> {
-        let length = bytes.len();
-        let ends = self.answer.ends();
-        let mut body = Some(bytes);
+    async fn data(&mut self) -> Result<bool> {
+        let mut bytes = BytesMut::new();
+        self.stream.read(|waiting| {
+            let piece = waiting.get(..PIECE).unwrap_or(waiting);
+            bytes.extend_from_slice(piece);
+            piece.len()
+        });
+        let ends = self.stream.ends();
+        let mut body = Some(bytes.freeze());
         self.hooks.response_body_filter(self.session, &mut body, ends, self.context)?;
         self.write(HttpTask::Body(body, ends)).await?;
-        self.answer.forwarded(length);
         Ok(ends)
     }
 
-    async fn trailers(&mut self, mut trailers: HeaderMap) -> Result<()> {
-        if FRAMING.iter().any(|name| trailers.contains_key(name)) {
-            return Err(Error::explain(ErrorType::H2Error, "trailers that frame the body").into_up());
-        }
+    async fn trailers(&mut self) -> Result<()> {
+        let trailers = self.stream.fields().and_then(h2_message::fields);
+        let mut trailers = trailers.ok_or_else(|| error::of_stream(StreamFailure::Protocol))?;
         self.hooks.upstream_response_trailer_filter(self.session, &mut trailers, self.context)?;
         self.write(HttpTask::Trailer(Some(Box::new(trailers)))).await
     }
 
-    /// Writes to the client. What the endpoint sends meanwhile is taken.
+    /// Writes to the client.
     async fn write(&mut self, task: HttpTask) -> Result<()> {
         self.context.exchange.writing(true);
-        let written = self.answer.meanwhile(self.session.write_response_tasks(vec![task])).await.map(drop);
+        let written = self.session.write_response_tasks(vec![task]).await.map(drop);
         self.context.exchange.writing(false);
         written
+    }
+}
+
+/// Returns at this time, or never.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
 impl Upload {
     /// Takes the next piece, or the end.
     fn put(&mut self, bytes: Bytes, last: bool) {
-        if !bytes.is_empty() {
-            self.send.reserve_capacity(bytes.len());
+        if !bytes.is_empty() || last {
             self.waiting = Some((bytes, last));
             self.since = Instant::now();
-        } else if last && self.send.send_data(bytes, true).is_err() {
-            self.refuse();
         }
     }
 
-    /// Waits for room for what waits.
-    async fn room(&mut self, write_timeout: Duration) -> Turn {
-        if self.waiting.is_none() {
-            return std::future::pending().await;
-        }
-        let send = &mut self.send;
-        let room = async {
-            loop {
-                match send.capacity() {
-                    0 => {}
-                    room => return Turn::Room(room),
-                }
-                match poll_fn(|cx| send.poll_capacity(cx)).await {
-                    Some(Ok(_)) => {}
-                    // Why, the answer tells.
-                    Some(Err(_)) | None => return Turn::Refused,
+    /// Sends what waits, or tells what came.
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<Turn> {
+        let Some((bytes, last)) = &mut self.waiting else { return stream.poll_event(cx).map(Turn::Came) };
+        let taken = match stream.poll_send(cx, bytes, *last) {
+            Poll::Ready(taken) => taken,
+            Poll::Pending => return stream.poll_event(cx).map(Turn::Came),
+        };
+        match taken {
+            Ok(taken) if !stream.wants_no_more() => {
+                bytes.advance(taken);
+                self.since = Instant::now();
+                if bytes.is_empty() {
+                    self.waiting = None;
                 }
             }
-        };
-        tokio::time::timeout_at(self.since + write_timeout, room).await.unwrap_or(Turn::Stuck)
-    }
-
-    /// Sends as much of what waits.
-    fn send(&mut self, room: usize) {
-        let Some((mut bytes, last)) = self.waiting.take() else { return };
-        let piece = bytes.split_to(room.min(bytes.len()));
-        if self.send.send_data(piece, last && bytes.is_empty()).is_err() {
-            self.refuse();
-        } else if !bytes.is_empty() {
-            self.put(bytes, last);
+            // Why it is taken no further, the answer tells.
+            Ok(_) | Err(_) => {
+                self.refused = true;
+                self.waiting = None;
+            }
         }
-    }
-
-    fn refuse(&mut self) {
-        self.refused = true;
-        self.waiting = None;
+        Poll::Ready(Turn::Sent)
     }
 }
 
+/// The most of an answer's body that is handed to the engine at once.
+const PIECE: usize = 64 * 1024;
+
 /// Frames the answer as HTTP/1.1 has it; over HTTP/2 to the client the engine takes that out again.
 fn frame(head: &mut ResponseHeader, method: &Method, ends: bool) -> Result<()> {
-    // Several alike are one (RFC 9110 §8.6); the h2 crate refuses those that differ.
+    // Several alike are one (RFC 9110 §8.6); a stream has none that differ.
     if let Some(length) = head.headers.get(header::CONTENT_LENGTH) {
         let length = response::length(length.as_bytes());
         let length = length.or_err(ErrorType::InvalidHTTPHeader, "the length is no number").map_err(Error::into_up)?;
@@ -405,6 +389,3 @@ fn frame(head: &mut ResponseHeader, method: &Method, ends: bool) -> Result<()> {
         head.insert_header(header::TRANSFER_ENCODING, "chunked")
     }
 }
-
-/// Fields that must not come after the body (RFC 9110 §6.5.1).
-const FRAMING: [header::HeaderName; 3] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST];

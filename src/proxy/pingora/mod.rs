@@ -9,6 +9,7 @@ pub(crate) mod context;
 pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod exchange;
+mod h2_message;
 pub(crate) mod h2_relay;
 pub(crate) mod handle;
 pub(crate) mod hooks;

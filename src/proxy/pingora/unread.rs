@@ -29,9 +29,9 @@ pub(crate) struct Unread {
 /// How often a worker checks. In between, at 30,000 answers a second, a gigabyte could come; sound rates are far below.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What one of them holds at most while nothing is taken: the engine's pieces or the stream's window, what is ready to
-/// be sent, and the exchange itself.
-const HELD: u64 = 256 * 1024;
+/// What one of them holds at most while nothing is taken: the engine's pieces, or one of them and a stream's
+/// window, and the exchange itself.
+const HELD: u64 = 320 * 1024;
 
 impl Unread {
     /// An exchange has begun.

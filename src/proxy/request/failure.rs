@@ -2,7 +2,7 @@
 
 use super::end::End;
 use crate::proxy::upstream::error::ConnectError;
-use crate::proxy::upstream::h2::error::StreamError;
+use crate::proxy::upstream::multiplex::failure::StreamFailure;
 use crate::telemetry::{UpstreamError, VersionSeries};
 use crate::traffic::Refusal;
 
@@ -79,11 +79,11 @@ pub(crate) const INTERNAL: Refusal =
 
 impl Failure {
     /// What it means that a request on a stream failed. `None` if the endpoint is not to blame.
-    pub(crate) fn of_stream(error: &StreamError) -> Option<Self> {
-        match error {
-            StreamError::Unprocessed | StreamError::Unsendable(_) => None,
-            StreamError::Broken(_) => Some(RESET),
-            StreamError::Protocol(_) => Some(PROTOCOL),
+    pub(crate) fn of_stream(failure: StreamFailure) -> Option<Self> {
+        match failure {
+            StreamFailure::Unprocessed => None,
+            StreamFailure::Reset(_) | StreamFailure::Broken => Some(RESET),
+            StreamFailure::Protocol => Some(PROTOCOL),
         }
     }
 
@@ -139,8 +139,8 @@ impl From<&ConnectError> for Failure {
             ConnectError::NoResources(_) => LOCAL,
             ConnectError::Refused | ConnectError::Unreachable | ConnectError::Io(_) => CONNECT,
             ConnectError::TimedOut => CONNECT_TIMEOUT,
-            ConnectError::Tls(_) | ConnectError::Preface(_) => TLS,
-            ConnectError::NoHttp2 | ConnectError::NoStreams => PROTOCOL,
+            ConnectError::Tls(_) => TLS,
+            ConnectError::NoHttp2 => PROTOCOL,
         }
     }
 }
@@ -167,7 +167,6 @@ mod tests {
             (TlsError::SystemAuthorities(io()).into(), Some(UpstreamError::Tls), 502, "tls"),
             (TlsError::ServerName("".into()).into(), Some(UpstreamError::Tls), 502, "tls"),
             (ConnectError::NoHttp2, Some(UpstreamError::Protocol), 502, "protocol"),
-            (ConnectError::NoStreams, Some(UpstreamError::Protocol), 502, "protocol"),
         ] {
             let Failure { kind: found, refusal } = Failure::from(&error);
             assert_eq!((found, refusal.status, refusal.cause), (kind, status, cause), "{error}");

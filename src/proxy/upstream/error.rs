@@ -28,10 +28,6 @@ pub(crate) enum ConnectError {
     /// TLS, and the endpoint did not choose `h2`.
     #[error("the endpoint does not offer HTTP/2 over TLS (ALPN)")]
     NoHttp2,
-    #[error("HTTP/2 could not begin: {0}")]
-    Preface(Arc<h2::Error>),
-    #[error("the endpoint takes no streams")]
-    NoStreams,
 }
 
 /// Why there is no TLS with an endpoint.

@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! lanes ─► H1Pool ──────────────► connector ─► tls
-//!      ├─► H2Pool (h2/) ──────────►
 //!      └─► Multiplex (multiplex/) ─►
 //! ```
 //!
@@ -12,7 +11,6 @@ pub(crate) mod connection;
 pub(crate) mod connector;
 pub(crate) mod destination;
 pub(crate) mod error;
-pub(crate) mod h2;
 pub(crate) mod multiplex;
 pub(crate) mod pool;
 pub(crate) mod tls;
@@ -29,10 +27,8 @@ pub(crate) struct Pools {
     /// Idle connections over HTTP/1.
     pub(crate) http1: pool::H1Pool,
     /// Connections over HTTP/2.
-    pub(crate) http2: h2::pool::H2Pool,
-    /// Connections over HTTP/2 that our own lane uses.
     pub(crate) multiplex: multiplex::pool::Multiplex,
-    /// TLS for all.
+    /// TLS for both.
     pub(crate) tls: tls::TlsConnectors,
 }
 
@@ -44,7 +40,6 @@ impl Pools {
 
     fn sweep_at(&self, now: Instant) {
         self.http1.sweep(now);
-        self.http2.sweep(now);
         self.multiplex.sweep(now);
         self.tls.sweep(now);
     }
