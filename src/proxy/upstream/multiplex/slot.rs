@@ -92,7 +92,7 @@ impl Slot {
     pub(super) fn begin(&mut self, id: u32, begins: u64, window: u32, head: bool) {
         (self.id, self.begins, self.head) = (id, begins, head);
         (self.local, self.progress, self.failure, self.left) = (Local::Open, Progress::Head, None, None);
-        (self.window, self.receive) = (SendWindow::new(window), ReceiveWindow::new(STREAM_WINDOW));
+        (self.window, self.receive) = (SendWindow::new(window), ReceiveWindow::forgiving(STREAM_WINDOW));
         self.queued = false;
     }
 

@@ -3,7 +3,7 @@
 //! Invariants: what is sent never exceeds what was granted; of a [`ReceiveWindow`], what the other side may still send,
 //! what waits here and what is to be given back are together its size.
 
-use super::settings::LARGEST_WINDOW;
+use super::settings::{DEFAULT_WINDOW, LARGEST_WINDOW};
 use crate::proxy::codec::frame;
 
 /// What may be sent on a stream or a connection.
@@ -48,10 +48,12 @@ impl SendWindow {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ReceiveWindow {
     size: u32,
-    /// What it may still send.
-    open: u32,
+    /// What it may still send; less than nothing if it sent more, and was forgiven.
+    open: i64,
     /// What was used here and is to be given back.
     owed: u32,
+    /// How much more than it may is forgiven.
+    forgiven: u32,
 }
 
 /// The other side sent more than it may.
@@ -60,24 +62,33 @@ pub(super) struct Overrun;
 
 impl ReceiveWindow {
     pub(super) const fn new(size: u32) -> Self {
-        Self { size, open: size, owed: 0 }
+        Self { size, open: size as i64, owed: 0, forgiven: 0 }
+    }
+
+    /// As large as every endpoint expects it to be that does not look at SETTINGS: no sound one does so, but simple ones
+    /// exist, and what they send ahead is no more than a connection without SETTINGS lets them.
+    pub(super) const fn forgiving(size: u32) -> Self {
+        Self { forgiven: DEFAULT_WINDOW.saturating_sub(size), ..Self::new(size) }
     }
 
     /// So much arrived, padding included.
     ///
     /// # Errors
-    /// If that is more than was granted.
+    /// If that is more than was granted, and more than is forgiven.
     pub(super) fn receive(&mut self, bytes: usize) -> Result<(), Overrun> {
-        let bytes = u32::try_from(bytes).map_err(|_| Overrun)?;
-        self.open = self.open.checked_sub(bytes).ok_or(Overrun)?;
+        let left = self.open.saturating_sub_unsigned(bytes as u64);
+        if left < -i64::from(self.forgiven) {
+            return Err(Overrun);
+        }
+        self.open = left;
         Ok(())
     }
 
     /// So much of what arrived was used. What is to be given back now, if it is: half of the window at once, so that small
     /// pieces do not cost a frame each.
     pub(super) fn used(&mut self, bytes: usize) -> Option<u32> {
-        self.owed += u32::try_from(bytes).unwrap_or(u32::MAX).min(self.size - self.open - self.owed);
-        (self.owed >= self.size / 2).then(|| self.give_back())
+        self.owed = self.owed.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        (self.owed >= self.size / 2 && self.owed > 0).then(|| self.give_back())
     }
 
     /// As [`Self::used`], where all that arrived is used: whoever keeps up so gets twice the window, up to
@@ -86,13 +97,13 @@ impl ReceiveWindow {
         let back = self.used(bytes)?;
         let more = self.size.min(LARGEST_WINDOW.saturating_sub(self.size));
         self.size += more;
-        self.open += more;
+        self.open += i64::from(more);
         Some(back + more)
     }
 
     fn give_back(&mut self) -> u32 {
         let back = std::mem::take(&mut self.owed);
-        self.open += back;
+        self.open += i64::from(back);
         back
     }
 }
@@ -133,11 +144,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forgiven_counts() {
+        let mut window = ReceiveWindow::forgiving(1_000);
+        assert_eq!(window.receive(65_536), Err(Overrun));
+        window.receive(65_535).unwrap();
+        assert_eq!(window.receive(1), Err(Overrun));
+        assert_eq!(window.used(65_000), Some(65_000));
+        assert_eq!(window.open, 1_000 - 535);
+    }
+
+    #[test]
     fn a_window_grows_to_its_bound_and_no_further() {
         let mut window = ReceiveWindow::new(16 * 1024);
         let mut most = 0;
         for _ in 0..100 {
-            let size = window.open as usize;
+            let size = usize::try_from(window.open).unwrap();
             most = most.max(size);
             window.receive(size).unwrap();
             window.used_up(size);
@@ -168,7 +189,7 @@ mod tests {
                     let back = if waiting == 0 { window.used_up(used) } else { window.used(used) };
                     granted += u64::from(back.unwrap_or(0));
                 }
-                prop_assert_eq!(u64::from(window.open), granted);
+                prop_assert_eq!(window.open, i64::try_from(granted).unwrap());
                 prop_assert_eq!(u64::from(window.size), granted + waiting as u64 + u64::from(window.owed));
                 prop_assert!(window.owed < window.size / 2 || window.size < 2, "more than half is kept back");
                 prop_assert!(window.size <= size.max(LARGEST_WINDOW));

@@ -9,7 +9,9 @@ use super::peer::{head, trailers};
 use crate::proxy::codec::frame::{self, ErrorCode, Frame, FrameHead, setting};
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::upstream::multiplex::failure::StreamFailure;
-use crate::proxy::upstream::multiplex::settings::{CONNECTION_WINDOW, LARGEST_WINDOW, OUTPUT, STREAM_WINDOW};
+use crate::proxy::upstream::multiplex::settings::{
+    CONNECTION_WINDOW, DEFAULT_WINDOW, LARGEST_WINDOW, OUTPUT, STREAM_WINDOW,
+};
 use crate::proxy::upstream::multiplex::sharing::Sharing;
 use crate::proxy::upstream::multiplex::slot::Event;
 use crate::proxy::upstream::multiplex::state::State;
@@ -261,8 +263,8 @@ fn an_endpoint_that_sends_more_than_it_may_is_stopped() {
     let mut state = settled(&[]);
     let at = open(&mut state, GET);
     state.out.clear();
-    let window = STREAM_WINDOW as usize;
-    answer(&mut state, 1, &[Part::Head(200, &[], false), Part::Data(window, false)]);
+    // One that does not look at our SETTINGS is forgiven.
+    answer(&mut state, 1, &[Part::Head(200, &[], false), Part::Data(DEFAULT_WINDOW as usize, false)]);
     assert_eq!(resets(&mut state), []);
     answer(&mut state, 1, &[Part::Data(1, false)]);
     assert_eq!(resets(&mut state), [ErrorCode::FLOW_CONTROL_ERROR]);
