@@ -132,3 +132,6 @@ impl FrameHead {
         if self.length <= max_frame { Ok(()) } else { Err(FrameError::Connection(ErrorCode::FRAME_SIZE_ERROR)) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ enum Stop {
     Error(HpackError),
 }
 
-/// A string that the block does not have all of.
+/// A string of a field that is not complete.
 struct Outline {
     start: usize,
     length: usize,
@@ -86,6 +86,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// Bytes that wait for more.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Ends a block that came in parts.
     ///
     /// # Errors
@@ -108,8 +114,9 @@ impl Decoder {
                 Err(Stop::Error(error)) => return Err(error),
                 Err(Stop::Short) => {}
             }
-            let Some(string) = outline(bytes) else { return Ok(()) };
-            if string.length <= into.limit().max(INDEXABLE) {
+            let longest = into.limit().max(INDEXABLE);
+            let Some(string) = outline(bytes, longest) else { return Ok(()) };
+            if string.length <= longest {
                 self.wanted = string.start + string.length;
                 return Ok(());
             }
@@ -235,8 +242,9 @@ impl Decoder {
     }
 }
 
-/// The string at which the block that begins with a field ends too early, if that can be told.
-fn outline(block: &[u8]) -> Option<Outline> {
+/// The first string that is longer than `longest` or not all there, of the field that the block begins with; none if the
+/// block ends before it.
+fn outline(block: &[u8], longest: usize) -> Option<Outline> {
     let mut rest = block;
     let bits = match block.first()? {
         0x40..0x80 => 6,
@@ -247,7 +255,7 @@ fn outline(block: &[u8]) -> Option<Outline> {
     loop {
         let length = integer(&mut rest, 7).ok()?;
         match rest.split_at_checked(length) {
-            Some((_, after)) if is_name => rest = after,
+            Some((_, after)) if is_name && length <= longest => rest = after,
             _ => return Some(Outline { start: block.len() - rest.len(), length, is_name }),
         }
         is_name = false;
