@@ -48,3 +48,24 @@ pub mod store;
 pub mod telemetry;
 mod tls;
 pub mod traffic;
+
+/// What `fuzz/` runs: each takes any bytes, and panics if the code breaks a promise.
+#[cfg(fuzzing)]
+pub mod fuzz {
+    use crate::proxy::fuzz;
+
+    /// HTTP/2 frames one after the other.
+    pub fn frames(bytes: &[u8]) {
+        fuzz::frames(bytes);
+    }
+
+    /// A header block, after a byte that says where it is cut.
+    pub fn hpack(bytes: &[u8]) {
+        fuzz::hpack(bytes);
+    }
+
+    /// A string in Huffman's code.
+    pub fn huffman(bytes: &[u8]) {
+        fuzz::huffman(bytes);
+    }
+}

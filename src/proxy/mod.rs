@@ -23,6 +23,9 @@ mod shared;
 mod upstream;
 mod worker;
 
+#[cfg(fuzzing)]
+pub(crate) use self::codec::fuzz;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

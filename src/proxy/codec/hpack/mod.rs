@@ -12,6 +12,8 @@ mod table;
 pub(crate) use self::decoder::Decoder;
 pub(crate) use self::encoder::Encoder;
 pub(crate) use self::field_lines::{FieldLine, FieldLines, Flaw, Pseudo};
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::huffman::{decode as huffman_decode, encode as huffman_encode};
 pub(crate) use self::table::TABLE;
 
 /// Why a header block cannot be read; no later one can be either.
