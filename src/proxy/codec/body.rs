@@ -1,7 +1,8 @@
 //! Where a message's body ends (RFC 9112 §6 and §7.1), without copying it.
 //!
-//! Chunks are read strictly: hexadecimal digits, well-formed extensions that go no further, CRLF. Trailers are
-//! read and go no further. What is sent on is framed anew, so nothing of the sender's framing reaches anybody else.
+//! Chunks are read strictly: hexadecimal digits, well-formed extensions that go no further, CRLF. What is sent on is
+//! framed anew, so nothing of the sender's framing reaches anybody else. Trailers are read one by one, and whoever sends
+//! the body on says which of them go along; a line that is no field never does.
 //! Of an endpoint a size may be padded, as old servers write it and everybody reads it: a response cannot smuggle a
 //! request past anybody.
 
@@ -53,6 +54,26 @@ pub(crate) struct Piece {
     pub(crate) data: usize,
 }
 
+/// What comes behind the last chunk of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trailing<'a> {
+    /// There are no more chunks.
+    Begin,
+    /// A field, by name and value.
+    Field(&'a str, &'a [u8]),
+    /// The end of the message.
+    End,
+}
+
+/// How a body is sent on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reframing {
+    /// As it is, by length.
+    Plain,
+    /// In chunks, with the trailers whose names pass.
+    Chunked(fn(&str) -> bool),
+}
+
 /// The framing is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the message is not valid HTTP")]
@@ -86,14 +107,26 @@ impl Body {
         self == Self::Done
     }
 
+    /// [`Self::next_with`], for whoever wants no trailers.
+    #[inline]
+    pub(crate) fn next_of(&mut self, sender: Sender, input: &[u8]) -> Result<Piece, Malformed> {
+        self.next_with(sender, input, |_| {})
+    }
+
     /// [`Self::next_of`] a client's message.
     pub(crate) fn next(&mut self, input: &[u8]) -> Result<Piece, Malformed> {
         self.next_of(Sender::Client, input)
     }
 
-    /// Looks at `input`. The caller drops the framing, uses up to `data` bytes and says so by [`Self::took`].
+    /// Looks at `input`. The caller drops the framing, uses up to `data` bytes and says so by [`Self::took`]. What comes
+    /// behind the last chunk is shown to `trailing`, once.
     #[inline]
-    pub(crate) fn next_of(&mut self, sender: Sender, input: &[u8]) -> Result<Piece, Malformed> {
+    pub(crate) fn next_with(
+        &mut self,
+        sender: Sender,
+        input: &[u8],
+        mut trailing: impl FnMut(Trailing<'_>),
+    ) -> Result<Piece, Malformed> {
         let mut framing = 0;
         loop {
             let rest = input.get(framing..).unwrap_or_default();
@@ -104,7 +137,10 @@ impl Body {
                     let Some(line) = line(rest, MAX_SIZE_LINE)? else { break };
                     framing += line.len() + 2;
                     *chunk = match size(line, sender)? {
-                        0 => Chunk::Trailers(0),
+                        0 => {
+                            trailing(Trailing::Begin);
+                            Chunk::Trailers(0)
+                        }
                         size => Chunk::Data(size),
                     };
                 }
@@ -122,7 +158,10 @@ impl Body {
                     framing += line.len() + 2;
                     *read += line.len() + 2;
                     if line.is_empty() {
+                        trailing(Trailing::End);
                         *self = Self::Done;
+                    } else if let Some((name, value)) = field(line) {
+                        trailing(Trailing::Field(name, value));
                     }
                 }
             }
@@ -165,6 +204,14 @@ fn line(input: &[u8], most: usize) -> Result<Option<&[u8]>, Malformed> {
             _ => Err(Malformed),
         },
     }
+}
+
+/// The field in a line; none if it is no field, or goes on the one before (RFC 9112 §5).
+fn field(line: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = memchr(b':', line)?;
+    let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?.trim_ascii());
+    let valid = is_token(name) && value.iter().all(|&byte| is_text(byte));
+    valid.then_some((str::from_utf8(name).ok()?, value))
 }
 
 /// The size in a chunk's size line.
@@ -238,16 +285,18 @@ fn is_text(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }
 
-/// Moves one piece of a body from `input` to `out`, framed anew if `chunked`; how many bytes of it.
+/// Moves one piece of a body from `input` to `out`, framed anew; how many bytes of it.
 pub(crate) fn gather(
     body: &mut Body,
     sender: Sender,
     input: &mut Buffer,
     out: &mut Buffer,
-    chunked: bool,
+    reframing: Reframing,
 ) -> Result<usize, Malformed> {
-    let Piece { framing, data } = body.next_of(sender, input.data())?;
-    input.consume(framing);
+    let chunked = matches!(reframing, Reframing::Chunked(_));
+    // Chunks end as they ended; what had another end gets one below.
+    let ends = chunked && !matches!(body, Body::Chunked(_));
+    let data = skip_framing(body, sender, input, out, reframing)?;
     let data = data.min(GATHERED.saturating_sub(out.len()));
     if data > 0 {
         if chunked {
@@ -262,13 +311,35 @@ pub(crate) fn gather(
         }
         // The end of a chunk, which may be the last, is often there too.
         if matches!(body, Body::Chunked(Chunk::End)) {
-            let Piece { framing, .. } = body.next_of(sender, input.data())?;
-            input.consume(framing);
+            skip_framing(body, sender, input, out, reframing)?;
         }
     }
-    if chunked && body.is_done() {
+    if ends && body.is_done() {
         out.push(b"0\r\n\r\n");
     }
+    Ok(data)
+}
+
+/// Takes the framing from the front of `input`, and writes to `out` what comes behind the last chunk; how much data is
+/// at the front then.
+fn skip_framing(
+    body: &mut Body,
+    sender: Sender,
+    input: &mut Buffer,
+    out: &mut Buffer,
+    reframing: Reframing,
+) -> Result<usize, Malformed> {
+    let Piece { framing, data } = body.next_with(sender, input.data(), |trailing| match (reframing, trailing) {
+        (Reframing::Plain, _) => {}
+        (Reframing::Chunked(_), Trailing::Begin) => out.push(b"0\r\n"),
+        (Reframing::Chunked(passes), Trailing::Field(name, value)) => {
+            if passes(name) {
+                out.push_field(name, value);
+            }
+        }
+        (Reframing::Chunked(_), Trailing::End) => out.push(b"\r\n"),
+    })?;
+    input.consume(framing);
     Ok(data)
 }
 
@@ -308,6 +379,33 @@ mod tests {
         assert_eq!(read(CHUNKED, b"3\r\nabc\r\n0\r\n\r\nGET", &[]), Ok((b"abc".to_vec(), 3, true)));
         assert_eq!(read(CHUNKED, b"0\r\nx: y\r\n\r\nGET", &[]), Ok((vec![], 3, true)));
         assert_eq!(read(Body::UntilClose, b"abc", &[]), Ok((b"abc".to_vec(), 0, false)));
+    }
+
+    /// What a chunked body becomes that arrives in pieces of `size` bytes.
+    fn gathered(wire: &str, size: usize, reframing: Reframing) -> Result<String, Malformed> {
+        let (mut body, mut input, mut out) = (CHUNKED, Buffer::default(), Buffer::default());
+        for piece in wire.as_bytes().chunks(size) {
+            input.push(piece);
+            while !body.is_done() && gather(&mut body, Sender::Client, &mut input, &mut out, reframing)? > 0 {}
+        }
+        assert!(body.is_done() && input.is_empty());
+        Ok(String::from_utf8(out.data().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn trailers_that_pass_go_on_in_canonical_form_however_they_arrive() {
+        let wire = "3;x\r\nabc\r\n0;last\r\nA:1\r\nsecret: 2\r\nbad name: 3\r\nno field\r\nE: \x01\r\n\
+            b:  4 \t\r\n folded\r\n: 5\r\nc:\r\nD: \u{e9}\r\n\r\n";
+        let passes: fn(&str) -> bool = |name| name != "secret";
+        for size in 1..wire.len() {
+            let text = gathered(wire, size, Reframing::Chunked(passes)).unwrap();
+            let (data, end) = text.split_once("0\r\n").unwrap();
+            assert_eq!(end, "A: 1\r\nb: 4\r\nc: \r\nD: \u{e9}\r\n\r\n", "{size}");
+            assert_eq!(data.bytes().filter(|byte| (b'a'..=b'c').contains(byte)).collect::<Vec<_>>(), b"abc", "{size}");
+            let none = gathered(wire, size, Reframing::Chunked(|_| false)).unwrap();
+            assert!(none.ends_with("\r\n0\r\n\r\n"), "{none:?}");
+            assert_eq!(gathered(wire, size, Reframing::Plain).unwrap(), "abc");
+        }
     }
 
     #[test]

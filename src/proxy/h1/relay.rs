@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::response::{self, ParsedResponse, ResponseRewrite};
 use crate::drain::{Ledger, Ticket};
-use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Sender, gather};
+use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Reframing, Sender, gather};
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
 use crate::proxy::express::broken::{BAD_ANSWER, BAD_BODY, Broken};
 use crate::proxy::express::context::ExpressContext;
@@ -30,6 +30,7 @@ use crate::proxy::io::timer::Timer;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::end::{End, GRACE, HALF_CLOSED_CHECK};
 use crate::proxy::request::failure::RESET;
+use crate::proxy::request::trailers;
 use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::{ClientLimits, Timeouts};
 
@@ -188,11 +189,12 @@ impl Relay<'_, '_> {
     /// Moves body into `out` where it joins what is there, gets another framing, or may be sent again.
     fn gather_upload(&mut self) -> Result<(), Broken> {
         let upload = &mut *self.upload;
+        let reframing = reframing(upload.chunked, trailers::passes_to_endpoint);
         while !upload.body.is_done() && upload.out.len() < GATHERED {
             if upload.goes_as_read(self.endpoint) {
                 return Ok(());
             }
-            let moved = gather(&mut upload.body, Sender::Client, self.input, &mut upload.out, upload.chunked);
+            let moved = gather(&mut upload.body, Sender::Client, self.input, &mut upload.out, reframing);
             let moved = moved.map_err(|Malformed| BAD_BODY)?;
             self.context.progress.bytes_in += moved as u64;
             upload.limit.check(self.context.progress.bytes_in).map_err(Broken::Client)?;
@@ -322,8 +324,9 @@ impl Relay<'_, '_> {
         }
         let download = &mut *self.download;
         let Some(body) = &mut download.body else { return Ok(()) };
+        let reframing = reframing(download.chunked, trailers::passes);
         while !body.is_done() && download.out.len() < GATHERED && (download.chunked || !download.out.is_empty()) {
-            let moved = gather(body, Sender::Endpoint, &mut download.input, &mut download.out, download.chunked);
+            let moved = gather(body, Sender::Endpoint, &mut download.input, &mut download.out, reframing);
             let moved = moved.map_err(|Malformed| BAD_ANSWER)?;
             self.context.progress.bytes_out += moved as u64;
             if moved == 0 {
@@ -393,6 +396,11 @@ impl Relay<'_, '_> {
         }
         self.timer.poll(cx, deadline).is_ready().then_some(broken)
     }
+}
+
+/// How a body is sent on, with the trailers that pass if it is in chunks.
+fn reframing(chunked: bool, passes: fn(&str) -> bool) -> Reframing {
+    if chunked { Reframing::Chunked(passes) } else { Reframing::Plain }
 }
 
 impl Body {

@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::exchange::{EXCHANGE, Side};
-use crate::proxy::codec::body::{Body, Malformed, Sender, gather};
+use crate::proxy::codec::body::{Body, Malformed, Reframing, Sender, gather};
 use crate::proxy::codec::response::{self, Head, MAX_INFORMATIONAL, Read, SWITCHING};
 use crate::proxy::io::buffer::{Buffer, GATHERED, SIZE};
 use crate::proxy::request::response as rewrite;
@@ -46,6 +46,9 @@ const AHEAD: usize = 3 * PIECE;
 
 /// A piece after that. The engine takes nine more before it stops reading.
 const SMALL_PIECE: usize = 2 * 1024;
+
+/// How chunks are handed on.
+const CHUNKS: Reframing = Reframing::Chunked(|_| false);
 
 /// A connection that carries one request of the engine.
 pub(crate) struct Canonical {
@@ -151,10 +154,11 @@ impl Canonical {
         Ok(())
     }
 
+    /// The engine wants no trailers.
     fn chunks(&mut self) -> Result<(), Malformed> {
         while let Stage::Body(body @ Body::Chunked(_)) = &mut self.stage
             && self.out.len() < GATHERED
-            && gather(body, Sender::Endpoint, &mut self.input, &mut self.out, true)? > 0
+            && gather(body, Sender::Endpoint, &mut self.input, &mut self.out, CHUNKS)? > 0
         {}
         Ok(())
     }

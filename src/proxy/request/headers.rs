@@ -153,7 +153,7 @@ fn action_of_underscored(name: &str, trusted: bool, choice: Underscore) -> Heade
 
 /// What becomes of the field `name`, in any case.
 #[inline]
-fn action(name: &str) -> HeaderAction {
+pub(super) fn action(name: &str) -> HeaderAction {
     let is = |word: &str| name.eq_ignore_ascii_case(word);
     // By length first: most fields are none of these.
     match name.len() {

@@ -14,4 +14,5 @@ pub(crate) mod local_response;
 pub(crate) mod record;
 pub(crate) mod response;
 pub(crate) mod token;
+pub(crate) mod trailers;
 pub(crate) mod upload;
