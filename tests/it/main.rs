@@ -21,6 +21,7 @@ mod certificates;
 mod docs;
 mod drain;
 mod forward;
+mod frames;
 mod h2_endpoint;
 mod hostile;
 mod http1;

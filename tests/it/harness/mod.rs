@@ -1,7 +1,7 @@
 //! The vocabulary of the stories.
 //!
 //! ```text
-//! Client (H1, H2, WebSocket, Sse, grpc) ──► Weir (the real binary) ──► Origin (one behaviour per path)
+//! Client (H1, H2, Frames, WebSocket, Sse, grpc) ──► Weir (the real binary) ──► Origin (one behaviour per path)
 //!        └── Load + Ledger: every request is accounted for      journal: every request that arrived ──┘
 //! ```
 //!
@@ -14,6 +14,7 @@ pub(crate) mod client;
 pub(crate) mod eventually;
 pub(crate) mod fault;
 pub(crate) mod fixture;
+pub(crate) mod frame;
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod origin;
@@ -23,7 +24,7 @@ pub(crate) mod weir;
 pub(crate) mod wire;
 
 pub(crate) use certs::Authority;
-pub(crate) use client::{Failure, H1, H2, Request, Sse, WebSocket, grpc};
+pub(crate) use client::{Failure, Frames, H1, H2, Request, Sse, WebSocket, grpc};
 pub(crate) use eventually::{eventually, within};
 pub(crate) use fixture::Fixture;
 pub(crate) use ledger::Ledger;

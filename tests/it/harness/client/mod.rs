@@ -2,8 +2,9 @@
 //!
 //! [`H1`] and [`H2`] are one connection each. What a story does with a [`Request`] is the same for both: `send` gives
 //! the whole [`Response`] or ends the story, `try_send` gives the [`Failure`] instead, `open` reads the head and leaves
-//! the body to be read piece by piece. [`WebSocket`], [`Sse`] and [`grpc`] stand on them.
+//! the body to be read piece by piece. [`Frames`] sends what no sound client does. [`WebSocket`], [`Sse`] and [`grpc`] stand on them.
 
+mod frames;
 pub(crate) mod grpc;
 mod h1;
 mod h2;
@@ -17,6 +18,7 @@ use std::io;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+pub(crate) use frames::{Frames, Seen};
 pub(crate) use h1::{Ending, H1};
 pub(crate) use h2::{H2, H2Stream};
 pub(crate) use sse::Sse;
