@@ -1,7 +1,7 @@
 //! A row of the table: what a client sends frame by frame, and what has to come back.
 
 use crate::harness::eventually::patience;
-use crate::harness::frame::{get, ping};
+use crate::harness::frame::{PROTOCOL_ERROR, get, ping};
 use crate::harness::{Authority, Fixture as _, Frames, Origin, Request, Target, Tls, Weir, express_lane, shop};
 use crate::harness::{H2, client::Seen};
 
@@ -37,6 +37,8 @@ pub(super) enum Wanted {
     Statuses(u32, Vec<u16>),
     /// A whole response with this status, whose body has so many bytes.
     Body(u32, u16, usize),
+    /// The answer 400, so that who wrote the request learns why, and RST_STREAM, as RFC 9113 §8.1.1 has it.
+    Refused(u32),
     /// RST_STREAM with this code.
     Reset(u32, u32),
     /// GOAWAY with this code, and the end of the connection.
@@ -90,6 +92,11 @@ impl Case {
     /// On the general lane it is this instead: the engine's way, or its fault.
     pub(super) fn general(self, wanted: Wanted) -> Self {
         Self { general: Some(wanted), ..self }
+    }
+
+    /// A malformed request (RFC 9113 §8.1.1). The engine's lane answers it and resets nothing.
+    pub(super) fn malformed(name: &'static str, sent: impl Into<Sent>) -> Self {
+        Self::new(name, sent, Wanted::Refused(1)).general(Wanted::Status(1, 400))
     }
 
     /// On our own lane only.
@@ -298,6 +305,10 @@ fn came_by_now(wanted: &Wanted, seen: &Seen) -> Option<End> {
         Wanted::Body(id, status, bytes) => {
             let got = seen.on(*id);
             stream(got.ended && got.status() == Some(*status) && got.body.len() == *bytes)
+        }
+        Wanted::Refused(id) => {
+            let got = seen.on(*id);
+            stream(got.status() == Some(400) && got.reset == Some(PROTOCOL_ERROR))
         }
         Wanted::Reset(id, code) => stream(seen.on(*id).reset == Some(*code)),
         Wanted::Goaway(code) => seen.goaways.iter().any(|goaway| goaway.code == *code).then_some(End::Connection),

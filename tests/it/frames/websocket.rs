@@ -3,8 +3,7 @@
 use super::table::{Bed, Case, Step, Wanted};
 use crate::harness::Frames;
 use crate::harness::frame::{
-    CANCEL, ENABLE_CONNECT_PROTOCOL, END_HEADERS, END_STREAM, Fields, HEADERS, PROTOCOL_ERROR, block, data, frame, get,
-    reset,
+    CANCEL, ENABLE_CONNECT_PROTOCOL, END_HEADERS, END_STREAM, Fields, HEADERS, block, data, frame, get, reset,
 };
 
 type One<'a> = (&'a str, &'a [u8]);
@@ -41,8 +40,7 @@ fn unmasked(words: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rfc_8441_requests_for_a_websocket() {
-    let malformed = || Wanted::Any(vec![Wanted::Status(1, 400), Wanted::Reset(1, PROTOCOL_ERROR)]);
-    let bad = |name, fields: Fields<'_>| Case::new(name, head(1, fields), malformed());
+    let bad = |name, fields: Fields<'_>| Case::malformed(name, head(1, fields));
     Bed::start()
         .await
         .check(vec![
