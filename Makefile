@@ -7,7 +7,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench bench-instructions bench-peers simulate release check ci
+.PHONY: help setup demo test interop bench bench-instructions bench-peers simulate release check ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 26
@@ -21,6 +21,10 @@ demo: setup ## four versions of a service, Weir before them, load, and a play of
 
 test: setup ## the whole test-suite: units, doctests and the real binary on real sockets
 	cargo test --locked
+
+interop: setup ## grpcio, httpx, h2, curl and Node.js over the real binary; 3 minutes; its packages go below target/
+	cargo build --locked
+	@tests/interop/run
 
 bench: setup ## the benchmarks, with figures
 	cargo bench --locked
