@@ -12,13 +12,13 @@ use tokio::time::Instant;
 
 use super::context::EngineContext;
 use super::error;
-use crate::proxy::codec::h2::frames::LARGEST;
+use crate::proxy::codec::frame::DEFAULT_MAX_FRAME;
 use crate::proxy::request::upload::{Manner, PAUSE, SMALL, is_small};
 
 /// The most that may be here of an HTTP/2 body of unknown length without its end, so that one more DATA frame still fits
 /// into what the engine keeps. That frame may be the last, and of a body that ended before its request was sent the
 /// engine sends what it kept and nothing else, not even the end. Over HTTP/1 the end is read by itself.
-const UNENDED: u64 = (SMALL - LARGEST) as u64;
+const UNENDED: u64 = (SMALL - DEFAULT_MAX_FRAME) as u64;
 
 /// Reads the body of a request on the general lane before it is sent, if it is small; the engine then sends it as it
 /// sends one again.

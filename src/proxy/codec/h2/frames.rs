@@ -10,13 +10,15 @@
 
 use tokio::time::Instant;
 
+use crate::proxy::codec::frame::{DEFAULT_MAX_FRAME, ErrorCode, FrameHead, PREFACE, data_head, flag, kind};
+
 /// Follows what a client sends from the connection's first byte.
 #[derive(Debug)]
 pub(crate) struct Inbound {
     /// Bytes of the preface still to come.
     preface: usize,
     /// The beginning of a frame's head whose rest has not arrived.
-    held: [u8; FRAME_HEAD],
+    held: [u8; FrameHead::SIZE],
     held_len: usize,
     /// Of the frame under way.
     payload: usize,
@@ -34,15 +36,6 @@ pub(crate) struct Inbound {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Flood;
 
-/// A frame's head.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Head {
-    pub(crate) length: usize,
-    pub(crate) kind: u8,
-    pub(crate) flags: u8,
-    pub(crate) stream: u32,
-}
-
 /// A DATA frame to which the payload of the next one can be joined.
 #[derive(Clone, Copy, Debug)]
 struct Joint {
@@ -51,23 +44,11 @@ struct Joint {
     stream: u32,
 }
 
-pub(crate) const FRAME_HEAD: usize = 9;
-pub(crate) const PREFACE_BYTES: usize = 24;
-/// The largest frame that we allow a client, and so the largest that may come of several.
-pub(crate) const LARGEST: usize = 16 * 1024;
-const DATA: u8 = 0x0;
-pub(crate) const HEADERS: u8 = 0x1;
-pub(crate) const RST_STREAM: u8 = 0x3;
-pub(crate) const CONTINUATION: u8 = 0x9;
-const WINDOW_UPDATE: u8 = 0x8;
-pub(crate) const END_STREAM: u8 = 0x1;
-pub(crate) const END_HEADERS: u8 = 0x4;
-
 impl Default for Inbound {
     fn default() -> Self {
         Self {
-            preface: PREFACE_BYTES,
-            held: [0; FRAME_HEAD],
+            preface: PREFACE.len(),
+            held: [0; FrameHead::SIZE],
             held_len: 0,
             payload: 0,
             open_block: false,
@@ -111,7 +92,7 @@ impl Inbound {
                 self.settle();
                 continue;
             }
-            let Some(head) = bytes.get(from..).and_then(|rest| rest.first_chunk()).map(Head::read) else {
+            let Some(head) = bytes.get(from..).and_then(FrameHead::read) else {
                 for (slot, byte) in self.held.iter_mut().zip(bytes.iter().skip(from)) {
                     *slot = *byte;
                 }
@@ -119,10 +100,10 @@ impl Inbound {
                 break;
             };
             self.count(head, now)?;
-            let whole = head.length <= left - FRAME_HEAD;
+            let whole = head.length <= left - FrameHead::SIZE;
             let nothing = self.is_nothing(head);
             if nothing && self.empty.take(now) {
-                from += FRAME_HEAD;
+                from += FrameHead::SIZE;
                 continue;
             }
             self.payload = head.length;
@@ -130,19 +111,19 @@ impl Inbound {
             let joined = joint.filter(|joint| whole && !nothing && joint.takes(head) && !self.open_block);
             if let Some(to_join) = joined {
                 joint = to_join.join(head, bytes);
-                from += FRAME_HEAD;
+                from += FrameHead::SIZE;
             } else {
-                joint = (whole && head.kind == DATA && head.flags == 0).then_some(Joint {
+                joint = (whole && head.kind == kind::DATA && head.flags == 0).then_some(Joint {
                     at: to,
                     length: head.length,
                     stream: head.stream,
                 });
-                bytes.copy_within(from..from + FRAME_HEAD, to);
-                (from, to) = (from + FRAME_HEAD, to + FRAME_HEAD);
+                bytes.copy_within(from..from + FrameHead::SIZE, to);
+                (from, to) = (from + FrameHead::SIZE, to + FrameHead::SIZE);
             }
-            if matches!(head.kind, HEADERS | CONTINUATION) {
+            if matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
                 self.open_block = true;
-                self.ends_block = head.flags & END_HEADERS != 0;
+                self.ends_block = head.flags & flag::END_HEADERS != 0;
                 self.newest = self.newest.max(head.stream);
             }
             self.settle();
@@ -159,16 +140,16 @@ impl Inbound {
     }
 
     /// Whether a frame says nothing: DATA without data that ends no stream, on a stream that was opened.
-    fn is_nothing(&self, head: Head) -> bool {
-        let plain = head.kind == DATA && head.length == 0 && head.flags == 0;
+    fn is_nothing(&self, head: FrameHead) -> bool {
+        let plain = head.kind == kind::DATA && head.length == 0 && head.flags == 0;
         plain && !self.open_block && head.stream > 0 && head.stream <= self.newest
     }
 
-    fn count(&mut self, head: Head, now: Instant) -> Result<(), Flood> {
+    fn count(&mut self, head: FrameHead, now: Instant) -> Result<(), Flood> {
         match head.kind {
             // A request may bring some.
-            HEADERS => self.empty.give(),
-            DATA | CONTINUATION | WINDOW_UPDATE | RST_STREAM => {}
+            kind::HEADERS => self.empty.give(),
+            kind::DATA | kind::CONTINUATION | kind::WINDOW_UPDATE | kind::RST_STREAM => {}
             _ if self.control.take(now) => {}
             _ => return Err(Flood),
         }
@@ -176,25 +157,17 @@ impl Inbound {
     }
 }
 
-impl Head {
-    pub(crate) fn read(bytes: &[u8; FRAME_HEAD]) -> Self {
-        let [a, b, c, kind, flags, stream @ ..] = *bytes;
-        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        Self { length, kind, flags, stream: u32::from_be_bytes(stream) & !(1 << 31) }
-    }
-}
-
 impl Joint {
-    fn takes(self, next: Head) -> bool {
-        let plain = next.kind == DATA && next.flags & !END_STREAM == 0;
-        plain && next.stream == self.stream && self.length + next.length <= LARGEST
+    fn takes(self, next: FrameHead) -> bool {
+        let plain = next.kind == kind::DATA && next.flags & !flag::END_STREAM == 0;
+        plain && next.stream == self.stream && self.length + next.length <= DEFAULT_MAX_FRAME
     }
 
     /// Makes the frame as long as both; returns what a third one may be joined to.
-    fn join(self, next: Head, bytes: &mut [u8]) -> Option<Self> {
+    fn join(self, next: FrameHead, bytes: &mut [u8]) -> Option<Self> {
         let length = self.length + next.length;
-        let [_, a, b, c] = u32::try_from(length).unwrap_or_default().to_be_bytes();
-        for (slot, byte) in bytes.iter_mut().skip(self.at).zip([a, b, c, DATA, next.flags]) {
+        let head = data_head(length, next.has(flag::END_STREAM), self.stream);
+        for (slot, byte) in bytes.iter_mut().skip(self.at).zip(head) {
             *slot = byte;
         }
         (next.flags == 0).then_some(Self { length, ..self })
@@ -249,7 +222,7 @@ impl Bucket {
 /// Follows what a client gets.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outbound {
-    head: [u8; FRAME_HEAD],
+    head: [u8; FrameHead::SIZE],
     head_len: usize,
     payload: usize,
     kind: u8,
@@ -260,11 +233,16 @@ pub(crate) struct Outbound {
 }
 
 /// What a client reads as "I did not want it any more" (RFC 9113 §7), which no server of ours can say.
-const CANCEL: u8 = 0x8;
+const CANCEL: u8 = last_byte(ErrorCode::CANCEL);
 /// What it reads as a failure of the server.
-pub(crate) const INTERNAL_ERROR: u8 = 0x2;
+pub(crate) const INTERNAL_ERROR: u8 = last_byte(ErrorCode::INTERNAL_ERROR);
 /// What a server says of a stream of which it wants no more (RFC 9113 §8.1).
-const NO_ERROR: u8 = 0x0;
+const NO_ERROR: u8 = last_byte(ErrorCode::NO_ERROR);
+
+const fn last_byte(code: ErrorCode) -> u8 {
+    let [_, _, _, last] = code.0.to_be_bytes();
+    last
+}
 
 impl Outbound {
     /// Where in `bytes` the last byte of a reset's code says CANCEL.
@@ -295,7 +273,7 @@ impl Outbound {
             if self.payload > 0 {
                 // The code is four bytes, and every known one fits into the last.
                 let last = at + self.payload - 1;
-                if self.kind == RST_STREAM {
+                if self.kind == kind::RST_STREAM {
                     match bytes.get(last) {
                         Some(&CANCEL) if find => return Some(last),
                         None | Some(&(CANCEL | INTERNAL_ERROR | NO_ERROR)) => {}
@@ -304,21 +282,21 @@ impl Outbound {
                 }
                 let n = left.min(self.payload);
                 self.payload -= n;
-                self.moved |= self.kind == DATA;
+                self.moved |= self.kind == kind::DATA;
                 at += n;
                 continue;
             }
             for (slot, byte) in self.head.iter_mut().skip(self.head_len).zip(bytes.iter().skip(at)) {
                 *slot = *byte;
             }
-            let n = left.min(FRAME_HEAD - self.head_len);
+            let n = left.min(FrameHead::SIZE - self.head_len);
             self.head_len += n;
             at += n;
-            if self.head_len == FRAME_HEAD {
-                let head = Head::read(&self.head);
+            if self.head_len == FrameHead::SIZE {
                 self.head_len = 0;
-                self.payload = head.length;
-                self.kind = head.kind;
+                if let Some(head) = FrameHead::read(&self.head) {
+                    (self.payload, self.kind) = (head.length, head.kind);
+                }
             }
         }
         None
@@ -328,6 +306,8 @@ impl Outbound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::codec::frame::flag::{END_HEADERS, END_STREAM};
+    use crate::proxy::codec::frame::kind::{CONTINUATION, DATA, HEADERS, RST_STREAM};
 
     fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -339,7 +319,7 @@ mod tests {
     /// A connection whose preface is past and on which stream 1 is open.
     fn open() -> Inbound {
         let mut inbound = Inbound::default();
-        let mut bytes = [vec![0; PREFACE_BYTES], frame(HEADERS, END_HEADERS, 1, &[0x82])].concat();
+        let mut bytes = [vec![0; PREFACE.len()], frame(HEADERS, END_HEADERS, 1, &[0x82])].concat();
         assert_eq!(passed(&mut inbound, &mut bytes), bytes);
         inbound
     }
@@ -371,7 +351,7 @@ mod tests {
     #[test]
     fn whatever_the_pieces_nothing_is_lost() {
         let sent = [
-            vec![0; PREFACE_BYTES],
+            vec![0; PREFACE.len()],
             frame(HEADERS, END_HEADERS, 1, &[7; 12]),
             frame(DATA, 0, 1, &[1, 2, 3]),
             frame(0x6, 0, 0, &[9; 8]),
@@ -401,7 +381,7 @@ mod tests {
         let mut half = [frame(DATA, 0, 1, b"a"), frame(DATA, 0, 1, b"bcd")].concat();
         half.truncate(half.len() - 1);
         assert_eq!(passed(&mut open(), &mut half.clone()), half, "what is incomplete does not hold up what is not");
-        let large = [frame(DATA, 0, 1, &[0; LARGEST]), frame(DATA, 0, 1, b"b")].concat();
+        let large = [frame(DATA, 0, 1, &[0; DEFAULT_MAX_FRAME]), frame(DATA, 0, 1, b"b")].concat();
         assert_eq!(passed(&mut open(), &mut large.clone()), large);
     }
 

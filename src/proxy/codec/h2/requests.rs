@@ -8,14 +8,13 @@
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 
-use super::blocks::{Blocks, Instead, Next, Opening, Rules};
-use super::frames::{FRAME_HEAD, Head, LARGEST, PREFACE_BYTES};
+use super::blocks::{Blocks, Instead, Next, Opening, PSEUDO, Rules};
 use crate::algorithm::decimal::decimal;
+use crate::proxy::codec::frame::{DEFAULT_MAX_FRAME, FrameHead, PREFACE};
 use crate::proxy::codec::head::BAD_REQUEST;
-use crate::proxy::codec::hpack::block::{Field, List};
+use crate::proxy::codec::hpack::{FieldLines, Flaw, Pseudo, write_plain};
 use crate::proxy::codec::target;
 use crate::traffic::Refusal;
 use crate::traffic::validate::is_token;
@@ -55,6 +54,9 @@ pub(crate) fn refusal(cause: &[u8]) -> Refusal {
 /// The longest target that a URI holds.
 const TARGET: usize = u16::MAX as usize - 1;
 
+/// Fields that a request may have: more than any configuration allows, and less than the h2 crate's map has room for.
+const FIELDS: usize = 4096;
+
 /// How much of a malformed target the log is told. With a method and a host of this size, and the rest, it is within the
 /// least limit that a header list can have.
 const TOLD: usize = 1024;
@@ -74,9 +76,11 @@ pub(crate) struct Heads {
 }
 
 /// The rules of requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Requests {
     newest: u32,
+    /// How large a list of fields may be.
+    list: usize,
 }
 
 impl Heads {
@@ -84,10 +88,10 @@ impl Heads {
     pub(crate) fn new(header_bytes: u32) -> Self {
         let list = usize::try_from(header_bytes).unwrap_or(usize::MAX);
         Self {
-            preface: PREFACE_BYTES,
+            preface: PREFACE.len(),
             payload: 0,
             held: Vec::new(),
-            blocks: Blocks::new(Requests::default(), list, LARGEST),
+            blocks: Blocks::new(Requests { newest: 0, list }, list, DEFAULT_MAX_FRAME),
         }
     }
 
@@ -98,7 +102,7 @@ impl Heads {
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(bytes);
-        let whole = held.first_chunk().map(Head::read).map_or(0, |head| FRAME_HEAD + head.length);
+        let whole = FrameHead::read(&held).map_or(0, |head| FrameHead::SIZE + head.length);
         if held.len() < whole {
             self.held = held;
             return Some(Vec::new());
@@ -119,12 +123,12 @@ impl Heads {
                 at += n;
                 continue;
             }
-            let Some(head) = rest.first_chunk().map(Head::read) else { break };
-            let length = FRAME_HEAD + head.length;
+            let Some(head) = FrameHead::read(rest) else { break };
+            let length = FrameHead::SIZE + head.length;
             let (instead, taken) = match self.blocks.next(head) {
                 Next::Pass => {
                     self.payload = head.length;
-                    at += FRAME_HEAD;
+                    at += FrameHead::SIZE;
                     continue;
                 }
                 Next::After(begun) => (Some(begun), 0),
@@ -152,126 +156,133 @@ impl Heads {
 }
 
 impl Rules for Requests {
-    fn judge(&mut self, block: Opening, list: &mut List) -> Option<Instead> {
+    fn judge(&mut self, block: Opening, lines: &FieldLines) -> Option<Instead> {
         let trailers = block.stream <= self.newest;
         self.newest = self.newest.max(block.stream);
-        let malformed = match list.fields.as_slice() {
-            _ if list.is_over() => Some(FIELDS_TOO_LARGE),
-            _ if block.itself => Some(BAD_REQUEST),
-            fields if trailers => malformed_trailers(fields),
-            fields => malformed(fields, block.ends),
-        };
+        // The h2 crate takes less than all of the limit.
+        let over = lines.size() >= self.list || lines.len() > FIELDS;
         if trailers {
             // The crate refuses trailers that do not end their stream, and no others.
-            return malformed.map(|_| Instead { fields: Vec::new(), ends: false });
+            let malformed = over || block.itself || are_malformed_trailers(lines);
+            return malformed.then(|| Instead { block: Vec::new(), ends: false });
         }
-        match malformed.map_or_else(|| tidy(list), Err) {
-            Ok(false) => None,
-            Ok(true) => Some(Instead { fields: std::mem::take(&mut list.fields), ends: block.ends }),
-            Err(refusal) => Some(Instead { fields: marked(list, refusal), ends: block.ends }),
-        }
+        let malformed = match lines {
+            _ if over => Some(FIELDS_TOO_LARGE),
+            _ if block.itself => Some(BAD_REQUEST),
+            lines => malformed(lines, block.ends),
+        };
+        let block_instead = match malformed.map_or_else(|| self.tidied(lines), Err) {
+            Ok(tidied) => tidied?,
+            Err(refusal) => marked(lines, self.list, refusal),
+        };
+        Some(Instead { block: block_instead, ends: block.ends })
     }
 }
 
-/// Writes what is right as the engine can have it; whether something is new.
-fn tidy(list: &mut List) -> Result<bool, Refusal> {
-    let (mut changed, room) = (false, list.room());
-    let mut authority = None;
-    for (name, value) in &mut list.fields {
-        match &**name {
-            b":authority" => authority = Some(value.clone()),
-            b":path" => {
-                if let Some(encoded) = str::from_utf8(value).ok().and_then(target::encode) {
-                    if encoded.len().saturating_sub(value.len()) > room {
-                        return Err(TARGET_TOO_LONG);
-                    }
-                    *value = encoded.into();
-                    changed = true;
-                }
+impl Requests {
+    /// What is right as the engine can have it; none if it is that already.
+    fn tidied(&self, lines: &FieldLines) -> Result<Option<Vec<u8>>, Refusal> {
+        let path = lines.pseudo(Pseudo::Path).unwrap_or_default();
+        let encoded = str::from_utf8(path).ok().and_then(target::encode);
+        let room = self.list.saturating_sub(lines.size() + 1);
+        if encoded.as_ref().is_some_and(|encoded| encoded.len().saturating_sub(path.len()) > room) {
+            return Err(TARGET_TOO_LONG);
+        }
+        // The engine compares them byte by byte.
+        let authority = lines.pseudo(Pseudo::Authority);
+        let is_other = |host: &[u8]| authority.is_some_and(|authority| authority != host);
+        let other_host = lines.iter().any(|field| field.name == "host" && is_other(field.value));
+        if encoded.is_none() && !other_host {
+            return Ok(None);
+        }
+        let mut block = Vec::with_capacity(lines.size());
+        for (which, name) in PSEUDO {
+            let encoded = encoded.as_ref().filter(|_| which == Pseudo::Path).map(|path| path.as_bytes());
+            if let Some(value) = encoded.or(lines.pseudo(which)) {
+                write_plain(name.as_bytes(), value, &mut block);
             }
-            // The engine compares them byte by byte.
-            b"host" => {
-                if let Some(authority) = authority.take().filter(|authority| authority != value) {
-                    *value = authority;
-                    changed = true;
-                }
-            }
-            _ => {}
         }
+        for field in lines.iter() {
+            let host = authority.filter(|_| field.name == "host");
+            write_plain(field.name.as_bytes(), host.unwrap_or(field.value), &mut block);
+        }
+        Ok(Some(block))
     }
-    Ok(changed)
 }
 
-/// What is wrong with a field that is no pseudo-header field, in heads and trailers (RFC 9113 §8.2).
-pub(crate) fn wrong(name: &[u8], value: &[u8]) -> Option<Refusal> {
-    if !is_token(name) || name.iter().any(u8::is_ascii_uppercase) {
-        return Some(FIELD_NAME_INVALID);
-    }
-    if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7F) {
-        return Some(FIELD_VALUE_INVALID);
-    }
-    let specific = match name {
-        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => true,
-        b"te" => value != b"trailers",
-        _ => false,
-    };
-    specific.then_some(CONNECTION_SPECIFIC)
+/// Whether trailers are malformed: they have no pseudo-header field and frame no body (RFC 9110 §6.5.1).
+fn are_malformed_trailers(lines: &FieldLines) -> bool {
+    lines.flaw().is_some() || lines.has_pseudo() || lines.iter().any(|field| field.name == "content-length")
 }
 
-/// Why trailers are malformed, if they are: they have no pseudo-header field and frame no body (RFC 9110 §6.5.1).
-pub(crate) fn malformed_trailers(fields: &[Field]) -> Option<Refusal> {
-    fields.iter().find_map(|(name, value)| match &**name {
-        b"content-length" => Some(BAD_REQUEST),
-        name => wrong(name, value),
+/// Why a request is malformed, if it is (RFC 9113 §8.1.1).
+fn malformed(lines: &FieldLines, ends: bool) -> Option<Refusal> {
+    match lines.flaw() {
+        Some(Flaw::Name) => return Some(FIELD_NAME_INVALID),
+        Some(Flaw::Value) => return Some(FIELD_VALUE_INVALID),
+        Some(Flaw::ConnectionSpecific) => return Some(CONNECTION_SPECIFIC),
+        Some(Flaw::UnknownPseudo | Flaw::RepeatedPseudo | Flaw::LatePseudo) => return Some(BAD_REQUEST),
+        // The rules of pseudo-header fields say more.
+        Some(Flaw::PseudoValue(_)) | None => {}
+    }
+    if let Some(refusal) = wrong_length(lines, ends) {
+        return Some(refusal);
+    }
+    let mut hosts = lines.iter().filter(|field| field.name == "host").map(|field| field.value);
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Some(HOST_REPEATED);
+    }
+    // The engine has answers of its own to these, which nobody would count.
+    wrong_pseudo(lines).or(match (host, lines.pseudo(Pseudo::Authority)) {
+        (None, None) => Some(HOST_MISSING),
+        (Some(host), _) if host.contains(&b'@') => Some(HOST_INVALID),
+        (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority) => Some(HOST_MISMATCH),
+        _ => None,
     })
 }
 
-/// The pseudo-header fields of a request.
-#[derive(Default)]
-struct Pseudo<'f> {
-    method: Option<&'f [u8]>,
-    scheme: Option<&'f [u8]>,
-    path: Option<&'f [u8]>,
-    authority: Option<&'f [u8]>,
+/// What is wrong with the length that a request says its body has.
+fn wrong_length(lines: &FieldLines, ends: bool) -> Option<Refusal> {
+    let mut lengths = lines.iter().filter(|field| field.name == "content-length");
+    let first = lengths.next()?;
+    match decimal(first.value) {
+        None => Some(CONTENT_LENGTH_INVALID),
+        Some(_) if lengths.next().is_some() => Some(CONTENT_LENGTH_REPEATED),
+        Some(length) if ends && length > 0 => Some(BAD_REQUEST),
+        Some(_) => None,
+    }
 }
 
-impl<'f> Pseudo<'f> {
-    fn place(&mut self, name: &[u8]) -> Option<&mut Option<&'f [u8]>> {
-        Some(match name {
-            b":method" => &mut self.method,
-            b":scheme" => &mut self.scheme,
-            b":path" => &mut self.path,
-            b":authority" => &mut self.authority,
-            _ => return None,
-        })
+/// What is wrong with a request's pseudo-header fields (RFC 9113 §8.3.1, §8.5).
+fn wrong_pseudo(lines: &FieldLines) -> Option<Refusal> {
+    let [method, scheme, path, authority] = PSEUDO.map(|(which, _)| lines.pseudo(which));
+    if lines.pseudo(Pseudo::Status).or(lines.pseudo(Pseudo::Protocol)).is_some() {
+        return Some(BAD_REQUEST);
     }
-
-    /// What is wrong with them (RFC 9113 §8.3.1, §8.5).
-    fn wrong(&self) -> Option<Refusal> {
-        let Some(method) = self.method else { return Some(BAD_REQUEST) };
-        if !is_token(method) {
-            return Some(METHOD_INVALID);
-        }
-        if self.authority.is_some_and(|authority| !is_authority(authority)) {
-            return Some(HOST_INVALID);
-        }
-        if method == b"CONNECT" {
-            // The engine has an answer of its own to one that is well formed.
-            let malformed = self.scheme.is_some() || self.path.is_some() || self.authority.is_none();
-            return Some(if malformed { BAD_REQUEST } else { METHOD_UNSUPPORTED });
-        }
-        let (Some(scheme), Some(path)) = (self.scheme, self.path) else { return Some(BAD_REQUEST) };
-        if scheme.is_empty() || Scheme::try_from(scheme).is_err() {
-            return Some(BAD_REQUEST);
-        }
-        // A fragment would be cut off in silence.
-        let is_target = |byte: &u8| *byte > b' ' && *byte != 0x7F && *byte != b'#';
-        let begins = path.starts_with(b"/") || path == b"*";
-        match path {
-            _ if path.len() > TARGET => Some(TARGET_TOO_LONG),
-            _ if !begins || !path.iter().all(is_target) || str::from_utf8(path).is_err() => Some(TARGET_INVALID),
-            _ => None,
-        }
+    let Some(method) = method else { return Some(BAD_REQUEST) };
+    if !is_token(method) {
+        return Some(METHOD_INVALID);
+    }
+    if authority.is_some_and(|authority| !is_authority(authority)) {
+        return Some(HOST_INVALID);
+    }
+    if method == b"CONNECT" {
+        // The engine has an answer of its own to one that is well formed.
+        let malformed = scheme.is_some() || path.is_some() || authority.is_none();
+        return Some(if malformed { BAD_REQUEST } else { METHOD_UNSUPPORTED });
+    }
+    let (Some(scheme), Some(path)) = (scheme, path) else { return Some(BAD_REQUEST) };
+    if scheme.is_empty() || Scheme::try_from(scheme).is_err() {
+        return Some(BAD_REQUEST);
+    }
+    // A fragment would be cut off in silence.
+    let is_target = |byte: &u8| *byte > b' ' && *byte != 0x7F && *byte != b'#';
+    let begins = path.starts_with(b"/") || path == b"*";
+    match path {
+        _ if path.len() > TARGET => Some(TARGET_TOO_LONG),
+        _ if !begins || !path.iter().all(is_target) || str::from_utf8(path).is_err() => Some(TARGET_INVALID),
+        _ => None,
     }
 }
 
@@ -280,54 +291,14 @@ fn is_authority(text: &[u8]) -> bool {
     Authority::try_from(text).is_ok() && !text.contains(&b'@')
 }
 
-/// Why a request is malformed, if it is (RFC 9113 §8.1.1).
-fn malformed(fields: &[Field], ends: bool) -> Option<Refusal> {
-    let mut pseudo = Pseudo::default();
-    let mut regular = false;
-    let mut host = None;
-    let mut length: Option<u64> = None;
-    for (name, value) in fields {
-        if name.starts_with(b":") {
-            // One that is unknown or of other messages, one that comes twice or late.
-            match pseudo.place(name) {
-                Some(place) if place.is_none() && !regular => *place = Some(value),
-                _ => return Some(BAD_REQUEST),
-            }
-            continue;
-        }
-        regular = true;
-        if let Some(refusal) = wrong(name, value) {
-            return Some(refusal);
-        }
-        if name == "host" && host.replace(value).is_some() {
-            return Some(HOST_REPEATED);
-        }
-        if name == "content-length" {
-            let Some(number) = decimal(value) else { return Some(CONTENT_LENGTH_INVALID) };
-            match length.replace(number) {
-                Some(_) => return Some(CONTENT_LENGTH_REPEATED),
-                None if ends && number > 0 => return Some(BAD_REQUEST),
-                None => {}
-            }
-        }
-    }
-    // The engine has answers of its own to these, which nobody would count.
-    pseudo.wrong().or(match (host, pseudo.authority) {
-        (None, None) => Some(HOST_MISSING),
-        (Some(host), _) if host.contains(&b'@') => Some(HOST_INVALID),
-        (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority) => Some(HOST_MISMATCH),
-        _ => None,
-    })
-}
-
 /// A request that stands for a malformed one: what can be said of it within the limit, and why it is to be refused.
-fn marked(list: &List, refusal: Refusal) -> Vec<Field> {
-    let value = |wanted: &str| list.fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
-    let method = value(":method").filter(|name| name.len() <= METHOD && is_token(name) && name != "CONNECT");
-    let authority = value(":authority").filter(|name| name.len() <= HOST && is_authority(name));
-    let told = TOLD.min(list.limit() / 4);
+fn marked(lines: &FieldLines, list: usize, refusal: Refusal) -> Vec<u8> {
+    let method = lines.pseudo(Pseudo::Method);
+    let method = method.filter(|name| name.len() <= METHOD && is_token(name) && *name != b"CONNECT");
+    let authority = lines.pseudo(Pseudo::Authority).filter(|name| name.len() <= HOST && is_authority(name));
+    let told = TOLD.min(list / 4);
     let mut path = String::from("/");
-    for byte in value(":path").unwrap_or_default().iter().skip_while(|byte| **byte == b'/') {
+    for byte in lines.pseudo(Pseudo::Path).unwrap_or_default().iter().skip_while(|byte| **byte == b'/') {
         if path.len() >= told {
             break;
         }
@@ -341,14 +312,17 @@ fn marked(list: &List, refusal: Refusal) -> Vec<Field> {
             }
         }
     }
-    let known = |name: &'static str| Bytes::from_static(name.as_bytes());
-    vec![
-        (known(":method"), method.unwrap_or(known("GET"))),
-        (known(":scheme"), known("http")),
-        (known(":path"), path.into()),
-        (known(":authority"), authority.unwrap_or(known("-"))),
-        (known(MALFORMED), known(refusal.cause)),
-    ]
+    let mut block = Vec::new();
+    for (name, value) in [
+        (":method", method.unwrap_or(b"GET")),
+        (":scheme", b"http"),
+        (":path", path.as_bytes()),
+        (":authority", authority.unwrap_or(b"-")),
+        (MALFORMED, refusal.cause.as_bytes()),
+    ] {
+        write_plain(name.as_bytes(), value, &mut block);
+    }
+    block
 }
 
 #[cfg(test)]

@@ -321,6 +321,11 @@ fn number(number: usize, (pattern, bits): (u8, u32), out: &mut Vec<u8>) {
     out.push(low(rest));
 }
 
+/// Writes a field so that it needs no table and leaves none behind.
+pub(crate) fn write_plain(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    literal(PLAIN, 0, name, value, out);
+}
+
 /// A small number as a byte.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "no number that comes here has more bits")]

@@ -1,6 +1,7 @@
 use super::*;
-use crate::proxy::codec::h2::frames::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS};
-use crate::proxy::codec::hpack::block::{self, Decoder};
+use crate::proxy::codec::frame::flag::{END_HEADERS, END_STREAM};
+use crate::proxy::codec::frame::kind::{CONTINUATION, HEADERS};
+use crate::proxy::codec::hpack::Decoder;
 
 const END: u8 = END_HEADERS | END_STREAM;
 /// `GET /` for `http` and the host `a`, by the static table.
@@ -13,9 +14,16 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Fields that are spelled out, whatever they are.
 fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
-    fields.iter().for_each(|(name, value)| block::write(name.as_bytes(), value, &mut out));
+    for (name, value) in fields {
+        out.push(0);
+        for text in [name.as_bytes(), value] {
+            fluke_hpack::encoder::encode_integer_into(text.len(), 7, 0, &mut out).unwrap();
+            out.extend_from_slice(text);
+        }
+    }
     out
 }
 
@@ -24,7 +32,7 @@ const LIMIT: u32 = 32 * 1024;
 /// Past the preface, with stream 1 open.
 fn open() -> Heads {
     let mut heads = Heads::new(LIMIT);
-    assert_eq!(heads.pass(&[0; PREFACE_BYTES]), None);
+    assert_eq!(heads.pass(&[0; PREFACE.len()]), None);
     assert_eq!(heads.pass(&frame(HEADERS, END_HEADERS, 1, &GET)), None);
     heads
 }
@@ -32,15 +40,17 @@ fn open() -> Heads {
 /// The fields of the one block in `frames`, which was written anew.
 fn fields(frames: &[u8]) -> Vec<(String, String)> {
     let (mut block, mut rest) = (Vec::new(), frames);
-    while let Some(head) = rest.first_chunk().map(Head::read) {
-        let end = FRAME_HEAD + head.length;
-        block.extend_from_slice(&rest[FRAME_HEAD..end]);
+    while let Some(head) = FrameHead::read(rest) {
+        let end = FrameHead::SIZE + head.length;
+        block.extend_from_slice(&rest[FrameHead::SIZE..end]);
         rest = &rest[end..];
     }
-    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-    let mut list = List::new(usize::MAX);
-    Decoder::default().decode(&block, &mut list).unwrap();
-    list.fields.iter().map(|(name, value)| (text(name), text(value))).collect()
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut lines = FieldLines::new();
+    lines.clear(usize::MAX);
+    Decoder::new().decode(&block, &mut lines).unwrap();
+    let pseudo = PSEUDO.iter().filter_map(|(which, name)| Some(((*name).to_owned(), text(lines.pseudo(*which)?))));
+    pseudo.chain(lines.iter().map(|field| (field.name.to_owned(), text(field.value)))).collect()
 }
 
 /// What is read of pieces.
@@ -52,7 +62,7 @@ fn read(pieces: &[&[u8]]) -> Vec<u8> {
 #[test]
 fn sound_blocks_go_on_as_they_came_however_they_arrive() {
     let sent = [
-        vec![0; PREFACE_BYTES],
+        vec![0; PREFACE.len()],
         frame(HEADERS, END | 8, 1, &[2, 0x82, 0x86, 0x84, 0x41, 1, b'b', 0, 0]),
         frame(0, END_STREAM, 1, &[1, 2, 3]),
         frame(HEADERS, END_HEADERS, 3, &[0x82, 0x86, 0x84, 0xBE]),
@@ -93,9 +103,9 @@ fn what_is_too_large_is_refused_and_the_next_ones_are_sound() {
     for (large, after) in [(fields, &[][..]), (entry, &[0xBE]), (field, &[0xBE])] {
         let mut heads = open();
         let mut out = Vec::new();
-        for (at, piece) in large.chunks(LARGEST).enumerate() {
+        for (at, piece) in large.chunks(DEFAULT_MAX_FRAME).enumerate() {
             let kind = if at == 0 { HEADERS } else { CONTINUATION };
-            let last = if (at + 1) * LARGEST >= large.len() { END_HEADERS } else { 0 };
+            let last = if (at + 1) * DEFAULT_MAX_FRAME >= large.len() { END_HEADERS } else { 0 };
             let [_, a, b, c] = u32::try_from(piece.len()).unwrap().to_be_bytes();
             let sent = [&[a, b, c, kind, last, 0, 0, 0, 3], piece].concat();
             out.extend(heads.pass(&sent).unwrap());
@@ -127,7 +137,7 @@ fn what_stands_for_a_malformed_request_is_within_the_least_limit() {
         (long(b'A', 3), long(b'\xFF', 100), long(b'a', 700)),
     ] {
         let mut heads = Heads::new(1024);
-        heads.pass(&[0; PREFACE_BYTES]);
+        heads.pass(&[0; PREFACE.len()]);
         let head = [(":method", &*method), (":scheme", b"http"), (":path", &*path), (":authority", &*authority)];
         let refused = fields(&heads.pass(&frame(HEADERS, END, 1, &block(&head))).unwrap());
         assert_eq!(refused.last().unwrap().0, MALFORMED);
@@ -153,7 +163,7 @@ fn a_malformed_request_is_one_to_refuse_and_the_next_ones_are_sound() {
     let other = heads.pass(&[frame(6, 0, 0, &[0; 8]), frame(HEADERS, END, 5, &bad)].concat()).unwrap();
     let (ping, other) = other.split_at(17);
     assert_eq!(ping, frame(6, 0, 0, &[0; 8]));
-    assert_eq!(Head::read(other.first_chunk().unwrap()).flags, END);
+    assert_eq!(FrameHead::read(other).unwrap().flags, END);
     assert_eq!(fields(other).last().unwrap().1, FIELD_NAME_INVALID.cause);
     let after = heads.pass(&frame(HEADERS, END, 7, &[&GET[..], &[0xC0, 0xBE]].concat())).unwrap();
     assert_eq!(fields(&after)[4..], [("a".into(), "1".into()), ("c".into(), "3".into())]);
