@@ -15,11 +15,13 @@ mod codec;
 pub(crate) mod descriptors;
 mod express;
 mod h1;
+mod h2;
 mod io;
 mod pingora;
 mod request;
 mod seats;
 mod shared;
+mod unread;
 mod upstream;
 mod worker;
 
@@ -137,7 +139,6 @@ impl Proxy {
 impl Lanes {
     /// Starts what a worker does beside its connections. To be called on its runtime.
     pub(crate) fn start(&self) {
-        self.engine.start();
         let worker = Arc::clone(&self.worker);
         tokio::spawn(async move {
             let (mut notifier, mut phases) = (worker.shared.notifier.subscribe(), worker.shared.phases());
@@ -149,6 +150,8 @@ impl Lanes {
                 worker.wakers.wake_all();
             }
         });
+        let worker = Arc::clone(&self.worker);
+        tokio::spawn(async move { worker.unread.run(&worker.shared).await });
         let worker = Arc::clone(&self.worker);
         tokio::spawn(async move {
             let mut second = tokio::time::interval(Duration::from_secs(1));

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::io::wakers::Wakers;
 use super::shared::Shared;
+use super::unread::Unread;
 use super::upstream::Pools;
 use crate::snapshot::Snapshot;
 
@@ -18,6 +19,8 @@ pub(crate) struct Worker {
     pub(crate) wakers: Wakers,
     /// Its connections to endpoints.
     pub(crate) pools: Arc<Pools>,
+    /// What it holds for those who do not read.
+    pub(crate) unread: Unread,
     newest: Mutex<Option<Arc<Read>>>,
 }
 
@@ -41,7 +44,13 @@ pub(crate) struct Read {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, wakers: Wakers::default(), pools: Arc::default(), newest: Mutex::default() }
+        Self {
+            shared,
+            wakers: Wakers::default(),
+            pools: Arc::default(),
+            unread: Unread::default(),
+            newest: Mutex::default(),
+        }
     }
 
     /// Registers the task that calls among those that are woken.

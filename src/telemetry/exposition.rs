@@ -22,7 +22,7 @@ use crate::model::EndpointState;
 
 use super::facts::SnapshotFacts;
 use super::label::{
-    ConnectionRefusal, CutKind, DecisionReason, InjectedFault, Lane, RetryReason, StreamKind, UpstreamError,
+    ConnectionRefusal, CutKind, DecisionReason, H2Abuse, InjectedFault, Lane, RetryReason, StreamKind, UpstreamError,
 };
 use super::listener::ListenerSeries;
 use super::metric::{self, Metric, MetricKind};
@@ -99,6 +99,11 @@ fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
     listeners(family, &recorder.live_listeners());
     family.of(&metric::UNREAD_BYTES).push(&[], recorder.unread().bytes() as f64);
     family.of(&metric::UNREAD_CUT).push(&[], recorder.unread().cuts() as f64);
+    let mut abuse = family.of(&metric::H2_ABUSE);
+    for kind in H2Abuse::ALL {
+        abuse.push(&[kind.as_str()], recorder.h2_abuse().count(*kind) as f64);
+    }
+    drop(abuse);
     family.of(&metric::ACCESS_LOG_DROPPED).push(&[], recorder.lines_dropped().load(Ordering::Relaxed) as f64);
     family.of(&metric::LOG_DROPPED).push(&[], recorder.log_drops() as f64);
     family.of(&metric::BUILD_INFO).push(&[recorder.options().version, recorder.options().revision], 1.0);

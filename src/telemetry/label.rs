@@ -50,6 +50,34 @@ label_values! {
 }
 
 label_values! {
+    /// Why an HTTP/2 connection of a client was ended: it cost more than it was worth.
+    pub(crate) H2Abuse {
+        /// Requests that the client reset (CVE-2023-44487).
+        Reset = "reset",
+        /// Errors of streams that the client brought about (CVE-2025-8671).
+        StreamError = "stream_error",
+        /// PING.
+        Ping = "ping",
+        /// SETTINGS.
+        Settings = "settings",
+        /// PRIORITY.
+        Priority = "priority",
+        /// DATA without data.
+        EmptyData = "empty_data",
+        /// DATA of a few bytes.
+        SmallData = "small_data",
+        /// WINDOW_UPDATE.
+        WindowUpdate = "window_update",
+        /// Frames of no use: of unknown kinds, and on streams that are gone.
+        Stray = "stray",
+        /// CONTINUATION frames of one header block.
+        Continuation = "continuation",
+        /// A header list far beyond the limit.
+        HeaderList = "header_list",
+    }
+}
+
+label_values! {
     /// Which lane of the data plane carries a request.
     pub(crate) Lane {
         /// The lean loop for plain HTTP/1.1.

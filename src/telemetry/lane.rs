@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::label::Lane;
+use super::label::{H2Abuse, Lane};
 use super::sharded::Sharded;
 
 const IN_FLIGHT: usize = 0;
@@ -72,6 +72,24 @@ impl Unread {
 
     pub(super) fn cuts(&self) -> u64 {
         self.cut.load(Ordering::Relaxed)
+    }
+}
+
+/// HTTP/2 connections that were ended for what their clients did, by what that was. Obtained from
+/// [`Recorder::h2_abuse`](super::Recorder::h2_abuse).
+#[derive(Debug, Default)]
+pub(crate) struct H2AbuseSeries([AtomicU64; H2Abuse::ALL.len()]);
+
+impl H2AbuseSeries {
+    /// A connection was ended.
+    pub(crate) fn ended(&self, kind: H2Abuse) {
+        if let Some(count) = self.0.get(kind.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn count(&self, kind: H2Abuse) -> u64 {
+        self.0.get(kind.index()).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 

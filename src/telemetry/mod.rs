@@ -39,7 +39,7 @@ pub(crate) use exposition::CONTENT_TYPE;
 pub use exposition::exposition;
 pub(crate) use facts::{EndpointFact, FactSource, RolloutFact, SnapshotFacts, WeightFact};
 pub(crate) use label::{
-    Class, ConnectionRefusal, CutKind, InjectedFault, Lane, RetryReason, StreamKind, UpstreamError,
+    Class, ConnectionRefusal, CutKind, H2Abuse, InjectedFault, Lane, RetryReason, StreamKind, UpstreamError,
 };
 pub use label::{DecisionReason, Outcome};
 pub(crate) use listener::{ListenerSeries, OpenConnection};

@@ -21,7 +21,7 @@ use crate::model::Name;
 
 use super::facts::{FactSource, SnapshotFacts};
 use super::histogram::Edges;
-use super::lane::{LaneSeries, Unread};
+use super::lane::{H2AbuseSeries, LaneSeries, Unread};
 use super::listener::ListenerSeries;
 use super::registry::SeriesRegistry;
 use super::series::{RouteSeries, VersionSeries};
@@ -48,6 +48,7 @@ pub struct Recorder {
     listeners: SeriesRegistry<Name, ListenerSeries>,
     lanes: LaneSeries,
     unread: Unread,
+    h2_abuse: H2AbuseSeries,
     unmatched: Arc<RouteSeries>,
     facts: ArcSwap<Box<dyn FactSource>>,
     reloads: Reloads,
@@ -96,6 +97,7 @@ impl Recorder {
             listeners: SeriesRegistry::new(),
             lanes: LaneSeries::new(shards),
             unread: Unread::default(),
+            h2_abuse: H2AbuseSeries::default(),
             facts: ArcSwap::from_pointee(Box::new(SnapshotFacts::default())),
             reloads: Reloads::default(),
             certificates: CertificateCounters::default(),
@@ -149,6 +151,12 @@ impl Recorder {
     #[must_use]
     pub(crate) const fn unread(&self) -> &Unread {
         &self.unread
+    }
+
+    /// HTTP/2 connections that were ended for what their clients did.
+    #[must_use]
+    pub(crate) const fn h2_abuse(&self) -> &H2AbuseSeries {
+        &self.h2_abuse
     }
 
     /// The series of requests that no version was chosen for: refused by request validation or matched by no route.

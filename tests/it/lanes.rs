@@ -28,7 +28,7 @@ async fn a_connection_changes_lanes_from_request_to_request() {
     h1.get("/").await.expect(200);
     assert_eq!(carried(&weir).await, (3.0, 1.0));
     H2::connect(&web).await.get("/").await.expect(200);
-    assert_eq!(carried(&weir).await, (3.0, 2.0));
+    assert_eq!(carried(&weir).await, (4.0, 1.0));
     weir.stop().await;
 }
 

@@ -23,15 +23,15 @@ use super::proxy_protocol::{self, Parsed};
 pub(crate) use super::socket::Families;
 use super::socket::{self, Queue};
 use crate::model::{Address, Name};
-use crate::proxy::h1::{self, Exit};
+use crate::proxy::express::Exit;
 use crate::proxy::io::transport::{Socket, Transport};
 use crate::proxy::pingora::connection::{Connection, Limits};
 use crate::proxy::pingora::handle::Handle;
-use crate::proxy::pingora::intake::http2_begins;
 use crate::proxy::pingora::serve::GeneralLane;
 use crate::proxy::seats::{Seat, Seats};
 use crate::proxy::shared::{Phase, Shared};
 use crate::proxy::{Bound, Lanes, descriptors};
+use crate::proxy::{h1, h2};
 use crate::telemetry::{ConnectionRefusal, ListenerSeries, OpenConnection};
 
 /// One listener, as the composition root wants it.
@@ -304,7 +304,9 @@ impl Acceptor {
         let tls = self.settings().tls.is_some();
         seat.idle(began);
         let mut connection = ClientConnection { acceptor: self, peer, tls, seat, began: Some(began), handle: None };
-        if transport.alpn_h2() {
+        if transport.alpn_h2() && self.lanes.express {
+            connection.express_http2(transport, &Bytes::new()).await;
+        } else if transport.alpn_h2() {
             connection.http2(transport, Bytes::new()).await;
         } else if self.lanes.express {
             connection.express(transport).await;
@@ -382,13 +384,24 @@ impl ClientConnection<'_> {
                 Exit::Other => {}
             }
             (transport, bytes) = client.into_parts();
-            if http2_begins(&bytes) {
-                return self.http2(transport, bytes).await;
+            // Over TLS the protocol was chosen in the handshake.
+            if h2::begins(&bytes) && !self.tls {
+                return self.express_http2(transport, &bytes).await;
             }
             match self.general_once(transport, bytes).await {
                 Some(returned) => (transport, bytes) = returned,
                 None => return,
             }
+        }
+    }
+
+    /// The express lane for an HTTP/2 connection until it ends.
+    async fn express_http2(&mut self, transport: Transport, bytes: &Bytes) {
+        let name = self.acceptor.settings().name.clone();
+        let worker = &self.acceptor.lanes.worker;
+        let mut client = h2::Client::new(worker, transport, bytes, self.peer, name, self.seat).await;
+        if client.serve(self.began.take()).await == Exit::SlowHead {
+            self.acceptor.common.series.refused(ConnectionRefusal::HeaderTimeout);
         }
     }
 

@@ -8,6 +8,11 @@ use crate::proxy::io::buffer::Buffer;
 
 /// Writes the `Date` (RFC 9110 §6.6.1).
 pub(crate) fn write_date(out: &mut Buffer) {
+    with_date(|date| out.push_field("date", date.as_bytes()));
+}
+
+/// Calls `take` with the value of `Date`.
+pub(crate) fn with_date(take: impl FnOnce(&str)) {
     thread_local! {
         static MADE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
     }
@@ -16,9 +21,9 @@ pub(crate) fn write_date(out: &mut Buffer) {
         if *second != now || text.is_empty() {
             text.clear();
             let date = httpdate::HttpDate::from(SystemTime::UNIX_EPOCH + Duration::from_secs(now));
-            let _ = write!(text, "date: {date}\r\n");
+            let _ = write!(text, "{date}");
             *second = now;
         }
-        out.push(text.as_bytes());
+        take(text);
     });
 }

@@ -6,3 +6,14 @@ pub(crate) mod broken;
 pub(crate) mod context;
 pub(crate) mod response;
 pub(crate) mod upload;
+
+/// Why a connection leaves the express lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It is over.
+    Over,
+    /// It is over because a head took too long.
+    SlowHead,
+    /// What came is not for this lane.
+    Other,
+}

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::relay::{Download, Relay};
 use super::response::ResponseRewrite;
-use crate::proxy::express::acquire::{AcquiredConnection, ChosenEndpoint, acquire};
+use crate::proxy::express::acquire::{self, AcquiredConnection, ChosenEndpoint};
 use crate::proxy::express::broken::Broken;
 use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::ParseContext;
@@ -23,6 +23,7 @@ use crate::proxy::request::fault;
 use crate::proxy::request::local_response::{self, Circumstances};
 use crate::proxy::request::upload::Manner;
 use crate::proxy::upstream::Pools;
+use crate::proxy::upstream::destination::PoolKey;
 use crate::snapshot::Snapshot;
 use crate::traffic::Refusal;
 
@@ -90,11 +91,17 @@ impl Client {
             request.context.attempts.began = Instant::now();
         }
         loop {
-            let mut acquired =
-                match acquire(&mut request.context, pools, first.take(), request.upload.is_streamed()).await {
-                    Ok(acquired) => acquired,
-                    Err(refusal) => return self.refuse(request, refusal, true).await,
-                };
+            let mut acquired = match acquire::connection(
+                &mut request.context,
+                pools,
+                first.take(),
+                request.upload.is_streamed(),
+            )
+            .await
+            {
+                Ok(acquired) => acquired,
+                Err(refusal) => return self.refuse(request, refusal, true).await,
+            };
             let mut download = Download::default();
             let carried = self.forward(snapshot, request, &mut acquired, &mut download).await;
             match carried {
@@ -186,7 +193,7 @@ impl Client {
         if request.upload.is_complete() && download.ended_exactly() && !download.closes {
             let until = request.context.ended_at.unwrap_or_else(Instant::now) + limit;
             let bodied = request.context.progress.bytes_in > 0;
-            pools.http1.put(acquired.key, acquired.connection, until, bodied);
+            pools.http1.put(PoolKey::of(acquired.endpoint), acquired.connection, until, bodied);
         }
         match (request.upload.is_complete(), download.closes_client) {
             (true, false) => Next::Request,

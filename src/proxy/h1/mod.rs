@@ -21,4 +21,3 @@ mod response;
 mod serve;
 
 pub(crate) use self::client::Client;
-pub(crate) use self::serve::Exit;

@@ -11,6 +11,7 @@ use super::forward::{H1Request, Next};
 use super::request::{self, HeadRewrite, ParsedRequest};
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, Look};
+use crate::proxy::express::Exit;
 use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::ParseContext;
 use crate::proxy::express::upload::Upload;
@@ -22,17 +23,6 @@ use crate::proxy::shared::{Phase, Shared};
 use crate::proxy::worker::Worker;
 use crate::snapshot::{ClientLimits, Snapshot};
 use crate::traffic::{HttpVersion, Request as _};
-
-/// Why a connection leaves this lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// It is over.
-    Over,
-    /// It is over because a head took too long.
-    SlowHead,
-    /// What came is not for this lane.
-    Other,
-}
 
 /// What arrived of a request.
 #[expect(clippy::large_enum_variant, reason = "it lives for a moment; a box would be an allocation for each request")]

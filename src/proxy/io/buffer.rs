@@ -84,6 +84,11 @@ impl Buffer {
         self.kept = kept;
     }
 
+    /// Whether what was consumed can be had again.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept
+    }
+
     /// What was consumed and kept is wanted again.
     pub(crate) fn rewind(&mut self) {
         self.start = 0;
@@ -184,6 +189,36 @@ impl Buffer {
         }
         ready!(read)?;
         self.end += n;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Reads at most `most` bytes behind a head of nine bytes, which `head` makes once it is known how many came; how many.
+    /// 0 at the end of the stream, and then nothing is added.
+    pub(crate) fn poll_fill_behind(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: Pin<&mut impl AsyncRead>,
+        most: usize,
+        head: impl FnOnce(usize) -> [u8; 9],
+    ) -> Poll<io::Result<usize>> {
+        let begin = 9 + self.end;
+        if begin + most > self.memory.len() {
+            self.make_room(9 + most);
+        }
+        let begin = 9 + self.end;
+        let mut room = ReadBuf::new(self.memory.get_mut(begin..begin + most).unwrap_or_default());
+        let read = io.poll_read(cx, &mut room);
+        let n = room.filled().len();
+        if read.is_pending() {
+            self.rest();
+        }
+        ready!(read)?;
+        if n > 0 {
+            if let Some(place) = self.memory.get_mut(self.end..begin) {
+                place.copy_from_slice(&head(n));
+            }
+            self.end = begin + n;
+        }
         Poll::Ready(Ok(n))
     }
 }

@@ -8,7 +8,6 @@ use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::sync::watch;
 
 use super::hooks::General;
-use super::unread::Unread;
 use crate::proxy::request::attempts::MAX_ATTEMPTS;
 use crate::proxy::worker::Worker;
 
@@ -16,7 +15,6 @@ use crate::proxy::worker::Worker;
 pub(crate) struct Engine {
     pub(crate) worker: Arc<Worker>,
     pub(crate) proxy: Arc<HttpProxy<General>>,
-    pub(crate) unread: Arc<Unread>,
     /// What the engine is told of the shutdown of HTTP/1 connections: nothing, the hooks know it.
     pub(crate) shutdown: watch::Sender<bool>,
 }
@@ -33,11 +31,6 @@ impl Engine {
         let conf = ServerConf { threads: 1, max_retries: MAX_ATTEMPTS, ca_file, ..ServerConf::default() };
         let general = General { shared: Arc::clone(&worker.shared), pools: Arc::clone(&worker.pools) };
         let proxy = http_proxy(&Arc::new(conf), general);
-        Self { worker, proxy: Arc::new(proxy), unread: Arc::default(), shutdown: watch::Sender::new(false) }
-    }
-
-    /// Starts what it does beside connections. To be called on the worker's runtime.
-    pub(crate) fn start(&self) {
-        tokio::spawn(Arc::clone(&self.unread).run(Arc::clone(&self.worker.shared)));
+        Self { worker, proxy: Arc::new(proxy), shutdown: watch::Sender::new(false) }
     }
 }

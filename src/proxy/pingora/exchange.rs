@@ -20,6 +20,7 @@ use super::handle::Handle;
 use crate::drain::{Kind, Ticket};
 use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::shared::Phase;
+use crate::proxy::unread::Holder;
 use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::Timeouts;
 
@@ -28,8 +29,9 @@ tokio::task_local! {
     pub(crate) static EXCHANGE: Arc<Exchange>;
 }
 
-/// Who took nothing for so long may not be reading.
-const UNREAD: Duration = Duration::from_millis(200);
+/// What one holds at most while nothing is taken: the engine's pieces or the stream's window, what is ready to be sent, and
+/// the exchange itself.
+const HELD: u64 = 256 * 1024;
 
 /// What the two halves of an exchange share. Both run in one task, so its lock is never contended.
 #[derive(Debug)]
@@ -104,6 +106,19 @@ impl State {
     fn answer_waits(&self) -> bool {
         let over = self.handed_all && self.request_sent;
         over || self.writing || self.checkout.as_ref().is_some_and(Checkout::is_held_up)
+    }
+}
+
+impl Holder for Exchange {
+    fn waiting(&self, now: Instant, found: &mut dyn FnMut(usize, Duration, u64)) {
+        if let Some(quiet) = self.unread_for(now) {
+            found(0, quiet, HELD);
+        }
+    }
+
+    fn cut(&self, _: usize, now: Instant) {
+        self.end_unread(now);
+        self.handle.abandon_blocked();
     }
 }
 
@@ -207,7 +222,7 @@ impl Exchange {
     }
 
     /// For how long the client has taken nothing of what waits for it, or the endpoint; none if nothing is known to wait.
-    pub(crate) fn unread_for(&self, now: Instant) -> Option<Duration> {
+    fn unread_for(&self, now: Instant) -> Option<Duration> {
         let state = self.state();
         if state.end.is_some() {
             return None;
@@ -215,11 +230,11 @@ impl Exchange {
         let answering = matches!(state.progress, Progress::Body | Progress::Stream);
         let answer = state.handed.filter(|_| answering && state.answer_waits());
         let since = answer.into_iter().chain(state.request_waits).min()?;
-        Some(now.saturating_duration_since(since)).filter(|quiet| *quiet >= UNREAD)
+        Some(now.saturating_duration_since(since))
     }
 
     /// Ends the exchange at once, because of what it holds for one who does not read.
-    pub(crate) fn end_unread(&self, now: Instant) {
+    fn end_unread(&self, now: Instant) {
         let mut state = self.state();
         // No grace: what is held is to be free now.
         state.end.get_or_insert((End::Unread, now.checked_sub(GRACE).unwrap_or(now)));

@@ -17,5 +17,4 @@ pub(crate) mod inbound;
 pub(crate) mod intake;
 pub(crate) mod message;
 pub(crate) mod serve;
-pub(crate) mod unread;
 mod upload;

@@ -1,8 +1,8 @@
 //! The general lane for one client connection: HTTP/2 until it ends, or one HTTP/1 request at a time.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::handle::Handle;
 use super::intake::Taken;
 use crate::proxy::io::transport::Transport;
 use crate::proxy::shared::{Phase, Shared};
+use crate::proxy::unread::Holder;
 use crate::snapshot::ClientLimits;
 use crate::telemetry::Outcome;
 
@@ -139,7 +140,8 @@ impl HttpServerApp for GeneralLane {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.handle)));
-        self.engine.unread.watch(&exchange);
+        let holder: Weak<dyn Holder> = Arc::<Exchange>::downgrade(&exchange);
+        self.engine.worker.unread.watch(holder);
         let notifier = self.shared().notifier.subscribe();
         let phases = self.shared().phases();
         let carried = self.engine.proxy.process_new_http(session, shutdown);

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use httparse::Header;
+
 use crate::proxy::codec::response::{Head, write_status};
 use crate::proxy::io::buffer::Buffer;
 
@@ -34,17 +36,23 @@ pub(crate) fn passes(name: &str, nominated: bool) -> bool {
     !ends_here(name) && (!nominated || name.eq_ignore_ascii_case("content-length"))
 }
 
+/// Calls `field` with each field of an HTTP/1 endpoint's response that is passed on.
+#[inline]
+pub(crate) fn each(head: &Head<'_, '_>, mut field: impl FnMut(&str, &[u8])) {
+    let drops_length = head.found.drops_length();
+    for &Header { name, value } in head.fields {
+        let reframed = drops_length && name.eq_ignore_ascii_case("content-length");
+        if !reframed && passes(name, head.found.nominates(name)) {
+            field(name, value);
+        }
+    }
+}
+
 /// Writes the status line of an HTTP/1 endpoint's response, and the fields that are passed on.
 #[inline]
 pub(crate) fn write(head: &Head<'_, '_>, out: &mut Buffer) {
     write_status(head.status, head.reason, out);
-    let drops_length = head.found.drops_length();
-    for field in head.fields {
-        let reframed = drops_length && field.name.eq_ignore_ascii_case("content-length");
-        if !reframed && passes(field.name, head.found.nominates(field.name)) {
-            out.push_field(field.name, field.value);
-        }
-    }
+    each(head, |name, value| out.push_field(name, value));
 }
 
 /// The `Set-Cookie` value that gives a client its affinity key.

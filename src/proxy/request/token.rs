@@ -16,6 +16,22 @@ pub(crate) fn token() -> [u8; 32] {
     })
 }
 
+/// A key for the handshake of WebSocket: 16 random bytes in Base64 (RFC 6455 §4.1).
+pub(crate) fn websocket_key() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bits = (u128::from(random()) << 64) | u128::from(random());
+    let mut key = String::with_capacity(24);
+    // 21 digits of six bits, and two bits that are the high ones of the last.
+    for at in 0..22 {
+        let digit = if at < 21 { bits & 0x3F } else { (bits & 0x3) << 4 };
+        bits >>= 6;
+        let digit = usize::try_from(digit).unwrap_or_default();
+        key.push(char::from(ALPHABET.get(digit).copied().unwrap_or(b'A')));
+    }
+    key.push_str("==");
+    key
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,12 +14,13 @@ use super::source::sources;
 const ROOMS: &[&[&str]] = &[
     &["accept"],
     &["mod"],
-    &["h1", "pingora"],
+    &["h1", "h2", "pingora"],
     &["express"],
     &["request", "worker"],
     &["upstream"],
     &["codec"],
     &["io"],
+    &["unread"],
     &["shared", "seats", "descriptors"],
 ];
 
