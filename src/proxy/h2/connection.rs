@@ -392,7 +392,8 @@ impl Connection {
         let shared = &self.common.worker.shared;
         let drains = if self.began_draining { shared.is_in(Phase::Refusing) } else { shared.is_draining() };
         let idle = self.open == 0;
-        if self.leaving == Leaving::Serving && !drains && !evicted && !(self.client_leaves && idle) {
+        let wanted = drains || evicted || (self.client_leaves && idle);
+        if self.leaving == Leaving::Serving && !wanted {
             return false;
         }
         let out = &mut state.output.bytes;

@@ -11,12 +11,14 @@ use std::task::Poll;
 use tokio::time::Instant;
 
 use super::head::H2Head;
-use super::http1::{Download, Http1Relay, Turn};
+use super::http1::{Download, Http1Relay};
 use super::http2::{Failed, Http2Relay, Progress};
+use super::local::{self, RefusedRequest};
 use super::request::{self, HeadRewrite};
-use super::response::{self, ResponseRewrite};
+use super::response::ResponseRewrite;
 use super::spare::PooledFields;
 use super::state::{HeadKind, StreamHandle};
+use super::turn::Turn;
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::frame::ErrorCode;
@@ -28,20 +30,16 @@ use crate::proxy::express::upload::Upload;
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::admit::{self, Admitted, Ingress, Rejected, RoutedRequest};
 use crate::proxy::request::attempts::is_idempotent;
-use crate::proxy::request::context::{Logged, RequestProgress};
-use crate::proxy::request::end::{End, GRACE, LOCAL_RESPONSE_TIMEOUT};
+use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::request::failure::{Failure, INTERNAL, RESET, UNPROCESSED, WRITE_TIMEOUT};
 use crate::proxy::request::headers::RequestRewrite;
-use crate::proxy::request::record::{self, Finished};
 use crate::proxy::request::token::websocket_key;
 use crate::proxy::request::upload::{BodyLimit, Manner, PAUSE, SMALL, is_small};
-use crate::proxy::request::{fault, kind, local_response};
-use crate::proxy::shared::Shared;
+use crate::proxy::request::{fault, kind};
 use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::destination::PoolKey;
 use crate::proxy::upstream::multiplex::stream::Opening;
 use crate::snapshot::{ClientLimits, Service, Version};
-use crate::telemetry::Lane;
 use crate::traffic::validate::Framing;
 use crate::traffic::validate::refusal::METHOD_UNSUPPORTED;
 use crate::traffic::{HttpVersion, Refusal, Request as _};
@@ -459,76 +457,6 @@ impl<'s> Exchange<'_, 's> {
 
     /// Gives a local response.
     async fn refuse(&mut self, refusal: Refusal) -> Ended {
-        answer(self.stream, refusal, self.parse_context.head_only, &mut self.context.progress).await
+        local::answer(self.stream, refusal, self.parse_context.head_only, &mut self.context.progress).await
     }
-}
-
-/// A request that is refused before a version is chosen: recorded once, when it is dropped.
-struct RefusedRequest<'s> {
-    shared: &'s Shared,
-    began: Instant,
-    progress: RequestProgress,
-    logged: Option<Box<Logged>>,
-}
-
-impl<'s> RefusedRequest<'s> {
-    fn enter(shared: &'s Shared, logged: Option<Box<Logged>>) -> Self {
-        shared.request_begun();
-        let progress = RequestProgress { client_gone: true, ..RequestProgress::new() };
-        Self { shared, began: Instant::now(), progress, logged }
-    }
-
-    async fn answer(&mut self, stream: &StreamHandle, refusal: Refusal, head_only: bool) -> Ended {
-        answer(stream, refusal, head_only, &mut self.progress).await
-    }
-}
-
-impl Drop for RefusedRequest<'_> {
-    fn drop(&mut self) {
-        let finished = Finished {
-            lane: Lane::Express,
-            assigned: None,
-            progress: &self.progress,
-            duration: self.began.elapsed(),
-            logged: self.logged.as_deref(),
-        };
-        record::record(self.shared, &finished);
-    }
-}
-
-/// Writes a local response, as the client takes it.
-async fn answer(stream: &StreamHandle, refusal: Refusal, head_only: bool, progress: &mut RequestProgress) -> Ended {
-    let until = Instant::now() + LOCAL_RESPONSE_TIMEOUT;
-    let mut told = false;
-    let mut body = if head_only { String::new() } else { local_response::body(refusal).to_string() };
-    progress.answered_locally(refusal);
-    let written = poll_fn(|_| {
-        let mut locked = stream.lock();
-        if !told {
-            if !locked.has_room() {
-                drop(locked);
-                return if stream.is_late(until) { Poll::Ready(false) } else { Poll::Pending };
-            }
-            response::write_local_head(refusal, head_only, &mut locked);
-            told = true;
-        }
-        while !body.is_empty() {
-            let Some(room) = locked.room() else {
-                drop(locked);
-                return if stream.is_late(until) { Poll::Ready(false) } else { Poll::Pending };
-            };
-            // It is ASCII.
-            let rest = body.split_off(body.len().min(room));
-            locked.send(rest.is_empty(), body.as_bytes());
-            body = rest;
-        }
-        Poll::Ready(true)
-    })
-    .await;
-    if !written {
-        return Ended::Reset(ErrorCode::CANCEL);
-    }
-    (progress.complete, progress.client_gone) = (true, false);
-    progress.bytes_out = refusal.body_bytes(head_only);
-    Ended::Answered
 }

@@ -14,12 +14,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 use super::response::{self, ResponseRewrite};
 use super::state::{HeadKind, LockedStream, StreamHandle};
+use super::turn::{Stage, Turn, due};
 use crate::drain::{Ledger, Ticket};
-use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Sender, gather};
+use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Reframing, Sender, Trailing, gather};
+use crate::proxy::codec::hpack::FieldLines;
 use crate::proxy::codec::response::{self as codec, MAX_HEAD, MAX_INFORMATIONAL, Read, SWITCHING};
 use crate::proxy::express::broken::{BAD_ANSWER, BAD_BODY, Broken};
 use crate::proxy::express::context::ExpressContext;
@@ -27,9 +28,8 @@ use crate::proxy::express::response::{ParseContext, ResponseHead};
 use crate::proxy::express::upload::{REPLAYED, Upload};
 use crate::proxy::io::buffer::{Buffer, GATHERED, SIZE};
 use crate::proxy::io::transport::Transport;
-use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::request::failure::RESET;
-use crate::proxy::request::kind;
+use crate::proxy::request::{kind, trailers};
 use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::{ClientLimits, Timeouts};
 
@@ -45,6 +45,8 @@ pub(super) struct Download {
     pub(super) closes: bool,
     /// The end of the stream was written.
     ended: bool,
+    /// Trailers that go on, as lines.
+    trailers: Buffer,
     /// The endpoint switched to the protocol of a tunnel: bytes go both ways as they are.
     tunnel: bool,
 }
@@ -81,87 +83,6 @@ pub(super) struct Http1Relay<'a, 's> {
     pub(super) timeouts: Timeouts,
     pub(super) limits: ClientLimits,
     pub(super) turn: Turn,
-}
-
-/// What happened in a turn, and what is waited for.
-pub(super) struct Turn {
-    /// The time, if it was read.
-    pub(super) now: Option<Instant>,
-    /// When something moved last.
-    pub(super) active: Instant,
-    pub(super) moved: bool,
-    /// The client does not take what was written.
-    pub(super) client_blocked: bool,
-    /// The endpoint does not take what was written.
-    pub(super) endpoint_blocked: bool,
-}
-
-impl Turn {
-    /// The first one, now.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { now: Some(now), active: now, moved: false, client_blocked: false, endpoint_blocked: false }
-    }
-
-    /// The time of this turn, read once.
-    pub(super) fn now(&mut self) -> Instant {
-        *self.now.get_or_insert_with(Instant::now)
-    }
-
-    /// The end of a turn.
-    pub(super) fn end(&mut self) {
-        if std::mem::take(&mut self.moved) {
-            self.active = self.now();
-        }
-        self.now = None;
-    }
-}
-
-/// How far an exchange is, as far as its deadlines depend on it.
-#[derive(Clone, Copy)]
-pub(super) struct Stage {
-    /// The response's head was written.
-    pub(super) answered: bool,
-    /// All of the request was sent, or no more of it is taken.
-    pub(super) sent: bool,
-    /// One side of a tunnel has ended.
-    pub(super) half_closed: bool,
-}
-
-/// Why an exchange must end now, if it must: the drain's deadline, or that nothing moved for too long.
-pub(super) fn due(
-    stream: &StreamHandle,
-    context: &ExpressContext<'_>,
-    ticket: &Ticket<&Ledger>,
-    turn: &Turn,
-    stage: Stage,
-    (timeouts, limits): (&Timeouts, &ClientLimits),
-) -> Option<Broken> {
-    if context.is_cut() || ticket.is_due() {
-        ticket.count_cut();
-        return Some(Broken::Ended(End::Cut));
-    }
-    let waits = turn.client_blocked || turn.endpoint_blocked;
-    if stream.is_cut_while(waits.then_some(turn.active)) {
-        return Some(Broken::Ended(End::Unread));
-    }
-    let idle = timeouts.idle;
-    let (limit, broken) = if turn.client_blocked {
-        (limits.write_timeout, Broken::ClientSlow)
-    } else if stage.answered {
-        match (context.progress.kind.is_stream(), stage.half_closed) {
-            (true, false) => return None,
-            // It may be one that nobody reads any more.
-            (true, true) => (idle, Broken::Ended(End::Left)),
-            (false, _) => (idle, Broken::Ended(End::Idle)),
-        }
-    } else if stage.sent {
-        (timeouts.first_byte, Broken::Ended(End::FirstByte))
-    } else if turn.endpoint_blocked {
-        (idle, Broken::Ended(End::Idle))
-    } else {
-        (idle + GRACE, Broken::Ended(End::Upload))
-    };
-    stream.is_late(turn.active + limit).then_some(broken)
 }
 
 impl Http1Relay<'_, '_> {
@@ -345,14 +266,21 @@ impl Http1Relay<'_, '_> {
         let Some(body) = &mut download.body else { return Poll::Ready(Ok(())) };
         let mut stream = self.stream.lock();
         while !download.ended {
-            let piece = body.next_of(Sender::Endpoint, download.input.data());
+            let kept = &mut download.trailers;
+            let piece = body.next_with(Sender::Endpoint, download.input.data(), |trailing| keep(trailing, kept));
             let Piece { framing, data } = piece.map_err(|Malformed| BAD_ANSWER)?;
             download.input.consume(framing);
             if data == 0 {
-                if body.is_done() {
-                    stream.send(true, &[]);
-                    (download.ended, self.turn.moved) = (true, true);
+                if !body.is_done() {
+                    break;
                 }
+                if download.trailers.is_empty() {
+                    stream.send(true, &[]);
+                } else {
+                    self.context.progress.grpc_failed |=
+                        send_trailers(&download.trailers, self.parse_context, &mut stream);
+                }
+                (download.ended, self.turn.moved) = (true, true);
                 break;
             }
             let Some(room) = stream.room() else {
@@ -365,11 +293,13 @@ impl Http1Relay<'_, '_> {
             // The end of a chunk, which may be the last, is often there too.
             let framing = match body {
                 Body::Chunked(Chunk::End) => {
-                    body.next_of(Sender::Endpoint, rest).map_err(|Malformed| BAD_ANSWER)?.framing
+                    let kept = &mut download.trailers;
+                    let piece = body.next_with(Sender::Endpoint, rest, |trailing| keep(trailing, kept));
+                    piece.map_err(|Malformed| BAD_ANSWER)?.framing
                 }
                 _ => 0,
             };
-            download.ended = body.is_done();
+            download.ended = body.is_done() && download.trailers.is_empty();
             stream.send(download.ended, payload);
             download.input.consume(n + framing);
             self.context.progress.bytes_out += n as u64;
@@ -444,13 +374,15 @@ fn gather_upload(
         if upload.body == Body::UntilClose && place.is_spent() {
             upload.body = Body::Done;
             if upload.chunked {
-                upload.out.push(b"0\r\n\r\n");
+                end_chunks(place.trailers.as_deref(), &mut upload.out);
             }
         }
         if upload.body.is_done() || upload.out.len() >= GATHERED || upload.goes_as_read(endpoint) {
             break;
         }
-        let moved = gather(&mut upload.body, Sender::Client, &mut place.body, &mut upload.out, upload.chunked);
+        let reframing =
+            if upload.chunked { Reframing::Chunked(trailers::passes_to_endpoint) } else { Reframing::Plain };
+        let moved = gather(&mut upload.body, Sender::Client, &mut place.body, &mut upload.out, reframing);
         let moved = moved.map_err(|Malformed| BAD_BODY)?;
         if moved == 0 {
             break;
@@ -464,6 +396,41 @@ fn gather_upload(
         upload.out.keep(false);
     }
     Ok(())
+}
+
+/// Keeps a trailer of a response, if it goes on.
+fn keep(trailing: Trailing<'_>, kept: &mut Buffer) {
+    if let Trailing::Field(name, value) = trailing
+        && trailers::passes(name)
+    {
+        kept.push_field(name, value);
+    }
+}
+
+/// Sends the trailers of a response; whether they say that the gRPC call failed.
+fn send_trailers(kept: &Buffer, parse_context: ParseContext, stream: &mut LockedStream<'_>) -> bool {
+    let mut failed = false;
+    stream.head(HeadKind::Trailers, true, |encoder, block| {
+        for line in kept.data().split(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r")) {
+            let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+            let (name, value) = line.split_at_checked(colon).unwrap_or_default();
+            let value = value.get(2..).unwrap_or_default();
+            failed |= name.eq_ignore_ascii_case(b"grpc-status") && kind::blames_server(value);
+            encoder.field(name, value, block);
+        }
+    });
+    failed && parse_context.grpc
+}
+
+/// Writes the last chunk, and the trailers that go on.
+fn end_chunks(fields: Option<&FieldLines>, out: &mut Buffer) {
+    out.push(b"0\r\n");
+    for field in fields.iter().flat_map(|fields| fields.iter()) {
+        if trailers::passes_to_endpoint(field.name) {
+            out.push(field.line);
+        }
+    }
+    out.push(b"\r\n");
 }
 
 /// Whether what is here of a body is framed as it says.

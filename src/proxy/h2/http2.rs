@@ -7,9 +7,9 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::http1::{Stage, Turn, due};
 use super::response::{self, ResponseRewrite};
 use super::state::{HeadKind, StreamHandle};
+use super::turn::{Stage, Turn, due};
 use crate::algorithm::decimal::decimal;
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::Body;
@@ -20,8 +20,8 @@ use crate::proxy::express::broken::{BAD_ANSWER, Broken};
 use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::{ParseContext, ResponseHead};
 use crate::proxy::request::failure::{PROTOCOL, RESET};
-use crate::proxy::request::kind;
 use crate::proxy::request::upload::{BodyLimit, SMALL};
+use crate::proxy::request::{kind, trailers};
 use crate::proxy::upstream::multiplex::failure::StreamFailure;
 use crate::proxy::upstream::multiplex::slot::Event;
 use crate::proxy::upstream::multiplex::stream::Stream;
@@ -122,10 +122,10 @@ impl Http2Relay<'_, '_> {
             }
             if place.received_end
                 && place.body.is_empty()
-                && let Some(trailers) = &place.trailers
+                && let Some(came) = &place.trailers
             {
                 let sent = self.upstream.send_trailers(|encoder, block| {
-                    response::write_trailers(trailers, encoder, block);
+                    response::write_trailers(came, trailers::passes_to_endpoint, encoder, block);
                 });
                 self.progress.sent = true;
                 return sent.map_err(Failed::from);
@@ -174,7 +174,9 @@ impl Http2Relay<'_, '_> {
                     self.context.progress.grpc_failed |=
                         self.parse_context.grpc && status.is_some_and(kind::blames_server);
                     let mut stream = self.stream.lock();
-                    let write = |encoder: &mut _, block: &mut _| response::write_trailers(fields, encoder, block);
+                    let write = |encoder: &mut _, block: &mut _| {
+                        response::write_trailers(fields, trailers::passes, encoder, block)
+                    };
                     stream.head(HeadKind::Trailers, true, write);
                     self.progress.ended = true;
                 }

@@ -22,6 +22,7 @@ mod head;
 mod http1;
 mod http2;
 mod leaving;
+mod local;
 mod output;
 mod places;
 mod receive;
@@ -29,6 +30,7 @@ mod request;
 mod response;
 mod spare;
 mod state;
+mod turn;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, Weak};

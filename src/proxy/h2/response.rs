@@ -85,9 +85,14 @@ pub(super) fn write_http2(
     }
 }
 
-/// Writes trailers.
-pub(super) fn write_trailers(fields: &FieldLines, encoder: &mut Encoder, block: &mut Vec<u8>) {
-    for field in fields.iter().filter(|field| response_rules::passes(field.name, false)) {
+/// Writes the trailers that go on.
+pub(super) fn write_trailers(
+    fields: &FieldLines,
+    passes: fn(&str) -> bool,
+    encoder: &mut Encoder,
+    block: &mut Vec<u8>,
+) {
+    for field in fields.iter().filter(|field| passes(field.name)) {
         encoder.field(field.name.as_bytes(), field.value, block);
     }
 }

@@ -15,13 +15,13 @@ const SPARE: usize = 128;
 pub(super) type Running = ReusableBoxFuture<'static, Ended>;
 
 thread_local! {
-    static FIELDS: RefCell<Vec<Box<FieldLines>>> = const { RefCell::new(Vec::new()) };
+    static FIELDS: RefCell<Vec<FieldLines>> = const { RefCell::new(Vec::new()) };
     static EXCHANGES: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The fields of one section.
 #[derive(Debug)]
-pub(super) struct PooledFields(Box<FieldLines>);
+pub(super) struct PooledFields(FieldLines);
 
 impl PooledFields {
     /// None yet, and room for as many as `limit` allows; a list of `endured` bytes and four times the limit is an error.

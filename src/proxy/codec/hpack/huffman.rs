@@ -61,7 +61,7 @@ pub(crate) fn encode(text: &[u8]) -> Option<Vec<u8>> {
         let length = *LENGTHS.get(usize::from(*byte))?;
         let level = LEVELS.get(usize::from(length))?;
         let at = SYMBOLS.get(level.symbols..)?.iter().position(|symbol| symbol == byte)?;
-        held = held << length | u64::from(level.first) + u64::try_from(at).ok()?;
+        held = (held << length) | (u64::from(level.first) + u64::try_from(at).ok()?);
         bits += u32::from(length);
         while bits >= 8 {
             bits -= 8;
