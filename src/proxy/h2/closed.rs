@@ -9,6 +9,8 @@ pub(super) struct ClosedStreams {
     /// Their ids, and whether we ended them.
     streams: Vec<(u32, bool)>,
     next: usize,
+    /// The newest one that is not remembered any more.
+    forgotten: u32,
 }
 
 impl ClosedStreams {
@@ -17,14 +19,19 @@ impl ClosedStreams {
         if self.streams.len() < KEPT {
             self.streams.push((id, ours));
         } else if let Some(oldest) = self.streams.get_mut(self.next) {
+            self.forgotten = self.forgotten.max(oldest.0);
             *oldest = (id, ours);
             self.next = (self.next + 1) % KEPT;
         }
     }
 
-    /// Whether it is known that the client ended the stream, so that it may send nothing more on it.
-    pub(super) fn ended_by_client(&self, id: u32) -> bool {
-        self.streams.iter().any(|(known, ours)| *known == id && !ours)
+    /// Whether it is known that nothing may come on a stream that is not open, though it is not above the newest: the
+    /// client ended it, or opened a newer one before it.
+    pub(super) fn excludes(&self, id: u32) -> bool {
+        match self.streams.iter().find(|(known, _)| *known == id) {
+            Some((_, ours)) => !ours,
+            None => id > self.forgotten,
+        }
     }
 }
 
@@ -35,10 +42,13 @@ mod tests {
     #[test]
     fn the_last_ones_are_known() {
         let mut closed = ClosedStreams::default();
-        for id in (1..401).step_by(2) {
+        assert!(closed.excludes(1), "it was passed over");
+        for id in (3..403).step_by(2) {
             closed.push(id, id % 4 == 1);
         }
-        let known: Vec<u32> = (1..401).filter(|id| closed.ended_by_client(*id)).collect();
-        assert_eq!(known, (275..401).step_by(4).collect::<Vec<u32>>());
+        assert!(!closed.excludes(1) && !closed.excludes(3), "nobody knows any more");
+        for id in (275..403).step_by(2) {
+            assert_eq!(closed.excludes(id), id % 4 != 1, "{id}");
+        }
     }
 }

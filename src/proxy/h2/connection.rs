@@ -164,6 +164,8 @@ impl Connection {
     /// Serves the connection to its end; `began` is since when its first bytes are waited for.
     pub(super) async fn serve(&mut self, began: Option<Instant>) -> Exit {
         self.since = began.unwrap_or(self.since);
+        // What came so far began no request.
+        self.seat.idle(self.since);
         let mut settles = true;
         let exit = poll_fn(|cx| {
             if std::mem::take(&mut settles) {

@@ -115,7 +115,8 @@ fn malformed(fields: &FieldLines, method: &str, tunnel: bool, ends: bool) -> Opt
         let malformed = has(Pseudo::Scheme) || has(Pseudo::Path) || !has(Pseudo::Authority);
         return Some(if malformed { BAD_REQUEST } else { METHOD_UNSUPPORTED });
     }
-    if tunnel && (method != "CONNECT" || !has(Pseudo::Authority)) {
+    let protocol = fields.pseudo(Pseudo::Protocol).unwrap_or_default();
+    if tunnel && (method != "CONNECT" || !has(Pseudo::Authority) || !is_token(protocol)) {
         return Some(BAD_REQUEST);
     }
     let (Some(scheme), Some(path)) = (fields.pseudo(Pseudo::Scheme), fields.pseudo(Pseudo::Path)) else {

@@ -208,7 +208,8 @@ impl Http1Relay<'_, '_> {
                     return open_tunnel(head, length, offered, rewrite, &mut stream);
                 }
                 // What is malformed from the beginning is no answer: the client gets another.
-                if !is_well_framed(head.body(parse_context.head_only), here.get(length..).unwrap_or_default()) {
+                let last = head.status >= 200;
+                if last && !is_well_framed(head.body(parse_context.head_only), here.get(length..).unwrap_or_default()) {
                     return Parsed::Invalid;
                 }
                 write_head(head, length, parse_context, rewrite, &mut stream)

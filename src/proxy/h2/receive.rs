@@ -87,7 +87,7 @@ impl Connection {
 
     fn take_frame(&mut self, state: &mut State, head: &FrameHead, payload: &[u8]) -> Result<(), Fatal> {
         // A connection begins with the client's settings.
-        if !self.settled && head.kind != frame::kind::SETTINGS {
+        if !self.settled && (head.kind != frame::kind::SETTINGS || head.has(frame::flag::ACK)) {
             return Err(ErrorCode::PROTOCOL_ERROR.into());
         }
         self.order.take(head).map_err(code_of)?;
@@ -279,8 +279,8 @@ impl Connection {
         if id > self.last && !self.is_over_for(id) {
             return Err(ErrorCode::PROTOCOL_ERROR.into());
         }
-        // The client ended it itself. What crossed our end of it is no error (RFC 9113 §5.1).
-        if self.closed.ended_by_client(id) {
+        // The client ended it itself, or passed it over. What crossed our end of it is no error (RFC 9113 §5.1, §5.1.1).
+        if self.closed.excludes(id) {
             return Err(ErrorCode::STREAM_CLOSED.into());
         }
         Ok(self.budget.spend(H2Abuse::Stray)?)

@@ -21,7 +21,7 @@ use crate::proxy::unread::Holder;
 use crate::proxy::worker::Worker;
 
 /// What a client may send ahead on one stream. More than a body that is read whole before its endpoint hears of it.
-pub(super) const STREAM_WINDOW: i64 = 80 * 1024;
+pub(super) const STREAM_WINDOW: i64 = 128 * 1024;
 const _: () = assert!(STREAM_WINDOW > upload::SMALL as i64);
 
 /// What a client may send ahead on its connection. It is given back on receipt, so that streams whose endpoints do not

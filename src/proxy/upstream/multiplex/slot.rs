@@ -15,9 +15,10 @@ use super::failure::StreamFailure;
 use super::settings::{STREAM_WINDOW, WAITING_INFORMATIONAL};
 use super::spare;
 use super::window::{Overrun, ReceiveWindow, SendWindow};
+use crate::algorithm::decimal::decimal;
 use crate::proxy::codec::frame::ErrorCode;
 use crate::proxy::codec::hpack::{FieldLines, Pseudo};
-use crate::proxy::codec::response;
+
 use crate::proxy::io::buffer::Buffer;
 
 /// A stream.
@@ -319,7 +320,7 @@ fn keep(place: &mut Option<Waker>, waker: &Waker) {
 fn content_length(fields: &FieldLines) -> Result<Option<u64>, ErrorCode> {
     let mut length = None;
     for field in fields.iter().filter(|field| field.name == "content-length") {
-        let this = response::length(field.value).ok_or(ErrorCode::PROTOCOL_ERROR)?;
+        let this = decimal(field.value).ok_or(ErrorCode::PROTOCOL_ERROR)?;
         if length.replace(this).is_some_and(|before| before != this) {
             return Err(ErrorCode::PROTOCOL_ERROR);
         }
