@@ -76,7 +76,7 @@ pub(crate) enum FrameError {
     Stream(ErrorCode),
 }
 
-/// What GOAWAY and RST_STREAM say (RFC 9113 §7).
+/// What GOAWAY and RST_STREAM say (RFC 9113 §7): any number, and those that we say or know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ErrorCode(pub(crate) u32);
 
@@ -85,16 +85,12 @@ impl ErrorCode {
     pub(crate) const PROTOCOL_ERROR: Self = Self(0x1);
     pub(crate) const INTERNAL_ERROR: Self = Self(0x2);
     pub(crate) const FLOW_CONTROL_ERROR: Self = Self(0x3);
-    pub(crate) const SETTINGS_TIMEOUT: Self = Self(0x4);
     pub(crate) const STREAM_CLOSED: Self = Self(0x5);
     pub(crate) const FRAME_SIZE_ERROR: Self = Self(0x6);
     pub(crate) const REFUSED_STREAM: Self = Self(0x7);
     pub(crate) const CANCEL: Self = Self(0x8);
     pub(crate) const COMPRESSION_ERROR: Self = Self(0x9);
-    pub(crate) const CONNECT_ERROR: Self = Self(0xA);
     pub(crate) const ENHANCE_YOUR_CALM: Self = Self(0xB);
-    pub(crate) const INADEQUATE_SECURITY: Self = Self(0xC);
-    pub(crate) const HTTP_1_1_REQUIRED: Self = Self(0xD);
 }
 
 impl FrameHead {

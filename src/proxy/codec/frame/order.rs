@@ -28,6 +28,7 @@ impl FrameOrder {
     }
 
     /// Whether a header block is under way.
+    #[cfg(test)]
     pub(crate) fn in_block(&self) -> bool {
         self.open.is_some()
     }

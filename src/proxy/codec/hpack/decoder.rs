@@ -4,9 +4,9 @@
 //! and of that no string that can neither be kept nor indexed: it is passed over.
 
 use super::HpackError;
-use super::field_lines::{FieldLines, Flaw, LineFacts};
+use super::field_lines::{FieldLines, LineFacts};
 use super::huffman;
-use super::name::NameKind;
+use super::name::{Flaw, NameKind};
 use super::static_table::{KNOWN_FIELDS, known};
 use super::table::{DynamicTable, TABLE};
 

@@ -6,7 +6,7 @@
 //!
 //! Invariant: what is kept is within the limit; pseudo-header fields are in no line of [`FieldLines::iter`].
 
-use super::name::NameKind;
+use super::name::{Flaw, NameKind, Pseudo};
 use super::static_table::known;
 
 /// The fields of one message.
@@ -34,36 +34,6 @@ pub(crate) struct FieldLine<'a> {
     pub(crate) value: &'a [u8],
     /// The sender wants no compression to remember it, on any hop (RFC 7541 §7.1.3).
     pub(crate) never_indexed: bool,
-}
-
-/// Pseudo-header fields (RFC 9113 §8.3, RFC 8441 §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pseudo {
-    Method,
-    Scheme,
-    Authority,
-    Path,
-    Protocol,
-    Status,
-}
-
-/// What makes a message malformed (RFC 9113 §8.1.1), whatever kind of message it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    /// A name that is none, or has an upper-case letter.
-    Name,
-    /// A value with a control byte, or with a blank at an end.
-    Value,
-    /// A field about one connection.
-    ConnectionSpecific,
-    /// A pseudo-header field that nobody knows.
-    UnknownPseudo,
-    /// A pseudo-header field that came before.
-    RepeatedPseudo,
-    /// A pseudo-header field behind a regular one.
-    LatePseudo,
-    /// The value of a pseudo-header field with a control byte, or with a blank at an end.
-    PseudoValue(Pseudo),
 }
 
 /// Where a regular field is.

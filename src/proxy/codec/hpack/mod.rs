@@ -10,10 +10,10 @@ mod table;
 
 pub(crate) use self::decoder::Decoder;
 pub(crate) use self::encoder::{Encoder, write_plain};
-pub(crate) use self::field_lines::{FieldLine, FieldLines, Flaw, Pseudo};
+pub(crate) use self::field_lines::FieldLines;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::huffman::{decode as huffman_decode, encode as huffman_encode};
-pub(crate) use self::table::TABLE;
+pub(crate) use self::name::{Flaw, Pseudo};
 
 /// Why a header block cannot be read; no later one can be either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,36 @@
 //! What a field's name makes of it, found once: an indexed field keeps what was found when it came first.
 
-use super::field_lines::{Flaw, Pseudo};
 use crate::traffic::validate::{is_token, is_value};
+
+/// Pseudo-header fields (RFC 9113 §8.3, RFC 8441 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pseudo {
+    Method,
+    Scheme,
+    Authority,
+    Path,
+    Protocol,
+    Status,
+}
+
+/// What makes a message malformed (RFC 9113 §8.1.1), whatever kind of message it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// A name that is none, or has an upper-case letter.
+    Name,
+    /// A value with a control byte, or with a blank at an end.
+    Value,
+    /// A field about one connection.
+    ConnectionSpecific,
+    /// A pseudo-header field that nobody knows.
+    UnknownPseudo,
+    /// A pseudo-header field that came before.
+    RepeatedPseudo,
+    /// A pseudo-header field behind a regular one.
+    LatePseudo,
+    /// The value of a pseudo-header field with a control byte, or with a blank at an end.
+    PseudoValue(Pseudo),
+}
 
 /// What a name makes of its field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

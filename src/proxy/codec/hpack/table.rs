@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::field_lines::{Flaw, LineFacts, OVERHEAD, PUNCTUATION};
-use super::name::NameKind;
+use super::field_lines::{LineFacts, OVERHEAD, PUNCTUATION};
+use super::name::{Flaw, NameKind};
 
 /// The size of a table, if no SETTINGS say otherwise (RFC 9113 §6.5.2); ours never do.
-pub(crate) const TABLE: usize = 4096;
+pub(super) const TABLE: usize = 4096;
 
 /// What was indexed.
 #[derive(Debug)]

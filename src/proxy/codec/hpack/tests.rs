@@ -1,5 +1,6 @@
 //! Blocks of RFC 7541's appendix C, and what the RFCs forbid.
 
+use super::table::TABLE;
 use super::*;
 
 mod properties;

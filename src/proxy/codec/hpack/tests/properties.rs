@@ -6,7 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::{Decoder, Encoder, FieldLines, TABLE};
+use super::super::table::TABLE;
+use super::super::{Decoder, Encoder, FieldLines};
 
 type Field = (Vec<u8>, Vec<u8>);
 
