@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::callgrind::Weir;
-use crate::lean::{self, Origin};
+use crate::lean::{self, Call, Origin};
 use crate::load::{self, Connection};
 use crate::settled::Turn;
 
@@ -44,6 +44,8 @@ pub(crate) enum Client {
     Tls(fn() -> Vec<u8>),
     /// HTTP/2 with prior knowledge, the small request.
     Http2,
+    /// The same, a unary gRPC call to an endpoint that speaks HTTP/2.
+    Grpc,
 }
 
 /// What a request costs.
@@ -73,7 +75,8 @@ impl Case {
         let turn = Arc::new(Turn::default());
         let origins: [Origin; 2] = std::array::from_fn(|_| {
             let turn = Arc::clone(&turn);
-            Origin::start(move || turn.settle())
+            let before = move || turn.settle();
+            if matches!(self.client, Client::Grpc) { Origin::http2(before) } else { Origin::start(before) }
         });
         let authority = authority(folder.path());
         let admin = folder.path().join("admin.sock");
@@ -107,11 +110,13 @@ impl Case {
         match self.client {
             Client::Plain(request) => load::plain(web, request()),
             Client::Tls(request) => load::tls(secure, request(), authority),
-            Client::Http2 => load::http2(web),
+            Client::Http2 => load::http2(web, Call::get()),
+            Client::Grpc => load::http2(web, Call::grpc()),
         }
     }
 
     fn config(&self, origins: &[Origin; 2], admin: &Path) -> String {
+        let protocol = if matches!(self.client, Client::Grpc) { "h2" } else { "http1" };
         let mut text = format!(
             "version: 1
 listeners:
@@ -124,6 +129,7 @@ services:
   shop:
     timeouts: {{ connect: 1m, first_byte: 10m, idle: 10m }}
     pool: {{ idle_timeout: 10m }}
+    protocol: {protocol}
     versions: {{ v1: {{ endpoints: [\"{}\"] }}, v2: {{ endpoints: [\"{}\"] }} }}
     split: {{ v1: 90, v2: 10 }}
 routes:

@@ -3,11 +3,9 @@
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustls::{ClientConnection, StreamOwned};
-use tokio::runtime::Runtime;
 
-use crate::lean::Client;
+use crate::lean::{Call, Client, Http2Client};
 
 /// One client connection in lockstep.
 pub(crate) trait Connection {
@@ -56,50 +54,17 @@ impl<S: std::io::Read + std::io::Write> Connection for Http1<S> {
     }
 }
 
-/// HTTP/2 with prior knowledge, one stream at a time.
-struct Http2 {
-    runtime: Runtime,
-    sender: h2::client::SendRequest<Bytes>,
-    request: http::Request<()>,
+/// HTTP/2 with prior knowledge, one call at a time.
+pub(crate) fn http2(address: SocketAddr, call: Call) -> Box<dyn Connection> {
+    Box::new(Http2Client::connect(address, call))
 }
 
-/// HTTP/2 in plaintext, prior knowledge.
-pub(crate) fn http2(address: SocketAddr) -> Box<dyn Connection> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let sender = runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(address).await.expect("Weir accepts");
-        stream.set_nodelay(true).expect("no delay");
-        let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-        tokio::spawn(async move { drop(connection.await) });
-        sender
-    });
-    let request = http::Request::get("http://shop.example.com/checkout")
-        .header("user-agent", "lean/1.0")
-        .header("accept", "*/*")
-        .body(())
-        .expect("a request");
-    Box::new(Http2 { runtime, sender, request })
-}
-
-impl Connection for Http2 {
-    /// Nothing yet: the runtime that would carry it stands still until [`Self::receive`].
-    fn send(&mut self) {}
+impl Connection for Http2Client {
+    fn send(&mut self) {
+        Self::send(self);
+    }
 
     fn receive(&mut self) {
-        let Self { runtime, sender, request } = self;
-        runtime.block_on(async {
-            *sender = sender.clone().ready().await.expect("a stream");
-            let (answer, _) = sender.send_request(request.clone(), true).expect("a request is taken");
-            let answer = answer.await.expect("an answer");
-            assert_eq!(answer.status(), 200);
-            let mut body = answer.into_body();
-            let mut length = 0;
-            while let Some(data) = body.data().await {
-                let data = data.expect("the body goes on");
-                length += data.len();
-                body.flow_control().release_capacity(data.len()).expect("what was read is given back");
-            }
-            assert_eq!(length, 128);
-        });
+        Self::receive(self);
     }
 }

@@ -1,4 +1,4 @@
-//! What only Weir is asked: whether many routes or many reloads cost its requests anything.
+//! What only Weir is asked: whether many routes, an access log or many reloads cost its requests anything.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::Failure;
 use crate::bars::Bars;
 use crate::client::Client;
-use crate::configs;
+use crate::configs::{self, Shape};
 use crate::contender::{Contender, Kind, Stage};
 use crate::load;
 use crate::run::{WARM, closed, median, target};
@@ -25,9 +25,9 @@ pub(crate) async fn routes(stage: &Stage, bars: &mut Bars) -> Result<(), Failure
     let mut ratios = Vec::new();
     println!("\nroutes   (CPU us per request with one route and with {MANY} more)");
     for _ in 0..stage.options.rounds {
-        let few = stage.start(Kind::Weir).await?;
+        let few = stage.start(Kind::Weir, &Shape::default()).await?;
         let few = closed(stage, "h1", &few, stage.options.seconds).await?.cpu();
-        let many = stage.start_with(Kind::Weir, MANY).await?;
+        let many = stage.start(Kind::Weir, &Shape { routes: MANY, ..Shape::default() }).await?;
         let many = closed(stage, "h1", &many, stage.options.seconds).await?.cpu();
         println!("  {few:8.2} {many:8.2} {:8.3}", many / few);
         ratios.push(many / few);
@@ -36,12 +36,28 @@ pub(crate) async fn routes(stage: &Stage, bars: &mut Bars) -> Result<(), Failure
     Ok(())
 }
 
+/// An access log against none: CPU per request.
+pub(crate) async fn access_log(stage: &Stage, bars: &mut Bars) -> Result<(), Failure> {
+    let mut ratios = Vec::new();
+    println!("\naccess-log   (CPU us per request without and with a line for each in a file)");
+    for _ in 0..stage.options.rounds {
+        let without = stage.start(Kind::Weir, &Shape::default()).await?;
+        let without = closed(stage, "h1", &without, stage.options.seconds).await?.cpu();
+        let with = stage.start(Kind::Weir, &Shape { access_log: true, ..Shape::default() }).await?;
+        let with = closed(stage, "h1", &with, stage.options.seconds).await?.cpu();
+        println!("  {without:8.2} {with:8.2} {:8.3}", with / without);
+        ratios.push(with / without);
+    }
+    bars.add("access-log: CPU per request, of that without".to_owned(), median(ratios), 1.15);
+    Ok(())
+}
+
 /// 100 reloads a second of a file with many routes against none: p99 at a fixed rate.
 pub(crate) async fn reloads(stage: &Stage, bars: &mut Bars) -> Result<(), Failure> {
     let mut ratios = Vec::new();
     println!("\nreloads   (p99 in us at {RATE} requests a second, without and with a SIGHUP every {BETWEEN:?})");
     for _ in 0..stage.options.rounds {
-        let weir = stage.start_with(Kind::Weir, MANY).await?;
+        let weir = stage.start(Kind::Weir, &Shape { routes: MANY, ..Shape::default() }).await?;
         let lasting = Duration::from_secs(stage.options.seconds);
         let quiet = load::open(Client::http1(&Rc::new(target(stage, "h1", &weir)?), 64), RATE, WARM, lasting).await?;
         let [one, other] = stage.prepare(&weir, MANY)?;
@@ -79,7 +95,8 @@ impl Stage {
         let facts = ports.facts(self, weir.folder());
         let files = ["one", "other"].map(|name| weir.folder().join(name));
         for (file, split) in files.iter().zip([(90, 10), (89, 11)]) {
-            std::fs::write(file, configs::weir(&facts, "", routes, split)).map_err(|error| error.to_string())?;
+            std::fs::write(file, configs::weir(&facts, "", &Shape { routes, split, ..Shape::default() }))
+                .map_err(|error| error.to_string())?;
         }
         Ok(files)
     }

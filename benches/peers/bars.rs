@@ -15,14 +15,26 @@ struct Bar {
 pub(crate) struct Bars(Vec<Bar>);
 
 /// The scenario, whom Weir is compared with, and the most of its CPU time per request that Weir may take.
-const LIMITS: [(&str, Kind, f64); 7] = [
+const LIMITS: [(&str, Kind, f64); 19] = [
     ("h1", Kind::Haproxy, 0.85),
     ("h1", Kind::Relay, 1.25),
     ("h1-tls", Kind::Haproxy, 0.95),
+    ("h1-512", Kind::Haproxy, 0.8),
+    ("h2c", Kind::Haproxy, 0.75),
+    ("h2c-1x1", Kind::Haproxy, 1.0),
+    ("h2-tls", Kind::Haproxy, 0.75),
     ("h2-tls", Kind::Envoy, 0.7),
+    ("grpc", Kind::Haproxy, 0.6),
     ("new-conn", Kind::Haproxy, 1.1),
-    ("get-1m", Kind::Haproxy, 1.1),
-    ("put-1m", Kind::Haproxy, 1.1),
+    ("get-1m", Kind::Haproxy, 0.6),
+    ("get-1m-32k", Kind::Haproxy, 0.6),
+    ("get-1m-256k", Kind::Haproxy, 0.6),
+    ("get-1m-tls", Kind::Haproxy, 0.8),
+    ("get-1m-h2c", Kind::Haproxy, 0.9),
+    ("get-1m-h2", Kind::Haproxy, 0.8),
+    ("put-1m", Kind::Haproxy, 0.8),
+    ("put-1m-h2c", Kind::Haproxy, 0.8),
+    ("put-1m-h2", Kind::Haproxy, 0.8),
 ];
 
 impl Bars {
@@ -38,7 +50,11 @@ impl Bars {
 
     /// KiB for each idle connection.
     pub(crate) fn memory(&mut self, scenario: &str, kib: f64) {
-        let limit = if scenario == "idle" { 8.0 } else { 24.0 };
+        let limit = match scenario {
+            "idle" => 8.0,
+            "idle-h2c" => 10.0,
+            _ => 24.0,
+        };
         self.add(format!("{scenario}: KiB for each connection"), kib, limit);
     }
 

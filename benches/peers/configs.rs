@@ -16,8 +16,31 @@ pub(crate) struct Facts<'a> {
     pub(crate) origins: (u16, u16),
 }
 
-/// Weir. `routes` is how many routes there are beside the one that the load takes.
-pub(crate) fn weir(facts: &Facts<'_>, runtime: &str, routes: usize, split: (u8, u8)) -> String {
+/// What differs between scenarios.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// Routes beside the one that the load takes; Weir only.
+    pub(crate) routes: usize,
+    /// The split; Weir only.
+    pub(crate) split: (u8, u8),
+    /// The endpoints speak HTTP/2.
+    pub(crate) http2: bool,
+    /// An access log is written into a file; Weir only.
+    pub(crate) access_log: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { routes: 0, split: (90, 10), http2: false, access_log: false }
+    }
+}
+
+/// Weir.
+pub(crate) fn weir(facts: &Facts<'_>, runtime: &str, shape: &Shape) -> String {
+    let Shape { routes, split, .. } = *shape;
+    let protocol = if shape.http2 { "h2" } else { "http1" };
+    let log = format!("access_log: {{ output: \"{}/access.log\" }}\n", facts.folder.display());
+    let log = if shape.access_log { &log } else { "" };
     let Facts { folder, identity, plain, tls, stats, origins: (v1, v2) } = facts;
     let (certificate, key) = (identity.certificate.display(), identity.key.display());
     let folder = folder.display();
@@ -34,8 +57,9 @@ runtime: {{ threads: 1{runtime} }}
 state: {{ directory: "{folder}/state" }}
 shutdown: {{ deadline: 1s }}
 limits: {{ header_timeout: 10s, keepalive: 60s }}
-services:
+{log}services:
   shop:
+    protocol: {protocol}
     versions:
       v1: {{ endpoints: ["127.0.0.1:{v1}"] }}
       v2: {{ endpoints: ["127.0.0.1:{v2}"] }}
@@ -55,7 +79,8 @@ routes:
 }
 
 /// HAProxy.
-pub(crate) fn haproxy(facts: &Facts<'_>) -> String {
+pub(crate) fn haproxy(facts: &Facts<'_>, shape: &Shape) -> String {
+    let protocol = if shape.http2 { " proto h2" } else { "" };
     let Facts { identity, plain, tls, stats, origins: (v1, v2), .. } = facts;
     let bundle = identity.bundle.display();
     format!(
@@ -79,8 +104,8 @@ frontend web
   use_backend shop if shop
 backend shop
   balance roundrobin
-  server v1 127.0.0.1:{v1} weight 90
-  server v2 127.0.0.1:{v2} weight 10
+  server v1 127.0.0.1:{v1} weight 90{protocol}
+  server v2 127.0.0.1:{v2} weight 10{protocol}
 frontend stats
   bind 127.0.0.1:{stats}
   http-request use-service prometheus-exporter if {{ path /metrics }}

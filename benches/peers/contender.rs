@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::configs::{self, Facts};
+use crate::configs::{self, Facts, Shape};
 use crate::process::{Running, Usage, signal};
 use crate::tls::Identity;
 use crate::{Failure, HOST, Options};
@@ -170,12 +170,7 @@ impl Ports {
 
 impl Stage {
     /// Starts a contender in a new folder and waits until it answers.
-    pub(crate) async fn start(&self, kind: Kind) -> Result<Contender, Failure> {
-        self.start_with(kind, 0).await
-    }
-
-    /// The same with more routes, for Weir.
-    pub(crate) async fn start_with(&self, kind: Kind, routes: usize) -> Result<Contender, Failure> {
+    pub(crate) async fn start(&self, kind: Kind, shape: &Shape) -> Result<Contender, Failure> {
         let folder = self.folder.join(kind.name());
         // The folder of the last round has its sockets and state.
         let _none = fs::remove_dir_all(&folder);
@@ -185,9 +180,9 @@ impl Stage {
         let facts = ports.facts(self, &folder);
         let text = match kind {
             Kind::Relay => String::new(),
-            Kind::Weir => configs::weir(&facts, "", routes, (90, 10)),
-            Kind::WeirGeneral => configs::weir(&facts, EXPRESS_OFF, routes, (90, 10)),
-            Kind::Haproxy => configs::haproxy(&facts),
+            Kind::Weir => configs::weir(&facts, "", shape),
+            Kind::WeirGeneral => configs::weir(&facts, EXPRESS_OFF, shape),
+            Kind::Haproxy => configs::haproxy(&facts, shape),
             Kind::Nginx => configs::nginx(&facts),
             Kind::Envoy => configs::envoy(&facts),
         };
@@ -234,7 +229,7 @@ impl Stage {
     pub(crate) fn has_two_lanes(&self) -> Result<bool, Failure> {
         let ports = Ports::free()?;
         let file = self.folder.join("two-lanes.yaml");
-        let text = configs::weir(&ports.facts(self, &self.folder), EXPRESS_OFF, 0, (90, 10));
+        let text = configs::weir(&ports.facts(self, &self.folder), EXPRESS_OFF, &Shape::default());
         fs::write(&file, text).map_err(|error| error.to_string())?;
         let check = Command::new(&self.options.weir).args(["check", "--offline", "-c"]).arg(&file).output();
         Ok(check.map_err(|error| format!("{}: {error}", self.options.weir.display()))?.status.success())

@@ -19,9 +19,11 @@ mod http1;
 mod http2;
 mod load;
 mod origin;
+mod origin_http2;
 mod process;
 mod relay;
 mod run;
+mod scenario;
 mod tls;
 mod tool;
 
@@ -67,7 +69,7 @@ pub(crate) struct Options {
     /// Seconds of each measured part.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(crate) seconds: u64,
-    /// Only these scenarios: h1, h1-tls, h2-tls, new-conn, handshake, get-1m, put-1m, idle, routes, reloads.
+    /// Only these scenarios, as `scenario::ALL` has them: h1, h2c, h2-tls, grpc, get-1m, ….
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Only these contenders: relay, weir, weir-general, haproxy, nginx, envoy.

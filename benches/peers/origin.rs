@@ -1,7 +1,8 @@
 //! The origin: a lean HTTP/1.1 server that keeps connections and counts what reaches it.
 //!
-//! `GET /` answers 128 bytes, `/1m` 1 MiB, and any upload (by length or in chunks) is read to its end and answered as
-//! `/` is. `/__counts`, asked on either port, answers `requests connections forwarded-for` of that version.
+//! `GET /` answers 128 bytes, `/1m` 1 MiB, `/1m/32k` and `/1m/256k` the same in pieces of that size, and any upload (by
+//! length or in chunks) is read to its end and answered as `/` is. `/__counts`, asked on either port, answers
+//! `requests connections forwarded-for` of that version. By prior knowledge it speaks HTTP/2 ([`origin_http2`]).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use std::rc::Rc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::Failure;
+use crate::{Failure, origin_http2};
 
 const MIB: usize = 1 << 20;
 /// What one connection reads into; also more than any head.
@@ -23,6 +24,14 @@ struct Counts {
     forwarded: Cell<u64>,
     /// Upstream connections that are open stay in the kernel; what they read is kept here between requests.
     buffers: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Counts {
+    /// A call by HTTP/2, of which no field is read.
+    fn call(&self) {
+        self.requests.set(self.requests.get() + 1);
+        self.forwarded.set(self.forwarded.get() + 1);
+    }
 }
 
 struct Answers {
@@ -78,6 +87,10 @@ async fn connection(mut stream: TcpStream, counts: &Counts, answers: &Answers, b
             }
             let read = stream.read(buffer.get_mut(filled..)?).await.ok().filter(|read| *read > 0)?;
             filled += read;
+            if first && buffer.get(..filled)?.starts_with(origin_http2::PREFACE) {
+                counts.connections.set(counts.connections.get() + 1);
+                return origin_http2::connection(stream, buffer, filled, || counts.call()).await;
+            }
         };
         if head.asks == Asks::Counts {
             let text = format!("{} {} {}", counts.requests.get(), counts.connections.get(), counts.forwarded.get());
@@ -93,8 +106,11 @@ async fn connection(mut stream: TcpStream, counts: &Counts, answers: &Answers, b
         }
         counts.requests.set(counts.requests.get() + 1);
         counts.forwarded.set(counts.forwarded.get() + u64::from(head.forwarded));
-        let answer = if head.asks == Asks::Large { &answers.large } else { &answers.small };
-        stream.write_all(answer).await.ok()?;
+        let answer = if let Asks::Large(_) = head.asks { &answers.large } else { &answers.small };
+        let piece = if let Asks::Large(piece) = head.asks { piece } else { answer.len() };
+        for piece in answer.chunks(piece) {
+            stream.write_all(piece).await.ok()?;
+        }
         if head.close {
             return Some(());
         }
@@ -131,7 +147,8 @@ async fn skip_chunks(stream: &mut TcpStream, buffer: &mut [u8], mut filled: usiz
 #[derive(PartialEq, Eq)]
 enum Asks {
     Small,
-    Large,
+    /// In pieces of so many bytes.
+    Large(usize),
     Counts,
 }
 
@@ -156,7 +173,9 @@ impl Head {
         let mut request = httparse::Request::new(&mut fields);
         let httparse::Status::Complete(length) = request.parse(bytes).ok()? else { return Some(None) };
         let asks = match request.path? {
-            "/1m" => Asks::Large,
+            "/1m" => Asks::Large(usize::MAX),
+            "/1m/32k" => Asks::Large(32 << 10),
+            "/1m/256k" => Asks::Large(256 << 10),
             "/__counts" => Asks::Counts,
             _ => Asks::Small,
         };

@@ -8,12 +8,11 @@ use crate::bars::Bars;
 use crate::client::{Client, Target};
 use crate::contender::{Contender, Kind, Origin, Stage};
 use crate::load::{self, Closed};
+use crate::scenario;
 use crate::tls::Identity;
 use crate::tool::Tool;
 use crate::{Failure, HOST, Options};
 
-const SCENARIOS: [&str; 10] =
-    ["h1", "h1-tls", "h2-tls", "new-conn", "handshake", "get-1m", "put-1m", "idle", "routes", "reloads"];
 pub(crate) const WARM: Duration = Duration::from_secs(1);
 const IDLE: usize = 5_000;
 
@@ -46,15 +45,16 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     let wanted = |list: &[String], name: &str| list.is_empty() || list.iter().any(|one| one == name);
     let mut bars = Bars::default();
     let work = async {
-        for scenario in SCENARIOS.into_iter().filter(|one| wanted(&options.only, one)) {
+        for scenario in scenario::ALL.into_iter().filter(|one| wanted(&options.only, one)) {
             let kinds = Kind::ALL.into_iter().filter(|kind| {
                 wanted(&options.contenders, kind.name())
                     && (*kind != Kind::WeirGeneral || two)
-                    && (*kind != Kind::Relay || !scenario.contains("tls") && scenario != "handshake")
+                    && scenario::has(scenario, *kind)
             });
             let kinds: Vec<Kind> = kinds.collect();
             match scenario {
-                "idle" => idle(&stage, &kinds, &mut bars).await?,
+                "idle" | "idle-h2" => idle(&stage, scenario, &kinds, &mut bars).await?,
+                "access-log" => alone::access_log(&stage, &mut bars).await?,
                 "routes" => alone::routes(&stage, &mut bars).await?,
                 "reloads" => alone::reloads(&stage, &mut bars).await?,
                 _ => rounds(&stage, scenario, &kinds, &mut bars).await?,
@@ -71,22 +71,20 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
 
 pub(crate) fn target(stage: &Stage, scenario: &str, one: &Contender) -> Result<Target, Failure> {
     let fresh = matches!(scenario, "new-conn" | "handshake");
-    let tls = match scenario {
-        "h2-tls" => Some(stage.identity.connector(b"h2")?),
-        "h1-tls" | "handshake" | "idle-tls" => Some(stage.identity.connector(b"http/1.1")?),
-        _ => None,
-    };
+    let alpn: &[u8] = if scenario::http2(scenario) { b"h2" } else { b"http/1.1" };
+    let tls = if scenario::tls(scenario) { Some(stage.identity.connector(alpn)?) } else { None };
     let close = if fresh { "connection: close\r\n" } else { "" };
-    let mut request = match scenario {
-        "put-1m" => format!("PUT /sink HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 1048576\r\n\r\n"),
-        "get-1m" => format!("GET /1m HTTP/1.1\r\nhost: {HOST}\r\n\r\n"),
-        _ => format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{close}\r\n"),
+    let path = scenario::path(scenario);
+    let mut request = if path == "/sink" {
+        format!("PUT /sink HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 1048576\r\n\r\n")
+    } else {
+        format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\n{close}\r\n")
     }
     .into_bytes();
-    if scenario == "put-1m" {
+    if path == "/sink" {
         request.resize(request.len() + (1 << 20), b'x');
     }
-    let buffer = if scenario == "get-1m" { 64 * 1024 } else { 2048 };
+    let buffer = if path.starts_with("/1m") { 64 * 1024 } else { 2048 };
     Ok(Target { address: if tls.is_some() { one.tls } else { one.plain }, tls, fresh, request, buffer })
 }
 
@@ -96,12 +94,9 @@ pub(crate) async fn closed(stage: &Stage, scenario: &str, one: &Contender, secon
         Tool(Tool),
         Own(Closed),
     }
-    let cpu = stage.options.load_cpu;
-    let load = match scenario {
-        "h1" => Load::Tool(Tool::wrk(cpu, one.plain, false, seconds + 2)?),
-        "h1-tls" => Load::Tool(Tool::wrk(cpu, one.tls, true, seconds + 2)?),
-        "h2-tls" => Load::Tool(Tool::h2load(cpu, one.tls, seconds + 2)?),
-        _ => Load::Own(Closed::start(Client::http1(&Rc::new(target(stage, scenario, one)?), 16))),
+    let load = match scenario::tool(stage, scenario, one, seconds + 2)? {
+        Some(tool) => Load::Tool(tool),
+        None => Load::Own(Closed::start(Client::http1(&Rc::new(target(stage, scenario, one)?), 16))),
     };
     tokio::time::sleep(WARM).await;
     let (counts, usage, at) = (stage.origin.counts().await?, one.usage(), Instant::now());
@@ -135,25 +130,18 @@ pub(crate) async fn closed(stage: &Stage, scenario: &str, one: &Contender, secon
 
 async fn rounds(stage: &Stage, scenario: &str, kinds: &[Kind], bars: &mut Bars) -> Result<(), Failure> {
     let blame = |kind: Kind| move |failure: Failure| format!("{scenario}: {kind}: {failure}");
+    let shape = scenario::shape(scenario);
     let mut rate = f64::INFINITY;
     for kind in kinds {
-        let one = stage.start(*kind).await?;
+        let one = stage.start(*kind, &shape).await?;
         rate = rate.min(closed(stage, scenario, &one, 1).await.map_err(blame(*kind))?.per_second / 2.0);
     }
     let mut all: Vec<Vec<Measured>> = vec![Vec::new(); kinds.len()];
     for _ in 0..stage.options.rounds {
         for (kind, measured) in kinds.iter().zip(&mut all) {
-            let one = stage.start(*kind).await?;
+            let one = stage.start(*kind, &shape).await?;
             let mut now = closed(stage, scenario, &one, stage.options.seconds).await.map_err(blame(*kind))?;
-            let target = Rc::new(target(stage, scenario, &one)?);
-            let clients = match scenario {
-                "h2-tls" => Client::http2(&target, 8, 8).await.map_err(blame(*kind))?,
-                _ => Client::http1(&target, 64),
-            };
-            let lasting = Duration::from_secs(stage.options.seconds);
-            let latencies = load::open(clients, rate, WARM, lasting).await.map_err(blame(*kind))?;
-            now.p50 = latencies.quantile(0.5).unwrap_or(f64::NAN);
-            now.p99 = latencies.quantile(0.99).unwrap_or(f64::NAN);
+            (now.p50, now.p99) = latency(stage, scenario, &one, rate).await.map_err(blame(*kind))?;
             now.resident = one.usage().resident as f64 / f64::from(1 << 20);
             measured.push(now);
         }
@@ -161,6 +149,20 @@ async fn rounds(stage: &Stage, scenario: &str, kinds: &[Kind], bars: &mut Bars) 
     print(scenario, rate, kinds, &all);
     bars.note(scenario, kinds, &all);
     Ok(())
+}
+
+/// The median and the 99th percentile at a fixed rate; not a number where no client of ours asks for it.
+async fn latency(stage: &Stage, scenario: &str, one: &Contender, rate: f64) -> Result<(f64, f64), Failure> {
+    if !scenario::has_latency(scenario) {
+        return Ok((f64::NAN, f64::NAN));
+    }
+    let target = Rc::new(target(stage, scenario, one)?);
+    let clients =
+        if scenario::http2(scenario) { Client::http2(&target, 8, 8).await? } else { Client::http1(&target, 64) };
+    let lasting = Duration::from_secs(stage.options.seconds);
+    let latencies = load::open(clients, rate, WARM, lasting).await?;
+    let quantile = |of| latencies.quantile(of).unwrap_or(f64::NAN);
+    Ok((quantile(0.5), quantile(0.99)))
 }
 
 fn print(scenario: &str, rate: f64, kinds: &[Kind], all: &[Vec<Measured>]) {
@@ -184,21 +186,24 @@ fn print(scenario: &str, rate: f64, kinds: &[Kind], all: &[Vec<Measured>]) {
     }
 }
 
-/// The memory of connections that have made one request each.
-async fn idle(stage: &Stage, kinds: &[Kind], bars: &mut Bars) -> Result<(), Failure> {
-    println!("\nidle   ({IDLE} connections, KiB each)\n  contender      plain      TLS");
+/// The memory of connections that have made one request each, in clear and under TLS.
+async fn idle(stage: &Stage, scenario: &str, kinds: &[Kind], bars: &mut Bars) -> Result<(), Failure> {
+    println!("\n{scenario}   ({IDLE} connections, KiB each)\n  contender      plain      TLS");
+    let both = if scenario == "idle" { ["idle", "idle-tls"] } else { ["idle-h2c", "idle-h2"] };
     for kind in kinds {
         let mut each = Vec::new();
-        for scenario in ["idle", "idle-tls"] {
-            if *kind == Kind::Relay && scenario == "idle-tls" {
-                continue;
-            }
-            let one = stage.start(*kind).await?;
+        for scenario in both.into_iter().filter(|scenario| scenario::has(scenario, *kind)) {
+            let one = stage.start(*kind, &scenario::shape(scenario)).await?;
             let target = Rc::new(target(stage, scenario, &one)?);
             let before = one.usage().resident;
-            let mut clients = Client::http1(&target, IDLE);
+            let blame = |failure| format!("{scenario}: {kind}: {failure}");
+            let mut clients = if scenario::http2(scenario) {
+                Client::http2(&target, IDLE, 1).await.map_err(blame)?
+            } else {
+                Client::http1(&target, IDLE)
+            };
             for client in &mut clients {
-                client.exchange().await.map_err(|failure| format!("{scenario}: {kind}: {failure}"))?;
+                client.exchange().await.map_err(blame)?;
             }
             tokio::time::sleep(WARM).await;
             let kib = one.usage().resident.saturating_sub(before) as f64 / 1024.0 / IDLE as f64;

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,21 +16,52 @@ pub(crate) struct Tool {
     until: tokio::time::Instant,
 }
 
+/// What h2load does.
+pub(crate) struct Calls<'a> {
+    pub(crate) connections: usize,
+    /// At once on each.
+    pub(crate) streams: usize,
+    pub(crate) path: &'a str,
+    /// The file with the body of each request; none sends none.
+    pub(crate) body: Option<&'a Path>,
+    pub(crate) grpc: bool,
+}
+
 impl Tool {
-    /// HTTP/1 on 64 connections.
-    pub(crate) fn wrk(cpu: u32, address: SocketAddr, tls: bool, seconds: u64) -> Result<Self, Failure> {
+    /// HTTP/1 on so many connections.
+    pub(crate) fn wrk(
+        cpu: u32,
+        address: SocketAddr,
+        tls: bool,
+        connections: usize,
+        seconds: u64,
+    ) -> Result<Self, Failure> {
         let scheme = if tls { "https" } else { "http" };
         let mut command = Command::new("wrk");
-        command.args(["-t1", "-c64", &format!("-d{seconds}s"), "-H", &format!("Host: {HOST}")]);
+        command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "-H", &format!("Host: {HOST}")]);
         command.arg(format!("{scheme}://{address}/"));
         Self::start("wrk", cpu, &mut command, seconds)
     }
 
-    /// HTTP/2 over TLS on 8 connections with 8 streams each.
-    pub(crate) fn h2load(cpu: u32, address: SocketAddr, seconds: u64) -> Result<Self, Failure> {
+    /// HTTP/2, over TLS or by prior knowledge.
+    pub(crate) fn h2load(
+        cpu: u32,
+        address: SocketAddr,
+        tls: bool,
+        calls: &Calls<'_>,
+        seconds: u64,
+    ) -> Result<Self, Failure> {
+        let scheme = if tls { "https" } else { "http" };
         let mut command = Command::new("h2load");
-        command.args(["-t1", "-c8", "-m8", &format!("-D{seconds}"), &format!("--connect-to={address}")]);
-        command.arg(format!("https://{HOST}/"));
+        command.args(["-t1", &format!("-c{}", calls.connections), &format!("-m{}", calls.streams)]);
+        command.args([&format!("-D{seconds}"), &format!("--connect-to={address}")]);
+        if let Some(body) = calls.body {
+            command.arg("-d").arg(body);
+        }
+        if calls.grpc {
+            command.args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
+        }
+        command.arg(format!("{scheme}://{HOST}{}", calls.path));
         Self::start("h2load", cpu, &mut command, seconds)
     }
 

@@ -9,6 +9,7 @@
 //! one ended exactly where its framing says.
 
 mod client;
+mod http2;
 mod message;
 mod origin;
 
@@ -19,6 +20,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::client::Client;
+pub(crate) use self::http2::{Call, Http2Client};
 pub(crate) use self::origin::Origin;
 
 /// How long one read may take. Under callgrind everything is fifty times slower, and the machine may have other work.
@@ -58,7 +60,8 @@ pub(crate) fn listener(admin: &Path, name: &str) -> SocketAddr {
     }
 }
 
-fn status(admin: &Path) -> std::io::Result<weir::admin::wire::Status> {
+/// What the Weir behind this admin socket says of itself.
+pub(crate) fn status(admin: &Path) -> std::io::Result<weir::admin::wire::Status> {
     let mut stream = UnixStream::connect(admin)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;

@@ -33,6 +33,11 @@ impl Origin {
         Self { address }
     }
 
+    /// One that listens there.
+    pub(super) fn at(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
