@@ -31,16 +31,13 @@ pub(crate) const MAX_HEADER_LIST_SIZE: u16 = 6;
 pub(crate) const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 
 /// Error codes (RFC 9113 §7).
-pub(crate) const NO_ERROR: u32 = 0;
 pub(crate) const PROTOCOL_ERROR: u32 = 1;
-pub(crate) const INTERNAL_ERROR: u32 = 2;
 pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
 pub(crate) const STREAM_CLOSED: u32 = 5;
 pub(crate) const FRAME_SIZE_ERROR: u32 = 6;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const CANCEL: u32 = 8;
 pub(crate) const COMPRESSION_ERROR: u32 = 9;
-pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// The largest window, and the largest stream id.
 pub(crate) const LARGEST: u32 = (1 << 31) - 1;

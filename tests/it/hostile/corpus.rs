@@ -165,22 +165,7 @@ fn memmem(text: &[u8], wanted: &[u8]) -> Option<usize> {
 
 /// A field as HPACK's literal without indexing (RFC 7541 §6.2.2).
 pub(super) fn literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    block.push(0);
-    for text in [name, value] {
-        let mut length = text.len();
-        if length < 127 {
-            block.push(u8::try_from(length).unwrap());
-        } else {
-            block.push(127);
-            length -= 127;
-            while length >= 128 {
-                block.push(u8::try_from(length % 128).unwrap() | 128);
-                length /= 128;
-            }
-            block.push(u8::try_from(length).unwrap());
-        }
-        block.extend(text);
-    }
+    block.extend(crate::harness::frame::literal(name, value));
 }
 
 #[tokio::test(flavor = "multi_thread")]

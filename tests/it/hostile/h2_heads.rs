@@ -1,98 +1,44 @@
 //! Malformed header blocks of HTTP/2 clients, and targets that a URI must encode.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
-use super::corpus::literal;
-use super::flood::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame, preface};
+use super::flood::{END_HEADERS, END_STREAM, HEADERS, frame};
 use super::raw;
 use crate::harness::Fixture as _;
-use crate::harness::{Origin, Target, Weir, eventually, shop};
+use crate::harness::frame::{CONTINUATION, DATA, Fields, block};
+use crate::harness::{Frames, Origin, Target, Weir, eventually, shop};
 
-const DATA: u8 = 0;
-const CONTINUATION: u8 = 9;
 const END: u8 = END_HEADERS | END_STREAM;
 
 /// What came back on a stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Got {
-    /// Of the statuses that HPACK's static table has; 1 for another.
     status: u16,
     reset: bool,
-    ended: bool,
     body: String,
 }
 
 /// A connection, frame by frame.
-struct Raw {
-    socket: TcpStream,
-    read: Vec<u8>,
-    streams: BTreeMap<u32, Got>,
-}
+struct Raw(Frames);
 
 impl Raw {
     async fn connect(web: &Target) -> Self {
-        let mut socket = raw::connect(web).await;
-        socket.write_all(&preface()).await.unwrap();
-        Self { socket, read: Vec::new(), streams: BTreeMap::new() }
+        Self(Frames::connect(web).await)
     }
 
     async fn send(&mut self, bytes: &[u8]) {
-        self.socket.write_all(bytes).await.unwrap();
+        self.0.send(bytes).await;
     }
 
     /// Waits for the end of a stream.
-    async fn ended(&mut self, stream: u32) -> &Got {
-        while !self.streams.get(&stream).is_some_and(|got| got.ended) {
-            let read = timeout(Duration::from_secs(20), self.socket.read_buf(&mut self.read)).await;
-            let read = read.unwrap_or_else(|_| panic!("stream {stream} has no end: {:?}", self.streams)).unwrap();
-            assert!(read > 0, "the connection ended before stream {stream}: {:?}", self.streams);
-            while self.frame() {}
+    async fn ended(&mut self, stream: u32) -> Got {
+        self.0.until("the end of a stream", |seen| seen.on(stream).over()).await.unwrap();
+        assert!(self.0.seen().goaways.is_empty(), "{:?}", self.0.seen().goaways);
+        let got = self.0.seen().on(stream);
+        Got {
+            status: got.status().unwrap_or_default(),
+            reset: got.reset.is_some(),
+            body: String::from_utf8_lossy(&got.body).into_owned(),
         }
-        &self.streams[&stream]
     }
-
-    fn frame(&mut self) -> bool {
-        let Some(&[a, b, c, kind, flags, s1, s2, s3, s4]) = self.read.first_chunk::<9>() else { return false };
-        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        if self.read.len() < 9 + length {
-            return false;
-        }
-        let payload: Vec<u8> = self.read.drain(..9 + length).skip(9).collect();
-        assert_ne!(kind, 7, "GOAWAY {payload:?}");
-        let stream = u32::from_be_bytes([s1, s2, s3, s4]);
-        if stream == 0 {
-            return true;
-        }
-        let got = self.streams.entry(stream).or_default();
-        match kind {
-            HEADERS if got.status == 0 => {
-                got.status = match payload[0] {
-                    0x88 => 200,
-                    0x8C => 400,
-                    0x8D => 404,
-                    _ => 1,
-                };
-            }
-            RST_STREAM => got.reset = true,
-            0 => got.body.push_str(&String::from_utf8_lossy(&payload)),
-            _ => {}
-        }
-        got.ended |= got.reset || (kind <= HEADERS && flags & END_STREAM != 0);
-        true
-    }
-}
-
-type Fields<'a> = &'a [(&'a str, &'a [u8])];
-
-fn block(fields: Fields<'_>) -> Vec<u8> {
-    let mut block = Vec::new();
-    fields.iter().for_each(|(name, value)| literal(&mut block, name.as_bytes(), value));
-    block
 }
 
 fn get(path: &[u8], more: Fields<'_>) -> Vec<u8> {
