@@ -101,6 +101,8 @@ impl Buffer {
     /// Gives the memory back if there are no bytes.
     pub(crate) fn rest(&mut self) {
         if self.is_empty() && !self.kept && !self.memory.is_empty() {
+            // What was consumed while it was kept is not there any more either.
+            self.clear();
             give(std::mem::take(&mut self.memory));
         }
     }
@@ -263,6 +265,18 @@ fn give(memory: Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_that_was_given_back_is_not_looked_for() {
+        let mut buffer = Buffer::default();
+        buffer.keep(true);
+        buffer.push(b"consumed");
+        buffer.consume(8);
+        buffer.keep(false);
+        buffer.rest();
+        buffer.push(b"next");
+        assert_eq!(buffer.data(), b"next");
+    }
 
     fn fill(buffer: &mut Buffer, mut bytes: &[u8]) -> usize {
         let mut cx = Context::from_waker(std::task::Waker::noop());

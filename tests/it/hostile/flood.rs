@@ -316,9 +316,9 @@ async fn what_nobody_reads_is_bounded_over_all_connections() {
             socket
         };
         let held = join_all((0..CONNECTIONS).map(|_| connect())).await;
-        let wanted = CONNECTIONS as f64 * f64::from(STREAMS);
-        eventually("all requests are under way", async || {
-            weir.metrics().await.value("weir_requests_in_flight", &[]) >= wanted
+        // Whose socket is full may have to wait with the rest of its requests.
+        eventually("requests of each are under way", async || {
+            weir.metrics().await.value("weir_requests_in_flight", &[]) >= 2.0 * CONNECTIONS as f64
         })
         .await;
         let mut peak = idle;
