@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::Fixture as _;
-use crate::harness::{H1, Origin, Request, Signal, Sse, Target, Weir, eventually, shop, within};
+use crate::harness::{H1, Origin, Request, Signal, Sse, Target, WebSocket, Weir, eventually, shop, within};
 use crate::hostile::raw::{self, Answers, QUIET, exchange};
 
 /// A Weir that logs, with and without the express lane; `more` goes to the top level of its file.
@@ -403,6 +403,37 @@ async fn the_end_of_one_direction_of_a_tunnel_is_passed_and_the_other_goes_on() 
         eventually("no stream is open", async || weir.metrics().await.value("weir_streams_open", &[]) == 0.0).await;
         weir.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_is_carried_and_logged_by_the_lane_of_its_request() {
+    on_both_lanes("", async |weir, web, _| {
+        let express = std::fs::read_to_string(weir.config()).unwrap().contains("express_lane: true");
+        let mut socket = WebSocket::open(web, "/ws").await;
+        socket.send("one").await;
+        assert_eq!(socket.text().await, "one");
+        let streams = weir.metrics().await.value("weir_streams_open", &[("kind", "websocket")]);
+        assert_eq!(streams.to_bits(), 1.0_f64.to_bits());
+        socket.close().await;
+        let logged = lines(weir, 1).await;
+        let line = &logged[0];
+        assert_eq!(
+            (line["status"].as_u64(), line["stream"].as_str(), line["lane"].as_str(), &line["cause"]),
+            (Some(101), Some("websocket"), Some(if express { "express" } else { "general" }), &serde_json::Value::Null),
+            "{line}"
+        );
+        // A frame of three letters, with its mask from the client.
+        assert!(line["bytes_in"].as_u64() >= Some(9) && line["bytes_out"].as_u64() >= Some(5), "{line}");
+        // An endpoint that does not take the offer answers as always.
+        let request =
+            "GET /status/426 HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\r\n";
+        let answers = exchange(web, request.as_bytes(), QUIET).await;
+        assert_eq!(answers.statuses, [426], "{}", answers.text);
+        assert!(answers.closed || !express, "what follows may be of the other protocol");
+        let line = &lines(weir, 2).await[1];
+        assert_eq!((line["status"].as_u64(), &line["stream"]), (Some(426), &serde_json::Value::Null), "{line}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

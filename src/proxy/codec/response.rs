@@ -102,6 +102,12 @@ impl<'b, 'f> Head<'b, 'f> {
         Some(Self { status, reason: response.reason.unwrap_or_default(), fields, found, http11 })
     }
 
+    /// The protocols that it names in `Upgrade`, field by field.
+    pub(crate) fn upgrades(&self) -> impl Iterator<Item = &'b [u8]> {
+        let fields = self.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("upgrade"));
+        fields.map(|field| field.value)
+    }
+
     /// The body that follows; `head_only` if the request was `HEAD`.
     #[inline]
     pub(crate) fn body(&self, head_only: bool) -> Body {

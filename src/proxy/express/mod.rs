@@ -5,6 +5,7 @@ pub(crate) mod acquire;
 pub(crate) mod broken;
 pub(crate) mod context;
 pub(crate) mod response;
+pub(crate) mod tunnel;
 pub(crate) mod upload;
 
 /// Why a connection leaves the express lane.

@@ -36,6 +36,8 @@ pub(super) struct H1Request<'s> {
     pub(super) closes: bool,
     /// The local response that it gets instead of going to an endpoint.
     pub(super) refusal: Option<Refusal>,
+    /// The protocol that the endpoint is offered.
+    pub(super) upgrade: Option<&'s str>,
     pub(super) idempotent: bool,
     /// A key made for this client, to be set as a cookie.
     pub(super) new_key: Option<String>,
@@ -105,6 +107,10 @@ impl Client {
             let mut download = Download::default();
             let carried = self.forward(snapshot, request, &mut acquired, &mut download).await;
             match carried {
+                // Boxed because it is large and rare.
+                Ok(()) if download.is_switched() => {
+                    return Box::pin(self.tunnel(request, acquired, download.into_rest(), snapshot.client)).await;
+                }
                 Ok(()) => return self.finish(pools, request, acquired, &download),
                 Err(Broken::Endpoint(failure)) => {
                     if !download.told {
@@ -167,7 +173,7 @@ impl Client {
             context: &mut request.context,
             ticket: &mut acquired.ticket,
             parse_context: request.parse_context,
-            rewrite: ResponseRewrite { close: request.closes, cookie, tls: self.tls },
+            rewrite: ResponseRewrite { close: request.closes, cookie, tls: self.tls, upgrade: request.upgrade },
             timeouts: service.timeouts,
             limits: snapshot.client,
             now: Some(acquired.since),
@@ -203,7 +209,7 @@ impl Client {
     }
 
     /// An exchange was ended by something else than its endpoint.
-    async fn ended(&mut self, request: &mut H1Request<'_>, broken: Broken) -> Next {
+    pub(super) async fn ended(&mut self, request: &mut H1Request<'_>, broken: Broken) -> Next {
         let refusal = match broken {
             Broken::ClientGone => {
                 request.context.progress.client_gone = true;

@@ -1,8 +1,8 @@
-//! The express lane: plain HTTP/1.1 from client to endpoint, in one lean loop over borrowed bytes.
+//! The express lane: HTTP/1.1 from client to endpoint, in one lean loop over borrowed bytes.
 //!
 //! ```text
 //! wait for a head ─► validate ─ route ─ split ─► balance ─► pool or dial ─► relay ─► record ─┐
-//!   ▲   │ not plain: HTTP/2, an upgrade, HTTP/1.0, anything to be refused                    │
+//!   ▲   │ not plain: HTTP/2, HTTP/1.0, `Expect`, anything to be refused                      │
 //!   │   └──► the general lane, with the bytes as they came; the connection may come back     │
 //!   └────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
@@ -19,5 +19,6 @@ mod relay;
 mod request;
 mod response;
 mod serve;
+mod tunnel;
 
 pub(crate) use self::client::Client;

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::response::{self, ParsedResponse, ResponseRewrite};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Reframing, Sender, gather};
-use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
+use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL, SWITCHING};
 use crate::proxy::express::broken::{BAD_ANSWER, BAD_BODY, Broken};
 use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::ParseContext;
@@ -50,9 +50,21 @@ pub(super) struct Download {
     pub(super) closes_client: bool,
     /// The client has something of the final head.
     pub(super) told: bool,
+    /// The endpoint took the upgrade: what follows its head is a tunnel's.
+    switched: bool,
 }
 
 impl Download {
+    /// Whether the endpoint took the upgrade.
+    pub(super) fn is_switched(&self) -> bool {
+        self.switched
+    }
+
+    /// What the endpoint sent behind what was passed on.
+    pub(super) fn into_rest(self) -> Buffer {
+        self.input
+    }
+
     /// Whether the response ended exactly where its framing says.
     pub(super) fn ended_exactly(&self) -> bool {
         self.body == Some(Body::Done) && self.input.is_empty()
@@ -308,8 +320,11 @@ impl Relay<'_, '_> {
                         return Err(BAD_ANSWER);
                     }
                 }
-                ParsedResponse::Final(answer, length) => {
+                // It speaks another protocol before it has the request that offers it.
+                ParsedResponse::Switched(..) if early => return Err(BAD_ANSWER),
+                ParsedResponse::Final(answer, length) | ParsedResponse::Switched(answer, length) => {
                     download.input.consume(length);
+                    download.switched = answer.status == SWITCHING;
                     download.body = Some(answer.body);
                     download.chunked = matches!(answer.body, Body::Chunked(_) | Body::UntilClose);
                     // The endpoint may take the rest of an unfinished request for the next one.

@@ -50,25 +50,54 @@ pub(super) fn parse<'b, 'f>(bytes: &'b [u8], fields: &'f mut Fields<'b>) -> Pars
 }
 
 impl ParsedHead<'_, '_> {
-    /// Whether the request is one this lane carries: an ordinary target, and of the connection only whether it is
-    /// to be kept.
-    pub(super) fn is_plain(&self) -> bool {
+    /// Whether the request may be one this lane carries: an ordinary target, and of the connection only whether it is
+    /// to be kept, or what it may become.
+    pub(super) fn shape(&self) -> Shape {
         let plain_target = self.target.starts_with('/') && self.target.bytes().all(|byte| byte.is_ascii_graphic());
-        plain_target
-            && self.fields.iter().all(|field| match field.name.len() {
+        if !plain_target {
+            return Shape::Other;
+        }
+        let mut shape = Shape::Plain;
+        for field in self.fields {
+            match field.name.len() {
                 10 if field.name.eq_ignore_ascii_case("connection") => {
-                    field.value.eq_ignore_ascii_case(b"keep-alive") || field.value.eq_ignore_ascii_case(b"close")
+                    if !field.value.eq_ignore_ascii_case(b"keep-alive") && !field.value.eq_ignore_ascii_case(b"close") {
+                        if !is_about_upgrades(field.value) {
+                            return Shape::Other;
+                        }
+                        shape = Shape::Upgrade;
+                    }
                 }
-                7 => !field.name.eq_ignore_ascii_case("upgrade"),
-                6 => !field.name.eq_ignore_ascii_case("expect"),
-                _ => true,
-            })
+                7 if field.name.eq_ignore_ascii_case("upgrade") => shape = Shape::Upgrade,
+                6 if field.name.eq_ignore_ascii_case("expect") => return Shape::Other,
+                _ => {}
+            }
+        }
+        shape
     }
 
     /// Whether the client ends its connection after the answer.
     pub(super) fn closes(&self) -> bool {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"))
     }
+}
+
+/// What a request's head says of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Only whether it is to be kept.
+    Plain,
+    /// It may change its protocol.
+    Upgrade,
+    /// Something that this lane does not know.
+    Other,
+}
+
+/// Whether a `Connection` names nothing but what it may become, and that it is kept otherwise.
+fn is_about_upgrades(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).all(|option| {
+        option.eq_ignore_ascii_case(b"upgrade") || option.eq_ignore_ascii_case(b"keep-alive") || option.is_empty()
+    })
 }
 
 /// What the endpoint's head is made of beside the client's.
@@ -79,6 +108,8 @@ pub(super) struct HeadRewrite<'a> {
     /// Instead of the client's `Host`.
     pub(super) host: Option<&'a str>,
     pub(super) framing: Framing,
+    /// The protocol that the endpoint is offered.
+    pub(super) upgrade: Option<&'a str>,
 }
 
 /// Appends the head that the endpoint gets to `out`.
@@ -101,6 +132,9 @@ pub(super) fn write(head: &ParsedHead<'_, '_>, rewrite: &HeadRewrite<'_>, out: &
     let Ok(()) = rewrite.rewrite.add_to(came, &mut Added { head, out });
     if rewrite.framing == Framing::Chunked {
         out.push(b"transfer-encoding: chunked\r\n");
+    }
+    if let Some(token) = rewrite.upgrade {
+        out.push_all([b"connection: upgrade\r\nupgrade: ", token.as_bytes(), b"\r\n", b""]);
     }
     out.push(b"\r\n");
 }
@@ -161,7 +195,8 @@ mod tests {
             version: HttpVersion::Http11,
             may_wait: false,
         };
-        let rewrite = HeadRewrite { rewrite, target: head.target, host: None, framing: Framing::Chunked };
+        let rewrite =
+            HeadRewrite { rewrite, target: head.target, host: None, framing: Framing::Chunked, upgrade: None };
         let mut out = Buffer::default();
         write(&head, &rewrite, &mut out);
         String::from_utf8(out.data().to_vec()).unwrap()
@@ -203,22 +238,30 @@ mod tests {
 
     #[test]
     fn what_is_not_plain_is_not_for_this_lane() {
-        let plain = |head: &str| {
+        let shape = |head: &str| {
             let mut room = fields();
-            let parsed = parse(head.as_bytes(), &mut room);
-            matches!(parsed, ParsedRequest::Head(head, _) if head.is_plain())
+            match parse(head.as_bytes(), &mut room) {
+                ParsedRequest::Head(head, _) => head.shape(),
+                ParsedRequest::Partial | ParsedRequest::Other => Shape::Other,
+            }
         };
-        assert!(plain("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n"));
+        assert_eq!(shape("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n"), Shape::Plain);
+        for connection in ["upgrade", "keep-alive, Upgrade", "Upgrade,keep-alive", ", upgrade"] {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: {connection}\r\n\r\n");
+            assert_eq!(shape(&head), Shape::Upgrade, "{head}");
+        }
+        assert_eq!(shape("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n"), Shape::Upgrade);
         for other in [
             "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
             "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x-a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade, x-a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade, close\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\n",
         ] {
-            assert!(!plain(other), "{other}");
+            assert_eq!(shape(other), Shape::Other, "{other}");
         }
     }
 }

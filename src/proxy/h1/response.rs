@@ -7,6 +7,7 @@ use crate::proxy::codec::date::write_date;
 use crate::proxy::codec::response::{self, Found, Head, Read, SWITCHING};
 use crate::proxy::express::response::{ParseContext, ResponseHead};
 use crate::proxy::io::buffer::Buffer;
+use crate::proxy::request::kind;
 use crate::proxy::request::response::{self as response_rules, affinity_cookie};
 use crate::snapshot::AffinityCookie;
 
@@ -18,6 +19,8 @@ pub(super) struct ResponseRewrite<'a> {
     /// The cookie that gives the client its affinity key.
     pub(super) cookie: Option<(&'a AffinityCookie, &'a str)>,
     pub(super) tls: bool,
+    /// The protocol that the endpoint was offered.
+    pub(super) upgrade: Option<&'a str>,
 }
 
 /// What the bytes that arrived are.
@@ -29,6 +32,8 @@ pub(super) enum ParsedResponse {
     Informational(usize),
     /// The final head, of so many bytes; it was written.
     Final(ResponseHead, usize),
+    /// The head, of so many bytes, with which the endpoint takes the upgrade; it was written.
+    Switched(ResponseHead, usize),
     /// No valid response.
     Invalid,
 }
@@ -55,9 +60,8 @@ fn write(
     rewrite: &ResponseRewrite<'_>,
     out: &mut Buffer,
 ) -> ParsedResponse {
-    // Nobody was offered another protocol on this lane.
     if head.status == SWITCHING {
-        return ParsedResponse::Invalid;
+        return write_switching(head, length, rewrite, out);
     }
     response_rules::write(head, out);
     if head.status < 200 {
@@ -67,6 +71,34 @@ fn write(
     let body = head.body(parse_context.head_only);
     finish(&head.found, body, rewrite, out);
     ParsedResponse::Final(ResponseHead::of(head, body, parse_context), length)
+}
+
+/// Writes what the client gets of a head that takes an upgrade, if it takes what was offered.
+#[cold]
+fn write_switching(
+    head: &Head<'_, '_>,
+    length: usize,
+    rewrite: &ResponseRewrite<'_>,
+    out: &mut Buffer,
+) -> ParsedResponse {
+    let taken = |offered: &str| response_rules::takes(head.upgrades(), offered);
+    if !rewrite.upgrade.is_some_and(taken) {
+        return ParsedResponse::Invalid;
+    }
+    response_rules::write_switching(head, out);
+    write_cookie(rewrite, out);
+    out.push(b"\r\n");
+    let kind = kind::of_tunnel(head.upgrades().next());
+    let answer = ResponseHead { status: head.status, body: Body::Done, kind, closes: true, grpc_failed: false };
+    ParsedResponse::Switched(answer, length)
+}
+
+/// The cookie that gives the client its affinity key, if it gets one.
+fn write_cookie(rewrite: &ResponseRewrite<'_>, out: &mut Buffer) {
+    if let Some((cookie, key)) = rewrite.cookie {
+        let value = affinity_cookie(&cookie.name, key, cookie.max_age, rewrite.tls);
+        out.push_field("set-cookie", value.as_bytes());
+    }
 }
 
 /// The end of a final head: what we add.
@@ -80,10 +112,7 @@ fn finish(found: &Found<'_>, body: Body, rewrite: &ResponseRewrite<'_>, out: &mu
     if !found.date {
         write_date(out);
     }
-    if let Some((cookie, key)) = rewrite.cookie {
-        let value = affinity_cookie(&cookie.name, key, cookie.max_age, rewrite.tls);
-        out.push_field("set-cookie", value.as_bytes());
-    }
+    write_cookie(rewrite, out);
     out.push(if rewrite.close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
 }
 
@@ -93,7 +122,7 @@ mod tests {
     use crate::proxy::codec::body::Chunk;
 
     const PARSE_CONTEXT: ParseContext = ParseContext { head_only: false, grpc: false };
-    const KEEP: ResponseRewrite<'_> = ResponseRewrite { close: false, cookie: None, tls: false };
+    const KEEP: ResponseRewrite<'_> = ResponseRewrite { close: false, cookie: None, tls: false, upgrade: None };
 
     fn rewritten(head: &str, parse_context: ParseContext) -> (ParsedResponse, String) {
         let mut out = Buffer::default();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::forward::{H1Request, Next};
-use super::request::{self, HeadRewrite, ParsedRequest};
+use super::request::{self, HeadRewrite, ParsedRequest, Shape};
 use crate::proxy::codec::body::Body;
 use crate::proxy::codec::head::{Arrival, Look};
 use crate::proxy::express::Exit;
@@ -171,14 +171,16 @@ impl Client {
             ParsedRequest::Partial => return Begun::Part,
             ParsedRequest::Other => return Begun::Other,
         };
-        if !head.is_plain() {
+        let shape = head.shape();
+        if shape == Shape::Other {
             return Begun::Other;
         }
         let ingress = Ingress { listener: &self.listener, sni: self.transport.sni(), peer: self.peer };
-        let (known, admitted) = admit::admit(&mut head, &ingress, shared, snapshot, is_carried);
+        let (known, admitted) = admit::admit(&mut head, &ingress, shared, snapshot, |routed| is_carried(routed, shape));
         let Ok(admitted) = admitted else { return Begun::Other };
         let context = ExpressContext::enter(shared, admitted.assignment(), known.logged);
         let Admitted { head, routed, choice, refusal, .. } = admitted;
+        let upgrade = offered(&routed);
         let RoutedRequest { validated, service, underscore, .. } = routed;
         let mut out = Buffer::default();
         let rewrite = RequestRewrite {
@@ -196,6 +198,7 @@ impl Client {
             target: &validated.target,
             host: service.host.as_deref(),
             framing: validated.framing,
+            upgrade,
         };
         request::write(head, &rewrite, &mut out);
         let idempotent = attempts::is_idempotent(head.method);
@@ -206,7 +209,9 @@ impl Client {
                 head_only: head.method == "HEAD",
                 grpc: kind::is_grpc(head.header("content-type")),
             },
-            closes: head.closes(),
+            // What follows an offer may be of the other protocol already, whatever becomes of it (RFC 9931).
+            closes: head.closes() || upgrade.is_some(),
+            upgrade,
             refusal,
             idempotent,
             new_key: choice.new_key,
@@ -217,7 +222,19 @@ impl Client {
 }
 
 /// Whether this lane carries a request that may pass.
-fn is_carried(routed: &RoutedRequest<'_, '_>) -> bool {
+fn is_carried(routed: &RoutedRequest<'_, '_>, shape: Shape) -> bool {
     let RoutedRequest { validated, service, too_large, .. } = routed;
-    service.speaks_http1 && !too_large && validated.upgrade.is_none() && !validated.expect_continue
+    let takes_shape = match shape {
+        Shape::Plain => true,
+        // The rest of them are ordinary requests in an odd spelling.
+        Shape::Upgrade => offered(routed).is_some(),
+        Shape::Other => false,
+    };
+    service.speaks_http1 && !too_large && takes_shape && !validated.expect_continue
+}
+
+/// The protocol that the endpoint is offered: the first of the client's that the service has.
+fn offered<'s>(routed: &RoutedRequest<'_, 's>) -> Option<&'s str> {
+    let token = routed.validated.upgrade?.choose(&routed.service.upgrades)?;
+    routed.service.upgrades.iter().map(|known| &**known).find(|known| known.eq_ignore_ascii_case(token))
 }

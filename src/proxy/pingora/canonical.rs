@@ -263,13 +263,12 @@ impl Canonical {
 
 /// Writes the canonical form of a head.
 fn write(head: &Head<'_, '_>, head_only: bool, out: &mut Buffer) -> After {
-    rewrite::write(head, out);
     if head.status == SWITCHING {
-        let upgrades = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("upgrade"));
-        upgrades.for_each(|field| out.push_field("upgrade", field.value));
-        out.push(b"connection: upgrade\r\n\r\n");
+        rewrite::write_switching(head, out);
+        out.push(b"\r\n");
         return After::Tunnel;
     }
+    rewrite::write(head, out);
     if head.status < 200 {
         out.push(b"\r\n");
         return After::Head;

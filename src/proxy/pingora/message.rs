@@ -249,11 +249,9 @@ pub(crate) fn trailers_to_client(trailers: &mut http::HeaderMap) {
     }
 }
 
-/// Whether a 101 takes the protocol that was offered, and no other. One that names none takes that.
+/// Whether a 101 takes the protocol that was offered, and no other.
 pub(crate) fn takes(head: &ResponseHeader, offered: &str) -> bool {
-    let values = head.headers.get_all(header::UPGRADE);
-    let mut protocols = values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    protocols.all(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(offered.as_bytes()))
+    response::takes(head.headers.get_all(header::UPGRADE).iter().map(HeaderValue::as_bytes), offered)
 }
 
 /// What kind of work a response makes of its request.

@@ -55,6 +55,20 @@ pub(crate) fn write(head: &Head<'_, '_>, out: &mut Buffer) {
     each(head, |name, value| out.push_field(name, value));
 }
 
+/// Writes the head with which an HTTP/1 endpoint takes an upgrade, without its end.
+pub(crate) fn write_switching(head: &Head<'_, '_>, out: &mut Buffer) {
+    write(head, out);
+    head.upgrades().for_each(|protocols| out.push_field("upgrade", protocols));
+    out.push(b"connection: upgrade\r\n");
+}
+
+/// Whether a 101 with these values of `Upgrade` takes the protocol that was offered, and no other. One that names none
+/// takes that.
+pub(crate) fn takes<'v>(upgrades: impl IntoIterator<Item = &'v [u8]>, offered: &str) -> bool {
+    let mut protocols = upgrades.into_iter().flat_map(|value| value.split(|byte| *byte == b','));
+    protocols.all(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(offered.as_bytes()))
+}
+
 /// The `Set-Cookie` value that gives a client its affinity key.
 pub(crate) fn affinity_cookie(name: &str, key: &str, max_age: Duration, tls: bool) -> String {
     let max_age = max_age.as_secs();
