@@ -253,22 +253,39 @@ impl Conversation {
     async fn chunks(&mut self) -> Result<(Vec<u8>, Vec<u8>), String> {
         let (mut framed, mut body) = (Vec::new(), Vec::new());
         loop {
-            while !self.read.windows(2).any(|two| two == b"\r\n") {
-                self.fill().await?;
-            }
-            let end = self.read.windows(2).position(|two| two == b"\r\n").unwrap_or_default();
-            let line = self.exactly(end + 2).await?;
-            let digits = std::str::from_utf8(&line[..end]).unwrap_or("no text");
+            let line = self.line().await?;
+            let digits = std::str::from_utf8(&line[..line.len() - 2]).unwrap_or("no text");
             let size = usize::from_str_radix(digits, 16).map_err(|_| format!("chunk size {digits:?}"))?;
+            if size == 0 {
+                framed.extend([line, self.trailers().await?].concat());
+                return Ok((framed, body));
+            }
             let chunk = self.exactly(size + 2).await?;
             if !chunk.ends_with(b"\r\n") {
                 return Err(format!("a chunk without its end: {:?}", chunk.escape_ascii().to_string()));
             }
             body.extend_from_slice(&chunk[..size]);
             framed.extend([line, chunk].concat());
-            if size == 0 {
-                return Ok((framed, body));
+        }
+    }
+
+    /// What comes behind the last chunk, with the empty line that ends it. The stories send one field there.
+    async fn trailers(&mut self) -> Result<Vec<u8>, String> {
+        let line = self.line().await?;
+        match line.as_slice() {
+            b"\r\n" => Ok(line),
+            [b'x', b'-', ..] if self.line().await? == b"\r\n" => Ok([line, b"\r\n".to_vec()].concat()),
+            _ => Err(format!("no end of the chunks: {:?}", line.escape_ascii().to_string())),
+        }
+    }
+
+    /// A line, with its end.
+    async fn line(&mut self) -> Result<Vec<u8>, String> {
+        loop {
+            if let Some(end) = self.read.windows(2).position(|two| two == b"\r\n") {
+                return self.exactly(end + 2).await;
             }
+            self.fill().await?;
         }
     }
 
