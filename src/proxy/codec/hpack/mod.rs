@@ -10,7 +10,7 @@ mod table;
 
 pub(crate) use self::decoder::Decoder;
 pub(crate) use self::encoder::{Encoder, write_plain};
-pub(crate) use self::field_lines::FieldLines;
+pub(crate) use self::field_lines::{FieldLine, FieldLines};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::huffman::{decode as huffman_decode, encode as huffman_encode};
 pub(crate) use self::name::{Flaw, Pseudo};
