@@ -82,7 +82,7 @@ metrics! {
     ROLLOUT_TRANSITIONS = Counter "weir_rollout_transitions_total" ["service", "to", "reason"]
         "Phases that the service's rollout entered, by who or what decided.";
     LANE_REQUESTS = Counter "weir_lane_requests_total" ["lane"]
-        "Requests by the lane that carried them: express for plain HTTP/1.1, general for all else.";
+        "Requests by the lane that carried them: express for HTTP/1.1 and HTTP/2, general for all else.";
     CONFIG_RELOADS = Counter "weir_config_reloads_total" ["result"]
         "Reloads of the configuration since the start.";
     CONFIG_LAST_SUCCESSFUL = Gauge "weir_config_last_reload_successful" []

@@ -77,7 +77,7 @@ section! {
     pub(crate) struct Runtime {
         /// Worker threads, 1 to 1024. Default: the CPUs the process may use, cgroup quota included.
         pub(crate) threads: Option<u16> = within(1..=1_024),
-        /// Whether plain HTTP/1.1 requests take the express lane. Off, every request takes the general one: the
+        /// Whether HTTP/1.1 and HTTP/2 take the express lane. Off, every request takes the general one: the
         /// answers are the same, at more cost.
         pub(crate) express_lane: bool = or(true),
     }

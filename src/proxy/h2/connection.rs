@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::closed::ClosedStreams;
-use super::exchange::Ended;
+use super::ended::{Ended, Fatal};
+use super::fields::PooledFields;
 use super::leaving::{GIVE_WAY, GOODBYE, Leaving};
 use super::places::{PlaceSet, Woken};
-use super::receive::Fatal;
-use super::spare::{self, PooledFields, Running};
+use super::spare::{self, Running};
 use super::state::{CONNECTION_WINDOW, Common, STREAM_WINDOW, State};
 use crate::proxy::codec::frame::{self, ErrorCode, FrameOrder, setting};
 use crate::proxy::codec::hpack::Decoder;

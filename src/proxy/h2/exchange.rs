@@ -10,13 +10,14 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 
+use super::ended::Ended;
+use super::fields::PooledFields;
 use super::head::H2Head;
 use super::http1::{Download, Http1Relay};
 use super::http2::{Failed, Http2Relay, Progress};
 use super::local::{self, RefusedRequest};
 use super::request::{self, HeadRewrite};
 use super::response::ResponseRewrite;
-use super::spare::PooledFields;
 use super::state::{HeadKind, StreamHandle};
 use super::turn::Turn;
 use crate::drain::{Ledger, Ticket};
@@ -50,15 +51,6 @@ pub(super) struct Opened {
     pub(super) fields: PooledFields,
     /// Nothing comes after the head.
     pub(super) ends: bool,
-}
-
-/// How an exchange ended; its response was written as far as it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// The response was written to its end.
-    Answered,
-    /// The stream ends with this error.
-    Reset(ErrorCode),
 }
 
 /// Carries a request to its end.

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 
-use super::exchange::Ended;
+use super::ended::Ended;
 use super::response;
 use super::state::StreamHandle;
 use crate::proxy::codec::frame::ErrorCode;

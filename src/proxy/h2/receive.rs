@@ -2,9 +2,11 @@
 //! (RFC 9113 §5, §6).
 
 use super::connection::{Connection, OpenBlock, Purpose};
+use super::ended::Fatal;
 use super::exchange::Opened;
+use super::fields::PooledFields;
 use super::output::{LARGEST_WINDOW, MAX_FRAME};
-use super::spare::{self, PooledFields};
+use super::spare;
 use super::state::{CONNECTION_WINDOW, State, StreamHandle};
 use crate::proxy::codec::frame::{
     self, DEFAULT_MAX_FRAME, ErrorCode, Frame, FrameError, FrameHead, PREFACE, SettingsEntries, setting,
@@ -21,26 +23,6 @@ const MAX_CONTINUATIONS: usize = 128;
 /// A header list beyond the limit is refused; one of this size ends the connection, whatever the limit (four times the
 /// limit where that is more). What is beyond the limit is decoded and not kept.
 const ENDURED_LIST: usize = 1024 * 1024;
-
-/// Why a connection must end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fatal {
-    pub(super) code: ErrorCode,
-    /// What the client did too much of.
-    pub(super) abuse: Option<H2Abuse>,
-}
-
-impl From<ErrorCode> for Fatal {
-    fn from(code: ErrorCode) -> Self {
-        Self { code, abuse: None }
-    }
-}
-
-impl From<H2Abuse> for Fatal {
-    fn from(abuse: H2Abuse) -> Self {
-        Self { code: ErrorCode::ENHANCE_YOUR_CALM, abuse: Some(abuse) }
-    }
-}
 
 impl Connection {
     /// Takes the frames that are here; whether there may be more of them.

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fields::PooledFields;
 use super::output::{MAX_FRAME, Output};
 use super::places::{PlaceSet, Woken};
-use super::spare::PooledFields;
 use crate::model::Name;
 use crate::proxy::codec::frame;
 use crate::proxy::codec::hpack::Encoder;

@@ -8,7 +8,6 @@ use super::failure::StreamFailure;
 use super::slot::{Event, Slot};
 use super::spare;
 use super::state::State;
-use crate::proxy::codec::frame::ErrorCode;
 use crate::proxy::codec::hpack::{Encoder, FieldLines};
 use crate::proxy::upstream::connection::Checkout;
 
@@ -141,13 +140,6 @@ impl Stream {
     /// Whether nothing but the end is left, without trailers, and it is here.
     pub(crate) fn ends(&self) -> bool {
         self.slot(|slot| slot.ends()).unwrap_or(false)
-    }
-
-    /// Ends the stream with this code, unless it has ended.
-    pub(crate) fn reset(&mut self, code: ErrorCode) {
-        if let Some(at) = self.at {
-            self.connection.lock().reset(at, code, StreamFailure::Broken);
-        }
     }
 
     /// The connection takes no new requests: it may hang as a whole.
