@@ -31,8 +31,8 @@ use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::destination::Destination;
 use crate::proxy::upstream::multiplex;
 use crate::proxy::upstream::multiplex::failure::StreamFailure;
-use crate::proxy::upstream::multiplex::slot::Event;
-use crate::proxy::upstream::multiplex::stream::{Opening, Stream};
+use crate::proxy::upstream::multiplex::slot::{Event, Opening};
+use crate::proxy::upstream::multiplex::stream::Stream;
 
 /// The hooks of the general lane.
 pub(crate) trait Hooks: ProxyHttp<CTX = EngineContext> + Sync {}

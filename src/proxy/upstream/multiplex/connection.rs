@@ -1,7 +1,7 @@
 //! One HTTP/2 connection to an endpoint, on which many requests are at once.
 //!
 //! ```text
-//! open ─► its task moves the bytes ─► requests take places ─► GOAWAY, close, drain, idle: no new ones ─► last one over: closed
+//! made ─► its task moves the bytes ─► requests take places ─► GOAWAY, close, drain, idle: no new ones ─► last one over: closed
 //! ```
 //!
 //! Invariants: only the worker's own thread locks a connection, so nobody ever waits for the lock; it is not held over an
@@ -12,18 +12,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::driver::Driver;
 use super::liveness::Pulse;
 use super::sharing::Sharing;
 use super::state::State;
-use super::stream::Stream;
 use crate::proxy::codec::frame;
-use crate::proxy::io::transport::Transport;
-use crate::proxy::upstream::connection::{ConnectionHandle, PooledConnection};
-use crate::proxy::upstream::connector;
+use crate::proxy::upstream::connection::{Checkout, ConnectionHandle};
 use crate::proxy::upstream::destination::Destination;
-use crate::proxy::upstream::error::ConnectError;
-use crate::proxy::upstream::tls::TlsConnectors;
 
 /// A connection, shared by its streams, its task and the pool.
 pub(super) struct Connection {
@@ -34,53 +28,30 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects to an endpoint, for one request at once; calls `closed` at the end.
-    ///
-    /// # Errors
-    /// Why there is no connection.
-    pub(super) async fn open(
-        to: &Destination,
-        tls: &TlsConnectors,
-        sharing: Arc<Sharing>,
-        closed: impl FnOnce() + Send + 'static,
-    ) -> Result<(Arc<Self>, Stream), ConnectError> {
-        let PooledConnection { transport, checkout } = connector::connect(to, tls).await?;
-        if matches!(transport, Transport::Tls(_)) && !transport.alpn_h2() {
-            return Err(ConnectError::NoHttp2);
-        }
-        let connection = Arc::new(Self {
-            state: Mutex::new(State::new(sharing)),
-            handle: checkout.handle(),
-            idle_timeout: to.idle_timeout,
-        });
-        connection.lock().reserve();
-        let stream = Stream::new(Arc::clone(&connection), checkout, false);
-        let driver = Driver::new(Arc::clone(&connection), transport);
-        tokio::spawn(async move {
-            driver.run().await;
-            closed();
-        });
-        Ok((connection, stream))
+    /// A connection that was just made, with a place for the request that it was made for.
+    pub(super) fn new(to: &Destination, handle: Arc<ConnectionHandle>, sharing: Arc<Sharing>) -> Self {
+        let mut state = State::new(sharing);
+        state.reserve();
+        Self { state: Mutex::new(state), handle, idle_timeout: to.idle_timeout }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A stream on it, if there is room.
-    pub(super) fn join(self: &Arc<Self>) -> Option<Stream> {
+    /// A place for a request, if there is room.
+    pub(super) fn join(&self) -> Option<Checkout> {
         if self.handle.is_closing() || !self.lock().reserve() {
             return None;
         }
         // Its end may have arrived and not been read yet: what is sent after it, nobody can say was not processed.
         let checkout = if self.handle.is_closed_idle() { None } else { self.handle.check_out_again() };
-        let Some(checkout) = checkout else {
+        if checkout.is_none() {
             let mut state = self.lock();
             state.retire();
             state.leave();
-            return None;
-        };
-        Some(Stream::new(Arc::clone(self), checkout, true))
+        }
+        checkout
     }
 
     /// Whether new requests may go on it, if there is room on it.

@@ -13,12 +13,42 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::connection::Connection;
 use super::failure::StreamFailure;
 use super::settings::{FAREWELL, FRAME, OUTPUT_STOP, TURN_BYTES, TURN_FRAMES};
+use super::sharing::Sharing;
 use super::state::State;
 use crate::proxy::codec::frame::{self, ErrorCode, FrameError, FrameHead};
 use crate::proxy::io::buffer::{Buffer, LARGE};
+use crate::proxy::io::transport::Transport;
+use crate::proxy::upstream::connection::{Checkout, PooledConnection};
+use crate::proxy::upstream::connector;
+use crate::proxy::upstream::destination::Destination;
+use crate::proxy::upstream::error::ConnectError;
+use crate::proxy::upstream::tls::TlsConnectors;
+
+/// Connects to an endpoint, for one request at once; calls `closed` at the end.
+///
+/// # Errors
+/// Why there is no connection.
+pub(super) async fn open(
+    to: &Destination,
+    tls: &TlsConnectors,
+    sharing: Arc<Sharing>,
+    closed: impl FnOnce() + Send + 'static,
+) -> Result<(Arc<Connection>, Checkout), ConnectError> {
+    let PooledConnection { transport, checkout } = connector::connect(to, tls).await?;
+    if matches!(transport, Transport::Tls(_)) && !transport.alpn_h2() {
+        return Err(ConnectError::NoHttp2);
+    }
+    let connection = Arc::new(Connection::new(to, checkout.handle(), sharing));
+    let driver = Driver::new(Arc::clone(&connection), transport);
+    tokio::spawn(async move {
+        driver.run().await;
+        closed();
+    });
+    Ok((connection, checkout))
+}
 
 /// The task of a connection.
-pub(super) struct Driver<S> {
+struct Driver<S> {
     connection: Arc<Connection>,
     socket: Socket<S>,
 }
@@ -48,13 +78,13 @@ enum End {
 const MUCH: usize = 4 * 1024;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    pub(super) fn new(connection: Arc<Connection>, transport: S) -> Self {
+    fn new(connection: Arc<Connection>, transport: S) -> Self {
         let socket = Socket { transport, input: Buffer::default(), unflushed: false };
         Self { connection, socket }
     }
 
     /// Moves bytes until the connection ends, and tells its streams.
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         let end = poll_fn(|cx| {
             let mut state = self.connection.lock();
             state.turn_begins(cx.waker());

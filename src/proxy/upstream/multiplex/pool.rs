@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::driver;
 use super::settings::STREAMS;
 use super::sharing::Sharing;
 use super::stream::Stream;
@@ -129,15 +130,15 @@ impl Multiplex {
     async fn connect(&self, to: &Destination, tls: &TlsConnectors) -> Result<Stream, ConnectError> {
         let connecting = Connecting::begin(self, to.key);
         let (pool, key) = (self.clone(), to.key);
-        let opened = Connection::open(to, tls, Arc::clone(&connecting.sharing), move || pool.forget_closed(key)).await;
+        let opened = driver::open(to, tls, Arc::clone(&connecting.sharing), move || pool.forget_closed(key)).await;
         let mut endpoints = self.endpoints();
         let endpoint = endpoints.entry(key).or_default();
-        let (connection, stream) = opened.inspect_err(|error| {
+        let (connection, checkout) = opened.inspect_err(|error| {
             endpoint.failures += 1;
             endpoint.failure = Some(error.clone());
         })?;
-        endpoint.connections.push(Pooled { connection, idle_since: None });
-        Ok(stream)
+        endpoint.connections.push(Pooled { connection: Arc::clone(&connection), idle_since: None });
+        Ok(Stream::new(connection, checkout, false))
     }
 
     /// Lets go of the connections to an endpoint that are gone.
@@ -175,7 +176,10 @@ impl Multiplex {
 
 impl EndpointConnections {
     fn join(&self) -> Option<Stream> {
-        self.connections.iter().find_map(|pooled| pooled.connection.join())
+        self.connections.iter().find_map(|Pooled { connection, .. }| {
+            let checkout = connection.join()?;
+            Some(Stream::new(Arc::clone(connection), checkout, true))
+        })
     }
 }
 

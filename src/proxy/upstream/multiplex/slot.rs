@@ -18,7 +18,6 @@ use super::window::{Overrun, ReceiveWindow, SendWindow};
 use crate::algorithm::decimal::decimal;
 use crate::proxy::codec::frame::ErrorCode;
 use crate::proxy::codec::hpack::{FieldLines, Pseudo};
-
 use crate::proxy::io::buffer::Buffer;
 
 /// A stream.
@@ -71,6 +70,15 @@ enum Section {
     Informational,
     Head { end: bool },
     Trailers,
+}
+
+/// What of a request matters to its stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    /// Nothing comes after the head.
+    pub(crate) ends: bool,
+    /// It is a HEAD: its answer has no body, whatever length it says.
+    pub(crate) head: bool,
 }
 
 /// What an endpoint sent next.
@@ -316,7 +324,8 @@ fn keep(place: &mut Option<Waker>, waker: &Waker) {
     }
 }
 
-/// The length that a head announces; several alike are one (RFC 9110 §8.6).
+/// The length that a head announces. Several fields that are alike are one (RFC 9110 §8.6); a list in one field is left to
+/// HTTP/1, where proxies make such.
 fn content_length(fields: &FieldLines) -> Result<Option<u64>, ErrorCode> {
     let mut length = None;
     for field in fields.iter().filter(|field| field.name == "content-length") {

@@ -18,8 +18,7 @@ use super::settings::{
     CONNECTION_WINDOW, DEFAULT_WINDOW, FRAME, HEADER_LIST, LAST_ID, OUTPUT, STREAM_WINDOW, STREAMS, UNSETTLED_STREAMS,
 };
 use super::sharing::Sharing;
-use super::slot::Local;
-use super::stream::Opening;
+use super::slot::{Local, Opening};
 use super::streams::Streams;
 use super::window::{ReceiveWindow, SendWindow};
 use crate::proxy::codec::frame::{self, ErrorCode, FrameOrder, setting};

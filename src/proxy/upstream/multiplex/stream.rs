@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use super::connection::Connection;
 use super::failure::StreamFailure;
-use super::slot::{Event, Slot};
+use super::slot::{Event, Opening, Slot};
 use super::spare;
 use super::state::State;
 use crate::proxy::codec::hpack::{Encoder, FieldLines};
@@ -23,15 +23,6 @@ pub(crate) struct Stream {
     reused: bool,
     // Dropped last: it may close the connection.
     checkout: Checkout,
-}
-
-/// What of a request matters to its stream.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Opening {
-    /// Nothing comes after the head.
-    pub(crate) ends: bool,
-    /// It is a HEAD: its answer has no body, whatever length it says.
-    pub(crate) head: bool,
 }
 
 impl Stream {

@@ -1,9 +1,17 @@
 //! The open streams of a connection, by place and by id.
 
+use std::cell::RefCell;
+
 use slab::Slab;
 
 use super::slot::Slot;
-use super::spare;
+
+/// Streams that are over, for those to come: a worker keeps so many, more than are opened at once but in bursts.
+const KEPT: usize = 256;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Box<Slot>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The open streams of a connection.
 #[derive(Default)]
@@ -16,7 +24,9 @@ pub(super) struct Streams {
 impl Streams {
     /// A new stream, with the highest id so far; its place.
     pub(super) fn insert(&mut self, id: u32, begins: u64, window: u32, head: bool) -> usize {
-        let mut slot = spare::slot();
+        // At the end of a thread there are none.
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        let mut slot = spare.unwrap_or_default();
         slot.begin(id, begins, window, head);
         let at = self.slots.insert(slot);
         self.ids.push((id, at));
@@ -24,11 +34,17 @@ impl Streams {
     }
 
     pub(super) fn remove(&mut self, at: usize) {
-        let Some(slot) = self.slots.try_remove(at) else { return };
+        let Some(mut slot) = self.slots.try_remove(at) else { return };
         if let Ok(place) = self.ids.binary_search_by_key(&slot.id, |(id, _)| *id) {
             self.ids.remove(place);
         }
-        spare::keep_slot(slot);
+        slot.clear();
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < KEPT {
+                spare.push(slot);
+            }
+        });
     }
 
     /// The stream at a place.

@@ -13,9 +13,8 @@ use crate::proxy::upstream::multiplex::settings::{
     CONNECTION_WINDOW, DEFAULT_WINDOW, LARGEST_WINDOW, OUTPUT, STREAM_WINDOW,
 };
 use crate::proxy::upstream::multiplex::sharing::Sharing;
-use crate::proxy::upstream::multiplex::slot::Event;
+use crate::proxy::upstream::multiplex::slot::{Event, Opening};
 use crate::proxy::upstream::multiplex::state::State;
-use crate::proxy::upstream::multiplex::stream::Opening;
 
 const GET: Opening = Opening { ends: true, head: false };
 const POST: Opening = Opening { ends: false, head: false };
@@ -127,7 +126,10 @@ fn sound_answers_are_read() {
     assert_eq!(length(&[Head(204, &[], true)], GET), Ok(0));
     assert_eq!(length(&[Head(103, &[("link", "a")], false), Head(200, &[], false), Data(3, true)], GET), Ok(3));
     assert_eq!(length(&[Head(200, &[("content-length", "3")], false), Data(1, false), Data(2, true)], GET), Ok(3));
-    assert_eq!(length(&[Head(200, &[("content-length", "3, 3")], false), Data(3, true)], GET), Ok(3));
+    assert_eq!(
+        length(&[Head(200, &[("content-length", "3"), ("content-length", "03")], false), Data(3, true)], GET),
+        Ok(3)
+    );
     assert_eq!(length(&[Head(200, &[("content-length", "3")], true)], HEAD), Ok(0));
     assert_eq!(length(&[Head(304, &[("content-length", "3")], true)], GET), Ok(0));
     let trailers = Trailers(&[("grpc-status", "0")], true);
@@ -157,6 +159,8 @@ fn malformed_answers_are_errors_of_their_stream() {
         (&[Head(200, &[("connection", "close")], true)], GET),
         (&[Head(200, &[("content-length", "1")], true)], GET),
         (&[Head(200, &[("content-length", "x")], false)], GET),
+        (&[Head(200, &[("content-length", "")], false)], GET),
+        (&[Head(200, &[("content-length", "1, 1")], false)], GET),
         (&[Head(200, &[("content-length", "1"), ("content-length", "2")], false)], GET),
         (&[Head(200, &[("content-length", "1")], false), Data(2, true)], GET),
         (&[Head(200, &[("content-length", "3")], false), Data(2, true)], GET),

@@ -17,8 +17,8 @@ use crate::proxy::upstream::destination::Destination;
 use crate::proxy::upstream::error::ConnectError;
 use crate::proxy::upstream::multiplex::acquire;
 use crate::proxy::upstream::multiplex::failure::StreamFailure;
-use crate::proxy::upstream::multiplex::slot::Event;
-use crate::proxy::upstream::multiplex::stream::{Opening, Stream};
+use crate::proxy::upstream::multiplex::slot::{Event, Opening};
+use crate::proxy::upstream::multiplex::stream::Stream;
 use crate::proxy::upstream::tests::{PLAIN, destination, listen};
 use crate::snapshot::Upstream;
 
