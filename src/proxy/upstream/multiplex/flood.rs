@@ -17,8 +17,8 @@ pub(super) enum Nuisance {
     /// DATA without bytes, an end or padding.
     EmptyData,
     WindowUpdate,
-    /// Of a stream that is over.
-    Reset,
+    /// RST_STREAM and field sections of a stream that is over.
+    Late,
     Continuation,
     Informational,
     /// PRIORITY, which means nothing any more, and types that nobody knows.
@@ -96,8 +96,8 @@ mod tests {
         tokens.passed(start);
         assert!(tokens.is_flood(Nuisance::EmptyData), "nothing has passed yet");
         tokens.passed(start + Duration::from_secs(2));
-        assert!(!(0..2_000).any(|_| tokens.is_flood(Nuisance::Reset)));
-        assert!(tokens.is_flood(Nuisance::Reset));
+        assert!(!(0..2_000).any(|_| tokens.is_flood(Nuisance::Late)));
+        assert!(tokens.is_flood(Nuisance::Late));
         // Gives back its window in pieces of 1 KiB, of the stream and of the connection, and measures the way.
         for _ in 0..100_000 {
             tokens.sent(16 * 1024);

@@ -93,15 +93,18 @@ impl State {
         self.give_back(0, back);
         if data.is_empty() && !end {
             self.nuisance(Nuisance::EmptyData)?;
-        } else {
-            self.useful();
         }
         match self.streams.find(stream) {
             Some((at, slot)) if slot.failure().is_none() => match slot.data(data, padding, end) {
-                Ok(back) => self.give_back(stream, back),
+                Ok(back) => {
+                    self.give_back(stream, back);
+                    if end || !data.is_empty() {
+                        self.useful();
+                    }
+                }
                 Err(code) => self.reset(at, code, StreamFailure::Protocol),
             },
-            // What was on its way when the stream was reset.
+            // What was on its way when the stream was reset: as much as its window let be.
             _ => {}
         }
         Ok(())
@@ -109,9 +112,8 @@ impl State {
 
     fn section_begins(&mut self, stream: u32, block: &[u8], end: bool, whole: bool) -> Result<(), ErrorCode> {
         self.check_opened(stream)?;
-        self.useful();
         let mut fields = spare::fields();
-        fields.clear(HEADER_LIST);
+        fields.clear(HEADER_LIST as usize);
         let mut section = Unfinished { stream, end, length: 0, fields };
         self.section_part(&mut section, block)?;
         if whole { self.section_ends(section) } else { self.wait_for_more(section) }
@@ -142,18 +144,26 @@ impl State {
         let Unfinished { stream, end, fields, .. } = section;
         match self.streams.find(stream) {
             Some((at, slot)) if slot.failure().is_none() => match slot.section(fields, end) {
-                Ok(true) => return self.nuisance(Nuisance::Informational),
-                Ok(false) => {}
-                Err(code) => self.reset(at, code, StreamFailure::Protocol),
+                Ok(true) => self.nuisance(Nuisance::Informational),
+                Ok(false) => {
+                    self.useful();
+                    Ok(())
+                }
+                Err(code) => {
+                    self.reset(at, code, StreamFailure::Protocol);
+                    Ok(())
+                }
             },
-            _ => spare::keep_fields(fields),
+            _ => {
+                spare::keep_fields(fields);
+                self.nuisance(Nuisance::Late)
+            }
         }
-        Ok(())
     }
 
     fn reset_came(&mut self, stream: u32, code: ErrorCode) -> Result<(), ErrorCode> {
         self.check_opened(stream)?;
-        let Some((_, slot)) = self.streams.find(stream) else { return self.nuisance(Nuisance::Reset) };
+        let Some((_, slot)) = self.streams.find(stream) else { return self.nuisance(Nuisance::Late) };
         let refused = code == ErrorCode::REFUSED_STREAM && !slot.has_head();
         slot.fail(if refused { StreamFailure::Unprocessed } else { StreamFailure::Reset(code) });
         Ok(())

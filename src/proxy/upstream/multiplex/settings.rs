@@ -28,10 +28,10 @@ pub(super) const DEFAULT_WINDOW: u32 = 65_535;
 pub(super) const FRAME: usize = DEFAULT_MAX_FRAME;
 
 /// The largest field section, fields with 32 bytes each on top (RFC 9113 §6.5.2): twice the largest head that is passed on.
-pub(super) const HEADER_LIST: usize = 128 * 1024;
+pub(super) const HEADER_LIST: u32 = 128 * 1024;
 
 /// The largest field section as it comes, by HPACK: sound ones are shorter than what they stand for.
-pub(super) const HEADER_BLOCK: usize = 2 * HEADER_LIST;
+pub(super) const HEADER_BLOCK: usize = 2 * HEADER_LIST as usize;
 
 /// Bodies are taken while less than this waits to be written: one system call for much, and as much as the kernel holds.
 pub(super) const OUTPUT: usize = 64 * 1024;

@@ -81,6 +81,9 @@ pub(crate) struct Opening {
     pub(crate) head: bool,
 }
 
+/// An event, with the fields if it is a section.
+pub(super) type Told = (Event, Option<Box<FieldLines>>);
+
 /// What an endpoint sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -246,7 +249,7 @@ impl Slot {
     }
 
     /// What came next, with the fields if it is a section; none if nothing did.
-    pub(super) fn next(&mut self) -> Option<Result<(Event, Option<Box<FieldLines>>), StreamFailure>> {
+    pub(super) fn next(&mut self) -> Option<Result<Told, StreamFailure>> {
         let due = |(section, _): &(Section, _)| *section != Section::Trailers || self.data.is_empty();
         if self.sections.front().is_some_and(due)
             && let Some((section, fields)) = self.sections.pop_front()

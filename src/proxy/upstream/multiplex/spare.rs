@@ -11,8 +11,11 @@ const KEPT: usize = 256;
 /// Larger sections are rare: their memory is given back.
 const KEPT_SIZE: usize = 16 * 1024;
 
+/// Boxes: a section moves between here and its stream as it is, without a copy or a new box.
+type Spare = RefCell<Vec<Box<FieldLines>>>;
+
 thread_local! {
-    static FIELDS: RefCell<Vec<Box<FieldLines>>> = const { RefCell::new(Vec::new()) };
+    static FIELDS: Spare = const { RefCell::new(Vec::new()) };
 }
 
 /// A section to be filled, with what the last one left in it.

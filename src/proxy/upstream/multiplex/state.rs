@@ -85,7 +85,7 @@ pub(super) struct Unfinished {
 const SETTINGS: [(u16, u32); 3] = [
     (setting::ENABLE_PUSH, 0),
     (setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW),
-    (setting::MAX_HEADER_LIST_SIZE, HEADER_LIST as u32),
+    (setting::MAX_HEADER_LIST_SIZE, HEADER_LIST),
 ];
 
 impl State {
@@ -238,11 +238,11 @@ impl State {
             if slot.local != Local::Open {
                 return Poll::Ready(Ok(bytes.len()));
             }
-            let space = OUTPUT.saturating_sub(self.out.len());
-            let room = self.window.room().min(space);
+            let room = self.window.room().min(OUTPUT.saturating_sub(self.out.len()));
             let length = left.len().min(slot.window.room()).min(room).min(FRAME);
             let last = end && length == left.len();
-            if length == 0 && !(last && space > 0) {
+            // An end alone needs no window, and adds nine bytes.
+            if length == 0 && !last {
                 return self.wait_to_send(at, waker, left.is_empty() && !end, sent);
             }
             slot.window.take(length);
@@ -360,9 +360,9 @@ impl State {
         }
         self.retire();
         self.ended = Some(failure);
-        let written = self.written;
+        // What never left provably was not processed. But one that never spoke HTTP/2 is to blame, whatever it did.
+        let written = if self.settled { self.written } else { u64::MAX };
         self.streams.each(|slot| {
-            // What never left provably was not processed.
             slot.fail(if slot.begins >= written { StreamFailure::Unprocessed } else { failure });
         });
         self.blocked.clear();

@@ -9,8 +9,11 @@ use super::slot::Slot;
 /// Streams that are over, for those to come: a worker keeps so many, more than are opened at once but in bursts.
 const KEPT: usize = 256;
 
+/// Boxes: a stream moves between here and its connection as it is, without a copy or a new box.
+type Spare = RefCell<Vec<Box<Slot>>>;
+
 thread_local! {
-    static SPARE: RefCell<Vec<Box<Slot>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Spare = const { RefCell::new(Vec::new()) };
 }
 
 /// The open streams of a connection.

@@ -290,7 +290,6 @@ fn output_is_bounded_and_bodies_wait_in_turn() {
     assert!((OUTPUT - 100..=OUTPUT).contains(&taken), "{taken}");
     assert!(state.out.len() < OUTPUT + 100);
     assert_eq!(send(&mut state, other, b"x", true), None);
-    assert_eq!(send(&mut state, other, b"", true), None, "an end waits as well");
     state.out.clear();
     state.wake_blocked();
     assert_eq!(send(&mut state, other, b"x", true), Some(1));
@@ -299,17 +298,16 @@ fn output_is_bounded_and_bodies_wait_in_turn() {
 #[test]
 fn floods_end_the_connection_and_sound_use_does_not() {
     type Write = fn(&mut Buffer, u32);
-    let floods: [(&str, Write); 9] = [
+    let floods: [(&str, Write); 11] = [
         ("ping", |out, _| frame::ping(out, false, &[0; 8])),
         ("settings", |out, _| frame::settings(out, &[])),
         ("empty data", |out, _| frame::data(out, 1, false, b"")),
         ("window updates", |out, _| frame::window_update(out, 0, 1)),
         ("window updates of a stream", |out, _| frame::window_update(out, 1, 1)),
         ("resets of what is over", |out, _| frame::reset(out, 3, ErrorCode::CANCEL)),
-        ("informational heads", |out, _| {
-            // What each costs is more than what it brings.
-            frame::header_frames(out, 1, false, &head(103, &[("link", "a"), ("link", "b")]), 1);
-        }),
+        ("informational heads", |out, _| frame::header_frames(out, 1, false, &head(103, &[("link", "a")]), 100)),
+        ("pieces of heads", |out, _| frame::header_frames(out, 3, true, &head(200, &[("a", "b"), ("c", "d")]), 1)),
+        ("heads of what is over", |out, _| frame::header_frames(out, 3, true, &head(200, &[]), 100)),
         ("priority", |out, _| out.push(&[0, 0, 5, 2, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0])),
         ("unknown", |out, at| out.push(&[0, 0, 4, 0x42, 0, 0, 0, 0, 1, 0, 0, 0, at.to_le_bytes()[0]])),
     ];
@@ -372,6 +370,24 @@ fn what_was_never_written_was_not_processed() {
     assert_eq!(next(&mut state, sent), Some(Err(StreamFailure::Broken)));
     assert_eq!(next(&mut state, unsent), Some(Err(StreamFailure::Unprocessed)));
     assert!(!state.reserve());
+    // One that never said that it speaks HTTP/2 is to blame all the same.
+    let mut state = State::new(Arc::<Sharing>::default());
+    let unsent = open(&mut state, GET);
+    state.end(StreamFailure::Broken);
+    assert_eq!(next(&mut state, unsent), Some(Err(StreamFailure::Broken)));
+}
+
+#[test]
+fn an_end_alone_waits_for_nothing() {
+    let mut state = settled(&[(setting::INITIAL_WINDOW_SIZE, 1 << 30)]);
+    let (one, other) = (open(&mut state, POST), open(&mut state, POST));
+    assert!(send(&mut state, one, &vec![1; 1 << 20], false).is_some());
+    state.out.clear();
+    while send(&mut state, one, &[1; 1 << 14], false).is_some() {
+        state.out.clear();
+    }
+    assert_eq!(send(&mut state, other, b"x", true), None, "the connection's window is used up");
+    assert_eq!(send(&mut state, other, b"", true), Some(0));
 }
 
 /// What an endpoint and a client do.
