@@ -71,6 +71,12 @@ impl ReceiveWindow {
         Self { forgiven: DEFAULT_WINDOW.saturating_sub(size), ..Self::new(size) }
     }
 
+    /// What the other side may still send.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> i64 {
+        self.open
+    }
+
     /// So much arrived, padding included.
     ///
     /// # Errors

@@ -464,6 +464,7 @@ proptest! {
                     _ => {}
                 }
             }
+            prop_assert_eq!(state.receive.open(), connection, "both sides count alike");
             // The connection's window never falls to less than half, whoever reads or leaves.
             prop_assert!(connection > i64::from(CONNECTION_WINDOW / 2) && connection <= i64::from(CONNECTION_WINDOW));
             for at in [0, 1] {
