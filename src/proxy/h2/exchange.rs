@@ -39,7 +39,7 @@ use crate::proxy::request::upload::{BodyLimit, Manner, PAUSE, SMALL, is_small};
 use crate::proxy::request::{fault, kind};
 use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::destination::PoolKey;
-use crate::proxy::upstream::multiplex::stream::Opening;
+use crate::proxy::upstream::multiplex::slot::Opening;
 use crate::snapshot::{ClientLimits, Service, Version};
 use crate::traffic::validate::Framing;
 use crate::traffic::validate::refusal::METHOD_UNSUPPORTED;
