@@ -86,6 +86,11 @@ impl Decoder {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn table(&self) -> &DynamicTable {
+        &self.table
+    }
+
     /// Bytes that wait for more.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {

@@ -53,6 +53,12 @@ impl DynamicTable {
         Some((line, facts))
     }
 
+    /// Bytes that are held.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Changes how much it may hold.
     pub(super) fn resize(&mut self, max: usize) {
         self.max = max;

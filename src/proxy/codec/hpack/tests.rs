@@ -416,3 +416,60 @@ fn requests_and_statuses_are_written_as_others_read_them() {
         assert_eq!(decoder.decode(&block).unwrap(), [(b":status".to_vec(), status.to_string().into_bytes())]);
     }
 }
+
+/// What both other sides read of messages that an encoder writes one after the other.
+fn check_written(messages: &[Vec<(String, String)>]) {
+    let (mut encoder, mut ours, mut theirs) = (Encoder::new(), Decoder::new(), fluke_hpack::Decoder::new());
+    for fields in messages {
+        let mut block = Vec::new();
+        fields.iter().for_each(|(name, value)| encoder.field(name.as_bytes(), value.as_bytes(), &mut block));
+        let mut lines = FieldLines::new();
+        lines.clear(LIMIT);
+        ours.decode(&block, &mut lines).unwrap();
+        assert_eq!(&text(&lines), fields);
+        let read = theirs.decode(&block).unwrap();
+        let wanted = fields.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()));
+        assert!(read.into_iter().eq(wanted));
+    }
+}
+
+#[test]
+fn a_full_table_is_the_same_on_both_sides() {
+    let message =
+        |from: usize| (from..from + 60).map(|at| (format!("x-{}", at % 90), "v".repeat(100 + at % 20))).collect();
+    check_written(&[0, 0, 0, 30, 30, 30, 10, 10, 0, 0].map(message));
+}
+
+#[test]
+fn names_of_one_place_are_not_taken_for_each_other() {
+    let message = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    let (first, second) = ("x1a1y", "x2a1y");
+    check_written(&[
+        message(first, "a"),
+        message(first, "a"),
+        message(first, "a"),
+        message(second, "b"),
+        message(second, "c"),
+        message(second, "c"),
+        message(first, "a"),
+    ]);
+}
+
+#[test]
+fn a_decoders_memory_is_bounded_by_its_table() {
+    let (mut decoder, mut lines) = (Decoder::new(), FieldLines::new());
+    for round in 0..2_000 {
+        lines.clear(LIMIT);
+        decoder.decode(&literal(format!("a{round}").as_bytes(), &[b'b'; 100]), &mut lines).unwrap();
+        assert!(decoder.table().bytes() <= 2 * TABLE);
+    }
+}
+
+#[test]
+fn the_longest_lengths_are_read() {
+    let value = vec![b'b'; (1 << 21) + 300];
+    let mut lines = FieldLines::new();
+    lines.clear(usize::MAX);
+    Decoder::new().decode(&literal(b"a", &value), &mut lines).unwrap();
+    assert_eq!(lines.size(), value.len() + 33);
+}

@@ -159,6 +159,7 @@ proptest! {
         prop_assert_eq!(read, read_parts);
         if read.is_ok() {
             prop_assert_eq!((lines.size(), lines.flaw()), (parted.size(), parted.flaw()));
+            prop_assert_eq!(&lines.text, &parted.text);
             prop_assert_eq!(fields(&lines), fields(&parted));
             // The tables are the same too.
             for index in 62..80 {
