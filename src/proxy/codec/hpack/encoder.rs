@@ -162,7 +162,7 @@ impl Encoder {
             (0, Some(entry)) => entry,
             (known, _) => usize::from(known),
         };
-        if recent.value == value && !value.is_empty() {
+        if recent.value == value {
             let size = name.len() + value.len() + OVERHEAD;
             if size <= self.max {
                 (recent.entry, recent.is_indexed) = (self.inserted + 1, true);

@@ -435,9 +435,22 @@ fn check_written(messages: &[Vec<(String, String)>]) {
 
 #[test]
 fn a_full_table_is_the_same_on_both_sides() {
-    let message =
-        |from: usize| (from..from + 60).map(|at| (format!("x-{}", at % 90), "v".repeat(100 + at % 20))).collect();
-    check_written(&[0, 0, 0, 30, 30, 30, 10, 10, 0, 0].map(message));
+    let fields = |from: usize| (from..from + 60).map(|at| (format!("x-{}", at % 90), "v".repeat(100 + at % 20)));
+    // Backwards too: then the oldest entries are named before others drive them out.
+    let forth = |from: usize| fields(from).collect();
+    let back = |from: usize| fields(from).rev().collect();
+    check_written(&[
+        forth(0),
+        forth(0),
+        back(0),
+        forth(30),
+        forth(30),
+        back(30),
+        back(30),
+        forth(10),
+        back(10),
+        back(0),
+    ]);
 }
 
 #[test]
