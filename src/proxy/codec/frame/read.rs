@@ -116,7 +116,7 @@ fn headers<'a>(head: &FrameHead, payload: &'a [u8]) -> Result<Frame<'a>, FrameEr
     let mut depends_on_itself = false;
     if head.has(flag::PRIORITY) {
         // Padding that takes the place of the priority is too long (RFC 9113 §6.2).
-        let short = if head.has(flag::PADDED) { PROTOCOL } else { SIZE };
+        let short = if head.has(flag::PADDED) && payload.len() > 5 { PROTOCOL } else { SIZE };
         let (priority, rest) = block.split_first_chunk::<5>().ok_or(short)?;
         depends_on_itself = depends_on(priority) == head.stream;
         block = rest;

@@ -67,7 +67,8 @@ fn headers_with_padding_and_priority() {
     assert_eq!(parse(kind::HEADERS, flag::PADDED, 1, &[1]), Err(PROTOCOL), "§6.2");
     assert_eq!(parse(kind::HEADERS, flag::PADDED, 1, &[]), Err(SIZE), "§4.2");
     assert_eq!(parse(kind::HEADERS, flag::PRIORITY, 1, &[0; 4]), Err(SIZE), "§4.2");
-    assert_eq!(parse(kind::HEADERS, both, 1, &[1, 0, 0, 0, 0, 0]), Err(SIZE), "§4.2");
+    assert_eq!(parse(kind::HEADERS, both, 1, &[1, 0, 0, 0, 0, 0]), Err(PROTOCOL), "§6.2");
+    assert_eq!(parse(kind::HEADERS, both, 1, &[0, 0, 0, 0, 0]), Err(SIZE), "§4.2");
     assert_eq!(parse(kind::HEADERS, 0, 0, b"a"), Err(PROTOCOL), "§6.2");
 }
 
