@@ -46,7 +46,9 @@ async fn writing_the_log_does_not_wake_the_watcher_of_the_configuration() {
     let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("shutdown:", output)).await;
     let log = weir.config().with_file_name("access.log");
     let mut client = H1::connect(&Target::from(weir.address("web").await)).await;
-    let (reloads, began, wakes) = (reload_count(&weir).await, Instant::now(), switches_of_watcher(weir.pid()));
+    eventually("the watcher has a thread", async || switches_of_watcher(weir.pid()).is_some()).await;
+    let switches = || switches_of_watcher(weir.pid()).expect("the watcher has a thread");
+    let (reloads, began, wakes) = (reload_count(&weir).await, Instant::now(), switches());
     for sent in 1..=40 {
         assert_eq!(client.send(&Request::get("/")).await.status, 200);
         // Each line is written before the next request, so that there is an event for each.
@@ -58,7 +60,7 @@ async fn writing_the_log_does_not_wake_the_watcher_of_the_configuration() {
     }
     // It looks each second, and may be held up while it does.
     let polls = began.elapsed().as_secs() + 2;
-    let woken = switches_of_watcher(weir.pid()) - wakes;
+    let woken = switches() - wakes;
     assert!(woken <= 4 * polls, "woken {woken} times in {polls} s");
     assert_eq!(reload_count(&weir).await.to_bits(), reloads.to_bits());
     weir.stop().await;
@@ -69,16 +71,16 @@ async fn reload_count(weir: &Weir) -> f64 {
     ["success", "failure"].iter().map(|result| metrics.value("weir_config_reloads_total", &[("result", result)])).sum()
 }
 
-/// How often the watcher's thread has waited and was woken.
-fn switches_of_watcher(pid: u32) -> u64 {
+/// How often the watcher's thread has waited and was woken; none if there is no such thread yet.
+fn switches_of_watcher(pid: u32) -> Option<u64> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let named = |task: &std::path::Path| {
         std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "weir-watch")
     };
-    let task = tasks.flatten().map(|entry| entry.path()).find(|task| named(task)).expect("the watcher has a thread");
+    let task = tasks.flatten().map(|entry| entry.path()).find(|task| named(task))?;
     let status = std::fs::read_to_string(task.join("status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-    line.trim().parse().unwrap()
+    Some(line.trim().parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

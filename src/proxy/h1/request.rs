@@ -61,11 +61,12 @@ impl ParsedHead<'_, '_> {
         for field in self.fields {
             match field.name.len() {
                 10 if field.name.eq_ignore_ascii_case("connection") => {
-                    if !field.value.eq_ignore_ascii_case(b"keep-alive") && !field.value.eq_ignore_ascii_case(b"close") {
-                        if !is_about_upgrades(field.value) {
-                            return Shape::Other;
-                        }
-                        shape = Shape::Upgrade;
+                    let keeps =
+                        [&b"keep-alive"[..], b"close"].iter().any(|word| field.value.eq_ignore_ascii_case(word));
+                    match keeps {
+                        true => {}
+                        false if is_about_upgrades(field.value) => shape = Shape::Upgrade,
+                        false => return Shape::Other,
                     }
                 }
                 7 if field.name.eq_ignore_ascii_case("upgrade") => shape = Shape::Upgrade,

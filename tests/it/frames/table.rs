@@ -48,7 +48,7 @@ pub(super) enum Wanted {
     /// PINGs are answered with these.
     Pongs(Vec<[u8; 8]>),
     /// One of these.
-    Any(Vec<Wanted>),
+    Any(Vec<Self>),
 }
 
 /// A row.

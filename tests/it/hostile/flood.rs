@@ -152,7 +152,8 @@ async fn an_empty_header_block_without_end_is_cut() {
 /// CVE-2025-8671: what the client does makes the server reset its streams, again and again.
 #[tokio::test(flavor = "multi_thread")]
 async fn resets_that_the_client_provokes_count_like_its_own() {
-    let faults: [(&str, fn(u32) -> Vec<u8>); 3] = [
+    type Fault = fn(u32) -> Vec<u8>;
+    let faults: [(&str, Fault); 3] = [
         ("an increment of 0", |stream| window_update(stream, 0)),
         ("a window above its bound", |stream| window_update(stream, (1 << 31) - 1).repeat(2)),
         ("PRIORITY on itself", |stream| frame(PRIORITY, 0, stream, &[&stream.to_be_bytes()[..], &[0]].concat())),
