@@ -172,6 +172,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 12, "twelve that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 14, "fourteen that the contract does not list");
     }
 }
