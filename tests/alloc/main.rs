@@ -45,7 +45,6 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "what is not counted is told")]
 fn a_request_on_the_express_lane_allocates_nothing() {
     let _alone = alone();
     let folder = tempfile::tempdir().expect("a directory");
