@@ -37,7 +37,15 @@ impl<'f> H2Head<'f> {
         let text = |which| fields.pseudo(which).and_then(|value| str::from_utf8(value).ok());
         let method = text(Pseudo::Method).unwrap_or_default();
         let protocol = text(Pseudo::Protocol);
-        let malformed = malformed(fields, method, protocol.is_some(), ends);
+        let (mut crumbs, mut declares) = (0, false);
+        for field in fields.iter() {
+            match field.name.len() {
+                6 => crumbs += u32::from(field.name == COOKIE),
+                14 => declares |= field.name == "content-length" && field.value != b"0",
+                _ => {}
+            }
+        }
+        let malformed = malformed(fields, method, protocol.is_some(), ends && declares);
         // A tunnel is opened by what is a GET in HTTP/1.1 (RFC 8441 §5).
         let tunnel = protocol.filter(|_| malformed.is_none());
         Self {
@@ -45,7 +53,7 @@ impl<'f> H2Head<'f> {
             method: if tunnel.is_some() { "GET" } else { method },
             path: fields.pseudo(Pseudo::Path).unwrap_or(b"/"),
             authority: fields.pseudo(Pseudo::Authority),
-            cookies: join_cookies(fields),
+            cookies: (crumbs > 1).then(|| join_cookies(fields)),
             malformed,
             protocol: tunnel,
             client: None,
@@ -82,22 +90,21 @@ impl<'f> H2Head<'f> {
 const COOKIE: &str = "cookie";
 
 /// Joins the cookies that a client sent as several fields, to compress them better, into the one field that HTTP/1.1 has
-/// (RFC 9113 §8.2.3): before fields are counted, so that limits are those of HTTP/1.1. None if there are no two.
-fn join_cookies(fields: &FieldLines) -> Option<Buffer> {
-    let crumbs = || fields.iter().filter(|field| field.name == COOKIE).map(|field| field.value);
-    crumbs().nth(1)?;
+/// (RFC 9113 §8.2.3): before fields are counted, so that limits are those of HTTP/1.1.
+fn join_cookies(fields: &FieldLines) -> Buffer {
+    let crumbs = fields.iter().filter(|field| field.name == COOKIE).map(|field| field.value);
     let mut line = Buffer::default();
     line.push(b"cookie: ");
-    for (at, crumb) in crumbs().filter(|crumb| !crumb.is_empty()).enumerate() {
+    for (at, crumb) in crumbs.filter(|crumb| !crumb.is_empty()).enumerate() {
         line.push_all([if at > 0 { b"; " } else { b"" }, crumb, b"", b""]);
     }
     line.push(b"\r\n");
-    Some(line)
+    line
 }
 
 /// Why a head is no request, as far as only HTTP/2 knows it (RFC 9113 §8.1.1, §8.3.1, §8.5); what is wrong with it in any
-/// version, validation finds.
-fn malformed(fields: &FieldLines, method: &str, tunnel: bool, ends: bool) -> Option<Refusal> {
+/// version, validation finds. `bodiless`: it has no body and declares one.
+fn malformed(fields: &FieldLines, method: &str, tunnel: bool, bodiless: bool) -> Option<Refusal> {
     if fields.overflows() {
         return Some(FIELDS_TOO_LARGE);
     }
@@ -129,8 +136,7 @@ fn malformed(fields: &FieldLines, method: &str, tunnel: bool, ends: bool) -> Opt
     if path.is_empty() {
         return Some(TARGET_INVALID);
     }
-    let declares = |field: FieldLine<'_>| field.name == "content-length" && field.value != b"0";
-    (ends && fields.iter().any(declares)).then_some(BAD_REQUEST)
+    bodiless.then_some(BAD_REQUEST)
 }
 
 /// What a request with this flaw is answered with.
@@ -188,5 +194,76 @@ impl Request for H2Head<'_> {
 
     fn client(&self) -> Option<IpAddr> {
         self.client
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::proxy::codec::hpack::{Decoder, write_plain};
+    use crate::traffic::validate::refusal::FIELDS_TOO_LARGE;
+
+    /// The fields of a header block.
+    pub(crate) fn fields(list: &[(&str, &str)]) -> FieldLines {
+        let (mut block, mut fields) = (Vec::new(), FieldLines::new());
+        list.iter().for_each(|(name, value)| write_plain(name.as_bytes(), value.as_bytes(), &mut block));
+        fields.clear(1024);
+        Decoder::new().decode(&block, &mut fields).unwrap();
+        fields
+    }
+
+    const GET: [(&str, &str); 4] =
+        [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "shop.test")];
+
+    fn refused(list: &[(&str, &str)], ends: bool) -> Option<&'static str> {
+        H2Head::new(&fields(list), ends).malformed.map(|refusal| refusal.cause)
+    }
+
+    #[test]
+    fn what_is_no_request_has_its_cause() {
+        assert_eq!(refused(&GET, true), None);
+        let with = |more: &[(&'static str, &'static str)]| [&GET[..], more].concat();
+        let without = |name| GET.into_iter().filter(|(known, _)| *known != name).collect::<Vec<_>>();
+        let connect = [(":method", "CONNECT"), (":authority", "shop.test:443")];
+        let websocket = |protocol| [&[(":protocol", protocol), (":method", "CONNECT")], &GET[1..]].concat();
+        for (list, cause) in [
+            (without(":method"), BAD_REQUEST.cause),
+            (without(":scheme"), BAD_REQUEST.cause),
+            (without(":path"), BAD_REQUEST.cause),
+            (with(&[("a b", "1")]), FIELD_NAME_INVALID.cause),
+            (with(&[("a", " b")]), FIELD_VALUE_INVALID.cause),
+            (with(&[("te", "gzip")]), CONNECTION_SPECIFIC.cause),
+            (with(&[("upgrade", "h2c")]), CONNECTION_SPECIFIC.cause),
+            (with(&[("content-length", "1")]), BAD_REQUEST.cause),
+            (with(&[(":status", "200")]), BAD_REQUEST.cause),
+            (connect.to_vec(), METHOD_UNSUPPORTED.cause),
+            (connect[..1].to_vec(), BAD_REQUEST.cause),
+            (websocket(""), BAD_REQUEST.cause),
+            ([&[(":protocol", "websocket")], &GET[..]].concat(), BAD_REQUEST.cause),
+        ] {
+            assert_eq!(refused(&list, true), Some(cause), "{list:?}");
+        }
+        assert_eq!(refused(&with(&[("content-length", "1")]), false), None);
+        assert_eq!(refused(&websocket("websocket"), false), None);
+        let long = "x".repeat(1100);
+        assert_eq!(refused(&[&GET[..], &[("a", &long)]].concat(), true), Some(FIELDS_TOO_LARGE.cause));
+    }
+
+    #[test]
+    fn a_request_for_a_tunnel_is_a_get_for_all_who_decide() {
+        let fields = fields(&[&[(":protocol", "websocket"), (":method", "CONNECT")], &GET[1..]].concat());
+        let head = H2Head::new(&fields, false);
+        assert_eq!((head.method(), head.protocol()), ("GET", Some("websocket")));
+    }
+
+    #[test]
+    fn cookies_are_one_field() {
+        let crumbs = [("cookie", "a=1"), ("x", "y"), ("cookie", ""), ("cookie", "b=2")];
+        let fields = fields(&[&GET[..], &crumbs].concat());
+        let head = H2Head::new(&fields, true);
+        assert_eq!(head.header("cookie"), Some(&b"a=1; b=2"[..]));
+        let mut seen = Vec::new();
+        head.each(|field| seen.push(String::from_utf8(field.line.to_vec()).unwrap()));
+        assert_eq!(seen, ["cookie: a=1; b=2\r\n", "x: y\r\n"]);
     }
 }

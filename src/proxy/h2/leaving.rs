@@ -79,3 +79,51 @@ impl Leaving {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::codec::frame::{Frame, FrameHead};
+
+    /// What was written: the last ids of GOAWAY frames, and none for PINGs.
+    fn frames(out: &mut Buffer) -> Vec<Option<u32>> {
+        let mut found = Vec::new();
+        while let Some(head) = FrameHead::read(out.data()) {
+            let length = FrameHead::SIZE + head.length;
+            let payload = out.data().get(FrameHead::SIZE..length).unwrap().to_vec();
+            found.push(match Frame::parse(&head, &payload).unwrap() {
+                Frame::GoAway { last, code: ErrorCode::NO_ERROR } => Some(last),
+                Frame::Ping { ack: false, payload: PAYLOAD } => None,
+                other => panic!("{other:?}"),
+            });
+            out.consume(length);
+        }
+        found
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_announced_before_it_is_said_which_stream_is_the_last() {
+        let mut out = Buffer::default();
+        let mut leaving = Leaving::default();
+        assert!(!leaving.conclude(1, false, &mut out));
+        leaving.announce(Instant::now() + GOODBYE, &mut out);
+        leaving.announce(Instant::now() + GOODBYE, &mut out);
+        assert_eq!(frames(&mut out), [Some(ANNOUNCED), None]);
+        leaving.answered([0; 8]);
+        assert!(!leaving.conclude(3, false, &mut out), "it was another PING");
+        leaving.answered(PAYLOAD);
+        assert!(leaving.conclude(5, false, &mut out) && leaving.conclude(7, false, &mut out));
+        assert_eq!((frames(&mut out), leaving), (vec![Some(5)], Leaving::Last(5)), "said once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_answer_is_not_waited_for_for_ever() {
+        let mut out = Buffer::default();
+        let mut leaving = Leaving::default();
+        leaving.announce(Instant::now() + GOODBYE, &mut out);
+        tokio::time::advance(GOODBYE).await;
+        assert!(leaving.conclude(1, false, &mut out));
+        let mut leaving = Leaving::default();
+        assert!(leaving.conclude(9, true, &mut out), "where nobody is served any more");
+    }
+}

@@ -8,6 +8,7 @@ use super::fields::PooledFields;
 use super::output::{LARGEST_WINDOW, MAX_FRAME};
 use super::spare;
 use super::state::{CONNECTION_WINDOW, State, StreamHandle};
+use crate::algorithm::decimal::decimal;
 use crate::proxy::codec::frame::{
     self, DEFAULT_MAX_FRAME, ErrorCode, Frame, FrameError, FrameHead, PREFACE, SettingsEntries, setting,
 };
@@ -202,8 +203,9 @@ impl Connection {
         let Some(at) = self.free_place() else {
             return self.stream_error(state, id, ErrorCode::REFUSED_STREAM);
         };
-        let declared = fields.iter().find(|field| field.name == "content-length").map(|field| field.value);
-        let left = declared.and_then(crate::algorithm::decimal::decimal);
+        // What has no body has nothing to count.
+        let declared = || fields.iter().find(|field| field.name == "content-length").map(|field| field.value);
+        let left = if ends { None } else { declared().and_then(decimal) };
         state.open(at, id, left, ends);
         self.open += 1;
         let stream = StreamHandle { common: std::sync::Arc::clone(&self.common), at, id };

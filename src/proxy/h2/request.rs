@@ -169,3 +169,61 @@ fn list(head: &H2Head<'_>, name: &str, own: &str) -> Vec<u8> {
     add(own.as_bytes());
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::h2::head::tests::fields;
+    use crate::traffic::HttpVersion;
+
+    fn written(list: &[(&str, &str)], ends: bool, tunnel: Option<(&str, &str)>) -> String {
+        let fields = fields(list);
+        let head = H2Head::new(&fields, ends);
+        let rewrite = RequestRewrite {
+            peer: "10.0.0.9",
+            trusted: false,
+            underscore: None,
+            tls: true,
+            authority: "shop.test",
+            request_id: b"abc",
+            version: HttpVersion::Http2,
+            may_wait: false,
+        };
+        let framing = Framing::Frames { length: None };
+        let rewrite = HeadRewrite { rewrite, target: "/a", host: None, framing, ends, tunnel };
+        let mut out = Buffer::default();
+        write_http1(&head, &rewrite, &mut out);
+        String::from_utf8(out.data().to_vec()).unwrap()
+    }
+
+    const ADDED: &str = "x-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: https\r\nx-forwarded-host: shop.test\r\n\
+        x-request-id: abc\r\nvia: 2.0 weir\r\n";
+
+    #[test]
+    fn an_http_1_endpoint_gets_one_host_and_plain_framing() {
+        let head = |method| [(":method", method), (":scheme", "https"), (":path", "/a"), (":authority", "shop.test")];
+        let more = [("host", "shop.test"), ("te", "trailers"), ("x-real-ip", "6.6.6.6"), ("accept", "*/*")];
+        let get = written(&[&head("GET")[..], &more].concat(), true, None);
+        assert_eq!(get, format!("GET /a HTTP/1.1\r\nhost: shop.test\r\naccept: */*\r\n{ADDED}\r\n"));
+        let post = written(&head("POST"), true, None);
+        assert_eq!(post, format!("POST /a HTTP/1.1\r\nhost: shop.test\r\n{ADDED}content-length: 0\r\n\r\n"));
+        let body = written(&head("POST"), false, None);
+        assert_eq!(body, format!("POST /a HTTP/1.1\r\nhost: shop.test\r\n{ADDED}transfer-encoding: chunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_tunnel_is_offered_as_http_1_offers_it() {
+        let list = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "https"),
+            (":path", "/a"),
+            (":authority", "shop.test"),
+            ("sec-websocket-version", "13"),
+        ];
+        let text = written(&list, false, Some(("websocket", "key")));
+        let end = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: key\r\n\r\n";
+        assert!(text.starts_with("GET /a HTTP/1.1\r\nhost: shop.test\r\nsec-websocket-version: 13\r\n"), "{text}");
+        assert!(text.ends_with(end) && !text.contains("transfer-encoding"), "{text}");
+    }
+}
