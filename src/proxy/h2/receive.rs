@@ -239,7 +239,7 @@ impl Connection {
                 self.closed.push(id, false);
                 Ok(())
             }
-            None if id > self.last => Err(ErrorCode::PROTOCOL_ERROR.into()),
+            None if self.is_idle(id) => Err(ErrorCode::PROTOCOL_ERROR.into()),
             None => Ok(self.budget.spend(H2Abuse::Stray)?),
         }
     }
@@ -258,10 +258,19 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether no request was begun on this stream yet, so that only HEADERS and PRIORITY may come on it.
+    fn is_idle(&self, id: u32) -> bool {
+        id > self.last && !self.is_over_for(id)
+    }
+
     /// A frame on a stream that is not open.
     fn gone(&mut self, id: u32) -> Result<(), Fatal> {
-        if id > self.last && !self.is_over_for(id) {
+        if self.is_idle(id) {
             return Err(ErrorCode::PROTOCOL_ERROR.into());
+        }
+        // What crossed the last GOAWAY is not processed, and no error (RFC 9113 §6.8).
+        if self.is_over_for(id) {
+            return Ok(self.budget.spend(H2Abuse::Stray)?);
         }
         // The client ended it itself, or passed it over. What crossed our end of it is no error (RFC 9113 §5.1, §5.1.1).
         if self.closed.excludes(id) {
@@ -283,6 +292,9 @@ impl Connection {
                     state.output.initial_window = i64::from(value);
                     // May make windows negative (RFC 9113 §6.9.2).
                     for at in 0..state.places.len() {
+                        if state.ids.get(at).is_none_or(|id| *id == 0) {
+                            continue;
+                        }
                         let place = state.place(at);
                         place.window += change;
                         if place.window > LARGEST_WINDOW {
@@ -331,7 +343,7 @@ impl Connection {
                 self.due.insert(at);
                 Ok(())
             }
-            None if id > self.last => Err(ErrorCode::PROTOCOL_ERROR.into()),
+            None if self.is_idle(id) => Err(ErrorCode::PROTOCOL_ERROR.into()),
             None => Ok(()),
         }
     }
