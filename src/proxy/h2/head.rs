@@ -197,20 +197,21 @@ impl Request for H2Head<'_> {
     }
 }
 
+/// The fields of a header block.
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
+pub(super) fn fields(list: &[(&str, &str)]) -> FieldLines {
     use crate::proxy::codec::hpack::{Decoder, write_plain};
-    use crate::traffic::validate::refusal::FIELDS_TOO_LARGE;
+    let (mut block, mut fields) = (Vec::new(), FieldLines::new());
+    list.iter().for_each(|(name, value)| write_plain(name.as_bytes(), value.as_bytes(), &mut block));
+    fields.clear(1024);
+    Decoder::new().decode(&block, &mut fields).unwrap();
+    fields
+}
 
-    /// The fields of a header block.
-    pub(crate) fn fields(list: &[(&str, &str)]) -> FieldLines {
-        let (mut block, mut fields) = (Vec::new(), FieldLines::new());
-        list.iter().for_each(|(name, value)| write_plain(name.as_bytes(), value.as_bytes(), &mut block));
-        fields.clear(1024);
-        Decoder::new().decode(&block, &mut fields).unwrap();
-        fields
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::validate::refusal::FIELDS_TOO_LARGE;
 
     const GET: [(&str, &str); 4] =
         [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "shop.test")];

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 
 use super::head::H2Head;
+#[cfg(test)]
+use super::head::fields;
 use crate::proxy::codec::hpack::{Encoder, FieldLine};
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::headers::{AddFields, CameFields, HeaderAction, RequestRewrite};
@@ -173,7 +175,6 @@ fn list(head: &H2Head<'_>, name: &str, own: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::h2::head::tests::fields;
     use crate::traffic::HttpVersion;
 
     fn written(list: &[(&str, &str)], ends: bool, tunnel: Option<(&str, &str)>) -> String {
