@@ -27,8 +27,11 @@ pub(crate) struct Case {
     pub(crate) threads: usize,
     /// Routes in the configuration; the last one is asked for.
     pub(crate) routes: usize,
-    /// Client connections; each has one request in flight at a time.
+    /// Client connections.
     pub(crate) connections: usize,
+    /// Requests that each has in flight at a time. With more than one nobody waits for Weir to sleep: it takes what is
+    /// there at once, as it does under load.
+    pub(crate) streams: u32,
     /// Who asks for what.
     pub(crate) client: Client,
     /// Whether it is counted for every change, or only by `make bench-instructions`.
@@ -66,13 +69,13 @@ pub(crate) struct Cost {
 impl Case {
     /// The common case, to be changed where a case is different.
     pub(crate) const fn new(name: &'static str, client: Client) -> Self {
-        Self { name, threads: 1, routes: 1, connections: 1, client, always: true }
+        Self { name, threads: 1, routes: 1, connections: 1, streams: 1, client, always: true }
     }
 
     /// Runs it.
     pub(crate) fn run(&self) -> Cost {
         let folder = tempfile::tempdir().expect("a directory");
-        let turn = Arc::new(Turn::default());
+        let turn = Arc::new(Turn::new(self.streams == 1));
         let origins: [Origin; 2] = std::array::from_fn(|_| {
             let turn = Arc::clone(&turn);
             let before = move || turn.settle();
@@ -86,11 +89,11 @@ impl Case {
         turn.of(weir.id());
         let (web, secure) = (lean::listener(&admin, "web"), lean::listener(&admin, "websecure"));
         let mut clients: Vec<_> = (0..self.connections).map(|_| self.connect(web, secure, &authority)).collect();
-        ask(&turn, &mut clients, WARM_UP);
+        ask(&turn, &mut clients, self.streams, WARM_UP);
         weir.count(self.threads);
         let mut phases: Vec<_> = (0..PHASES)
             .map(|_| {
-                let asked = ask(&turn, &mut clients, PHASE);
+                let asked = ask(&turn, &mut clients, self.streams, PHASE);
                 (weir.count(self.threads), asked)
             })
             .collect();
@@ -110,8 +113,8 @@ impl Case {
         match self.client {
             Client::Plain(request) => load::plain(web, request()),
             Client::Tls(request) => load::tls(secure, request(), authority),
-            Client::Http2 => load::http2(web, Call::get()),
-            Client::Grpc => load::http2(web, Call::grpc()),
+            Client::Http2 => load::http2(web, Call::get(), self.streams),
+            Client::Grpc => load::http2(web, Call::grpc(), self.streams),
         }
     }
 
@@ -148,13 +151,13 @@ routes:
     }
 }
 
-/// Asks at least `times` times, in rounds of one request on each connection; how many that were.
-fn ask(turn: &Turn, clients: &mut [Box<dyn Connection>], times: u64) -> u64 {
+/// Asks at least `times` times, in rounds of `streams` requests on each connection; how many that were.
+fn ask(turn: &Turn, clients: &mut [Box<dyn Connection>], streams: u32, times: u64) -> u64 {
     let mut asked = 0;
     while asked < times {
         turn.round(|| clients.iter_mut().for_each(|client| client.send()));
         clients.iter_mut().for_each(|client| client.receive());
-        asked += clients.len() as u64;
+        asked += clients.len() as u64 * u64::from(streams);
     }
     turn.settle();
     asked

@@ -9,9 +9,9 @@ use crate::lean::{Call, Client, Http2Client};
 
 /// One client connection in lockstep.
 pub(crate) trait Connection {
-    /// Sends one request.
+    /// Sends one request, or as many as it has at a time.
     fn send(&mut self);
-    /// Reads its whole answer.
+    /// Reads the whole answer to each.
     fn receive(&mut self);
 }
 
@@ -54,9 +54,9 @@ impl<S: std::io::Read + std::io::Write> Connection for Http1<S> {
     }
 }
 
-/// HTTP/2 with prior knowledge, one call at a time.
-pub(crate) fn http2(address: SocketAddr, call: Call) -> Box<dyn Connection> {
-    Box::new(Http2Client::connect(address, call))
+/// HTTP/2 with prior knowledge, so many calls at a time.
+pub(crate) fn http2(address: SocketAddr, call: Call, at_once: u32) -> Box<dyn Connection> {
+    Box::new(Http2Client::connect(address, call, at_once))
 }
 
 impl Connection for Http2Client {

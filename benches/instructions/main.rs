@@ -38,7 +38,8 @@ use self::kept::{Kept, TOLERANCE};
 const TWO_WORKERS: f64 = 1.85;
 /// What HTTP/2 from clients may cost: a GET to an HTTP/1 endpoint, a unary call to an HTTP/2 one. HAProxy 2.6 takes 35,700
 /// and 44,400.
-const HTTP2: [(&str, u64); 2] = [("h2 small", 14_000), ("h2 grpc", 24_000)];
+const HTTP2: [(&str, u64); 4] =
+    [("h2 small", 14_000), ("h2 small, 8 × 16", 14_000), ("h2 grpc", 24_000), ("h2 grpc, 8 × 16", 24_000)];
 const ONE_WORKER_CASE: &str = "h1 small, 16 connections, 1 worker";
 const TWO_WORKERS_CASE: &str = "h1 small, 16 connections, 2 workers";
 
@@ -51,6 +52,8 @@ fn cases() -> Vec<Case> {
         Case::new("h1 tls small", Client::Tls(lean::small)),
         Case::new("h2 small", Client::Http2),
         Case::new("h2 grpc", Client::Grpc),
+        Case { connections: 8, streams: 16, ..Case::new("h2 small, 8 × 16", Client::Http2) },
+        Case { connections: 8, streams: 16, ..Case::new("h2 grpc, 8 × 16", Client::Grpc) },
         Case { connections: 16, ..Case::new(ONE_WORKER_CASE, Client::Plain(lean::small)) },
         Case { connections: 16, threads: 2, ..Case::new(TWO_WORKERS_CASE, Client::Plain(lean::small)) },
     ]

@@ -22,6 +22,8 @@ const WORKER: &str = " (weir-traffic";
 /// Whose turn it is: the client's, while it sends a round of requests, or Weir's, or the origins', once Weir sleeps.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
+    /// Whether anybody waits.
+    settles: bool,
     process: AtomicU32,
     sending: AtomicBool,
     /// One looks at a time, on behalf of all connections.
@@ -29,6 +31,11 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
+    /// Has clients and origins wait for Weir, or not.
+    pub(crate) fn new(settles: bool) -> Self {
+        Self { settles, ..Self::default() }
+    }
+
     /// The process that is waited for, known once it was started.
     pub(crate) fn of(&self, process: u32) {
         self.process.store(process, Ordering::Relaxed);
@@ -36,6 +43,9 @@ impl Turn {
 
     /// Returns once all workers of Weir sleep.
     pub(crate) fn settle(&self) {
+        if !self.settles {
+            return;
+        }
         let _one = self.looking.lock().expect("nobody gave up");
         let process = self.process.load(Ordering::Relaxed);
         let began = Instant::now();

@@ -60,7 +60,7 @@ fn a_request_on_the_express_lane_allocates_nothing() {
         }));
     }
     for (name, call) in [("HTTP/2 GET", Call::get()), ("HTTP/2 gRPC", Call::grpc())] {
-        let mut client = Http2Client::connect(web, call);
+        let mut client = Http2Client::connect(web, call, 1);
         let mut ask = || {
             client.send();
             client.receive();

@@ -1,4 +1,4 @@
-//! HTTP/2 in frames that were ready before: one call at a time on a connection, from a client, and at an origin.
+//! HTTP/2 in frames that were ready before: calls on a connection, one or some at a time, from a client, and at an origin.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -60,50 +60,50 @@ fn message() -> Vec<u8> {
 pub(crate) struct Http2Client {
     frames: Frames,
     call: Call,
+    at_once: u32,
+    /// The next stream.
     stream: u32,
     out: Vec<u8>,
 }
 
 impl Http2Client {
-    /// A connection to `address` for calls of one kind.
-    pub(crate) fn connect(address: SocketAddr, call: Call) -> Self {
+    /// A connection to `address` for calls of one kind, so many at a time.
+    pub(crate) fn connect(address: SocketAddr, call: Call, at_once: u32) -> Self {
         let mut stream = TcpStream::connect(address).expect("Weir accepts");
         stream.set_nodelay(true).expect("no delay");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &beginning()].concat()).expect("the preface");
-        Self { frames: Frames::new(stream), call, stream: 0, out: Vec::with_capacity(1024) }
+        Self { frames: Frames::new(stream), call, at_once, stream: 1, out: Vec::with_capacity(1024) }
     }
 
-    /// Sends a call.
+    /// Sends the calls in one write.
     pub(crate) fn send(&mut self) {
-        let Self { frames, call, stream, out } = self;
-        let block = if *stream == 0 { &call.first } else { &call.later };
-        *stream = if *stream == 0 { 1 } else { *stream + 2 };
+        let Self { frames, call, at_once, stream, out } = self;
         out.clear();
         let ends = if call.body.is_empty() { END_STREAM } else { 0 };
-        push(out, HEADERS, END_HEADERS | ends, *stream, block);
-        if !call.body.is_empty() {
-            push(out, DATA, END_STREAM, *stream, &call.body);
+        for _ in 0..*at_once {
+            let block = if *stream == 1 { &call.first } else { &call.later };
+            push(out, HEADERS, END_HEADERS | ends, *stream, block);
+            if !call.body.is_empty() {
+                push(out, DATA, END_STREAM, *stream, &call.body);
+            }
+            *stream += 2;
         }
-        frames.socket.write_all(out).expect("the call is taken");
+        frames.socket.write_all(out).expect("the calls are taken");
     }
 
-    /// Reads the whole answer, which must be a 200.
+    /// Reads their whole answers, which must be 200 each.
     pub(crate) fn receive(&mut self) {
-        let mut begun = false;
-        loop {
+        let (mut begun, mut ended) = (0, 0);
+        while ended < self.at_once {
             let (kind, flags, stream, payload) = self.frames.next().expect("a frame");
             assert!(kind <= HEADERS || kind == CONTINUATION, "a frame of type {kind}: {payload:?}");
-            assert_eq!(stream, self.stream);
-            if kind == HEADERS && !begun {
-                begun = true;
-                // The static table's `:status: 200`; the first block may begin with the size of the dynamic table.
-                assert!(payload.contains(&0x88), "{payload:?}");
-            }
-            if kind <= HEADERS && flags & END_STREAM != 0 {
-                return;
-            }
+            assert!(stream + 2 * self.at_once >= self.stream && stream < self.stream, "an answer on stream {stream}");
+            // The static table's `:status: 200`; the first block may begin with the size of the dynamic table.
+            begun += u32::from(kind == HEADERS && payload.contains(&0x88));
+            ended += u32::from(kind <= HEADERS && flags & END_STREAM != 0);
         }
+        assert_eq!(begun, self.at_once, "each answer has one head with 200");
     }
 }
 
