@@ -178,8 +178,9 @@ impl<'b> Found<'b> {
                 11 if is("grpc-status") => _ = found.grpc_status.get_or_insert(field.value),
                 12 if is("content-type") => _ = found.content_type.get_or_insert(field.value),
                 14 if is("content-length") => {
-                    let length = length(field.value)?;
-                    found.odd_length |= found.length.is_some() || !is_plain(field.value);
+                    let plain = is_plain(field.value);
+                    let length = if plain { decimal(field.value) } else { length(field.value) }?;
+                    found.odd_length |= found.length.is_some() || !plain;
                     if found.length.replace(length).is_some_and(|other| other != length) {
                         return None;
                     }

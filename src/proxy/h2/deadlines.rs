@@ -1,6 +1,7 @@
 //! The deadlines of a connection and of its streams: one timer for all of them.
 
 use std::task::Context;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -24,16 +25,18 @@ enum Deadline {
     Goodbye,
     /// A stream is late.
     Stream,
+    /// No stream was open for a while.
+    Rest,
 }
+
+/// How long a connection without streams keeps the memory that only streams need: the next ones are often near.
+const REST: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Looks which deadlines have come, and waits for the next one. How the connection ends, if it does.
     pub(super) fn poll_deadlines(&mut self, cx: &mut Context<'_>, common: &Common) -> Option<Exit> {
         loop {
             let mut state = common.lock();
-            if self.open == 0 {
-                self.rest(&mut state);
-            }
             let (at, kind) = self.next_deadline(&state)?;
             if self.timer.poll(cx, at).is_pending() {
                 return None;
@@ -63,6 +66,7 @@ impl Connection {
                     cx.waker().wake_by_ref();
                     return None;
                 }
+                Deadline::Rest => self.rest(&mut state),
                 Deadline::Stream => {
                     self.wake_late(&mut state);
                     if !self.due.is_empty() {
@@ -83,7 +87,8 @@ impl Connection {
         let idle = stays.then(|| (self.since + limits.keepalive, Deadline::Idle));
         let goodbye = self.leaving.deadline().map(|at| (at, Deadline::Goodbye));
         let stream = state.deadline.map(|at| (at, Deadline::Stream));
-        [greeting, head, stuck, idle, goodbye, stream].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let rest = (self.open == 0 && !self.rests).then(|| (self.since + REST, Deadline::Rest));
+        [greeting, head, stuck, idle, goodbye, stream, rest].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Has the streams look up whose deadlines have come.

@@ -66,9 +66,27 @@ pub(in crate::traffic) fn is_host(text: &str) -> bool {
     if let Some(inner) = text.strip_prefix('[') {
         return inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
     }
-    text.len() <= NAME_BYTES
-        && text.as_bytes().split(|byte| *byte == b'.').all(|label| {
-            (1..=LABEL_BYTES).contains(&label.len())
-                && label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        })
+    let mut label = 0;
+    let valid = text.bytes().all(|byte| {
+        if byte == b'.' {
+            return std::mem::take(&mut label) > 0;
+        }
+        label += 1;
+        label <= LABEL_BYTES && IN_LABEL.get(usize::from(byte)).is_some_and(|is| *is)
+    });
+    valid && label > 0 && text.len() <= NAME_BYTES
 }
+
+/// Whether a byte may be in a label.
+const IN_LABEL: [bool; 256] = {
+    let mut in_label = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
+        {
+            in_label[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        }
+        byte += 1;
+    }
+    in_label
+};
