@@ -163,7 +163,8 @@ impl<'b> Found<'b> {
     fn among(fields: &[Header<'b>]) -> Option<Self> {
         let mut found = Self::default();
         for field in fields {
-            let is = |word: &str| field.name.eq_ignore_ascii_case(word);
+            // Most are written in lower case, which is the cheaper comparison.
+            let is = |word: &str| field.name == word || field.name.eq_ignore_ascii_case(word);
             match field.name.len() {
                 4 if is("date") => found.date = true,
                 10 if is("connection") => {

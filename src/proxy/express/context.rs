@@ -53,10 +53,12 @@ impl<'s> ExpressContext<'s> {
     /// The endpoint's final head is here, now.
     pub(crate) fn answered(&mut self, answer: &ResponseHead, now: Instant) {
         let &ResponseHead { status, kind, grpc_failed, .. } = answer;
-        self.attempts.answered(now - self.attempts.began, self.series());
+        let first_byte = now - self.attempts.began;
+        self.attempts.answered(first_byte, self.series());
+        let is_first = self.attempts.began == self.began;
         let progress = &mut self.progress;
         (progress.status, progress.kind, progress.grpc_failed) = (Some(status), kind, grpc_failed);
-        progress.answered_after = Some(now - self.began);
+        progress.answered_after = Some(if is_first { first_byte } else { now - self.began });
         if let Some(kind) = stream(kind) {
             self.stream = Some(self.series().stream_borrowed(kind));
         }

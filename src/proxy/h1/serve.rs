@@ -16,7 +16,7 @@ use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::ParseContext;
 use crate::proxy::express::upload::Upload;
 use crate::proxy::io::buffer::Buffer;
-use crate::proxy::request::admit::{self, Admitted, Ingress, RoutedRequest};
+use crate::proxy::request::admit::{self, Admitted, Identified, Ingress, RoutedRequest};
 use crate::proxy::request::headers::RequestRewrite;
 use crate::proxy::request::{attempts, kind};
 use crate::proxy::shared::{Phase, Shared};
@@ -176,10 +176,12 @@ impl Client {
             return Begun::Other;
         }
         let ingress = Ingress { listener: &self.listener, sni: self.transport.sni(), peer: self.peer };
-        let (known, admitted) = admit::admit(&mut head, &ingress, shared, snapshot, |routed| is_carried(routed, shape));
+        let known = Identified::of(&mut head, &ingress, shared, snapshot);
+        let head = known.head;
+        let admitted = admit::admit(head, &ingress, snapshot, |routed| is_carried(routed, shape));
         let Ok(admitted) = admitted else { return Begun::Other };
         let context = ExpressContext::enter(shared, admitted.assignment(), known.logged);
-        let Admitted { head, routed, choice, refusal, .. } = admitted;
+        let Admitted { routed, choice, refusal, .. } = admitted;
         let upgrade = offered(&routed);
         let RoutedRequest { validated, service, underscore, .. } = routed;
         let mut out = Buffer::default();

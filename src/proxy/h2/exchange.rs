@@ -29,14 +29,14 @@ use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::ParseContext;
 use crate::proxy::express::upload::Upload;
 use crate::proxy::io::buffer::Buffer;
-use crate::proxy::request::admit::{self, Admitted, Ingress, Rejected, RoutedRequest};
+use crate::proxy::request::admit::{self, Admitted, Identified, Ingress, Rejected, RoutedRequest};
 use crate::proxy::request::attempts::is_idempotent;
 use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::request::failure::{Failure, INTERNAL, RESET, UNPROCESSED, WRITE_TIMEOUT};
+use crate::proxy::request::fault;
 use crate::proxy::request::headers::RequestRewrite;
 use crate::proxy::request::token::websocket_key;
 use crate::proxy::request::upload::{BodyLimit, Manner, PAUSE, SMALL, is_small};
-use crate::proxy::request::{fault, kind};
 use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::destination::PoolKey;
 use crate::proxy::upstream::multiplex::slot::Opening;
@@ -62,12 +62,15 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
     let mut head = H2Head::new(&fields, ends);
     let (head_only, malformed) = (head.method() == "HEAD", head.is_malformed());
     let ingress = Ingress { listener: &common.listener, sni: common.sni.as_deref(), peer: common.peer };
-    let (known, admitted) = admit::admit(&mut head, &ingress, shared, &read.snapshot, |_| true);
-    let admitted = match admitted {
+    let known = Identified::of(&mut head, &ingress, shared, &read.snapshot);
+    let head = known.head;
+    let admitted = admit::admit(head, &ingress, &read.snapshot, |_| true);
+    // Borrowed, here and below: it is large, and moved for each name that it gets.
+    let admitted = match &admitted {
         Ok(admitted) => admitted,
         Err(rejected) => {
             let refusal = match rejected {
-                Rejected::Refused(refusal) => refusal,
+                Rejected::Refused(refusal) => *refusal,
                 Rejected::NotCarried => INTERNAL,
             };
             let mut refused = RefusedRequest::enter(shared, known.logged);
@@ -76,18 +79,15 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
             return if malformed { Ended::Reset(ErrorCode::PROTOCOL_ERROR) } else { ended };
         }
     };
-    let mut context = ExpressContext::enter(shared, admitted.assignment(), known.logged);
-    // Until it is known how it ends: whoever drops it does so because its client left.
-    context.progress.client_gone = true;
-    let Admitted { head, routed, choice, refusal, .. } = admitted;
-    let RoutedRequest { validated, service, underscore, .. } = routed;
+    let Admitted { routed, choice, .. } = admitted;
+    let RoutedRequest { validated, service, .. } = routed;
     let key = head.protocol().map(|_| websocket_key()).unwrap_or_default();
     let tunnel = head.protocol().map(|protocol| (protocol, key.as_str()));
-    let refusal = refusal.or_else(|| tunnel.and_then(|(protocol, _)| refuses_tunnel(service, protocol)));
+    let refusal = admitted.refusal.or_else(|| tunnel.and_then(|(protocol, _)| refuses_tunnel(service, protocol)));
     let rewrite = RequestRewrite {
         peer: &common.peer_text,
         trusted: known.trusted,
-        underscore,
+        underscore: routed.underscore,
         tls: common.tls,
         authority: validated.authority,
         request_id: known.request_id.as_bytes(),
@@ -104,17 +104,19 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
     };
     let cookie = service.affinity_cookie.as_ref().zip(choice.new_key.as_deref());
     let mut exchange = Exchange {
+        context: ExpressContext::enter(shared, admitted.assignment(), known.logged),
         pools: &common.worker.pools,
         stream: &stream,
         limits: read.snapshot.client,
         head,
         rewrite: &rewrite,
         body_limit: service.body_limit(&read.snapshot),
-        parse_context: ParseContext { head_only, grpc: kind::is_grpc(head.header("content-type")) },
+        parse_context: ParseContext { head_only, grpc: head.is_grpc() },
         response: ResponseRewrite { cookie, tls: common.tls },
         expects: validated.expect_continue && !ends,
-        context,
     };
+    // Until it is known how it ends: whoever drops it does so because its client left.
+    exchange.context.progress.client_gone = true;
     exchange.run(refusal).await
 }
 

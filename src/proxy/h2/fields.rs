@@ -9,40 +9,47 @@ use crate::proxy::codec::hpack::FieldLines;
 const SPARE: usize = 128;
 
 thread_local! {
-    static FIELDS: RefCell<Vec<FieldLines>> = const { RefCell::new(Vec::new()) };
+    static FIELDS: RefCell<Vec<PooledMemory>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The fields of one section.
+// Boxed because it is large, and moved often between the frame and the exchange.
+type PooledMemory = Box<FieldLines>;
+
+static NONE: FieldLines = FieldLines::new();
+
+/// The fields of one section; none once they were given back.
 #[derive(Debug)]
-pub(super) struct PooledFields(FieldLines);
+pub(super) struct PooledFields(Option<PooledMemory>);
 
 impl PooledFields {
     /// None yet, and room for as many as `limit` allows; a list of `endured` bytes and four times the limit is an error.
     pub(super) fn take(limit: usize, endured: usize) -> Self {
         let mut fields = FIELDS.with_borrow_mut(Vec::pop).unwrap_or_default();
         fields.clear_for(limit, endured.max(limit.saturating_mul(4)));
-        Self(fields)
+        Self(Some(fields))
     }
 }
 
 impl Drop for PooledFields {
     fn drop(&mut self) {
-        let fields = std::mem::take(&mut self.0);
-        give(&FIELDS, fields);
+        if let Some(fields) = self.0.take() {
+            give(&FIELDS, fields);
+        }
     }
 }
 
 impl Deref for PooledFields {
     type Target = FieldLines;
 
+    #[inline]
     fn deref(&self) -> &FieldLines {
-        &self.0
+        self.0.as_deref().unwrap_or(&NONE)
     }
 }
 
 impl DerefMut for PooledFields {
     fn deref_mut(&mut self) -> &mut FieldLines {
-        &mut self.0
+        self.0.get_or_insert_default()
     }
 }
 

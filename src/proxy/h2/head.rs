@@ -9,6 +9,7 @@ use crate::proxy::codec::head::BAD_REQUEST;
 use crate::proxy::codec::hpack::{FieldLine, FieldLines, Flaw, Pseudo};
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::admit::RequestHead;
+use crate::proxy::request::kind;
 use crate::traffic::validate::is_token;
 use crate::traffic::validate::refusal::{
     CONNECTION_SPECIFIC, FIELD_NAME_INVALID, FIELD_VALUE_INVALID, FIELDS_TOO_LARGE, HOST_INVALID, METHOD_INVALID,
@@ -28,6 +29,7 @@ pub(super) struct H2Head<'f> {
     malformed: Option<Refusal>,
     /// The protocol of a tunnel that it asks for (RFC 8441 §4).
     protocol: Option<&'f str>,
+    grpc: bool,
     client: Option<IpAddr>,
 }
 
@@ -35,12 +37,18 @@ impl<'f> H2Head<'f> {
     /// The head of a request; `ends`: nothing comes after it.
     pub(super) fn new(fields: &'f FieldLines, ends: bool) -> Self {
         let text = |which| fields.pseudo(which).and_then(|value| str::from_utf8(value).ok());
-        let method = text(Pseudo::Method).unwrap_or_default();
+        let method = match fields.pseudo(Pseudo::Method) {
+            // The usual ones are known to be text.
+            Some(b"GET") => "GET",
+            Some(b"POST") => "POST",
+            _ => text(Pseudo::Method).unwrap_or_default(),
+        };
         let protocol = text(Pseudo::Protocol);
-        let (mut crumbs, mut declares) = (0, false);
+        let (mut crumbs, mut declares, mut content_type) = (0, false, None);
         for field in fields.iter() {
             match field.name.len() {
                 6 => crumbs += u32::from(field.name == COOKIE),
+                12 if field.name == "content-type" => _ = content_type.get_or_insert(field.value),
                 14 => declares |= field.name == "content-length" && field.value != b"0",
                 _ => {}
             }
@@ -56,6 +64,7 @@ impl<'f> H2Head<'f> {
             cookies: (crumbs > 1).then(|| join_cookies(fields)),
             malformed,
             protocol: tunnel,
+            grpc: kind::is_grpc(content_type),
             client: None,
         }
     }
@@ -68,6 +77,11 @@ impl<'f> H2Head<'f> {
     /// The protocol of a tunnel that it asks for.
     pub(super) fn protocol(&self) -> Option<&'f str> {
         self.protocol
+    }
+
+    /// Whether it is a gRPC call.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.grpc
     }
 
     /// Its fields, with the cookies in one.
@@ -178,7 +192,9 @@ impl Request for H2Head<'_> {
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
-        if let (Some(refusal), MALFORMED) = (self.malformed, name) {
+        if name == MALFORMED
+            && let Some(refusal) = self.malformed
+        {
             return Some(refusal.cause.as_bytes());
         }
         if let (Some(cookies), COOKIE) = (&self.cookies, name) {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::context::{EngineContext, RequestStage, Routed};
 use super::message::{self, View};
-use crate::proxy::request::admit::{self, Admitted, Rejected, RoutedRequest};
+use crate::proxy::request::admit::{self, Admitted, Identified, Rejected, RoutedRequest};
 use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::failure::INTERNAL;
 use crate::traffic::Refusal;
@@ -23,7 +23,8 @@ pub(crate) fn admit(session: &ServerSession, context: &mut EngineContext) -> Res
     let snapshot = context.shared.current.load();
     let handle = Arc::clone(&context.exchange.handle);
     let mut view = View { head, client: None, hidden_length: message::hides_length(session) };
-    let (known, admitted) = admit::admit(&mut view, &handle.ingress(), &context.shared, &snapshot, |_| true);
+    let known = Identified::of(&mut view, &handle.ingress(), &context.shared, &snapshot);
+    let admitted = admit::admit(known.head, &handle.ingress(), &snapshot, |_| true);
     context.request_id = String::from_utf8_lossy(known.request_id.as_bytes()).into_owned();
     context.logged = known.logged;
     let Admitted { routed, choice, refusal, .. } = admitted.map_err(|rejected| match rejected {

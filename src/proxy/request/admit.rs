@@ -39,7 +39,9 @@ pub(crate) struct Ingress<'r> {
 }
 
 /// What is known of every request whose head is complete, whatever becomes of it.
-pub(crate) struct Identity<'r> {
+pub(crate) struct Identified<'r, H> {
+    /// Its head, which names the client.
+    pub(crate) head: &'r H,
     /// Whether its sender is believed what it says of itself.
     pub(crate) trusted: bool,
     pub(crate) request_id: RequestId<'r>,
@@ -56,9 +58,7 @@ pub(crate) enum Rejected {
 }
 
 /// A request that has a version.
-pub(crate) struct Admitted<'r, 's, H> {
-    /// Its head, which names the client.
-    pub(crate) head: &'r H,
+pub(crate) struct Admitted<'r, 's> {
     pub(crate) routed: RoutedRequest<'r, 's>,
     pub(crate) version: &'s Version,
     /// Why that version, and the client's affinity key.
@@ -87,32 +87,28 @@ pub(crate) enum RequestId<'r> {
     New([u8; 32]),
 }
 
-/// Admits a request: decides who sent it, whether it may pass, and which route and version it takes. Of a request that a
-/// lane does not carry, as `carries` says, nothing is counted.
-#[inline]
-pub(crate) fn admit<'r, 's, H: RequestHead>(
-    head: &'r mut H,
-    ingress: &Ingress<'_>,
-    shared: &Shared,
-    snapshot: &'s Snapshot,
-    carries: impl FnOnce(&RoutedRequest<'r, 's>) -> bool,
-) -> (Identity<'r>, Result<Admitted<'r, 's, H>, Rejected>) {
-    let trusted = identify(head, snapshot, ingress);
-    let head = &*head;
-    let request_id = RequestId::of(head, trusted);
-    let logged =
-        shared.access_log.enabled().then(|| Box::new(Logged::of(head, request_id.as_bytes(), ingress.listener)));
-    (Identity { trusted, request_id, logged }, choose(head, ingress, snapshot, carries))
+impl<'r, H: RequestHead> Identified<'r, H> {
+    /// Decides who sent a request, which comes before everything else.
+    #[inline]
+    pub(crate) fn of(head: &'r mut H, ingress: &Ingress<'_>, shared: &Shared, snapshot: &Snapshot) -> Self {
+        let trusted = identify(head, snapshot, ingress);
+        let head = &*head;
+        let request_id = RequestId::of(head, trusted);
+        let logged =
+            shared.access_log.enabled().then(|| Box::new(Logged::of(head, request_id.as_bytes(), ingress.listener)));
+        Self { head, trusted, request_id, logged }
+    }
 }
 
-/// The part of [`admit`] that may choose no version.
+/// Admits a request: decides whether it may pass, and which route and version it takes. Of a request that a lane does not
+/// carry, as `carries` says, nothing is counted.
 #[inline]
-fn choose<'r, 's, H: RequestHead>(
+pub(crate) fn admit<'r, 's, H: RequestHead>(
     head: &'r H,
     ingress: &Ingress<'_>,
     snapshot: &'s Snapshot,
     carries: impl FnOnce(&RoutedRequest<'r, 's>) -> bool,
-) -> Result<Admitted<'r, 's, H>, Rejected> {
+) -> Result<Admitted<'r, 's>, Rejected> {
     let routed = decide(head, snapshot, ingress).map_err(Rejected::Refused)?;
     if !carries(&routed) {
         return Err(Rejected::NotCarried);
@@ -126,7 +122,7 @@ fn choose<'r, 's, H: RequestHead>(
         NO_ENDPOINT.charge(&version.series);
         refusal = Some(NO_ENDPOINT.refusal);
     }
-    Ok(Admitted { head, routed, version, choice, refusal })
+    Ok(Admitted { routed, version, choice, refusal })
 }
 
 impl Ingress<'_> {
@@ -201,7 +197,7 @@ fn declared(framing: Framing) -> Option<u64> {
     }
 }
 
-impl<'s, H> Admitted<'_, 's, H> {
+impl<'s> Admitted<'_, 's> {
     /// Where the request goes.
     pub(crate) fn assignment(&self) -> Assignment<'s> {
         let &Self { ref routed, version, ref choice, .. } = self;

@@ -9,11 +9,23 @@ pub(crate) fn random_token() -> String {
 
 /// Like [`random_token`], without memory of its own.
 pub(crate) fn token() -> [u8; 32] {
-    let bits = (u128::from(random()) << 64) | u128::from(random());
-    std::array::from_fn(|at| {
-        let digit = (bits >> (124 - 4 * at)) & 0xF;
-        b"0123456789abcdef".get(usize::try_from(digit).unwrap_or_default()).copied().unwrap_or(b'0')
-    })
+    let mut token = [0; 32];
+    let (digits, _) = token.as_chunks_mut();
+    let bits = [random(), random()].into_iter().flat_map(|bits| [bits >> 32, bits & 0xFFFF_FFFF]);
+    digits.iter_mut().zip(bits).for_each(|(digits, bits)| *digits = hexadecimal(bits));
+    token
+}
+
+/// The digits of a number of 32 bits, all eight at once.
+fn hexadecimal(bits: u64) -> [u8; 8] {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    // Half a word, a quarter, an eighth: one digit in each byte in the end.
+    let spread = (bits | (bits << 16)) & 0x0000_FFFF_0000_FFFF;
+    let spread = (spread | (spread << 8)) & 0x00FF_00FF_00FF_00FF;
+    let digits = (spread | (spread << 4)) & (EACH * 0x0F);
+    // 10 and more carry into the fifth bit with 6; letters are so much further than digits.
+    let letters = ((digits + EACH * 6) >> 4) & EACH;
+    (digits + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 /// A key for the handshake of WebSocket: 16 random bytes in Base64 (RFC 6455 §4.1).
@@ -41,5 +53,13 @@ mod tests {
         let tokens: std::collections::HashSet<String> = (0..1_000).map(|_| random_token()).collect();
         assert_eq!(tokens.len(), 1_000);
         assert!(tokens.iter().all(|token| token.len() == 32));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn digits_are_those_of_the_standard_library(bits: u32) {
+            let digits = format!("{bits:08x}");
+            proptest::prop_assert_eq!(&hexadecimal(bits.into())[..], digits.as_bytes());
+        }
     }
 }

@@ -13,6 +13,9 @@ pub(super) fn pick(
     load: impl Fn(usize) -> u64,
     random: impl Fn() -> u64,
 ) -> Option<usize> {
+    if count == 1 {
+        return is_open(0).then_some(0);
+    }
     let first = draw(count, &is_open, &random)?;
     let second = draw(count, &is_open, &random)?;
     Some(if load(second) < load(first) { second } else { first })

@@ -72,8 +72,17 @@ const LARGEST: usize = 1 << 30;
 
 impl FieldLines {
     /// None, and room for none.
-    pub(crate) fn new() -> Self {
-        Self::default()
+    pub(crate) const fn new() -> Self {
+        Self {
+            text: Vec::new(),
+            fields: Vec::new(),
+            pseudo: [(0, 0); PSEUDO],
+            has_pseudo: false,
+            flaw: None,
+            size: 0,
+            limit: 0,
+            endured: 0,
+        }
     }
 
     /// Forgets all fields; of the next ones as many are kept as `limit` allows, each counted as its name, its value and
