@@ -83,15 +83,15 @@ impl<T> Table<T> {
     /// The deepest node below `root` on `path`, and whether the whole path led there.
     fn descend(&self, root: u32, path: &str) -> (u32, bool) {
         let mut node = root;
-        let mut rest = path;
-        while let Some(slash) = memchr::memchr(b'/', rest.as_bytes()) {
-            rest = rest.get(slash + 1..).unwrap_or_default();
-            let end = memchr::memchr(b'/', rest.as_bytes()).unwrap_or(rest.len());
-            let segment = rest.get(..end).unwrap_or_default();
+        let mut left = path.strip_prefix('/');
+        while let Some(rest) = left {
+            let end = memchr::memchr(b'/', rest.as_bytes());
+            let segment = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
             match self.index.child(node, segment) {
                 Some(child) => node = child,
                 None => return (node, false),
             }
+            left = end.and_then(|end| rest.get(end + 1..));
         }
         (node, true)
     }

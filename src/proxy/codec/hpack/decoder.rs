@@ -73,6 +73,12 @@ impl Decoder {
     /// # Errors
     /// As [`Self::decode`].
     pub(crate) fn decode_part(&mut self, part: &[u8], into: &mut FieldLines) -> Result<(), HpackError> {
+        if self.rest.is_empty() {
+            let mut rest = part;
+            self.part(&mut rest, into)?;
+            self.rest.extend_from_slice(rest);
+            return Ok(());
+        }
         self.rest.extend_from_slice(part);
         if self.rest.len() < self.wanted {
             return Ok(());

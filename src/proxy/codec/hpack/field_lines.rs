@@ -14,6 +14,8 @@ use super::static_table::known;
 pub(crate) struct FieldLines {
     /// All lines, pseudo-header fields too.
     pub(super) text: Vec<u8>,
+    /// The names that are in no static table, one after the other.
+    names: String,
     fields: Vec<Extent>,
     /// Where the values are; at 0 is none.
     pseudo: [(u32, u32); PSEUDO],
@@ -44,6 +46,8 @@ struct Extent {
     name: u32,
     /// Where in the static table its name is, or 0.
     known: u8,
+    /// Where in [`FieldLines::names`] the name is, if not there.
+    named: u32,
     never_indexed: bool,
 }
 
@@ -75,6 +79,7 @@ impl FieldLines {
     pub(crate) const fn new() -> Self {
         Self {
             text: Vec::new(),
+            names: String::new(),
             fields: Vec::new(),
             pseudo: [(0, 0); PSEUDO],
             has_pseudo: false,
@@ -94,6 +99,7 @@ impl FieldLines {
     /// As [`Self::clear`], with the size from which on a list is an error.
     pub(crate) fn clear_for(&mut self, limit: usize, endured: usize) {
         self.text.clear();
+        self.names.clear();
         self.fields.clear();
         self.pseudo = [(0, 0); PSEUDO];
         (self.has_pseudo, self.flaw, self.size) = (false, None, 0);
@@ -131,7 +137,10 @@ impl FieldLines {
             let (name, value) = line.split_at_checked(field.name as usize).unwrap_or_default();
             let name = match known(usize::from(field.known)) {
                 Some(known) => known.name,
-                None => str::from_utf8(name).unwrap_or_default(),
+                None => {
+                    let named = field.named as usize;
+                    self.names.get(named..named + name.len()).unwrap_or_default()
+                }
             };
             let value = value.get(2..value.len().saturating_sub(2)).unwrap_or_default();
             FieldLine { line, name, value, never_indexed: field.never_indexed }
@@ -198,11 +207,13 @@ impl FieldLines {
                 facts.flaw
             }
             _ => {
+                let named = if facts.known == 0 { self.push_name(start, facts.name) } else { 0 };
                 self.fields.push(Extent {
                     start: place(start),
                     end: place(end),
                     name: place(facts.name),
                     known: facts.known,
+                    named,
                     never_indexed: facts.never_indexed,
                 });
                 facts.flaw
@@ -211,6 +222,15 @@ impl FieldLines {
         if flaw.is_some() && self.flaw.is_none() {
             self.flaw = flaw;
         }
+    }
+
+    /// Keeps a name as text: it is read more often than it comes. Returns where it is; nowhere if it is no text.
+    fn push_name(&mut self, start: usize, length: usize) -> u32 {
+        let name = self.text.get(start..start + length).unwrap_or_default();
+        let Ok(name) = str::from_utf8(name) else { return u32::MAX };
+        let named = self.names.len();
+        self.names.push_str(name);
+        place(named)
     }
 
     #[inline]
