@@ -80,8 +80,8 @@ pub(super) struct Http1Relay<'a, 's> {
     pub(super) rewrite: ResponseRewrite<'a>,
     /// The protocol of a tunnel that the endpoint was offered.
     pub(super) offered: Option<&'a str>,
-    pub(super) timeouts: Timeouts,
-    pub(super) limits: ClientLimits,
+    pub(super) timeouts: &'s Timeouts,
+    pub(super) limits: &'a ClientLimits,
     pub(super) turn: Turn,
 }
 
@@ -97,7 +97,7 @@ impl Http1Relay<'_, '_> {
         self.turn.end();
         let half_closed = self.download.tunnel && (self.download.ended || self.is_sent());
         let stage = Stage { answered: self.download.body.is_some(), sent: self.is_sent(), half_closed };
-        let times = (&self.timeouts, &self.limits);
+        let times = (self.timeouts, self.limits);
         match due(self.stream, self.context, self.ticket, &self.turn, stage, times) {
             Some(broken) => Poll::Ready(Err(broken)),
             None => Poll::Pending,

@@ -83,8 +83,8 @@ pub(super) struct Http2Relay<'a, 's> {
     pub(super) ticket: &'a mut Ticket<&'s Ledger>,
     pub(super) parse_context: ParseContext,
     pub(super) rewrite: ResponseRewrite<'a>,
-    pub(super) timeouts: Timeouts,
-    pub(super) limits: ClientLimits,
+    pub(super) timeouts: &'s Timeouts,
+    pub(super) limits: &'a ClientLimits,
     pub(super) turn: Turn,
 }
 
@@ -100,7 +100,7 @@ impl Http2Relay<'_, '_> {
         }
         self.turn.end();
         let stage = Stage { answered: self.progress.answered, sent: self.progress.sent, half_closed: false };
-        let times = (&self.timeouts, &self.limits);
+        let times = (self.timeouts, self.limits);
         match due(self.stream, self.context, self.ticket, &self.turn, stage, times) {
             Some(broken) => {
                 // A connection that is silent may hang as a whole.
