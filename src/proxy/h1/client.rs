@@ -8,13 +8,12 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 use crate::model::Name;
 use crate::proxy::codec::head::Arrival;
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::io::timer::Timer;
-use crate::proxy::io::transport::Transport;
+use crate::proxy::io::transport::{Transport, linger};
 use crate::proxy::request::end::BODY_DRAIN;
 use crate::proxy::seats::Seat;
 use crate::proxy::worker::{Registered, Worker};
@@ -81,25 +80,8 @@ impl Client {
         .await;
     }
 
-    /// Ends the connection once the client has seen its answer: it is told that no more comes, and what it still sends
-    /// is read for a moment, because closing a socket with unread bytes resets it (RFC 9112 §9.6).
+    /// Ends the connection once the client has seen its answer.
     pub(super) async fn linger(&mut self) {
-        let until = Instant::now() + BODY_DRAIN;
-        self.input.clear();
-        poll_fn(|cx| {
-            // A client that is gone already is what is waited for.
-            let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
-            loop {
-                match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
-                    Poll::Ready(Ok(n)) if n > 0 => self.input.clear(),
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.timer.poll(cx, until),
-                }
-                if Instant::now() >= until {
-                    return Poll::Ready(());
-                }
-            }
-        })
-        .await;
+        linger(&mut self.transport, BODY_DRAIN).await;
     }
 }

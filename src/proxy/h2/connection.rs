@@ -23,7 +23,7 @@ use crate::proxy::codec::hpack::Decoder;
 use crate::proxy::express::Exit;
 use crate::proxy::io::buffer::{Buffer, LARGE};
 use crate::proxy::io::timer::Timer;
-use crate::proxy::io::transport::Transport;
+use crate::proxy::io::transport::{Transport, linger};
 use crate::proxy::request::end::BODY_DRAIN;
 use crate::proxy::seats::Seat;
 use crate::proxy::shared::{Phase, Shared};
@@ -178,7 +178,8 @@ impl Connection {
         })
         .await;
         if self.fatal.is_some() || self.leaving != Leaving::Serving {
-            self.linger().await;
+            // What the client still sends is read, so that it sees the GOAWAY.
+            linger(&mut self.transport, BODY_DRAIN).await;
         }
         exit
     }
@@ -446,28 +447,6 @@ impl Connection {
             state.ids.shrink_to_fit();
             self.slots.shrink_to_fit();
         }
-    }
-
-    /// Ends the connection once the client has seen why: it is told that no more comes, and what it still sends is read for
-    /// a moment, because closing a socket with unread bytes resets it and takes the GOAWAY along.
-    async fn linger(&mut self) {
-        let until = Instant::now() + BODY_DRAIN;
-        self.input.clear();
-        poll_fn(|cx| {
-            // A client that is gone already is what is waited for.
-            let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
-            loop {
-                match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
-                    Poll::Ready(Ok(n)) if n > 0 => self.input.clear(),
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.timer.poll(cx, until),
-                }
-                if Instant::now() >= until {
-                    return Poll::Ready(());
-                }
-            }
-        })
-        .await;
     }
 }
 

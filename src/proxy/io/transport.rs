@@ -8,9 +8,11 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
+
+use super::buffer::Buffer;
 
 /// A stream socket with the bytes that were read from it before its protocol was known.
 #[derive(Debug)]
@@ -353,20 +355,20 @@ impl AsyncWrite for Transport {
 /// Ends a connection on which the client may still send: it is told that no more comes, and what it sends is read for a
 /// moment, because closing a socket with unread bytes resets it and takes the answer along (RFC 9112 §9.6).
 pub(crate) async fn linger(transport: &mut Transport, limit: Duration) {
-    let drain = async {
-        transport.shutdown().await.ok()?;
-        let mut dropped = BytesMut::with_capacity(DROPPED);
-        while transport.read_buf(&mut dropped).await.ok()? > 0 {
-            dropped.clear();
+    let mut dropped = Buffer::default();
+    let drain = poll_fn(|cx| {
+        // A client that is gone already is what is waited for.
+        let _ = Pin::new(&mut *transport).poll_shutdown(cx);
+        loop {
+            match ready!(dropped.poll_fill(cx, Pin::new(&mut *transport))) {
+                Ok(n) if n > 0 => dropped.clear(),
+                _ => return Poll::Ready(()),
+            }
         }
-        Some(())
-    };
-    // A client that is gone already is what is waited for.
+    });
+    // Who still sends when the time is over is not waited for.
     let _ = tokio::time::timeout(limit, drain).await;
 }
-
-/// What is read at once and dropped.
-const DROPPED: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -374,6 +376,7 @@ mod tests {
 
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
     use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio::io::AsyncWriteExt;
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
