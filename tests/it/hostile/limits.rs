@@ -1,7 +1,11 @@
 //! Requests that are too much of something.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::raw;
 use crate::harness::Fixture as _;
-use crate::harness::{H1, H2, Origin, Request, Target, Weir, shop};
+use crate::harness::frame::{GOAWAY, data, frame_head, preface};
+use crate::harness::{H1, H2, Origin, Request, Target, Weir, eventually, express_lane, shop};
 
 async fn start(yaml: impl FnOnce(String) -> String) -> (Origin, Weir, Target) {
     let v1 = Origin::start("v1").await;
@@ -80,11 +84,43 @@ async fn bodies_over_the_limit_are_413_in_every_framing() {
                     h2.get("/").await.expect(200);
                 }
             }
-            crate::harness::eventually("nothing is in flight", async || {
+            eventually("nothing is in flight", async || {
                 weir.metrics().await.value("weir_requests_in_flight", &[]) == 0.0
             })
             .await;
             weir.stop().await;
         }
     }
+}
+
+/// Closing a socket while bytes come resets it, and the answer may be lost with it (RFC 9112 §9.6). What still comes is
+/// read for a moment only, and a busy machine may need more than one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_still_sends_gets_its_answer_and_no_reset() {
+    let (_v1, weir, web) =
+        start(|yaml| yaml.changed("services:\n", "limits: { body_bytes: 20KiB }\nservices:\n")).await;
+    let post = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n".to_vec();
+    let on_stream_0 = [preface(), data(0, 0, b"x")].concat();
+    let goaway = frame_head(8, GOAWAY, 0, 0);
+    for (mut sent, answer) in [(post, &b"HTTP/1.1 413 "[..]), (on_stream_0, &goaway[..])] {
+        let by_h2 = answer == goaway;
+        if by_h2 && !express_lane() {
+            eprintln!("skipped on the general lane: its engine closes at once");
+            continue;
+        }
+        sent.resize(sent.len() + 100 * 1024, b'x');
+        eventually("an answer and no reset", async || {
+            let mut socket = raw::connect(&web).await;
+            let mut read = Vec::new();
+            socket.write_all(&sent).await?;
+            socket.read_to_end(&mut read).await?;
+            assert!(read.windows(answer.len()).any(|window| window == answer), "HTTP/2: {by_h2}");
+            for _ in 0..10 {
+                socket.write_all(&[b'x'; 1024]).await?;
+            }
+            socket.take_error()?.map_or(Ok(()), Err)
+        })
+        .await;
+    }
+    weir.stop().await;
 }
