@@ -1,15 +1,21 @@
 //! A request on its way to an HTTP/1 endpoint.
 
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use tokio::io::AsyncWrite;
 
-use crate::proxy::codec::body::Body;
-use crate::proxy::io::buffer::{Buffer, LARGE, SIZE};
+use super::broken::{BAD_BODY, Broken};
+use crate::proxy::codec::body::{Body, Malformed, Piece, Reframing, Sender, gather};
+use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE, SIZE};
 use crate::proxy::io::transport::Transport;
+use crate::proxy::request::trailers;
 use crate::proxy::request::upload::{BodyLimit, Proof};
 use crate::proxy::upstream::connection::Checkout;
 
 /// What a request may be sent again with.
-pub(crate) const REPLAYED: usize = LARGE - SIZE;
+const REPLAYED: usize = LARGE - SIZE;
 
 /// The request on its way.
 pub(crate) struct Upload {
@@ -28,6 +34,19 @@ pub(crate) struct Upload {
     pub(crate) limit: BodyLimit,
     /// What must hold when an answer comes, or the connection ends with it.
     proof: Proof,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Bytes left, so many of them of the body as it was read.
+    Some(usize),
+    /// There was nothing to write.
+    Nothing,
+    /// The endpoint does not take it yet.
+    Blocked,
+    /// The endpoint takes no more. What it says about that may be on its way.
+    Refused,
 }
 
 impl Upload {
@@ -59,8 +78,72 @@ impl Upload {
     }
 
     /// Whether the body is written from where it was read, behind what is in `out`.
-    pub(crate) fn goes_as_read(&self, endpoint: &Transport) -> bool {
+    fn goes_as_read(&self, endpoint: &Transport) -> bool {
         !self.chunked && !self.replayable && (self.out.is_empty() || endpoint.is_write_vectored())
+    }
+
+    /// Whether body is moved into `out`: where it joins what is there, gets another framing, or may be sent again.
+    pub(crate) fn gathers(&self, endpoint: &Transport) -> bool {
+        !self.body.is_done() && self.out.len() < GATHERED && !self.goes_as_read(endpoint)
+    }
+
+    /// Moves one piece of the body from `input` to `out`; how many bytes of it.
+    pub(crate) fn gather(&mut self, input: &mut Buffer) -> Result<usize, Broken> {
+        let reframing = if self.chunked { Reframing::Chunked(trailers::passes_to_endpoint) } else { Reframing::Plain };
+        gather(&mut self.body, Sender::Client, input, &mut self.out, reframing).map_err(|Malformed| BAD_BODY)
+    }
+
+    /// Gives up what is kept for another try, if it is too much.
+    pub(crate) fn limit_replay(&mut self) {
+        if self.out.size() > REPLAYED {
+            self.replayable = false;
+            self.out.keep(false);
+        }
+    }
+
+    /// Writes what is in `out`, and behind it what is at the front of `input` and goes as it was read.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &mut Transport,
+        input: &mut Buffer,
+    ) -> Result<Written, Broken> {
+        let mut body: &[u8] = &[];
+        if self.out.is_empty() || self.goes_as_read(endpoint) {
+            let Piece { framing, data } = self.body.next(input.data()).map_err(|Malformed| BAD_BODY)?;
+            input.consume(framing);
+            body = input.data().get(..data).unwrap_or_default();
+        }
+        let endpoint = Pin::new(endpoint);
+        let written = match (self.out.data(), body) {
+            ([], []) => return Ok(Written::Nothing),
+            (bytes, []) | ([], bytes) => endpoint.poll_write(cx, bytes),
+            (out, body) => endpoint.poll_write_vectored(cx, &[IoSlice::new(out), IoSlice::new(body)]),
+        };
+        let n = match written {
+            Poll::Ready(Ok(n)) if n > 0 => n,
+            Poll::Ready(_) => {
+                self.refused = true;
+                return Ok(Written::Refused);
+            }
+            Poll::Pending => return Ok(Written::Blocked),
+        };
+        let of_body = n.saturating_sub(self.out.len());
+        self.out.consume(n - of_body);
+        self.out.rest();
+        if of_body > 0 {
+            input.consume(of_body);
+            self.body.took(of_body);
+            self.replayable = false;
+        }
+        self.split |= !self.out.is_empty() || !self.body.is_done();
+        Ok(Written::Some(of_body))
+    }
+
+    /// Whether what came before the endpoint had all may be of an answer that was early, also where only its beginning is
+    /// `here`.
+    pub(crate) fn may_be_answered_early(&self, here: &Buffer, checkout: &Checkout) -> bool {
+        self.split && (!here.is_empty() || checkout.has_unread())
     }
 
     /// Whether all of the request was written.

@@ -10,7 +10,6 @@
 //!
 //! Invariant: no byte is read for which there is no room, so a slow reader slows its writer.
 
-use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -21,10 +20,10 @@ use super::response::{self, ParsedResponse, ResponseRewrite};
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Reframing, Sender, gather};
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL, SWITCHING};
-use crate::proxy::express::broken::{BAD_ANSWER, BAD_BODY, Broken};
+use crate::proxy::express::broken::{BAD_ANSWER, Broken};
 use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::ParseContext;
-use crate::proxy::express::upload::{REPLAYED, Upload};
+use crate::proxy::express::upload::{Upload, Written};
 use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE};
 use crate::proxy::io::timer::Timer;
 use crate::proxy::io::transport::Transport;
@@ -135,60 +134,28 @@ impl Relay<'_, '_> {
         self.endpoint_blocked = false;
         loop {
             self.gather_upload()?;
-            let upload = &mut *self.upload;
-            let endpoint = Pin::new(&mut *self.endpoint);
-            let mut body: &[u8] = &[];
-            if upload.out.is_empty() || upload.goes_as_read(&endpoint) {
-                let Piece { framing, data } = upload.body.next(self.input.data()).map_err(|Malformed| BAD_BODY)?;
-                self.input.consume(framing);
-                body = self.input.data().get(..data).unwrap_or_default();
-            }
-            let written = match (upload.out.data(), body) {
-                ([], []) => None,
-                (bytes, []) | ([], bytes) => Some(endpoint.poll_write(cx, bytes)),
-                (out, body) => Some(endpoint.poll_write_vectored(cx, &[IoSlice::new(out), IoSlice::new(body)])),
-            };
-            if let Some(Poll::Ready(Ok(n))) = written {
-                let of_body = n.saturating_sub(upload.out.len());
-                upload.out.consume(n - of_body);
-                upload.out.rest();
-                if of_body > 0 {
-                    self.input.consume(of_body);
-                    upload.body.took(of_body);
+            match self.upload.poll_write(cx, self.endpoint, self.input)? {
+                Written::Some(of_body) => {
                     self.context.progress.bytes_in += of_body as u64;
-                    upload.replayable = false;
-                }
-            }
-            match written {
-                Some(Poll::Ready(Ok(n))) if n > 0 => {
-                    upload.split |= !upload.out.is_empty() || !upload.body.is_done();
                     self.moved = true;
                 }
-                Some(Poll::Ready(_)) => {
-                    // What it says about that may be on its way.
-                    upload.refused = true;
-                    return Poll::Ready(Ok(()));
-                }
-                Some(Poll::Pending) => {
+                Written::Refused => return Poll::Ready(Ok(())),
+                Written::Blocked => {
                     self.endpoint_blocked = true;
                     return Poll::Pending;
                 }
-                None => {
+                Written::Nothing => {
                     if Pin::new(&mut *self.endpoint).poll_flush(cx).is_pending() {
                         self.endpoint_blocked = true;
                         return Poll::Pending;
                     }
-                    if upload.body.is_done() {
-                        upload.complete = true;
-                        // What came before the endpoint had all may be of an answer that was early, also where only
-                        // its beginning is here.
-                        if upload.split && (!self.download.input.is_empty() || self.checkout.has_unread()) {
-                            self.download.closes = true;
-                        }
+                    if self.upload.body.is_done() {
+                        self.upload.complete = true;
+                        self.download.closes |= self.upload.may_be_answered_early(&self.download.input, self.checkout);
                         self.moved = true;
                         return Poll::Ready(Ok(()));
                     }
-                    self.input.grow(upload.body.ahead());
+                    self.input.grow(self.upload.body.ahead());
                     match ready!(self.input.poll_fill(cx, Pin::new(&mut *self.client))) {
                         Ok(n) if n > 0 => self.moved = true,
                         _ => return Poll::Ready(Err(Broken::ClientGone)),
@@ -198,26 +165,17 @@ impl Relay<'_, '_> {
         }
     }
 
-    /// Moves body into `out` where it joins what is there, gets another framing, or may be sent again.
+    /// Moves body into `out`, where it does not go as it is read.
     fn gather_upload(&mut self) -> Result<(), Broken> {
-        let upload = &mut *self.upload;
-        let reframing = reframing(upload.chunked, trailers::passes_to_endpoint);
-        while !upload.body.is_done() && upload.out.len() < GATHERED {
-            if upload.goes_as_read(self.endpoint) {
-                return Ok(());
-            }
-            let moved = gather(&mut upload.body, Sender::Client, self.input, &mut upload.out, reframing);
-            let moved = moved.map_err(|Malformed| BAD_BODY)?;
+        while self.upload.gathers(self.endpoint) {
+            let moved = self.upload.gather(self.input)?;
             self.context.progress.bytes_in += moved as u64;
-            upload.limit.check(self.context.progress.bytes_in).map_err(Broken::Client)?;
+            self.upload.limit.check(self.context.progress.bytes_in).map_err(Broken::Client)?;
             if moved == 0 {
                 break;
             }
         }
-        if upload.out.size() > REPLAYED {
-            upload.replayable = false;
-            upload.out.keep(false);
-        }
+        self.upload.limit_replay();
         Ok(())
     }
 

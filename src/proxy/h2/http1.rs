@@ -9,7 +9,6 @@
 //! Invariant: nothing is read from the endpoint for which the windows and the output have no room, so a client that does
 //! not read slows its endpoint, and a stream that waits holds next to nothing.
 
-use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -19,14 +18,14 @@ use super::response::{self, ResponseRewrite};
 use super::state::{HeadKind, LockedStream, StreamHandle};
 use super::turn::{Stage, Turn, due};
 use crate::drain::{Ledger, Ticket};
-use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Reframing, Sender, Trailing, gather};
+use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Sender, Trailing};
 use crate::proxy::codec::hpack::FieldLines;
 use crate::proxy::codec::response::{self as codec, MAX_HEAD, MAX_INFORMATIONAL, Read, SWITCHING};
-use crate::proxy::express::broken::{BAD_ANSWER, BAD_BODY, Broken};
+use crate::proxy::express::broken::{BAD_ANSWER, Broken};
 use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::{ParseContext, ResponseHead};
-use crate::proxy::express::upload::{REPLAYED, Upload};
-use crate::proxy::io::buffer::{Buffer, GATHERED, SIZE};
+use crate::proxy::express::upload::{Upload, Written};
+use crate::proxy::io::buffer::{Buffer, SIZE};
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::failure::RESET;
 use crate::proxy::request::{kind, trailers};
@@ -116,64 +115,34 @@ impl Http1Relay<'_, '_> {
         let mut stream = self.stream.lock();
         loop {
             gather_upload(self.upload, self.endpoint, self.context, &mut stream)?;
-            let upload = &mut *self.upload;
-            let endpoint = Pin::new(&mut *self.endpoint);
-            let place = stream.place();
-            let mut body: &[u8] = &[];
-            if upload.out.is_empty() || upload.goes_as_read(&endpoint) {
-                let Piece { data, .. } = upload.body.next(place.body.data()).map_err(|Malformed| BAD_BODY)?;
-                body = place.body.data().get(..data).unwrap_or_default();
-            }
-            let written = match (upload.out.data(), body) {
-                ([], []) => None,
-                (bytes, []) | ([], bytes) => Some(endpoint.poll_write(cx, bytes)),
-                (out, body) => Some(endpoint.poll_write_vectored(cx, &[IoSlice::new(out), IoSlice::new(body)])),
-            };
-            if let Some(Poll::Ready(Ok(n))) = written {
-                let of_body = n.saturating_sub(upload.out.len());
-                upload.out.consume(n - of_body);
-                upload.out.rest();
-                if of_body > 0 {
-                    place.body.consume(of_body);
-                    upload.body.took(of_body);
-                    self.context.progress.bytes_in += of_body as u64;
-                    upload.replayable = false;
-                    stream.used(of_body);
-                }
-            }
-            match written {
-                Some(Poll::Ready(Ok(n))) if n > 0 => {
-                    upload.split |= !upload.out.is_empty() || !upload.body.is_done();
+            match self.upload.poll_write(cx, self.endpoint, &mut stream.place().body)? {
+                Written::Some(of_body) => {
+                    if of_body > 0 {
+                        self.context.progress.bytes_in += of_body as u64;
+                        stream.used(of_body);
+                    }
                     self.turn.moved = true;
                 }
-                Some(Poll::Ready(_)) => {
-                    // What it says about that may be on its way.
-                    upload.refused = true;
-                    return Poll::Ready(Ok(()));
-                }
-                Some(Poll::Pending) => {
+                Written::Refused => return Poll::Ready(Ok(())),
+                Written::Blocked => {
                     self.turn.endpoint_blocked = true;
                     return Poll::Pending;
                 }
-                None => {
+                Written::Nothing => {
                     stream.place().body.rest();
                     if Pin::new(&mut *self.endpoint).poll_flush(cx).is_pending() {
                         self.turn.endpoint_blocked = true;
                         return Poll::Pending;
                     }
-                    if !upload.body.is_done() {
+                    if !self.upload.body.is_done() {
                         // The connection polls the stream when more has come.
                         return Poll::Pending;
                     }
                     if self.download.tunnel && Pin::new(&mut *self.endpoint).poll_shutdown(cx).is_pending() {
                         return Poll::Pending;
                     }
-                    upload.complete = true;
-                    // What came before the endpoint had all may be of an answer that was early, also where only its
-                    // beginning is here.
-                    if upload.split && (!self.download.input.is_empty() || self.checkout.has_unread()) {
-                        self.download.closes = true;
-                    }
+                    self.upload.complete = true;
+                    self.download.closes |= self.upload.may_be_answered_early(&self.download.input, self.checkout);
                     self.turn.moved = true;
                     return Poll::Ready(Ok(()));
                 }
@@ -363,7 +332,7 @@ impl Http1Relay<'_, '_> {
     }
 }
 
-/// Moves body into `out` where it joins what is there, gets another framing, or may be sent again.
+/// Moves body into `out`, where it does not go as it came.
 fn gather_upload(
     upload: &mut Upload,
     endpoint: &Transport,
@@ -378,13 +347,10 @@ fn gather_upload(
                 end_chunks(place.trailers.as_deref(), &mut upload.out);
             }
         }
-        if upload.body.is_done() || upload.out.len() >= GATHERED || upload.goes_as_read(endpoint) {
+        if !upload.gathers(endpoint) {
             break;
         }
-        let reframing =
-            if upload.chunked { Reframing::Chunked(trailers::passes_to_endpoint) } else { Reframing::Plain };
-        let moved = gather(&mut upload.body, Sender::Client, &mut place.body, &mut upload.out, reframing);
-        let moved = moved.map_err(|Malformed| BAD_BODY)?;
+        let moved = upload.gather(&mut place.body)?;
         if moved == 0 {
             break;
         }
@@ -392,10 +358,7 @@ fn gather_upload(
         context.progress.bytes_in += moved as u64;
         upload.limit.check(context.progress.bytes_in).map_err(Broken::Client)?;
     }
-    if upload.out.size() > REPLAYED {
-        upload.replayable = false;
-        upload.out.keep(false);
-    }
+    upload.limit_replay();
     Ok(())
 }
 
