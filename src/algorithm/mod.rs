@@ -6,3 +6,4 @@ pub(crate) mod fnv;
 pub(crate) mod nearest;
 pub(crate) mod random;
 pub(crate) mod ring;
+pub(crate) mod token_bucket;

@@ -5,6 +5,7 @@
 
 use tokio::time::Instant;
 
+use crate::algorithm::token_bucket::TokenBucket;
 use crate::telemetry::H2Abuse;
 
 /// What a kind of frame costs: so many at once, and so many a second.
@@ -50,23 +51,15 @@ pub(super) const SMALL: usize = 64;
 /// How much a connection has spent.
 #[derive(Debug)]
 pub(super) struct Budget {
-    buckets: [Bucket; KINDS],
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    /// Spent since it was full.
-    spent: u32,
-    /// Up to when what came back is reckoned.
-    since: Option<Instant>,
+    buckets: [TokenBucket; KINDS],
 }
 
 impl Budget {
     pub(super) fn new() -> Self {
-        Self { buckets: [Bucket { spent: 0, since: None }; KINDS] }
+        Self { buckets: [TokenBucket::full(); KINDS] }
     }
 
-    /// Spends one token.
+    /// Spends one token. The clock is read only where half of them are gone.
     ///
     /// # Errors
     /// The kind, if there is none left.
@@ -74,32 +67,11 @@ impl Budget {
     pub(super) fn spend(&mut self, kind: H2Abuse) -> Result<(), H2Abuse> {
         let Some(bucket) = self.buckets.get_mut(kind as usize) else { return Err(kind) };
         let Rate { burst, per_second } = rate(kind);
-        if bucket.spent == 0 {
-            bucket.since = None;
-        }
-        if bucket.spent < burst / 2 {
-            bucket.spent += 1;
+        if bucket.take(1, burst / 2) {
             return Ok(());
         }
-        bucket.refill(Instant::now(), per_second);
-        if bucket.spent >= burst {
-            return Err(kind);
-        }
-        bucket.spent += 1;
-        Ok(())
-    }
-}
-
-impl Bucket {
-    /// Gives back what came since it was looked at. The first time it is looked at nothing came yet.
-    fn refill(&mut self, now: Instant, per_second: u32) {
-        let since = *self.since.get_or_insert(now);
-        let elapsed = now.saturating_duration_since(since);
-        let came = elapsed.as_micros().saturating_mul(per_second.into()) / 1_000_000;
-        if came > 0 {
-            self.spent = self.spent.saturating_sub(u32::try_from(came).unwrap_or(u32::MAX));
-            self.since = Some(now);
-        }
+        bucket.refill(Instant::now().into_std(), per_second);
+        if bucket.take(1, burst) { Ok(()) } else { Err(kind) }
     }
 }
 

@@ -5,9 +5,9 @@
 //! by a PING for every few frames of an upload, or that give their window back byte by byte, are sound
 //! (see grpc-go's bandwidth estimator), and a connection lives for days.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
+
+use crate::algorithm::token_bucket::TokenBucket;
 
 /// Frames that bring nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +27,13 @@ pub(super) enum Nuisance {
 
 /// What an endpoint may still send of them.
 #[derive(Debug)]
-pub(super) struct Tokens {
-    left: u32,
-    since: Option<Instant>,
-}
+pub(super) struct Tokens(TokenBucket);
 
 /// So many at once: a second's worth of a server that pings with each frame, and 0.2 s of our time at most.
 const BURST: u32 = 10_000;
 
 /// So many a second come back.
-const EACH_SECOND: u64 = 1_000;
+const EACH_SECOND: u32 = 1_000;
 
 /// SETTINGS cost an answer and a look at every stream.
 const SETTINGS_COST: u32 = 10;
@@ -49,42 +46,35 @@ const EACH_FRAME: u32 = 4;
 
 impl Tokens {
     pub(super) const fn new() -> Self {
-        Self { left: BURST, since: None }
+        Self(TokenBucket::full())
     }
 
     /// One of them came; whether that is too many.
     pub(super) fn is_flood(&mut self, of: Nuisance) -> bool {
         let cost = if of == Nuisance::Settings { SETTINGS_COST } else { 1 };
-        let left = self.left.checked_sub(cost);
-        self.left = left.unwrap_or(0);
-        left.is_none()
+        !self.0.take(cost, BURST)
     }
 
     /// A frame with so many bytes of a body was sent.
     pub(super) fn sent(&mut self, bytes: usize) {
-        self.earn(u32::try_from(bytes / BYTES).unwrap_or(BURST).max(EACH_FRAME));
+        self.0.give(u32::try_from(bytes / BYTES).unwrap_or(BURST).max(EACH_FRAME));
     }
 
     /// A frame that brings something came.
     pub(super) fn useful(&mut self) {
-        self.earn(EACH_FRAME);
+        self.0.give(EACH_FRAME);
     }
 
     /// Time passed.
     pub(super) fn passed(&mut self, now: Instant) {
-        let since = self.since.replace(now);
-        let passed = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        let tokens = u128::from(EACH_SECOND) * passed.as_millis() / 1000;
-        self.earn(u32::try_from(tokens).unwrap_or(BURST));
-    }
-
-    fn earn(&mut self, tokens: u32) {
-        self.left = self.left.saturating_add(tokens).min(BURST);
+        self.0.refill(now.into_std(), EACH_SECOND);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
