@@ -1,23 +1,12 @@
 //! Where a message's body ends (RFC 9112 §6 and §7.1), without copying it.
 //!
-//! Chunks are read strictly: hexadecimal digits, well-formed extensions that go no further, CRLF. What is sent on is
-//! framed anew, so nothing of the sender's framing reaches anybody else. Trailers are read one by one, and whoever sends
-//! the body on says which of them go along; a line that is no field never does.
-//! Of an endpoint a size may be padded, as old servers write it and everybody reads it: a response cannot smuggle a
-//! request past anybody.
+//! Nothing of the framing is data: whoever reads drops it, and whoever sends the body on frames it anew
+//! ([`super::reframing`]). Trailers are read one by one, and a line that is no field is none of them.
 
-use std::fmt::Write;
+use super::chunk::{MAX_SIZE_LINE, MAX_TRAILERS, field, line, size};
+use crate::traffic::validate::Framing;
 
-use memchr::memchr;
-
-use crate::proxy::io::buffer::{Buffer, GATHERED};
-
-use crate::traffic::validate::{Framing, is_token};
-
-/// The most a chunk's size line may take, extension included.
-const MAX_SIZE_LINE: usize = 4 * 1024;
-/// The most the trailers may take.
-const MAX_TRAILERS: usize = 16 * 1024;
+pub(crate) use super::chunk::{Malformed, Sender};
 
 /// A body that is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,29 +52,6 @@ pub(crate) enum Trailing<'a> {
     Field(&'a str, &'a [u8]),
     /// The end of the message.
     End,
-}
-
-/// How a body is sent on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Reframing {
-    /// As it is, by length.
-    Plain,
-    /// In chunks, with the trailers whose names pass.
-    Chunked(fn(&str) -> bool),
-}
-
-/// The framing is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the message is not valid HTTP")]
-pub(crate) struct Malformed;
-
-/// Who sends a message, which says how strictly its chunks are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sender {
-    /// Somebody who may want two parsers to disagree.
-    Client,
-    /// A server of our own side, which may be old.
-    Endpoint,
 }
 
 impl Body {
@@ -192,157 +158,6 @@ impl Body {
     }
 }
 
-/// The line at the front, without its end; none if it is not complete.
-fn line(input: &[u8], most: usize) -> Result<Option<&[u8]>, Malformed> {
-    match memchr(b'\n', input) {
-        None if input.len() > most => Err(Malformed),
-        None => Ok(None),
-        Some(end) if end > most + 1 => Err(Malformed),
-        Some(end) => match input.get(..end).unwrap_or_default() {
-            // A carriage return anywhere else is read as a line end by some.
-            [line @ .., b'\r'] if memchr(b'\r', line).is_none() => Ok(Some(line)),
-            _ => Err(Malformed),
-        },
-    }
-}
-
-/// The field in a line; none if it is no field, or goes on the one before (RFC 9112 §5).
-fn field(line: &[u8]) -> Option<(&str, &[u8])> {
-    let colon = memchr(b':', line)?;
-    let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?.trim_ascii());
-    let valid = is_token(name) && value.iter().all(|&byte| is_text(byte));
-    valid.then_some((str::from_utf8(name).ok()?, value))
-}
-
-/// The size in a chunk's size line.
-fn size(line: &[u8], sender: Sender) -> Result<u64, Malformed> {
-    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let (number, rest) = line.split_at_checked(digits).ok_or(Malformed)?;
-    let (number, well_ended) = match sender {
-        Sender::Client => (number, rest.is_empty() || are_extensions(rest)),
-        Sender::Endpoint => (unpadded(number), is_padding(rest)),
-    };
-    if digits == 0 || number.len() > 15 || !well_ended {
-        return Err(Malformed);
-    }
-    let text = str::from_utf8(number).map_err(|_| Malformed)?;
-    u64::from_str_radix(text, 16).map_err(|_| Malformed)
-}
-
-/// A number without the zeros before it.
-fn unpadded(number: &[u8]) -> &[u8] {
-    let zeros = number.iter().take_while(|&&digit| digit == b'0').count();
-    // The last one may be all of it.
-    number.get(zeros.min(number.len().saturating_sub(1))..).unwrap_or_default()
-}
-
-/// Whether nothing follows a size but blanks and an extension in one line.
-fn is_padding(rest: &[u8]) -> bool {
-    let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    match rest.get(blanks..).unwrap_or_default() {
-        [] => true,
-        [b';', extension @ ..] => extension.iter().all(|byte| *byte >= b' ' || *byte == b'\t'),
-        _ => false,
-    }
-}
-
-/// Whether `text` is a list of chunk extensions, each `;name` or `;name=value` (RFC 9112 §7.1.1). Parsers disagree
-/// about where a line ends that is none, so a lax reader is a way to smuggle.
-fn are_extensions(mut text: &[u8]) -> bool {
-    while let Some(rest) = text.trim_ascii_start().strip_prefix(b";") {
-        let Some(rest) = after_token(rest.trim_ascii_start()) else { return false };
-        text = rest;
-        if let Some(value) = rest.trim_ascii_start().strip_prefix(b"=") {
-            let value = value.trim_ascii_start();
-            let Some(rest) = after_quoted(value).or_else(|| after_token(value)) else { return false };
-            text = rest;
-        }
-    }
-    text.is_empty()
-}
-
-/// What follows the token at the front; none if there is no token.
-fn after_token(text: &[u8]) -> Option<&[u8]> {
-    let length = text.iter().take_while(|&&byte| is_token(&[byte])).count();
-    if length > 0 { text.get(length..) } else { None }
-}
-
-/// What follows the quoted string at the front; none if there is no such string.
-fn after_quoted(text: &[u8]) -> Option<&[u8]> {
-    let mut rest = text.strip_prefix(b"\"")?;
-    loop {
-        rest = match rest {
-            [b'"', rest @ ..] => return Some(rest),
-            [b'\\', byte, rest @ ..] if is_text(*byte) => rest,
-            [byte, rest @ ..] if *byte != b'\\' && is_text(*byte) => rest,
-            _ => return None,
-        };
-    }
-}
-
-/// Whether a quoted string may have this byte: anything but control bytes.
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || !byte.is_ascii_control()
-}
-
-/// Moves one piece of a body from `input` to `out`, framed anew; how many bytes of it.
-pub(crate) fn gather(
-    body: &mut Body,
-    sender: Sender,
-    input: &mut Buffer,
-    out: &mut Buffer,
-    reframing: Reframing,
-) -> Result<usize, Malformed> {
-    let chunked = matches!(reframing, Reframing::Chunked(_));
-    // Chunks end as they ended; what had another end gets one below.
-    let ends = chunked && !matches!(body, Body::Chunked(_));
-    let data = skip_framing(body, sender, input, out, reframing)?;
-    let data = data.min(GATHERED.saturating_sub(out.len()));
-    if data > 0 {
-        if chunked {
-            // Writing to a buffer cannot fail.
-            let _ = write!(out, "{data:x}\r\n");
-        }
-        out.push(input.data().get(..data).unwrap_or_default());
-        input.consume(data);
-        body.took(data);
-        if chunked {
-            out.push(b"\r\n");
-        }
-        // The end of a chunk, which may be the last, is often there too.
-        if matches!(body, Body::Chunked(Chunk::End)) {
-            skip_framing(body, sender, input, out, reframing)?;
-        }
-    }
-    if ends && body.is_done() {
-        out.push(b"0\r\n\r\n");
-    }
-    Ok(data)
-}
-
-/// Takes the framing from the front of `input`, and writes to `out` what comes behind the last chunk; how much data is
-/// at the front then.
-fn skip_framing(
-    body: &mut Body,
-    sender: Sender,
-    input: &mut Buffer,
-    out: &mut Buffer,
-    reframing: Reframing,
-) -> Result<usize, Malformed> {
-    let Piece { framing, data } = body.next_with(sender, input.data(), |trailing| match (reframing, trailing) {
-        (Reframing::Plain, _) => {}
-        (Reframing::Chunked(_), Trailing::Begin) => out.push(b"0\r\n"),
-        (Reframing::Chunked(passes), Trailing::Field(name, value)) => {
-            if passes(name) {
-                out.push_field(name, value);
-            }
-        }
-        (Reframing::Chunked(_), Trailing::End) => out.push(b"\r\n"),
-    })?;
-    input.consume(framing);
-    Ok(data)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -379,33 +194,6 @@ mod tests {
         assert_eq!(read(CHUNKED, b"3\r\nabc\r\n0\r\n\r\nGET", &[]), Ok((b"abc".to_vec(), 3, true)));
         assert_eq!(read(CHUNKED, b"0\r\nx: y\r\n\r\nGET", &[]), Ok((vec![], 3, true)));
         assert_eq!(read(Body::UntilClose, b"abc", &[]), Ok((b"abc".to_vec(), 0, false)));
-    }
-
-    /// What a chunked body becomes that arrives in pieces of `size` bytes.
-    fn gathered(wire: &str, size: usize, reframing: Reframing) -> Result<String, Malformed> {
-        let (mut body, mut input, mut out) = (CHUNKED, Buffer::default(), Buffer::default());
-        for piece in wire.as_bytes().chunks(size) {
-            input.push(piece);
-            while !body.is_done() && gather(&mut body, Sender::Client, &mut input, &mut out, reframing)? > 0 {}
-        }
-        assert!(body.is_done() && input.is_empty());
-        Ok(String::from_utf8(out.data().to_vec()).unwrap())
-    }
-
-    #[test]
-    fn trailers_that_pass_go_on_in_canonical_form_however_they_arrive() {
-        let wire = "3;x\r\nabc\r\n0;last\r\nA:1\r\nsecret: 2\r\nbad name: 3\r\nno field\r\nE: \x01\r\n\
-            b:  4 \t\r\n folded\r\n: 5\r\nc:\r\nD: \u{e9}\r\n\r\n";
-        let passes: fn(&str) -> bool = |name| name != "secret";
-        for size in 1..wire.len() {
-            let text = gathered(wire, size, Reframing::Chunked(passes)).unwrap();
-            let (data, end) = text.split_once("0\r\n").unwrap();
-            assert_eq!(end, "A: 1\r\nb: 4\r\nc: \r\nD: \u{e9}\r\n\r\n", "{size}");
-            assert_eq!(data.bytes().filter(|byte| (b'a'..=b'c').contains(byte)).collect::<Vec<_>>(), b"abc", "{size}");
-            let none = gathered(wire, size, Reframing::Chunked(|_| false)).unwrap();
-            assert!(none.ends_with("\r\n0\r\n\r\n"), "{none:?}");
-            assert_eq!(gathered(wire, size, Reframing::Plain).unwrap(), "abc");
-        }
     }
 
     #[test]
@@ -445,28 +233,6 @@ mod tests {
         for extensions in [";a", ";a=b", " ; a = b", ";a=\"x;\\\"y z\"", ";a;b=1;c=\"\"", "\t;\ta"] {
             let wire = format!("3{extensions}\r\nabc\r\n0{extensions}\r\n\r\n");
             assert_eq!(read(CHUNKED, wire.as_bytes(), &[]), Ok((b"abc".to_vec(), 0, true)), "{extensions:?}");
-        }
-    }
-
-    #[test]
-    fn an_endpoints_size_may_be_padded_and_a_clients_may_not() {
-        for (line, of_endpoint) in [
-            ("3 ", Some(3)),
-            ("3 \t ", Some(3)),
-            ("003", Some(3)),
-            ("00000000000000000000000000000003", Some(3)),
-            ("0000000000000000000", Some(0)),
-            ("3  ;a=\"b\"", Some(3)),
-            (" 3", None),
-            ("3 x", None),
-            ("3 3", None),
-            ("", None),
-            ("fffffffffffffffff", None),
-        ] {
-            assert_eq!(size(line.as_bytes(), Sender::Endpoint).ok(), of_endpoint, "{line:?}");
-            let plain = line.len() < 16 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let of_client = of_endpoint.filter(|_| plain || line.contains(';'));
-            assert_eq!(size(line.as_bytes(), Sender::Client).ok(), of_client, "{line:?}");
         }
     }
 

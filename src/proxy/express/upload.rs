@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 
 use super::broken::{BAD_BODY, Broken};
-use crate::proxy::codec::body::{Body, Malformed, Piece, Reframing, Sender, gather};
+use crate::proxy::codec::body::{Body, Malformed, Piece, Sender};
+use crate::proxy::codec::reframing::{Reframing, gather};
 use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE, SIZE};
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::trailers;

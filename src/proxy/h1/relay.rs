@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use super::response::{self, ParsedResponse, ResponseRewrite};
 use crate::drain::{Ledger, Ticket};
-use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Reframing, Sender, gather};
+use crate::proxy::codec::body::{Body, Chunk, Malformed, Piece, Sender};
+use crate::proxy::codec::reframing::{Reframing, gather};
 use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL, SWITCHING};
 use crate::proxy::express::broken::{BAD_ANSWER, Broken};
 use crate::proxy::express::context::ExpressContext;

@@ -30,7 +30,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::exchange::{EXCHANGE, Side};
-use crate::proxy::codec::body::{Body, Malformed, Reframing, Sender, gather};
+use crate::proxy::codec::body::{Body, Malformed, Sender};
+use crate::proxy::codec::reframing::{Reframing, gather};
 use crate::proxy::codec::response::{self, Head, MAX_INFORMATIONAL, Read, SWITCHING};
 use crate::proxy::io::buffer::{Buffer, GATHERED, SIZE};
 use crate::proxy::request::response as rewrite;
