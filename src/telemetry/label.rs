@@ -80,9 +80,9 @@ label_values! {
 label_values! {
     /// Which lane of the data plane carries a request.
     pub(crate) Lane {
-        /// The lean loop for plain HTTP/1.1.
+        /// Our own: HTTP/1.1 and HTTP/2.
         Express = "express",
-        /// The engine's loop, for everything.
+        /// The engine's, for all else.
         General = "general",
     }
 }

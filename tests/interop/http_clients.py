@@ -153,14 +153,14 @@ async def curl_requests(account, tls, base, secure, directory):
     await account.check("curl: a slow reader", slow())
 
 
-async def node_requests(account, tls, base, own_lane):
+async def node_requests(account, tls, base, express):
     if not shutil.which("node"):
         print("skipped: no node on this machine")
         return
 
     async def client():
         script = str(pathlib.Path(__file__).with_name("node_client.mjs"))
-        code, out, err = await run("node", script, base, tls.path("ca.crt"), json.dumps(own_lane))
+        code, out, err = await run("node", script, base, tls.path("ca.crt"), json.dumps(express))
         print(out + err, end="")
         equal(code, 0)
 
@@ -178,11 +178,11 @@ async def main():
             base = f"https://localhost:{weir.tls}" if secure else f"http://127.0.0.1:{weir.clear}"
             async with httpx_client(tls, secure) as client:
                 await httpx_requests(account, client, base)
-            own_lane = weir.metric("weir_lane_requests_total", lane="express") > 0
+            express = weir.metric("weir_lane_requests_total", lane="express") > 0
             if not secure:
                 await h2_requests(account, weir.clear)
             await curl_requests(account, tls, base, secure, directory)
-            await node_requests(account, tls, base, own_lane)
+            await node_requests(account, tls, base, express)
             await account.check("nothing is left in flight", until("in flight", lambda: weir.metric("weir_requests_in_flight") == 0))
             faults += account.end()
         weir.stop()

@@ -14,5 +14,3 @@ mod message;
 mod streams;
 mod table;
 mod websocket;
-
-pub(crate) use table::own_lane;

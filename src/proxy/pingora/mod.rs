@@ -1,4 +1,4 @@
-//! The general lane: pingora's engine carries HTTP/2, HTTP/1.0 and whatever our own lanes do not.
+//! The general lane: pingora's engine carries HTTP/1.0 and whatever the express lane does not, or everything where that is off.
 
 mod admission;
 mod attempt;

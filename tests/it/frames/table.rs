@@ -1,9 +1,9 @@
 //! A row of the table: what a client sends frame by frame, and what has to come back.
 
+use crate::harness::client::Seen;
 use crate::harness::eventually::patience;
 use crate::harness::frame::{PROTOCOL_ERROR, get, ping};
-use crate::harness::{Authority, Fixture as _, Frames, Origin, Request, Target, Tls, Weir, express_lane, shop};
-use crate::harness::{H2, client::Seen};
+use crate::harness::{Authority, Fixture as _, Frames, Origin, Target, Tls, Weir, express_lane, shop};
 
 /// What a client does, in order.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub(super) struct Case {
     /// What the engine does instead.
     general: Option<Wanted>,
     /// Whether the engine does not do it at all.
-    own_lane_only: bool,
+    express_only: bool,
     /// Whether it does not matter what becomes of the connection.
     last: bool,
     /// What the origin gets: a field of the request, and its values joined by `|`.
@@ -78,7 +78,7 @@ impl Case {
             steps,
             wanted,
             general: None,
-            own_lane_only: false,
+            express_only: false,
             last: false,
             reaches: Vec::new(),
         }
@@ -99,9 +99,9 @@ impl Case {
         Self::new(name, sent, Wanted::Refused(1)).general(Wanted::Status(1, 400))
     }
 
-    /// On our own lane only.
-    pub(super) fn own_lane(self) -> Self {
-        Self { own_lane_only: true, ..self }
+    /// On the express lane only.
+    pub(super) fn express_only(self) -> Self {
+        Self { express_only: true, ..self }
     }
 
     /// No stream can be opened afterwards, and the connection may end.
@@ -143,7 +143,6 @@ pub(super) struct Bed {
     pub(super) weir: Weir,
     pub(super) clear: Target,
     tls: Target,
-    own_lane: bool,
 }
 
 impl Bed {
@@ -157,8 +156,7 @@ impl Bed {
         let weir = plan.start().await;
         let clear = Target::from(weir.address("web").await);
         let tls = Target::from(weir.address("tls").await).tls(&Tls::trusting(&authority, "shop.test"));
-        let own_lane = own_lane(&weir, &clear).await;
-        Self { origin, weir, clear, tls, own_lane }
+        Self { origin, weir, clear, tls }
     }
 
     /// Sends all rows, over both ports; ends the story with a list of those that came back otherwise.
@@ -166,7 +164,7 @@ impl Bed {
         let mut failures = Vec::new();
         let mut told = 0;
         for case in &rows {
-            if case.own_lane_only && !self.own_lane {
+            if case.express_only && !express_lane() {
                 eprintln!("skipped on the general lane: {}", case.name);
                 continue;
             }
@@ -177,7 +175,7 @@ impl Bed {
                 }
             }
         }
-        let lane = if self.own_lane { "our own lane" } else { "the general lane" };
+        let lane = if express_lane() { "the express lane" } else { "the general lane" };
         eprintln!("{told} of {} rows on {lane}", rows.len());
         assert!(failures.is_empty(), "{} of {told} rows on {lane}:\n{}", failures.len(), failures.join("\n"));
         self.weir.stop().await;
@@ -185,7 +183,7 @@ impl Bed {
 
     async fn send(&self, case: &Case, target: &Target) -> Result<(), String> {
         let mut frames = if case.connects { Frames::connect(target).await } else { Frames::open(target).await };
-        let wanted = case.general.as_ref().filter(|_| !self.own_lane).unwrap_or(&case.wanted);
+        let wanted = case.general.as_ref().filter(|_| !express_lane()).unwrap_or(&case.wanted);
         for step in &case.steps {
             self.take(step, &mut frames).await?;
         }
@@ -235,14 +233,6 @@ impl Bed {
         }
         Ok(())
     }
-}
-
-/// Whether our own lane carries HTTP/2 of this client, rather than the engine.
-pub(crate) async fn own_lane(weir: &Weir, web: &Target) -> bool {
-    let carried = async || weir.metrics().await.value("weir_lane_requests_total", &[("lane", "express")]);
-    let before = carried().await;
-    H2::connect(web).await.send(&Request::get("/")).await.expect(200);
-    express_lane() && carried().await > before
 }
 
 /// So many bytes came, and a PING that is answered afterwards brings no more.

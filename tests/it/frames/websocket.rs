@@ -1,10 +1,10 @@
 //! RFC 8441: WebSocket over a stream of HTTP/2, by extended CONNECT.
 
 use super::table::{Bed, Case, Step, Wanted};
-use crate::harness::Frames;
 use crate::harness::frame::{
     CANCEL, ENABLE_CONNECT_PROTOCOL, END_HEADERS, END_STREAM, Fields, HEADERS, block, data, frame, get, reset,
 };
+use crate::harness::{Frames, express_lane};
 
 type One<'a> = (&'a str, &'a [u8]);
 const CONNECT: One<'_> = (":method", b"CONNECT");
@@ -85,19 +85,19 @@ async fn rfc_8441_requests_for_a_websocket() {
                 ],
                 Wanted::Status(1, 200),
             )
-            .own_lane(),
+            .express_only(),
             Case::new(
                 "8441/5 a WebSocket that its client resets ends at the origin",
                 vec![Step::Send(open(1)), Step::Head(1), Step::Send(reset(1, CANCEL))],
                 Wanted::Serves,
             )
-            .own_lane(),
+            .express_only(),
             Case::new(
                 "8441/5 an answer that is no WebSocket passes as it is",
                 vec![Step::Send(head(1, &[CONNECT, WEBSOCKET, SCHEME, HOST, (":path", b"/status/403"), VERSION]))],
                 Wanted::Status(1, 403),
             )
-            .own_lane(),
+            .express_only(),
         ])
         .await;
 }
@@ -119,7 +119,7 @@ async fn rfc_8441_3_websockets_are_offered_where_they_are_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rfc_8441_5_websockets_and_requests_share_a_connection() {
     let bed = Bed::start().await;
-    if !super::own_lane(&bed.weir, &bed.clear).await {
+    if !express_lane() {
         eprintln!("skipped on the general lane: WebSocket over HTTP/2");
         return;
     }

@@ -7,11 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::raw;
-use crate::frames::own_lane;
 use crate::harness::frame::{
     CONTINUATION, DATA, INITIAL_WINDOW_SIZE, PING, PRIORITY, indexing, literal, reset, settings, window_update,
 };
-use crate::harness::{Frames, H1, H2, Load, Origin, Request, Target, Weir, eventually, shop};
+use crate::harness::{Frames, H1, H2, Load, Origin, Request, Target, Weir, eventually, express_lane, shop};
 
 pub(super) use crate::harness::frame::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame, preface};
 
@@ -71,7 +70,7 @@ async fn flood(web: &Target, bytes: &[u8], polite: bool) -> Flooded {
 enum Stops {
     Always,
     /// The engine of the general lane takes it all.
-    OnOurOwnLane,
+    OnTheExpressLane,
     /// It may be that the client is only busy, or the memory is all that matters.
     Perhaps,
 }
@@ -81,8 +80,8 @@ async fn survives(what: &str, bytes: Vec<u8>, polite: bool, stops: Stops) {
     let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
     let web = Target::from(weir.address("web").await);
     Load::at(&web).keep_alive(2).http2(1, 2).count(100).run().await.assert_clean();
-    let must_stop = stops == Stops::Always || (stops == Stops::OnOurOwnLane && own_lane(&weir, &web).await);
-    if stops == Stops::OnOurOwnLane && !must_stop {
+    let must_stop = stops == Stops::Always || (stops == Stops::OnTheExpressLane && express_lane());
+    if stops == Stops::OnTheExpressLane && !must_stop {
         eprintln!("{what}: on the general lane it need not stop");
     }
     let idle = weir.rss_bytes();
@@ -164,7 +163,7 @@ async fn resets_that_the_client_provokes_count_like_its_own() {
             bytes.extend(frame(HEADERS, END_HEADERS, 2 * at + 1, &head(POST)));
             bytes.extend(fault(2 * at + 1));
         }
-        survives(what, bytes, true, Stops::OnOurOwnLane).await;
+        survives(what, bytes, true, Stops::OnTheExpressLane).await;
     }
 }
 
@@ -172,7 +171,7 @@ async fn resets_that_the_client_provokes_count_like_its_own() {
 async fn frames_that_only_cost_are_not_taken_for_ever() {
     let open = || [preface(), frame(HEADERS, END_HEADERS, 1, &head(POST))].concat();
     let many = |one: Vec<u8>, times: usize| [open(), one.repeat(times)].concat();
-    let (own, perhaps) = (Stops::OnOurOwnLane, Stops::Perhaps);
+    let (own, perhaps) = (Stops::OnTheExpressLane, Stops::Perhaps);
     let rows = [
         ("PING", own, many(frame(PING, 0, 0, &[0; 8]), 200_000)),
         ("SETTINGS", own, many(settings(&[]), 200_000)),
@@ -298,7 +297,7 @@ async fn what_nobody_reads_is_bounded_over_all_connections() {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
     let web = Target::from(weir.address("web").await);
-    if !own_lane(&weir, &web).await {
+    if !express_lane() {
         eprintln!("skipped on the general lane: its engine keeps what nobody reads");
         return;
     }

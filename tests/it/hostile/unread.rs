@@ -93,7 +93,7 @@ async fn streams_that_nobody_reads_hold_little() {
         let idle = weir.rss_bytes();
         let socket = unread.ask(&web).await;
         let reader = tokio::spawn(unread.goes_on(socket));
-        // Our own lane reads no more requests of one who does not take the answers to the first.
+        // The express lane reads no more requests of one who does not take the answers to the first.
         let under_way = if express_lane() { 2 } else { STREAMS };
         eventually("requests are under way", async || {
             weir.metrics().await.value("weir_requests_in_flight", &[]) >= f64::from(under_way)
@@ -119,7 +119,7 @@ async fn streams_that_nobody_reads_hold_little() {
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_limit_those_that_waited_longest_are_cut() {
     let v1 = Origin::start("v1").await;
-    // A stream of the engine's is reckoned with 256 KiB, one of our own lane with 16. There, who takes a byte now and then
+    // A stream of the engine's is reckoned with 256 KiB, one of the express lane with 16. There, who takes a byte now and then
     // is no one who takes nothing.
     let (limit, within, kinds): (u32, u32, Vec<Unread>) = if express_lane() {
         (16, 1024, [Unread::NoWindow, Unread::Socket].repeat(8))
@@ -219,7 +219,7 @@ async fn closed_window() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_wait_are_held_within_the_limit() {
     let v1 = Origin::start("v1").await;
-    // A connection of our own lane holds less, and allows no more.
+    // A connection of the express lane holds less, and allows no more.
     let (limit, connections, streams) = if express_lane() { (16, 24, 20) } else { (32, 3, STREAMS) };
     let limits = format!("\nlimits: {{ unread_bytes: {limit}MiB }}\nservices:");
     for waits in [Waits::ForTheRest, Waits::ForTheEndpoint] {
