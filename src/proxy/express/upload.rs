@@ -103,6 +103,8 @@ impl Upload {
     }
 
     /// Writes what is in `out`, and behind it what is at the front of `input` and goes as it was read.
+    // Twice for each request; the compiler would make it a call.
+    #[inline(always)]
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,

@@ -192,7 +192,8 @@ impl FieldLines {
     }
 
     /// Ends the line that begins at `start` and is all of the text from there.
-    #[inline]
+    // For each field of each message; the compiler would make it a call.
+    #[inline(always)]
     pub(super) fn close(&mut self, start: usize, facts: LineFacts) {
         let end = self.text.len();
         self.size += end - start - PUNCTUATION + OVERHEAD;
@@ -225,6 +226,7 @@ impl FieldLines {
     }
 
     /// Keeps a name as text: it is read more often than it comes. Returns where it is; nowhere if it is no text.
+    #[inline(never)]
     fn push_name(&mut self, start: usize, length: usize) -> u32 {
         let name = self.text.get(start..start + length).unwrap_or_default();
         let Ok(name) = str::from_utf8(name) else { return u32::MAX };
