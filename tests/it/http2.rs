@@ -6,7 +6,8 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::harness::Fixture as _;
-use crate::harness::{Authority, Failure, H2, Origin, Request, Target, Tls, Weir, eventually, shop};
+use crate::harness::frame::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS, block, data, frame, post};
+use crate::harness::{Authority, Failure, Frames, H2, Origin, Request, Target, Tls, Weir, eventually, shop};
 
 /// The service's endpoints speak HTTP/2.
 fn http2(yaml: &str) -> String {
@@ -159,4 +160,23 @@ async fn trailers_that_frame_the_body_are_an_error_of_their_stream() {
         assert!(h2.goaways().is_empty());
         weir.stop().await;
     }
+}
+
+/// A header block may come in parts, and between two of them the answer may come to its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_that_are_late_for_their_request_belong_to_no_other() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
+    let mut client = Frames::connect(&Target::from(weir.address("web").await)).await;
+    let begun = frame(HEADERS, END_STREAM, 1, &block(&[("x-late", b"1")]));
+    client.send(&[post(1, "/hold", &[]), data(1, 0, b"a part"), begun].concat()).await;
+    eventually("the endpoint has the request", async || v1.held() == 1).await;
+    v1.release();
+    client.until("the answer", |seen| seen.on(1).over()).await.unwrap();
+    let rest = frame(CONTINUATION, END_HEADERS, 1, &block(&[("x-later", b"1")]));
+    client.send(&[rest, post(3, "/sink", &[]), data(3, END_STREAM, b"all of it")].concat()).await;
+    client.until("the other answer", |seen| seen.on(3).over()).await.unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&client.seen().on(3).body).unwrap();
+    assert_eq!((&told["length"], &told["trailers"]), (&9.into(), &serde_json::json!([])));
+    weir.stop().await;
 }

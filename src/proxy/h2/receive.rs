@@ -191,7 +191,9 @@ impl Connection {
             Purpose::Nothing => Ok(()),
             Purpose::Error(code) => self.stream_error(state, id, code),
             Purpose::Request => self.request(state, id, fields, ends),
-            Purpose::Trailers(at) => self.trailers(state, at, id, fields),
+            // Its exchange may have ended while the block was incomplete, and then the place is free or another stream's.
+            Purpose::Trailers(at) if state.ids.get(at) == Some(&id) => self.trailers(state, at, id, fields),
+            Purpose::Trailers(_) => Ok(self.budget.spend(H2Abuse::Stray)?),
         }
     }
 
