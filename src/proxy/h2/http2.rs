@@ -61,6 +61,8 @@ pub(super) struct Progress {
     /// The final head was written.
     answered: bool,
     informational: u8,
+    /// What the window of the endpoint's stream has grown by.
+    grown: u32,
     /// How much of the response's body is missing, where its length was declared.
     left: Option<u64>,
     ended: bool,
@@ -231,7 +233,7 @@ impl Http2Relay<'_, '_> {
         let buffered = self.upstream.buffered();
         let (mut sent, mut blocked) = (0, false);
         let handle = self.stream;
-        self.upstream.read(|bytes| {
+        let grown = self.upstream.read_within(|bytes| {
             let mut stream = handle.lock();
             let mut rest = bytes;
             while !rest.is_empty() {
@@ -244,8 +246,11 @@ impl Http2Relay<'_, '_> {
                 sent += now.len();
                 rest = later;
             }
-            sent
+            (sent, stream.growth())
         });
+        if std::mem::replace(&mut self.progress.grown, grown) != grown {
+            self.stream.lock().has_grown(grown);
+        }
         self.context.progress.bytes_out += sent as u64;
         if let Some(left) = &mut self.progress.left {
             *left = left.saturating_sub(sent as u64);

@@ -31,6 +31,11 @@ pub(super) const CONNECTION_WINDOW: i64 = 1024 * 1024;
 /// What is held of all bodies of one connection at most. Beyond it, what is given back waits until something is used.
 pub(super) const MOST_HELD: i64 = 3 * 1024 * 1024;
 
+/// What the windows of all streams at their HTTP/2 endpoints may grow by together. A client with a few streams gets what
+/// one stream can use at most; one that reads none of a hundred answers to the end holds no more than this beside what
+/// each began with.
+const MOST_GROWN: u32 = 512 * 1024;
+
 /// What a stream holds while it waits, beside its body: its exchange, and what was read of the response with the head.
 const STREAM_HELD: u64 = 16 * 1024;
 
@@ -58,6 +63,8 @@ pub(super) struct State {
     pub(super) blocked: PlaceSet,
     /// Bytes of bodies that nobody used yet.
     pub(super) held: i64,
+    /// What the windows of all streams at their endpoints have grown by.
+    grown: u32,
     /// When the first deadline of a stream may have come.
     pub(super) deadline: Option<Instant>,
     /// For a place that there is not.
@@ -81,6 +88,8 @@ pub(super) struct Place {
     pub(super) owed: i64,
     /// So many bytes of the body are used again, and their part of the windows was given back before.
     replayed: usize,
+    /// What the window of its stream at an HTTP/2 endpoint has grown by.
+    grown: u32,
     /// What may be sent to the client.
     pub(super) window: i64,
     /// When the stream is late with what it waits for.
@@ -139,6 +148,7 @@ impl State {
             ids: Vec::new(),
             blocked: PlaceSet::new(places),
             held: 0,
+            grown: 0,
             deadline: None,
             nowhere: Place::default(),
         }
@@ -173,6 +183,7 @@ impl State {
     pub(super) fn close(&mut self, at: usize) {
         let place = self.places.get_mut(at).unwrap_or(&mut self.nowhere);
         self.held -= place.body.len().saturating_sub(place.replayed) as i64;
+        self.grown -= std::mem::take(&mut place.grown);
         place.end();
         if let Some(id) = self.ids.get_mut(at) {
             *id = 0;
@@ -248,7 +259,8 @@ impl Holder for Common {
         let state = self.lock();
         for (at, place) in state.places.iter().enumerate() {
             if let Some(since) = place.waits {
-                found(at, now.saturating_duration_since(since), STREAM_HELD + place.body.len() as u64);
+                let held = STREAM_HELD + u64::from(place.grown) + place.body.len() as u64;
+                found(at, now.saturating_duration_since(since), held);
             }
         }
     }
@@ -310,6 +322,18 @@ impl LockedStream<'_> {
             place.credit += owed;
             frame::window_update(&mut state.output.bytes, self.id, u32::try_from(owed).unwrap_or_default());
         }
+    }
+
+    /// By how much the window of its stream at an HTTP/2 endpoint may have grown in all.
+    pub(super) fn growth(&mut self) -> u32 {
+        let left = MOST_GROWN.saturating_sub(self.state.grown);
+        self.place().grown + left
+    }
+
+    /// By how much the window of its stream at an HTTP/2 endpoint has grown.
+    pub(super) fn has_grown(&mut self, grown: u32) {
+        let before = std::mem::replace(&mut self.place().grown, grown);
+        self.state.grown = self.state.grown - before + grown;
     }
 
     /// Adds a header block that [`Self::has_room`] allowed; `write` writes its fields.

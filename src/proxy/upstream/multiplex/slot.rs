@@ -275,18 +275,25 @@ impl Slot {
         self.data.len()
     }
 
-    /// `take` uses some of what waits; how many bytes it did, and what is to be given back to the endpoint.
-    pub(super) fn read(&mut self, take: impl FnOnce(&[u8]) -> usize) -> (usize, Option<u32>) {
-        let used = take(self.data.data()).min(self.data.len());
+    /// `take` uses some of what waits; how many bytes it did, and what is to be given back to the endpoint. It says, too,
+    /// how large the window may become.
+    pub(super) fn read(&mut self, take: impl FnOnce(&[u8]) -> (usize, u32)) -> (usize, Option<u32>) {
+        let (used, largest) = take(self.data.data());
+        let used = used.min(self.data.len());
         self.data.consume(used);
         let back = if self.data.is_empty() {
             self.data.rest();
-            self.receive.used_up(used)
+            self.receive.used_up(used, largest)
         } else {
             self.receive.used(used)
         };
         // Nothing comes any more on a stream that has ended.
         (used, back.filter(|_| self.progress == Progress::Body && self.failure.is_none()))
+    }
+
+    /// What the endpoint may send ahead.
+    pub(super) fn receive_window(&self) -> u32 {
+        self.receive.size()
     }
 
     pub(super) fn wait_to_read(&mut self, waker: &Waker) {

@@ -316,12 +316,14 @@ impl State {
         }
     }
 
-    /// `take` uses some of what waits of an answer; how many bytes.
-    pub(super) fn read(&mut self, at: usize, take: impl FnOnce(&[u8]) -> usize) -> usize {
-        let Some(slot) = self.streams.at(at) else { return 0 };
-        let ((used, back), id) = (slot.read(take), slot.id);
+    /// `take` uses some of what waits of an answer, and says how many bytes and how large the window may become. How many
+    /// were used, and how large it is now.
+    pub(super) fn read(&mut self, at: usize, take: impl FnOnce(&[u8]) -> (usize, u32)) -> (usize, u32) {
+        let Some(slot) = self.streams.at(at) else { return (0, 0) };
+        let (used, back) = slot.read(take);
+        let (id, window) = (slot.id, slot.receive_window());
         self.give_back(id, back);
-        used
+        (used, window)
     }
 
     /// So much of what arrived is to be given back.

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use super::connection::Connection;
 use super::failure::StreamFailure;
+use super::settings::{LARGEST_WINDOW, STREAM_WINDOW};
 use super::slot::{Event, Opening, Slot};
 use super::spare;
 use super::state::State;
@@ -125,7 +126,18 @@ impl Stream {
     /// locked meanwhile: `take` uses no other stream.
     pub(crate) fn read(&mut self, take: impl FnOnce(&[u8]) -> usize) -> usize {
         let Some(at) = self.at else { return 0 };
-        self.connection.lock().read(at, take)
+        self.connection.lock().read(at, |bytes| (take(bytes), LARGEST_WINDOW)).0
+    }
+
+    /// As [`Self::read`]; `take` says, too, by how much the window may have grown in all, once all that waits is used. By
+    /// how much it has.
+    pub(crate) fn read_within(&mut self, take: impl FnOnce(&[u8]) -> (usize, u32)) -> u32 {
+        let Some(at) = self.at else { return 0 };
+        let take = |bytes: &[u8]| {
+            let (used, growth) = take(bytes);
+            (used, growth.saturating_add(STREAM_WINDOW).min(LARGEST_WINDOW))
+        };
+        self.connection.lock().read(at, take).1.saturating_sub(STREAM_WINDOW)
     }
 
     /// Whether nothing but the end is left, without trailers, and it is here.

@@ -3,7 +3,7 @@
 //! Invariants: what is sent never exceeds what was granted; of a [`ReceiveWindow`], what the other side may still send,
 //! what waits here and what is to be given back are together its size.
 
-use super::settings::{DEFAULT_WINDOW, LARGEST_WINDOW};
+use super::settings::DEFAULT_WINDOW;
 use crate::proxy::codec::frame;
 
 /// What may be sent on a stream or a connection.
@@ -71,6 +71,11 @@ impl ReceiveWindow {
         Self { forgiven: DEFAULT_WINDOW.saturating_sub(size), ..Self::new(size) }
     }
 
+    /// What the other side may send ahead.
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+
     /// What the other side may still send.
     #[cfg(test)]
     pub(super) fn open(&self) -> i64 {
@@ -97,11 +102,10 @@ impl ReceiveWindow {
         (self.owed >= self.size / 2 && self.owed > 0).then(|| self.give_back())
     }
 
-    /// As [`Self::used`], where all that arrived is used: whoever keeps up so gets twice the window, up to
-    /// [`LARGEST_WINDOW`].
-    pub(super) fn used_up(&mut self, bytes: usize) -> Option<u32> {
+    /// As [`Self::used`], where all that arrived is used: whoever keeps up so gets twice the window, up to `largest`.
+    pub(super) fn used_up(&mut self, bytes: usize, largest: u32) -> Option<u32> {
         let back = self.used(bytes)?;
-        let more = self.size.min(LARGEST_WINDOW.saturating_sub(self.size));
+        let more = self.size.min(largest.saturating_sub(self.size));
         self.size += more;
         self.open += i64::from(more);
         Some(back + more)
@@ -118,6 +122,7 @@ impl ReceiveWindow {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::settings::LARGEST_WINDOW;
     use super::*;
 
     #[test]
@@ -142,11 +147,14 @@ mod tests {
         window.receive(60).unwrap();
         assert_eq!(window.used(30), None);
         assert_eq!(window.used(29), Some(59), "something waits: no more than was used");
-        assert_eq!(window.used_up(1), None);
+        assert_eq!(window.used_up(1, LARGEST_WINDOW), None);
         window.receive(99).unwrap();
-        assert_eq!(window.used_up(99), Some(100 + 100));
+        assert_eq!(window.used_up(99, LARGEST_WINDOW), Some(100 + 100));
         assert_eq!(window.receive(201), Err(Overrun));
         window.receive(200).unwrap();
+        assert_eq!(window.used_up(200, 250), Some(200 + 50), "no larger than it may become");
+        window.receive(250).unwrap();
+        assert_eq!((window.used_up(250, 100), window.size()), (Some(250), 250), "nor smaller than it is");
     }
 
     #[test]
@@ -167,7 +175,7 @@ mod tests {
             let size = usize::try_from(window.open).unwrap();
             most = most.max(size);
             window.receive(size).unwrap();
-            window.used_up(size);
+            window.used_up(size, LARGEST_WINDOW);
         }
         assert_eq!(most, LARGEST_WINDOW as usize);
     }
@@ -192,7 +200,7 @@ mod tests {
                 } else {
                     let used = bytes.min(waiting);
                     waiting -= used;
-                    let back = if waiting == 0 { window.used_up(used) } else { window.used(used) };
+                    let back = if waiting == 0 { window.used_up(used, LARGEST_WINDOW) } else { window.used(used) };
                     granted += u64::from(back.unwrap_or(0));
                 }
                 prop_assert_eq!(window.open, i64::try_from(granted).unwrap());
