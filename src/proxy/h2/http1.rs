@@ -300,7 +300,7 @@ impl Http1Relay<'_, '_> {
             if let (Ok(n @ 1..), Some(body)) = (&n, &mut download.body) {
                 body.took(*n);
                 download.ended = body.is_done();
-                stream.place().window -= *n as i64;
+                stream.sent(*n);
                 self.context.progress.bytes_out += *n as u64;
             }
             n

@@ -36,6 +36,9 @@ pub(super) const MOST_HELD: i64 = 3 * 1024 * 1024;
 /// each began with.
 const MOST_GROWN: u32 = 512 * 1024;
 
+/// Who takes less than this at a time goes on waiting: a byte now and then makes no room for anything.
+const SOME: usize = 4 * 1024;
+
 /// What a stream holds while it waits, beside its body: its exchange, and what was read of the response with the head.
 const STREAM_HELD: u64 = 16 * 1024;
 
@@ -98,8 +101,10 @@ pub(super) struct Place {
     pub(super) late: bool,
     /// The final head was written.
     pub(super) answered: bool,
-    /// Since when the client or the endpoint takes nothing of what is held for it.
+    /// Since when the client or the endpoint takes next to nothing of what is held for it.
     waits: Option<Instant>,
+    /// What was taken since then.
+    taken: usize,
     /// What is held for those who do not read is too much, and this one goes.
     cut: bool,
 }
@@ -198,7 +203,7 @@ impl Place {
         self.left = left;
         (self.credit, self.owed, self.window) = (STREAM_WINDOW, 0, window);
         (self.deadline, self.late, self.answered) = (None, false, false);
-        (self.waits, self.cut) = (None, false);
+        (self.waits, self.taken, self.cut) = (None, 0, false);
     }
 
     fn end(&mut self) {
@@ -236,7 +241,9 @@ impl StreamHandle {
     pub(super) fn is_cut_while(&self, waits: Option<Instant>) -> bool {
         let mut state = self.common.lock();
         let place = state.place(self.at);
-        place.waits = waits;
+        if place.waits.is_none() || waits.is_none() || place.taken >= SOME {
+            (place.waits, place.taken) = (waits, 0);
+        }
         place.cut
     }
 
@@ -315,6 +322,7 @@ impl LockedStream<'_> {
         let again = n.min(place.replayed);
         place.replayed -= again;
         let fresh = (n - again) as i64;
+        place.taken += n;
         state.held -= fresh;
         place.owed += fresh;
         if place.owed >= STREAM_WINDOW / 2 && !place.received_end {
@@ -347,6 +355,13 @@ impl LockedStream<'_> {
     pub(super) fn send(&mut self, ends: bool, payload: &[u8]) {
         let id = self.id;
         self.output().data(id, ends, payload);
-        self.place().window -= payload.len() as i64;
+        self.sent(payload.len());
+    }
+
+    /// So many bytes of a body were added.
+    pub(super) fn sent(&mut self, n: usize) {
+        let place = self.place();
+        place.window -= n as i64;
+        place.taken += n;
     }
 }
