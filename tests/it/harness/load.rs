@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::client::{Failure, H1, H2, Request, Response};
+use super::client::{Failure, H1, H2, Protocol, Request, Response};
 use super::eventually::{eventually, within};
 use super::ledger::{Ledger, Sent};
 use super::socket::Target;
@@ -73,6 +73,14 @@ impl Load {
     /// With so many HTTP/2 connections that have so many streams at once.
     pub(crate) fn http2(self, connections: usize, streams: usize) -> Self {
         Self { http2: (connections, streams), ..self }
+    }
+
+    /// With so many clients of this protocol: HTTP/1 connections that are kept, or streams of one HTTP/2 connection.
+    pub(crate) fn clients(self, protocol: Protocol, clients: usize) -> Self {
+        match protocol {
+            Protocol::Http1 => self.keep_alive(clients),
+            Protocol::Http2 => self.http2(1, clients),
+        }
     }
 
     /// With a pause of up to this long between a client's requests.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::client::{Ending, Failure};
 use crate::harness::origin::Progress;
 use crate::harness::wire::{Checksum, PATTERN_PIECE, pattern};
-use crate::harness::{H1, H2, Origin, Request, Target, eventually};
+use crate::harness::{Client, H1, H2, Load, Origin, Protocol, Request, Target, eventually, over_both};
 
 /// The first bytes of what `/bytes/N` and `/chunked/N` serve.
 fn expected(length: usize) -> Vec<u8> {
@@ -28,6 +28,43 @@ async fn an_origin_answers_both_protocols_on_one_port_with_its_name() {
     }
     assert_eq!((origin.requests(), origin.accepted(), origin.connections()), (2, 2, 2));
     assert_eq!(origin.executions("one"), 2);
+}
+
+over_both!(a_client_speaks_the_protocol_that_it_is_told_and_hears_when_it_shall_go);
+
+async fn a_client_speaks_the_protocol_that_it_is_told_and_hears_when_it_shall_go(protocol: Protocol) {
+    let origin = Origin::start("v1").await;
+    let version = if protocol == Protocol::Http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
+    let mut client = Client::connect(protocol, origin.address()).await;
+    for response in [client.get("/").await, client.try_send(&Request::post("/echo", "x")).await.unwrap()] {
+        assert_eq!((response.status, response.version), (200, version));
+    }
+    assert!(client.is_open().await);
+    let ledger = Load::at(origin.address()).clients(protocol, 3).count(30).run().await;
+    ledger.assert_clean();
+    assert_eq!(ledger.counts().connections, if protocol == Protocol::Http2 { 1 } else { 3 });
+
+    let held = Request::get("/hold");
+    let mut busy = Client::connect(protocol, origin.address()).await;
+    let (held, ()) = tokio::join!(busy.send(&held), async {
+        origin.wait_held(1).await;
+        tokio::join!(origin.stop(), async {
+            if let Client::Http2(h2) = &client {
+                h2.wait_goaway().await;
+            }
+            client.ended().await;
+            origin.release();
+        });
+    });
+    assert!(held.announced_close && !client.is_open().await);
+    assert!(matches!(Client::try_connect(protocol, origin.address()).await, Err(Failure::Refused(_))));
+
+    origin.restart().await;
+    let mut client = Client::connect(protocol, origin.address()).await;
+    if let Client::Http2(_) = client {
+        client.get("/close-after").await;
+        client.told_to_go().await;
+    }
 }
 
 #[tokio::test]

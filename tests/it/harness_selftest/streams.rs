@@ -1,7 +1,7 @@
 //! Long-lived exchanges: server-sent events, WebSocket, gRPC.
 
 use crate::harness::client::websocket::Incoming;
-use crate::harness::{Failure, H1, H2, Origin, Request, Sse, WebSocket, grpc};
+use crate::harness::{Client, Failure, H2, Origin, Protocol, Request, Sse, WebSocket, grpc, over_both};
 
 #[tokio::test]
 async fn events_arrive_one_by_one_over_both_protocols() {
@@ -29,8 +29,10 @@ async fn events_arrive_one_by_one_over_both_protocols() {
 #[tokio::test]
 async fn an_event_stream_that_is_cut_is_no_end_in_good_order() {
     let origin = Origin::start("v1").await;
-    let h2 = H2::connect(origin.address()).await;
-    let mut streams = [Sse::open(origin.address(), "/sse").await, Sse::open_on(&h2, "/sse").await];
+    let mut streams = Vec::new();
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        streams.push(Sse::open_over(protocol, origin.address(), "/sse").await);
+    }
     for stream in &mut streams {
         stream.event().await;
     }
@@ -45,16 +47,17 @@ async fn the_origin_notices_when_a_stream_loses_its_client() {
     let origin = Origin::start("v1").await;
     let h2 = H2::connect(origin.address()).await;
     let streams = (Sse::open(origin.address(), "/sse").await, Sse::open_on(&h2, "/sse").await);
-    let socket = WebSocket::open(origin.address(), "/ws").await;
-    origin.wait_streams(3).await;
-    drop((streams, socket));
+    let sockets = (WebSocket::open(origin.address(), "/ws").await, WebSocket::open_on(&h2, "/ws").await);
+    origin.wait_streams(4).await;
+    drop((streams, sockets));
     origin.wait_streams(0).await;
 }
 
-#[tokio::test]
-async fn a_websocket_echoes_pushes_and_closes_from_either_side() {
+over_both!(a_websocket_echoes_pushes_and_closes_from_either_side);
+
+async fn a_websocket_echoes_pushes_and_closes_from_either_side(protocol: Protocol) {
     let origin = Origin::start("v1").await;
-    let mut socket = WebSocket::open(origin.address(), "/ws").await;
+    let mut socket = WebSocket::open_over(protocol, origin.address(), "/ws").await;
     assert_eq!(socket.origin(), "v1");
     socket.send("hello").await;
     assert_eq!(socket.text().await, "hello");
@@ -65,21 +68,22 @@ async fn a_websocket_echoes_pushes_and_closes_from_either_side() {
     socket.close().await;
     origin.wait_streams(0).await;
 
-    let mut socket = WebSocket::open_with(origin.address(), &WebSocket::request("/ws").header("x-a", "b")).await;
+    let mut socket = WebSocket::open_over(protocol, origin.address(), "/ws").await;
     origin.end_streams();
     assert!(matches!(socket.next().await, Incoming::Close(_)));
     origin.wait_streams(0).await;
 
-    let mut socket = WebSocket::open(origin.address(), "/ws").await;
+    let mut socket = WebSocket::open_over(protocol, origin.address(), "/ws").await;
     origin.kill().await;
     assert_eq!(socket.next().await, Incoming::Cut);
 }
 
-#[tokio::test]
-async fn a_websocket_answers_a_close_that_crosses_what_the_story_pushes() {
+over_both!(a_websocket_answers_a_close_that_crosses_what_the_story_pushes);
+
+async fn a_websocket_answers_a_close_that_crosses_what_the_story_pushes(protocol: Protocol) {
     let origin = Origin::start("v1").await;
     for _ in 0..20 {
-        let socket = WebSocket::open(origin.address(), "/ws").await;
+        let socket = WebSocket::open_over(protocol, origin.address(), "/ws").await;
         for _ in 0..500 {
             origin.push("more");
         }
@@ -88,10 +92,11 @@ async fn a_websocket_answers_a_close_that_crosses_what_the_story_pushes() {
     }
 }
 
-#[tokio::test]
-async fn what_is_no_websocket_handshake_is_told_so() {
+over_both!(what_is_no_websocket_handshake_is_told_so);
+
+async fn what_is_no_websocket_handshake_is_told_so(protocol: Protocol) {
     let origin = Origin::start("v1").await;
-    assert_eq!(H1::connect(origin.address()).await.get("/ws").await.status, 426);
+    assert_eq!(Client::connect(protocol, origin.address()).await.get("/ws").await.status, 426);
 }
 
 #[tokio::test]

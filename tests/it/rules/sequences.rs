@@ -1,7 +1,7 @@
 //! Rules about more than one request, or about a request that comes in pieces, on every way.
 
-use super::table::{Client, HTTP2_CLIENT, Setup, WAYS, Way};
-use crate::harness::{H1, H2, Origin, Request, Target, Weir, eventually, shop};
+use super::table::{HTTP2_CLIENT, Setup, WAYS, Way};
+use crate::harness::{Client, H1, H2, Origin, Request, Target, Weir, eventually, shop};
 use crate::http1::lines;
 
 /// A Weir before two origins that share the traffic alike, for one way.
@@ -17,8 +17,11 @@ async fn two_versions(way: Way, keys: &'static str) -> (Weir, Target, [Origin; 2
 async fn what_is_in_flight_finishes_and_the_next_request_goes_elsewhere() {
     for (way, whole_version) in WAYS.into_iter().flat_map(|way| [(way, true), (way, false)]) {
         let (weir, web, [v1, v2]) = two_versions(way, "").await;
-        let (mut one, mut other, mut third) =
-            (Client::connect(way, &web).await, Client::connect(way, &web).await, Client::connect(way, &web).await);
+        let (mut one, mut other, mut third) = (
+            Client::connect(way.protocol(), &web).await,
+            Client::connect(way.protocol(), &web).await,
+            Client::connect(way.protocol(), &web).await,
+        );
         let (first, second, ()) = tokio::join!(one.get("/hold"), other.get("/hold"), async {
             v1.wait_held(1).await;
             v2.wait_held(1).await;
@@ -47,7 +50,7 @@ async fn what_does_not_finish_in_time_is_cut_and_told_why() {
     for way in WAYS {
         let scene = Setup { keys: "drain: { requests: 100ms }\n    ", ..Setup::default() }.start(way).await;
         let (weir, v1) = (&scene.weir, &scene.v1);
-        let mut client = Client::connect(way, &scene.web).await;
+        let mut client = Client::connect(way.protocol(), &scene.web).await;
         let (response, ()) = tokio::join!(client.get("/hold"), async {
             v1.wait_held(1).await;
             assert_eq!(weir.cli(&["drain", "shop/v1"]).await.status.code(), Some(0));
@@ -70,7 +73,7 @@ async fn what_does_not_finish_in_time_is_cut_and_told_why() {
 async fn a_connection_that_its_endpoint_closed_is_not_used_again() {
     for way in WAYS {
         let scene = Setup::default().start(way).await;
-        let mut client = Client::connect(way, &scene.web).await;
+        let mut client = Client::connect(way.protocol(), &scene.web).await;
         for request in [Request::get("/close-after"), Request::post("/close-after", "x")] {
             for _ in 0..3 {
                 client.send(&request).await.expect(200);

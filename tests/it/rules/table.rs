@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::harness::client::{Ending, Failure, Response};
 use crate::harness::fault::BlackHole;
-use crate::harness::{Authority, Fixture as _, H1, H2, Origin, Request, Target, Tls, Weir, shop};
+use crate::harness::{Authority, Client, Fixture as _, Origin, Protocol, Request, Target, Tls, Weir, shop};
 use crate::http1::lines;
 
 /// How a request gets from its client to its endpoint.
@@ -35,36 +35,10 @@ pub(super) const HTTP1_ENDPOINT: &[Way] = &[Way::Express, Way::General, Way::Htt
 /// Ways with an HTTP/2 endpoint.
 pub(super) const HTTP2_ENDPOINT: &[Way] = &[Way::Http2Endpoint, Way::Http2];
 
-/// A client's connection on one of the ways.
-pub(super) enum Client {
-    Http1(H1),
-    Http2(H2),
-}
-
-impl Client {
-    pub(super) async fn connect(way: Way, web: &Target) -> Self {
-        if HTTP2_CLIENT.contains(&way) {
-            Self::Http2(H2::connect(web).await)
-        } else {
-            Self::Http1(H1::connect(web).await)
-        }
-    }
-
-    pub(super) async fn try_send(&mut self, request: &Request) -> Result<Response, Failure> {
-        match self {
-            Self::Http1(h1) => h1.try_send(request).await,
-            Self::Http2(h2) => h2.try_send(request).await,
-        }
-    }
-
-    pub(super) async fn send(&mut self, request: &Request) -> Response {
-        self.try_send(request)
-            .await
-            .unwrap_or_else(|failure| panic!("{} {}: {failure}", request.method, request.target))
-    }
-
-    pub(super) async fn get(&mut self, target: &str) -> Response {
-        self.send(&Request::get(target)).await
+impl Way {
+    /// What the client speaks.
+    pub(super) fn protocol(self) -> Protocol {
+        if HTTP2_CLIENT.contains(&self) { Protocol::Http2 } else { Protocol::Http1 }
     }
 }
 
@@ -313,7 +287,7 @@ impl Row {
     async fn check(&self, way: Way, Scene { weir, web, .. }: &Scene, line: usize) {
         let case = format!("{way:?}: {}", self.name);
         let before = weir.metrics().await;
-        let mut client = Client::connect(way, web).await;
+        let mut client = Client::connect(way.protocol(), web).await;
         let response = client.try_send(&self.request).await;
         let line = lines(weir, line).await.pop().unwrap();
         let after = weir.metrics().await;

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use ::h2::client::{Builder, ResponseFuture, SendRequest};
+use ::h2::ext::Protocol;
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ use super::tap::{GoAway, Seen, Tap};
 use super::{Failure, Framing, Request, Response};
 use crate::harness::eventually::{eventually, patience, within};
 use crate::harness::socket::{Target, TlsFacts};
+use crate::harness::tunnel::Tunnel;
 use crate::harness::wire::{Fields, ResponseHead};
 
 /// One HTTP/2 connection. Its methods take `&self`: join several futures to have several streams.
@@ -139,9 +141,20 @@ impl H2 {
     /// Opens a stream whose response the story reads itself; a request made with a body (which is not sent) is open for
     /// writing until [`H2Stream::finish`].
     pub(crate) async fn open(&self, request: &Request) -> H2Stream {
-        let ends = request.framing == Framing::None;
+        let ends = request.framing == Framing::None && request.tunnel.is_none();
         let stream = within("the connection takes a stream", self.begin(request, ends)).await;
         stream.unwrap_or_else(|failure| panic!("{} {}: {failure}", request.method, request.target))
+    }
+
+    /// Opens a tunnel (RFC 8441), once the server has said that it takes one; ends the story if it is refused.
+    pub(crate) async fn tunnel(&self, request: &Request) -> (ResponseHead, Tunnel) {
+        let offered = async || self.send.is_extended_connect_protocol_enabled();
+        eventually("the server offers the extended CONNECT", offered).await;
+        let mut stream = self.open(request).await;
+        let head = stream.head().await;
+        assert_eq!(head.status, 200, "{head:?}");
+        let body = stream.reading.body.expect("the head is read");
+        (head, Tunnel::new(stream.send, body))
     }
 
     async fn begin(&self, request: &Request, ends: bool) -> Result<H2Stream, Failure> {
@@ -152,6 +165,9 @@ impl H2 {
         *head.headers_mut() = request.fields.to_map();
         if request.framing == Framing::Length {
             head.headers_mut().insert("content-length", request.body.len().into());
+        }
+        if let Some(protocol) = request.tunnel {
+            head.extensions_mut().insert(Protocol::from_static(protocol));
         }
         let mut ready = self.send.clone().ready().await.map_err(|error| sort(&error, &self.seen))?;
         let (response, send) = ready.send_request(head, ends).map_err(|error| sort(&error, &self.seen))?;

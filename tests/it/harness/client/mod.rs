@@ -2,8 +2,9 @@
 //!
 //! [`H1`] and [`H2`] are one connection each. What a story does with a [`Request`] is the same for both: `send` gives
 //! the whole [`Response`] or ends the story, `try_send` gives the [`Failure`] instead, `open` reads the head and leaves
-//! the body to be read piece by piece. [`Frames`] sends what no sound client does. [`WebSocket`], [`Sse`] and [`grpc`] stand on them.
+//! the body to be read piece by piece. A [`Client`] is either of them. [`Frames`] sends what no sound client does. [`WebSocket`], [`Sse`] and [`grpc`] stand on them.
 
+mod either;
 mod frames;
 pub(crate) mod grpc;
 mod h1;
@@ -18,6 +19,7 @@ use std::io;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+pub(crate) use either::{Client, Protocol};
 pub(crate) use frames::{Frames, Seen};
 pub(crate) use h1::{Ending, H1};
 pub(crate) use h2::{H2, H2Stream};
@@ -44,6 +46,8 @@ pub(crate) struct Request {
     framing: Framing,
     http10: bool,
     expects: bool,
+    /// The `:protocol` of an extended CONNECT (RFC 8441).
+    tunnel: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,7 @@ impl Request {
             framing: Framing::None,
             http10: false,
             expects: false,
+            tunnel: None,
         }
     }
 
@@ -114,6 +119,11 @@ impl Request {
     pub(crate) fn trailer(mut self, name: &str, value: &str) -> Self {
         self.trailers.push(name, value);
         self.chunked()
+    }
+
+    /// An extended CONNECT for a tunnel of this protocol; an [`H2`] sends it.
+    pub(crate) fn tunnel(target: &str, protocol: &'static str) -> Self {
+        Self { tunnel: Some(protocol), ..Self::new("CONNECT", target) }
     }
 
     /// As HTTP/1.0.

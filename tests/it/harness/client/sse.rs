@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::{Failure, H1, H2, H2Stream, Request};
+use super::{Failure, H1, H2, H2Stream, Protocol, Request};
 use crate::harness::socket::Target;
 use crate::harness::wire::ResponseHead;
 
@@ -11,6 +11,8 @@ pub(crate) struct Sse {
     carrier: Carrier,
     head: ResponseHead,
     buffer: BytesMut,
+    /// A connection that nobody else holds.
+    _own: Option<H2>,
 }
 
 enum Carrier {
@@ -26,6 +28,18 @@ impl Sse {
         Self::begin(Carrier::H1(Box::new(h1)), head)
     }
 
+    /// Opens `target_path` over this protocol, on a connection of its own.
+    pub(crate) async fn open_over(protocol: Protocol, target: impl Into<Target>, target_path: &str) -> Self {
+        match protocol {
+            Protocol::Http1 => Self::open(target, target_path).await,
+            Protocol::Http2 => {
+                let h2 = H2::connect(target).await;
+                let events = Self::open_on(&h2, target_path).await;
+                Self { _own: Some(h2), ..events }
+            }
+        }
+    }
+
     /// Opens `target_path` as a stream of this HTTP/2 connection.
     pub(crate) async fn open_on(h2: &H2, target_path: &str) -> Self {
         let mut stream = h2.open(&Request::get(target_path)).await;
@@ -36,7 +50,7 @@ impl Sse {
     fn begin(carrier: Carrier, head: ResponseHead) -> Self {
         assert_eq!(head.status, 200, "{head:?}");
         assert_eq!(head.headers.get("content-type"), Some("text/event-stream"), "{head:?}");
-        Self { carrier, head, buffer: BytesMut::new() }
+        Self { carrier, head, buffer: BytesMut::new(), _own: None }
     }
 
     /// Which origin answered.

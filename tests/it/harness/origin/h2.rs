@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
+use ::h2::ext::Protocol;
 use ::h2::server::{Builder, SendResponse};
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 use super::connection::{Replayed, stop};
 use super::exchange::{self, End, Length};
 use super::{Shared, behaviour};
+use crate::harness::tunnel::Tunnel;
 use crate::harness::wire::{Fields, RequestHead};
 
 /// What a stream asks of its connection.
@@ -29,7 +31,10 @@ pub(super) struct Exchange {
     pub(super) head: RequestHead,
     pub(super) trailers: Fields,
     name: String,
-    body: RecvStream,
+    /// None once a tunnel has it.
+    body: Option<RecvStream>,
+    /// The protocol of the tunnel that is asked for (RFC 8441).
+    protocol: Option<Protocol>,
     respond: SendResponse<Bytes>,
     send: Option<SendStream<Bytes>>,
     mute: bool,
@@ -43,7 +48,11 @@ pub(super) async fn serve(
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut builder = Builder::new();
-    builder.max_concurrent_streams(STREAMS).initial_window_size(WINDOW).initial_connection_window_size(WINDOW * 4);
+    builder
+        .enable_connect_protocol()
+        .max_concurrent_streams(STREAMS)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW * 4);
     let mut connection = builder.handshake::<_, Bytes>(stream).await.map_err(io::Error::other)?;
     let mut streams = JoinSet::new();
     let (asks, mut asked) = mpsc::channel(1);
@@ -102,16 +111,18 @@ impl Exchange {
             headers: Fields::from(&parts.headers),
         };
         let mute = head.method == "HEAD";
-        Self { head, trailers: Fields::default(), name: shared.name.clone(), body, respond, send: None, mute }
+        let (name, protocol) = (shared.name.clone(), parts.extensions.get().cloned());
+        Self { head, trailers: Fields::default(), name, body: Some(body), protocol, respond, send: None, mute }
     }
 
     pub(super) async fn read(&mut self) -> io::Result<Option<Bytes>> {
-        if let Some(piece) = self.body.data().await {
+        let Some(body) = &mut self.body else { return Ok(None) };
+        if let Some(piece) = body.data().await {
             let piece = piece.map_err(io::Error::other)?;
-            self.body.flow_control().release_capacity(piece.len()).map_err(io::Error::other)?;
+            body.flow_control().release_capacity(piece.len()).map_err(io::Error::other)?;
             return Ok(Some(piece));
         }
-        if let Some(trailers) = self.body.trailers().await.map_err(io::Error::other)? {
+        if let Some(trailers) = body.trailers().await.map_err(io::Error::other)? {
             self.trailers = Fields::from(&trailers);
         }
         Ok(None)
@@ -144,6 +155,16 @@ impl Exchange {
             send.send_data(bytes.split_to(granted), false).map_err(io::Error::other)?;
         }
         Ok(())
+    }
+
+    /// Whether a WebSocket is asked for.
+    pub(super) fn wants_websocket(&self) -> bool {
+        self.protocol.as_ref().is_some_and(|protocol| protocol.as_str() == "websocket")
+    }
+
+    /// What follows the head in both directions; nothing of it is left here.
+    pub(super) fn tunnel(&mut self) -> Option<Tunnel> {
+        Some(Tunnel::new(self.send.take()?, self.body.take()?))
     }
 
     pub(super) fn end(&mut self, trailers: &Fields) -> io::Result<()> {
