@@ -1,7 +1,7 @@
 //! Affinity and overrides, as clients see them.
 
 use crate::harness::Fixture as _;
-use crate::harness::{H1, H2, Origin, Request, Rewrite, Target, Weir, shop};
+use crate::harness::{Client, Origin, Protocol, Request, Rewrite, Target, Weir, over_both, shop};
 
 fn with(yaml: &str, keys: &str) -> String {
     yaml.changed("    split:", &format!("    {keys}\n    split:"))
@@ -13,12 +13,12 @@ fn of(user: usize) -> Request {
     Request::get("/").header("x-user", format!("user-{user}"))
 }
 
-/// The version of each user, over HTTP/1.
-async fn versions(web: &Target) -> Vec<String> {
-    let mut h1 = H1::connect(web).await;
+/// The version of each user.
+async fn versions(protocol: Protocol, web: &Target) -> Vec<String> {
+    let mut client = Client::connect(protocol, web).await;
     let mut versions = Vec::new();
     for user in 0..USERS {
-        versions.push(h1.send(&of(user)).await.expect(200).origin().to_owned());
+        versions.push(client.send(&of(user)).await.expect(200).origin().to_owned());
     }
     versions
 }
@@ -32,85 +32,88 @@ async fn a_client_keeps_its_version_over_both_protocols_and_a_restart() {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let yaml = with(&shop(&[(&v1, 50.0), (&v2, 50.0)]), "affinity: { header: x-user }");
     let weir = Weir::start(&yaml).await;
-    let first = versions(&web(&weir).await).await;
+    let first = versions(Protocol::Http1, &web(&weir).await).await;
     assert!(first.contains(&"v1".to_owned()) && first.contains(&"v2".to_owned()), "{first:?}");
-    assert_eq!(versions(&web(&weir).await).await, first);
-    let h2 = H2::connect(&web(&weir).await).await;
-    for (user, version) in first.iter().enumerate() {
-        assert_eq!(h2.send(&of(user)).await.expect(200).origin(), version, "user {user}");
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        assert_eq!(versions(protocol, &web(&weir).await).await, first, "{protocol:?}");
     }
     weir.stop().await;
     let again = Weir::start(&yaml).await;
-    assert_eq!(versions(&web(&again).await).await, first, "another process decides alike");
+    assert_eq!(versions(Protocol::Http2, &web(&again).await).await, first, "another process decides alike");
     again.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_answer_sets_the_cookie_and_later_requests_keep_the_version() {
+over_both!(the_first_answer_sets_the_cookie_and_later_requests_keep_the_version);
+
+async fn the_first_answer_sets_the_cookie_and_later_requests_keep_the_version(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&with(&shop(&[(&v1, 50.0), (&v2, 50.0)]), "affinity: { cookie: weir-shop, ttl: 1h }")).await;
-    let mut h1 = H1::connect(&web(&weir).await).await;
+    let mut client = Client::connect(protocol, &web(&weir).await).await;
     for _ in 0..10 {
-        let first = h1.get("/").await.expect(200);
+        let first = client.get("/").await.expect(200);
         let cookie = first.header("set-cookie").to_owned();
         assert!(cookie.starts_with("weir-shop=") && cookie.contains("Max-Age=3600"), "{cookie:?}");
         let key = cookie.split(';').next().unwrap();
         for _ in 0..5 {
-            let next = h1.send(&Request::get("/").header("cookie", key)).await.expect(200);
+            let next = client.send(&Request::get("/").header("cookie", key)).await.expect(200);
             assert_eq!((next.origin(), next.header("set-cookie")), (first.origin(), ""));
         }
     }
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cookie_that_the_application_sets_is_not_set_by_weir() {
+over_both!(a_cookie_that_the_application_sets_is_not_set_by_weir);
+
+async fn a_cookie_that_the_application_sets_is_not_set_by_weir(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&with(&shop(&[(&v1, 50.0), (&v2, 50.0)]), "affinity: { cookie: session }")).await;
-    let mut h1 = H1::connect(&web(&weir).await).await;
-    assert_eq!(h1.get("/").await.expect(200).header("set-cookie"), "");
+    let mut client = Client::connect(protocol, &web(&weir).await).await;
+    assert_eq!(client.get("/").await.expect(200).header("set-cookie"), "");
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_override_counts_only_from_the_allowed_addresses() {
+over_both!(an_override_counts_only_from_the_allowed_addresses);
+
+async fn an_override_counts_only_from_the_allowed_addresses(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let plain = shop(&[(&v1, 100.0), (&v2, 0.0)]);
     let from = |net: &str| with(&plain, &format!("override: {{ header: x-version, from: [{net}] }}"));
     let weir = Weir::start(&from("127.0.0.0/8")).await;
-    let mut h1 = H1::connect(&web(&weir).await).await;
+    let mut client = Client::connect(protocol, &web(&weir).await).await;
     let named = Request::get("/").header("x-version", "v2");
-    assert_eq!(h1.send(&named).await.expect(200).origin(), "v2");
-    assert_eq!(h1.get("/").await.expect(200).origin(), "v1");
+    assert_eq!(client.send(&named).await.expect(200).origin(), "v2");
+    assert_eq!(client.get("/").await.expect(200).origin(), "v1");
     weir.reconfigure(&from("10.0.0.0/8")).await;
-    assert_eq!(h1.send(&named).await.expect(200).origin(), "v1");
+    assert_eq!(client.send(&named).await.expect(200).origin(), "v1");
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_of_a_drained_version_fail_over_and_come_back() {
+over_both!(clients_of_a_drained_version_fail_over_and_come_back);
+
+async fn clients_of_a_drained_version_fail_over_and_come_back(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&with(&shop(&[(&v1, 50.0), (&v2, 50.0)]), "affinity: { header: x-user }")).await;
     let web = web(&weir).await;
-    let before = versions(&web).await;
+    let before = versions(protocol, &web).await;
     assert_eq!(weir.cli(&["drain", "shop/v2"]).await.status.code(), Some(0));
-    assert_eq!(versions(&web).await, vec!["v1"; USERS]);
+    assert_eq!(versions(protocol, &web).await, vec!["v1"; USERS]);
     assert_eq!(weir.cli(&["ready", "shop/v2"]).await.status.code(), Some(0));
-    assert_eq!(versions(&web).await, before);
+    assert_eq!(versions(protocol, &web).await, before);
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn more_weight_moves_clients_one_way_only() {
+over_both!(more_weight_moves_clients_one_way_only);
+
+async fn more_weight_moves_clients_one_way_only(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let at = |canary: f64| with(&shop(&[(&v1, 100.0 - canary), (&v2, canary)]), "affinity: { header: x-user }");
     let weir = Weir::start(&at(10.0)).await;
     let web = web(&weir).await;
-    let mut before = versions(&web).await;
+    let mut before = versions(protocol, &web).await;
     for canary in [20.0, 50.0, 100.0] {
         weir.rewrite(Rewrite::Rename, &at(canary));
         weir.reload_and_wait().await;
-        let after = versions(&web).await;
+        let after = versions(protocol, &web).await;
         assert!(before.iter().zip(&after).all(|(before, after)| before == after || after == "v2"), "{canary}");
         before = after;
     }

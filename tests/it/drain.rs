@@ -2,21 +2,22 @@
 
 use crate::harness::Fixture as _;
 use crate::harness::client::websocket;
-use crate::harness::{H1, Origin, Signal, Sse, Target, WebSocket, Weir, eventually, shop};
+use crate::harness::{Client, Origin, Protocol, Signal, Sse, Target, WebSocket, Weir, eventually, over_both, shop};
 use crate::http1::lines;
 
 fn with_drain(yaml: &str, times: &str) -> String {
     yaml.changed("    split:", &format!("    drain: {times}\n    split:"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn work_on_a_removed_version_finishes() {
+over_both!(work_on_a_removed_version_finishes);
+
+async fn work_on_a_removed_version_finishes(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&shop(&[(&v1, 0.0), (&v2, 100.0)])).await;
     let web = Target::from(weir.address("web").await);
-    let mut held = H1::connect(&web).await;
-    let mut socket = WebSocket::open(&web, "/ws").await;
-    let mut events = Sse::open(&web, "/sse").await;
+    let mut held = Client::connect(protocol, &web).await;
+    let mut socket = WebSocket::open_over(protocol.of_websockets(), &web, "/ws").await;
+    let mut events = Sse::open_over(protocol, &web, "/sse").await;
     events.event().await;
     let (response, ()) = tokio::join!(held.get("/hold"), async {
         v2.wait_held(1).await;
@@ -24,7 +25,7 @@ async fn work_on_a_removed_version_finishes() {
         let status = weir.status().await;
         let gone = status.services[0].versions.iter().find(|version| version.name == "v2").unwrap();
         assert_eq!((gone.state.as_str(), gone.in_flight), ("removed", 3));
-        H1::connect(&web).await.get("/").await.expect(200);
+        Client::connect(protocol, &web).await.get("/").await.expect(200);
         v2.release();
     });
     response.expect(200);
@@ -44,15 +45,16 @@ async fn work_on_a_removed_version_finishes() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_finish_is_cut_at_its_own_deadline_and_counted() {
+over_both!(what_does_not_finish_is_cut_at_its_own_deadline_and_counted);
+
+async fn what_does_not_finish_is_cut_at_its_own_deadline_and_counted(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let log = "access_log: { output: \"{dir}/access.log\" }\n";
     let before = with_drain(&shop(&[(&v1, 0.0), (&v2, 100.0)]), "{ requests: 300ms, streams: 1s }") + log;
     let weir = Weir::start(&before).await;
     let web = Target::from(weir.address("web").await);
-    let mut held = H1::connect(&web).await;
-    let mut socket = WebSocket::open(&web, "/ws").await;
+    let mut held = Client::connect(protocol, &web).await;
+    let mut socket = WebSocket::open_over(protocol.of_websockets(), &web, "/ws").await;
     let (response, ()) = tokio::join!(held.get("/hold"), async {
         v2.wait_held(1).await;
         let after = with_drain(&shop(&[(&v1, 100.0), (&v2, 0.0)]), "{ requests: 300ms, streams: 1s }") + log;
@@ -77,25 +79,26 @@ async fn what_does_not_finish_is_cut_at_its_own_deadline_and_counted() {
     assert!(weir.stderr().contains("cut=0"), "the end itself cut nothing: {}", weir.stderr());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn drain_and_ready_by_command_close_idle_connections_and_bring_them_back() {
+over_both!(drain_and_ready_by_command_close_idle_connections_and_bring_them_back);
+
+async fn drain_and_ready_by_command_close_idle_connections_and_bring_them_back(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&shop(&[(&v1, 50.0), (&v2, 50.0)])).await;
-    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
+    let mut client = Client::connect(protocol, &Target::from(weir.address("web").await)).await;
     for _ in 0..10 {
-        h1.get("/").await.expect(200);
+        client.get("/").await.expect(200);
     }
     assert!(v2.connections() > 0);
     assert_eq!(weir.cli(&["drain", "shop/v2"]).await.status.code(), Some(0));
     eventually("idle connections are closed at once", async || v2.connections() == 0).await;
     let before = v2.requests();
     for _ in 0..10 {
-        h1.get("/").await.expect(200);
+        client.get("/").await.expect(200);
     }
     assert_eq!(v2.requests(), before, "no new requests");
     assert_eq!(weir.cli(&["ready", "shop/v2"]).await.status.code(), Some(0));
     for _ in 0..10 {
-        h1.get("/").await.expect(200);
+        client.get("/").await.expect(200);
     }
     assert_eq!(v2.requests(), before + 5);
     weir.stop().await;

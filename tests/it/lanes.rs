@@ -1,7 +1,9 @@
 //! Which lane carries a request, and that a connection may change lanes from request to request.
 
 use crate::harness::Fixture as _;
-use crate::harness::{Authority, H1, H2, Origin, Request, Target, Weir, eventually, express_lane, shop};
+use crate::harness::{
+    Authority, Client, H1, H2, Origin, Protocol, Request, Target, Weir, eventually, express_lane, over_both, shop,
+};
 
 /// Requests that each lane has carried: express, general.
 async fn carried(weir: &Weir) -> (f64, f64) {
@@ -32,8 +34,9 @@ async fn a_connection_changes_lanes_from_request_to_request() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tls_connection_that_its_endpoint_closed_is_not_used_again() {
+over_both!(a_tls_connection_that_its_endpoint_closed_is_not_used_again);
+
+async fn a_tls_connection_that_its_endpoint_closed_is_not_used_again(protocol: Protocol) {
     let authority = Authority::new("upstream");
     let v1 = Origin::plan("v1").tls(&authority.server(&["v1.test"])).start().await;
     let tls = "    tls: { ca: \"{dir}/ca.crt\", sni: v1.test }\n    split:";
@@ -41,9 +44,9 @@ async fn a_tls_connection_that_its_endpoint_closed_is_not_used_again() {
     authority.write(plan.dir(), "ca");
     let weir = plan.start().await;
     let web = Target::from(weir.address("web").await);
-    let mut h1 = H1::connect(&web).await;
+    let mut client = Client::connect(protocol, &web).await;
     for _ in 0..5 {
-        h1.send(&Request::post("/close-after", "abc")).await.expect(200);
+        client.send(&Request::post("/close-after", "abc")).await.expect(200);
         eventually("the endpoint closed its connection", async || v1.connections() == 0).await;
     }
     assert_eq!(weir.metrics().await.value("weir_upstream_errors_total", &[]), 0.0);

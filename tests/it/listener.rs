@@ -1,7 +1,7 @@
 //! The way in: PROXY headers, unix sockets, the cap on connections, and clients that take their time.
 
 use crate::harness::Fixture as _;
-use crate::harness::{H1, Origin, Target, Weir, eventually, shop};
+use crate::harness::{Client, H1, Origin, Protocol, Request, Target, Weir, eventually, over_both, shop};
 
 /// A configuration whose listener has these settings besides.
 fn with(yaml: &str, settings: &str) -> String {
@@ -11,8 +11,9 @@ fn with(yaml: &str, settings: &str) -> String {
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_header_is_believed_from_trusted_addresses_only() {
+over_both!(a_proxy_header_is_believed_from_trusted_addresses_only);
+
+async fn a_proxy_header_is_believed_from_trusted_addresses_only(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let v1_header = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 80\r\n".to_vec();
     let mut v2_header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
@@ -20,13 +21,15 @@ async fn a_proxy_header_is_believed_from_trusted_addresses_only() {
     let weir = Weir::start(&with(&shop(&[(&v1, 100.0)]), "proxy_protocol: { from: [127.0.0.0/8] }")).await;
     let web = Target::from(weir.address("web").await);
     for header in [v1_header.clone(), v2_header] {
-        let response = H1::connect(&web.clone().preamble(header)).await.get("/headers").await.expect(200);
+        let response = Client::connect(protocol, &web.clone().preamble(header)).await.get("/headers").await.expect(200);
         assert!(response.text().contains("192.0.2.7"), "{}", response.text());
     }
-    assert!(
-        H1::connect(&web).await.try_send(&crate::harness::Request::get("/")).await.is_err(),
-        "the header is required"
-    );
+    // Where no connection came to be, it was refused just the same.
+    let without = match Client::try_connect(protocol, &web).await {
+        Ok(mut client) => client.try_send(&Request::get("/")).await,
+        Err(failure) => Err(failure),
+    };
+    assert!(without.is_err(), "the header is required: {without:?}");
     eventually("the refusal is counted", async || {
         weir.metrics().await.value("weir_client_connections_refused_total", &[("reason", "proxy_protocol")]) == 1.0
     })
@@ -34,19 +37,20 @@ async fn a_proxy_header_is_believed_from_trusted_addresses_only() {
     weir.stop().await;
     let weir = Weir::start(&with(&shop(&[(&v1, 100.0)]), "proxy_protocol: { from: [10.0.0.0/8] }")).await;
     let web = Target::from(weir.address("web").await);
-    H1::connect(&web).await.get("/").await.expect(200);
+    Client::connect(protocol, &web).await.get("/").await.expect(200);
     let mut h1 = H1::connect(&web.preamble(v1_header)).await;
     h1.write_raw("GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").await;
     assert_eq!(h1.read_response("GET").await.unwrap().status, 400, "a stranger's header is no request");
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_unix_socket_listens_too() {
+over_both!(a_unix_socket_listens_too);
+
+async fn a_unix_socket_listens_too(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let yaml = shop(&[(&v1, 100.0)]).changed_first("address: \"127.0.0.1:0\"", "address: \"unix:{dir}/web.sock\"");
     let weir = Weir::start(&yaml).await;
-    H1::connect(&Target::from(weir.address("web").await)).await.get("/").await.expect(200);
+    Client::connect(protocol, &Target::from(weir.address("web").await)).await.get("/").await.expect(200);
     weir.stop().await;
 }
 
@@ -75,14 +79,15 @@ async fn a_head_that_trickles_is_cut_and_counted_in_both_protocols() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn above_the_cap_connections_wait() {
+over_both!(above_the_cap_connections_wait);
+
+async fn above_the_cap_connections_wait(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&with(&shop(&[(&v1, 100.0)]), "max_connections: 1")).await;
     let web = Target::from(weir.address("web").await);
-    let mut first = H1::connect(&web).await;
+    let mut first = Client::connect(protocol, &web).await;
     first.get("/").await.expect(200);
-    let mut second = H1::connect(&web).await;
+    let mut second = Client::connect(protocol, &web).await;
     let (response, ()) = tokio::join!(second.get("/"), async {
         weir.until("one is open", |status| status.listeners[0].connections == 1).await;
         drop(first);

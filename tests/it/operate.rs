@@ -1,17 +1,18 @@
 //! What operators do and see: shifts that last, the access log, exit codes.
 
 use crate::harness::Fixture as _;
-use crate::harness::{H1, Load, Origin, Rewrite, Target, Weir, eventually, shop};
+use crate::harness::{Client, Load, Origin, Protocol, Rewrite, Target, Weir, eventually, over_both, shop};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shift_survives_a_restart_until_it_is_reset_or_the_file_changes() {
+over_both!(a_shift_survives_a_restart_until_it_is_reset_or_the_file_changes);
+
+async fn a_shift_survives_a_restart_until_it_is_reset_or_the_file_changes(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let state = tempfile::tempdir().unwrap();
     let yaml = |a: f64, b: f64| shop(&[(&v1, a), (&v2, b)]).changed("{dir}/state", &state.path().display().to_string());
     let effective = |status: &weir::admin::wire::Status| status.services[0].versions[1].effective;
     let weir = Weir::start(&yaml(100.0, 0.0)).await;
     assert!(weir.cli(&["weight", "shop", "v1=75", "v2=25", "--reason", "trial"]).await.status.success());
-    let ledger = Load::at(weir.address("web").await).keep_alive(2).count(400).run().await;
+    let ledger = Load::at(weir.address("web").await).clients(protocol, 2).count(400).run().await;
     assert_eq!(ledger.counts().version("v2"), 100);
     weir.stop().await;
     let weir = Weir::start(&yaml(100.0, 0.0)).await;
@@ -34,13 +35,14 @@ async fn a_shift_survives_a_restart_until_it_is_reset_or_the_file_changes() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_access_log_says_what_happened() {
+over_both!(the_access_log_says_what_happened);
+
+async fn the_access_log_says_what_happened(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let yaml = shop(&[(&v1, 100.0)]).changed("shutdown:", "access_log: { output: \"{dir}/access.log\" }\nshutdown:");
     let weir = Weir::start(&yaml).await;
-    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
-    h1.get("/status/418?token=secret").await.expect(418);
+    let mut client = Client::connect(protocol, &Target::from(weir.address("web").await)).await;
+    client.get("/status/418?token=secret").await.expect(418);
     let lines = || std::fs::read_to_string(weir.dir().join("access.log")).unwrap_or_default();
     let line: serde_json::Value = eventually("the line is written", async || {
         lines().lines().next().and_then(|line| serde_json::from_str(line).ok())

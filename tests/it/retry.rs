@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::Fixture as _;
 use crate::harness::fault::BlackHole;
-use crate::harness::{H1, H2, Load, Origin, Request, Target, Weir, eventually, shop};
+use crate::harness::{Client, H1, H2, Load, Origin, Protocol, Request, Target, Weir, eventually, over_both, shop};
 use weir::model::Address;
 
 /// The configuration of [`shop`] with these endpoints in the place of the origin's own.
@@ -22,13 +22,15 @@ async fn idle(weir: &Weir) {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_post_is_executed_twice_when_reused_connections_die() {
+over_both!(no_post_is_executed_twice_when_reused_connections_die);
+
+async fn no_post_is_executed_twice_when_reused_connections_die(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
     let web = Target::from(weir.address("web").await);
     for path in ["/close-after", "/stale"] {
-        let post = Load::at(&web).request(Request::post(path, "order")).keep_alive(6).think(Duration::from_millis(3));
+        let post =
+            Load::at(&web).request(Request::post(path, "order")).clients(protocol, 6).think(Duration::from_millis(3));
         let ledger = post.count(600).run().await;
         let audit = ledger.audit(&[&v1]);
         assert_eq!(audit.twice, Vec::<String>::new(), "{path}");
@@ -41,13 +43,14 @@ async fn no_post_is_executed_twice_when_reused_connections_die() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn gets_never_notice_that_the_origin_closes_idle_connections() {
+over_both!(gets_never_notice_that_the_origin_closes_idle_connections);
+
+async fn gets_never_notice_that_the_origin_closes_idle_connections(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
     let web = Target::from(weir.address("web").await);
     let load = |path: &str| {
-        Load::at(&web).request(Request::get(path)).keep_alive(4).think(Duration::from_millis(4)).count(500)
+        Load::at(&web).request(Request::get(path)).clients(protocol, 4).think(Duration::from_millis(4)).count(500)
     };
     let (closing, keeping) = tokio::join!(load("/close-after").run(), load("/").run());
     closing.assert_clean();
@@ -56,14 +59,15 @@ async fn gets_never_notice_that_the_origin_closes_idle_connections() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connect_failure_is_tried_again_once_and_only_once() {
+over_both!(a_connect_failure_is_tried_again_once_and_only_once);
+
+async fn a_connect_failure_is_tried_again_once_and_only_once(protocol: Protocol) {
     let (first, second, third) = (Origin::plan("a").down(), Origin::plan("b").down(), Origin::plan("c").down());
     let weir = Weir::start(&endpoints(&first, &[first.address(), second.address(), third.address()])).await;
     let web = Target::from(weir.address("web").await);
     for at in 1..=5 {
-        let mut h1 = H1::connect(&web).await;
-        let response = h1.send(&Request::post("/", "x")).await.expect(502);
+        let mut client = Client::connect(protocol, &web).await;
+        let response = client.send(&Request::post("/", "x")).await.expect(502);
         assert_eq!(response.header("weir-error"), "connect");
         let metrics = weir.metrics().await;
         assert_eq!(metrics.value("weir_upstream_errors_total", &[("kind", "connect")]), f64::from(2 * at));
@@ -94,14 +98,15 @@ async fn a_black_hole_costs_one_connect_timeout_and_no_request() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn only_black_holes_are_504_and_say_so() {
+over_both!(only_black_holes_are_504_and_say_so);
+
+async fn only_black_holes_are_504_and_say_so(protocol: Protocol) {
     let hole = BlackHole::open();
     let v1 = Origin::plan("v1").down();
     let yaml = service(&endpoints(&v1, &[&hole.address()]), "timeouts: { connect: 200ms }");
     let weir = Weir::start(&yaml).await;
-    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
-    assert_eq!(h1.get("/").await.expect(504).header("weir-error"), "connect_timeout");
+    let mut client = Client::connect(protocol, &Target::from(weir.address("web").await)).await;
+    assert_eq!(client.get("/").await.expect(504).header("weir-error"), "connect_timeout");
     weir.stop().await;
 }
 

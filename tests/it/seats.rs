@@ -2,7 +2,9 @@
 //! has been idle longest gives way.
 
 use crate::harness::Fixture as _;
-use crate::harness::{Authority, H1, H2, Origin, Request, Target, Tls, Weir, eventually, shop};
+use crate::harness::{
+    Authority, Client, H1, H2, Origin, Protocol, Request, Target, Tls, Weir, eventually, over_both, shop,
+};
 
 /// The configuration with these settings of its listener, and these of the file.
 fn with(origin: &Origin, listener: &str, file: &str) -> String {
@@ -181,8 +183,9 @@ async fn who_waits_gets_the_seat_of_the_first_that_is_no_longer_busy() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_address_has_its_share_of_connections_and_no_more() {
+over_both!(an_address_has_its_share_of_connections_and_no_more);
+
+async fn an_address_has_its_share_of_connections_and_no_more(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let settings = "proxy_protocol: { from: [127.0.0.0/8] }, max_connections_per_address: 2";
     let weir = Weir::start(&with(&v1, settings, "")).await;
@@ -194,17 +197,17 @@ async fn an_address_has_its_share_of_connections_and_no_more() {
     };
     let mut held = Vec::new();
     for client in ["192.0.2.7", "192.0.2.7", "192.0.2.8", "2001:db8:1::1", "2001:db8:1::ffff:2", "2001:db8:1:1::1"] {
-        let mut h1 = H1::connect(&from(client)).await;
-        h1.get("/").await.expect(200);
-        held.push(h1);
+        let mut client = Client::connect(protocol, &from(client)).await;
+        client.get("/").await.expect(200);
+        held.push(client);
     }
     for client in ["192.0.2.7", "2001:db8:1:0:9::1"] {
-        H1::connect(&from(client)).await.ended().await;
+        Client::connect(protocol, &from(client)).await.ended().await;
     }
     refused(&weir, "address_limit", 2.0).await;
     assert!(held[0].is_open().await);
     drop(held.remove(0));
-    let again = async || H1::connect(&from("192.0.2.7")).await.try_send(&Request::get("/")).await.is_ok();
+    let again = async || Client::connect(protocol, &from("192.0.2.7")).await.try_send(&Request::get("/")).await.is_ok();
     eventually("what it gave back it may have again", again).await;
     weir.stop().await;
 }

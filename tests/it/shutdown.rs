@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::harness::Fixture as _;
 use crate::harness::fault::BlackHole;
-use crate::harness::{H1, Load, Origin, Request, Signal, Target, WebSocket, Weir, eventually, express_lane, shop};
+use crate::harness::{
+    Client, Load, Origin, Protocol, Request, Signal, Target, WebSocket, Weir, eventually, express_lane, over_both, shop,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_loses_nothing_and_announces_every_close() {
@@ -20,46 +22,51 @@ async fn sigterm_under_load_loses_nothing_and_announces_every_close() {
     ledger.assert_executed_once(&[&v1]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn readiness_falls_at_once_and_liveness_stays() {
+over_both!(readiness_falls_at_once_and_liveness_stays);
+
+async fn readiness_falls_at_once_and_liveness_stays(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
     assert_eq!((weir.probe("/readyz").await, weir.probe("/livez").await), (200, 200));
     let web = Target::from(weir.address("web").await);
-    let mut h1 = H1::connect(&web).await;
-    h1.get("/").await.expect(200);
+    let mut client = Client::connect(protocol, &web).await;
+    client.get("/").await.expect(200);
     weir.signal(Signal::Term);
     weir.until("draining", |status| status.state == "draining").await;
     assert_eq!((weir.probe("/readyz").await, weir.probe("/livez").await), (503, 200));
-    let mut late = H1::connect(&web).await;
-    assert!(late.get("/").await.expect(200).announced_close, "still accepted, and told to go");
-    assert!(h1.get("/").await.expect(200).announced_close);
+    let mut late = Client::connect(protocol, &web).await;
+    // Still accepted, and told to go.
+    late.told_to_go().await;
+    client.told_to_go().await;
     assert!(weir.wait_exit().await.success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_exit_follows_the_last_request() {
+over_both!(the_exit_follows_the_last_request);
+
+async fn the_exit_follows_the_last_request(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 15s, delay: 100ms")).await;
-    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
-    let (response, ended) = tokio::join!(h1.get("/hold"), async {
+    let mut client = Client::connect(protocol, &Target::from(weir.address("web").await)).await;
+    let (response, ended) = tokio::join!(client.get("/hold"), async {
         v1.wait_held(1).await;
         weir.signal(Signal::Term);
         weir.until("draining", |status| status.state == "draining").await;
         v1.release();
         Instant::now()
     });
-    response.expect(200);
+    assert!(response.expect(200).announced_close);
     assert!(weir.wait_exit().await.success());
     // A second by the contract; the bound here is generous for a busy machine.
     assert!(ended.elapsed() < Duration::from_secs(5), "{:?}", ended.elapsed());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_does_not_end_is_cut_at_the_deadline_and_counted() {
+over_both!(a_stream_that_does_not_end_is_cut_at_the_deadline_and_counted);
+
+async fn a_stream_that_does_not_end_is_cut_at_the_deadline_and_counted(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 2s")).await;
-    let mut socket = WebSocket::open(&Target::from(weir.address("web").await), "/ws").await;
+    let mut socket =
+        WebSocket::open_over(protocol.of_websockets(), &Target::from(weir.address("web").await), "/ws").await;
     socket.send("hello").await;
     assert_eq!(socket.text().await, "hello");
     weir.signal(Signal::Term);
@@ -67,8 +74,9 @@ async fn a_stream_that_does_not_end_is_cut_at_the_deadline_and_counted() {
     assert!(weir.stderr().contains("cut=1"), "{}", weir.stderr());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_waits_for_its_connection_is_answered_at_the_deadline() {
+over_both!(a_request_that_waits_for_its_connection_is_answered_at_the_deadline);
+
+async fn a_request_that_waits_for_its_connection_is_answered_at_the_deadline(protocol: Protocol) {
     let hole = BlackHole::open();
     let v1 = Origin::plan("v1").down();
     let yaml = shop(&[(&v1, 100.0)])
@@ -77,9 +85,9 @@ async fn a_request_that_waits_for_its_connection_is_answered_at_the_deadline() {
         .changed("    split:", "    timeouts: { connect: 1m }\n    split:");
     let weir = Weir::start(&yaml).await;
     let web = Target::from(weir.address("web").await);
-    let mut h1 = H1::connect(&web).await;
+    let mut client = Client::connect(protocol, &web).await;
     let request = Request::post("/sink", "x");
-    let (response, ()) = tokio::join!(h1.try_send(&request), async {
+    let (response, ()) = tokio::join!(client.try_send(&request), async {
         let in_flight = async || weir.metrics().await.value("weir_requests_in_flight", &[]) == 1.0;
         eventually("it is in flight", in_flight).await;
         weir.signal(Signal::Term);
@@ -92,13 +100,14 @@ async fn a_request_that_waits_for_its_connection_is_answered_at_the_deadline() {
     assert!(weir.stderr().contains("cut=1"), "{}", weir.stderr());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_at_once() {
+over_both!(a_second_signal_ends_at_once);
+
+async fn a_second_signal_ends_at_once(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 10m")).await;
-    let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
+    let mut client = Client::connect(protocol, &Target::from(weir.address("web").await)).await;
     let held = Request::get("/hold");
-    let _ = tokio::join!(h1.try_send(&held), async {
+    let _ = tokio::join!(client.try_send(&held), async {
         v1.wait_held(1).await;
         weir.signal(Signal::Term);
         weir.until("draining", |status| status.state == "draining").await;

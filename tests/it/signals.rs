@@ -4,16 +4,17 @@ use std::fs;
 use std::process::Command;
 
 use crate::harness::Fixture as _;
-use crate::harness::{H1, Origin, Request, Signal, Target, Weir, eventually, shop};
+use crate::harness::{Client, H1, Origin, Protocol, Request, Signal, Target, Weir, eventually, over_both, shop};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sigquit_ends_as_gently_as_sigterm() {
+over_both!(sigquit_ends_as_gently_as_sigterm);
+
+async fn sigquit_ends_as_gently_as_sigterm(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     for signal in [Signal::Quit, Signal::Term, Signal::Int] {
         let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 15s, delay: 100ms")).await;
-        let mut h1 = H1::connect(&Target::from(weir.address("web").await)).await;
+        let mut client = Client::connect(protocol, &Target::from(weir.address("web").await)).await;
         let held = v1.held();
-        let (response, ()) = tokio::join!(h1.get("/hold"), async {
+        let (response, ()) = tokio::join!(client.get("/hold"), async {
             v1.wait_held(held + 1).await;
             weir.signal(signal);
             weir.until("draining", |status| status.state == "draining").await;

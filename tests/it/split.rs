@@ -1,6 +1,6 @@
 //! The split, counted from outside.
 
-use crate::harness::{H1, Load, Origin, Request, Target, Weir, eventually, shop};
+use crate::harness::{Client, Load, Origin, Protocol, Request, Target, Weir, eventually, over_both, shop};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ninety_ten_is_exact_over_both_protocols() {
@@ -14,25 +14,27 @@ async fn ninety_ten_is_exact_over_both_protocols() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_weight_of_zero_gets_nothing() {
+over_both!(a_weight_of_zero_gets_nothing);
+
+async fn a_weight_of_zero_gets_nothing(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&shop(&[(&v1, 100.0), (&v2, 0.0)])).await;
-    let ledger = Load::at(weir.address("web").await).keep_alive(4).count(2_000).run().await;
+    let ledger = Load::at(weir.address("web").await).clients(protocol, 4).count(2_000).run().await;
     ledger.assert_clean();
     assert_eq!((ledger.counts().version("v1"), v2.requests()), (2_000, 0));
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn metrics_equal_what_clients_counted() {
+over_both!(metrics_equal_what_clients_counted);
+
+async fn metrics_equal_what_clients_counted(protocol: Protocol) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&shop(&[(&v1, 70.0), (&v2, 30.0)])).await;
     let web = weir.address("web").await;
-    Load::at(web.clone()).keep_alive(3).http2(1, 3).count(1_000).run().await.assert_clean();
-    let mut h1 = H1::connect(&Target::from(web)).await;
+    Load::at(web.clone()).clients(protocol, 6).count(1_000).run().await.assert_clean();
+    let mut client = Client::connect(protocol, &Target::from(web)).await;
     for status in [404, 418, 500, 503] {
-        h1.send(&Request::get(&format!("/status/{status}"))).await.expect(status);
+        client.send(&Request::get(&format!("/status/{status}"))).await.expect(status);
     }
     // The last answer is recorded in the moment after its client has it.
     eventually("the last request is recorded", async || {

@@ -1,13 +1,17 @@
 //! Long-lived exchanges: WebSocket, server-sent events, gRPC.
 
 use crate::harness::Fixture as _;
-use crate::harness::{H1, H2, Origin, Request, Sse, Target, WebSocket, Weir, eventually, grpc, shop};
+use crate::harness::{
+    H1, H2, Origin, Protocol, Request, Sse, Target, WebSocket, Weir, eventually, grpc, over_both, shop,
+};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn websockets_pass_and_are_counted() {
+over_both!(websockets_pass_and_are_counted);
+
+async fn websockets_pass_and_are_counted(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
-    let mut socket = WebSocket::open(&Target::from(weir.address("web").await), "/ws").await;
+    let mut socket =
+        WebSocket::open_over(protocol.of_websockets(), &Target::from(weir.address("web").await), "/ws").await;
     for text in ["one", "two"] {
         socket.send(text).await;
         assert_eq!(socket.text().await, text);
@@ -19,7 +23,9 @@ async fn websockets_pass_and_are_counted() {
         weir.metrics().await.value("weir_streams_open", &open) == 0.0
     })
     .await;
-    assert_eq!(weir.metrics().await.value("weir_requests_total", &[("code", "101")]), 1.0);
+    // What opens it is 101 over HTTP/1.1, and 200 over HTTP/2 (RFC 8441 §5).
+    let code = if protocol.of_websockets() == Protocol::Http2 { "200" } else { "101" };
+    assert_eq!(weir.metrics().await.value("weir_requests_total", &[("code", code)]), 1.0);
     weir.stop().await;
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::client::{Ending, Failure, Response};
+use crate::harness::client::{Ending, Response};
 use crate::harness::fault::BlackHole;
 use crate::harness::{Authority, Client, Fixture as _, Origin, Protocol, Request, Target, Tls, Weir, shop};
 use crate::http1::lines;
