@@ -4,18 +4,22 @@ use std::time::Duration;
 
 use crate::harness::Fixture as _;
 use crate::harness::certs::Validity;
-use crate::harness::{Authority, H1, H2, Load, Origin, Request, Target, Tls, Weir, eventually, run_weir, shop};
+use crate::harness::{
+    Authority, Client, H1, H2, Load, Origin, Protocol, Request, Target, Tls, Weir, eventually, over_both, run_weir,
+    shop,
+};
 
 /// A configuration whose listener has this TLS.
-fn with_tls(yaml: &str, tls: &str) -> String {
+pub(crate) fn with_tls(yaml: &str, tls: &str) -> String {
     yaml.changed(
         "address: \"127.0.0.1:0\" }\ntelemetry",
         &format!("address: \"127.0.0.1:0\", tls: {tls} }}\ntelemetry"),
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn certificates_rotate_under_load_and_bad_ones_are_refused() {
+over_both!(certificates_rotate_under_load_and_bad_ones_are_refused);
+
+async fn certificates_rotate_under_load_and_bad_ones_are_refused(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let authority = Authority::new("weir test");
     let first = authority.server(&["shop.test"]);
@@ -24,14 +28,14 @@ async fn certificates_rotate_under_load_and_bad_ones_are_refused() {
     let weir = plan.start().await;
     let tls = Tls::trusting(&authority, "shop.test");
     let web = Target::from(weir.address("web").await).tls(&tls);
-    let load =
-        Load::at(web.clone()).keep_alive(2).new_connections(2).http2(1, 2).think(Duration::from_millis(10)).start();
+    let load = Load::at(web.clone()).clients(protocol, 4).new_connections(2).think(Duration::from_millis(10)).start();
     load.wait_more(50).await;
     let mut current = first;
     for _ in 0..5 {
         let next = authority.server(&["shop.test"]);
         next.write(weir.dir(), "tls");
-        eventually("the new certificate is served", async || H1::connect(&web).await.tls().is(&next)).await;
+        eventually("the new certificate is served", async || Client::connect(protocol, &web).await.tls().is(&next))
+            .await;
         current = next;
         load.wait_more(20).await;
     }
@@ -47,7 +51,7 @@ async fn certificates_rotate_under_load_and_bad_ones_are_refused() {
         std::fs::write(weir.dir().join("tls.crt"), cert).unwrap();
         std::fs::write(weir.dir().join("tls.key"), key).unwrap();
         weir.until("the bad pair is refused", |status| !status.config.faulty_certificates.is_empty()).await;
-        assert!(H1::connect(&web).await.tls().is(&current), "the old one stays");
+        assert!(Client::connect(protocol, &web).await.tls().is(&current), "the old one stays");
         current.write(weir.dir(), "tls");
         weir.until("the good pair is back", |status| status.config.faulty_certificates.is_empty()).await;
     }
@@ -63,8 +67,9 @@ async fn certificates_rotate_under_load_and_bad_ones_are_refused() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_cannot_be_used_stops_nothing_else() {
+over_both!(a_certificate_that_cannot_be_used_stops_nothing_else);
+
+async fn a_certificate_that_cannot_be_used_stops_nothing_else(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let authority = Authority::new("weir test");
     let pair = |name: &str| format!("{{ cert: \"{{dir}}/{name}.crt\", key: \"{{dir}}/{name}.key\" }}");
@@ -90,16 +95,16 @@ async fn a_certificate_that_cannot_be_used_stops_nothing_else() {
         identity.write(plan.dir(), name);
     }
     let weir = plan.start().await;
-    H1::connect(&Target::from(weir.address("web").await)).await.get("/").await.expect(200);
+    Client::connect(protocol, &Target::from(weir.address("web").await)).await.get("/").await.expect(200);
     let (several, none) = (Target::from(weir.address("several").await), Target::from(weir.address("none").await));
     let asks = |target: &Target, name: &str| target.clone().tls(&Tls::trusting(&authority, name));
-    let mut h1 = H1::connect(&asks(&several, "good.test")).await;
-    assert!(h1.tls().is(&good));
-    h1.get("/").await.expect(200);
+    let mut client = Client::connect(protocol, &asks(&several, "good.test")).await;
+    assert!(client.tls().is(&good));
+    client.get("/").await.expect(200);
     // It is shown, as others do; what it is worth the client decides.
-    let refused = format!("{:?}", H1::try_connect(&asks(&several, "expired.test")).await.err());
+    let refused = format!("{:?}", Client::try_connect(protocol, &asks(&several, "expired.test")).await.err());
     assert!(refused.contains("Expired"), "{refused}");
-    assert!(H1::try_connect(&asks(&none, "missing.test")).await.is_err());
+    assert!(Client::try_connect(protocol, &asks(&none, "missing.test")).await.is_err());
     let status = weir.status().await;
     // The file is in effect in all it says, and is not called refused.
     assert_eq!((status.config.current, &status.config.errors), (true, &None));
@@ -123,9 +128,11 @@ async fn a_certificate_that_cannot_be_used_stops_nothing_else() {
     // What is written later is served without a restart.
     let late = authority.server(&["missing.test"]);
     late.write(weir.dir(), "missing");
-    eventually("the certificate is served", async || H1::try_connect(&asks(&none, "missing.test")).await.map(drop))
-        .await;
-    assert!(H1::connect(&asks(&several, "missing.test")).await.tls().is(&late));
+    eventually("the certificate is served", async || {
+        Client::try_connect(protocol, &asks(&none, "missing.test")).await.map(drop)
+    })
+    .await;
+    assert!(Client::connect(protocol, &asks(&several, "missing.test")).await.tls().is(&late));
     assert_eq!(weir.metrics().await.value("weir_certificates_faulty", &[]), 3.0);
     weir.stop().await;
 }
@@ -139,8 +146,9 @@ async fn a_start_that_could_serve_nothing_is_refused() {
     assert!(weir.stderr().contains("tls.crt"), "{}", weir.stderr());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_listener_whose_authorities_cannot_be_read_lets_nobody_in() {
+over_both!(a_listener_whose_authorities_cannot_be_read_lets_nobody_in);
+
+async fn a_listener_whose_authorities_cannot_be_read_lets_nobody_in(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let (authority, clients) = (Authority::new("weir test"), Authority::new("clients"));
     let plain = "  - { name: web, address: \"127.0.0.1:0\" }\n";
@@ -151,16 +159,16 @@ async fn a_listener_whose_authorities_cannot_be_read_lets_nobody_in() {
         let plan = Weir::plan(&shop(&[(&v1, 100.0)]).changed(plain, &format!("{plain}{listener}")));
         authority.server(&["shop.test"]).write(plan.dir(), "tls");
         let weir = plan.start().await;
-        H1::connect(&Target::from(weir.address("web").await)).await.get("/").await.expect(200);
+        Client::connect(protocol, &Target::from(weir.address("web").await)).await.get("/").await.expect(200);
         let mtls = Target::from(weir.address("mtls").await);
         let nameless = Tls::trusting(&authority, "shop.test");
         let known = nameless.clone().identity(&clients.client("app"));
         for tls in [&nameless, &known] {
-            assert!(H1::try_connect(&mtls.clone().tls(tls)).await.is_err(), "{demand}");
+            assert!(Client::try_connect(protocol, &mtls.clone().tls(tls)).await.is_err(), "{demand}");
         }
         clients.write(weir.dir(), "clients");
         eventually("a known client is let in", async || {
-            H1::try_connect(&mtls.clone().tls(&known)).await?.try_send(&Request::get("/")).await
+            Client::try_connect(protocol, &mtls.clone().tls(&known)).await?.try_send(&Request::get("/")).await
         })
         .await
         .expect(200);
@@ -209,8 +217,9 @@ async fn a_connection_made_for_one_name_carries_no_request_for_another_with_its_
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_name_asked_for_picks_the_certificate() {
+over_both!(the_name_asked_for_picks_the_certificate);
+
+async fn the_name_asked_for_picks_the_certificate(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let authority = Authority::new("weir test");
     let (one, two) = (authority.server(&["one.test"]), authority.server(&["two.test", "*.two.test"]));
@@ -222,21 +231,20 @@ async fn the_name_asked_for_picks_the_certificate() {
     let weir = plan.start().await;
     let web = Target::from(weir.address("web").await);
     for (name, expected) in [("one.test", &one), ("two.test", &two), ("a.two.test", &two)] {
-        let mut h1 = H1::connect(&web.clone().tls(&Tls::trusting(&authority, name))).await;
-        assert!(h1.tls().is(expected), "{name}");
-        h1.get("/").await.expect(200);
+        let mut client = Client::connect(protocol, &web.clone().tls(&Tls::trusting(&authority, name))).await;
+        assert!(client.tls().is(expected), "{name}");
+        client.get("/").await.expect(200);
     }
-    let h2 = H2::connect(&web.clone().tls(&Tls::trusting(&authority, "one.test"))).await;
-    h2.get("/").await.expect(200);
     for tls in [Tls::trusting(&authority, "one.test").only_tls12(), Tls::trusting(&authority, "one.test").only_tls13()]
     {
-        H1::connect(&web.clone().tls(&tls)).await.get("/").await.expect(200);
+        Client::connect(protocol, &web.clone().tls(&tls)).await.get("/").await.expect(200);
     }
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_without_a_wanted_certificate_are_refused() {
+over_both!(clients_without_a_wanted_certificate_are_refused);
+
+async fn clients_without_a_wanted_certificate_are_refused(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let (authority, clients) = (Authority::new("weir test"), Authority::new("clients"));
     let tls = "{ cert: \"{dir}/tls.crt\", key: \"{dir}/tls.key\", client_ca: \"{dir}/clients.crt\" }";
@@ -248,35 +256,36 @@ async fn clients_without_a_wanted_certificate_are_refused() {
     let plain = Tls::trusting(&authority, "shop.test");
     let known = plain.clone().identity(&clients.client("app"));
     let stranger = plain.clone().identity(&Authority::new("strangers").client("app"));
-    H1::connect(&web.clone().tls(&known)).await.get("/").await.expect(200);
+    Client::connect(protocol, &web.clone().tls(&known)).await.get("/").await.expect(200);
     for tls in [plain, stranger] {
-        let refused = match H1::try_connect(&web.clone().tls(&tls)).await {
+        let refused = match Client::try_connect(protocol, &web.clone().tls(&tls)).await {
             Err(_) => true,
-            Ok(mut h1) => h1.try_send(&Request::get("/")).await.is_err(),
+            Ok(mut client) => client.try_send(&Request::get("/")).await.is_err(),
         };
         assert!(refused);
     }
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn endpoints_are_verified() {
+over_both!(endpoints_are_verified);
+
+async fn endpoints_are_verified(protocol: Protocol) {
     let authority = Authority::new("upstream");
     let identity = authority.server(&["v1.test"]);
     let v1 = Origin::plan("v1").tls(&identity).start().await;
     let yaml = |tls: &str| shop(&[(&v1, 100.0)]).changed("    split:", &format!("    tls: {tls}\n    split:"));
-    for (tls, protocol, status) in [
+    for (tls, speaks, status) in [
         ("{ ca: \"{dir}/ca.crt\", sni: v1.test }", "http1", 200),
         ("{ ca: \"{dir}/ca.crt\", sni: v1.test }", "h2", 200),
         ("{ ca: \"{dir}/ca.crt\", sni: other.test }", "http1", 502),
         ("{ sni: v1.test }", "http1", 502),
         ("{ sni: v1.test, verify: false }", "http1", 200),
     ] {
-        let plan = Weir::plan(&yaml(tls).changed("    split:", &format!("    protocol: {protocol}\n    split:")));
+        let plan = Weir::plan(&yaml(tls).changed("    split:", &format!("    protocol: {speaks}\n    split:")));
         authority.write(plan.dir(), "ca");
         let weir = plan.start().await;
-        let response = H1::connect(&Target::from(weir.address("web").await)).await.get("/").await;
-        assert_eq!(response.status, status, "{tls} {protocol}: {response:?}");
+        let response = Client::connect(protocol, &Target::from(weir.address("web").await)).await.get("/").await;
+        assert_eq!(response.status, status, "{tls} {speaks}: {response:?}");
         if status == 502 {
             assert_eq!(response.header("weir-error"), "tls", "{tls}");
         }

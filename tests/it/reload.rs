@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use crate::certificates::with_tls;
 use crate::harness::Fixture as _;
-use crate::harness::{H1, Load, Origin, Rewrite, Target, Weir, eventually, shop};
+use crate::harness::{
+    Authority, Client, H1, Load, Origin, Protocol, Rewrite, Target, Tls, Weir, eventually, over_both, shop,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_reloads_under_load_lose_nothing_and_close_nothing() {
@@ -18,6 +21,52 @@ async fn a_hundred_reloads_under_load_lose_nothing_and_close_nothing() {
     ledger.assert_clean();
     ledger.assert_executed_once(&[&v1, &v2]);
     assert_eq!(ledger.counts().announced_closes, 0);
+    weir.stop().await;
+}
+
+over_both!(reloads_of_every_kind_under_load_lose_nothing_and_close_nothing);
+
+/// Weights, versions, endpoints and the certificate change, each of them again and again.
+async fn reloads_of_every_kind_under_load_lose_nothing_and_close_nothing(protocol: Protocol) {
+    let [v1, v2, v3, other] = ["v1", "v2", "v3", "v2"].map(|name| Origin::plan(name).start());
+    let (v1, v2, v3, other) = tokio::join!(v1, v2, v3, other);
+    let [of_v2, of_both] = [format!("\"{}\"", v2.address()), format!("\"{}\", \"{}\"", v2.address(), other.address())];
+    let half = shop(&[(&v1, 50.0), (&v2, 50.0)]);
+    let files = [
+        half.clone(),
+        shop(&[(&v1, 90.0), (&v2, 10.0)]),
+        half.changed(&of_v2, &of_both),
+        half.changed(&v2.address().to_string(), &other.address().to_string()),
+        shop(&[(&v1, 40.0), (&v2, 30.0), (&v3, 30.0)]),
+        shop(&[(&v1, 50.0), (&v3, 50.0)]),
+    ]
+    .map(|yaml| with_tls(&yaml, "{ cert: \"{dir}/tls.crt\", key: \"{dir}/tls.key\" }"));
+    let authority = Authority::new("weir test");
+    let plan = Weir::plan(&files[0]);
+    authority.server(&["shop.test"]).write(plan.dir(), "tls");
+    let weir = plan.start().await;
+    let web = Target::from(weir.address("web").await).tls(&Tls::trusting(&authority, "shop.test"));
+    let load = Load::at(web.clone()).clients(protocol, 8).think(Duration::from_millis(5)).start();
+    for yaml in files.iter().cycle().skip(1).take(4 * files.len()) {
+        let next = authority.server(&["shop.test"]);
+        next.write(weir.dir(), "tls");
+        weir.reconfigure(yaml).await;
+        let served = async || Client::connect(protocol, &web).await.tls().is(&next);
+        eventually("the new certificate is served", served).await;
+        load.wait_more(40).await;
+    }
+    let ledger = load.stop().await;
+    ledger.assert_clean();
+    ledger.assert_executed_once(&[&v1, &v2, &v3, &other]);
+    let counts = ledger.counts();
+    assert_eq!(
+        counts.connections,
+        if protocol == Protocol::Http2 { 1 } else { 8 },
+        "no connection is closed\n{counts}"
+    );
+    for origin in [&v1, &v2, &v3, &other] {
+        assert!(origin.requests() > 0, "{} had its share", origin.name());
+    }
     weir.stop().await;
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::harness::Fixture as _;
 use crate::harness::ledger::Outcome;
-use crate::harness::{Ledger, Load, Origin, Weir, eventually, load};
+use crate::harness::{Ledger, Load, Origin, Protocol, Weir, eventually, load};
 
 /// A plan that takes a second for each step, with one check; more goes in by `replace`.
 const PLAN: &str = "interval: 1s
@@ -71,14 +71,22 @@ fn with_endpoints(file: &str, version: &Origin, endpoints: &[&Origin]) -> String
 
 /// Two versions, a Weir that serves v1, and a load that is answered about 200 times a second.
 async fn served(plan: &str) -> (Origin, Origin, Weir, load::Running) {
+    served_over(Protocol::Http1, plan).await
+}
+
+async fn served_over(protocol: Protocol, plan: &str) -> (Origin, Origin, Weir, load::Running) {
     let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
     let weir = Weir::start(&rolled(&[&v1, &v2], "v1", plan)).await;
-    let load = steady(&weir).await;
+    let load = steady_over(protocol, &weir).await;
     (v1, v2, weir, load)
 }
 
 async fn steady(weir: &Weir) -> load::Running {
-    let load = Load::at(weir.address("web").await).keep_alive(4).think(Duration::from_millis(40)).start();
+    steady_over(Protocol::Http1, weir).await
+}
+
+async fn steady_over(protocol: Protocol, weir: &Weir) -> load::Running {
+    let load = Load::at(weir.address("web").await).clients(protocol, 4).think(Duration::from_millis(40)).start();
     load.wait_more(20).await;
     load
 }

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use weir::rollout::verdict::CheckOutcome;
 
-use super::{PLAN, command, rolled, served, whole};
+use super::{PLAN, command, rolled, served, served_over, whole};
 use crate::harness::Fixture as _;
-use crate::harness::{H2, Load, Origin, Target, Weir, eventually, grpc};
+use crate::harness::{H2, Load, Origin, Protocol, Target, Weir, eventually, grpc, over_both};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_healthy_canary_is_promoted_step_by_step_and_nothing_is_lost() {
-    let (v1, v2, weir, load) = served(PLAN).await;
+over_both!(a_healthy_canary_is_promoted_step_by_step_and_nothing_is_lost);
+
+async fn a_healthy_canary_is_promoted_step_by_step_and_nothing_is_lost(protocol: Protocol) {
+    let (v1, v2, weir, load) = served_over(protocol, PLAN).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", PLAN)).await;
     let (code, text) = command(&weir, &["rollout", "status", "shop/v2", "--wait", "--timeout", "60s"]).await;
     assert_eq!(code, 0, "{text}");
@@ -34,10 +35,11 @@ async fn a_healthy_canary_is_promoted_step_by_step_and_nothing_is_lost() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn five_percent_of_errors_send_it_back_within_an_interval_and_a_second() {
+over_both!(five_percent_of_errors_send_it_back_within_an_interval_and_a_second);
+
+async fn five_percent_of_errors_send_it_back_within_an_interval_and_a_second(protocol: Protocol) {
     let plan = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }");
-    let (v1, v2, weir, load) = served(&plan).await;
+    let (v1, v2, weir, load) = served_over(protocol, &plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     weir.rolls("shop", "a look passed at 50 %", |r| {
         r.weights.configured == 50.0 && r.checks.iter().any(|c| c.verdict.outcome == CheckOutcome::Pass)
@@ -63,10 +65,11 @@ async fn five_percent_of_errors_send_it_back_within_an_interval_and_a_second() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_canary_goes_back() {
+over_both!(a_slow_canary_goes_back);
+
+async fn a_slow_canary_goes_back(protocol: Protocol) {
     let plan = PLAN.changed("error_rate: { max: 1 }", "duration: { quantile: 0.99, max: 100ms }");
-    let (v1, v2, weir, load) = served(&plan).await;
+    let (v1, v2, weir, load) = served_over(protocol, &plan).await;
     v2.slow(Duration::from_millis(200));
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     let rollout = weir.until_phase("shop", "rolled_back").await;
@@ -98,8 +101,9 @@ async fn a_condition_that_holds_for_its_time_sends_it_back_without_a_failed_look
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_trip_wire_acts_in_the_request_that_trips_it() {
+over_both!(the_trip_wire_acts_in_the_request_that_trips_it);
+
+async fn the_trip_wire_acts_in_the_request_that_trips_it(protocol: Protocol) {
     let plan = PLAN
         .changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }")
         .changed("interval: 1s", "interval: 1m")
@@ -111,7 +115,7 @@ async fn the_trip_wire_acts_in_the_request_that_trips_it() {
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     weir.rolls("shop", "50 %", |r| r.weights.configured == 50.0).await;
     let clients = 4;
-    let ledger = Load::at(weir.address("web").await).keep_alive(clients).count(2_000).run().await;
+    let ledger = Load::at(weir.address("web").await).clients(protocol, clients).count(2_000).run().await;
     whole(&ledger, &[&v1, &v2]);
     let errors = ledger.counts().statuses.get(&500).copied().unwrap_or_default();
     // Ten, and what was with the canary already when the tenth was counted.
@@ -136,10 +140,11 @@ async fn without_traffic_it_holds_and_then_pauses() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_canary_that_dies_goes_back_and_stable_serves_on() {
+over_both!(a_canary_that_dies_goes_back_and_stable_serves_on);
+
+async fn a_canary_that_dies_goes_back_and_stable_serves_on(protocol: Protocol) {
     let plan = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }");
-    let (v1, v2, weir, load) = served(&plan).await;
+    let (v1, v2, weir, load) = served_over(protocol, &plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     load.wait_more(50).await;
     v2.kill().await;
@@ -150,7 +155,7 @@ async fn a_canary_that_dies_goes_back_and_stable_serves_on() {
     assert!(refused + broken > 0.0, "what Weir answered counts against the version: {}", rollout.reason);
     load.wait_more(20).await;
     whole(&load.stop().await, &[&v1, &v2]);
-    let after = Load::at(weir.address("web").await).keep_alive(2).count(100).run().await;
+    let after = Load::at(weir.address("web").await).clients(protocol, 2).count(100).run().await;
     after.assert_clean();
     assert_eq!(after.counts().versions["v1"], 100);
     weir.stop().await;

@@ -1,8 +1,8 @@
 //! What operators, the file and signals do to rollouts.
 
-use super::{PLAN, command, rolled, served, steady, whole};
+use super::{PLAN, command, rolled, served, served_over, steady, whole};
 use crate::harness::Fixture as _;
-use crate::harness::{Load, Origin, Request, Rewrite, Weir, eventually, run_weir};
+use crate::harness::{Load, Origin, Protocol, Request, Rewrite, Weir, eventually, over_both, run_weir};
 
 /// Between two health probes, at most.
 const PROBE: std::time::Duration = std::time::Duration::from_millis(20);
@@ -135,10 +135,11 @@ async fn weights_of_a_rollout_are_moved_by_it_alone() {
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reload_in_any_phase_keeps_the_rollout_and_the_connections() {
+over_both!(a_reload_in_any_phase_keeps_the_rollout_and_the_connections);
+
+async fn a_reload_in_any_phase_keeps_the_rollout_and_the_connections(protocol: Protocol) {
     let replanned = PLAN.changed("max_hold: 1m", "max_hold: 2m");
-    let (v1, v2, weir, load) = served(PLAN).await;
+    let (v1, v2, weir, load) = served_over(protocol, PLAN).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", PLAN)).await;
     let mut phases = std::collections::BTreeSet::new();
     for turn in 0..400 {
@@ -180,10 +181,11 @@ async fn a_third_version_supersedes_and_what_is_stable_can_be_asked_for_again() 
     weir.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_drill_makes_the_canary_fail_and_the_rollback_work() {
+over_both!(a_drill_makes_the_canary_fail_and_the_rollback_work);
+
+async fn a_drill_makes_the_canary_fail_and_the_rollback_work(protocol: Protocol) {
     let plan = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }");
-    let (v1, v2, weir, load) = served(&plan).await;
+    let (v1, v2, weir, load) = served_over(protocol, &plan).await;
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     let drill = ["drill", "shop", "--version", "canary", "--errors", "20%", "--delay", "5ms", "--for", "1m"];
     let (code, text) = command(&weir, &drill).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{PLAN, rolled};
 use crate::harness::Fixture as _;
 use crate::harness::ledger::Outcome;
-use crate::harness::{Load, Origin, Weir};
+use crate::harness::{Load, Origin, Protocol, Weir, over_both};
 
 /// A plan whose analysis decides nothing.
 fn unjudged(condition: &str) -> String {
@@ -23,10 +23,11 @@ async fn at_half(plan: &str) -> (Origin, Origin, Weir) {
     (v1, v2, weir)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_errors_trips_where_it_is_a_share_of_the_requests() {
+over_both!(a_burst_of_errors_trips_where_it_is_a_share_of_the_requests);
+
+async fn a_burst_of_errors_trips_where_it_is_a_share_of_the_requests(protocol: Protocol) {
     let (_v1, v2, weir) = at_half(&unjudged("{ errors: 5, within: 10s, share: 20 }")).await;
-    let load = Load::at(weir.address("web").await).keep_alive(4);
+    let load = Load::at(weir.address("web").await).clients(protocol, 4);
     v2.fail(10);
     let counts = load.clone().count(600).run().await.counts();
     let errors = counts.outcome(Outcome::ServerError);
