@@ -2,7 +2,10 @@
 
 use crate::harness::Fixture as _;
 use crate::harness::client::websocket;
-use crate::harness::{Client, Origin, Protocol, Signal, Sse, Target, WebSocket, Weir, eventually, over_both, shop};
+use crate::harness::{
+    Client, Failure, H2, Origin, Protocol, Signal, Sse, Target, WebSocket, Weir, eventually, express_lane, grpc,
+    over_both, shop,
+};
 use crate::http1::lines;
 
 fn with_drain(yaml: &str, times: &str) -> String {
@@ -77,6 +80,43 @@ async fn what_does_not_finish_is_cut_at_its_own_deadline_and_counted(protocol: P
     weir.signal(Signal::Term);
     assert!(weir.wait_exit().await.success());
     assert!(weir.stderr().contains("cut=0"), "the end itself cut nothing: {}", weir.stderr());
+}
+
+/// Calls are streams, over connections to the endpoint that all clients share.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_on_a_removed_version_finish_or_are_cut_at_the_deadline_of_streams() {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let h2 = |yaml: &str| yaml.changed("    split:", "    protocol: h2\n    split:");
+    let log = "access_log: { output: \"{dir}/access.log\" }\n";
+    let all = with_drain(&h2(&shop(&[(&v1, 0.0), (&v2, 100.0)])), "{ requests: 300ms, streams: 1s }") + log;
+    let weir = Weir::start(&all).await;
+    let h2 = H2::connect(weir.address("web").await).await;
+    let (mut ends, mut stays) = (grpc::open(&h2, "/grpc.Test/Bidi").await, grpc::open(&h2, "/grpc.Test/Bidi").await);
+    for call in [&mut ends, &mut stays] {
+        call.send(b"one").await;
+        assert_eq!(call.next().await.unwrap().as_deref(), Some(&b"one"[..]));
+    }
+    let output = weir.cli(&["drain", "shop/v2"]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    ends.send(b"two").await;
+    let answer = ends.finish().await.unwrap();
+    assert_eq!((answer.status, answer.messages.last().map(|message| &message[..])), (0, Some(&b"two"[..])));
+    // Our own lane says that the endpoint is not available; the engine breaks the call off.
+    match stays.next().await {
+        Ok(None) if express_lane() => assert_eq!(stays.finish().await.unwrap().status, 14),
+        Err(Failure::Truncated { .. }) if !express_lane() => {}
+        other => panic!("{other:?}"),
+    }
+    let cut = async || {
+        let cut = weir.metrics().await.value("weir_drain_cut_total", &[("version", "v2"), ("kind", "grpc")]);
+        if cut == 1.0 { Ok(()) } else { Err(cut) }
+    };
+    eventually("it is counted", cut).await;
+    let causes: Vec<_> = lines(&weir, 2).await.into_iter().map(|line| line["cause"].clone()).collect();
+    assert_eq!(causes, [serde_json::Value::Null, "drain_deadline".into()]);
+    // Nothing of it was the connection's.
+    assert!(h2.is_open() && h2.goaways().is_empty());
+    weir.stop().await;
 }
 
 over_both!(drain_and_ready_by_command_close_idle_connections_and_bring_them_back);

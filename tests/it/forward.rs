@@ -325,6 +325,45 @@ async fn a_request_that_ends_with_its_http2_head_has_a_length_where_one_is_expec
     weir.stop().await;
 }
 
+over_both!(trailers_go_both_ways_except_those_that_frame_route_or_authenticate);
+
+/// The general lane's engine passes no trailers; who needs them has the express lane.
+async fn trailers_go_both_ways_except_those_that_frame_route_or_authenticate(protocol: Protocol) {
+    let v1 = Origin::start("v1").await;
+    let weir =
+        Weir::start(&shop(&[(&v1, 100.0)]).changed("shutdown:", "runtime: { express_lane: true }\nshutdown:")).await;
+    let web = Target::from(weir.address("web").await);
+    let mut client = Client::connect(protocol, &web).await;
+    let mut forbidden = vec![("Host", "evil"), ("x-forwarded-for", "10.9.9.9"), ("cookie", "a=b")];
+    // Over HTTP/2 one that frames the body is malformed.
+    if protocol == Protocol::Http1 {
+        forbidden.insert(0, ("content-length", "9"));
+    }
+    for size in [10, 300_000] {
+        let mut request = Request::post("/echo", "x".repeat(size)).trailer("X-Checksum", "abc").chunked();
+        for (name, value) in &forbidden {
+            request = request.trailer(name, value);
+        }
+        let response = client.send(&request.trailer("server-timing", "a;dur=1")).await;
+        assert_eq!((response.status, response.body.len()), (200, size));
+        let trailers: Vec<_> = response.trailers.0.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        assert_eq!(trailers, ["x-checksum", "server-timing"]);
+    }
+    let mut request = Request::post("/sink", "abc").trailer("x-after", "all").chunked();
+    // Nor is there one of the connection.
+    if protocol == Protocol::Http1 {
+        request = request.trailer("te", "gzip");
+    }
+    let response = client.send(&request).await;
+    let seen: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
+    assert_eq!(seen["trailers"], serde_json::json!([["x-after", "all"]]));
+    let response = client.send(&Request::get("/trailers")).await;
+    assert_eq!((response.text(), response.trailers.get("x-trailer")), ("before\n", Some("after")));
+    // The connections to the endpoint are as good as before.
+    assert_eq!(weir.metrics().await.value("weir_upstream_errors_total", &[]), 0.0);
+    weir.stop().await;
+}
+
 /// Connections to endpoints are counted, on both lanes and with HTTP/2 before them, and kept for as many as come at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_made_are_counted_and_as_many_are_kept_as_requests_come_at_once() {

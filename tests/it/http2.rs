@@ -15,7 +15,7 @@ fn http2(yaml: &str) -> String {
 }
 
 /// The largest stream id: what the first of two GOAWAYs says (RFC 9113 §6.8).
-const EVERY_STREAM: u32 = (1 << 31) - 1;
+pub(crate) const EVERY_STREAM: u32 = (1 << 31) - 1;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn small_and_empty_data_frames_end_no_connection() {

@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::Fixture as _;
+use crate::harness::client::websocket;
 use crate::harness::fault::BlackHole;
 use crate::harness::{
-    Client, Load, Origin, Protocol, Request, Signal, Target, WebSocket, Weir, eventually, express_lane, over_both, shop,
+    Client, Failure, H2, Load, Origin, Protocol, Request, Signal, Sse, Target, WebSocket, Weir, eventually,
+    express_lane, over_both, shop,
 };
+use crate::http2::EVERY_STREAM;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_loses_nothing_and_announces_every_close() {
@@ -60,18 +63,60 @@ async fn the_exit_follows_the_last_request(protocol: Protocol) {
     assert!(ended.elapsed() < Duration::from_secs(5), "{:?}", ended.elapsed());
 }
 
-over_both!(a_stream_that_does_not_end_is_cut_at_the_deadline_and_counted);
+over_both!(streams_that_do_not_end_are_cut_at_the_deadline_and_counted);
 
-async fn a_stream_that_does_not_end_is_cut_at_the_deadline_and_counted(protocol: Protocol) {
+async fn streams_that_do_not_end_are_cut_at_the_deadline_and_counted(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
     let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 2s")).await;
-    let mut socket =
-        WebSocket::open_over(protocol.of_websockets(), &Target::from(weir.address("web").await), "/ws").await;
+    let web = Target::from(weir.address("web").await);
+    let mut socket = WebSocket::open_over(protocol.of_websockets(), &web, "/ws").await;
     socket.send("hello").await;
     assert_eq!(socket.text().await, "hello");
+    let mut events = Sse::open_over(protocol, &web, "/sse").await;
+    events.event().await;
     weir.signal(Signal::Term);
     assert!(weir.wait_exit().await.success());
-    assert!(weir.stderr().contains("cut=1"), "{}", weir.stderr());
+    assert!(weir.stderr().contains("cut=2"), "{}", weir.stderr());
+    assert_eq!(socket.next().await, websocket::Incoming::Cut);
+    assert!(matches!(events.next().await, Err(Failure::Truncated { .. })));
+}
+
+/// In two steps (RFC 9113 §6.8): nothing is refused at first, then what was begun by then is finished.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_of_http2_is_told_in_two_steps_and_finishes_all_its_streams() {
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("deadline: 5s", "deadline: 1m")).await;
+    let h2 = H2::connect(weir.address("web").await).await;
+    let held = Request::get("/hold");
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(h2.open(&held).await);
+    }
+    v1.wait_held(8).await;
+    let mut socket = if express_lane() { Some(WebSocket::open_on(&h2, "/ws").await) } else { None };
+    let mut events = Sse::open_on(&h2, "/sse").await;
+    events.event().await;
+    weir.signal(Signal::Term);
+    let first = h2.wait_goaway().await;
+    assert_eq!((first.last_stream, first.code), (EVERY_STREAM, 0));
+    v1.release();
+    for stream in &mut streams {
+        assert_eq!(stream.head().await.status, 200);
+        while stream.piece().await.unwrap().is_some() {}
+    }
+    v1.push("still here");
+    assert_eq!(events.event().await, "still here");
+    if let Some(mut socket) = socket.take() {
+        assert_eq!(socket.text().await, "still here");
+        socket.close().await;
+    }
+    v1.end_streams();
+    assert_eq!(events.next().await.unwrap(), None);
+    h2.ended().await;
+    let last = h2.goaways().last().copied().expect("a GOAWAY");
+    assert!(last.code == 0 && (1..100).contains(&last.last_stream), "{:?}", h2.goaways());
+    assert!(weir.wait_exit().await.success());
+    assert!(weir.stderr().contains("cut=0"), "{}", weir.stderr());
 }
 
 over_both!(a_request_that_waits_for_its_connection_is_answered_at_the_deadline);

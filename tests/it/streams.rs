@@ -4,12 +4,14 @@ use crate::harness::Fixture as _;
 use crate::harness::{
     H1, H2, Origin, Protocol, Request, Sse, Target, WebSocket, Weir, eventually, grpc, over_both, shop,
 };
+use crate::http1::lines;
 
 over_both!(websockets_pass_and_are_counted);
 
 async fn websockets_pass_and_are_counted(protocol: Protocol) {
     let v1 = Origin::start("v1").await;
-    let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
+    let log = "access_log: { output: \"{dir}/access.log\" }\nshutdown:";
+    let weir = Weir::start(&shop(&[(&v1, 100.0)]).changed("shutdown:", log)).await;
     let mut socket =
         WebSocket::open_over(protocol.of_websockets(), &Target::from(weir.address("web").await), "/ws").await;
     for text in ["one", "two"] {
@@ -26,6 +28,11 @@ async fn websockets_pass_and_are_counted(protocol: Protocol) {
     // What opens it is 101 over HTTP/1.1, and 200 over HTTP/2 (RFC 8441 §5).
     let code = if protocol.of_websockets() == Protocol::Http2 { "200" } else { "101" };
     assert_eq!(weir.metrics().await.value("weir_requests_total", &[("code", code)]), 1.0);
+    let line = lines(&weir, 1).await.pop().unwrap();
+    let told = (line["status"].to_string(), line["stream"].as_str(), line["cause"].as_str());
+    assert_eq!(told, (code.to_owned(), Some("websocket"), None), "{line}");
+    // Two frames of three letters and the close; those of the client have masks.
+    assert!(line["bytes_in"].as_u64() >= Some(24) && line["bytes_out"].as_u64() >= Some(12), "{line}");
     weir.stop().await;
 }
 
