@@ -64,7 +64,17 @@ impl GeneralLane {
             }
         }
         goaway.send_replace(true);
-        let goodbye = if self.handle.seat.is_evicted() { GIVE_WAY } else { GOODBYE };
+        // The process waits less for what is idle in the end, but for the GOAWAY: a request that crosses an end without
+        // one is lost.
+        let closing = async { phases.wait_for(|phase| *phase >= Phase::Closing).await.is_ok() };
+        tokio::select! {
+            () = self.gone(if self.handle.seat.is_evicted() { GIVE_WAY } else { GOODBYE }) => {}
+            _ = closing => self.gone(GIVE_WAY).await,
+        }
+    }
+
+    /// Until a client that was told to go has been idle for as long as it may take to do so.
+    async fn gone(&self, goodbye: Duration) {
         let mut from = Instant::now();
         loop {
             tokio::time::sleep_until(from + goodbye).await;
@@ -85,7 +95,7 @@ impl GeneralLane {
         let (goaway, announced) = watch::channel(false);
         let served = self.process_new(Box::new(connection), &announced);
         tokio::select! {
-            _ = self.unless_ended(served) => {}
+            _ = served => {}
             () = self.leave_idle(&goaway, client.keepalive) => {}
             () = self.handle.abandoned() => {}
         }
@@ -106,12 +116,14 @@ impl GeneralLane {
         stream.into_any().downcast::<Connection>().ok()?.into_parts()
     }
 
-    /// What `served` comes to, unless the connection is told to end while it is idle.
+    /// What `served` comes to, unless the connection is told to end while it is idle. One of HTTP/2 ends by itself then,
+    /// once its client was told.
     pub(crate) async fn unless_ended<T>(&self, served: impl Future<Output = T>) -> Option<T> {
         let mut phases = self.shared().phases();
         tokio::pin!(served);
         loop {
-            if *phases.borrow_and_update() >= Phase::Closing && self.handle.is_idle() {
+            let closing = *phases.borrow_and_update() >= Phase::Closing;
+            if closing && self.handle.is_idle() && !self.handle.http2.load(Ordering::Acquire) {
                 return None;
             }
             tokio::select! {
@@ -174,7 +186,8 @@ impl HttpServerApp for GeneralLane {
 /// How long an idle client may take to close a connection after it was told to.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// How long an HTTP/2 client that gives way to another may take to hear of it: somebody waits for its place.
+/// How long an HTTP/2 client that gives way to another may take to hear of it: somebody waits for its place, or for the
+/// end of the process.
 const GIVE_WAY: Duration = Duration::from_millis(250);
 
 /// How the engine speaks HTTP/2 with a client, from the file as it is when the connection begins.
