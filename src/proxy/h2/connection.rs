@@ -294,6 +294,10 @@ impl Connection {
 
     /// The connection ends because of what the client did.
     fn fail(&mut self, fatal: Fatal, state: &mut State) {
+        // Of the streams that end in this very turn others may be too many as well.
+        if self.fatal.is_some() {
+            return;
+        }
         if let Some(abuse) = fatal.abuse {
             self.shared().recorder.h2_abuse().ended(abuse);
             tracing::debug!(kind = abuse.as_str(), peer = %self.common.peer_text, "ended an HTTP/2 connection");

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::raw;
 use crate::harness::frame::{
-    CONTINUATION, DATA, INITIAL_WINDOW_SIZE, PING, PRIORITY, indexing, literal, reset, settings, window_update,
+    CONTINUATION, DATA, INITIAL_WINDOW_SIZE, PING, PRIORITY, get, indexing, literal, reset, settings, window_update,
 };
 use crate::harness::{Frames, H1, H2, Load, Origin, Request, Target, Weir, eventually, express_lane, shop};
 
@@ -21,6 +21,7 @@ pub(super) fn head(method: u8) -> Vec<u8> {
 
 pub(super) const GET: u8 = 0x82;
 const POST: u8 = 0x83;
+const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// What a flood of bytes came to.
 #[derive(Debug)]
@@ -107,6 +108,26 @@ async fn rapid_resets_leave_others_alone() {
         bytes.extend(frame(RST_STREAM, 0, 2 * at + 1, &8_u32.to_be_bytes()));
     }
     survives("rapid resets", bytes, true, Stops::Always).await;
+}
+
+/// Several of the streams that end in one turn may be too many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_ends_for_its_malformed_requests_is_counted_once() {
+    if !express_lane() {
+        // The engine counts none.
+        return;
+    }
+    let v1 = Origin::start("v1").await;
+    let weir = Weir::start(&shop(&[(&v1, 100.0)])).await;
+    let mut client = Frames::connect(&Target::from(weir.address("web").await)).await;
+    let malformed = |at: u32| get(2 * at + 1, "/", &[("Upper", b"1")]);
+    client.send(&(0..10_000).flat_map(malformed).collect::<Vec<_>>()).await;
+    client.until("the end", |seen| seen.ended.is_some()).await.unwrap();
+    let codes: Vec<u32> = client.seen().goaways.iter().map(|goaway| goaway.code).collect();
+    assert_eq!(codes, [ENHANCE_YOUR_CALM]);
+    let ended = weir.metrics().await.value("weir_client_abuse_total", &[("kind", "stream_error")]);
+    assert_eq!(ended, 1.0);
+    weir.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
