@@ -140,6 +140,9 @@ impl Connection {
         place.body.push(data);
         place.received_end = ends;
         state.held += data.len() as i64;
+        if padding > 0 {
+            state.give_back(at, id);
+        }
         self.due.insert(at);
         Ok(())
     }

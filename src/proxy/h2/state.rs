@@ -184,6 +184,17 @@ impl State {
         }
     }
 
+    /// Gives back what was used of a stream's window, once it is worth a frame.
+    #[inline]
+    pub(super) fn give_back(&mut self, at: usize, id: u32) {
+        let place = self.places.get_mut(at).unwrap_or(&mut self.nowhere);
+        if place.owed >= STREAM_WINDOW / 2 && !place.received_end {
+            let owed = std::mem::take(&mut place.owed);
+            place.credit += owed;
+            frame::window_update(&mut self.output.bytes, id, u32::try_from(owed).unwrap_or_default());
+        }
+    }
+
     /// Closes a place.
     pub(super) fn close(&mut self, at: usize) {
         let place = self.places.get_mut(at).unwrap_or(&mut self.nowhere);
@@ -325,11 +336,7 @@ impl LockedStream<'_> {
         place.taken += n;
         state.held -= fresh;
         place.owed += fresh;
-        if place.owed >= STREAM_WINDOW / 2 && !place.received_end {
-            let owed = std::mem::take(&mut place.owed);
-            place.credit += owed;
-            frame::window_update(&mut state.output.bytes, self.id, u32::try_from(owed).unwrap_or_default());
-        }
+        state.give_back(self.at, self.id);
     }
 
     /// By how much the window of its stream at an HTTP/2 endpoint may have grown in all.

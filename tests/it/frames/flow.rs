@@ -1,11 +1,11 @@
 //! RFC 9113 §5.2 and §6.9: windows of streams and of the connection, both ways.
 
 use super::table::{Bed, Case, Step, Wanted};
-use crate::harness::Frames;
 use crate::harness::frame::{
     CANCEL, DATA, END_STREAM, FLOW_CONTROL_ERROR, FRAME_SIZE, INITIAL_WINDOW_SIZE, LARGEST, PADDED, WINDOW, data,
     frame, get, post, reset, settings, window_update,
 };
+use crate::harness::{Frames, express_lane};
 
 /// The client's first window for each stream.
 fn initial(window: u32) -> Vec<u8> {
@@ -183,6 +183,27 @@ async fn rfc_9113_6_9_1_padding_counts_for_the_window_and_comes_back() {
     frames.until("an answer", |seen| seen.on(1).ended).await.unwrap();
     let told: serde_json::Value = serde_json::from_slice(&frames.seen().on(1).body).unwrap();
     assert_eq!(told["length"], sent / 256);
+    bed.weir.stop().await;
+}
+
+/// RFC 9113 §6.9.1: padding counts where nothing else is in a frame, and nobody else gives it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc_9113_6_9_1_padding_alone_comes_back() {
+    if !express_lane() {
+        // To the engine that many frames without a body are a flood.
+        return;
+    }
+    let bed = Bed::start().await;
+    let mut frames = Frames::connect(&bed.clear).await;
+    let (stream, _) = allowed(&frames);
+    frames.send(&post(1, "/sink", &[])).await;
+    let padding = frame(DATA, PADDED, 1, &[&[255][..], &[0; 255]].concat());
+    frames.send(&padding.repeat(usize::try_from(stream / 256).unwrap())).await;
+    frames.until("the window rises", |seen| seen.on(1).window > 0).await.unwrap();
+    frames.send(&data(1, END_STREAM, b"body")).await;
+    frames.until("an answer", |seen| seen.on(1).ended).await.unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&frames.seen().on(1).body).unwrap();
+    assert_eq!(told["length"], 4);
     bed.weir.stop().await;
 }
 
