@@ -422,7 +422,8 @@ impl ClientConnection<'_> {
     /// The general lane for an HTTP/2 connection until it ends.
     async fn http2(&mut self, transport: Transport, bytes: Bytes) {
         let (connection, lane) = self.connection(transport, bytes);
-        lane.http2(connection).await;
+        // Boxed here and below because it is large, and what waits on the express lane would have room for it all the time.
+        Box::pin(lane.http2(connection)).await;
     }
 
     /// The general lane for each request until the connection ends.
@@ -436,6 +437,6 @@ impl ClientConnection<'_> {
     /// The general lane for one HTTP/1 request. The connection comes back if another one may follow.
     async fn general_once(&mut self, transport: Transport, bytes: Bytes) -> Option<(Transport, Bytes)> {
         let (connection, lane) = self.connection(transport, bytes);
-        lane.unless_ended(lane.http1(connection)).await?
+        Box::pin(lane.unless_ended(lane.http1(connection))).await?
     }
 }
