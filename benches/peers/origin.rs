@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{Failure, origin_http2};
 
@@ -53,13 +53,20 @@ pub(crate) async fn serve() -> Result<(), Failure> {
     let mut ports = Vec::new();
     let mut versions = tokio::task::JoinSet::new();
     for _ in 0..2 {
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| format!("origin: {error}"))?;
+        let listener = listen().map_err(|error| format!("origin: {error}"))?;
         ports.push(listener.local_addr().map_err(|error| format!("origin: {error}"))?.port().to_string());
         versions.spawn_local(accept(listener, Rc::clone(&answers)));
     }
     println!("{}", ports.join(" "));
     while versions.join_next().await.is_some() {}
     Ok(())
+}
+
+/// A listener with room for all that a contender connects at once; what does not fit is only connected a second later.
+fn listen() -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((std::net::Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.listen(4096)
 }
 
 async fn accept(listener: TcpListener, answers: Rc<Answers>) {
