@@ -101,7 +101,7 @@ async fn calls_on_a_removed_version_finish_or_are_cut_at_the_deadline_of_streams
     ends.send(b"two").await;
     let answer = ends.finish().await.unwrap();
     assert_eq!((answer.status, answer.messages.last().map(|message| &message[..])), (0, Some(&b"two"[..])));
-    // Our own lane says that the endpoint is not available; the engine breaks the call off.
+    // The express lane says that the endpoint is not available; the engine breaks the call off.
     match stays.next().await {
         Ok(None) if express_lane() => assert_eq!(stays.finish().await.unwrap().status, 14),
         Err(Failure::Truncated { .. }) if !express_lane() => {}

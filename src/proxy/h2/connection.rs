@@ -75,8 +75,6 @@ pub(super) struct Connection {
     began_draining: bool,
     /// Since when no stream is open, or when the connection began.
     pub(super) since: Instant,
-    /// It gave back the memory that only streams need.
-    pub(super) rests: bool,
     /// Since when a frame is only in part here, while no stream is open.
     pub(super) partial: Option<Instant>,
     /// Since when the client takes nothing of what is written.
@@ -153,7 +151,6 @@ impl Connection {
             seat: Arc::clone(seat),
             began_draining: shared.is_draining(),
             since: Instant::now(),
-            rests: true,
             partial: None,
             stuck: None,
             unflushed: false,
@@ -387,7 +384,6 @@ impl Connection {
 
     /// Begins the exchange of a stream at its place.
     pub(super) fn start(&mut self, at: usize, running: Running) {
-        self.rests = false;
         while self.slots.len() <= at {
             let waker = self.woken.waker(self.slots.len());
             self.slots.push(Slot { waker, running: None });
@@ -440,9 +436,13 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether it has memory that only streams need.
+    pub(super) fn may_rest(&self) -> bool {
+        self.open == 0 && self.slots.len() > KEPT_PLACES
+    }
+
     /// Gives back the memory that only streams need.
     pub(super) fn rest(&mut self, state: &mut State) {
-        self.rests = true;
         state.places.truncate(KEPT_PLACES);
         state.ids.truncate(KEPT_PLACES);
         self.slots.truncate(KEPT_PLACES);

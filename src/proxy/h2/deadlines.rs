@@ -87,7 +87,7 @@ impl Connection {
         let idle = stays.then(|| (self.since + limits.keepalive, Deadline::Idle));
         let goodbye = self.leaving.deadline().map(|at| (at, Deadline::Goodbye));
         let stream = state.deadline.map(|at| (at, Deadline::Stream));
-        let rest = (self.open == 0 && !self.rests).then(|| (self.since + REST, Deadline::Rest));
+        let rest = self.may_rest().then(|| (self.since + REST, Deadline::Rest));
         [greeting, head, stuck, idle, goodbye, stream, rest].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 

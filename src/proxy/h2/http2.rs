@@ -61,8 +61,6 @@ pub(super) struct Progress {
     /// The final head was written.
     answered: bool,
     informational: u8,
-    /// What the window of the endpoint's stream has grown by.
-    grown: u32,
     /// How much of the response's body is missing, where its length was declared.
     left: Option<u64>,
     ended: bool,
@@ -248,9 +246,7 @@ impl Http2Relay<'_, '_> {
             }
             (sent, stream.growth())
         });
-        if std::mem::replace(&mut self.progress.grown, grown) != grown {
-            self.stream.lock().has_grown(grown);
-        }
+        self.stream.lock().has_grown(grown);
         self.context.progress.bytes_out += sent as u64;
         if let Some(left) = &mut self.progress.left {
             *left = left.saturating_sub(sent as u64);

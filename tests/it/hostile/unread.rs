@@ -13,7 +13,7 @@ use crate::harness::{H1, H2, Origin, Request, Sse, Target, Weir, eventually, exp
 
 /// What one connection may hold, however it is done.
 const CONNECTION: u64 = 32 << 20;
-/// What one on our own lane may hold.
+/// What one on the express lane may hold.
 const OWN_CONNECTION: u64 = 4 << 20;
 /// Requests of one connection, as many as are allowed at once.
 const STREAMS: u32 = 100;
