@@ -29,7 +29,7 @@ interop: setup ## grpcio, httpx, h2, curl and Node.js over the real binary; 3 mi
 bench: setup ## the benchmarks, with figures
 	cargo bench --locked
 
-bench-peers: setup ## Weir beside HAProxy, nginx and Envoy under the same load; installs them; 50 minutes
+bench-peers: setup ## Weir beside HAProxy, nginx and Envoy under the same load; installs them; some two hours
 	@.ci/peers
 	cargo bench --locked --bench peers -- run
 
