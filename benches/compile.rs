@@ -92,8 +92,9 @@ fn reload(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How far above its bar a median may be before the bench fails: other work may share the machine.
-const TOLERANCE: u32 = 5;
+/// How far above its bar a median may be before the bench fails: other work may share the machine, and a build that is
+/// not optimised, as the tests run it, is ten times slower. A change that compiles every service anew takes longer still.
+const TOLERANCE: u32 = if cfg!(debug_assertions) { 50 } else { 5 };
 const ROUNDS: usize = 200;
 
 /// A change, and how long it may take.
