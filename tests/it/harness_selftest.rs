@@ -4,6 +4,7 @@
 
 mod breakage;
 mod clients;
+mod faulty;
 mod load;
 mod stand_in;
 mod streams;

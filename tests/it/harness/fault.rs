@@ -10,8 +10,11 @@ use weir::model::Address;
 /// A listener whose accept queue is full and which nobody empties: the kernel drops further SYNs.
 pub(crate) struct BlackHole {
     listener: Socket,
-    _fillers: Vec<Socket>,
+    _fillers: Fillers,
 }
+
+/// Connections that keep the queue of a listener full.
+pub(crate) struct Fillers(#[expect(dead_code, reason = "they are there")] Vec<Socket>);
 
 impl BlackHole {
     /// Opens one on 127.0.0.1.
@@ -19,6 +22,18 @@ impl BlackHole {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         listener.listen(0).unwrap();
+        Self { _fillers: Fillers::of(&listener), listener }
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> Address {
+        Address::Inet(self.listener.local_addr().unwrap().as_socket().unwrap())
+    }
+}
+
+impl Fillers {
+    /// Fills the queue of this listener, which has a length of 0.
+    pub(crate) fn of(listener: &Socket) -> Self {
         let address = listener.local_addr().unwrap();
         let fillers = (0..FILLERS).map(|_| {
             let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -27,12 +42,7 @@ impl BlackHole {
             filler.connect(&address).ok();
             filler
         });
-        Self { _fillers: fillers.collect(), listener }
-    }
-
-    /// Where it is.
-    pub(crate) fn address(&self) -> Address {
-        Address::Inet(self.listener.local_addr().unwrap().as_socket().unwrap())
+        Self(fillers.collect())
     }
 }
 
