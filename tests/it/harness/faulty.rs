@@ -300,7 +300,7 @@ async fn answer(
             socket.write_all(end.as_bytes()).await?;
         }
         Fault::Status(status) => socket.write_all(response(name, head, status, "").as_bytes()).await?,
-        Fault::EverySecond(status) if number % 2 == 0 => {
+        Fault::EverySecond(status) if number.is_multiple_of(2) => {
             socket.write_all(response(name, head, status, "").as_bytes()).await?;
         }
         Fault::RetryAfter(status) => {

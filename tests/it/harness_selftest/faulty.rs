@@ -6,7 +6,7 @@ use crate::harness::client::Failure;
 use crate::harness::{Fault, FaultyOrigin, H1, Request, Target, eventually};
 
 async fn failure(origin: &FaultyOrigin) -> Failure {
-    H1::connect(&Target::from(origin.address())).await.try_send(&Request::get("/")).await.err().expect("it fails")
+    H1::connect(&Target::from(origin.address())).await.try_send(&Request::get("/")).await.expect_err("it fails")
 }
 
 #[tokio::test]
