@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use weir::config::ProcessEnvironment;
 use weir::config::{self, Config};
-use weir::control::{Attribution, Control, FaultRequest, Owner, Parts, StateTarget};
+use weir::control::{Attribution, Control, FaultRequest, Owner, Parts, StateChange, StateTarget};
 use weir::drain::Notifier;
 use weir::model::{EndpointState, Weight};
 use weir::snapshot::compile::{Compiler, Inputs, Previous, States};
@@ -145,7 +145,7 @@ fn changes(_: &mut Criterion) {
         let (owner, control, current) = Owner::new(parts).await.expect("an owner");
         let running = tokio::spawn(owner.run());
         // The first look at the file, with which it begins.
-        control.reload().await.expect("a reload");
+        control.reload(false).await.expect("a reload");
         measure(&control, &current).await;
         drop(control);
         drop(running.await);
@@ -173,7 +173,8 @@ async fn measure(control: &Control, current: &Current) {
 
         let target = StateTarget { service: name(round), version: Some("v2".to_owned()), endpoint: None };
         let began = Instant::now();
-        control.set_state(target, EndpointState::Drain, by()).await.expect("a state");
+        let change = StateChange { target, state: EndpointState::Drain, force: false };
+        control.set_state(change, by()).await.expect("a state");
         states.push(began.elapsed());
 
         let snapshot = current.load();

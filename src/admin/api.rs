@@ -21,7 +21,7 @@ use super::body::{JsonBody, NoBody};
 use super::extractors::{bad, by, changed, control, named};
 use super::wire::{Changed, Problem, SetState, SetWeights, Status, kind};
 use super::{AdminState, Auth, rollouts, status};
-use crate::control::{Rejection, StateTarget};
+use crate::control::{Rejection, StateChange, StateTarget};
 use crate::model::Weight;
 
 /// The control API over `admin`, for those whom `auth` admits.
@@ -86,8 +86,20 @@ async fn show_status(
     status::of(&admin, query.service.as_deref()).map(Json).map_err(Problem::from)
 }
 
-async fn reload(State(admin): State<Arc<AdminState>>, _: NoBody) -> Result<Json<Changed>, Problem> {
-    let Json(changed) = changed(control(&admin)?.reload().await)?;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadQuery {
+    #[serde(default)]
+    force: bool,
+}
+
+async fn reload(
+    State(admin): State<Arc<AdminState>>,
+    query: Result<Query<ReloadQuery>, QueryRejection>,
+    _: NoBody,
+) -> Result<Json<Changed>, Problem> {
+    let ReloadQuery { force } = query.map_err(|error| bad(&error.body_text()))?.0;
+    let Json(changed) = changed(control(&admin)?.reload(force).await)?;
     Ok(Json(Changed { hash: Some(admin.current.load().hash.clone()), ..changed }))
 }
 
@@ -153,7 +165,8 @@ async fn set_state(
     JsonBody(body): JsonBody<SetState>,
 ) -> Result<Json<Changed>, Problem> {
     let by = by(body.author, body.reason)?;
-    changed(control(admin)?.set_state(target, body.state, by).await)
+    let change = StateChange { target, state: body.state, force: body.force };
+    changed(control(admin)?.set_state(change, by).await)
 }
 
 /// The weights of a body: numbers or text, percentages with at most two decimals.

@@ -109,7 +109,7 @@ mod tests {
         for broken in ["", "{", "{\"state\":\"drain\"} x", "nul"] {
             assert_eq!(status(Some("application/json"), broken).await, 400, "{broken}");
         }
-        for other in ["[]", "{}", r#"{"state":"off"}"#, r#"{"state":"drain","force":true}"#] {
+        for other in ["[]", "{}", r#"{"state":"off"}"#, r#"{"state":"drain","by_force":true}"#] {
             assert_eq!(status(Some("application/json"), other).await, 422, "{other}");
         }
     }

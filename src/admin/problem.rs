@@ -50,9 +50,11 @@ impl From<Rejection> for Problem {
                 refused(lines.iter().map(|line| serde_json::json!({ "message": line })).collect())
             }
             Rejection::Unknown { .. } => Self::of_kind(kind::UNKNOWN_NAME, StatusCode::NOT_FOUND, detail),
-            Rejection::Refused(_) | Rejection::NoRollout(_) | Rejection::NoCanary(_) | Rejection::RolledOut(_) => {
-                Self::of_kind(kind::REFUSED, StatusCode::CONFLICT, detail)
-            }
+            Rejection::Refused(_)
+            | Rejection::NoRollout(_)
+            | Rejection::NoCanary(_)
+            | Rejection::RolledOut(_)
+            | Rejection::BelowMinReady(_) => Self::of_kind(kind::REFUSED, StatusCode::CONFLICT, detail),
             Rejection::Split(_) => Self::of_kind(kind::NOT_A_SPLIT, StatusCode::UNPROCESSABLE_ENTITY, detail),
             Rejection::Store(_) => Self::of_kind(kind::NOT_DURABLE, StatusCode::SERVICE_UNAVAILABLE, detail),
             Rejection::Busy | Rejection::ServiceBusy(_) => {

@@ -233,7 +233,9 @@ fn in_file(
     let drain = if state == EndpointState::Ready { None } else { summary(drains()) };
     let shares = (percentage(version.configured), percentage(effective));
     let status = version_status(&version.name, state.as_str(), shares, measured, (drain, endpoints));
-    (VersionStatus { drill: drill(version, now.into_std()), ..status }, measured.requests())
+    let ready = version.endpoints.iter().filter(|endpoint| endpoint.live.is_available()).count();
+    let drill = drill(version, now.into_std());
+    (VersionStatus { drill, ready, min_ready: version.min_ready, ..status }, measured.requests())
 }
 
 /// The command that was refused last.
@@ -290,6 +292,8 @@ fn version_status(
         streams: measured.streams.clone(),
         drain,
         drill: None,
+        ready: 0,
+        min_ready: 0,
         endpoints,
     }
 }

@@ -143,6 +143,12 @@ pub struct VersionStatus {
     /// The drill that puts faults into its responses, if one goes on.
     #[serde(default)]
     pub drill: Option<DrillStatus>,
+    /// How many of its endpoints take requests now.
+    #[serde(default)]
+    pub ready: usize,
+    /// How many must stay ready, whatever is asked for.
+    #[serde(default)]
+    pub min_ready: usize,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -209,6 +215,9 @@ pub struct SetWeights {
 pub struct SetState {
     /// The state it shall have.
     pub state: EndpointState,
+    /// Even if it leaves a version fewer ready endpoints than its `min_ready`.
+    #[serde(default)]
+    pub force: bool,
     /// Who does it.
     #[serde(default)]
     pub author: Option<String>,

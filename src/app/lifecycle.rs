@@ -130,7 +130,7 @@ impl Signals {
                     access_log.reopen();
                     tokio::select! {
                         // The outcome is logged, counted and shown by the status.
-                        _ = control.reload() => {}
+                        _ = control.reload(false) => {}
                         // A resolver that does not answer must not hold the stop up.
                         name = self.stop_signal() => return name,
                     }

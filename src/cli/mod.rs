@@ -80,7 +80,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Schema => print(&config::schema()),
         Command::Completions { shell } => print(&completions(shell)),
         Command::Status(arguments) => block_on(status::run(&arguments)),
-        Command::Reload(admin) => block_on(operate::reload(&admin)),
+        Command::Reload(arguments) => block_on(operate::reload(&arguments)),
         Command::Weight(arguments) => block_on(operate::weight(&arguments)),
         Command::Drain(arguments) => block_on(operate::drain(&arguments, EndpointState::Drain)),
         Command::Maint(arguments) => block_on(operate::drain(&arguments, EndpointState::Maint)),

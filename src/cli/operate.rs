@@ -9,8 +9,8 @@ use hyper::{Method, Request, Uri};
 use tokio::time::{Instant, sleep};
 
 use super::arguments::{
-    AdminArguments, ByArguments, DrainArguments, HealthcheckArguments, StateArguments, TargetArgument, WeightArguments,
-    parse_server,
+    ByArguments, DrainArguments, HealthcheckArguments, ReloadArguments, StateArguments, TargetArgument,
+    WeightArguments, parse_server,
 };
 use super::control_api::{ControlApi, segment, send};
 use super::failure::{Exit, Failure};
@@ -21,8 +21,8 @@ use crate::http_client::Server;
 use crate::model::{Address, EndpointState, Name, Split};
 
 /// `weir reload`.
-pub(super) async fn reload(arguments: &AdminArguments) -> Result<(), Failure> {
-    let changed = ask_reload(&ControlApi::new(arguments)?).await?;
+pub(super) async fn reload(arguments: &ReloadArguments) -> Result<(), Failure> {
+    let changed = ask_reload(&ControlApi::new(&arguments.admin)?, arguments.force).await?;
     let reported = report(&changed, "nothing changed");
     let hash = changed.hash.map(|hash| format!(", file hash {}", table::clean(&hash))).unwrap_or_default();
     print(&format!("revision {}{hash}\n", changed.revision))?;
@@ -30,8 +30,9 @@ pub(super) async fn reload(arguments: &AdminArguments) -> Result<(), Failure> {
 }
 
 /// Asks Weir to read its file again.
-pub(super) async fn ask_reload(client: &ControlApi) -> Result<Changed, Failure> {
-    client.call(Method::POST, "/api/v1/reload", None::<&()>).await
+pub(super) async fn ask_reload(client: &ControlApi, force: bool) -> Result<Changed, Failure> {
+    let path = if force { "/api/v1/reload?force=true" } else { "/api/v1/reload" };
+    client.call(Method::POST, path, None::<&()>).await
 }
 
 /// `weir weight`.
@@ -59,13 +60,13 @@ pub(super) async fn weight(arguments: &WeightArguments) -> Result<(), Failure> {
 
 /// `weir ready`.
 pub(super) async fn ready(arguments: &StateArguments) -> Result<(), Failure> {
-    set_state(&ControlApi::new(&arguments.admin)?, arguments, EndpointState::Ready).await
+    set_state(&ControlApi::new(&arguments.admin)?, arguments, (EndpointState::Ready, false)).await
 }
 
 /// `weir drain` and `weir maint`.
 pub(super) async fn drain(arguments: &DrainArguments, state: EndpointState) -> Result<(), Failure> {
     let client = ControlApi::new(&arguments.state.admin)?;
-    let set = set_state(&client, &arguments.state, state).await;
+    let set = set_state(&client, &arguments.state, (state, arguments.force)).await;
     match &set {
         Err(failure) if failure.exit != Exit::NOT_DURABLE => return set,
         _ if arguments.wait => wait(&client, &arguments.state.target, arguments.timeout).await?,
@@ -75,9 +76,13 @@ pub(super) async fn drain(arguments: &DrainArguments, state: EndpointState) -> R
     set
 }
 
-async fn set_state(client: &ControlApi, arguments: &StateArguments, state: EndpointState) -> Result<(), Failure> {
+async fn set_state(
+    client: &ControlApi,
+    arguments: &StateArguments,
+    (state, force): (EndpointState, bool),
+) -> Result<(), Failure> {
     let (author, reason) = who(&arguments.by);
-    let body = SetState { state, author: Some(author), reason };
+    let body = SetState { state, force, author: Some(author), reason };
     let changed = client.call(Method::PUT, &state_path(&arguments.target), Some(&body)).await?;
     report(&changed, "nothing changed")
 }

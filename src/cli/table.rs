@@ -121,6 +121,11 @@ fn render_service(service: &ServiceStatus, now: u64) -> String {
         if let Some(drill) = &version.drill {
             out.push_str(&format!("    {}\n", paint(CAUTION, &drill_line(drill))));
         }
+        if version.min_ready > 0 {
+            let VersionStatus { ready, min_ready, .. } = version;
+            let style = if ready < min_ready { BAD } else { DIM };
+            out.push_str(&format!("    {}\n", paint(style, &format!("{ready} ready, min_ready {min_ready}"))));
+        }
         for endpoint in &version.endpoints {
             out.push_str(&endpoint_line(endpoint, name_width));
         }

@@ -14,6 +14,7 @@ mod changes;
 mod drains;
 mod facts;
 mod files;
+mod min_ready;
 mod owner;
 mod resolve;
 mod settings;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use self::min_ready::BelowMinReady;
 pub use self::owner::{FaultRequest, NotUsable, Owner, Parts};
 use crate::rollouts::{Command, RecordedEntry, RolloutStatus};
 
@@ -54,6 +56,7 @@ const MAX_PROPOSALS: usize = 64;
 
 enum Proposal {
     Reload {
+        force: bool,
         answer: oneshot::Sender<ProposalResult>,
     },
     SetWeights {
@@ -68,8 +71,7 @@ enum Proposal {
         answer: oneshot::Sender<ProposalResult>,
     },
     SetState {
-        target: StateTarget,
-        state: EndpointState,
+        change: StateChange,
         by: Attribution,
         answer: oneshot::Sender<ProposalResult>,
     },
@@ -102,7 +104,7 @@ impl Proposal {
             | Self::ResetWeights { service, .. }
             | Self::Command { service, .. }
             | Self::History { service, .. } => Some(service),
-            Self::SetState { target, .. } => Some(&target.service),
+            Self::SetState { change, .. } => Some(&change.target.service),
             Self::Drill { order, .. } => Some(&order.service),
             Self::Reload { .. } | Self::Stop { .. } => None,
         }
@@ -111,7 +113,7 @@ impl Proposal {
     /// Answers that it is refused. Whoever asked may have gone.
     fn reject(self, why: Rejection) {
         match self {
-            Self::Reload { answer }
+            Self::Reload { answer, .. }
             | Self::SetWeights { answer, .. }
             | Self::ResetWeights { answer, .. }
             | Self::SetState { answer, .. }
@@ -200,6 +202,9 @@ pub enum Rejection {
         "the weights of service `{0}` are its rollout's: `weir rollout promote`, `pause`, `abort` or `undo` move them"
     )]
     RolledOut(String),
+    /// Versions would have fewer ready endpoints than their `min_ready`.
+    #[error("{}; wait until others are ready, or force it (--force)", listed(.0))]
+    BelowMinReady(Vec<BelowMinReady>),
     /// The weights are not a split.
     #[error("{0}")]
     Split(#[from] NotASplit),
@@ -212,6 +217,15 @@ pub enum Rejection {
     /// Too many proposals wait, or Weir is stopping.
     #[error("too many changes wait, or Weir is stopping; try again")]
     Busy,
+}
+
+/// The first of them, and how many more there are.
+fn listed(short: &[BelowMinReady]) -> String {
+    let first = short.first().map(ToString::to_string).unwrap_or_default();
+    match short.len() {
+        0 | 1 => first,
+        several => format!("{first}, and so for {} more", several - 1),
+    }
 }
 
 /// What may have been meant by a name that does not exist.
@@ -236,6 +250,17 @@ pub struct StateTarget {
     pub version: Option<String>,
     /// The endpoint, as the file spells it; all of the version's if none.
     pub endpoint: Option<String>,
+}
+
+/// A state that an operator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    /// Of what.
+    pub target: StateTarget,
+    /// Which.
+    pub state: EndpointState,
+    /// Even if it leaves a version fewer ready endpoints than its `min_ready`.
+    pub force: bool,
 }
 
 /// The status of control's work, for operators.
@@ -337,12 +362,13 @@ impl Control {
         self.status.load_full()
     }
 
-    /// Reads the file again, now.
+    /// Reads the file again, now. `force`: it takes effect even if it leaves a version fewer ready endpoints than its
+    /// `min_ready`.
     ///
     /// # Errors
-    /// [`Rejection::Invalid`] with every mistake in the file; [`Rejection::Busy`].
-    pub async fn reload(&self) -> ProposalResult {
-        self.propose(|answer| Proposal::Reload { answer }).await
+    /// [`Rejection::Invalid`] with every mistake in the file; [`Rejection::BelowMinReady`]; [`Rejection::Busy`].
+    pub async fn reload(&self, force: bool) -> ProposalResult {
+        self.propose(|answer| Proposal::Reload { force, answer }).await
     }
 
     /// Shifts a service's weights over the file's split. Versions left out get 0.
@@ -369,9 +395,9 @@ impl Control {
     /// Sets the state of a version or an endpoint, over the file's.
     ///
     /// # Errors
-    /// [`Rejection::Unknown`], [`Rejection::Store`], [`Rejection::Busy`].
-    pub async fn set_state(&self, target: StateTarget, state: EndpointState, by: Attribution) -> ProposalResult {
-        self.propose(|answer| Proposal::SetState { target, state, by, answer }).await
+    /// [`Rejection::Unknown`], [`Rejection::BelowMinReady`], [`Rejection::Store`], [`Rejection::Busy`].
+    pub async fn set_state(&self, change: StateChange, by: Attribution) -> ProposalResult {
+        self.propose(|answer| Proposal::SetState { change, by, answer }).await
     }
 
     /// Sends a command to a service's rollout.

@@ -78,6 +78,8 @@ pub struct Owner {
     status: Arc<ArcSwap<Status>>,
     /// Why the newest file was refused, if it was.
     errors: Option<String>,
+    /// When a file is tried again that was refused because versions had too few ready endpoints.
+    try_again: Option<Instant>,
     /// What is wrong with listeners' certificates, as of the last reading.
     certificate_faults: Vec<String>,
     /// What is stored otherwise than it is in effect, or may be.
@@ -149,6 +151,7 @@ impl Owner {
             recorder,
             status,
             errors: None,
+            try_again: None,
             certificate_faults: first.certificate_faults,
             unwritten: first.outdated,
             commits: PendingCommits::default(),
@@ -230,7 +233,10 @@ impl Owner {
     fn serve(&mut self, proposal: Proposal) {
         // Whoever asked may have gone; the change stands all the same.
         match proposal {
-            Proposal::Reload { answer } => self.commits.ask_reload(Trigger::Request, Some(answer)),
+            Proposal::Reload { force, answer } => {
+                let trigger = if force { Trigger::Force } else { Trigger::Request };
+                self.commits.ask_reload(trigger, Some(answer));
+            }
             Proposal::Drill { order, by, answer } => drop(answer.send(self.drill(&order, &by))),
             Proposal::History { service, limit, answer } => drop(answer.send(self.history(&service, limit))),
             proposal => match self.find_service(proposal.service().unwrap_or_default()) {
@@ -260,8 +266,8 @@ impl Owner {
                 Proposal::ResetWeights { by, answer, .. } => {
                     self.change_setting(self.no_shift(service, &by), answer);
                 }
-                Proposal::SetState { target, state, by, answer } => {
-                    self.change_setting(self.new_states(&target, state, &by), answer);
+                Proposal::SetState { change, by, answer } => {
+                    self.change_setting(self.new_states(&change, &by), answer);
                 }
                 Proposal::Command { command, by, answer, .. } => self.command(service, &command, by, answer),
                 others => self.serve(others),

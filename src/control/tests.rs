@@ -61,8 +61,9 @@ async fn shift(control: &Control, v2: u16) -> ProposalResult {
     control.set_weights("shop".to_owned(), weights, by()).await
 }
 
-fn drain() -> StateTarget {
-    StateTarget { service: "shop".to_owned(), version: Some("v1".to_owned()), endpoint: None }
+fn drain() -> StateChange {
+    let target = StateTarget { service: "shop".to_owned(), version: Some("v1".to_owned()), endpoint: None };
+    StateChange { target, state: EndpointState::Drain, force: false }
 }
 
 #[tokio::test]
@@ -99,7 +100,7 @@ async fn a_weight_that_cannot_be_written_is_refused_and_what_leads_back_says_tha
         disk.always(Some(fault));
         assert!(matches!(shift(&control, 5_000).await, Err(Rejection::Store(_))), "{fault:?}");
         assert_eq!(share(&current), before, "{fault:?}");
-        let drained = control.set_state(drain(), EndpointState::Drain, by()).await.unwrap();
+        let drained = control.set_state(drain(), by()).await.unwrap();
         assert_eq!(drained.warnings.len(), 1, "{fault:?}");
         for again in [false, true] {
             let reset = control.reset_weights("shop".to_owned(), by()).await.unwrap();

@@ -93,6 +93,8 @@ pub(crate) struct Version {
     pub(crate) balancer: Balancer,
     /// Its endpoints, in the file's order.
     pub(crate) endpoints: Vec<Endpoint>,
+    /// How many of them are to stay ready, whatever is asked for.
+    pub(crate) min_ready: usize,
     /// Where its requests are counted.
     pub(crate) series: Arc<VersionSeries>,
     /// Its circuit breaker, which its finished requests count on, if it has one.
@@ -176,6 +178,16 @@ impl Version {
     #[must_use]
     pub(crate) fn pick(&self, tried: &Tried, key: Option<u64>) -> Option<usize> {
         self.balancer.pick(self, tried, key)
+    }
+
+    /// How many of its endpoints these states of operators over the file's let be ready. One that is to be ready and is
+    /// known to take no requests is none.
+    #[must_use]
+    pub(crate) fn ready_under(&self, service: &Name, states: &States) -> usize {
+        let usable = |endpoint: &Endpoint| endpoint.state() != EndpointState::Ready || endpoint.live.is_available();
+        let wanted = self.desired(service, states).endpoints;
+        let pairs = self.endpoints.iter().zip(wanted);
+        pairs.filter(|(endpoint, state)| *state == EndpointState::Ready && usable(endpoint)).count()
     }
 
     fn desired(&self, service: &Name, states: &States) -> DesiredStates {

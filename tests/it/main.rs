@@ -36,6 +36,7 @@ mod packaging;
 mod provider;
 mod reload;
 mod retry;
+mod rolling;
 mod rollout;
 mod rules;
 mod seats;

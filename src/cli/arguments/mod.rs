@@ -41,7 +41,7 @@ pub(super) enum Command {
     /// Show services, versions, shares, latencies and drains
     Status(StatusArguments),
     /// Read the configuration file again, now
-    Reload(AdminArguments),
+    Reload(ReloadArguments),
     /// Shift a service's traffic over the split that the file states
     Weight(WeightArguments),
     /// Give a service, version or endpoint no new work; what is in flight finishes
@@ -151,6 +151,15 @@ pub(super) struct WeightArguments {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct ReloadArguments {
+    /// Even if the file leaves a version fewer ready endpoints than its min_ready
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct StateArguments {
     /// The service, one of its versions, or one endpoint of that
     #[arg(value_name = "SERVICE[/VERSION[/ENDPOINT]]")]
@@ -165,6 +174,9 @@ pub(super) struct StateArguments {
 pub(super) struct DrainArguments {
     #[command(flatten)]
     pub(super) state: StateArguments,
+    /// Even if it leaves a version fewer ready endpoints than its min_ready
+    #[arg(long)]
+    pub(super) force: bool,
     /// Wait until nothing is in flight on it any more
     #[arg(long)]
     pub(super) wait: bool,

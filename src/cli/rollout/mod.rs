@@ -135,7 +135,7 @@ impl AwaitedChange {
     /// What the arguments say; with `--reload`, what the reload led to.
     async fn of(arguments: &RolloutStatusArguments, client: &ControlApi) -> Result<Self, Failure> {
         if arguments.reload {
-            let changed = ask_reload(client).await?;
+            let changed = ask_reload(client, false).await?;
             let lines = changed.warnings.iter().chain(&changed.changes);
             lines.for_each(|line| notify(&super::table::clean(line)));
             return Ok(Self::Revision(changed.revision, changed.hash));

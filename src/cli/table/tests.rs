@@ -24,6 +24,8 @@ fn version(name: &str, state: &str, share: f64) -> VersionStatus {
         streams: BTreeMap::new(),
         drain: None,
         drill: None,
+        ready: 0,
+        min_ready: 0,
         endpoints: Vec::new(),
     }
 }

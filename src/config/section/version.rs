@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::upstream::{Protocol, UpstreamTls};
+use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{PathStep, Read, Reader};
 use crate::config::syntax::schema;
@@ -32,6 +33,30 @@ section! {
         pub(crate) protocol: Option<Protocol> = optional(),
         /// Replaces the service's `tls`, whole.
         pub(crate) tls: Option<UpstreamTls> = optional(),
+        /// The version's disruption budget: no command and no file may leave it fewer endpoints that are ready, unless it
+        /// is forced. 0 to 1024; 0 is no budget.
+        pub(crate) min_ready: u16 = bounded(0, 0..=MAX_MIN_READY),
+    }
+    rules(fields) {
+        check_min_ready(&mut fields, endpoints.as_deref(), min_ready);
+    }
+}
+
+/// The largest budget: as many as a version has endpoints at most.
+const MAX_MIN_READY: u16 = 1_024;
+
+/// A budget that the file itself does not keep. How many addresses a DNS name has, the file does not say.
+fn check_min_ready(fields: &mut Fields<'_, '_>, endpoints: Option<&[Endpoint]>, min_ready: Option<u16>) {
+    let (Some(endpoints), Some(min_ready)) = (endpoints, min_ready) else { return };
+    if endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Dns { .. })) {
+        return;
+    }
+    let ready = endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Ready).count();
+    if ready < usize::from(min_ready) {
+        fields.fault_at("min_ready", |place| {
+            Problem::new(place, format!("`min_ready: {min_ready}`, and {ready} of the endpoints are to be ready"))
+                .help("list more endpoints, or lower `min_ready`")
+        });
     }
 }
 

@@ -83,6 +83,8 @@ pub(super) enum Trigger {
     Change,
     /// An operator or a program asks for it.
     Request,
+    /// Whoever asks wants it even if versions are left with too few ready endpoints.
+    Force,
 }
 
 /// Those who asked for a reload; one answers all that asked before it began.

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use super::commits::{PendingCommit, Reply};
 use super::{Owner, describe, find_name, reason};
 use crate::control::settings::{OperatorSetting, SettingChange, SettingKey};
-use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift, StateTarget};
+use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift, StateChange, min_ready};
 use crate::model::{EndpointState, Name, Split, Weight};
+use crate::snapshot::compile::States;
 use crate::store::{JournalError, Write};
 
 impl Owner {
@@ -48,13 +49,13 @@ impl Owner {
         Ok(Some(SettingChange { service, what: OperatorSetting::Shift(None), line, leads_back: true }))
     }
 
-    /// The states of what `target` names, to be set.
+    /// The states that a change asks for, to be set.
     pub(super) fn new_states(
         &self,
-        target: &StateTarget,
-        state: EndpointState,
+        change: &StateChange,
         by: &Attribution,
     ) -> Result<Option<SettingChange>, Rejection> {
+        let &StateChange { ref target, state, force } = change;
         let (service, file) = self.find_service(&target.service)?;
         let versions: Vec<Name> = match &target.version {
             Some(version) => vec![find_name("version", version, file.versions.names())?],
@@ -75,9 +76,22 @@ impl Owner {
             };
             states.push(((service.clone(), version, endpoint), (state != own).then_some(state)));
         }
+        if !force {
+            self.check_min_ready(&service, &states)?;
+        }
         let leads_back = state != EndpointState::Ready || states.iter().all(|(_, over)| over.is_none());
         let line = format!("{target}: {state} by {}{}", by.author, reason(by));
         Ok(Some(SettingChange { service, what: OperatorSetting::States(states), line, leads_back }))
+    }
+
+    /// Refuses states that leave a version of `service` too few ready endpoints.
+    fn check_min_ready(&self, service: &Name, changed: &[(StateKey, Option<EndpointState>)]) -> Result<(), Rejection> {
+        let current = self.current.load();
+        let Some(service) = current.service(service) else { return Ok(()) };
+        let mut after = self.states.clone();
+        set(&mut after, changed.iter().cloned());
+        let short = min_ready::by_states(service, &self.states, &after);
+        if short.is_empty() { Ok(()) } else { Err(Rejection::BelowMinReady(short)) }
     }
 
     /// Hands a change to the store. None: there is nothing to change.
@@ -117,12 +131,7 @@ impl Owner {
                 self.recompile(line)?
             }
             OperatorSetting::States(states) => {
-                for (key, state) in states {
-                    match state {
-                        Some(state) => drop(self.states.insert(key, state)),
-                        None => drop(self.states.remove(&key)),
-                    }
-                }
+                set(&mut self.states, states.into_iter());
                 self.publish_states(&service, line)
             }
         };
@@ -159,6 +168,19 @@ impl Owner {
                 let commit = self.commit(writes);
                 self.commits.begin(service, PendingCommit::Rewrite(keys), commit);
             }
+        }
+    }
+}
+
+/// Of what a state is: service, version and, for one endpoint, its name.
+type StateKey = (Name, Name, Option<Name>);
+
+/// Puts states over the file's; none leads back to that.
+fn set(states: &mut States, changed: impl Iterator<Item = (StateKey, Option<EndpointState>)>) {
+    for (key, state) in changed {
+        match state {
+            Some(state) => drop(states.insert(key, state)),
+            None => drop(states.remove(&key)),
         }
     }
 }

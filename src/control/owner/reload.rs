@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join_all;
 
@@ -13,7 +13,7 @@ use crate::config::{self, Config, Diagnostics, NotStartable};
 use crate::control::files::{self, Loaded, NoCertificates};
 use crate::control::resolve::{self, Resolved};
 use crate::control::settings::{self, SettingKey};
-use crate::control::{Ack, ProposalResult, Rejection, Shift, changes};
+use crate::control::{Ack, ProposalResult, Rejection, Shift, changes, min_ready};
 use crate::coop::drop_in_pieces;
 use crate::model::{Name, Split};
 use crate::rollouts::{Rollouts, StableUnknown};
@@ -124,11 +124,21 @@ pub(super) async fn first(
     Ok(First { inputs, shifts, states, rollouts, certificate_faults, outdated: outdated.keys })
 }
 
+/// How soon a file is tried again that left versions too few ready endpoints.
+const READY_INTERVAL: Duration = Duration::from_secs(2);
+
 impl Owner {
+    /// Asks for a reload if one is to be tried again now.
+    pub(super) fn try_again(&mut self) {
+        if self.try_again.take_if(|at| *at <= tokio::time::Instant::now()).is_some() {
+            self.commits.ask_reload(Trigger::Change, None);
+        }
+    }
+
     /// Reads the file again. What it changes is in effect, or on its way to the store, when this returns.
     pub(super) async fn reload(&mut self, request: ReloadRequest) {
         let known_faults = self.certificate_faults.clone();
-        let outcome = match self.prepare().await {
+        let outcome = match self.prepare(request.trigger).await {
             Ok(Prepared::Unchanged(ack)) => Ok(ack),
             Ok(Prepared::Changed(mut prepared)) => match prepared.rollouts.writes(&prepared.config) {
                 Ok(writes) if writes.is_empty() => self.take_effect(*prepared, Vec::new()),
@@ -154,10 +164,14 @@ impl Owner {
 
     /// Says what became of a reload, and answers it.
     fn reloaded(&mut self, request: ReloadRequest, known_faults: &[String], outcome: &ProposalResult) {
-        let requested = request.trigger == Trigger::Request;
+        let requested = request.trigger >= Trigger::Request;
         let refused = outcome.as_ref().err().map(Rejection::explain);
         let repaired = self.errors.is_some() && refused.is_none();
+        let again = refused.is_some() && refused == self.errors && !requested;
         self.errors = refused;
+        // What is not ready now may be soon, and nothing else would tell.
+        let waits = matches!(outcome, Err(Rejection::BelowMinReady(_)));
+        self.try_again = waits.then(|| tokio::time::Instant::now() + READY_INTERVAL);
         match outcome {
             Ok(ack) => {
                 if repaired && ack.changes.is_empty() {
@@ -171,12 +185,13 @@ impl Owner {
                     tracing::error!(revision = ack.revision, "reload: {line}");
                 }
             }
+            Err(_) if again => {}
             Err(rejection) => tracing::error!("reload refused: {}", rejection.explain()),
         }
         // A look at files that turned out not to have changed is no reload.
         let same = |ack: &Ack| ack.changes.is_empty() && ack.warnings.iter().all(|line| known_faults.contains(line));
         let nothing = outcome.as_ref().is_ok_and(same);
-        if requested || repaired || !nothing {
+        if requested || repaired || !(nothing || again) {
             match outcome {
                 Ok(_) => self.recorder.reload_succeeded(SystemTime::now()),
                 Err(_) => self.recorder.reload_failed(),
@@ -190,7 +205,7 @@ impl Owner {
     }
 
     /// Reads and compiles the file, beside what is in effect.
-    async fn prepare(&mut self) -> Result<Prepared, Rejection> {
+    async fn prepare(&mut self, trigger: Trigger) -> Result<Prepared, Rejection> {
         let config = config::load(&self.path, &*self.environment).map_err(Rejection::Invalid)?;
         let restart = self.config.restart_needed(&config);
         if !restart.is_empty() {
@@ -225,6 +240,10 @@ impl Owner {
         }
         let previous = Previous { config: &self.config, snapshot: &before };
         let next = self.compiler.compile(&config, &inputs, Some(previous)).map_err(NotUsable::from)?;
+        let short = min_ready::by_file((&before, &self.states), (&next, &states));
+        if trigger != Trigger::Force && !short.is_empty() {
+            return Err(Rejection::BelowMinReady(short));
+        }
         Ok(Prepared::Changed(Box::new(PreparedReload {
             config,
             inputs,

@@ -168,6 +168,7 @@ impl Owner {
         }
         self.retry_unwritten();
         self.retry_held();
+        self.try_again();
         self.with_rollouts(|rollouts, view| rollouts.record_baselines(view));
         self.commits.tick(self.rollouts.under_way());
         if !self.rollouts.is_empty() {

@@ -52,7 +52,7 @@ impl World {
         let (control, current) = owner_of(&disk, directory.path(), &file(), timeout).await;
         let world = Self { disk, control, current, directory };
         // The first look at the file is over.
-        soon(world.control.reload()).await.unwrap();
+        soon(world.control.reload(false)).await.unwrap();
         until("both have their first step", || (world.share("a"), world.share("b")) == (1_000, 1_000)).await;
         world
     }
@@ -129,7 +129,8 @@ async fn a_commit_that_hangs_makes_nobody_else_wait() {
     soon(shift(&world.control, 2_500)).await.unwrap();
     assert_eq!(world.share("shop"), 2_500, "another service's weights");
     let state = StateTarget { service: "b".to_owned(), version: Some("v1".to_owned()), endpoint: None };
-    soon(world.control.set_state(state, EndpointState::Drain, by())).await.unwrap();
+    let change = StateChange { target: state, state: EndpointState::Drain, force: false };
+    soon(world.control.set_state(change, by())).await.unwrap();
     for service in ["a", "shop"] {
         let (errors, lasting) = (Weight::FULL, Duration::from_secs(60));
         let (service, version) = (service.to_owned(), "v2".to_owned());
@@ -219,7 +220,7 @@ async fn a_reload_waits_for_what_is_in_flight_and_is_overtaken_at_most_so_often(
     std::fs::write(world.directory.path().join("weir.yaml"), text).unwrap();
     let reload = |world: &World| {
         let control = world.control.clone();
-        tokio::spawn(async move { control.reload().await })
+        tokio::spawn(async move { control.reload(false).await })
     };
     let reloads = [reload(&world), reload(&world)];
     let resumed = world.begin("a", Verb::Resume).await;
@@ -261,7 +262,7 @@ async fn a_reload_that_begins_a_rollout_gives_its_canary_nothing_before_that_is_
         let text = asks_for_third(&file()).replace("interval: 1h", "interval: 1s");
         std::fs::write(world.directory.path().join("weir.yaml"), text).unwrap();
         world.disk.script("rollout/a/", Fault::Hanging);
-        assert!(!soon(world.control.reload()).await.unwrap().durable);
+        assert!(!soon(world.control.reload(false)).await.unwrap().durable);
         let shares = || world.current.load().service("a").unwrap().chooser.effective().to_vec();
         assert_eq!(shares()[1..], [Weight::ZERO, Weight::ZERO]);
         assert_eq!((world.phase("a"), world.unwritable("a").is_some()), (Phase::Waiting, true));
@@ -293,7 +294,7 @@ async fn a_breaker_that_opens_while_another_plan_is_written_stays_open() {
     world.disk.script("rollout/a/", Fault::Hanging);
     std::fs::write(world.directory.path().join("weir.yaml"), text).unwrap();
     let control = world.control.clone();
-    let reload = tokio::spawn(async move { control.reload().await });
+    let reload = tokio::spawn(async move { control.reload(false).await });
     until("its commit hangs", || world.disk.hanging() == 1).await;
     let breaker = world.current.load().service("a").unwrap().versions[1].breaker.clone().unwrap();
     assert!((0..2).any(|_| breaker.failed(None, 1, Instant::now())));
@@ -310,7 +311,7 @@ async fn a_revision_grows_where_a_drill_begins_and_ends_while_a_reload_is_writte
     world.disk.script("rollout/a/", Fault::Hanging);
     std::fs::write(world.directory.path().join("weir.yaml"), text).unwrap();
     let control = world.control.clone();
-    let reload = tokio::spawn(async move { control.reload().await });
+    let reload = tokio::spawn(async move { control.reload(false).await });
     until("its commit hangs", || world.disk.hanging() == 1).await;
     let mut last = 0;
     for errors in [Weight::FULL, Weight::ZERO] {
@@ -391,7 +392,7 @@ async fn a_service_that_gets_its_rollout_gives_its_canary_nothing_before_it_is_w
     std::fs::write(world.directory.path().join("weir.yaml"), more).unwrap();
     world.disk.always(Some(Fault::Failing));
     // It begins, and waits for the disk.
-    assert!(!soon(world.control.reload()).await.unwrap().durable);
+    assert!(!soon(world.control.reload(false)).await.unwrap().durable);
     assert_eq!((world.share("c"), world.phase("c")), (0, Phase::Waiting));
     world.disk.always(None);
     until("it goes on", || world.share("c") == 1_000).await;

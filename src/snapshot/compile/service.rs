@@ -172,6 +172,7 @@ impl ServiceCompiler {
             configured,
             balancer: Balancer::new(endpoints.iter().map(|endpoint| &*endpoint.name), algorithm),
             endpoints,
+            min_ready: usize::from(spec.min_ready),
             series,
             breaker,
             faults: of_version(&inputs.faults, service, name).cloned(),
