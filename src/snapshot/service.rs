@@ -24,6 +24,8 @@ pub struct Service {
     pub(crate) drain: DrainTimes,
     /// The cookie that carries a generated affinity key, if Weir is to set one.
     pub(crate) affinity_cookie: Option<AffinityCookie>,
+    /// Who is told which version a request got.
+    pub(crate) version_headers: VersionHeaders,
     /// The `Host` sent to endpoints instead of the client's.
     pub(crate) host: Option<Box<str>>,
     /// Upgrade tokens that are passed on, in lower case.
@@ -41,6 +43,28 @@ pub(crate) struct AffinityCookie {
     pub(crate) name: Box<str>,
     /// How long the client keeps it.
     pub(crate) max_age: Duration,
+    /// When it is sent over TLS only.
+    pub(crate) secure: CookieSecure,
+    /// The value of its `SameSite`.
+    pub(crate) same_site: &'static str,
+}
+
+/// When a cookie is `Secure`: sent over TLS only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CookieSecure {
+    /// If its client came over TLS.
+    Auto,
+    Always,
+    Never,
+}
+
+/// Who is told by header fields which version a request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VersionHeaders {
+    /// Endpoints, with the reason.
+    pub(crate) request: bool,
+    /// Clients.
+    pub(crate) response: bool,
 }
 
 /// How long an endpoint may take.

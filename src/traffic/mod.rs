@@ -9,6 +9,7 @@
 //! so every lane of the data plane uses the same stages and they are tested and measured without a socket.
 
 pub mod balance;
+pub(crate) mod cookie;
 pub mod route;
 pub mod split;
 pub mod validate;

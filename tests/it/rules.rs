@@ -68,6 +68,13 @@ async fn the_rules_for_affinity_are_the_same_on_every_lane() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_rules_for_overrides_are_the_same_on_every_lane() {
+    let keys = "override: { header: x-version, cookie: version, from: anyone }\n    \
+        version_headers: { request: false, response: true }\n    ";
+    Setup { keys, ..Setup::default() }.check(rows::overridden).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_rules_for_tls_are_the_same_on_every_lane() {
     let keys = "tls: { ca: \"{dir}/ca.crt\", sni: v1.test }\n    max_body: 1KiB\n    affinity: { cookie: weir-shop, ttl: 1h }\n    ";
     Setup { endpoints: Endpoints::Tls, tls: true, keys, ..Setup::default() }.check(rows::over_tls).await;

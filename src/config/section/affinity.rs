@@ -10,7 +10,7 @@ use super::listener::MAX_NETWORKS;
 use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{Read, Reader};
-use crate::config::syntax::section::section;
+use crate::config::syntax::section::{section, words};
 use crate::config::syntax::tree::{Node, Value};
 use crate::config::syntax::values::{self, Cidr, Period};
 use crate::config::syntax::{scalar, schema};
@@ -33,12 +33,50 @@ pub(crate) enum AffinityKey {
     Cookie {
         /// The cookie's name.
         name: String,
-        /// With it, Weir sets the cookie for that long on clients that have none; without, the application
-        /// sets it.
-        ttl: Option<Period>,
+        /// How Weir sets it on clients that have none; without, the application sets it.
+        made: Option<MadeCookie>,
     },
     /// The client's address.
     Address,
+}
+
+/// A cookie that Weir sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MadeCookie {
+    /// For how long clients keep it.
+    pub(crate) ttl: Period,
+    /// When it goes over TLS only.
+    pub(crate) secure: SecureCookie,
+    /// With which requests of other sites browsers send it.
+    pub(crate) same_site: SameSite,
+}
+
+words! {
+    /// When a cookie is `Secure`: when browsers send it over TLS only.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) enum SecureCookie {
+        /// If its client came over TLS, to Weir or to a trusted proxy that says so in `X-Forwarded-Proto`.
+        #[default]
+        Auto = "auto",
+        /// Always.
+        Always = "always",
+        /// Never.
+        Never = "never",
+    }
+}
+
+words! {
+    /// With which requests that another site leads to browsers send a cookie.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) enum SameSite {
+        /// When a person follows a link.
+        #[default]
+        Lax = "lax",
+        /// With none.
+        Strict = "strict",
+        /// With all. Browsers ask for `Secure` with it.
+        None = "none",
+    }
 }
 
 section! {
@@ -84,16 +122,23 @@ section! {
         address: Option<bool> = with(scalar::only_true),
         /// With `cookie`: Weir sets the cookie for that long on clients that have none, `1s` to `365d`.
         ttl: Option<Period> = within(TTL),
+        /// With `ttl`: when the cookie is `Secure`: `auto`, if its client came over TLS, `always`, or `never`.
+        secure: SecureCookie = or(SecureCookie::Auto),
+        /// With `ttl`: the cookie's `SameSite`. With `none`, browsers want it `Secure`.
+        same_site: SameSite = or(SameSite::Lax),
         /// Makes this service's choice independent of other services'; default: the service's name.
         salt: Option<String> = with(read_salt),
     }
     rules(fields) {
         check_key(&mut fields);
+        check_cookie(&mut fields, (secure, same_site));
     }
     => {
         let key = match (header, cookie, address) {
             (Some(header), ..) => AffinityKey::Header(header),
-            (None, Some(name), _) => AffinityKey::Cookie { name, ttl },
+            (None, Some(name), _) => {
+                AffinityKey::Cookie { name, made: ttl.map(|ttl| MadeCookie { ttl, secure, same_site }) }
+            }
             (None, None, _) => AffinityKey::Address,
         };
         Affinity { key, salt }
@@ -119,6 +164,24 @@ fn check_key(fields: &mut Fields<'_, '_>) {
         fields.fault_at("ttl", |place| {
             Problem::new(place, "`ttl` without `cookie`")
                 .help("`ttl` is the life of a cookie that Weir sets: remove it")
+        });
+    }
+}
+
+/// What is said of a cookie that Weir sets.
+fn check_cookie(fields: &mut Fields<'_, '_>, (secure, same_site): (Option<SecureCookie>, Option<SameSite>)) {
+    for field in ["secure", "same_site"] {
+        if fields.get(field).is_some() && fields.get("ttl").is_none() {
+            fields.fault_at(field, |place| {
+                Problem::new(place, format!("`{field}` without `ttl`"))
+                    .help("it is about a cookie that Weir sets: add `ttl: 30d`, or remove it")
+            });
+        }
+    }
+    if (secure, same_site) == (Some(SecureCookie::Never), Some(SameSite::None)) {
+        fields.fault_at("same_site", |place| {
+            Problem::new(place, "`same_site: none` with `secure: never`")
+                .help("browsers refuse such a cookie: write `secure: always`")
         });
     }
 }

@@ -12,3 +12,4 @@ pub(crate) mod service;
 pub(crate) mod split;
 pub(crate) mod upstream;
 pub(crate) mod version;
+pub(crate) mod version_headers;

@@ -9,6 +9,7 @@ use super::rollout::{default_plan, duration_limits};
 use super::split::{check_release, check_rollout, check_stable, make_split, read_weights};
 use super::upstream::{Balance, Drain, HostHeader, Pool, Protocol, Timeouts, UpstreamTls};
 use super::version::{MAX_VERSIONS, Version};
+use super::version_headers::VersionHeaders;
 use crate::config::syntax::map::Map;
 use crate::config::syntax::read::{Read as _, Reader};
 use crate::config::syntax::scalar;
@@ -44,6 +45,8 @@ section! {
         pub(crate) affinity: Option<Affinity> = optional(),
         /// Lets a request name its version; default: it cannot.
         pub(crate) overrides as "override": Option<Override> = optional(),
+        /// Who is told which version a request got.
+        pub(crate) version_headers: VersionHeaders = section(),
         /// Which endpoint of the chosen version gets the request.
         pub(crate) balance: Balance = or(Balance::LeastRequests),
         /// The protocol that the endpoints speak.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{parse, with};
+use crate::config::section::affinity::MadeCookie;
 use crate::config::{
     AffinityKey, Bytes, Config, EndpointAddress, HeaderMatch, HostHeader, HostMatch, OverrideFrom, PathMatch, Period,
-    TlsVersion,
+    SameSite, SecureCookie, TlsVersion,
 };
 use crate::model::Weight;
 
@@ -127,7 +128,9 @@ fn affinity_override_and_host_are_read() {
          override: { header: X-Version, from: anyone }, host: Shop.internal:8080 } }",
     ));
     let service = config.services.get("a").unwrap();
-    let key = AffinityKey::Cookie { name: "c".into(), ttl: Some(Period::from_secs(3_600)) };
+    let ttl = Period::from_secs(3_600);
+    let made = MadeCookie { ttl, secure: SecureCookie::Auto, same_site: SameSite::Lax };
+    let key = AffinityKey::Cookie { name: "c".into(), made: Some(made) };
     assert_eq!(service.affinity.as_ref().unwrap().key, key);
     assert_eq!(service.overrides.as_ref().unwrap().from, OverrideFrom::Anyone);
     assert_eq!(service.host, HostHeader::Fixed("shop.internal:8080".into()));

@@ -39,8 +39,8 @@ pub(super) struct H1Request<'s> {
     /// The protocol that the endpoint is offered.
     pub(super) upgrade: Option<&'s str>,
     pub(super) idempotent: bool,
-    /// A key made for this client, to be set as a cookie.
-    pub(super) new_key: Option<String>,
+    /// A cookie that keeps its client on its version.
+    pub(super) set_cookie: Option<String>,
 }
 
 /// What becomes of the client's connection after a request.
@@ -161,7 +161,7 @@ impl Client {
         download: &mut Download,
     ) -> Result<(), Broken> {
         let service = request.context.assigned.service;
-        let cookie = service.affinity_cookie.as_ref().zip(request.new_key.as_deref());
+        let fields = request.context.assigned.client_fields(request.set_cookie.as_deref());
         let mut relay = Relay {
             client: &mut self.transport,
             input: &mut self.input,
@@ -173,7 +173,7 @@ impl Client {
             context: &mut request.context,
             ticket: &mut acquired.ticket,
             parse_context: request.parse_context,
-            rewrite: ResponseRewrite { close: request.closes, cookie, tls: self.tls, upgrade: request.upgrade },
+            rewrite: ResponseRewrite { close: request.closes, fields, upgrade: request.upgrade },
             timeouts: service.timeouts,
             limits: snapshot.client,
             now: Some(acquired.since),

@@ -123,6 +123,11 @@ pub(super) fn write(head: &ParsedHead<'_, '_>, rewrite: &HeadRewrite<'_>, out: &
             HeaderAction::Keep => out.push_field(field.name, field.value),
             HeaderAction::Host => out.push_field(field.name, rewrite.host.map_or(field.value, str::as_bytes)),
             HeaderAction::HopByHop | HeaderAction::Drop => {}
+            HeaderAction::Cookie => {
+                if let Some(value) = rewrite.rewrite.cookies(field.value) {
+                    out.push_field(field.name, &value);
+                }
+            }
             HeaderAction::Via | HeaderAction::ForwardedFor => came.note(action),
             _ => {
                 came.note(action);
@@ -195,6 +200,8 @@ mod tests {
             request_id: b"abc",
             version: HttpVersion::Http11,
             may_wait: false,
+            overrides: None,
+            told: Some(("v2", "weight")),
         };
         let rewrite =
             HeadRewrite { rewrite, target: head.target, host: None, framing: Framing::Chunked, upgrade: None };
@@ -212,8 +219,8 @@ mod tests {
         assert_eq!(
             written(head, false),
             "GET /a?b HTTP/1.1\r\nHost: Shop.example.com\r\nAccept: */*\r\nx-forwarded-for: 10.0.0.9\r\n\
-             x-forwarded-proto: https\r\nx-forwarded-host: shop.example.com\r\nx-request-id: abc\r\nvia: 1.1 weir\r\n\
-             transfer-encoding: chunked\r\n\r\n"
+             x-forwarded-proto: https\r\nx-forwarded-host: shop.example.com\r\nx-request-id: abc\r\n\
+             weir-version: v2\r\nweir-version-reason: weight\r\nvia: 1.1 weir\r\ntransfer-encoding: chunked\r\n\r\n"
         );
     }
 

@@ -8,17 +8,14 @@ use crate::proxy::codec::response::{self, Found, Head, Read, SWITCHING};
 use crate::proxy::express::response::{ParseContext, ResponseHead};
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::kind;
-use crate::proxy::request::response::{self as response_rules, affinity_cookie};
-use crate::snapshot::AffinityCookie;
+use crate::proxy::request::response::{self as response_rules, ClientFields};
 
 /// What the client is told beside what the endpoint wrote.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseRewrite<'a> {
     /// The client's connection ends after this response.
     pub(super) close: bool,
-    /// The cookie that gives the client its affinity key.
-    pub(super) cookie: Option<(&'a AffinityCookie, &'a str)>,
-    pub(super) tls: bool,
+    pub(super) fields: ClientFields<'a>,
     /// The protocol that the endpoint was offered.
     pub(super) upgrade: Option<&'a str>,
 }
@@ -86,19 +83,11 @@ fn write_switching(
         return ParsedResponse::Invalid;
     }
     response_rules::write_switching(head, out);
-    write_cookie(rewrite, out);
+    rewrite.fields.each(|name, value| out.push_field(name, value));
     out.push(b"\r\n");
     let kind = kind::of_tunnel(head.upgrades().next());
     let answer = ResponseHead { status: head.status, body: Body::Done, kind, closes: true, grpc_failed: false };
     ParsedResponse::Switched(answer, length)
-}
-
-/// The cookie that gives the client its affinity key, if it gets one.
-fn write_cookie(rewrite: &ResponseRewrite<'_>, out: &mut Buffer) {
-    if let Some((cookie, key)) = rewrite.cookie {
-        let value = affinity_cookie(&cookie.name, key, cookie.max_age, rewrite.tls);
-        out.push_field("set-cookie", value.as_bytes());
-    }
 }
 
 /// The end of a final head: what we add.
@@ -112,7 +101,7 @@ fn finish(found: &Found<'_>, body: Body, rewrite: &ResponseRewrite<'_>, out: &mu
     if !found.date {
         write_date(out);
     }
-    write_cookie(rewrite, out);
+    rewrite.fields.each(|name, value| out.push_field(name, value));
     out.push(if rewrite.close { b"connection: close\r\n\r\n" } else { b"connection: keep-alive\r\n\r\n" });
 }
 
@@ -122,7 +111,8 @@ mod tests {
     use crate::proxy::codec::body::Chunk;
 
     const PARSE_CONTEXT: ParseContext = ParseContext { head_only: false, grpc: false };
-    const KEEP: ResponseRewrite<'_> = ResponseRewrite { close: false, cookie: None, tls: false, upgrade: None };
+    const FIELDS: ClientFields<'_> = ClientFields { set_cookie: None, version: None };
+    const KEEP: ResponseRewrite<'_> = ResponseRewrite { close: false, fields: FIELDS, upgrade: None };
 
     fn rewritten(head: &str, parse_context: ParseContext) -> (ParsedResponse, String) {
         let mut out = Buffer::default();

@@ -175,13 +175,13 @@ impl Client {
         if shape == Shape::Other {
             return Begun::Other;
         }
-        let ingress = Ingress { listener: &self.listener, sni: self.transport.sni(), peer: self.peer };
+        let ingress = Ingress { listener: &self.listener, sni: self.transport.sni(), peer: self.peer, tls: self.tls };
         let known = Identified::of(&mut head, &ingress, shared, snapshot);
         let head = known.head;
         let admitted = admit::admit(head, &ingress, snapshot, |routed| is_carried(routed, shape));
         let Ok(admitted) = admitted else { return Begun::Other };
         let context = ExpressContext::enter(shared, admitted.assignment(), known.logged);
-        let Admitted { routed, choice, refusal, .. } = admitted;
+        let Admitted { routed, set_cookie, refusal, .. } = admitted;
         let upgrade = offered(&routed);
         let RoutedRequest { validated, service, underscore, .. } = routed;
         let mut out = Buffer::default();
@@ -194,6 +194,8 @@ impl Client {
             request_id: known.request_id.as_bytes(),
             version: HttpVersion::Http11,
             may_wait: false,
+            overrides: service.chooser.overrides(),
+            told: context.assigned.told(),
         };
         let rewrite = HeadRewrite {
             rewrite,
@@ -216,7 +218,7 @@ impl Client {
             upgrade,
             refusal,
             idempotent,
-            new_key: choice.new_key,
+            set_cookie,
         };
         self.input.consume(length);
         Begun::Request(request)

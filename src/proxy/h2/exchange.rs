@@ -17,7 +17,6 @@ use super::http1::{Download, Http1Relay};
 use super::http2::{Failed, Http2Relay, Progress};
 use super::local::{self, RefusedRequest};
 use super::request::{self, HeadRewrite};
-use super::response::ResponseRewrite;
 use super::state::{HeadKind, StreamHandle};
 use super::turn::Turn;
 use crate::drain::{Ledger, Ticket};
@@ -29,12 +28,13 @@ use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::ParseContext;
 use crate::proxy::express::upload::Upload;
 use crate::proxy::io::buffer::Buffer;
-use crate::proxy::request::admit::{self, Admitted, Identified, Ingress, Rejected, RoutedRequest};
+use crate::proxy::request::admit::{self, Identified, Ingress, Rejected, RoutedRequest};
 use crate::proxy::request::attempts::is_idempotent;
 use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::request::failure::{Failure, INTERNAL, RESET, UNPROCESSED, WRITE_TIMEOUT};
 use crate::proxy::request::fault;
 use crate::proxy::request::headers::RequestRewrite;
+use crate::proxy::request::response::ClientFields;
 use crate::proxy::request::token::websocket_key;
 use crate::proxy::request::upload::{BodyLimit, Manner, PAUSE, SMALL, is_small};
 use crate::proxy::upstream::Pools;
@@ -61,7 +61,8 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
     let read = common.worker.snapshot();
     let mut head = H2Head::new(&fields, ends);
     let (head_only, malformed) = (head.method() == "HEAD", head.is_malformed());
-    let ingress = Ingress { listener: &common.listener, sni: common.sni.as_deref(), peer: common.peer };
+    let (sni, tls) = (common.sni.as_deref(), common.tls);
+    let ingress = Ingress { listener: &common.listener, sni, peer: common.peer, tls };
     let known = Identified::of(&mut head, &ingress, shared, &read.snapshot);
     let head = known.head;
     let admitted = admit::admit(head, &ingress, &read.snapshot, |_| true);
@@ -79,7 +80,7 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
             return if malformed { Ended::Reset(ErrorCode::PROTOCOL_ERROR) } else { ended };
         }
     };
-    let Admitted { routed, choice, .. } = admitted;
+    let routed = &admitted.routed;
     let RoutedRequest { validated, service, .. } = routed;
     let key = head.protocol().map(|_| websocket_key()).unwrap_or_default();
     let tunnel = head.protocol().map(|protocol| (protocol, key.as_str()));
@@ -93,6 +94,8 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
         request_id: known.request_id.as_bytes(),
         version: HttpVersion::Http2,
         may_wait: !ends && tunnel.is_none(),
+        overrides: service.chooser.overrides(),
+        told: admitted.assignment().told(),
     };
     let rewrite = HeadRewrite {
         rewrite,
@@ -102,7 +105,6 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
         ends,
         tunnel,
     };
-    let cookie = service.affinity_cookie.as_ref().zip(choice.new_key.as_deref());
     let mut exchange = Exchange {
         context: ExpressContext::enter(shared, admitted.assignment(), known.logged),
         pools: &common.worker.pools,
@@ -112,7 +114,7 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
         rewrite: &rewrite,
         body_limit: service.body_limit(&read.snapshot),
         parse_context: ParseContext { head_only, grpc: head.is_grpc() },
-        response: ResponseRewrite { cookie, tls: common.tls },
+        response: admitted.assignment().client_fields(admitted.set_cookie.as_deref()),
         expects: validated.expect_continue && !ends,
     };
     // Until it is known how it ends: whoever drops it does so because its client left.
@@ -137,7 +139,7 @@ struct Exchange<'a, 's> {
     rewrite: &'a HeadRewrite<'a>,
     body_limit: BodyLimit,
     parse_context: ParseContext,
-    response: ResponseRewrite<'a>,
+    response: ClientFields<'a>,
     /// The client may wait for `100 Continue`.
     expects: bool,
 }

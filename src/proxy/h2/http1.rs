@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-use super::response::{self, ResponseRewrite};
+use super::response;
 use super::state::{HeadKind, LockedStream, StreamHandle};
 use super::turn::{Stage, Turn, due};
 use crate::drain::{Ledger, Ticket};
@@ -28,6 +28,7 @@ use crate::proxy::express::upload::{Upload, Written};
 use crate::proxy::io::buffer::{Buffer, SIZE};
 use crate::proxy::io::transport::Transport;
 use crate::proxy::request::failure::RESET;
+use crate::proxy::request::response::ClientFields;
 use crate::proxy::request::{kind, trailers};
 use crate::proxy::upstream::connection::Checkout;
 use crate::snapshot::{ClientLimits, Timeouts};
@@ -76,7 +77,7 @@ pub(super) struct Http1Relay<'a, 's> {
     pub(super) context: &'a mut ExpressContext<'s>,
     pub(super) ticket: &'a mut Ticket<&'s Ledger>,
     pub(super) parse_context: ParseContext,
-    pub(super) rewrite: ResponseRewrite<'a>,
+    pub(super) rewrite: ClientFields<'a>,
     /// The protocol of a tunnel that the endpoint was offered.
     pub(super) offered: Option<&'a str>,
     pub(super) timeouts: &'s Timeouts,
@@ -418,7 +419,7 @@ fn open_tunnel(
     head: &codec::Head<'_, '_>,
     length: usize,
     offered: Option<&str>,
-    rewrite: &ResponseRewrite<'_>,
+    rewrite: &ClientFields<'_>,
     stream: &mut LockedStream<'_>,
 ) -> Parsed {
     let taken = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case("upgrade"));
@@ -439,7 +440,7 @@ fn write_head(
     head: &codec::Head<'_, '_>,
     length: usize,
     parse_context: ParseContext,
-    rewrite: &ResponseRewrite<'_>,
+    rewrite: &ClientFields<'_>,
     stream: &mut LockedStream<'_>,
 ) -> Parsed {
     let body = head.body(parse_context.head_only);

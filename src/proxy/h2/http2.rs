@@ -7,7 +7,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::response::{self, ResponseRewrite};
+use super::response;
 use super::state::{HeadKind, StreamHandle};
 use super::turn::{Stage, Turn, due};
 use crate::algorithm::decimal::decimal;
@@ -20,6 +20,7 @@ use crate::proxy::express::broken::{BAD_ANSWER, Broken};
 use crate::proxy::express::context::ExpressContext;
 use crate::proxy::express::response::{ParseContext, ResponseHead};
 use crate::proxy::request::failure::{PROTOCOL, RESET};
+use crate::proxy::request::response::ClientFields;
 use crate::proxy::request::upload::{BodyLimit, SMALL};
 use crate::proxy::request::{kind, trailers};
 use crate::proxy::upstream::multiplex::failure::StreamFailure;
@@ -82,7 +83,7 @@ pub(super) struct Http2Relay<'a, 's> {
     pub(super) context: &'a mut ExpressContext<'s>,
     pub(super) ticket: &'a mut Ticket<&'s Ledger>,
     pub(super) parse_context: ParseContext,
-    pub(super) rewrite: ResponseRewrite<'a>,
+    pub(super) rewrite: ClientFields<'a>,
     pub(super) timeouts: &'s Timeouts,
     pub(super) limits: &'a ClientLimits,
     pub(super) turn: Turn,

@@ -1,5 +1,6 @@
 //! The head that an endpoint gets of a client's request, in HTTP/1.1 or HTTP/2.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 use super::head::H2Head;
@@ -42,6 +43,14 @@ impl HeadRewrite<'_> {
             let action = self.rewrite.action(field.name);
             match action {
                 HeaderAction::Host | HeaderAction::Drop => {}
+                HeaderAction::Cookie => match self.rewrite.cookies(field.value) {
+                    Some(Cow::Borrowed(_)) => keep(HeaderAction::Keep, field),
+                    Some(Cow::Owned(value)) => {
+                        let line = [&b"cookie: "[..], &value, b"\r\n"].concat();
+                        keep(HeaderAction::Keep, FieldLine { line: &line, value: &value, ..field });
+                    }
+                    None => {}
+                },
                 HeaderAction::Via | HeaderAction::ForwardedFor => came.note(action),
                 _ => {
                     came.note(action);
@@ -189,6 +198,8 @@ mod tests {
             request_id: b"abc",
             version: HttpVersion::Http2,
             may_wait: false,
+            overrides: None,
+            told: None,
         };
         let framing = Framing::Frames { length: None };
         let rewrite = HeadRewrite { rewrite, target: "/a", host: None, framing, ends, tunnel };

@@ -8,32 +8,18 @@ use crate::proxy::codec::date::with_date;
 use crate::proxy::codec::hpack::{Encoder, FieldLines};
 use crate::proxy::codec::response::Head;
 use crate::proxy::request::local_response;
-use crate::proxy::request::response::{self as response_rules, affinity_cookie};
-use crate::snapshot::AffinityCookie;
+use crate::proxy::request::response::{self as response_rules, ClientFields};
 use crate::traffic::Refusal;
 
-/// What the client is told beside what the endpoint wrote.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ResponseRewrite<'a> {
-    /// The cookie that gives the client its affinity key.
-    pub(super) cookie: Option<(&'a AffinityCookie, &'a str)>,
-    pub(super) tls: bool,
-}
-
 /// Writes the head of an HTTP/1 endpoint's response, informational or final.
-pub(super) fn write_http1(
-    head: &Head<'_, '_>,
-    rewrite: &ResponseRewrite<'_>,
-    encoder: &mut Encoder,
-    block: &mut Vec<u8>,
-) {
+pub(super) fn write_http1(head: &Head<'_, '_>, ours: &ClientFields<'_>, encoder: &mut Encoder, block: &mut Vec<u8>) {
     encoder.status(head.status, block);
     response_rules::each(head, |name, value| encoder.field(name.as_bytes(), value, block));
     if head.status >= 200 {
         if let Some(length) = head.found.restated_length() {
             number(encoder, length, block);
         }
-        finish(head.found.date, rewrite, encoder, block);
+        finish(head.found.date, ours, encoder, block);
     }
 }
 
@@ -42,7 +28,7 @@ pub(super) fn write_http1(
 pub(super) fn write_tunnel(
     head: &Head<'_, '_>,
     status: u16,
-    rewrite: &ResponseRewrite<'_>,
+    ours: &ClientFields<'_>,
     encoder: &mut Encoder,
     block: &mut Vec<u8>,
 ) {
@@ -52,14 +38,14 @@ pub(super) fn write_tunnel(
             encoder.field(name.as_bytes(), value, block);
         }
     });
-    finish(head.found.date, rewrite, encoder, block);
+    finish(head.found.date, ours, encoder, block);
 }
 
 /// Writes the head of an HTTP/2 endpoint's response, informational or final.
 pub(super) fn write_http2(
     status: u16,
     fields: &FieldLines,
-    rewrite: &ResponseRewrite<'_>,
+    ours: &ClientFields<'_>,
     encoder: &mut Encoder,
     block: &mut Vec<u8>,
 ) {
@@ -81,7 +67,7 @@ pub(super) fn write_http2(
         if let Some(length) = length {
             number(encoder, length, block);
         }
-        finish(date, rewrite, encoder, block);
+        finish(date, ours, encoder, block);
     }
 }
 
@@ -98,14 +84,11 @@ pub(super) fn write_trailers(
 }
 
 /// The end of a final head: what we add. `date`: the endpoint has said it.
-fn finish(date: bool, rewrite: &ResponseRewrite<'_>, encoder: &mut Encoder, block: &mut Vec<u8>) {
+fn finish(date: bool, ours: &ClientFields<'_>, encoder: &mut Encoder, block: &mut Vec<u8>) {
     if !date {
         with_date(|date| encoder.field(b"date", date.as_bytes(), block));
     }
-    if let Some((cookie, key)) = rewrite.cookie {
-        let value = affinity_cookie(&cookie.name, key, cookie.max_age, rewrite.tls);
-        encoder.field(b"set-cookie", value.as_bytes(), block);
-    }
+    ours.each(|name, value| encoder.field(name.as_bytes(), value, block));
 }
 
 fn number(encoder: &mut Encoder, length: u64, block: &mut Vec<u8>) {

@@ -67,8 +67,8 @@ pub(crate) struct Routed {
     pub(crate) reason: Reason,
     /// The client's affinity key, hashed: it also keeps the client on one endpoint.
     pub(crate) key: Option<u64>,
-    /// A key made for this client, to be set as a cookie.
-    pub(crate) new_key: Option<String>,
+    /// A cookie that keeps its client on its version.
+    pub(crate) set_cookie: Option<String>,
     /// The target to forward where it differs from the client's.
     pub(crate) target: Option<Box<[u8]>>,
     pub(crate) authority: Box<str>,
@@ -104,7 +104,7 @@ impl Routed {
     }
 
     /// Where the request goes.
-    fn assignment(&self) -> Option<Assignment<'_>> {
+    pub(crate) fn assignment(&self) -> Option<Assignment<'_>> {
         let (route, service, version_at, reason) = (&*self.route, &*self.service, self.version, self.reason);
         Some(Assignment { route, service, version: self.version()?, version_at, reason, key: self.key })
     }

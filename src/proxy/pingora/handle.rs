@@ -112,7 +112,7 @@ impl Handle {
 
     /// Where its requests come in.
     pub(crate) fn ingress(&self) -> Ingress<'_> {
-        Ingress { listener: &self.listener, sni: self.sni.get().map(AsRef::as_ref), peer: self.client }
+        Ingress { listener: &self.listener, sni: self.sni.get().map(AsRef::as_ref), peer: self.client, tls: self.tls }
     }
 
     /// A request's head is complete; the request is in flight until [`Handle::request_ended`].

@@ -32,7 +32,6 @@ use crate::proxy::codec::response::{MAX_HEAD, MAX_INFORMATIONAL};
 use crate::proxy::request::end::BODY_DRAIN;
 use crate::proxy::request::failure::WRITE_TIMEOUT;
 use crate::proxy::request::headers::RequestRewrite;
-use crate::proxy::request::response::affinity_cookie;
 use crate::proxy::request::upload::Manner;
 use crate::proxy::shared::Shared;
 use crate::proxy::upstream::Pools;
@@ -160,6 +159,8 @@ impl ProxyHttp for General {
             request_id: context.request_id.as_bytes(),
             version: message::version(version),
             may_wait: routed.has_body && version != http::Version::HTTP_10,
+            overrides: service.chooser.overrides(),
+            told: routed.assignment().and_then(|assigned| assigned.told()),
         };
         message::to_origin(head, &rewrite)?;
         if let Some(target) = &routed.target {
@@ -285,10 +286,9 @@ impl ProxyHttp for General {
             session.set_keepalive(None);
         }
         if let Some(routed) = context.routed()
-            && let (Some(key), Some(cookie)) = (&routed.new_key, &routed.service().affinity_cookie)
+            && let Some(assigned) = routed.assignment()
         {
-            let value = affinity_cookie(&cookie.name, key, cookie.max_age, context.exchange.handle.tls);
-            head.append_header(header::SET_COOKIE, value)?;
+            message::add_client_fields(head, assigned.client_fields(routed.set_cookie.as_deref()))?;
         }
         context.stream_opened();
         Ok(())

@@ -3,6 +3,7 @@
 //! The engine takes hop-by-hop fields out of requests to HTTP/1 endpoints; all else is decided in
 //! [`request`](crate::proxy::request), for every lane.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use crate::drain::Kind;
 use crate::proxy::request::admit::RequestHead;
 use crate::proxy::request::headers::{AddFields, CameFields, HeaderAction, RequestRewrite};
+use crate::proxy::request::response::ClientFields;
 use crate::proxy::request::{headers, kind, local_response, response};
 use crate::traffic::{HttpVersion, Refusal, Request};
 
@@ -134,16 +136,33 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 pub(crate) fn to_origin(head: &mut RequestHeader, rewrite: &RequestRewrite<'_>) -> Result<()> {
     let mut came = CameFields::default();
     let mut dropped = Vec::new();
+    let mut cookies: Option<Vec<Vec<u8>>> = None;
     for name in head.headers.keys() {
         match rewrite.action(name.as_str()) {
             HeaderAction::Drop => dropped.push(name.clone()),
+            HeaderAction::Cookie => {
+                let values = head.headers.get_all(name).iter();
+                cookies =
+                    Some(values.filter_map(|value| rewrite.cookies(value.as_bytes())).map(Cow::into_owned).collect());
+            }
             action => came.note(action),
         }
     }
     for name in &dropped {
         head.remove_header(name);
     }
+    if let Some(cookies) = cookies {
+        replace_cookies(head, cookies)?;
+    }
     rewrite.add_to(came, head)
+}
+
+fn replace_cookies(head: &mut RequestHeader, values: Vec<Vec<u8>>) -> Result<()> {
+    head.remove_header(&header::COOKIE);
+    for value in values {
+        head.append_header(header::COOKIE, value)?;
+    }
+    Ok(())
 }
 
 impl AddFields for RequestHeader {
@@ -241,6 +260,19 @@ fn stays(name: &HeaderName, upgrading: bool, nominated: bool) -> bool {
     }
 }
 
+/// Adds what the client is told beside what the endpoint wrote.
+///
+/// # Errors
+/// Only if a value is no header value, which none is that the configuration or Weir made.
+pub(crate) fn add_client_fields(head: &mut ResponseHeader, fields: ClientFields<'_>) -> Result<()> {
+    let mut added = Ok(());
+    fields.each(|name, value| {
+        let field = head.append_header(HeaderName::from_static(name), value);
+        added = std::mem::replace(&mut added, Ok(())).and(field.map(drop));
+    });
+    added
+}
+
 /// Takes the same out of trailers.
 pub(crate) fn trailers_to_client(trailers: &mut http::HeaderMap) {
     let ending: Vec<HeaderName> = trailers.keys().filter(|name| response::ends_here(name.as_str())).cloned().collect();
@@ -310,6 +342,8 @@ mod tests {
             request_id: b"abc",
             version: HttpVersion::Http11,
             may_wait: true,
+            overrides: None,
+            told: None,
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Ingress<'r> {
     pub(crate) sni: Option<&'r str>,
     /// As the socket or a trusted PROXY header has it.
     pub(crate) peer: Option<IpAddr>,
+    /// The client's connection is under TLS.
+    pub(crate) tls: bool,
 }
 
 /// What is known of every request whose head is complete, whatever becomes of it.
@@ -63,6 +65,8 @@ pub(crate) struct Admitted<'r, 's> {
     pub(crate) version: &'s Version,
     /// Why that version, and the client's affinity key.
     pub(crate) choice: Choice,
+    /// The cookie that keeps its client on its version, for the response to set; none if the client has it.
+    pub(crate) set_cookie: Option<String>,
     /// The local response that it gets instead of going to an endpoint.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -122,7 +126,16 @@ pub(crate) fn admit<'r, 's, H: RequestHead>(
         NO_ENDPOINT.charge(&version.series);
         refusal = Some(NO_ENDPOINT.refusal);
     }
-    Ok(Admitted { routed, version, choice, refusal })
+    let cookie = choice.new_key.as_deref().zip(routed.service.affinity_cookie.as_ref());
+    let set_cookie = cookie.map(|(value, cookie)| cookie.set(value, came_over_tls(head, snapshot, ingress)));
+    Ok(Admitted { routed, version, choice, set_cookie, refusal })
+}
+
+/// Whether the client's own connection was under TLS: this one, or the one to a trusted proxy that says so.
+#[cold]
+fn came_over_tls(head: &impl Request, snapshot: &Snapshot, ingress: &Ingress<'_>) -> bool {
+    let says_so = || head.header("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"));
+    ingress.tls || (snapshot.trusts(ingress.peer) && says_so())
 }
 
 impl Ingress<'_> {

@@ -9,12 +9,16 @@
 //! which none takes (RFC 9110 §7.6.3), so it is continued from everybody. As one line, since more than one makes
 //! readers of the first value blind for ours.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName};
 
-use crate::traffic::HttpVersion;
+use super::context::Assignment;
+use super::record;
+use crate::traffic::split::OverrideSource;
 use crate::traffic::validate::spelling::Underscore;
+use crate::traffic::{HttpVersion, cookie};
 
 /// What becomes of a field on its way to the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,8 @@ pub(crate) enum HeaderAction {
     Via,
     /// It stands if the client may wait for `100 Continue`.
     Expect,
+    /// It goes on without the cookie that names a version.
+    Cookie,
 }
 
 /// What Weir adds to a request for its endpoint, and what decides about the fields that came.
@@ -60,6 +66,10 @@ pub(crate) struct RequestRewrite<'a> {
     pub(crate) version: HttpVersion,
     /// The client may wait for `100 Continue`: it has a body and speaks HTTP/1.1 or later (RFC 9110 §10.1.1).
     pub(crate) may_wait: bool,
+    /// How the request may have named its version, which ends here: it is for Weir alone.
+    pub(crate) overrides: Option<&'a OverrideSource>,
+    /// The version that it got, by name, and why, if the endpoint is told.
+    pub(crate) told: Option<(&'a str, &'static str)>,
 }
 
 /// Which fields came that Weir continues or leaves alone.
@@ -89,7 +99,19 @@ impl RequestRewrite<'_> {
     pub(crate) fn action(&self, name: &str) -> HeaderAction {
         let action = action_of(name, self.trusted, self.underscore);
         let drops = action.is_replaced(self.trusted) || (action == HeaderAction::Expect && !self.may_wait);
-        if drops { HeaderAction::Drop } else { action }
+        match self.overrides {
+            _ if drops => HeaderAction::Drop,
+            Some(overrides) if action == HeaderAction::Keep => action_of_overriding(name, overrides),
+            _ => action,
+        }
+    }
+
+    /// What goes on of a `Cookie` field's value; none if nothing does.
+    pub(crate) fn cookies<'v>(&self, value: &'v [u8]) -> Option<Cow<'v, [u8]>> {
+        match self.overrides.and_then(|overrides| overrides.cookie.as_deref()) {
+            Some(name) => cookie::without(value, name),
+            None => Some(Cow::Borrowed(value)),
+        }
     }
 
     /// Adds what Weir writes to `head`, after the fields that came.
@@ -111,6 +133,10 @@ impl RequestRewrite<'_> {
             head.field("x-forwarded-host", self.authority.as_bytes())?;
         }
         head.field("x-request-id", self.request_id)?;
+        if let Some((version, reason)) = self.told {
+            head.field(VERSION, version.as_bytes())?;
+            head.field(VERSION_REASON, reason.as_bytes())?;
+        }
         let own = match self.version {
             HttpVersion::Http10 => "1.0 weir",
             HttpVersion::Http11 => "1.1 weir",
@@ -131,6 +157,28 @@ impl CameFields {
             HeaderAction::Via => self.via = true,
             _ => {}
         }
+    }
+}
+
+/// The version that a request got, by name.
+pub(crate) const VERSION: &str = "weir-version";
+/// Why it got that version: `weight`, `affinity`, `override` or `failover`.
+pub(crate) const VERSION_REASON: &str = "weir-version-reason";
+
+impl<'s> Assignment<'s> {
+    /// The version and the reason, if endpoints are told.
+    pub(crate) fn told(&self) -> Option<(&'s str, &'static str)> {
+        self.service.version_headers.request.then(|| (&*self.version.name, record::decision(self.reason).as_str()))
+    }
+}
+
+/// What becomes of a field that otherwise goes on, where requests may name their version.
+fn action_of_overriding(name: &str, overrides: &OverrideSource) -> HeaderAction {
+    let is_header = overrides.header.as_deref().is_some_and(|header| name.eq_ignore_ascii_case(header));
+    match overrides.cookie {
+        _ if is_header => HeaderAction::Drop,
+        Some(_) if name.eq_ignore_ascii_case("cookie") => HeaderAction::Cookie,
+        _ => HeaderAction::Keep,
     }
 }
 
@@ -167,6 +215,7 @@ pub(super) fn action(name: &str) -> HeaderAction {
         // The certificate of a TLS client (RFC 9440 §2.4: what came from outside must go).
         11 if is("client-cert") || is("x-client-ip") || is("x-forwarded") => HeaderAction::Trusted,
         12 if is("x-request-id") => HeaderAction::RequestId,
+        12 if is(VERSION) => HeaderAction::Drop,
         13 if is("forwarded-for") => HeaderAction::Trusted,
         14 if is("http2-settings") => HeaderAction::HopByHop,
         14 if is("true-client-ip") => HeaderAction::Trusted,
@@ -180,6 +229,7 @@ pub(super) fn action(name: &str) -> HeaderAction {
         18 if is("proxy-authenticate") => HeaderAction::HopByHop,
         19 if is("proxy-authorization") => HeaderAction::HopByHop,
         19 if is("x-cluster-client-ip") => HeaderAction::Trusted,
+        19 if is(VERSION_REASON) => HeaderAction::Drop,
         _ if is_forwarded(name) => HeaderAction::Trusted,
         _ => HeaderAction::Keep,
     }
@@ -200,7 +250,7 @@ impl HeaderAction {
         match self {
             Self::Trusted | Self::ForwardedFor | Self::ForwardedProto | Self::ForwardedHost => !trusted,
             Self::RequestId | Self::Drop => true,
-            Self::Keep | Self::HopByHop | Self::Host | Self::Via | Self::Expect => false,
+            Self::Keep | Self::HopByHop | Self::Host | Self::Via | Self::Expect | Self::Cookie => false,
         }
     }
 }
@@ -362,6 +412,8 @@ mod tests {
             request_id: b"abc",
             version: HttpVersion::Http2,
             may_wait: false,
+            overrides: None,
+            told: None,
         };
         let written = |rewrite: &RequestRewrite<'_>, names: &[&str]| {
             let mut came = CameFields::default();
@@ -387,8 +439,36 @@ mod tests {
             written(&stranger, &all),
             ["x-forwarded-proto: http", "x-forwarded-host: shop.test", "x-request-id: abc", "via: …, 2.0 weir"]
         );
+        let told = RequestRewrite { told: Some(("v2", "affinity")), ..rewrite };
+        assert_eq!(written(&told, &all)[2..4], ["weir-version: v2", "weir-version-reason: affinity"]);
         assert_eq!(stranger.action("Expect"), HeaderAction::Drop);
         assert_eq!(RequestRewrite { may_wait: true, ..stranger }.action("Expect"), HeaderAction::Expect);
+    }
+
+    #[test]
+    fn what_names_a_version_and_what_only_weir_says_ends_here() {
+        let overrides = OverrideSource { header: Some("x-version".into()), cookie: Some("version".into()), from: None };
+        let rewrite = RequestRewrite {
+            peer: "",
+            trusted: true,
+            underscore: None,
+            tls: false,
+            authority: "shop.test",
+            request_id: b"abc",
+            version: HttpVersion::Http11,
+            may_wait: false,
+            overrides: Some(&overrides),
+            told: None,
+        };
+        for name in ["X-Version", "Weir-Version", "weir-version-reason"] {
+            assert_eq!(rewrite.action(name), HeaderAction::Drop, "{name}");
+        }
+        assert_eq!(rewrite.action("Cookie"), HeaderAction::Cookie);
+        assert_eq!(rewrite.cookies(b"a=b; version=v2").as_deref(), Some(&b"a=b"[..]));
+        assert_eq!(rewrite.cookies(b"version=v2"), None);
+        let plain = RequestRewrite { overrides: None, ..rewrite };
+        assert_eq!(["X-Version", "Cookie"].map(|name| plain.action(name)), [HeaderAction::Keep; 2]);
+        assert_eq!(plain.action("weir-version"), HeaderAction::Drop, "whoever says it");
     }
 
     #[test]

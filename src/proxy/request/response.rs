@@ -1,14 +1,15 @@
 //! What of an endpoint's response goes on to the client: one rule for every lane, for heads and trailers.
 //!
 //! What concerns only the connection to the endpoint ends here, and so does what is Weir's to say. The length goes on
-//! where it frames the message; a client that is to keep its affinity gets a cookie.
-
-use std::time::Duration;
+//! where it frames the message; a client that is to keep its affinity gets a cookie, and may be told its version.
 
 use httparse::Header;
 
+use super::context::Assignment;
+use super::headers::{VERSION, VERSION_REASON};
 use crate::proxy::codec::response::{Head, write_status};
 use crate::proxy::io::buffer::Buffer;
+use crate::snapshot::{AffinityCookie, CookieSecure};
 
 /// The header that names the cause of an answer that is Weir's own; no endpoint's may have it.
 pub(crate) const CAUSE: &str = "weir-error";
@@ -24,8 +25,10 @@ pub(crate) fn ends_here(name: &str) -> bool {
         2 => is("te"),
         7 => is("upgrade"),
         10 => is("connection") || is("keep-alive") || is(CAUSE),
+        12 => is(VERSION),
         16 => is("proxy-connection"),
         17 => is("transfer-encoding"),
+        19 => is(VERSION_REASON),
         _ => false,
     }
 }
@@ -69,9 +72,49 @@ pub(crate) fn takes<'v>(upgrades: impl IntoIterator<Item = &'v [u8]>, offered: &
     protocols.all(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(offered.as_bytes()))
 }
 
-/// The `Set-Cookie` value that gives a client its affinity key.
-pub(crate) fn affinity_cookie(name: &str, key: &str, max_age: Duration, tls: bool) -> String {
-    let max_age = max_age.as_secs();
-    let secure = if tls { "; Secure" } else { "" };
-    format!("{name}={key}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}")
+/// What a client is told with an endpoint's response, beside what the endpoint wrote.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClientFields<'a> {
+    /// A `Set-Cookie` that keeps the client on its version.
+    pub(crate) set_cookie: Option<&'a str>,
+    /// The version that answers, by name.
+    pub(crate) version: Option<&'a str>,
+}
+
+impl ClientFields<'_> {
+    /// Calls `field` with each of them.
+    #[inline]
+    pub(crate) fn each(&self, mut field: impl FnMut(&'static str, &[u8])) {
+        if let Some(cookie) = self.set_cookie {
+            field("set-cookie", cookie.as_bytes());
+        }
+        if let Some(version) = self.version {
+            field(VERSION, version.as_bytes());
+        }
+    }
+}
+
+impl<'s> Assignment<'s> {
+    /// What the client is told; `set_cookie`: the cookie that it gets, if any.
+    pub(crate) fn client_fields<'a>(&self, set_cookie: Option<&'a str>) -> ClientFields<'a>
+    where
+        's: 'a,
+    {
+        let version = self.service.version_headers.response.then_some(&*self.version.name);
+        ClientFields { set_cookie, version }
+    }
+}
+
+impl AffinityCookie {
+    /// The `Set-Cookie` that gives a client this value; `tls`: it came over TLS.
+    pub(crate) fn set(&self, value: &str, tls: bool) -> String {
+        let (name, max_age, same_site) = (&self.name, self.max_age.as_secs(), self.same_site);
+        let secure = match self.secure {
+            CookieSecure::Auto => tls,
+            CookieSecure::Always => true,
+            CookieSecure::Never => false,
+        };
+        let secure = if secure { "; Secure" } else { "" };
+        format!("{name}={value}; Path=/; HttpOnly; SameSite={same_site}; Max-Age={max_age}{secure}")
+    }
 }

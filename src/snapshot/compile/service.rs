@@ -5,10 +5,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use super::inputs::Inputs;
-use crate::config::{self, AffinityKey, Balance, EndpointAddress, HostHeader, OverrideFrom, Protocol};
+use crate::config::{
+    self, AffinityKey, Balance, EndpointAddress, HostHeader, OverrideFrom, Protocol, SameSite, SecureCookie,
+};
 use crate::model::{Address, EndpointState, Name, Weight};
 use crate::snapshot::live::{EndpointRegistry, StateCell, desired};
-use crate::snapshot::{AffinityCookie, DrainTimes, Endpoint, Service, Timeouts, Upstream, UpstreamTls, Version};
+use crate::snapshot::{
+    AffinityCookie, CookieSecure, DrainTimes, Endpoint, Service, Timeouts, Upstream, UpstreamTls, Version,
+    VersionHeaders,
+};
 use crate::telemetry::Recorder;
 use crate::traffic::balance::{Algorithm, Balancer};
 use crate::traffic::split::{BreakerFlag, Chooser, KeySource, OverrideSource, Schedules, SplitOptions, VersionShare};
@@ -103,6 +108,10 @@ impl ServiceCompiler {
             },
             drain: DrainTimes { requests: file.drain.requests.get(), streams: file.drain.streams.get() },
             affinity_cookie: affinity_cookie(file),
+            version_headers: VersionHeaders {
+                request: file.version_headers.request,
+                response: file.version_headers.response,
+            },
             host: match &file.host {
                 HostHeader::Preserve => None,
                 HostHeader::Fixed(host) => Some(host.as_str().into()),
@@ -183,9 +192,20 @@ impl ServiceCompiler {
 
 fn affinity_cookie(file: &config::Service) -> Option<AffinityCookie> {
     match file.affinity.as_ref().map(|affinity| &affinity.key) {
-        Some(AffinityKey::Cookie { name, ttl: Some(ttl) }) => {
-            Some(AffinityCookie { name: name.as_str().into(), max_age: ttl.get() })
-        }
+        Some(AffinityKey::Cookie { name, made: Some(made) }) => Some(AffinityCookie {
+            name: name.as_str().into(),
+            max_age: made.ttl.get(),
+            secure: match made.secure {
+                SecureCookie::Auto => CookieSecure::Auto,
+                SecureCookie::Always => CookieSecure::Always,
+                SecureCookie::Never => CookieSecure::Never,
+            },
+            same_site: match made.same_site {
+                SameSite::Lax => "Lax",
+                SameSite::Strict => "Strict",
+                SameSite::None => "None",
+            },
+        }),
         _ => None,
     }
 }
@@ -196,7 +216,9 @@ fn split_options(name: &Name, file: &config::Service) -> SplitOptions {
         salt: salt.unwrap_or_else(|| name.to_string()),
         affinity: file.affinity.as_ref().map(|affinity| match &affinity.key {
             AffinityKey::Header(name) => KeySource::Header(name.as_str().into()),
-            AffinityKey::Cookie { name, ttl } => KeySource::Cookie { name: name.as_str().into(), make: ttl.is_some() },
+            AffinityKey::Cookie { name, made } => {
+                KeySource::Cookie { name: name.as_str().into(), make: made.is_some() }
+            }
             AffinityKey::Address => KeySource::Address,
         }),
         overrides: file.overrides.as_ref().map(|over| OverrideSource {

@@ -15,7 +15,7 @@ use std::hash::Hasher;
 use super::choice::KeySource;
 use crate::algorithm::fnv::Fnv1a;
 use crate::model::Weight;
-use crate::traffic::Request;
+use crate::traffic::{Request, cookie};
 
 /// Buckets: one for each basis point.
 const BUCKETS: u64 = 10_000;
@@ -67,31 +67,11 @@ pub(super) fn key(source: &KeySource, request: &impl Request, salt: &str) -> Opt
     let hashed = |value: &[u8]| (!value.is_empty()).then(|| hash(salt, value));
     match source {
         KeySource::Header(name) => request.header(name).and_then(hashed),
-        KeySource::Cookie { name, .. } => with_cookie(request, name, hashed).flatten(),
+        KeySource::Cookie { name, .. } => cookie::find(request, name, hashed).flatten(),
         KeySource::Address => match request.client()?.to_canonical() {
             std::net::IpAddr::V4(address) => hashed(&address.octets()),
-            std::net::IpAddr::V6(address) => hashed(&address.octets()),
+            // The network: of its other half a client has as many as it likes (RFC 4941).
+            std::net::IpAddr::V6(address) => hashed(address.octets().first_chunk::<8>()?),
         },
     }
-}
-
-/// Gives the value of the cookie `name` to `visit`, if the request has that cookie (RFC 6265 §5.4; HTTP/2 may send
-/// it in several fields).
-pub(super) fn with_cookie<T>(request: &impl Request, name: &str, visit: impl Fn(&[u8]) -> T) -> Option<T> {
-    let mut found = None;
-    request.for_each_header(&mut |field, value| {
-        if found.is_some() || !field.eq_ignore_ascii_case(b"cookie") {
-            return;
-        }
-        for pair in value.split(|byte| *byte == b';') {
-            let mut parts = pair.trim_ascii().splitn(2, |byte| *byte == b'=');
-            if parts.next() == Some(name.as_bytes()) {
-                let value = parts.next().unwrap_or_default();
-                let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-                found = Some(visit(value));
-                return;
-            }
-        }
-    });
-    found
 }

@@ -12,13 +12,13 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use super::affinity::{self, HashRanges};
-use super::choice::{Choice, KeySource, Reason, SplitOptions};
+use super::choice::{Choice, KeySource, OverrideSource, Reason, SplitOptions};
 use super::fallback::{Fallback, LastSchedules};
 use super::schedule::Schedules;
 use super::share::{VersionShare, split};
 use super::weighted::Splitter;
 use crate::model::Weight;
-use crate::traffic::Request;
+use crate::traffic::{Request, cookie};
 
 /// How often a choice looks again for what replaces a version that comes and goes at that very moment.
 const MAX_LOOKS: usize = 4;
@@ -115,6 +115,13 @@ impl Chooser {
         }
     }
 
+    /// How a request may name its version.
+    #[inline]
+    #[must_use]
+    pub(crate) fn overrides(&self) -> Option<&OverrideSource> {
+        self.options.overrides.as_ref()
+    }
+
     /// Chooses a version for `request`. `new_key` makes a key for a client that is to get one.
     pub fn choose(&self, request: &impl Request, new_key: impl FnOnce() -> String) -> Choice {
         let mut made = None;
@@ -177,7 +184,7 @@ impl Chooser {
         let by_header = source.header.as_ref().and_then(|header| request.header(header));
         by_header.and_then(|value| self.named(value)).or_else(|| {
             let cookie = source.cookie.as_ref()?;
-            affinity::with_cookie(request, cookie, |value| self.named(value)).flatten()
+            cookie::find(request, cookie, |value| self.named(value)).flatten()
         })
     }
 

@@ -53,6 +53,13 @@ fn fields() -> Vec<Row> {
             .sends("x-forwarded-host", "shop.test")
             .sends("x-api-key", "kept")
             .hides(&FOREIGN),
+        Row::new(
+            "the endpoint is told its version and why, and not what a client says of that",
+            Request::get("/headers").header("weir-version", "v9").header("weir-version-reason", "override"),
+        )
+        .sends("weir-version", "v1")
+        .sends("weir-version-reason", "weight")
+        .drops(&["weir-version"]),
         Row::new("Via is continued in one line, with the protocol that came in", boastful())
             .sends_on(HTTP1_CLIENT, "via", "1.0 fred, 1.1 other, 1.1 weir")
             .sends_on(HTTP2_CLIENT, "via", "1.0 fred, 1.1 other, 2.0 weir"),
@@ -426,8 +433,29 @@ pub(super) fn affine() -> Vec<Row> {
         Row::new("a client without a key gets one", Request::get("/"))
             .answers("set-cookie", "weir-shop=~")
             .logs("why", "affinity"),
+        Row::new("the endpoint is told of the affinity", Request::get("/headers"))
+            .sends("weir-version-reason", "affinity"),
         Row::new("whoever has a key keeps it", Request::get("/").header("cookie", "weir-shop=0123456789abcdef"))
             .drops(&["set-cookie"])
             .logs("why", "affinity"),
+    ]
+}
+
+/// A service whose requests may name their version, and which tells its clients and not its endpoints.
+pub(super) fn overridden() -> Vec<Row> {
+    let cookie = |value: &str| Request::get("/headers").header("cookie", value);
+    vec![
+        Row::new("a header that names the version goes no further", Request::get("/headers").header("X-Version", "v1"))
+            .hides(&["x-version", "weir-version", "weir-version-reason"])
+            .answers("weir-version", "v1")
+            .logs("why", "override"),
+        Row::new("one that names none goes no further either", Request::get("/headers").header("x-version", "v7"))
+            .hides(&["x-version"])
+            .logs("why", "weight"),
+        Row::new("a cookie that names the version is taken out of the others", cookie("a=b; version=v1; c=d"))
+            .sends("cookie", "a=b; c=d")
+            .logs("why", "override"),
+        Row::new("alone it takes its field with it", cookie("version=v1")).hides(&["cookie"]).logs("why", "override"),
+        Row::new("other cookies go on as they came", cookie("a=b;  c=d")).sends("cookie", "a=b;  c=d"),
     ]
 }

@@ -192,8 +192,8 @@ fn the_service_becomes_routes_timeouts_and_affinity() {
     assert_eq!(service.versions.get("canary").unwrap().endpoints[0].address.to_string(), "app-canary:80");
     assert_eq!(service.timeouts.first_byte.to_string(), "15s");
     let affinity = service.affinity.as_ref().unwrap();
-    let ttl = Some(Period::from_secs(3_600));
-    assert_eq!(affinity.key, config::AffinityKey::Cookie { name: "flagger".to_owned(), ttl });
+    let config::AffinityKey::Cookie { name, made: Some(made) } = &affinity.key else { panic!("{affinity:?}") };
+    assert_eq!((name.as_str(), made.ttl), ("flagger", Period::from_secs(3_600)));
     let [api, user] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
     assert_eq!((api.matches.hosts.len(), api.matches.methods.as_slice()), (2, ["GET".to_owned()].as_slice()));
     assert_eq!(api.matches.path, Some(config::PathMatch::Prefix("/api".to_owned())));

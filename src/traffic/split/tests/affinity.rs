@@ -187,6 +187,8 @@ fn an_address_is_a_key_however_it_is_written() {
     let key = |address: Option<&str>| choose(&chooser, &Client(get(), address.map(|one| one.parse().unwrap()))).key;
     assert_eq!(key(Some("127.0.0.1")), Some(hash("shop", &[127, 0, 0, 1])));
     assert_eq!(key(Some("::ffff:127.0.0.1")), key(Some("127.0.0.1")));
-    assert_ne!(key(Some("::1")), key(Some("::2")));
+    assert_eq!(key(Some("2001:db8:1:2::1")), key(Some("2001:db8:1:2:ffff::7")), "a client has the whole network");
+    assert_ne!(key(Some("2001:db8:1:2::1")), key(Some("2001:db8:1:3::1")));
+    assert_eq!(key(Some("2001:db8:1:2::1")), Some(hash("shop", &[0x20, 1, 0xd, 0xb8, 0, 1, 0, 2])));
     assert_eq!(key(None), None, "a unix socket has none");
 }
