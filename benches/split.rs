@@ -56,7 +56,7 @@ fn chooser(weights: &[u16], affinity: Option<KeySource>) -> Chooser {
         breaker: None,
     };
     let shares: Vec<VersionShare> = weights.iter().enumerate().map(share).collect();
-    let options = SplitOptions { salt: "shop".to_owned(), affinity, overrides: None };
+    let options = SplitOptions { salt: "shop".to_owned(), affinity, ..SplitOptions::default() };
     Chooser::compile(&shares, options, None, &mut Schedules::default())
 }
 
@@ -83,17 +83,17 @@ fn split(criterion: &mut Criterion) {
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     for (name, weights) in [("2_versions", TWO), ("5_versions", FIVE)] {
         let chooser = chooser(weights, None);
-        let choose = || drop(black_box(chooser.choose(black_box(&HEAD), String::new)));
+        let choose = || drop(black_box(chooser.choose(black_box(&HEAD), String::new, || 0)));
         group.bench_function(BenchmarkId::new("one_thread", name), |bencher| bencher.iter(choose));
         group.bench_function(BenchmarkId::new("two_threads", name), |bencher| {
             bencher.iter_custom(|iterations| on_two_threads(iterations, choose));
         });
     }
-    let cookie = KeySource::Cookie { name: "weir-shop".into(), make: true };
+    let cookie = KeySource::Cookie { name: "weir-shop".into(), make: true, keys: None };
     for (name, source) in [("header", KeySource::Header("x-user".into())), ("cookie", cookie)] {
         let chooser = chooser(TWO, Some(source));
         group.bench_function(BenchmarkId::new("affinity", name), |bencher| {
-            bencher.iter(|| chooser.choose(black_box(&HEAD), String::new));
+            bencher.iter(|| chooser.choose(black_box(&HEAD), String::new, || 0));
         });
     }
     group.finish();

@@ -17,6 +17,7 @@ use crate::rollout::advice::needed_rate;
 use crate::rollout::alerts::{Receiver, Secret};
 use crate::rollout::plan::Plan;
 use crate::tls::{Certificate, ClientRoots, Pair};
+use crate::traffic::split::SigningKeys;
 
 /// `weir check`.
 pub(super) fn run(arguments: &CheckArguments) -> Result<(), Failure> {
@@ -190,6 +191,11 @@ fn named_files(config: &Config, now: SystemTime) -> Vec<Diagnostic> {
     for (field, file) in secrets(config) {
         checks.secret(&field, file, "write the secret into it, and nothing else");
     }
+    for (name, service) in config.services.iter() {
+        for (field, file) in service.signing_key_files() {
+            checks.signing_keys(&format!("services.{name}.{field}"), file);
+        }
+    }
     checks.socket("admin.address", &config.admin.address);
     if let Some(token) = &config.admin.token_file {
         checks.secret("admin.token_file", token, "write a long random token into it");
@@ -302,6 +308,14 @@ impl Checks {
             && secret.trim_ascii().is_empty()
         {
             self.wrong(field, format!("{}: it is empty", file.display()), Some(help));
+        }
+    }
+
+    fn signing_keys(&mut self, field: &str, file: &Path) {
+        if let Some(text) = self.read(field, file)
+            && let Err(why) = SigningKeys::parse(&String::from_utf8_lossy(&text))
+        {
+            self.wrong(field, format!("{}: {why}", file.display()), Some("write a key into it, one a line"));
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) use self::load::{MAX_FILE, read_file};
 pub use self::load::{load, parse};
 pub(crate) use self::remarks::NotStartable;
 pub(crate) use self::schema::schema;
-pub(crate) use self::section::affinity::{AffinityKey, OverrideFrom, SameSite, SecureCookie};
+pub(crate) use self::section::affinity::{AffinityKey, AffinityMode, OverrideFrom, SameSite, SecureCookie, Token};
 pub(crate) use self::section::limits::Limits;
 pub(crate) use self::section::listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
 pub(crate) use self::section::normalization::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};

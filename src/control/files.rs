@@ -1,4 +1,4 @@
-//! Reads the files that a configuration names: certificates, keys and authorities.
+//! Reads the files that a configuration names: certificates, keys, authorities, and what signs for clients.
 //!
 //! A certificate that cannot be used stops nothing else: the one loaded before stays, and without one before the rest
 //! is served and this one is not; one that is out of its time is served all the same. Each is said loudly. Only where
@@ -19,17 +19,19 @@ use crate::config::{self, Config};
 use crate::model::Name;
 use crate::snapshot::{ClientPair, ListenerTls, UpstreamTls};
 use crate::tls::{Certificate, Certificates, ClientRoots, MAX_PEM_BYTES, Pair, Unusable};
+use crate::traffic::split::{NotKeys, SigningKeys};
 
 /// What the named files hold.
 #[derive(Default)]
 pub(super) struct Loaded {
     pub(super) certificates: HashMap<Name, ListenerTls>,
     pub(super) upstream_tls: Vec<(config::UpstreamTls, UpstreamTls)>,
+    pub(super) signing_keys: HashMap<PathBuf, SigningKeys>,
     /// What cannot be used, or is out of its time, and what is done instead; one line each.
     pub(super) certificate_faults: Vec<String>,
 }
 
-/// Certificates, keys or authorities that cannot be used and leave nothing to serve with, one line each.
+/// Files of certificates, keys or authorities that cannot be used and leave nothing to serve with, one line each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct NoCertificates(pub(super) Vec<String>);
@@ -65,6 +67,15 @@ pub(super) fn load(
             Err(error) => wrong.push(error.to_string()),
         }
     }
+    for (_, file) in config.services.iter().flat_map(|(_, service)| service.signing_key_files()) {
+        if loaded.signing_keys.contains_key(file) {
+            continue;
+        }
+        match read_signing_keys(file) {
+            Ok(keys) => drop(loaded.signing_keys.insert(file.clone(), keys)),
+            Err(error) => wrong.push(error.to_string()),
+        }
+    }
     if wrong.is_empty() { Ok(loaded) } else { Err(NoCertificates(wrong)) }
 }
 
@@ -78,6 +89,8 @@ pub(super) fn watched(config: &Config) -> Vec<PathBuf> {
     for tls in upstream_tls(config) {
         paths.extend([&tls.ca, &tls.cert, &tls.key].into_iter().flatten().cloned());
     }
+    let keys = config.services.iter().flat_map(|(_, service)| service.signing_key_files());
+    paths.extend(keys.map(|(_, file)| file.clone()));
     paths.sort();
     paths.dedup();
     paths
@@ -157,6 +170,8 @@ enum FileError {
     Malformed { path: PathBuf, error: x509_parser::nom::Err<X509Error> },
     #[error(transparent)]
     Unusable(#[from] Unusable),
+    #[error("{}: {why}", .path.display())]
+    NoSigningKeys { path: PathBuf, why: NotKeys },
 }
 
 fn read_pair(files: &config::Certificate) -> Result<Certificate, FileError> {
@@ -182,6 +197,11 @@ fn read_upstream(tls: &config::UpstreamTls) -> Result<UpstreamTls, FileError> {
         _ => None,
     };
     Ok(UpstreamTls { sni: tls.sni.as_deref().map(Into::into), verify: tls.verify, ca, client })
+}
+
+fn read_signing_keys(path: &Path) -> Result<SigningKeys, FileError> {
+    let text = String::from_utf8_lossy(&read(path)?).into_owned();
+    SigningKeys::parse(&text).map_err(|why| FileError::NoSigningKeys { path: path.to_owned(), why })
 }
 
 fn read_chain(path: &Path) -> Result<Vec<Vec<u8>>, FileError> {

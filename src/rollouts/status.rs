@@ -100,6 +100,16 @@ impl Rollouts {
         self.services.values().filter_map(breaker).collect()
     }
 
+    /// The canaries of rollouts that go forward, or wait to, by service.
+    pub(crate) fn canaries(&self) -> BTreeMap<Name, Name> {
+        let canary = |rollout: &ServiceRollout| {
+            let state = rollout.state();
+            let goes_on = state.is_under_way() && state.phase() != Phase::RollingBack;
+            Some((rollout.service.clone(), state.canary.as_ref().filter(|_| goes_on)?.version.clone()))
+        };
+        self.services.values().filter_map(canary).collect()
+    }
+
     /// What metrics say.
     pub(crate) fn facts(&self) -> Vec<RolloutFact> {
         self.services.values().map(ServiceRollout::fact).collect()

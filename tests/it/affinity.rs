@@ -120,3 +120,107 @@ async fn more_weight_moves_clients_one_way_only(protocol: Protocol) {
     assert_eq!(before, vec!["v2"; USERS]);
     weir.stop().await;
 }
+
+const SECRET: &str = "a-secret-that-nobody-guesses";
+
+/// What `openssl dgst -sha256 -hmac SECRET` makes a signature of.
+fn signed_name(service: &str, version: &str, expires: u64) -> String {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let tag = ring::hmac::sign(&key, format!("override/{service}/{version}/{expires}").as_bytes());
+    let digits: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{version}.{expires}.{digits}")
+}
+
+/// A Weir that has a secret in its directory.
+async fn with_secret(yaml: &str) -> Weir {
+    let plan = Weir::plan(yaml);
+    std::fs::write(plan.dir().join("secret"), format!("{SECRET}\n")).unwrap();
+    plan.start().await
+}
+
+over_both!(a_signed_name_of_a_version_counts_from_everywhere);
+
+async fn a_signed_name_of_a_version_counts_from_everywhere(protocol: Protocol) {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let keys = "override: { header: x-version, cookie: version, secret_file: \"{dir}/secret\" }";
+    let weir = with_secret(&with(&shop(&[(&v1, 100.0), (&v2, 0.0)]), keys)).await;
+    let mut client = Client::connect(protocol, &web(&weir).await).await;
+    let (good, far) = (signed_name("shop", "v2", u64::MAX), 4_102_444_800);
+    for (name, value, version) in [
+        ("x-version", good.clone(), "v2"),
+        ("x-version", signed_name("shop", "v2", far), "v2"),
+        ("cookie", format!("version={good}"), "v2"),
+        ("x-version", "v2".to_owned(), "v1"),
+        ("x-version", signed_name("shop", "v2", 1_000_000_000), "v1"),
+        ("x-version", signed_name("cart", "v2", far), "v1"),
+        ("x-version", signed_name("shop", "v7", far), "v1"),
+        ("x-version", good.replace("v2.", "v1."), "v1"),
+    ] {
+        let answer = client.send(&Request::get("/headers").header(name, value.clone())).await.expect(200);
+        assert_eq!(answer.origin(), version, "{name}: {value}");
+        assert!(!answer.text().contains(&value), "it ends at Weir: {}", answer.text());
+    }
+    weir.stop().await;
+}
+
+over_both!(a_key_that_is_replaced_counts_without_a_restart);
+
+async fn a_key_that_is_replaced_counts_without_a_restart(protocol: Protocol) {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let keys = "override: { header: x-version, secret_file: \"{dir}/secret\" }";
+    let weir = with_secret(&with(&shop(&[(&v1, 100.0), (&v2, 0.0)]), keys)).await;
+    let mut client = Client::connect(protocol, &web(&weir).await).await;
+    let named = Request::get("/").header("x-version", signed_name("shop", "v2", u64::MAX));
+    assert_eq!(client.send(&named).await.expect(200).origin(), "v2");
+    std::fs::write(weir.dir().join("secret"), "another-secret-altogether\n").unwrap();
+    weir.reload_and_wait().await;
+    assert_eq!(client.send(&named).await.expect(200).origin(), "v1");
+    weir.stop().await;
+}
+
+over_both!(sticky_clients_stay_on_the_canary_until_it_ends);
+
+async fn sticky_clients_stay_on_the_canary_until_it_ends(protocol: Protocol) {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let keys = "affinity: { cookie: weir-shop, ttl: 1h, mode: sticky, secret_file: \"{dir}/secret\" }";
+    let at = |canary: f64| with(&shop(&[(&v1, 100.0 - canary), (&v2, canary)]), keys);
+    let weir = with_secret(&at(100.0)).await;
+    let mut client = Client::connect(protocol, &web(&weir).await).await;
+    let first = client.get("/").await.expect(200);
+    let cookie = first.header("set-cookie").split(';').next().unwrap().to_owned();
+    assert_eq!(first.origin(), "v2");
+    weir.reconfigure(&at(0.0)).await;
+    let known = Request::get("/").header("cookie", cookie.clone());
+    let still = client.send(&known).await.expect(200);
+    assert_eq!((still.origin(), still.header("set-cookie")), ("v2", ""), "at weight 0");
+    assert_eq!(client.get("/").await.expect(200).origin(), "v1", "a new client is not");
+    let forged = Request::get("/").header("cookie", cookie.replace(".v2.", ".v2.0"));
+    assert_eq!(client.send(&forged).await.expect(200).origin(), "v1");
+    assert_eq!(weir.cli(&["maint", "shop/v2"]).await.status.code(), Some(0));
+    let moved = client.send(&known).await.expect(200);
+    assert_eq!(moved.origin(), "v1");
+    let cookie = moved.header("set-cookie").split(';').next().unwrap().to_owned();
+    assert_eq!(weir.cli(&["ready", "shop/v2"]).await.status.code(), Some(0));
+    let known = Request::get("/").header("cookie", cookie);
+    assert_eq!(client.send(&known).await.expect(200).origin(), "v1", "it moves once");
+    weir.stop().await;
+}
+
+over_both!(a_claim_of_a_token_keeps_its_client_on_its_version);
+
+async fn a_claim_of_a_token_keeps_its_client_on_its_version(protocol: Protocol) {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let weir = Weir::start(&with(&shop(&[(&v1, 50.0), (&v2, 50.0)]), "affinity: { jwt: { claim: sub } }")).await;
+    let mut client = Client::connect(protocol, &web(&weir).await).await;
+    // {"sub":"alice"}, issued twice: with other heads and signatures.
+    for token in ["eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.", "e30.eyJzdWIiOiJhbGljZSJ9.c2ln"] {
+        for _ in 0..5 {
+            let request = Request::get("/").header("authorization", format!("Bearer {token}"));
+            assert_eq!(client.send(&request).await.expect(200).origin(), "v1", "alice's bucket is 9,996");
+        }
+    }
+    for odd in ["Bearer", "Bearer a.b.c", "Bearer ...."] {
+        client.send(&Request::get("/").header("authorization", odd)).await.expect(200);
+    }
+    weir.stop().await;
+}

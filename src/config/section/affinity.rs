@@ -2,6 +2,7 @@
 //! names the version.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use http::HeaderName;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -20,6 +21,8 @@ use crate::config::syntax::{scalar, schema};
 pub(crate) struct Affinity {
     /// What tells clients apart.
     pub(crate) key: AffinityKey,
+    /// What a change of weights does to clients.
+    pub(crate) mode: AffinityMode,
     /// Makes this service's choice independent of other services'; default: the service's name.
     pub(crate) salt: Option<String>,
 }
@@ -36,8 +39,38 @@ pub(crate) enum AffinityKey {
         /// How Weir sets it on clients that have none; without, the application sets it.
         made: Option<MadeCookie>,
     },
+    /// A claim of a JSON Web Token.
+    Jwt {
+        /// Where the token is.
+        token: Token,
+        /// The claim's name.
+        claim: String,
+    },
     /// The client's address.
     Address,
+}
+
+/// Where a client's token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// In this request header.
+    Header(HeaderName),
+    /// In this cookie.
+    Cookie(String),
+}
+
+words! {
+    /// What a change of weights does to clients.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) enum AffinityMode {
+        /// A client's version follows from its key and the weights alone: more weight moves clients to the canary, less moves
+        /// them back.
+        #[default]
+        Monotone = "monotone",
+        /// Who has been on the canary stays there until it ends, whatever its weight. Needs `ttl` and `secret_file`: the cookie
+        /// says which version its client was given.
+        Sticky = "sticky",
+    }
 }
 
 /// A cookie that Weir sets.
@@ -49,6 +82,8 @@ pub(crate) struct MadeCookie {
     pub(crate) secure: SecureCookie,
     /// With which requests of other sites browsers send it.
     pub(crate) same_site: SameSite,
+    /// The keys that sign it.
+    pub(crate) secret_file: Option<PathBuf>,
 }
 
 words! {
@@ -87,10 +122,14 @@ section! {
         pub(crate) header: Option<HeaderName> as Option<values::HeaderName> = optional(),
         /// The cookie whose value is a version's name.
         pub(crate) cookie: Option<String> = with(scalar::cookie_name),
-        /// Who may do so: `anyone`, or a list of networks.
-        pub(crate) from: OverrideFrom = required(),
+        /// Who may do so: `anyone`, or a list of networks; default: who has a signature under `secret_file`.
+        pub(crate) from: Option<OverrideFrom> = optional(),
+        /// A file with keys, one a line, the first of which signs: a value that one of them signed counts from everywhere until
+        /// it expires.
+        pub(crate) secret_file: Option<PathBuf> = optional(),
     }
     rules(fields) {
+        check_permission(&mut fields, from.as_ref());
         if fields.get("header").is_none() && fields.get("cookie").is_none() {
             fields.fault_here("nothing names the version", "add `header: NAME` or `cookie: NAME`");
         }
@@ -108,17 +147,20 @@ pub(crate) enum OverrideFrom {
 
 /// Bounds of the life of Weir's own cookie; browsers cap it at 400 days.
 const TTL: std::ops::RangeInclusive<Period> = Period::from_secs(1)..=Period::from_secs(365 * 86_400);
-/// The longest salt.
+/// The longest salt, and name of a claim.
 const MAX_SALT: usize = 256;
 
 section! {
-    /// Keeps one client on one version. Exactly one of `header`, `cookie` and `address` is set.
+    /// Keeps one client on one version. Exactly one of `header`, `cookie`, `jwt` and `address` is set.
     impl Affinity as "Affinity" {
         /// The request header whose value tells clients apart.
         header: Option<HeaderName> as Option<values::HeaderName> = optional(),
         /// The cookie whose value tells clients apart.
         cookie: Option<String> = with(scalar::cookie_name),
-        /// `true`: the client's address tells clients apart.
+        /// A claim of a JSON Web Token tells clients apart. Its signature is not checked: who is wrong about itself gets another
+        /// version, and nothing else follows.
+        jwt: Option<Jwt> = optional(),
+        /// `true`: the client's address tells clients apart; of IPv6 its network (/64).
         address: Option<bool> = with(scalar::only_true),
         /// With `cookie`: Weir sets the cookie for that long on clients that have none, `1s` to `365d`.
         ttl: Option<Period> = within(TTL),
@@ -126,32 +168,75 @@ section! {
         secure: SecureCookie = or(SecureCookie::Auto),
         /// With `ttl`: the cookie's `SameSite`. With `none`, browsers want it `Secure`.
         same_site: SameSite = or(SameSite::Lax),
+        /// With `ttl`: a file with keys, one a line, the first of which signs the cookie; all replicas have the same. Without,
+        /// clients can choose their key, and by trying also their version.
+        secret_file: Option<PathBuf> = optional(),
+        /// What a change of weights does to clients.
+        mode: AffinityMode = or(AffinityMode::Monotone),
         /// Makes this service's choice independent of other services'; default: the service's name.
         salt: Option<String> = with(read_salt),
     }
     rules(fields) {
         check_key(&mut fields);
         check_cookie(&mut fields, (secure, same_site));
+        check_mode(&mut fields, mode);
     }
     => {
-        let key = match (header, cookie, address) {
+        let key = match (header, cookie, jwt, address) {
             (Some(header), ..) => AffinityKey::Header(header),
-            (None, Some(name), _) => {
-                AffinityKey::Cookie { name, made: ttl.map(|ttl| MadeCookie { ttl, secure, same_site }) }
+            (None, Some(name), ..) => {
+                AffinityKey::Cookie { name, made: ttl.map(|ttl| MadeCookie { ttl, secure, same_site, secret_file }) }
             }
-            (None, None, _) => AffinityKey::Address,
+            (None, None, Some(Jwt { token, claim }), _) => AffinityKey::Jwt { token, claim },
+            (None, None, None, _) => AffinityKey::Address,
         };
-        Affinity { key, salt }
+        Affinity { key, mode, salt }
+    }
+}
+
+/// A claim of a JSON Web Token, and where the token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Jwt {
+    token: Token,
+    claim: String,
+}
+
+section! {
+    /// A claim of a JSON Web Token (RFC 7519), of 8 KiB at most. At most one of `header` and `cookie` is set.
+    impl Jwt as "Jwt" {
+        /// The request header that has the token, maybe behind `Bearer`; default: `authorization`.
+        header: Option<HeaderName> as Option<values::HeaderName> = optional(),
+        /// The cookie that has the token.
+        cookie: Option<String> = with(scalar::cookie_name),
+        /// The claim, a text or a whole number; default: `sub`.
+        claim: Option<String> = with(read_claim),
+    }
+    rules(fields) {
+        if fields.get("header").is_some() && fields.get("cookie").is_some() {
+            fields.fault_at("cookie", |place| {
+                Problem::new(place, "`header` and `cookie` together").help("a token is in one place: keep one of them")
+            });
+        }
+    }
+    => {
+        let token = match (header, cookie) {
+            (_, Some(cookie)) => Token::Cookie(cookie),
+            (Some(header), None) => Token::Header(header),
+            (None, None) => Token::Header(http::header::AUTHORIZATION),
+        };
+        Jwt { token, claim: claim.unwrap_or_else(|| "sub".to_owned()) }
     }
 }
 
 fn check_key(fields: &mut Fields<'_, '_>) {
-    let set = ["header", "cookie", "address"].into_iter().filter(|name| fields.get(name).is_some());
+    let set = ["header", "cookie", "jwt", "address"].into_iter().filter(|name| fields.get(name).is_some());
     let set: Vec<_> = set.collect();
     match set.as_slice() {
         [_] => {}
-        [] => fields
-            .fault_here("nothing tells clients apart", "add one of `header: NAME`, `cookie: NAME` and `address: true`"),
+        [] => fields.fault_here(
+            "nothing tells clients apart",
+            "add one of `header: NAME`, `cookie: NAME`, `jwt: { claim: sub }` and `address: true`",
+        ),
         [_, second, ..] => {
             let named: Vec<String> = set.iter().map(|name| format!("`{name}`")).collect();
             let message = format!("{} together", named.join(" and "));
@@ -170,7 +255,7 @@ fn check_key(fields: &mut Fields<'_, '_>) {
 
 /// What is said of a cookie that Weir sets.
 fn check_cookie(fields: &mut Fields<'_, '_>, (secure, same_site): (Option<SecureCookie>, Option<SameSite>)) {
-    for field in ["secure", "same_site"] {
+    for field in ["secure", "same_site", "secret_file"] {
         if fields.get(field).is_some() && fields.get("ttl").is_none() {
             fields.fault_at(field, |place| {
                 Problem::new(place, format!("`{field}` without `ttl`"))
@@ -182,6 +267,39 @@ fn check_cookie(fields: &mut Fields<'_, '_>, (secure, same_site): (Option<Secure
         fields.fault_at("same_site", |place| {
             Problem::new(place, "`same_site: none` with `secure: never`")
                 .help("browsers refuse such a cookie: write `secure: always`")
+        });
+    }
+}
+
+fn read_claim<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<String> {
+    const EXPECTED: &str = "the name of a claim, 1 to 256 bytes, such as `sub`";
+    let text = reader.text(node, EXPECTED)?;
+    if (1..=MAX_SALT).contains(&text.len()) { Some(text.to_owned()) } else { reader.wrong(node, EXPECTED, None) }
+}
+
+/// Who may name a version must be said.
+fn check_permission(fields: &mut Fields<'_, '_>, from: Option<&Option<OverrideFrom>>) {
+    let signed = fields.get("secret_file").is_some();
+    if fields.get("from").is_none() && !signed {
+        fields.fault_here("nothing says who may name a version", "add `from: [10.0.0.0/8]` or `secret_file: FILE`");
+    }
+    if signed && from == Some(&Some(OverrideFrom::Anyone)) {
+        fields.fault_at("from", |place| {
+            Problem::new(place, "`from: anyone` with `secret_file`")
+                .help("nobody needs a signature then: name the networks that need none, or remove `from`")
+        });
+    }
+}
+
+/// To be sticky is to remember, and what a client says of that must be signed, or each could choose its version.
+fn check_mode(fields: &mut Fields<'_, '_>, mode: Option<AffinityMode>) {
+    let remembers = fields.get("ttl").is_some() && fields.get("secret_file").is_some();
+    if mode == Some(AffinityMode::Sticky) && !remembers {
+        fields.fault_at("mode", |place| {
+            Problem::new(place, "`sticky` without a cookie that Weir sets and signs").help(
+                "the cookie says which version its client was given: add `cookie: NAME`, `ttl: 30d` and \
+                 `secret_file: FILE`, with the same keys for all replicas",
+            )
         });
     }
 }

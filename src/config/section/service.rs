@@ -1,9 +1,10 @@
 //! A service: its versions, the base split between them, and how requests are sent to them.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::affinity::{Affinity, Override};
+use super::affinity::{Affinity, AffinityKey, Override};
 use super::limits;
 use super::rollout::{default_plan, duration_limits};
 use super::split::{check_release, check_rollout, check_stable, make_split, read_weights};
@@ -73,6 +74,17 @@ section! {
 }
 
 impl Service {
+    /// The files with keys that sign what its clients say, each with its field.
+    pub(crate) fn signing_key_files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let of_cookie = match self.affinity.as_ref().map(|affinity| &affinity.key) {
+            Some(AffinityKey::Cookie { made: Some(made), .. }) => made.secret_file.as_ref(),
+            _ => None,
+        };
+        let of_override = self.overrides.as_ref().and_then(|overrides| overrides.secret_file.as_ref());
+        let cookie = of_cookie.map(|file| ("affinity.secret_file", file));
+        cookie.into_iter().chain(of_override.map(|file| ("override.secret_file", file)))
+    }
+
     /// The durations that the rollout's checks compare with, each once, rising; at most 13. Each must be an edge of
     /// the histograms of all versions, or "how many were slower" has no exact answer.
     #[must_use]

@@ -129,10 +129,10 @@ fn affinity_override_and_host_are_read() {
     ));
     let service = config.services.get("a").unwrap();
     let ttl = Period::from_secs(3_600);
-    let made = MadeCookie { ttl, secure: SecureCookie::Auto, same_site: SameSite::Lax };
+    let made = MadeCookie { ttl, secure: SecureCookie::Auto, same_site: SameSite::Lax, secret_file: None };
     let key = AffinityKey::Cookie { name: "c".into(), made: Some(made) };
     assert_eq!(service.affinity.as_ref().unwrap().key, key);
-    assert_eq!(service.overrides.as_ref().unwrap().from, OverrideFrom::Anyone);
+    assert_eq!(service.overrides.as_ref().unwrap().from, Some(OverrideFrom::Anyone));
     assert_eq!(service.host, HostHeader::Fixed("shop.internal:8080".into()));
 }
 

@@ -231,6 +231,9 @@ impl Owner {
         if inputs.upstream_tls != self.inputs.upstream_tls {
             changes.push("certificates towards endpoints".to_owned());
         }
+        if inputs.signing_keys != self.inputs.signing_keys {
+            changes.push("keys that sign what clients say".to_owned());
+        }
         changes.extend(outdated.lines);
         let outdated = outdated.keys;
         changes.extend(decided);
@@ -294,7 +297,7 @@ impl Owner {
         let (injected, opened) = (self.injected_into(&config), rollouts.keep_tripped(&self.rollouts));
         let overtaken = next.revision < self.current.load().revision;
         if opened || overtaken || !same(&injected, &inputs.faults) {
-            (inputs.faults, inputs.breakers) = (injected, rollouts.breakers());
+            (inputs.faults, inputs.breakers, inputs.canaries) = (injected, rollouts.breakers(), rollouts.canaries());
             let previous = Previous { config: &config, snapshot: &next };
             next = self.compiler.compile(&config, &inputs, Some(previous)).map_err(NotUsable::from)?;
         }
@@ -366,6 +369,8 @@ fn inputs(
         states: states.clone(),
         certificates: loaded.certificates,
         upstream_tls: loaded.upstream_tls,
+        signing_keys: loaded.signing_keys,
+        canaries: rollouts.canaries(),
         resolved,
         breakers: rollouts.breakers(),
         faults: injected,

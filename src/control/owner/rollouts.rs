@@ -67,8 +67,10 @@ impl Owner {
     /// What rollouts decided takes effect: the splits at once, then the actions.
     fn apply_decisions(&mut self) {
         let (shifts, breakers) = (splits(&self.shifts, &self.rollouts), self.rollouts.breakers());
-        if shifts != self.inputs.shifts || !same(&breakers, &self.inputs.breakers) {
-            (self.inputs.shifts, self.inputs.breakers) = (shifts, breakers);
+        let canaries = self.rollouts.canaries();
+        let inputs = &mut self.inputs;
+        if shifts != inputs.shifts || canaries != inputs.canaries || !same(&breakers, &inputs.breakers) {
+            (inputs.shifts, inputs.breakers, inputs.canaries) = (shifts, breakers, canaries);
             self.publish_inputs();
         }
         self.dispatch_actions();

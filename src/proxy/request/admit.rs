@@ -8,6 +8,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::context::{Assignment, Logged};
 use super::failure::{BODY_TOO_LARGE, INTERNAL, MISDIRECTED, NO_ENDPOINT, NO_ROUTE};
@@ -117,7 +118,7 @@ pub(crate) fn admit<'r, 's, H: RequestHead>(
     if !carries(&routed) {
         return Err(Rejected::NotCarried);
     }
-    let choice = routed.service.chooser.choose(head, token::random_token);
+    let choice = routed.service.chooser.choose(head, token::random_token, unix_seconds);
     // The chooser knows the service's versions and no others.
     let version = routed.service.versions.get(choice.version).ok_or(Rejected::Refused(INTERNAL))?;
     version.series.decided(record::decision(choice.reason));
@@ -126,9 +127,15 @@ pub(crate) fn admit<'r, 's, H: RequestHead>(
         NO_ENDPOINT.charge(&version.series);
         refusal = Some(NO_ENDPOINT.refusal);
     }
-    let cookie = choice.new_key.as_deref().zip(routed.service.affinity_cookie.as_ref());
+    let cookie = choice.new_cookie.as_deref().zip(routed.service.affinity_cookie.as_ref());
     let set_cookie = cookie.map(|(value, cookie)| cookie.set(value, came_over_tls(head, snapshot, ingress)));
     Ok(Admitted { routed, version, choice, set_cookie, refusal })
+}
+
+/// The time, for what expires.
+#[cold]
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Whether the client's own connection was under TLS: this one, or the one to a trusted proxy that says so.

@@ -447,7 +447,8 @@ mod tests {
 
     #[test]
     fn what_names_a_version_and_what_only_weir_says_ends_here() {
-        let overrides = OverrideSource { header: Some("x-version".into()), cookie: Some("version".into()), from: None };
+        let overrides =
+            OverrideSource { header: Some("x-version".into()), cookie: Some("version".into()), from: None, keys: None };
         let rewrite = RequestRewrite {
             peer: "",
             trusted: true,

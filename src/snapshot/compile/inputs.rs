@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{self, Config};
 use crate::model::{Name, Split};
 use crate::snapshot::live::{CircuitBreaker, FaultInjection, States};
 use crate::snapshot::{ListenerTls, Snapshot, UpstreamTls};
+use crate::traffic::split::SigningKeys;
 
 /// What is compiled besides the file itself.
 #[derive(Clone, Default)]
@@ -20,6 +22,10 @@ pub struct Inputs {
     pub(crate) certificates: HashMap<Name, ListenerTls>,
     /// TLS towards endpoints, by what the file says of it.
     pub(crate) upstream_tls: Vec<(config::UpstreamTls, UpstreamTls)>,
+    /// Keys that sign what clients say, by their file.
+    pub(crate) signing_keys: HashMap<PathBuf, SigningKeys>,
+    /// The canaries of rollouts that go forward, or wait to, by service.
+    pub(crate) canaries: BTreeMap<Name, Name>,
     /// The addresses behind DNS names, by `name:port`.
     pub(crate) resolved: HashMap<String, Vec<SocketAddr>>,
     /// Circuit breakers of canaries, by service and version.

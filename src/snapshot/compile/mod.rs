@@ -11,6 +11,7 @@
 //! snapshot (availability, work in flight, counters, split positions) is found again by identity, so a reload disturbs
 //! nothing.
 
+mod clients;
 mod inputs;
 mod limits;
 mod routes;

@@ -4,19 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
+use super::clients;
 use super::inputs::Inputs;
-use crate::config::{
-    self, AffinityKey, Balance, EndpointAddress, HostHeader, OverrideFrom, Protocol, SameSite, SecureCookie,
-};
+use crate::config::{self, Balance, EndpointAddress, HostHeader, Protocol};
 use crate::model::{Address, EndpointState, Name, Weight};
 use crate::snapshot::live::{EndpointRegistry, StateCell, desired};
-use crate::snapshot::{
-    AffinityCookie, CookieSecure, DrainTimes, Endpoint, Service, Timeouts, Upstream, UpstreamTls, Version,
-    VersionHeaders,
-};
+use crate::snapshot::{DrainTimes, Endpoint, Service, Timeouts, Upstream, UpstreamTls, Version, VersionHeaders};
 use crate::telemetry::Recorder;
 use crate::traffic::balance::{Algorithm, Balancer};
-use crate::traffic::split::{BreakerFlag, Chooser, KeySource, OverrideSource, Schedules, SplitOptions, VersionShare};
+use crate::traffic::split::{BreakerFlag, Chooser, Schedules, VersionShare};
 
 /// Compiles services, and finds again what outlives them.
 pub(super) struct ServiceCompiler {
@@ -28,13 +24,14 @@ pub(super) struct ServiceCompiler {
 /// are live, so they change nothing here.
 pub(super) fn is_same(service: &Service, file: &config::Service, inputs: &Inputs) -> bool {
     let split = inputs.shifts.get(&service.name).unwrap_or(&file.split);
-    service.versions.iter().zip(file.versions.iter()).all(|(version, (_, spec))| {
-        version.configured == split.weight(&version.name)
-            && same_arc(&version.breaker, of_version(&inputs.breakers, &service.name, &version.name))
-            && same_arc(&version.faults, of_version(&inputs.faults, &service.name, &version.name))
-            && same_tls(version, file, spec, inputs)
-            && same_addresses(version, spec, inputs)
-    })
+    clients::are_same(service, file, inputs)
+        && service.versions.iter().zip(file.versions.iter()).all(|(version, (_, spec))| {
+            version.configured == split.weight(&version.name)
+                && same_arc(&version.breaker, of_version(&inputs.breakers, &service.name, &version.name))
+                && same_arc(&version.faults, of_version(&inputs.faults, &service.name, &version.name))
+                && same_tls(version, file, spec, inputs)
+                && same_addresses(version, spec, inputs)
+        })
 }
 
 fn of_version<'a, T>(all: &'a BTreeMap<(Name, Name), Arc<T>>, service: &Name, version: &Name) -> Option<&'a Arc<T>> {
@@ -93,8 +90,12 @@ impl ServiceCompiler {
             .map(|(version, spec)| self.version((name, file), (version, spec), split.weight(version), inputs))
             .collect();
         let (versions, shares): (Vec<Version>, Vec<VersionShare>) = versions.into_iter().unzip();
-        let chooser =
-            Chooser::compile(&shares, split_options(name, file), before.map(|before| &before.chooser), schedules);
+        let chooser = Chooser::compile(
+            &shares,
+            clients::options(name, file, inputs),
+            before.map(|before| &before.chooser),
+            schedules,
+        );
         Service {
             name: name.clone(),
             chooser,
@@ -107,7 +108,7 @@ impl ServiceCompiler {
                 pool_idle: file.pool.idle_timeout.get(),
             },
             drain: DrainTimes { requests: file.drain.requests.get(), streams: file.drain.streams.get() },
-            affinity_cookie: affinity_cookie(file),
+            affinity_cookie: clients::cookie(file),
             version_headers: VersionHeaders {
                 request: file.version_headers.request,
                 response: file.version_headers.response,
@@ -187,48 +188,6 @@ impl ServiceCompiler {
             faults: of_version(&inputs.faults, service, name).cloned(),
         };
         (version, share)
-    }
-}
-
-fn affinity_cookie(file: &config::Service) -> Option<AffinityCookie> {
-    match file.affinity.as_ref().map(|affinity| &affinity.key) {
-        Some(AffinityKey::Cookie { name, made: Some(made) }) => Some(AffinityCookie {
-            name: name.as_str().into(),
-            max_age: made.ttl.get(),
-            secure: match made.secure {
-                SecureCookie::Auto => CookieSecure::Auto,
-                SecureCookie::Always => CookieSecure::Always,
-                SecureCookie::Never => CookieSecure::Never,
-            },
-            same_site: match made.same_site {
-                SameSite::Lax => "Lax",
-                SameSite::Strict => "Strict",
-                SameSite::None => "None",
-            },
-        }),
-        _ => None,
-    }
-}
-
-fn split_options(name: &Name, file: &config::Service) -> SplitOptions {
-    let salt = file.affinity.as_ref().and_then(|affinity| affinity.salt.clone());
-    SplitOptions {
-        salt: salt.unwrap_or_else(|| name.to_string()),
-        affinity: file.affinity.as_ref().map(|affinity| match &affinity.key {
-            AffinityKey::Header(name) => KeySource::Header(name.as_str().into()),
-            AffinityKey::Cookie { name, made } => {
-                KeySource::Cookie { name: name.as_str().into(), make: made.is_some() }
-            }
-            AffinityKey::Address => KeySource::Address,
-        }),
-        overrides: file.overrides.as_ref().map(|over| OverrideSource {
-            header: over.header.as_ref().map(|name| name.as_str().into()),
-            cookie: over.cookie.as_deref().map(Into::into),
-            from: match &over.from {
-                OverrideFrom::Anyone => None,
-                OverrideFrom::Addresses(nets) => Some(nets.iter().map(|cidr| cidr.get()).collect()),
-            },
-        }),
     }
 }
 

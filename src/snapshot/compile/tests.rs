@@ -81,7 +81,7 @@ fn decisions(snapshot: &Snapshot, requests: usize) -> Vec<usize> {
     let shop = snapshot.service("shop").unwrap();
     let mut counts = vec![0; shop.versions.len()];
     for _ in 0..requests {
-        let choice = shop.chooser.choose(&Head(&[]), || panic!("no key is to be made"));
+        let choice = shop.chooser.choose(&Head(&[]), || panic!("no key is to be made"), || 0);
         if choice.available {
             counts[choice.version] += 1;
         }
@@ -263,10 +263,10 @@ fn a_cookie_is_made_only_where_the_file_gives_it_a_life() {
         let file = format!("versions: {{ {V1} }}, affinity: {{ {affinity} }}");
         let snapshot = compile(&config(&file), &Inputs::default());
         let shop = snapshot.service("shop").unwrap();
-        let choice = shop.chooser.choose(&Head(&[]), || "key".to_owned());
-        assert_eq!((choice.new_key.is_some(), shop.affinity_cookie.is_some()), (made, made), "{affinity}");
+        let choice = shop.chooser.choose(&Head(&[]), || "key".to_owned(), || 0);
+        assert_eq!((choice.new_cookie.is_some(), shop.affinity_cookie.is_some()), (made, made), "{affinity}");
         assert_eq!(choice.reason, if made { Reason::Affinity } else { Reason::Weight });
-        let known = shop.chooser.choose(&Head(&[("cookie", "weir=key")]), || panic!("it has a key"));
+        let known = shop.chooser.choose(&Head(&[("cookie", "weir=key")]), || panic!("it has a key"), || 0);
         assert_eq!(known.reason, Reason::Affinity);
     }
 }
@@ -278,7 +278,7 @@ fn an_override_is_read_from_the_file() {
          override: {{ header: X-Version, from: [127.0.0.0/8] }}"
     );
     let snapshot = compile(&config(&file), &Inputs::default());
-    let choice = snapshot.services[0].chooser.choose(&Head(&[("x-version", "v2")]), String::new);
+    let choice = snapshot.services[0].chooser.choose(&Head(&[("x-version", "v2")]), String::new, || 0);
     assert_eq!((choice.version, choice.reason), (1, Reason::Override));
 }
 

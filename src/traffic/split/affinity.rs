@@ -6,13 +6,18 @@
 //! other: clients go one way only and none moves between other versions. With two versions that is every
 //! change of weight; a change of a further version's weight moves the edges in between by as much.
 //!
+//! A cookie that Weir signs also says which version the client was given. Where clients are sticky, those who were given
+//! the canary stay there while it takes requests, although their bucket is in another range by now.
+//!
 //! The hash must be the same in every build and on every machine for ever: FNV-1a with 64 bits (Fowler, Noll,
 //! Vo; draft-eastlake-fnv) over salt, a separator and key, then the finaliser of MurmurHash3, because FNV alone
 //! leaves the low bits of similar keys similar.
 
 use std::hash::Hasher;
 
-use super::choice::KeySource;
+use super::choice::{KeySource, SplitOptions, TokenSource};
+use super::jwt;
+use super::signature::CookieValue;
 use crate::algorithm::fnv::Fnv1a;
 use crate::model::Weight;
 use crate::traffic::{Request, cookie};
@@ -62,16 +67,59 @@ pub(crate) fn mix(mut hash: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// The request's affinity key, hashed, if it has one.
-pub(super) fn key(source: &KeySource, request: &impl Request, salt: &str) -> Option<u64> {
-    let hashed = |value: &[u8]| (!value.is_empty()).then(|| hash(salt, value));
-    match source {
+/// What a request says of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KnownClient {
+    /// Its affinity key, hashed.
+    pub(super) key: u64,
+    /// The version that its cookie says it was given, by index.
+    pub(super) given: Option<usize>,
+}
+
+/// What a request says of its client, if it says anything. `at`: the index of a version, by name.
+pub(super) fn client(
+    options: &SplitOptions,
+    request: &impl Request,
+    at: impl Fn(&[u8]) -> Option<usize>,
+) -> Option<KnownClient> {
+    let hashed =
+        |value: &[u8]| (!value.is_empty()).then(|| KnownClient { key: hash(&options.salt, value), given: None });
+    match options.affinity.as_ref()? {
         KeySource::Header(name) => request.header(name).and_then(hashed),
-        KeySource::Cookie { name, .. } => cookie::find(request, name, hashed).flatten(),
+        KeySource::Cookie { name, keys, .. } => cookie::find(request, name, |value| {
+            let said = CookieValue::read(value, keys.as_ref(), &options.service)?;
+            Some(KnownClient { given: said.version.and_then(&at), ..hashed(said.key)? })
+        })
+        .flatten(),
+        KeySource::Claim { token: TokenSource::Header(header), name } => {
+            jwt::claim(request.header(header)?, name, hashed).flatten()
+        }
+        KeySource::Claim { token: TokenSource::Cookie(cookie), name } => {
+            cookie::find(request, cookie, |token| jwt::claim(token, name, hashed).flatten()).flatten()
+        }
         KeySource::Address => match request.client()?.to_canonical() {
             std::net::IpAddr::V4(address) => hashed(&address.octets()),
             // The network: of its other half a client has as many as it likes (RFC 4941).
             std::net::IpAddr::V6(address) => hashed(address.octets().first_chunk::<8>()?),
         },
     }
+}
+
+/// The value of the cookie of a client with this key, that was given this version where that is to be remembered.
+pub(super) fn cookie_value(options: &SplitOptions, key: &[u8], given: Option<&str>) -> String {
+    let keys = match &options.affinity {
+        Some(KeySource::Cookie { keys, .. }) => keys.as_ref(),
+        _ => None,
+    };
+    CookieValue { key, version: given.map(str::as_bytes) }.write(keys, &options.service)
+}
+
+/// The same for a client that has such a cookie already, and keeps its key.
+pub(super) fn renewed_cookie(options: &SplitOptions, request: &impl Request, given: &str) -> Option<String> {
+    let Some(KeySource::Cookie { name, keys, .. }) = &options.affinity else { return None };
+    cookie::find(request, name, |value| {
+        let said = CookieValue::read(value, keys.as_ref(), &options.service)?;
+        Some(cookie_value(options, said.key, Some(given)))
+    })
+    .flatten()
 }

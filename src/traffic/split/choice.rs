@@ -2,6 +2,8 @@
 
 use ipnet::IpNet;
 
+use super::signature::SigningKeys;
+
 /// Why a request got its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
@@ -27,17 +29,23 @@ pub struct Choice {
     pub(crate) available: bool,
     /// The client's affinity key, hashed.
     pub(crate) key: Option<u64>,
-    /// A key made for a client that had none, to be given to it as a cookie.
-    pub(crate) new_key: Option<String>,
+    /// The value of the cookie that the client is to get: it has none, or one that says something else.
+    pub(crate) new_cookie: Option<String>,
 }
 
 /// What besides weights decides.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SplitOptions {
+    /// The service's name: what is signed is signed for it.
+    pub service: String,
     /// Makes the buckets of one service independent of another's.
     pub salt: String,
     /// Where the affinity key is, if clients are kept on their version.
     pub affinity: Option<KeySource>,
+    /// Whether cookies that Weir makes and signs say which version their client was given.
+    pub remembers: bool,
+    /// With that: who was given this version, by its index, stays there while it takes requests, whatever the weights.
+    pub sticky: Option<usize>,
     /// How a request may name its version.
     pub overrides: Option<OverrideSource>,
 }
@@ -53,9 +61,27 @@ pub enum KeySource {
         name: Box<str>,
         /// Whether a client without it gets one; if not, the application sets it.
         make: bool,
+        /// With these Weir signs those that it makes, and believes no others.
+        keys: Option<SigningKeys>,
+    },
+    /// A claim of a JSON Web Token, whose signature is not checked.
+    Claim {
+        /// Where the token is.
+        token: TokenSource,
+        /// The claim's name.
+        name: Box<str>,
     },
     /// The client's address.
     Address,
+}
+
+/// Where a client's token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// The value of this header, in lower case, maybe behind a scheme.
+    Header(Box<str>),
+    /// The value of this cookie.
+    Cookie(Box<str>),
 }
 
 /// How a request may name its version.
@@ -65,6 +91,8 @@ pub struct OverrideSource {
     pub(crate) header: Option<Box<str>>,
     /// By the value of this cookie.
     pub(crate) cookie: Option<Box<str>>,
-    /// From these addresses only; `None` from anywhere.
+    /// From these addresses; `None` from anywhere.
     pub(crate) from: Option<Vec<IpNet>>,
+    /// From anywhere too, if it is signed with these.
+    pub(crate) keys: Option<SigningKeys>,
 }

@@ -11,11 +11,12 @@ use std::sync::{Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
-use super::affinity::{self, HashRanges};
+use super::affinity::{self, HashRanges, KnownClient};
 use super::choice::{Choice, KeySource, OverrideSource, Reason, SplitOptions};
 use super::fallback::{Fallback, LastSchedules};
 use super::schedule::Schedules;
 use super::share::{VersionShare, split};
+use super::signature;
 use super::weighted::Splitter;
 use crate::model::Weight;
 use crate::traffic::{Request, cookie};
@@ -115,6 +116,11 @@ impl Chooser {
         }
     }
 
+    /// What besides weights decides.
+    pub(crate) fn options(&self) -> &SplitOptions {
+        &self.options
+    }
+
     /// How a request may name its version.
     #[inline]
     #[must_use]
@@ -122,31 +128,64 @@ impl Chooser {
         self.options.overrides.as_ref()
     }
 
-    /// Chooses a version for `request`. `new_key` makes a key for a client that is to get one.
-    pub fn choose(&self, request: &impl Request, new_key: impl FnOnce() -> String) -> Choice {
-        let mut made = None;
-        let key = self.options.affinity.as_ref().and_then(|source| {
-            affinity::key(source, request, &self.options.salt).or_else(|| {
-                if !matches!(source, KeySource::Cookie { make: true, .. }) {
-                    return None;
-                }
-                let fresh = made.insert(new_key());
-                Some(affinity::hash(&self.options.salt, fresh.as_bytes()))
-            })
-        });
-        let mut choice = match (self.overridden(request), key) {
-            (Some(version), _) => Choice { version, reason: Reason::Override, available: true, key, new_key: None },
-            (None, Some(bucket)) => self.due(self.ranges.version(bucket), Reason::Affinity, key),
+    /// Chooses a version for `request`. `new_key` makes a key for a client that is to get one; `now` is the time in seconds
+    /// since the Unix epoch.
+    pub fn choose(
+        &self,
+        request: &impl Request,
+        new_key: impl FnOnce() -> String,
+        now: impl FnOnce() -> u64,
+    ) -> Choice {
+        let known = affinity::client(&self.options, request, |name| self.at(name));
+        let made = if known.is_none() && self.makes_keys() { Some(new_key()) } else { None };
+        let hashed = |made: &String| affinity::hash(&self.options.salt, made.as_bytes());
+        let key = known.map(|known| known.key).or_else(|| made.as_ref().map(hashed));
+        let mut choice = match (self.overridden(request, now), key) {
+            (Some(version), _) => Choice { version, reason: Reason::Override, available: true, key, new_cookie: None },
+            (None, Some(bucket)) => {
+                let stays = known.and_then(|known| known.given).filter(|given| self.keeps(*given));
+                self.due(stays.unwrap_or_else(|| self.ranges.version(bucket)), Reason::Affinity, key)
+            }
             (None, None) => self.due(self.weights.choose(), Reason::Weight, None),
         };
-        choice.new_key = made;
+        choice.new_cookie = self.new_cookie(request, known, made, &choice);
         choice
+    }
+
+    /// Whether clients that have no key get one.
+    fn makes_keys(&self) -> bool {
+        matches!(self.options.affinity, Some(KeySource::Cookie { make: true, .. }))
+    }
+
+    /// Whether a client that was given this version stays there, whatever the weights.
+    fn keeps(&self, version: usize) -> bool {
+        self.options.sticky == Some(version) && self.is_available(version) && !self.is_tripped(version)
+    }
+
+    /// The value of the cookie that a client is to get with this choice, if it is to get one.
+    fn new_cookie(
+        &self,
+        request: &impl Request,
+        known: Option<KnownClient>,
+        made: Option<String>,
+        choice: &Choice,
+    ) -> Option<String> {
+        let named = || self.versions.get(choice.version).map(|version| &*version.name);
+        match (self.options.remembers, made) {
+            (false, None) => None,
+            (false, Some(key)) => Some(affinity::cookie_value(&self.options, key.as_bytes(), None)),
+            // It says nothing of where its client belongs.
+            (true, _) if choice.reason == Reason::Override || !choice.available => None,
+            (true, Some(key)) => Some(affinity::cookie_value(&self.options, key.as_bytes(), Some(named()?))),
+            (true, None) if known.is_some_and(|known| known.given == Some(choice.version)) => None,
+            (true, None) => affinity::renewed_cookie(&self.options, request, named()?),
+        }
     }
 
     /// `version` if it takes requests, else one that does.
     fn due(&self, version: usize, reason: Reason, key: Option<u64>) -> Choice {
         let available = self.is_available(version);
-        let choice = Choice { version, reason, available, key, new_key: None };
+        let choice = Choice { version, reason, available, key, new_cookie: None };
         if available && !(self.has_breaker && self.is_tripped(version)) { choice } else { self.instead_of(choice) }
     }
 
@@ -176,23 +215,34 @@ impl Chooser {
         }
     }
 
-    fn overridden(&self, request: &impl Request) -> Option<usize> {
+    fn overridden(&self, request: &impl Request, now: impl FnOnce() -> u64) -> Option<usize> {
         let source = self.options.overrides.as_ref()?;
-        if !source.from.as_ref().is_none_or(|nets| contains(nets, request.client())) {
-            return None;
+        let plain = source.from.as_ref().is_none_or(|nets| contains(nets, request.client()));
+        if let Some(version) = named_by(source, request, |name| self.named(name).filter(|_| plain)) {
+            return Some(version);
         }
-        let by_header = source.header.as_ref().and_then(|header| request.header(header));
-        by_header.and_then(|value| self.named(value)).or_else(|| {
-            let cookie = source.cookie.as_ref()?;
-            cookie::find(request, cookie, |value| self.named(value)).flatten()
-        })
+        let keys = source.keys.as_ref()?;
+        // Who says nothing asks for no time.
+        named_by(source, request, |_| Some(()))?;
+        let now = now();
+        named_by(source, request, |token| self.named(signature::overridden(keys, &self.options.service, token, now)?))
     }
 
     /// The available version of this name.
     fn named(&self, name: &[u8]) -> Option<usize> {
-        let at = self.versions.iter().position(|version| version.name.as_bytes() == name)?;
-        self.is_available(at).then_some(at)
+        self.at(name).filter(|at| self.is_available(*at))
     }
+
+    /// The version of this name.
+    fn at(&self, name: &[u8]) -> Option<usize> {
+        self.versions.iter().position(|version| version.name.as_bytes() == name)
+    }
+}
+
+/// What `read` makes of the value of the header that names a version, or else of the cookie.
+fn named_by<T>(source: &OverrideSource, request: &impl Request, read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+    let by_header = source.header.as_ref().and_then(|header| request.header(header));
+    by_header.and_then(&read).or_else(|| cookie::find(request, source.cookie.as_ref()?, &read).flatten())
 }
 
 fn contains(nets: &[IpNet], client: Option<IpAddr>) -> bool {

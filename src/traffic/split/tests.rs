@@ -15,6 +15,8 @@ mod affinity;
 mod breaker;
 mod chooser;
 mod failover;
+mod ramp;
+mod sticky;
 mod threads;
 mod weighted;
 
@@ -112,7 +114,7 @@ impl Request for Client {
 
 /// The choice for a request that is to need no new key.
 fn choose(chooser: &Chooser, request: &impl Request) -> Choice {
-    chooser.choose(request, || panic!("no key is to be made"))
+    chooser.choose(request, || panic!("no key is to be made"), || 0)
 }
 
 fn get() -> Head {

@@ -123,7 +123,12 @@ impl Stage {
 
     /// The version of the next request.
     fn next(&self) -> usize {
-        self.snapshot.service_of(&self.route()).unwrap().chooser.choose(&Get, || panic!("no key is to be made")).version
+        self.snapshot
+            .service_of(&self.route())
+            .unwrap()
+            .chooser
+            .choose(&Get, || panic!("no key is to be made"), || 0)
+            .version
     }
 }
 

@@ -155,7 +155,7 @@ fn seen(snapshot: &Snapshot) -> Vec<String> {
         }
         let mut counts = vec![0_u32; service.versions.len()];
         for _ in 0..500 {
-            let choice = service.chooser.choose(&Head(&[]), || panic!("no key is to be made"));
+            let choice = service.chooser.choose(&Head(&[]), || panic!("no key is to be made"), || 0);
             counts[choice.version] += u32::from(choice.available);
         }
         // Positions go on from snapshot to snapshot, so counts may differ by a request or two.

@@ -1,16 +1,20 @@
 //! Affinity: the hash that may never change, the hash ranges, and what clients see of them.
 
 use super::super::affinity::hash;
-use super::super::{KeySource, Reason};
+use super::super::{KeySource, Reason, TokenSource};
 use super::*;
 
 fn by_header() -> SplitOptions {
-    SplitOptions { salt: "shop".to_owned(), affinity: Some(KeySource::Header("x-user".into())), overrides: None }
+    SplitOptions {
+        salt: "shop".to_owned(),
+        affinity: Some(KeySource::Header("x-user".into())),
+        ..SplitOptions::default()
+    }
 }
 
 fn by_cookie(make: bool) -> SplitOptions {
-    let affinity = Some(KeySource::Cookie { name: "weir".into(), make });
-    SplitOptions { salt: "shop".to_owned(), affinity, overrides: None }
+    let affinity = Some(KeySource::Cookie { name: "weir".into(), make, keys: None });
+    SplitOptions { salt: "shop".to_owned(), affinity, ..SplitOptions::default() }
 }
 
 fn user(user: usize) -> Head {
@@ -142,25 +146,28 @@ fn a_made_key_decides_the_same_when_it_comes_back() {
     let chooser = chooser(&shares(&[5_000, 5_000]), by_cookie(true), None);
     for at in 0..200 {
         let made = format!("key-{at}");
-        let first = chooser.choose(&get(), || made.clone());
-        assert_eq!((first.reason, first.new_key.as_deref()), (Reason::Affinity, Some(made.as_str())));
+        let first = chooser.choose(&get(), || made.clone(), || 0);
+        assert_eq!((first.reason, first.new_cookie.as_deref()), (Reason::Affinity, Some(made.as_str())));
         let next = choose(&chooser, &get().with("Cookie", format!("a=b; weir={made}; c=d")));
-        assert_eq!((next.version, next.key, next.new_key), (first.version, first.key, None));
+        assert_eq!((next.version, next.key, next.new_cookie), (first.version, first.key, None));
     }
 }
 
 #[test]
 fn an_empty_cookie_is_none() {
-    let made = chooser(&shares(&[5_000, 5_000]), by_cookie(true), None)
-        .choose(&get().with("cookie", "weir="), || "k".to_owned());
-    assert_eq!(made.new_key.as_deref(), Some("k"));
+    let made = chooser(&shares(&[5_000, 5_000]), by_cookie(true), None).choose(
+        &get().with("cookie", "weir="),
+        || "k".to_owned(),
+        || 0,
+    );
+    assert_eq!(made.new_cookie.as_deref(), Some("k"));
 }
 
 #[test]
 fn no_key_is_made_where_the_application_sets_the_cookie() {
     let chooser = chooser(&shares(&[5_000, 5_000]), by_cookie(false), None);
     let choice = choose(&chooser, &get());
-    assert_eq!((choice.reason, choice.key, choice.new_key), (Reason::Weight, None, None));
+    assert_eq!((choice.reason, choice.key, choice.new_cookie), (Reason::Weight, None, None));
     assert_eq!(choose(&chooser, &get().with("cookie", "weir=k")).reason, Reason::Affinity);
 }
 
@@ -191,4 +198,22 @@ fn an_address_is_a_key_however_it_is_written() {
     assert_ne!(key(Some("2001:db8:1:2::1")), key(Some("2001:db8:1:3::1")));
     assert_eq!(key(Some("2001:db8:1:2::1")), Some(hash("shop", &[0x20, 1, 0xd, 0xb8, 0, 1, 0, 2])));
     assert_eq!(key(None), None, "a unix socket has none");
+}
+
+#[test]
+fn a_claim_of_a_token_is_a_key_wherever_the_token_is() {
+    // {"sub":"alice"}
+    let token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.";
+    let of = |token| SplitOptions { affinity: Some(KeySource::Claim { token, name: "sub".into() }), ..by_header() };
+    let by_header = chooser(&shares(&[5_000, 5_000]), of(TokenSource::Header("authorization".into())), None);
+    let by_cookie = chooser(&shares(&[5_000, 5_000]), of(TokenSource::Cookie("session".into())), None);
+    let alice = Some(hash("shop", b"alice"));
+    for scheme in ["", "Bearer ", "bearer  "] {
+        assert_eq!(choose(&by_header, &get().with("Authorization", format!("{scheme}{token}"))).key, alice, "{scheme}");
+    }
+    assert_eq!(choose(&by_cookie, &get().with("cookie", format!("a=b; session={token}"))).key, alice);
+    for odd in ["Bearer garbage", "Basic YTpi", "", "a.b.c"] {
+        let choice = choose(&by_header, &get().with("authorization", odd));
+        assert_eq!((choice.key, choice.reason), (None, Reason::Weight), "{odd}");
+    }
 }

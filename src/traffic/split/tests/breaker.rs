@@ -131,7 +131,7 @@ fn clients_of_a_tripped_version_go_to_the_others_and_come_back() {
 
 #[test]
 fn an_override_still_reaches_a_tripped_version() {
-    let overrides = OverrideSource { header: Some("x-version".into()), cookie: None, from: None };
+    let overrides = OverrideSource { header: Some("x-version".into()), cookie: None, from: None, keys: None };
     let (versions, tripped) = with_breaker(&[9_000, 1_000]);
     let chooser = chooser(&versions, SplitOptions { overrides: Some(overrides), ..SplitOptions::default() }, None);
     tripped.store(true, Ordering::Release);

@@ -1,11 +1,13 @@
 //! The override: who may name a version, and how.
 
-use super::super::{KeySource, OverrideSource, Reason};
+use super::super::signature::tests::override_token;
+use super::super::{KeySource, OverrideSource, Reason, SigningKeys};
 use super::*;
 
 fn options(from: Option<&[&str]>) -> SplitOptions {
     let from = from.map(|nets| nets.iter().map(|net| net.parse().unwrap()).collect());
-    let overrides = OverrideSource { header: Some("x-version".into()), cookie: Some("version".into()), from };
+    let overrides =
+        OverrideSource { header: Some("x-version".into()), cookie: Some("version".into()), from, keys: None };
     SplitOptions { overrides: Some(overrides), ..SplitOptions::default() }
 }
 
@@ -67,11 +69,49 @@ fn requests_that_name_their_version_take_no_turn_of_the_others() {
 
 #[test]
 fn an_override_counts_before_affinity_and_leaves_the_clients_key() {
-    let affinity = Some(KeySource::Cookie { name: "weir".into(), make: true });
+    let affinity = Some(KeySource::Cookie { name: "weir".into(), make: true, keys: None });
     let chooser =
         chooser(&shares(&[10_000, 0]), SplitOptions { affinity, salt: "shop".to_owned(), ..options(None) }, None);
-    let choice = chooser.choose(&get().with("x-version", "v2"), || "k".to_owned());
-    assert_eq!((choice.version, choice.reason, choice.new_key.as_deref()), (1, Reason::Override, Some("k")));
+    let choice = chooser.choose(&get().with("x-version", "v2"), || "k".to_owned(), || 0);
+    assert_eq!((choice.version, choice.reason, choice.new_cookie.as_deref()), (1, Reason::Override, Some("k")));
     let choice = choose(&chooser, &get().with("x-version", "v2").with("cookie", "weir=k"));
-    assert_eq!((choice.key, choice.new_key), (Some(super::super::affinity::hash("shop", b"k")), None));
+    assert_eq!((choice.key, choice.new_cookie), (Some(super::super::affinity::hash("shop", b"k")), None));
+}
+
+#[test]
+fn a_signed_name_counts_from_everywhere_until_it_expires() {
+    let keys = SigningKeys::parse("0123456789abcdef").unwrap();
+    let token = |version| override_token(&keys, "shop", version, 1_000);
+    let source = OverrideSource {
+        header: Some("x-version".into()),
+        cookie: Some("version".into()),
+        from: Some(vec!["10.0.0.0/8".parse().unwrap()]),
+        keys: Some(keys.clone()),
+    };
+    let options = SplitOptions { service: "shop".to_owned(), overrides: Some(source), ..SplitOptions::default() };
+    let chooser = chooser(&shares(&[10_000, 0]), options, None);
+    let signed = token("v2");
+    for (address, request, now, version) in [
+        ("203.0.113.7", get().with("x-version", &signed), 999, 1),
+        ("203.0.113.7", get().with("cookie", format!("a=b; version={signed}")), 999, 1),
+        ("203.0.113.7", get().with("x-version", &signed), 1_000, 0),
+        ("203.0.113.7", get().with("x-version", token("v9")), 0, 0),
+        ("203.0.113.7", get().with("x-version", "v2"), 0, 0),
+        ("203.0.113.7", get().with("x-version", signed.replace("v2.", "v1.")), 0, 0),
+        ("10.1.2.3", get().with("x-version", "v2"), 5_000, 1),
+        ("10.1.2.3", get().with("x-version", &signed), 0, 1),
+    ] {
+        let choice = chooser.choose(&from(address, request), || panic!("no key is to be made"), || now);
+        let reason = if version == 1 { Reason::Override } else { Reason::Weight };
+        assert_eq!((choice.version, choice.reason), (version, reason), "{address} at {now}");
+    }
+}
+
+#[test]
+fn the_time_is_asked_for_only_where_something_is_signed() {
+    let keys = Some(SigningKeys::parse("0123456789abcdef").unwrap());
+    let source = OverrideSource { header: Some("x-version".into()), cookie: None, from: Some(Vec::new()), keys };
+    let options = SplitOptions { overrides: Some(source), ..SplitOptions::default() };
+    let chooser = chooser(&shares(&[10_000, 0]), options, None);
+    assert_eq!(chooser.choose(&get(), String::new, || panic!("nothing is signed")).version, 0);
 }
