@@ -8,17 +8,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 use super::AdminState;
 use super::wire::{
-    Build, ConfigStatus, DrainStatus, DrillStatus, EndpointStatus, ListenerStatus, RefusedCommand, ServiceStatus,
-    ShiftStatus, Status, VersionStatus,
+    Build, ConfigStatus, DrainStatus, DrillStatus, EndpointStatus, ListenerStatus, NameStatus, RefusedCommand,
+    ServiceStatus, ShiftStatus, Status, VersionStatus,
 };
 use crate::algorithm::nearest::nearest;
-use crate::control::{self, DrainingEndpoint};
+use crate::control::{self, DrainingEndpoint, NameState};
 use crate::model::{EndpointState, Split, Weight};
 use crate::rollouts::Refusal;
 use crate::snapshot::{Service, Snapshot, Version};
@@ -72,8 +72,22 @@ pub(super) fn of(admin: &AdminState, service: Option<&str>) -> Result<Status, No
             })
             .collect(),
         telemetry: admin.telemetry_address.clone(),
+        names: names(&admin.control.names(), service, SystemTime::now()),
         services,
     })
+}
+
+/// The names of all services, or of the one that is `wanted`.
+fn names(all: &[NameState], wanted: Option<&str>, now: SystemTime) -> Vec<NameStatus> {
+    let is_wanted = |state: &&NameState| wanted.is_none_or(|wanted| state.services.iter().any(|one| &**one == wanted));
+    let status = |state: &NameState| NameStatus {
+        name: state.name.clone(),
+        services: state.services.iter().map(ToString::to_string).collect(),
+        addresses: u64::try_from(state.addresses).unwrap_or(u64::MAX),
+        age_seconds: state.answered.map(|at| rounded(now.duration_since(at).unwrap_or_default().as_secs_f64(), 1)),
+        error: state.trouble.clone(),
+    };
+    all.iter().filter(is_wanted).map(status).collect()
 }
 
 /// The source revision that was built, where the build was told.

@@ -35,8 +35,26 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// Where `/metrics`, `/livez` and `/readyz` are served, if they are.
     pub telemetry: Option<String>,
+    /// The DNS names of endpoints, and how old their addresses are.
+    #[serde(default)]
+    pub names: Vec<NameStatus>,
     /// The services, by name.
     pub services: Vec<ServiceStatus>,
+}
+
+/// A DNS name of endpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NameStatus {
+    /// The endpoint, as the file spells it.
+    pub name: String,
+    /// The services that it is an endpoint of.
+    pub services: Vec<String>,
+    /// How many addresses are in use.
+    pub addresses: u64,
+    /// Seconds since a lookup last confirmed them; none before the first.
+    pub age_seconds: Option<f64>,
+    /// Why the last lookup brought no address, if it did not; those known before stay.
+    pub error: Option<String>,
 }
 
 /// What was built.

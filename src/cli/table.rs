@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use anstyle::{AnsiColor, Style};
 
 use crate::admin::wire::{
-    DrainStatus, DrillStatus, EndpointStatus, RefusedCommand, ServiceStatus, ShiftStatus, Status, VersionStatus,
+    DrainStatus, DrillStatus, EndpointStatus, NameStatus, RefusedCommand, ServiceStatus, ShiftStatus, Status,
+    VersionStatus,
 };
 
 pub(super) const BOLD: Style = Style::new().bold();
@@ -55,10 +56,26 @@ fn head(status: &Status) -> String {
         let connections = count(listener.connections, "connection");
         out.push_str(&format!("listener {} on {}, {connections}\n", clean(&listener.name), clean(&listener.address)));
     }
+    for name in &status.names {
+        out.push_str(&name_line(name));
+    }
     if let Some(telemetry) = &status.telemetry {
         out.push_str(&format!("telemetry on {}\n", clean(telemetry)));
     }
     out
+}
+
+/// A DNS name that cannot be looked up; nothing of one that can.
+fn name_line(name: &NameStatus) -> String {
+    let Some(error) = &name.error else { return String::new() };
+    let known = match name.age_seconds {
+        Some(age) => {
+            let plural = if name.addresses == 1 { "" } else { "es" };
+            format!("{} address{plural} from {} ago in use", name.addresses, span(age))
+        }
+        None => "no address yet".to_owned(),
+    };
+    format!("{}\n", paint(BAD, &format!("name {}: {known}: {}", clean(&name.name), clean(error))))
 }
 
 fn faults<'a>(headline: &str, lines: impl Iterator<Item = &'a str>) -> String {

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::rules::{self, MAX_LISTENERS, MAX_ROUTES, MAX_SERVICES};
 use super::section::alerts::{self, Alert};
+use super::section::dns::Dns;
 use super::section::limits::Limits;
 use super::section::listener::{Listener, MAX_NETWORKS};
 use super::section::normalization::{Headers, Paths};
@@ -50,6 +51,8 @@ section! {
         pub(crate) paths: Paths = section(),
         /// What becomes of headers whose names servers read in different ways. A listener may say it of its own.
         pub(crate) headers: Headers = section(),
+        /// How DNS names of endpoints are looked up.
+        pub(crate) dns: Dns = section(),
         /// Proxies whose `X-Forwarded-*` and request id headers are believed; default: none.
         pub(crate) trusted_proxies: Vec<Cidr> = list(0..=MAX_NETWORKS, Reader::list::<Cidr>),
         /// The services, 100000 at most, in the order of the file.

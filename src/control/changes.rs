@@ -38,6 +38,9 @@ pub(super) fn between(before: &Config, after: &Config) -> Vec<String> {
     if before.limits != after.limits {
         lines.push("limits".to_owned());
     }
+    if before.dns != after.dns {
+        lines.push("dns".to_owned());
+    }
     if before.trusted_proxies != after.trusted_proxies {
         lines.push("trusted_proxies".to_owned());
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::Status;
+use super::resolve::Names;
 use crate::model::EndpointState;
 use crate::snapshot::Current;
 use crate::telemetry::{EndpointFact, FactSource, SnapshotFacts, WeightFact};
@@ -13,13 +14,19 @@ use crate::telemetry::{EndpointFact, FactSource, SnapshotFacts, WeightFact};
 pub(super) struct CurrentFacts {
     pub(super) current: Current,
     pub(super) status: Arc<ArcSwap<Status>>,
+    pub(super) names: Arc<Names>,
 }
 
 impl FactSource for CurrentFacts {
     fn facts(&self) -> SnapshotFacts {
         let snapshot = self.current.load();
         let rollouts = self.status.load().rollout_facts.clone();
-        let mut facts = SnapshotFacts { config_hash: snapshot.hash.clone(), rollouts, ..SnapshotFacts::default() };
+        let mut facts = SnapshotFacts {
+            config_hash: snapshot.hash.clone(),
+            rollouts,
+            names: self.names.facts(),
+            ..SnapshotFacts::default()
+        };
         for service in &snapshot.services {
             for (version, effective) in service.versions.iter().zip(service.chooser.effective()) {
                 facts.weights.push(WeightFact {

@@ -30,6 +30,8 @@ use std::time::{Duration, SystemTime};
 
 pub use self::min_ready::BelowMinReady;
 pub use self::owner::{FaultRequest, NotUsable, Owner, Parts};
+pub(crate) use self::resolve::NameState;
+use self::resolve::Names;
 use crate::rollouts::{Command, RecordedEntry, RolloutStatus};
 
 use arc_swap::ArcSwap;
@@ -49,6 +51,7 @@ use crate::telemetry::{RolloutFact, VersionSeries};
 pub struct Control {
     proposals: mpsc::Sender<Proposal>,
     status: Arc<ArcSwap<Status>>,
+    names: Arc<Names>,
 }
 
 /// Proposals that may wait; more than that and a proposer is told that Weir is busy.
@@ -360,6 +363,12 @@ impl Control {
     #[must_use]
     pub(crate) fn status(&self) -> Arc<Status> {
         self.status.load_full()
+    }
+
+    /// The DNS names of endpoints, and what is known of them.
+    #[must_use]
+    pub(crate) fn names(&self) -> Vec<NameState> {
+        self.names.list()
     }
 
     /// Reads the file again, now. `force`: it takes effect even if it leaves a version fewer ready endpoints than its

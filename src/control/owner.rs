@@ -15,13 +15,12 @@ pub use self::rollouts::FaultRequest;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::commits::{CommitDone, PendingCommits, Trigger, Work};
 use super::drains::Drains;
 use super::facts::CurrentFacts;
-use super::resolve::{self, Resolved};
+use super::resolve::{self, Discovery};
 use super::settings::SettingKey;
 use super::uses::VersionUses;
 use super::{Ack, Attribution, Control, MAX_PROPOSALS, Proposal, ProposalResult, Rejection, Shift, Status, files};
@@ -71,6 +70,7 @@ pub struct Owner {
     watch: Option<Watch>,
     /// None until [`Owner::run`]: it needs the runtime of that.
     dispatcher: Option<Dispatcher>,
+    discovery: Discovery,
     uses: VersionUses,
     /// The moment that rollouts count time from.
     epoch: std::time::Instant,
@@ -110,8 +110,6 @@ enum Kept {
 const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the recorder's windows move on.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often DNS names are resolved again.
-const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Owner {
     /// Compiles and publishes the first snapshot.
@@ -121,7 +119,8 @@ impl Owner {
     pub async fn new(parts: Parts) -> Result<(Self, Control, Current), NotUsable> {
         let Parts { path, config, environment, recorder, journal, notifier } = parts;
         let epoch = std::time::Instant::now();
-        let first = reload::first(&config, &recorder, &journal, epoch).await?;
+        let discovery = Discovery::start(Arc::clone(&recorder));
+        let first = reload::first(&config, &recorder, &journal, (epoch, &discovery)).await?;
         let mut compiler = Compiler::new(Arc::clone(&recorder));
         let snapshot = compiler.compile(&config, &first.inputs, None)?;
         let mut drains = Drains::new(notifier);
@@ -130,7 +129,7 @@ impl Owner {
         let (publisher, current) = Publisher::new(snapshot);
         let status = Arc::new(ArcSwap::from_pointee(Status::default()));
         let (sender, proposals) = mpsc::channel(MAX_PROPOSALS);
-        let control = Control { proposals: sender, status: Arc::clone(&status) };
+        let control = Control { proposals: sender, status: Arc::clone(&status), names: discovery.names() };
         let owner = Self {
             path,
             environment,
@@ -146,6 +145,7 @@ impl Owner {
             rollouts: first.rollouts,
             watch: None,
             dispatcher: None,
+            discovery,
             uses,
             epoch,
             recorder,
@@ -160,7 +160,11 @@ impl Owner {
             retried: None,
             proposals,
         };
-        owner.recorder.set_facts(CurrentFacts { current: current.clone(), status: Arc::clone(&owner.status) });
+        owner.recorder.set_facts(CurrentFacts {
+            current: current.clone(),
+            status: Arc::clone(&owner.status),
+            names: owner.discovery.names(),
+        });
         owner.recorder.config_loaded(SystemTime::now());
         owner.publish_status();
         Ok((owner, control, current))
@@ -188,12 +192,9 @@ impl Owner {
         self.commits.ask_reload(Trigger::Change, None);
         let mut tick = interval(DRAIN_INTERVAL);
         let mut second = interval(TICK_INTERVAL);
-        let mut resolve = interval(RESOLVE_INTERVAL);
-        let mut resolving = JoinSet::new();
-        for timer in [&mut tick, &mut second, &mut resolve] {
+        for timer in [&mut tick, &mut second] {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
-        resolve.tick().await;
         let stopped = loop {
             self.advance().await;
             tokio::select! {
@@ -213,12 +214,7 @@ impl Owner {
                         self.publish_status();
                     }
                 }
-                _ = resolve.tick(), if resolving.is_empty() && resolve::has_names(&self.config) => {
-                    drop(resolving.spawn(resolve::resolve_again(&self.config, &self.inputs.resolved)));
-                }
-                Some(found) = resolving.join_next(), if !self.commits.is_reloading() => {
-                    self.resolved(found.unwrap_or_default());
-                }
+                () = self.discovery.changed(), if !self.commits.is_reloading() => self.addresses_changed(),
             }
         };
         self.commits.drop_waiting();
@@ -343,13 +339,13 @@ impl Owner {
         Ok(self.publish(next))
     }
 
-    /// Names were looked up again. The file may be another by now: only its names count.
-    fn resolved(&mut self, found: Resolved) {
-        let mut resolved = self.inputs.resolved.clone();
-        resolved.extend(found.into_iter().filter(|(name, _)| self.inputs.resolved.contains_key(name)));
-        if resolved != self.inputs.resolved {
+    /// Names have other addresses than before. Those that the file does not have any more do not count.
+    fn addresses_changed(&mut self) {
+        let resolved = self.discovery.resolved(&self.config);
+        let lines = resolve::differences(&self.inputs.resolved, &resolved);
+        if !lines.is_empty() {
             self.inputs.resolved = resolved;
-            if let Err(rejection) = self.recompile("addresses of DNS names changed".to_owned()) {
+            if let Err(rejection) = self.recompile(lines.join("; ")) {
                 tracing::error!("{}", rejection.explain());
             }
         }

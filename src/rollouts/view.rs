@@ -21,7 +21,7 @@ pub(crate) struct View<'a> {
     pub(crate) config: &'a Config,
     /// States that operators put over it.
     pub(crate) states: &'a States,
-    /// The addresses behind DNS names, by `name:port`.
+    /// The addresses behind DNS names, by the endpoint as the file spells it.
     pub(crate) resolved: &'a HashMap<String, Vec<SocketAddr>>,
     /// What was counted.
     pub(crate) recorder: &'a Recorder,
@@ -99,8 +99,8 @@ impl View<'_> {
             match &endpoint.address {
                 EndpointAddress::Inet(address) => ready.push(ReadyAddress::Inet(*address)),
                 EndpointAddress::Unix(path) => ready.push(ReadyAddress::Unix(path.clone())),
-                EndpointAddress::Dns { host, port } => {
-                    let addresses = self.resolved.get(&format!("{host}:{port}")).into_iter().flatten();
+                name @ (EndpointAddress::Dns { .. } | EndpointAddress::Srv(_)) => {
+                    let addresses = self.resolved.get(&name.to_string()).into_iter().flatten();
                     ready.extend(addresses.copied().map(ReadyAddress::Inet));
                 }
             }

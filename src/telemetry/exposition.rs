@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::UNIX_EPOCH;
 
 use prometheus::core::Collector as _;
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
@@ -22,7 +23,8 @@ use crate::model::EndpointState;
 
 use super::facts::SnapshotFacts;
 use super::label::{
-    ConnectionRefusal, CutKind, DecisionReason, H2Abuse, InjectedFault, Lane, RetryReason, StreamKind, UpstreamError,
+    ConnectionRefusal, CutKind, DecisionReason, H2Abuse, InjectedFault, Lane, LookupResult, RetryReason, StreamKind,
+    UpstreamError,
 };
 use super::listener::ListenerSeries;
 use super::metric::{self, Metric, MetricKind};
@@ -94,6 +96,7 @@ fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
     by_version(family.of(&metric::GRPC_FAILURES), &busy, VersionSeries::grpc_failures);
     by_word(family.of(&metric::INJECTED_FAULTS), &busy, VersionSeries::injected_faults, &INJECTED_FAULTS);
     rollouts(family, facts);
+    names(family, recorder, facts);
     lanes(family.of(&metric::LANE_REQUESTS), recorder);
     config(family, recorder, facts);
     listeners(family, &recorder.live_listeners());
@@ -227,6 +230,19 @@ fn rollouts(family: &mut Portions<'_>, facts: &SnapshotFacts) {
     let mut samples = family.of(&metric::ROLLOUT_TRANSITIONS);
     for fact in &facts.rollouts {
         fact.transitions.iter().for_each(|(to, by, count)| samples.push(&[&fact.service, to, by], *count as f64));
+    }
+}
+
+fn names(family: &mut Portions<'_>, recorder: &Recorder, facts: &SnapshotFacts) {
+    let mut samples = family.of(&metric::DNS_LOOKUPS);
+    for result in LookupResult::ALL {
+        samples.push(&[result.as_str()], recorder.lookups().count(*result) as f64);
+    }
+    drop(samples);
+    let mut samples = family.of(&metric::DNS_LAST_ANSWER);
+    for fact in &facts.names {
+        let answered = fact.answered.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        samples.push(&[&fact.name], answered.as_secs_f64().round());
     }
 }
 

@@ -3,6 +3,8 @@
 //! These are no counts but statements about a moment: they are asked for at each scrape, of whoever owns them. An
 //! endpoint that left the snapshot and its drain is simply not in the next answer.
 
+use std::time::SystemTime;
+
 use crate::model::{EndpointState, Name, Weight};
 
 /// Says what is exposed as gauges at this moment.
@@ -26,6 +28,8 @@ pub(crate) struct SnapshotFacts {
     pub(crate) weights: Vec<WeightFact>,
     /// The endpoints, those that drain after leaving the file included.
     pub(crate) endpoints: Vec<EndpointFact>,
+    /// The DNS names of endpoints.
+    pub(crate) names: Vec<NameFact>,
     /// The services whose versions are rolled out.
     pub(crate) rollouts: Vec<RolloutFact>,
 }
@@ -58,6 +62,15 @@ pub(crate) struct EndpointFact {
     pub(crate) state: EndpointState,
 }
 
+/// A DNS name of endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NameFact {
+    /// The name, as the file spells it.
+    pub(crate) name: Name,
+    /// When it was last looked up with success; none before the first.
+    pub(crate) answered: Option<SystemTime>,
+}
+
 /// Where a service's rollout is, and how often things happened in it since the process started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RolloutFact {
@@ -88,6 +101,8 @@ impl SnapshotFacts {
         self.weights.dedup_by(|b, a| (&a.service, &a.version) == (&b.service, &b.version));
         self.endpoints.sort_by_cached_key(EndpointFact::identity);
         self.endpoints.dedup_by(|b, a| a.identity() == b.identity());
+        self.names.sort_by(|a, b| a.name.cmp(&b.name));
+        self.names.dedup_by(|b, a| a.name == b.name);
         self.rollouts.sort_by(|a, b| a.service.cmp(&b.service));
         self.rollouts.dedup_by(|b, a| a.service == b.service);
         self

@@ -108,6 +108,22 @@ label_values! {
 }
 
 label_values! {
+    /// How a lookup of a DNS name ended.
+    pub(crate) LookupResult {
+        /// With addresses.
+        Answered = "answered",
+        /// There is no such name (NXDOMAIN).
+        NoName = "no_name",
+        /// The name has no addresses.
+        Empty = "empty",
+        /// The servers could not be reached, or say that they cannot or will not answer.
+        Failed = "failed",
+        /// No server answered in time.
+        Timeout = "timeout",
+    }
+}
+
+label_values! {
     /// Why an attempt was repeated.
     pub(crate) RetryReason {
         /// The connection to an endpoint could not be made; another endpoint was tried.

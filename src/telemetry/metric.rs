@@ -81,6 +81,10 @@ metrics! {
         "Verdicts of the rollout's checks, by what they found.";
     ROLLOUT_TRANSITIONS = Counter "weir_rollout_transitions_total" ["service", "to", "reason"]
         "Phases that the service's rollout entered, by who or what decided.";
+    DNS_LOOKUPS = Counter "weir_dns_lookups_total" ["result"]
+        "Lookups of the DNS names of endpoints, by how they ended.";
+    DNS_LAST_ANSWER = Gauge "weir_dns_last_answer_timestamp_seconds" ["name"]
+        "When the name was last looked up with success, in seconds since the Unix epoch; 0 before the first time.";
     LANE_REQUESTS = Counter "weir_lane_requests_total" ["lane"]
         "Requests by the lane that carried them: express for HTTP/1.1 and HTTP/2, general for all else.";
     CONFIG_RELOADS = Counter "weir_config_reloads_total" ["result"]
@@ -172,6 +176,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 13, "thirteen that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 15, "fifteen that the contract does not list");
     }
 }

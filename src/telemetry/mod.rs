@@ -27,6 +27,7 @@ mod label;
 mod lane;
 mod last_use;
 mod listener;
+mod lookups;
 mod metric;
 mod recorder;
 mod registry;
@@ -37,9 +38,10 @@ mod window;
 pub(crate) use access_log::AccessLog;
 pub(crate) use exposition::CONTENT_TYPE;
 pub use exposition::exposition;
-pub(crate) use facts::{EndpointFact, FactSource, RolloutFact, SnapshotFacts, WeightFact};
+pub(crate) use facts::{EndpointFact, FactSource, NameFact, RolloutFact, SnapshotFacts, WeightFact};
 pub(crate) use label::{
-    Class, ConnectionRefusal, CutKind, H2Abuse, InjectedFault, Lane, RetryReason, StreamKind, UpstreamError,
+    Class, ConnectionRefusal, CutKind, H2Abuse, InjectedFault, Lane, LookupResult, RetryReason, StreamKind,
+    UpstreamError,
 };
 pub use label::{DecisionReason, Outcome};
 pub(crate) use listener::{ListenerSeries, OpenConnection};

@@ -23,6 +23,7 @@ use super::facts::{FactSource, SnapshotFacts};
 use super::histogram::Edges;
 use super::lane::{H2AbuseSeries, LaneSeries, Unread};
 use super::listener::ListenerSeries;
+use super::lookups::LookupSeries;
 use super::registry::SeriesRegistry;
 use super::series::{RouteSeries, VersionSeries};
 use super::sharded::shards_for;
@@ -49,6 +50,7 @@ pub struct Recorder {
     lanes: LaneSeries,
     unread: Unread,
     h2_abuse: H2AbuseSeries,
+    lookups: LookupSeries,
     unmatched: Arc<RouteSeries>,
     facts: ArcSwap<Box<dyn FactSource>>,
     reloads: Reloads,
@@ -98,6 +100,7 @@ impl Recorder {
             lanes: LaneSeries::new(shards),
             unread: Unread::default(),
             h2_abuse: H2AbuseSeries::default(),
+            lookups: LookupSeries::default(),
             facts: ArcSwap::from_pointee(Box::new(SnapshotFacts::default())),
             reloads: Reloads::default(),
             certificates: CertificateCounters::default(),
@@ -157,6 +160,12 @@ impl Recorder {
     #[must_use]
     pub(crate) const fn h2_abuse(&self) -> &H2AbuseSeries {
         &self.h2_abuse
+    }
+
+    /// Lookups of DNS names.
+    #[must_use]
+    pub(crate) const fn lookups(&self) -> &LookupSeries {
+        &self.lookups
     }
 
     /// The series of requests that no version was chosen for: refused by request validation or matched by no route.

@@ -58,6 +58,7 @@ fn status(services: Vec<ServiceStatus>) -> Status {
             connections: 1,
         }],
         telemetry: Some("127.0.0.1:9902".to_owned()),
+        names: Vec::new(),
         services,
     }
 }
@@ -187,4 +188,31 @@ fn shares_have_no_decimals_that_say_nothing() {
     for (share, text) in [(0.0, "0%"), (90.0, "90%"), (0.5, "0.5%"), (33.33, "33.33%"), (100.0, "100%")] {
         assert_eq!(percent(share), text);
     }
+}
+
+#[test]
+fn names_that_cannot_be_looked_up_are_told_with_what_is_in_use() {
+    let name = |age_seconds, addresses, error: Option<&str>| NameStatus {
+        name: "shop.internal:80".to_owned(),
+        services: vec!["shop".to_owned()],
+        addresses,
+        age_seconds,
+        error: error.map(str::to_owned),
+    };
+    let names = vec![
+        name(Some(3.0), 2, None),
+        name(Some(40.0), 1, Some("no DNS server answered in time")),
+        name(Some(40.0), 3, Some("it has no addresses")),
+        name(None, 0, Some("there is no such name (NXDOMAIN)")),
+    ];
+    let text = plain(&render(&Status { names, ..status(Vec::new()) }, 0));
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("name ")).collect();
+    assert_eq!(
+        lines,
+        [
+            "name shop.internal:80: 1 address from 40 s ago in use: no DNS server answered in time",
+            "name shop.internal:80: 3 addresses from 40 s ago in use: it has no addresses",
+            "name shop.internal:80: no address yet: there is no such name (NXDOMAIN)",
+        ]
+    );
 }

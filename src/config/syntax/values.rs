@@ -233,7 +233,7 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// Where an endpoint is: an internet address, a unix socket, or a DNS name with a port that is resolved later.
+/// Where an endpoint is: an internet address, a unix socket, or a DNS name that is looked up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum EndpointAddress {
     /// `10.0.0.1:8080` or `[fd00::1]:8080`.
@@ -242,18 +242,21 @@ pub(crate) enum EndpointAddress {
     Unix(PathBuf),
     /// `app.example.com:8080`.
     Dns {
-        /// The name, in lower case, without a dot at its end.
+        /// The name, in lower case. With a dot at its end it is absolute: no search domain is appended.
         host: String,
         /// The port, 1 to 65535.
         port: u16,
     },
+    /// `srv:_http._tcp.app.example.com`: SRV records (RFC 2782) say hosts and ports.
+    Srv(String),
 }
 
 impl FromStr for EndpointAddress {
     type Err = NotAValue;
 
     fn from_str(text: &str) -> Result<Self, NotAValue> {
-        const EXPECTED: &str = "an endpoint: `IP:PORT`, `[IPv6]:PORT`, `name:PORT` or `unix:/absolute/path`";
+        const EXPECTED: &str =
+            "an endpoint: `IP:PORT`, `[IPv6]:PORT`, `name:PORT`, `srv:_service._proto.name` or `unix:/absolute/path`";
         let wrong = NotAValue::new(EXPECTED);
         if text.contains("://") {
             return Err(NotAValue::because(
@@ -266,6 +269,10 @@ impl FromStr for EndpointAddress {
                 NotAValue::because(EXPECTED, "the path of a unix socket begins with `/` and has 107 bytes at most");
             return unix_path(path).map(Self::Unix).ok_or(wrong);
         }
+        if let Some(name) = text.strip_prefix("srv:") {
+            let wrong = NotAValue::because(EXPECTED, "SRV records say the port: write the name alone");
+            return domain_name(name).map(Self::Srv).ok_or(wrong);
+        }
         let port_zero = NotAValue::because(EXPECTED, "an endpoint has a port from 1 to 65535");
         if let Ok(address) = text.parse::<SocketAddr>() {
             return if address.port() == 0 { Err(port_zero) } else { Ok(Self::Inet(address)) };
@@ -277,8 +284,8 @@ impl FromStr for EndpointAddress {
             return Err(NotAValue::because(EXPECTED, "the port is missing"));
         };
         let all_digits = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
-        let host = host_name(host).ok_or(wrong)?;
-        if host.rsplit('.').next().is_some_and(all_digits) {
+        let host = domain_name(host).ok_or(wrong)?;
+        if host.trim_end_matches('.').rsplit('.').next().is_some_and(all_digits) {
             return Err(wrong);
         }
         match port.parse() {
@@ -294,6 +301,7 @@ impl fmt::Display for EndpointAddress {
             Self::Inet(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Dns { host, port } => write!(f, "{host}:{port}"),
+            Self::Srv(name) => write!(f, "srv:{name}"),
         }
     }
 }
@@ -319,6 +327,12 @@ pub(crate) fn host_name(text: &str) -> Option<String> {
             && edge(label.bytes().next_back())
     };
     (name.len() <= 253 && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
+}
+
+/// `text` as a [`host_name`], with its last dot if it has one.
+fn domain_name(text: &str) -> Option<String> {
+    let name = host_name(text)?;
+    Some(if text.ends_with('.') { name + "." } else { name })
 }
 
 /// The longest name of a listener, service, version or route: it is a metric label and part of the API's paths.
@@ -379,9 +393,9 @@ text_value!(
 text_value!(
     EndpointAddress,
     "EndpointAddress",
-    "^(unix:/.+|\\[[0-9A-Fa-f:.%]+\\]:[0-9]{1,5}|[A-Za-z0-9._-]+:[0-9]{1,5})$",
-    "Where an endpoint is: an IP address or a DNS name with its port, or a unix socket.",
-    ["10.0.1.10:8080", "[fd00::1]:8080", "app.internal:8080", "unix:/run/app.sock"]
+    "^(unix:/.+|srv:[A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.%]+\\]:[0-9]{1,5}|[A-Za-z0-9._-]+:[0-9]{1,5})$",
+    "Where an endpoint is: an IP address or a DNS name with its port, the name of SRV records, or a unix socket.",
+    ["10.0.1.10:8080", "[fd00::1]:8080", "app.internal:8080", "srv:_http._tcp.app.internal", "unix:/run/app.sock"]
 );
 
 /// The JSON Schema of a type that stands elsewhere.

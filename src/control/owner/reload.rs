@@ -11,7 +11,7 @@ use super::commits::{PendingCommit, PendingReload, PreparedReload, ReloadRequest
 use super::rollouts::{same, splits, view};
 use crate::config::{self, Config, Diagnostics, NotStartable};
 use crate::control::files::{self, Loaded, NoCertificates};
-use crate::control::resolve::{self, Resolved};
+use crate::control::resolve::{self, Discovery, Resolved};
 use crate::control::settings::{self, SettingKey};
 use crate::control::{Ack, ProposalResult, Rejection, Shift, changes, min_ready};
 use crate::coop::drop_in_pieces;
@@ -77,7 +77,7 @@ pub(super) async fn first(
     config: &Config,
     recorder: &Recorder,
     journal: &JournalWriter,
-    epoch: Instant,
+    (epoch, discovery): (Instant, &Discovery),
 ) -> Result<First, NotUsable> {
     let loaded = files::load(config, None, SystemTime::now())?;
     let (mut shifts, mut states, unread) = settings::read(journal);
@@ -89,7 +89,7 @@ pub(super) async fn first(
     for ended in outdated.lines {
         tracing::info!("{ended}");
     }
-    let resolved = resolve::new_names(config, &Resolved::new()).await;
+    let resolved = discovery.resolve(config).await;
     let read = Rollouts::read(&served, &view((config, &states, &resolved), (recorder, journal), epoch));
     let mut rollouts = read.map_err(|unknown| stable_unknown(config, &unknown))?;
     match rollouts.writes(config) {
@@ -197,6 +197,7 @@ impl Owner {
                 Err(_) => self.recorder.reload_failed(),
             }
         }
+        self.discovery.keep(&self.config);
         self.publish_status();
         for reply in request.replies {
             // Whoever asked may have gone; the change stands all the same.
@@ -213,7 +214,7 @@ impl Owner {
         }
         let before = self.current.load();
         let loaded = files::load(&config, Some(&before.certificates), SystemTime::now()).map_err(NotUsable::from)?;
-        let resolved = resolve::new_names(&config, &self.inputs.resolved).await;
+        let resolved = self.discovery.resolve(&config).await;
         let (mut shifts, mut states) = (self.shifts.clone(), self.states.clone());
         let outdated = Outdated::remove(&config, &mut shifts, &mut states);
         let mut rollouts = self.rollouts.clone();
@@ -225,9 +226,7 @@ impl Owner {
         let inputs = inputs(loaded, (&shifts, &states, &rollouts), resolved, self.injected_into(&config));
         let mut changes = changes::between(&self.config, &config);
         changes.extend(rotated);
-        if inputs.resolved != self.inputs.resolved {
-            changes.push("addresses of DNS names".to_owned());
-        }
+        changes.extend(resolve::differences(&self.inputs.resolved, &inputs.resolved));
         if inputs.upstream_tls != self.inputs.upstream_tls {
             changes.push("certificates towards endpoints".to_owned());
         }

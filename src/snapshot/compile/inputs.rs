@@ -26,7 +26,7 @@ pub struct Inputs {
     pub(crate) signing_keys: HashMap<PathBuf, SigningKeys>,
     /// The canaries of rollouts that go forward, or wait to, by service.
     pub(crate) canaries: BTreeMap<Name, Name>,
-    /// The addresses behind DNS names, by `name:port`.
+    /// The addresses behind DNS names, by the endpoint as the file spells it.
     pub(crate) resolved: HashMap<String, Vec<SocketAddr>>,
     /// Circuit breakers of canaries, by service and version.
     pub(crate) breakers: BTreeMap<(Name, Name), Arc<CircuitBreaker>>,

@@ -53,7 +53,8 @@ fn same_tls(version: &Version, file: &config::Service, spec: &config::Version, i
 
 /// Whether the addresses behind the version's DNS names are the same, if it has such names.
 fn same_addresses(version: &Version, spec: &config::Version, inputs: &Inputs) -> bool {
-    let is_name = |endpoint: &config::Endpoint| matches!(endpoint.address, EndpointAddress::Dns { .. });
+    let is_name =
+        |endpoint: &config::Endpoint| matches!(endpoint.address, EndpointAddress::Dns { .. } | EndpointAddress::Srv(_));
     if !spec.endpoints.iter().any(is_name) {
         return true;
     }
@@ -201,7 +202,7 @@ fn addresses(
     match endpoint {
         EndpointAddress::Inet(address) => vec![(spelled.clone(), Address::Inet(*address))],
         EndpointAddress::Unix(path) => vec![(spelled.clone(), Address::Unix(path.clone()))],
-        EndpointAddress::Dns { .. } => match resolved.get(&**spelled).map(Vec::as_slice) {
+        EndpointAddress::Dns { .. } | EndpointAddress::Srv(_) => match resolved.get(&**spelled).map(Vec::as_slice) {
             None | Some([]) => Vec::new(),
             Some([one]) => vec![(spelled.clone(), Address::Inet(*one))],
             Some(several) => several.iter().map(|a| (a.to_string().into(), Address::Inet(*a))).collect(),

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::model::{Name, Weight};
-use crate::telemetry::facts::{EndpointFact, RolloutFact, SnapshotFacts, WeightFact};
+use crate::telemetry::facts::{EndpointFact, NameFact, RolloutFact, SnapshotFacts, WeightFact};
 use crate::telemetry::label::{Lane, Outcome};
 use crate::telemetry::metric::METRICS;
 use crate::telemetry::recorder::RecorderOptions;
@@ -49,6 +49,10 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
             endpoint: "10.0.1.10:8080".into(),
             up: true,
             state: EndpointState::Drain,
+        }],
+        names: vec![NameFact {
+            name: "shop.internal:80".into(),
+            answered: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(5)),
         }],
         rollouts: vec![RolloutFact {
             service: "shop".into(),
