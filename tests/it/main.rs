@@ -18,6 +18,7 @@ mod harness_selftest;
 mod access_log;
 mod affinity;
 mod certificates;
+mod discovery;
 mod docs;
 mod drain;
 mod forward;

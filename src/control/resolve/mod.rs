@@ -29,14 +29,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use self::lookup::{Answer, NoAnswer, Question};
 use self::system::{Questions, Source};
 pub(crate) use self::table::NameState;
+pub(super) use self::table::Resolved;
 use self::table::{Change, Table, Wanted, WantedName};
 use crate::algorithm::random::random;
 use crate::config::{Config, EndpointAddress};
 use crate::model::Name;
 use crate::telemetry::{LookupResult, NameFact, Recorder};
-
-/// The addresses behind DNS names, by the endpoint as the file spells it.
-pub(super) type Resolved = HashMap<String, Vec<SocketAddr>>;
 
 /// Names looked up at the same time.
 const MAX_LOOKUPS: usize = 32;

@@ -12,10 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::Resolved;
 use super::lookup::{Answer, NoAnswer, Question};
 use crate::config::Dns;
 use crate::model::Name;
+
+/// The addresses behind DNS names, by the endpoint as the file spells it.
+pub(in crate::control) type Resolved = HashMap<String, Vec<SocketAddr>>;
 
 /// The names that a file has, by the endpoint as it spells it.
 pub(super) type Wanted = BTreeMap<String, WantedName>;

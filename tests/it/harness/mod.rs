@@ -30,6 +30,7 @@ macro_rules! over_both {
 
 pub(crate) mod certs;
 pub(crate) mod client;
+pub(crate) mod dns;
 pub(crate) mod eventually;
 pub(crate) mod fault;
 pub(crate) mod faulty;
@@ -46,6 +47,7 @@ pub(crate) mod wire;
 
 pub(crate) use certs::Authority;
 pub(crate) use client::{Client, Failure, Frames, H1, H2, Protocol, Request, Sse, WebSocket, grpc};
+pub(crate) use dns::Dns;
 pub(crate) use eventually::{eventually, within};
 pub(crate) use faulty::{Fault, FaultyOrigin};
 pub(crate) use fixture::Fixture;

@@ -114,6 +114,13 @@ impl Plan {
         self
     }
 
+    /// Listens on `127.0.0.{last}`, on the port of another origin: as hosts that one DNS name stands for.
+    pub(crate) fn beside(mut self, other: &Origin, last: u8) -> Self {
+        let Address::Inet(address) = other.address() else { panic!("a unix socket has no port") };
+        self.place = Place::Inet(SocketAddr::from(([127, 0, 0, last], address.port())));
+        self
+    }
+
     /// Listens on a unix socket.
     pub(crate) fn unix(mut self, path: impl Into<PathBuf>) -> Self {
         self.place = Place::Unix(path.into());
