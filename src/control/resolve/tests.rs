@@ -1,5 +1,7 @@
 //! Names of a configuration, and what an operator reads of their addresses.
 
+use std::net::SocketAddr;
+
 use super::*;
 
 fn config(hosts: &[&str]) -> Config {
