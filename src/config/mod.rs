@@ -39,6 +39,7 @@ pub(crate) use self::section::limits::Limits;
 pub(crate) use self::section::listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
 pub(crate) use self::section::normalization::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};
 pub(crate) use self::section::process::{AccessLogOutput, Admin, Telemetry};
+pub(crate) use self::section::retry::RetryOn;
 pub(crate) use self::section::route::{HeaderMatch, HostMatch, Match, PathMatch};
 pub(crate) use self::section::service::Service;
 pub(crate) use self::section::upstream::{Balance, HostHeader, Protocol, UpstreamTls};

@@ -47,10 +47,12 @@ fn answered_for(series: &VersionSeries, kind: UpstreamError) -> u64 {
     // An attempt that was repeated was not answered by Weir.
     let repeated = match kind {
         UpstreamError::Connect => series.retries(RetryReason::Connect),
-        UpstreamError::Reset => series.retries(RetryReason::Reused),
+        UpstreamError::Reset => series.retries(RetryReason::Reused) + series.retries(RetryReason::Reset),
+        UpstreamError::Protocol => series.retries(RetryReason::Protocol),
+        UpstreamError::Timeout => series.retries(RetryReason::Timeout),
         // Nobody waited for it: no attempt failed.
         UpstreamError::Unsolicited => return 0,
-        UpstreamError::Timeout | UpstreamError::Protocol | UpstreamError::Tls | UpstreamError::NoEndpoint => 0,
+        UpstreamError::Tls | UpstreamError::NoEndpoint => 0,
     };
     series.upstream_errors(kind).saturating_sub(repeated)
 }

@@ -16,6 +16,7 @@ pub mod compile;
 mod compiled;
 pub(crate) mod live;
 mod publish;
+pub(crate) mod retry;
 mod service;
 
 pub use self::compiled::Snapshot;

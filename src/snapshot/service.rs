@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::drain::Cut;
 use crate::model::{Address, EndpointState, Name, Weight};
-use crate::snapshot::live::{CircuitBreaker, EndpointLive, FaultInjection, StateCell, States, desired};
+use crate::snapshot::live::{CircuitBreaker, EndpointLive, FaultInjection, RetryCount, StateCell, States, desired};
+use crate::snapshot::retry::RetryPolicy;
 use crate::telemetry::VersionSeries;
 use crate::traffic::balance::{Balancer, Endpoints, Tried};
 use crate::traffic::split::Chooser;
@@ -76,6 +77,8 @@ pub(crate) struct Timeouts {
     pub(crate) first_byte: Duration,
     /// Silence in a request or response body; streams have none.
     pub(crate) idle: Duration,
+    /// The whole request with all its tries; none for no limit.
+    pub(crate) request: Option<Duration>,
     /// How long an unused upstream connection is kept.
     pub(crate) pool_idle: Duration,
 }
@@ -121,6 +124,10 @@ pub(crate) struct Version {
     pub(crate) min_ready: usize,
     /// Where its requests are counted.
     pub(crate) series: Arc<VersionSeries>,
+    /// What of its requests is tried again.
+    pub(crate) retry: RetryPolicy,
+    /// Its retries under way, which the budget is counted on.
+    pub(crate) retries: Arc<RetryCount>,
     /// Its circuit breaker, which its finished requests count on, if it has one.
     pub(crate) breaker: Option<Arc<CircuitBreaker>>,
     /// Faults that are injected into its requests, if any.
@@ -212,6 +219,21 @@ impl Version {
         let wanted = self.desired(service, states).endpoints;
         let pairs = self.endpoints.iter().zip(wanted);
         pairs.filter(|(endpoint, state)| *state == EndpointState::Ready && usable(endpoint)).count()
+    }
+
+    /// Whether an endpoint that is not among these is ready.
+    #[must_use]
+    pub(crate) fn has_ready(&self, tried: &Tried) -> bool {
+        (0..self.endpoints.len()).any(|at| self.is_available(at) && !tried.contains(at))
+    }
+
+    /// Admits one more retry, if the version's budget has room for it; whoever is admitted leaves [`Self::retries`].
+    #[must_use]
+    pub(crate) fn admits_retry(&self) -> bool {
+        // Streams are open for long and load no endpoint as requests do.
+        let others = self.series.streams_open_in_all() + self.retries.now();
+        let first_tries = self.series.in_flight().saturating_sub(others);
+        self.retries.try_enter(self.retry.most_retries(first_tries))
     }
 
     fn desired(&self, service: &Name, states: &States) -> DesiredStates {

@@ -132,6 +132,14 @@ label_values! {
         Reused = "reused",
         /// The endpoint provably did not process it: REFUSED_STREAM, or a GOAWAY that excludes its stream.
         Unprocessed = "unprocessed",
+        /// The connection ended before the response was there; another was made.
+        Reset = "reset",
+        /// What came was not HTTP; another endpoint was tried.
+        Protocol = "protocol",
+        /// The response did not begin within the time of one try.
+        Timeout = "timeout",
+        /// The endpoint answered with a status after which others are asked.
+        Status = "status",
     }
 }
 
@@ -272,7 +280,10 @@ mod tests {
             words(UpstreamError::ALL.iter().map(|k| k.as_str()).collect()),
             "connect, timeout, reset, protocol, tls, no_endpoint, unsolicited"
         );
-        assert_eq!(words(RetryReason::ALL.iter().map(|k| k.as_str()).collect()), "connect, reused, unprocessed");
+        assert_eq!(
+            words(RetryReason::ALL.iter().map(|k| k.as_str()).collect()),
+            "connect, reused, unprocessed, reset, protocol, timeout, status"
+        );
         assert_eq!(
             words(DecisionReason::ALL.iter().map(|k| k.as_str()).collect()),
             "weight, affinity, override, failover"

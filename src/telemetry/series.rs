@@ -10,13 +10,14 @@
 //!
 //! ```text
 //! counters of a version, one copy per thread
-//!   0        sum of durations, µs             14   upstream errors by kind
-//!   1        sum of upstream durations, µs    21   drain cuts by kind
-//!   2        in flight                        26   injected faults by kind
-//!   3        streams open by kind             28   gRPC failures
-//!   7        decisions by reason              29   connections made
-//!   11       retries by reason                30   upstream duration by bucket
-//!                                             30 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
+//!   0        sum of durations, µs             18   upstream errors by kind
+//!   1        sum of upstream durations, µs    25   drain cuts by kind
+//!   2        in flight                        30   injected faults by kind
+//!   3        streams open by kind             32   gRPC failures
+//!   7        decisions by reason              33   connections made
+//!   11       retries by reason                34   retries beyond the budget
+//!                                             35   upstream duration by bucket
+//!                                             35 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
 //!                                             behind these      given up before the first byte, by bucket
 //! ```
 //!
@@ -49,7 +50,8 @@ const CUTS: usize = ERRORS + UpstreamError::ALL.len();
 const INJECTED: usize = CUTS + CutKind::ALL.len();
 const GRPC: usize = INJECTED + InjectedFault::ALL.len();
 const CONNECTS: usize = GRPC + 1;
-const BUCKETS: usize = CONNECTS + 1;
+const OVERFLOWS: usize = CONNECTS + 1;
+const BUCKETS: usize = OVERFLOWS + 1;
 
 /// What one version of a service did. Obtained from [`Recorder::version`](super::Recorder::version).
 #[derive(Debug)]
@@ -153,6 +155,12 @@ impl VersionSeries {
         self.counters().add(RETRIES + reason.index(), 1);
     }
 
+    /// A retry was not made because the version's budget had no room for it.
+    #[inline]
+    pub(crate) fn retry_overflowed(&self) {
+        self.counters().add(OVERFLOWS, 1);
+    }
+
     /// So many connections were made to endpoints.
     #[inline]
     pub(crate) fn upstream_connected(&self, connections: u64) {
@@ -222,6 +230,12 @@ impl VersionSeries {
         self.gauge(STREAMS + kind.index())
     }
 
+    /// Open streams of every kind.
+    #[must_use]
+    pub(crate) fn streams_open_in_all(&self) -> u64 {
+        StreamKind::ALL.iter().map(|kind| self.streams_open(*kind)).sum()
+    }
+
     /// Requests given to this version for `reason`.
     #[must_use]
     pub(crate) fn decisions(&self, reason: DecisionReason) -> u64 {
@@ -238,6 +252,12 @@ impl VersionSeries {
     #[must_use]
     pub(crate) fn retries(&self, reason: RetryReason) -> u64 {
         self.sum(RETRIES + reason.index())
+    }
+
+    /// Retries that were not made because the budget had no room for them.
+    #[must_use]
+    pub(crate) fn retry_overflows(&self) -> u64 {
+        self.sum(OVERFLOWS)
     }
 
     /// Connections made to endpoints for requests.

@@ -7,6 +7,7 @@ pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod normalization;
 pub(crate) mod process;
+pub(crate) mod retry;
 pub(crate) mod rollout;
 pub(crate) mod route;
 pub(crate) mod service;

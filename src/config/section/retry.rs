@@ -19,15 +19,21 @@ section! {
     pub(crate) struct Retry {
         // HAProxy's and Envoy's neighbourhood. More of them only help where most endpoints are down at once.
         /// Tries of a request in all, the first one included, 1 to 5. With `1` nothing is tried again.
-        pub(crate) attempts: u8 = bounded(3, 1..=5),
+        pub(crate) attempts: u16 = bounded(3, 1..=5),
         // What says nothing about the request itself. A status is the application's own word: whoever wants others to
         // be asked says so.
-        /// After what a request is tried again; all but `connect` for idempotent requests only.
+        /// After what a request is tried again; all but `connect` for idempotent requests only. A status with `retry-after`
+        /// is passed on: the endpoint says that it is not to be asked again at once.
         pub(crate) on: Vec<RetryOn> = list_or(DEFAULT_ON.to_vec(), DEFAULT_ON, 0..=RetryOn::ALL.len(), read_on),
+        // As Envoy has it: without one, an endpoint has all of `first_byte`.
+        /// How long one try may take from the request's last byte to the answer's first, for requests that may be tried
+        /// again after `timeout`: `10ms` to `24h`, at most `timeouts.first_byte`; default: `timeouts.first_byte`, after which
+        /// nothing is tried again.
+        pub(crate) per_try_timeout: Option<Period> = within(Period::from_millis(10)..=Period::DAY),
         // Envoy's budget.
-        /// Retries that may be under way at once, as a share of the version's requests in flight that are no retries. A
+        /// Retries that may be under way at once, in percent of the version's requests in flight that are no retries. A
         /// retry after `connect` needs none of it, for the endpoint had no work with it.
-        pub(crate) budget: Weight = or(DEFAULT_BUDGET),
+        pub(crate) budget: Weight = with_or(DEFAULT_BUDGET, 20, |reader, node| Weight::read(node, reader)),
         /// Retries that may be under way at once whatever `budget` says, 0 to 1000: of few requests a share is none.
         pub(crate) min_retries: u16 = bounded(3, 0..=1000),
         // Envoy's.
@@ -47,7 +53,7 @@ const DEFAULT_BUDGET: Weight = match Weight::from_basis_points(2_000) {
     None => Weight::FULL,
 };
 
-const DEFAULT_ON: [RetryOn; 2] = [RetryOn::Connect, RetryOn::Reset];
+const DEFAULT_ON: [RetryOn; 3] = [RetryOn::Connect, RetryOn::Reset, RetryOn::Timeout];
 
 /// What a request is tried again after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,15 +62,28 @@ pub(crate) enum RetryOn {
     Connect,
     /// The connection ended, or what came on it was not HTTP, before the client had anything of the response.
     Reset,
+    /// The response did not begin within `per_try_timeout`.
+    Timeout,
+    /// The endpoint answered with 502.
+    BadGateway,
+    /// The endpoint answered with 503.
+    Unavailable,
+    /// The endpoint answered with 504.
+    GatewayTimeout,
 }
 
 impl RetryOn {
-    const ALL: [Self; 2] = [Self::Connect, Self::Reset];
+    const ALL: [Self; 6] =
+        [Self::Connect, Self::Reset, Self::Timeout, Self::BadGateway, Self::Unavailable, Self::GatewayTimeout];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::BadGateway => "502",
+            Self::Unavailable => "503",
+            Self::GatewayTimeout => "504",
         }
     }
 }
@@ -92,7 +111,7 @@ impl JsonSchema for RetryOn {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": ["connect", "reset"] })
+        json_schema!({ "enum": ["connect", "reset", "timeout", "502", "503", "504", 502, 503, 504] })
     }
 }
 

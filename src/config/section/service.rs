@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::affinity::{Affinity, AffinityKey, Override};
 use super::limits;
+use super::retry::Retry;
 use super::rollout::{default_plan, duration_limits};
 use super::split::{check_release, check_rollout, check_stable, make_split, read_weights};
 use super::upstream::{Balance, Drain, HostHeader, Pool, Protocol, Timeouts, UpstreamTls};
@@ -40,6 +41,8 @@ section! {
         pub(crate) rollout: Option<Plan> = optional(),
         /// How long each stage of a request may take.
         pub(crate) timeouts: Timeouts = section(),
+        /// What is tried again when an attempt on an endpoint fails.
+        pub(crate) retry: Retry = section(),
         /// How long work in flight may take to finish once its endpoint or version goes away.
         pub(crate) drain: Drain = section(),
         /// Keeps one client on one version; default: every request is split by itself.

@@ -27,6 +27,9 @@ section! {
         /// Between two bytes of the answer: `10ms` to `24h`. Upgraded connections and event streams have no
         /// such limit.
         pub(crate) idle: Period = bounded(Period::from_secs(60), SHORTEST_TIMEOUT..=Period::DAY),
+        /// A whole request with all its tries, from its head to the end of its answer, or to the first byte of one that is
+        /// a stream: `10ms` to `24h`; default: no limit.
+        pub(crate) request: Option<Period> = within(SHORTEST_TIMEOUT..=Period::DAY),
     }
     default
 }

@@ -237,4 +237,18 @@ impl Absent {
     pub(crate) fn list<T, F>(self, _bounds: RangeInclusive<usize>, _read: F) -> Vec<T> {
         Vec::new()
     }
+
+    pub(crate) fn list_or<T, W, F>(
+        self,
+        default: Vec<T>,
+        _written: W,
+        _bounds: RangeInclusive<usize>,
+        _read: F,
+    ) -> Vec<T> {
+        default
+    }
+
+    pub(crate) fn with_or<T, W, F>(self, default: T, _written: W, _read: F) -> T {
+        default
+    }
 }

@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -10,7 +11,7 @@ use super::context::ExpressContext;
 use crate::drain::{Ledger, Ticket};
 use crate::proxy::request::context::Assignment;
 use crate::proxy::request::end::End;
-use crate::proxy::request::failure::{DRAINED, Failure};
+use crate::proxy::request::failure::{CONNECT_TIMEOUT, DRAINED, Failure};
 use crate::proxy::upstream::connection::PooledConnection;
 use crate::proxy::upstream::connector::connect;
 use crate::proxy::upstream::destination::{Destination, PoolKey};
@@ -86,17 +87,32 @@ async fn acquire<'s, C, F: Future<Output = Result<(C, bool), Failure>>>(
     mut first: Option<ChosenEndpoint<'s>>,
     connect: impl Fn(Want<'s>) -> F,
 ) -> Result<Acquired<'s, C>, Refusal> {
-    let Assignment { version, service, key: client, .. } = context.assigned;
+    let Assignment { version, service, .. } = context.assigned;
     loop {
+        if let Some(pause) = context.attempts.take_pause() {
+            wait(context, pause).await;
+            context.attempts.began = Instant::now();
+        }
         let Some(ChosenEndpoint { endpoint, ticket }) = first.take().or_else(|| context.choose()) else {
-            return Err(context.attempts.no_endpoint(&version.series));
+            return Err(context.attempts.no_endpoint(version));
         };
         let began = context.attempts.began;
         let want = Want { endpoint, timeouts: &service.timeouts, fresh: context.attempts.is_fresh(), began };
         let mut connecting = pin!(connect(want));
         let is_cut = || context.is_cut() || ticket.is_due();
-        let connected =
-            poll_fn(|cx| if is_cut() { Poll::Ready(None) } else { connecting.as_mut().poll(cx).map(Some) }).await;
+        let (deadline, mut late) = (context.attempts.deadline(), None);
+        let connected = poll_fn(|cx| {
+            if is_cut() {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(Some(connected));
+            }
+            let Some(deadline) = deadline else { return Poll::Pending };
+            let late = late.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            late.as_mut().poll(cx).map(|()| Some(Err(CONNECT_TIMEOUT)))
+        })
+        .await;
         let failure = match connected {
             None => {
                 ticket.count_cut();
@@ -111,11 +127,17 @@ async fn acquire<'s, C, F: Future<Output = Result<(C, bool), Failure>>>(
             Some(Err(failure)) => failure,
         };
         let attempts = &mut context.attempts;
-        if !attempts.connect_failed(failure, version, client) {
+        if !attempts.connect_failed(failure, version, Instant::now()) {
             return Err(failure.refusal);
         }
-        attempts.began = Instant::now();
     }
+}
+
+/// Waits before an endpoint is tried again, unless everything must end.
+async fn wait(context: &ExpressContext<'_>, pause: Duration) {
+    // Boxed because it is large and rare.
+    let mut over = Box::pin(tokio::time::sleep(pause));
+    poll_fn(|cx| if context.is_cut() { Poll::Ready(()) } else { over.as_mut().poll(cx) }).await;
 }
 
 /// A connection to an endpoint: a pooled one, or a new one; whether it is reused.

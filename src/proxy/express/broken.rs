@@ -2,7 +2,7 @@
 
 use crate::proxy::codec::head::BAD_REQUEST;
 use crate::proxy::request::end::End;
-use crate::proxy::request::failure::{Failure, PROTOCOL};
+use crate::proxy::request::failure::{Failure, PROTOCOL, TIMEOUT};
 use crate::traffic::Refusal;
 
 /// Why an exchange did not come to its regular end.
@@ -18,6 +18,19 @@ pub(crate) enum Broken {
     Endpoint(Failure),
     /// It was ended from outside.
     Ended(End),
+    /// The endpoint's answer is thrown away, and the request is tried again.
+    AskedAgain,
+}
+
+impl Broken {
+    /// What the endpoint is to blame for, and a request may be tried again after.
+    pub(crate) fn failure(self) -> Option<Failure> {
+        match self {
+            Self::Endpoint(failure) => Some(failure),
+            Self::Ended(End::FirstByte) => Some(TIMEOUT),
+            Self::ClientGone | Self::ClientSlow | Self::Client(_) | Self::Ended(_) | Self::AskedAgain => None,
+        }
+    }
 }
 
 /// The request's body is not framed as it may be.

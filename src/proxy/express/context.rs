@@ -2,11 +2,13 @@
 //!
 //! Invariant: it is recorded exactly once, when its context is dropped, however it ended.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::response::ResponseHead;
 use crate::drain::Kind;
-use crate::proxy::request::attempts::Attempts;
+use crate::proxy::request::attempts::{Attempts, Sent};
 use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
 use crate::proxy::request::record::{self, Finished, stream};
 use crate::proxy::shared::{Phase, Shared};
@@ -28,8 +30,13 @@ pub(crate) struct ExpressContext<'s> {
 }
 
 impl<'s> ExpressContext<'s> {
-    /// Enters a request into its version.
-    pub(crate) fn enter(shared: &'s Shared, assigned: Assignment<'s>, logged: Option<Box<Logged>>) -> Self {
+    /// Enters a request with this method into its version.
+    pub(crate) fn enter(
+        shared: &'s Shared,
+        assigned: Assignment<'s>,
+        method: &str,
+        logged: Option<Box<Logged>>,
+    ) -> Self {
         shared.request_begun();
         let began = Instant::now();
         Self {
@@ -37,7 +44,7 @@ impl<'s> ExpressContext<'s> {
             assigned,
             began,
             ended_at: None,
-            attempts: Attempts::new(began),
+            attempts: Attempts::new(method, began, assigned.service.timeouts.request),
             progress: RequestProgress::new(),
             logged,
             _request: assigned.enter_borrowed(),
@@ -54,7 +61,7 @@ impl<'s> ExpressContext<'s> {
     pub(crate) fn answered(&mut self, answer: &ResponseHead, now: Instant) {
         let &ResponseHead { status, kind, grpc_failed, .. } = answer;
         let first_byte = now - self.attempts.began;
-        self.attempts.answered(first_byte, self.series());
+        self.attempts.answered(first_byte, self.assigned.version);
         let is_first = self.attempts.began == self.began;
         let progress = &mut self.progress;
         (progress.status, progress.kind, progress.grpc_failed) = (Some(status), kind, grpc_failed);
@@ -70,6 +77,34 @@ impl<'s> ExpressContext<'s> {
         (progress.status, progress.kind, progress.grpc_failed) = (None, Kind::Request, false);
         progress.answered_after = None;
         self.stream = None;
+    }
+
+    /// How far the request is, now.
+    pub(crate) fn sent(&self) -> Sent {
+        Sent { bytes: self.progress.bytes_in, now: Instant::now() }
+    }
+
+    /// How long the endpoint may take to begin its response.
+    #[inline]
+    pub(crate) fn first_byte_limit(&self) -> Duration {
+        self.attempts.first_byte_limit(self.assigned.version, self.assigned.service.timeouts.first_byte)
+    }
+
+    /// Until when the request must be over, if it must: a stream goes on once it has begun.
+    #[inline]
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.attempts.deadline().filter(|_| !self.progress.kind.is_stream())
+    }
+
+    /// Whether the request is tried again instead of giving its client this answer. `later`: it says when to come again.
+    /// `replay` prepares to send the request from its beginning, if all of it is still here.
+    #[inline]
+    pub(crate) fn is_asked_again(&mut self, status: u16, later: bool, replay: impl FnOnce() -> bool) -> bool {
+        let version = self.assigned.version;
+        version.retry.on.has_answer(status, later) && {
+            let sent = self.sent();
+            self.attempts.is_asked_again(sent, version, replay)
+        }
     }
 
     /// Whether the process was told to stop, so that every response announces the close.

@@ -14,6 +14,9 @@ pub(crate) struct ParseContext {
     pub(crate) grpc: bool,
 }
 
+/// The field that says when to come again (RFC 9110 §10.2.3).
+pub(crate) const RETRY_AFTER: &str = "retry-after";
+
 /// A response's head.
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
@@ -22,8 +25,16 @@ pub(crate) struct ResponseHead {
     pub(crate) kind: Kind,
     /// The endpoint ends its connection after it, or might.
     pub(crate) closes: bool,
+    /// It says when to come again.
+    pub(crate) later: bool,
     /// It says that the gRPC call failed.
     pub(crate) grpc_failed: bool,
+}
+
+/// Whether an error says when to come again.
+#[inline]
+pub(crate) fn says_when(head: &Head<'_, '_>) -> bool {
+    head.status >= 500 && head.fields.iter().any(|field| field.name.eq_ignore_ascii_case(RETRY_AFTER))
 }
 
 impl ResponseHead {
@@ -35,6 +46,7 @@ impl ResponseHead {
             body,
             kind: kind::of_response(head.found.content_type, parse_context.grpc),
             closes: head.closes(body),
+            later: says_when(head),
             grpc_failed: parse_context.grpc && head.found.grpc_status.is_some_and(kind::blames_server),
         }
     }

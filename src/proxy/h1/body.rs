@@ -27,6 +27,8 @@ struct Intake {
     /// How long the client may pause.
     idle: Duration,
     began: Instant,
+    /// Until when the request must be over.
+    deadline: Option<Instant>,
     active: Instant,
 }
 
@@ -60,6 +62,7 @@ impl Client {
             limit: request.upload.limit,
             idle: context.assigned.service.timeouts.idle + GRACE,
             began: context.began,
+            deadline: context.attempts.deadline(),
             active: context.began,
         };
         let is_cut = || context.is_cut() || ticket.is_due();
@@ -88,6 +91,7 @@ impl Client {
                 Poll::Pending if is_cut() => return Poll::Ready(Err(Broken::Ended(End::Cut))),
                 Poll::Pending => {
                     let (late, pause) = (intake.active + intake.idle, intake.began + PAUSE);
+                    let late = intake.deadline.map_or(late, |all| all.min(late));
                     let pauses = !intake.declared && pause < late;
                     ready!(self.timer.poll(cx, if pauses { pause } else { late }));
                     return Poll::Ready(if pauses { Ok(Manner::Streamed) } else { Err(Broken::Ended(End::Upload)) });

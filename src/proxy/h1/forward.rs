@@ -38,7 +38,6 @@ pub(super) struct H1Request<'s> {
     pub(super) refusal: Option<Refusal>,
     /// The protocol that the endpoint is offered.
     pub(super) upgrade: Option<&'s str>,
-    pub(super) idempotent: bool,
     /// A cookie that keeps its client on its version.
     pub(super) set_cookie: Option<String>,
 }
@@ -59,16 +58,15 @@ pub(super) enum Next {
 impl H1Request<'_> {
     /// Counts an attempt whose connection failed; whether the request is tried again.
     fn is_retried(&mut self, failure: Failure, download: &Download) -> bool {
-        let series = self.context.series();
+        if !download.told {
+            self.context.unanswered();
+        }
+        let (version, sent) = (self.context.assigned.version, self.context.sent());
         let attempts = &mut self.context.attempts;
         if download.begun {
             attempts.answer_began();
         }
-        let again = attempts.broke(failure, series, || self.idempotent && self.upload.replay());
-        if again {
-            attempts.began = Instant::now();
-        }
-        again
+        attempts.broke(failure, sent, version, || self.upload.replay())
     }
 }
 
@@ -112,19 +110,18 @@ impl Client {
                     return Box::pin(self.tunnel(request, acquired, download.into_rest(), snapshot.client)).await;
                 }
                 Ok(()) => return self.finish(pools, request, acquired, &download),
-                Err(Broken::Endpoint(failure)) => {
-                    if !download.told {
-                        request.context.unanswered();
-                    }
-                    if !request.is_retried(failure, &download) {
+                Err(Broken::AskedAgain) => keep(pools, request, acquired, &download),
+                Err(broken) => match broken.failure() {
+                    Some(failure) if request.is_retried(failure, &download) => {}
+                    Some(failure) => {
                         drop(acquired);
                         return self.broken(request, failure.refusal).await;
                     }
-                }
-                Err(broken) => {
-                    drop(acquired);
-                    return self.ended(request, broken).await;
-                }
+                    None => {
+                        drop(acquired);
+                        return self.ended(request, broken).await;
+                    }
+                },
             }
         }
     }
@@ -195,11 +192,8 @@ impl Client {
         download: &Download,
     ) -> Next {
         request.context.progress.complete = true;
-        let limit = request.context.assigned.service.timeouts.pool_idle;
-        if request.upload.is_complete() && download.ended_exactly() && !download.closes {
-            let until = request.context.ended_at.unwrap_or_else(Instant::now) + limit;
-            let bodied = request.context.progress.bytes_in > 0;
-            pools.http1.put(PoolKey::of(acquired.endpoint), acquired.connection, until, bodied);
+        if request.upload.is_complete() {
+            keep(pools, request, acquired, download);
         }
         match (request.upload.is_complete(), download.closes_client) {
             (true, false) => Next::Request,
@@ -211,7 +205,7 @@ impl Client {
     /// An exchange was ended by something else than its endpoint.
     pub(super) async fn ended(&mut self, request: &mut H1Request<'_>, broken: Broken) -> Next {
         let refusal = match broken {
-            Broken::ClientGone => {
+            Broken::ClientGone | Broken::AskedAgain => {
                 request.context.progress.client_gone = true;
                 return Next::Abort;
             }
@@ -282,5 +276,15 @@ impl Client {
             (true, true, false) => Next::Close,
             (true, true, true) => Next::Linger,
         }
+    }
+}
+
+/// Keeps a connection for the next request, if the endpoint has all of this one and its answer was read to its end.
+fn keep(pools: &Pools, request: &H1Request<'_>, acquired: AcquiredConnection<'_>, download: &Download) {
+    if download.ended_exactly() && !download.closes {
+        let limit = request.context.assigned.service.timeouts.pool_idle;
+        let until = request.context.ended_at.unwrap_or_else(Instant::now) + limit;
+        let bodied = request.context.progress.bytes_in > 0;
+        pools.http1.put(PoolKey::of(acquired.endpoint), acquired.connection, until, bodied);
     }
 }

@@ -65,6 +65,18 @@ impl Download {
         self.input
     }
 
+    /// Throws away what is here of a response that nobody gets.
+    fn throw_away(&mut self) {
+        let Some(body) = &mut self.body else { return };
+        while let Ok(Piece { framing, data }) = body.next_of(Sender::Endpoint, self.input.data()) {
+            self.input.consume(framing + data);
+            body.took(data);
+            if data == 0 {
+                break;
+            }
+        }
+    }
+
     /// Whether the response ended exactly where its framing says.
     pub(super) fn ended_exactly(&self) -> bool {
         self.body == Some(Body::Done) && self.input.is_empty()
@@ -274,6 +286,7 @@ impl Relay<'_, '_> {
                 ParsedResponse::Invalid => return Err(BAD_ANSWER),
                 ParsedResponse::Informational(length) => {
                     download.input.consume(length);
+                    self.context.attempts.informed();
                     download.informational += 1;
                     if download.informational > MAX_INFORMATIONAL {
                         return Err(BAD_ANSWER);
@@ -288,6 +301,11 @@ impl Relay<'_, '_> {
                     download.chunked = matches!(answer.body, Body::Chunked(_) | Body::UntilClose);
                     // The endpoint may take the rest of an unfinished request for the next one.
                     download.closes |= answer.closes || early;
+                    let upload = &mut *self.upload;
+                    if self.context.is_asked_again(answer.status, answer.later, || upload.replay()) {
+                        download.throw_away();
+                        return Err(Broken::AskedAgain);
+                    }
                     download.closes_client = close;
                     self.ticket.becomes(answer.kind);
                     self.moved = true;
@@ -348,13 +366,14 @@ impl Relay<'_, '_> {
                 (false, _) => (idle, Broken::Ended(End::Idle)),
             }
         } else if self.upload.complete || self.upload.refused {
-            (self.timeouts.first_byte, Broken::Ended(End::FirstByte))
+            (self.context.first_byte_limit(), Broken::Ended(End::FirstByte))
         } else if self.endpoint_blocked {
             (idle, Broken::Ended(End::Idle))
         } else {
             (idle + GRACE, Broken::Ended(End::Upload))
         };
         let deadline = self.active + limit;
+        let deadline = self.context.deadline().map_or(deadline, |all| all.min(deadline));
         while let Some(look) = self.half_closed {
             if self.timer.poll(cx, deadline.min(look)).is_pending() {
                 return None;

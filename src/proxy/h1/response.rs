@@ -86,7 +86,8 @@ fn write_switching(
     rewrite.fields.each(|name, value| out.push_field(name, value));
     out.push(b"\r\n");
     let kind = kind::of_tunnel(head.upgrades().next());
-    let answer = ResponseHead { status: head.status, body: Body::Done, kind, closes: true, grpc_failed: false };
+    let answer =
+        ResponseHead { status: head.status, body: Body::Done, kind, closes: true, later: false, grpc_failed: false };
     ParsedResponse::Switched(answer, length)
 }
 

@@ -18,7 +18,7 @@ use crate::proxy::express::upload::Upload;
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::admit::{self, Admitted, Identified, Ingress, RoutedRequest};
 use crate::proxy::request::headers::RequestRewrite;
-use crate::proxy::request::{attempts, kind};
+use crate::proxy::request::kind;
 use crate::proxy::shared::{Phase, Shared};
 use crate::proxy::worker::Worker;
 use crate::snapshot::{ClientLimits, Snapshot};
@@ -180,7 +180,7 @@ impl Client {
         let head = known.head;
         let admitted = admit::admit(head, &ingress, snapshot, |routed| is_carried(routed, shape));
         let Ok(admitted) = admitted else { return Begun::Other };
-        let context = ExpressContext::enter(shared, admitted.assignment(), known.logged);
+        let context = ExpressContext::enter(shared, admitted.assignment(), head.method, known.logged);
         let Admitted { routed, set_cookie, refusal, .. } = admitted;
         let upgrade = offered(&routed);
         let RoutedRequest { validated, service, underscore, .. } = routed;
@@ -205,7 +205,7 @@ impl Client {
             upgrade,
         };
         request::write(head, &rewrite, &mut out);
-        let idempotent = attempts::is_idempotent(head.method);
+        let idempotent = context.attempts.is_idempotent();
         let request = H1Request {
             context,
             upload: Upload::new(out, Body::of(validated.framing), idempotent, service.body_limit(snapshot)),
@@ -217,7 +217,6 @@ impl Client {
             closes: head.closes() || upgrade.is_some(),
             upgrade,
             refusal,
-            idempotent,
             set_cookie,
         };
         self.input.consume(length);

@@ -55,8 +55,9 @@ impl Client {
             }
             Err(broken) => {
                 if let Broken::Endpoint(failure) = broken {
-                    let series = context.series();
-                    context.attempts.broke(failure, series, || false);
+                    let version = context.assigned.version;
+                    let sent = context.sent();
+                    context.attempts.broke(failure, sent, version, || false);
                 }
                 self.ended(request, broken).await
             }

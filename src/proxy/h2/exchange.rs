@@ -29,7 +29,6 @@ use crate::proxy::express::response::ParseContext;
 use crate::proxy::express::upload::Upload;
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::admit::{self, Identified, Ingress, Rejected, RoutedRequest};
-use crate::proxy::request::attempts::is_idempotent;
 use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::request::failure::{Failure, INTERNAL, RESET, UNPROCESSED, WRITE_TIMEOUT};
 use crate::proxy::request::fault;
@@ -106,7 +105,7 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
         tunnel,
     };
     let mut exchange = Exchange {
-        context: ExpressContext::enter(shared, admitted.assignment(), known.logged),
+        context: ExpressContext::enter(shared, admitted.assignment(), head.method(), known.logged),
         pools: &common.worker.pools,
         stream: &stream,
         limits: &read.snapshot.client,
@@ -192,21 +191,17 @@ impl<'s> Exchange<'_, 's> {
             let mut download = Download::default();
             match self.forward_http1(&mut upload, &mut acquired, &mut download).await {
                 Ok(()) => return self.finish_http1(&upload, acquired, &download),
-                Err(Broken::Endpoint(failure)) => {
+                Err(Broken::AskedAgain) => {}
+                Err(broken) => {
+                    drop(acquired);
+                    let Some(failure) = broken.failure() else { return self.ended(broken).await };
                     if download.begun {
                         self.context.attempts.answer_began();
                     }
-                    let series = self.context.series();
-                    let idempotent = self.is_idempotent();
-                    if !self.context.attempts.broke(failure, series, || idempotent && upload.replay()) {
-                        drop(acquired);
+                    let (version, sent) = (self.context.assigned.version, self.context.sent());
+                    if !self.context.attempts.broke(failure, sent, version, || upload.replay()) {
                         return self.broken(failure.refusal).await;
                     }
-                    self.context.attempts.began = Instant::now();
-                }
-                Err(broken) => {
-                    drop(acquired);
-                    return self.ended(broken).await;
                 }
             }
         }
@@ -221,13 +216,9 @@ impl<'s> Exchange<'_, 's> {
             Framing::Frames { length: Some(length) } => Body::of_length(length),
             _ => Body::UntilClose,
         };
-        let mut upload = Upload::new(out, body, self.is_idempotent(), self.body_limit);
+        let mut upload = Upload::new(out, body, self.context.attempts.is_idempotent(), self.body_limit);
         upload.chunked = self.rewrite.is_chunked();
         upload
-    }
-
-    fn is_idempotent(&self) -> bool {
-        is_idempotent(self.head.method())
     }
 
     /// Whether nothing of the body is to be waited for: there is none, or it is here.
@@ -278,6 +269,7 @@ impl<'s> Exchange<'_, 's> {
                 return Poll::Ready(Err(Broken::Ended(End::Unread)));
             }
             let (late, pause) = (active + idle, context.began + PAUSE);
+            let late = context.attempts.deadline().map_or(late, |all| all.min(late));
             let pauses = length.is_none() && pause < late;
             match self.stream.is_late(if pauses { pause } else { late }) {
                 false => Poll::Pending,
@@ -337,25 +329,27 @@ impl<'s> Exchange<'_, 's> {
                 Err(failed) => failed,
             };
             drop(acquired);
-            let (stream, series, idempotent) = (self.stream, self.context.series(), self.is_idempotent());
+            let (stream, version, sent) = (self.stream, self.context.assigned.version, self.context.sent());
             let replay = || stream.lock().place().replay();
             let attempts = &mut self.context.attempts;
             match failed {
-                Failed::Unprocessed if attempts.turned_away(replay(), series) => {}
+                Failed::Unprocessed if attempts.turned_away(sent, version, replay) => {}
                 Failed::Unprocessed => return self.broken(UNPROCESSED).await,
-                Failed::Broken(Broken::Endpoint(failure)) => {
-                    if !attempts.broke(failure, series, || idempotent && replay()) {
-                        return self.broken(failure.refusal).await;
-                    }
-                }
-                Failed::Broken(broken) => return self.ended(broken).await,
+                Failed::Broken(Broken::AskedAgain) => {}
+                Failed::Broken(broken) => match broken.failure() {
+                    Some(failure) if attempts.broke(failure, sent, version, replay) => {}
+                    Some(failure) => return self.broken(failure.refusal).await,
+                    None => return self.ended(broken).await,
+                },
                 Failed::Reset(code) => {
-                    attempts.broke(RESET, series, || false);
-                    return self.reset(code).await;
+                    // It says something about the request: the connection was not dead before.
+                    attempts.answer_began();
+                    if !attempts.broke(RESET, sent, version, replay) {
+                        return self.reset(code).await;
+                    }
                 }
             }
             self.context.progress.bytes_in = 0;
-            self.context.attempts.began = Instant::now();
         }
     }
 
@@ -392,7 +386,7 @@ impl<'s> Exchange<'_, 's> {
     /// The exchange was ended by something else than its endpoint.
     async fn ended(&mut self, broken: Broken) -> Ended {
         let refusal = match broken {
-            Broken::ClientGone => return Ended::Reset(ErrorCode::CANCEL),
+            Broken::ClientGone | Broken::AskedAgain => return Ended::Reset(ErrorCode::CANCEL),
             Broken::ClientSlow => {
                 self.context.progress.cause = Some(WRITE_TIMEOUT);
                 return Ended::Reset(ErrorCode::CANCEL);

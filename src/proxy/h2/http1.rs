@@ -23,7 +23,7 @@ use crate::proxy::codec::hpack::FieldLines;
 use crate::proxy::codec::response::{self as codec, MAX_HEAD, MAX_INFORMATIONAL, Read, SWITCHING};
 use crate::proxy::express::broken::{BAD_ANSWER, Broken};
 use crate::proxy::express::context::ExpressContext;
-use crate::proxy::express::response::{ParseContext, ResponseHead};
+use crate::proxy::express::response::{ParseContext, ResponseHead, says_when};
 use crate::proxy::express::upload::{Upload, Written};
 use crate::proxy::io::buffer::{Buffer, SIZE};
 use crate::proxy::io::transport::Transport;
@@ -58,6 +58,8 @@ enum Parsed {
     /// A head of so many bytes that opened a tunnel.
     Tunnel(usize),
     Invalid,
+    /// Nobody gets it: the request is tried again.
+    AskedAgain,
 }
 
 impl Download {
@@ -179,6 +181,10 @@ impl Http1Relay<'_, '_> {
                 }
                 // What is malformed from the beginning is no answer: the client gets another.
                 let last = head.status >= 200;
+                let (upload, context) = (&mut *self.upload, &mut *self.context);
+                if last && context.is_asked_again(head.status, says_when(head), || upload.replay()) {
+                    return Parsed::AskedAgain;
+                }
                 if last && !is_well_framed(head.body(parse_context.head_only), here.get(length..).unwrap_or_default()) {
                     return Parsed::Invalid;
                 }
@@ -188,8 +194,10 @@ impl Http1Relay<'_, '_> {
             match read {
                 Read::Partial => return Poll::Ready(Ok(())),
                 Read::Invalid | Read::Head(Parsed::Invalid) => return Poll::Ready(Err(BAD_ANSWER)),
+                Read::Head(Parsed::AskedAgain) => return Poll::Ready(Err(Broken::AskedAgain)),
                 Read::Head(Parsed::Informational(length)) => {
                     self.download.input.consume(length);
+                    self.context.attempts.informed();
                     self.download.informational += 1;
                     if self.download.informational > MAX_INFORMATIONAL {
                         return Poll::Ready(Err(BAD_ANSWER));
@@ -220,7 +228,7 @@ impl Http1Relay<'_, '_> {
     fn begin_tunnel(&mut self) {
         let kind = kind::of_tunnel(self.offered.map(str::as_bytes));
         let body = Body::UntilClose;
-        let head = ResponseHead { status: TUNNEL_OPEN, body, kind, closes: true, grpc_failed: false };
+        let head = ResponseHead { status: TUNNEL_OPEN, body, kind, closes: true, later: false, grpc_failed: false };
         let download = &mut *self.download;
         (download.body, download.tunnel, download.closes) = (Some(body), true, true);
         (self.upload.body, self.upload.complete, self.upload.replayable) = (body, false, false);

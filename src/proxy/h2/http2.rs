@@ -18,7 +18,7 @@ use crate::proxy::codec::hpack::FieldLines;
 use crate::proxy::codec::response::MAX_INFORMATIONAL;
 use crate::proxy::express::broken::{BAD_ANSWER, Broken};
 use crate::proxy::express::context::ExpressContext;
-use crate::proxy::express::response::{ParseContext, ResponseHead};
+use crate::proxy::express::response::{ParseContext, RETRY_AFTER, ResponseHead};
 use crate::proxy::request::failure::{PROTOCOL, RESET};
 use crate::proxy::request::response::ClientFields;
 use crate::proxy::request::upload::{BodyLimit, SMALL};
@@ -191,7 +191,7 @@ impl Http2Relay<'_, '_> {
     }
 
     fn inform(&mut self) -> Result<(), Failed> {
-        self.context.attempts.answer_began();
+        self.context.attempts.informed();
         self.progress.informational += 1;
         if self.progress.informational > MAX_INFORMATIONAL {
             return Err(BAD_ANSWER.into());
@@ -202,9 +202,16 @@ impl Http2Relay<'_, '_> {
 
     /// Writes the final head.
     fn answer(&mut self, ends: bool) -> Result<(), Failed> {
-        let status = self.write_head(ends)?;
         let fields = self.upstream.fields().ok_or(BAD_ANSWER)?;
-        let head = final_head(fields, status, ends, self.parse_context);
+        let status = fields.status().ok_or(BAD_ANSWER)?;
+        let later = status >= 500 && fields.iter().any(|field| field.name == RETRY_AFTER);
+        let stream = self.stream;
+        if self.context.is_asked_again(status, later, || stream.lock().place().replay()) {
+            return Err(Broken::AskedAgain.into());
+        }
+        self.write_head(ends)?;
+        let fields = self.upstream.fields().ok_or(BAD_ANSWER)?;
+        let head = ResponseHead { later, ..final_head(fields, status, ends, self.parse_context) };
         let declared = fields.iter().find(|field| field.name == "content-length");
         self.progress.left = declared.and_then(|field| decimal(field.value));
         (self.progress.answered, self.progress.ended) = (true, ends);
@@ -272,6 +279,7 @@ fn final_head(fields: &FieldLines, status: u16, ends: bool, parse_context: Parse
         body: if ends { Body::Done } else { Body::UntilClose },
         kind: kind::of_response(value("content-type"), parse_context.grpc),
         closes: false,
+        later: false,
         // A call that fails at once has its status here instead of in the trailers.
         grpc_failed: parse_context.grpc && failed(),
     }

@@ -81,11 +81,12 @@ pub(super) fn due(
             (false, _) => (idle, Broken::Ended(End::Idle)),
         }
     } else if stage.sent {
-        (timeouts.first_byte, Broken::Ended(End::FirstByte))
+        (context.first_byte_limit(), Broken::Ended(End::FirstByte))
     } else if turn.endpoint_blocked {
         (idle, Broken::Ended(End::Idle))
     } else {
         (idle + GRACE, Broken::Ended(End::Upload))
     };
-    stream.is_late(turn.active + limit).then_some(broken)
+    let late = turn.active + limit;
+    stream.is_late(context.deadline().map_or(late, |all| all.min(late))).then_some(broken)
 }

@@ -49,7 +49,7 @@ pub(crate) fn admit(session: &ServerSession, context: &mut EngineContext) -> Res
         expects: validated.expect_continue,
         manner: None,
         ahead: BytesMut::new(),
-        attempts: Attempts::new(Instant::now()),
+        attempts: Attempts::new(head.method.as_str(), Instant::now(), service.timeouts.request),
         informational: 0,
         route: Arc::clone(route),
         service: Arc::clone(service),

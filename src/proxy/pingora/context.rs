@@ -27,7 +27,7 @@ use crate::proxy::request::record::{self, Finished, stream};
 use crate::proxy::request::upload::Manner;
 use crate::proxy::shared::Shared;
 use crate::proxy::upstream::connection::Checkout;
-use crate::snapshot::{Endpoint, Route, Service, Snapshot, Version};
+use crate::snapshot::{Endpoint, Route, Service, Snapshot, Timeouts, Version};
 use crate::telemetry::{Lane, OpenGuard};
 use crate::traffic::Refusal;
 use crate::traffic::split::Reason;
@@ -91,6 +91,18 @@ pub(crate) struct Routed {
 impl Routed {
     pub(crate) fn service(&self) -> &Arc<Service> {
         &self.service
+    }
+
+    /// How long the endpoint of the attempt that begins may take.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        let mut timeouts = self.service.timeouts;
+        if let Some(version) = self.version() {
+            timeouts.first_byte = self.attempts.first_byte_limit(version, timeouts.first_byte);
+        }
+        if let Some(deadline) = self.attempts.deadline() {
+            timeouts.connect = timeouts.connect.min(deadline.saturating_duration_since(self.attempts.began));
+        }
+        timeouts
     }
 
     /// The chosen version.

@@ -16,12 +16,25 @@ use crate::traffic::Refusal;
 /// The type of an error of `upstream`; what it is says its cause.
 const UPSTREAM: ErrorType = ErrorType::Custom("weir: upstream");
 
+/// The type of [`asked_again`].
+const ASKED_AGAIN: ErrorType = ErrorType::Custom("weir: asked again");
+
 /// The engine's error types for chunks and trailers that are malformed; its constants are private there.
 const INVALID_CHUNKS: [&str; 2] = ["InvalidChunk", "InvalidTrailerEnd"];
 
 /// There is no connection to an endpoint.
 pub(crate) fn of_connect(error: ConnectError) -> BError {
     Error::because(UPSTREAM, "connecting to the endpoint", error).into_up()
+}
+
+/// The endpoint's answer is thrown away, and the request is tried again.
+pub(crate) fn asked_again() -> BError {
+    Error::explain(ASKED_AGAIN, "the endpoint's answer is not the last").into_up()
+}
+
+/// Whether the request is tried again after an answer.
+pub(crate) fn is_asked_again(error: &Error) -> bool {
+    *error.etype() == ASKED_AGAIN
 }
 
 /// A stream to an endpoint failed.

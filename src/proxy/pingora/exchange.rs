@@ -48,6 +48,8 @@ struct State {
     progress: Progress,
     timeouts: Option<Timeouts>,
     active: Option<Instant>,
+    /// When the request must be over, unless it is a stream by then.
+    deadline: Option<Instant>,
     ticket: Option<Ticket>,
     checkout: Option<Checkout>,
     /// The endpoint has the whole request; its time to answer runs from then on.
@@ -149,6 +151,17 @@ impl Exchange {
         (state.handed, state.handed_all, state.writing) = (None, false, false);
         state.request_waits = None;
         state.attended = false;
+    }
+
+    /// The request must be over by then, if at some time; a stream may go on.
+    pub(crate) fn ends_by(&self, deadline: Option<Instant>) {
+        self.state().deadline = deadline;
+    }
+
+    /// The request is tried again, though its attempt was ended.
+    pub(crate) fn resume(&self) {
+        self.state().end = None;
+        self.changed.notify_one();
     }
 
     /// From now on the lane waits for [`Exchange::ending`] in this attempt.
@@ -370,13 +383,14 @@ impl Exchange {
             return Some(at + GRACE);
         }
         let (timeouts, active) = (state.timeouts?, state.active?);
-        match state.progress {
-            Progress::Waiting if state.request_sent => Some(active + timeouts.first_byte),
-            Progress::Waiting | Progress::Gathering => Some(active + timeouts.idle + GRACE),
-            Progress::Body => Some(active + timeouts.idle),
-            Progress::Stream if state.half_closed => Some(active + timeouts.idle),
-            Progress::Idle | Progress::Connecting | Progress::Stream => None,
-        }
+        let quiet = match state.progress {
+            Progress::Waiting if state.request_sent => active + timeouts.first_byte,
+            Progress::Waiting | Progress::Gathering => active + timeouts.idle + GRACE,
+            Progress::Body => active + timeouts.idle,
+            Progress::Stream if state.half_closed => return Some(active + timeouts.idle),
+            Progress::Idle | Progress::Connecting | Progress::Stream => return None,
+        };
+        Some(state.deadline.map_or(quiet, |deadline| deadline.min(quiet)))
     }
 
     /// Lets a corked request go once its end was handed on. The engine's half of the exchange was polled before.
@@ -403,13 +417,14 @@ impl Exchange {
         } else {
             let (Some(timeouts), Some(active)) = (state.timeouts, state.active) else { return false };
             let silent = now.saturating_duration_since(active);
+            let late = state.deadline.is_some_and(|deadline| now >= deadline);
             match state.progress {
-                Progress::Waiting if state.request_sent && silent >= timeouts.first_byte => End::FirstByte,
+                Progress::Waiting if state.request_sent && (late || silent >= timeouts.first_byte) => End::FirstByte,
                 // A client that pauses its upload is not the endpoint's silence. An endpoint that does not read is
                 // found by the timeout of writing to it, which comes first.
-                Progress::Waiting if !state.request_sent && silent >= timeouts.idle + GRACE => End::Upload,
-                Progress::Gathering if silent >= timeouts.idle + GRACE => End::Upload,
-                Progress::Body if silent >= timeouts.idle => End::Idle,
+                Progress::Waiting if !state.request_sent && (late || silent >= timeouts.idle + GRACE) => End::Upload,
+                Progress::Gathering if late || silent >= timeouts.idle + GRACE => End::Upload,
+                Progress::Body if late || silent >= timeouts.idle => End::Idle,
                 Progress::Stream if state.half_closed && silent >= timeouts.idle => End::Left,
                 _ => return false,
             }

@@ -63,11 +63,12 @@ async fn try_once<H: Hooks>(
     session: &mut Session,
     context: &mut EngineContext,
 ) -> Result<()> {
+    attempt::pause(context).await;
     attempt::begin(context)?;
     let routed = context.routed().or_err(ErrorType::InternalError, "the request has no route yet")?;
     let endpoint = routed.endpoint().or_err(ErrorType::InternalError, "the request has no endpoint yet")?;
     let tls = endpoint.upstream.tls.is_some();
-    let timeouts = routed.service().timeouts;
+    let timeouts = routed.timeouts();
     let to = Destination::of(endpoint, &timeouts);
     let mut stream = match multiplex::acquire(pools, &to, routed.attempts.is_fresh()).await {
         Ok(stream) => stream,

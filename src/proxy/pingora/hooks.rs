@@ -102,6 +102,7 @@ impl ProxyHttp for General {
     }
 
     async fn upstream_peer(&self, session: &mut Session, context: &mut EngineContext) -> Result<Box<HttpPeer>> {
+        attempt::pause(context).await;
         attempt::begin(context)?;
         if routed(context)?.has_body && routed(context)?.manner.is_none() {
             upload::take_in(session.as_downstream_mut(), context).await?;
@@ -109,7 +110,7 @@ impl ProxyHttp for General {
         let routed = routed(context)?;
         let fresh = routed.attempts.is_fresh() || routed.manner == Some(Manner::Streamed);
         let endpoint = routed.endpoint().or_err(ErrorType::InternalError, "the request has no endpoint yet")?;
-        let mut peer = Box::new(connector::peer(&self.pools, endpoint, &routed.service().timeouts, fresh));
+        let mut peer = Box::new(connector::peer(&self.pools, endpoint, &routed.timeouts(), fresh));
         peer.options.http_upstream_request_policy.h1_upgrade = match routed.upgrade.as_deref() {
             None => H1UpgradePolicy::Deny,
             Some(token) if token.eq_ignore_ascii_case("websocket") => H1UpgradePolicy::WebSocketOnly,
@@ -224,7 +225,7 @@ impl ProxyHttp for General {
         let exchange = Arc::clone(&context.exchange);
         let routed = routed(context)?;
         if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
-            routed.attempts.answer_began();
+            routed.attempts.informed();
             routed.informational = routed.informational.saturating_add(1);
             if routed.informational > MAX_INFORMATIONAL {
                 return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many 1xx responses").into_up());
@@ -237,12 +238,16 @@ impl ProxyHttp for General {
         {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 for what was not offered").into_up());
         }
+        if attempt::is_asked_again(session, context, head) {
+            return Err(error::asked_again());
+        }
         let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if size > MAX_HEAD {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "the response head is too large").into_up());
         }
+        let routed = self::routed(context)?;
         if let Some((version, attempts)) = routed.attempt_on() {
-            attempts.answered(attempts.began.elapsed(), &version.series);
+            attempts.answered(attempts.began.elapsed(), version);
         }
         // The endpoint answered before it had the whole request: it may take the rest for another request.
         let sent_whole = routed.manner == Some(Manner::Whole);
@@ -347,7 +352,7 @@ impl ProxyHttp for General {
             |status: http::StatusCode| !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS;
         let written = session.response_written().is_some_and(|head| is_final(head.status));
         let blamed = error::failure(error, ended).map(|failure| failure.refusal);
-        let failed = context.routed().and_then(|routed| routed.attempts.failed());
+        let failed = context.routed().and_then(|routed| routed.attempts.why_failed());
         let refusal = match error.etype() {
             ErrorType::HTTPStatus(_) if *error.esource() != ErrorSource::Downstream => failed.or(blamed),
             _ => blamed.or_else(|| error::local_response(error, ended)),

@@ -1,12 +1,21 @@
 //! What may be tried again, on what, and how often: one state machine for every lane, without clock, socket or engine.
 //!
-//! | what failed | is tried again | with | at most |
+//! | what failed | is tried again | counts as a try | needs budget |
 //! |---|---|---|---|
-//! | making a connection | while the version has another endpoint | another endpoint | once |
-//! | a reused connection, as an idle one does that its peer closes | an idempotent request of which nothing was answered, if all of it is still here | a new connection | once |
-//! | the endpoint turned the request away unprocessed | if all of it is still here | a new connection | [`MAX_UNPROCESSED`] |
+//! | making a connection | any request | yes | no: the endpoint had no work with it |
+//! | a reused connection before any byte, as an idle one does that its peer closes | an idempotent one, if all of it is still here | no: once, for the next connection is a new one | no |
+//! | the endpoint turned the request away unprocessed | any, if all of it is still here | no: [`MAX_UNPROCESSED`] times | no |
+//! | a connection, before the client had anything of the response | an idempotent one, if all of it is still here | yes | yes |
+//! | what came was not HTTP, likewise | likewise | yes | yes |
+//! | a try took longer than one may | likewise | yes | yes |
+//! | the endpoint answered with a status that the service names, without `retry-after` | likewise | yes | yes |
 //!
-//! Invariants: no request makes more than [`MAX_ATTEMPTS`]; nothing is tried again once the endpoint has answered.
+//! The next endpoint is one that was not tried, as long as one is ready. When all were, the one that failed last comes last;
+//! before that, there is a pause ([`RetryPolicy::pause`]). An endpoint whose failure would only repeat itself (it speaks no
+//! HTTP, its certificate is not trusted) is not tried again by the same request.
+//!
+//! Invariants: no request makes more than [`MAX_ATTEMPTS`], and none after its deadline; nothing is tried again once the client has something of the
+//! response; whoever was admitted to the budget leaves it once.
 
 use std::mem;
 use std::time::Duration;
@@ -14,14 +23,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failure::{Failure, NO_ENDPOINT};
+use crate::algorithm::random::random;
 use crate::snapshot::Version;
-use crate::telemetry::{RetryReason, VersionSeries};
+use crate::snapshot::retry::RetryPolicy;
+use crate::telemetry::RetryReason;
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
 
-/// Attempts that a request makes at most: the first, one retry after each kind of failure, and those that were turned away
-/// unprocessed.
-pub(crate) const MAX_ATTEMPTS: usize = 3 + MAX_UNPROCESSED as usize;
+/// Attempts that a request makes at most: as many tries as can be configured, one retry after a dead connection, and those
+/// that were turned away unprocessed.
+pub(crate) const MAX_ATTEMPTS: usize = 5 + 1 + MAX_UNPROCESSED as usize;
 
 /// Each retry of what was not processed is on a new connection; who is turned away there too is not wanted.
 const MAX_UNPROCESSED: u8 = 3;
@@ -31,17 +42,29 @@ const MAX_UNPROCESSED: u8 = 3;
 pub(crate) struct Attempts {
     /// When the one under way began.
     pub(crate) began: Instant,
+    /// When the request must be over.
+    deadline: Option<Instant>,
+    /// An endpoint may get the request twice.
+    idempotent: bool,
     tried: Tried,
     endpoint: Option<usize>,
     /// No pooled connection may be used.
     fresh: bool,
     /// The connection had carried another request before.
     reused: bool,
-    /// The endpoint has sent something of its response.
-    answered: bool,
+    /// The endpoint has sent something in this attempt.
+    begun: bool,
+    /// The client has something of the response, or is about to get it.
+    told: bool,
     /// Why the last attempt failed.
     failed: Option<Refusal>,
     retries: Retries,
+    /// How long to wait before the next attempt.
+    pause: Duration,
+    /// How often there was a pause.
+    pauses: u8,
+    /// It is one of the version's retries under way.
+    in_budget: bool,
     /// From the beginning of the attempt to its response head.
     first_byte: Option<Duration>,
     /// What making the connection took; none if one was reused.
@@ -50,20 +73,54 @@ pub(crate) struct Attempts {
     connects: u8,
 }
 
-/// How often something was tried again, by reason.
+/// How often something was tried again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Retries {
-    connect: u8,
+    /// What counts as a try.
+    tries: u8,
     reused: u8,
     unprocessed: u8,
+}
+
+/// How far a request was when its attempt ended, and when that was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// Of its body.
+    pub(crate) bytes: u64,
+    pub(crate) now: Instant,
 }
 
 /// What becomes of a request whose attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RetryVerdict {
     GiveUp,
+    /// It would be tried again, if the version's budget had room.
+    OverBudget,
     /// It is tried again; what that is counted as, if it is.
     Retry(Option<RetryReason>),
+}
+
+/// What an attempt that failed needs to know of its version.
+trait Alternatives {
+    fn policy(&self) -> &RetryPolicy;
+    /// Whether an endpoint that is not among these is ready.
+    fn has_ready(&self, tried: &Tried) -> bool;
+    /// Admits one more retry to the budget.
+    fn admits_retry(&self) -> bool;
+}
+
+impl Alternatives for Version {
+    fn policy(&self) -> &RetryPolicy {
+        &self.retry
+    }
+
+    fn has_ready(&self, tried: &Tried) -> bool {
+        Self::has_ready(self, tried)
+    }
+
+    fn admits_retry(&self) -> bool {
+        Self::admits_retry(self)
+    }
 }
 
 /// Whether an endpoint may get a request twice (RFC 9110 §9.2.2).
@@ -72,34 +129,65 @@ pub(crate) fn is_idempotent(method: &str) -> bool {
 }
 
 impl Attempts {
-    /// Of a request that came at this time.
-    pub(crate) fn new(now: Instant) -> Self {
+    /// Of a request with this method that came at this time, and may take so long in all.
+    pub(crate) fn new(method: &str, now: Instant, timeout: Option<Duration>) -> Self {
         Self {
             began: now,
+            deadline: timeout.map(|timeout| now + timeout),
+            idempotent: is_idempotent(method),
             tried: Tried::default(),
             endpoint: None,
             fresh: false,
             reused: false,
-            answered: false,
+            begun: false,
+            told: false,
             failed: None,
             retries: Retries::default(),
+            pause: Duration::ZERO,
+            pauses: 0,
+            in_budget: false,
             first_byte: None,
             connect: None,
             connects: 0,
         }
     }
 
-    /// Chooses the endpoint of the next attempt: of the request's version, ready, not tried yet.
+    /// Whether an endpoint may get the request twice.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+
+    /// When the request must be over, if at some time. A response that is a stream may go on.
+    #[inline]
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// How long the endpoint may take to begin its response.
+    #[inline]
+    pub(crate) fn first_byte_limit(&self, version: &Version, timeout: Duration) -> Duration {
+        match version.retry.per_try {
+            Some(limit) if self.idempotent && version.retry.on.timeout => limit.min(timeout),
+            _ => timeout,
+        }
+    }
+
+    /// How long to wait before the next attempt, if at all. Asked once for each.
+    pub(crate) fn take_pause(&mut self) -> Option<Duration> {
+        Some(mem::take(&mut self.pause)).filter(|pause| !pause.is_zero())
+    }
+
+    /// Chooses the endpoint of the next attempt: of the request's version, ready, and not tried yet as long as there is one.
     pub(crate) fn choose(&mut self, version: &Version, key: Option<u64>) -> Option<usize> {
         let at = version.pick(&self.tried, key)?;
         self.endpoint = Some(at);
-        self.reused = false;
+        (self.reused, self.begun) = (false, false);
         Some(at)
     }
 
     /// No endpoint can be chosen; what the client is told, which is why the last attempt failed, if one did.
-    pub(crate) fn no_endpoint(&mut self, series: &VersionSeries) -> Refusal {
-        NO_ENDPOINT.charge(series);
+    pub(crate) fn no_endpoint(&mut self, version: &Version) -> Refusal {
+        NO_ENDPOINT.charge(&version.series);
         *self.failed.get_or_insert(NO_ENDPOINT.refusal)
     }
 
@@ -110,76 +198,209 @@ impl Attempts {
         self.connects += u8::from(!reused);
     }
 
-    /// The endpoint sent something; the final response may be still to come.
+    /// The endpoint sent something, of which the client has nothing.
     pub(crate) fn answer_began(&mut self) {
-        self.answered = true;
+        self.begun = true;
     }
 
-    /// The endpoint's final head is here.
-    pub(crate) fn answered(&mut self, first_byte: Duration, series: &VersionSeries) {
-        series.upstream_answered(first_byte);
+    /// The client gets an informational response of the endpoint's.
+    pub(crate) fn informed(&mut self) {
+        (self.begun, self.told) = (true, true);
+    }
+
+    /// The endpoint's final head is here, and goes to the client.
+    pub(crate) fn answered(&mut self, first_byte: Duration, version: &Version) {
+        version.series.upstream_answered(first_byte);
         // Now, and not when the record is made: a stream may last for days.
-        series.upstream_connected(mem::take(&mut self.connects).into());
-        self.answered = true;
+        version.series.upstream_connected(mem::take(&mut self.connects).into());
+        if mem::take(&mut self.in_budget) {
+            version.retries.leave();
+        }
+        (self.begun, self.told) = (true, true);
         self.first_byte = Some(first_byte);
     }
 
-    /// Connections that were made for a request that got no response.
-    pub(crate) fn uncounted_connects(&self) -> u64 {
-        self.connects.into()
-    }
-
-    /// No connection could be made; whether another endpoint is tried.
-    pub(crate) fn connect_failed(&mut self, failure: Failure, version: &Version, key: Option<u64>) -> bool {
-        let verdict = self.after_connect_failure(failure, |tried| version.pick(tried, key).is_some());
-        failure.charge(&version.series);
-        verdict.count(&version.series)
-    }
-
-    /// The connection failed under the request; whether it is tried again. `resend`: whether the request is idempotent and
-    /// all of it is still here.
-    pub(crate) fn broke(&mut self, failure: Failure, series: &VersionSeries, resend: impl FnOnce() -> bool) -> bool {
-        let verdict = self.after_break(failure, resend);
-        failure.charge(series);
-        verdict.count(series)
-    }
-
-    /// The endpoint did not process the request; whether it is tried again. `whole`: all of it is still here.
-    pub(crate) fn turned_away(&mut self, whole: bool, series: &VersionSeries) -> bool {
-        self.after_refusal(whole).count(series)
-    }
-
-    fn after_connect_failure(&mut self, failure: Failure, another: impl FnOnce(&Tried) -> bool) -> RetryVerdict {
-        self.failed = Some(failure.refusal);
-        if let Some(at) = self.endpoint {
-            self.tried.insert(at);
+    /// The request is over. Called once.
+    pub(crate) fn over(&self, version: &Version) {
+        version.series.upstream_connected(self.connects.into());
+        if self.in_budget {
+            version.retries.leave();
         }
-        if self.retries.connect > 0 || !another(&self.tried) {
+    }
+
+    /// No connection could be made; whether the request is tried again.
+    pub(crate) fn connect_failed(&mut self, failure: Failure, version: &Version, now: Instant) -> bool {
+        self.began = now;
+        let verdict = self.after_connect_failure(failure, version);
+        failure.charge(&version.series);
+        verdict.count(version)
+    }
+
+    /// The connection failed under the request; whether it is tried again. `replay` prepares to send it from its beginning,
+    /// if all of it is still here.
+    pub(crate) fn broke(
+        &mut self,
+        failure: Failure,
+        sent: Sent,
+        version: &Version,
+        replay: impl FnOnce() -> bool,
+    ) -> bool {
+        self.began = sent.now;
+        let verdict = self.after_break(failure, version, || sent.bytes <= version.retry.max_body && replay());
+        failure.charge(&version.series);
+        verdict.count(version)
+    }
+
+    /// The endpoint did not process the request; whether it is tried again. `sent` and `replay` as in [`Self::broke`].
+    pub(crate) fn turned_away(&mut self, sent: Sent, version: &Version, replay: impl FnOnce() -> bool) -> bool {
+        self.began = sent.now;
+        self.after_refusal(version, || sent.bytes <= version.retry.max_body && replay()).count(version)
+    }
+
+    /// The endpoint answered with a status of the version's [`RetryConditions`](crate::snapshot::retry::RetryConditions);
+    /// whether the request is tried again, and nobody gets that answer. `replay` as in [`Self::broke`].
+    pub(crate) fn is_asked_again(&mut self, sent: Sent, version: &Version, replay: impl FnOnce() -> bool) -> bool {
+        let began = mem::replace(&mut self.began, sent.now);
+        let again = self.after_status(version, || sent.bytes <= version.retry.max_body && replay()).count(version);
+        if !again {
+            self.began = began;
+        }
+        again
+    }
+
+    fn after_connect_failure(&mut self, failure: Failure, version: &impl Alternatives) -> RetryVerdict {
+        self.failed(Some(failure.refusal));
+        let policy = version.policy();
+        let may = policy.on.connect && self.has_tries(policy);
+        if !may || !self.find_endpoint(failure.passes(), version) {
             return RetryVerdict::GiveUp;
         }
-        self.retries.connect += 1;
+        self.retries.tries += 1;
         RetryVerdict::Retry(failure.kind.map(|_| RetryReason::Connect))
     }
 
-    fn after_break(&mut self, failure: Failure, resend: impl FnOnce() -> bool) -> RetryVerdict {
-        self.failed = Some(failure.refusal);
-        let stale = self.reused && !self.answered && failure.is_broken_connection();
-        if !stale || self.retries.reused > 0 || !resend() {
+    fn after_break(
+        &mut self,
+        failure: Failure,
+        version: &impl Alternatives,
+        replay: impl FnOnce() -> bool,
+    ) -> RetryVerdict {
+        let stale = self.reused && !self.begun && failure.is_broken_connection();
+        self.failed(Some(failure.refusal));
+        if self.told || !self.idempotent {
             return RetryVerdict::GiveUp;
         }
-        self.retries.reused += 1;
-        self.fresh = true;
-        RetryVerdict::Retry(Some(RetryReason::Reused))
+        if stale && !self.is_late() {
+            if !replay() {
+                return RetryVerdict::GiveUp;
+            }
+            self.begin_anew(version);
+            self.retries.reused += 1;
+            // Others in the pool may have died with it.
+            self.fresh = true;
+            return RetryVerdict::Retry(Some(RetryReason::Reused));
+        }
+        let policy = version.policy();
+        let reason = failure.retried_as().filter(|reason| match reason {
+            // The timeout itself is the patience with the request; only that of one try is shorter.
+            RetryReason::Timeout => policy.on.timeout && policy.per_try.is_some(),
+            _ => policy.on.reset,
+        });
+        let Some(reason) = reason else { return RetryVerdict::GiveUp };
+        self.try_again(reason, failure.passes(), version, replay)
     }
 
-    fn after_refusal(&mut self, whole: bool) -> RetryVerdict {
-        if self.first_byte.is_some() || !whole || self.retries.unprocessed == MAX_UNPROCESSED {
+    fn after_status(&mut self, version: &impl Alternatives, replay: impl FnOnce() -> bool) -> RetryVerdict {
+        if self.told || !self.idempotent {
             return RetryVerdict::GiveUp;
         }
+        let before = *self;
+        self.failed(None);
+        let verdict = self.try_again(RetryReason::Status, true, version, replay);
+        if !matches!(verdict, RetryVerdict::Retry(_)) {
+            // The answer is one like any other.
+            *self = before;
+        }
+        verdict
+    }
+
+    /// Tries once more within the budget, if there is an endpoint for it. `again`: also on one that was tried.
+    fn try_again(
+        &mut self,
+        reason: RetryReason,
+        again: bool,
+        version: &impl Alternatives,
+        replay: impl FnOnce() -> bool,
+    ) -> RetryVerdict {
+        if !self.has_tries(version.policy()) || !self.find_endpoint(again, version) || !replay() {
+            return RetryVerdict::GiveUp;
+        }
+        if !self.in_budget && !version.admits_retry() {
+            return RetryVerdict::OverBudget;
+        }
+        self.in_budget = true;
+        self.retries.tries += 1;
+        RetryVerdict::Retry(Some(reason))
+    }
+
+    fn after_refusal(&mut self, version: &impl Alternatives, replay: impl FnOnce() -> bool) -> RetryVerdict {
+        self.failed(None);
+        let may = !self.told && !self.is_late() && self.retries.unprocessed < MAX_UNPROCESSED;
+        if !may || !replay() {
+            return RetryVerdict::GiveUp;
+        }
+        self.begin_anew(version);
         self.retries.unprocessed += 1;
         // Its first stream is the last that an endpoint turns away.
         self.fresh = true;
         RetryVerdict::Retry(Some(RetryReason::Unprocessed))
+    }
+
+    /// The attempt under way is over, and failed.
+    fn failed(&mut self, why: Option<Refusal>) {
+        self.failed = why.or(self.failed);
+        if let Some(at) = self.endpoint {
+            self.tried.insert(at);
+        }
+    }
+
+    fn has_tries(&self, policy: &RetryPolicy) -> bool {
+        !self.is_late() && self.retries.tries.saturating_add(1) < policy.attempts
+    }
+
+    /// Whether the time for the request was over when its attempt failed.
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= self.began)
+    }
+
+    /// Sees to it that there is an endpoint for the next attempt; whether there is one. One that was tried is only `again`
+    /// one, and after a pause.
+    fn find_endpoint(&mut self, again: bool, version: &impl Alternatives) -> bool {
+        if version.has_ready(&self.tried) {
+            return true;
+        }
+        self.begin_anew(version);
+        if !again || !version.has_ready(&self.tried) {
+            return false;
+        }
+        self.pauses = self.pauses.saturating_add(1);
+        let left = self.deadline.map_or(Duration::MAX, |deadline| deadline - self.began);
+        self.pause = version.policy().pause(self.pauses, random()).min(left);
+        true
+    }
+
+    /// Lets the endpoints be tried once more when all were, the last one last.
+    fn begin_anew(&mut self, version: &impl Alternatives) {
+        if version.has_ready(&self.tried) {
+            return;
+        }
+        self.tried = Tried::default();
+        let Some(last) = self.endpoint else { return };
+        let mut others = Tried::default();
+        others.insert(last);
+        if version.has_ready(&others) {
+            self.tried = others;
+        }
     }
 
     /// Whether no pooled connection may be used.
@@ -193,7 +414,7 @@ impl Attempts {
     }
 
     /// Why the last attempt failed.
-    pub(crate) fn failed(&self) -> Option<Refusal> {
+    pub(crate) fn why_failed(&self) -> Option<Refusal> {
         self.failed
     }
 
@@ -209,123 +430,29 @@ impl Attempts {
 
     /// How often the request was tried again.
     pub(crate) fn retries(&self) -> u32 {
-        let Retries { connect, reused, unprocessed } = self.retries;
-        u32::from(connect + reused + unprocessed)
+        let Retries { tries, reused, unprocessed } = self.retries;
+        u32::from(tries) + u32::from(reused) + u32::from(unprocessed)
     }
 }
 
 impl RetryVerdict {
-    /// Counts a retry; whether it is one.
-    fn count(self, series: &VersionSeries) -> bool {
-        if let Self::Retry(Some(reason)) = self {
-            series.retried(reason);
+    /// Counts a retry, or that there was no room for one; whether it is one.
+    fn count(self, version: &Version) -> bool {
+        match self {
+            Self::GiveUp => false,
+            Self::OverBudget => {
+                version.series.retry_overflowed();
+                false
+            }
+            Self::Retry(reason) => {
+                if let Some(reason) = reason {
+                    version.series.retried(reason);
+                }
+                true
+            }
         }
-        self != Self::GiveUp
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::proxy::request::failure::{LOCAL, PROTOCOL, RESET, TIMEOUT};
-
-    /// How an attempt may end.
-    #[derive(Clone, Copy, Debug)]
-    enum Outcome {
-        ConnectFailed(Failure),
-        Broke { failure: Failure, reused: bool, answered: bool, resend: bool },
-        TurnedAway { whole: bool },
-    }
-
-    fn failures() -> impl Strategy<Value = Failure> {
-        prop::sample::select(vec![RESET, TIMEOUT, PROTOCOL, LOCAL])
-    }
-
-    fn outcomes() -> impl Strategy<Value = Outcome> {
-        prop_oneof![
-            failures().prop_map(Outcome::ConnectFailed),
-            (failures(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-                |(failure, reused, answered, resend)| { Outcome::Broke { failure, reused, answered, resend } }
-            ),
-            prop::bool::weighted(0.9).prop_map(|whole| Outcome::TurnedAway { whole }),
-        ]
-    }
-
-    /// The table of the file's header, on what came before.
-    fn expected(before: &[Outcome], last: Outcome, endpoints: usize) -> RetryVerdict {
-        let so_far = |is: fn(&Outcome) -> bool| before.iter().filter(|outcome| is(outcome)).count();
-        let (retry, reason) = match last {
-            Outcome::ConnectFailed(failure) => {
-                let first = so_far(|outcome| matches!(outcome, Outcome::ConnectFailed(_))) == 0;
-                (first && endpoints > 1, failure.kind.map(|_| RetryReason::Connect))
-            }
-            Outcome::Broke { failure, reused, answered, resend } => {
-                let first = so_far(|outcome| matches!(outcome, Outcome::Broke { .. })) == 0;
-                let stale = failure == RESET && reused && !answered;
-                (first && stale && resend, Some(RetryReason::Reused))
-            }
-            Outcome::TurnedAway { whole } => {
-                let allowed = so_far(|outcome| matches!(outcome, Outcome::TurnedAway { .. })) < 3;
-                (allowed && whole, Some(RetryReason::Unprocessed))
-            }
-        };
-        if retry { RetryVerdict::Retry(reason) } else { RetryVerdict::GiveUp }
-    }
-
-    proptest! {
-        #[test]
-        fn attempts_follow_the_table_and_end(all in prop::collection::vec(outcomes(), 1..60), endpoints in 1_usize..4) {
-            let mut attempts = Attempts::new(Instant::now());
-            let (mut made, mut counted, mut fresh) = (0, 0, false);
-            for (at, outcome) in all.iter().enumerate() {
-                made += 1;
-                attempts.endpoint = (0..endpoints).find(|endpoint| !attempts.tried.contains(*endpoint));
-                attempts.reused = false;
-                let verdict = match *outcome {
-                    Outcome::ConnectFailed(failure) => {
-                        attempts.after_connect_failure(failure, |tried| (0..endpoints).any(|at| !tried.contains(at)))
-                    }
-                    Outcome::Broke { failure, reused, answered, resend } => {
-                        attempts.connected(reused, attempts.began);
-                        if answered {
-                            attempts.answer_began();
-                        }
-                        attempts.after_break(failure, || resend)
-                    }
-                    Outcome::TurnedAway { whole } => attempts.after_refusal(whole),
-                };
-                prop_assert_eq!(verdict, expected(&all[..at], *outcome, endpoints), "{:?}", &all[..=at]);
-                prop_assert!(attempts.is_fresh() || !fresh, "once the pool is not to be used it stays so");
-                fresh = attempts.is_fresh();
-                counted += u32::from(matches!(verdict, RetryVerdict::Retry(_)));
-                prop_assert_eq!(attempts.retries(), counted);
-                if verdict == RetryVerdict::GiveUp {
-                    break;
-                }
-            }
-            prop_assert!(made <= MAX_ATTEMPTS);
-        }
-    }
-
-    #[test]
-    fn nothing_is_tried_again_once_the_endpoint_has_answered() {
-        let mut attempts = Attempts::new(Instant::now());
-        attempts.connected(true, attempts.began);
-        attempts.answer_began();
-        attempts.first_byte = Some(Duration::ZERO);
-        assert_eq!(attempts.after_break(RESET, || panic!("it is not to be asked for")), RetryVerdict::GiveUp);
-        assert_eq!(attempts.after_refusal(true), RetryVerdict::GiveUp);
-    }
-
-    #[test]
-    fn only_methods_that_mean_the_same_twice_are_idempotent() {
-        for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"] {
-            assert!(is_idempotent(method), "{method}");
-        }
-        for method in ["POST", "PATCH", "CONNECT", "get", "BREW", ""] {
-            assert!(!is_idempotent(method), "{method}");
-        }
-    }
-}
+mod tests;

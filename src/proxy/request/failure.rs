@@ -3,7 +3,7 @@
 use super::end::End;
 use crate::proxy::upstream::error::ConnectError;
 use crate::proxy::upstream::multiplex::failure::StreamFailure;
-use crate::telemetry::{UpstreamError, VersionSeries};
+use crate::telemetry::{RetryReason, UpstreamError, VersionSeries};
 use crate::traffic::Refusal;
 
 /// A failed attempt, as it is counted and answered.
@@ -21,7 +21,8 @@ const fn failure(kind: UpstreamError, status: u16, cause: &'static str, text: &'
 pub(crate) const NO_ENDPOINT: Failure =
     failure(UpstreamError::NoEndpoint, 503, "no_endpoint", "no endpoint of this version is ready");
 const CONNECT: Failure = failure(UpstreamError::Connect, 502, "connect", "the endpoint does not accept connections");
-const CONNECT_TIMEOUT: Failure =
+/// No connection in time.
+pub(crate) const CONNECT_TIMEOUT: Failure =
     failure(UpstreamError::Connect, 504, "connect_timeout", "the endpoint did not accept a connection in time");
 const TLS: Failure = failure(UpstreamError::Tls, 502, "tls", "no trusted TLS connection to the endpoint");
 /// The endpoint was silent for too long.
@@ -111,6 +112,21 @@ impl Failure {
     /// the fault is Weir's.
     pub(crate) fn is_nobodys(cause: &str) -> bool {
         [UNPROCESSED, LOCAL.refusal, INTERNAL].iter().any(|refusal| refusal.cause == cause)
+    }
+
+    /// Whether the same endpoint may well do better a moment later.
+    pub(crate) fn passes(self) -> bool {
+        [CONNECT, CONNECT_TIMEOUT, TIMEOUT, RESET].contains(&self)
+    }
+
+    /// What it is counted as when a request that had its connection is tried again after it. `None` if none is.
+    pub(crate) fn retried_as(self) -> Option<RetryReason> {
+        match self {
+            RESET => Some(RetryReason::Reset),
+            PROTOCOL => Some(RetryReason::Protocol),
+            TIMEOUT => Some(RetryReason::Timeout),
+            _ => None,
+        }
     }
 
     /// Whether the connection broke, as an idle one does when its peer closes it at the same moment.

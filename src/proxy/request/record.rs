@@ -34,7 +34,7 @@ pub(crate) fn record(shared: &Shared, finished: &Finished<'_>) {
     }
     match &finished.assigned {
         Some((assignment, attempts)) => {
-            assignment.version.series.upstream_connected(attempts.uncounted_connects());
+            attempts.over(assignment.version);
             let &Assignment { route, version, version_at, reason, key, .. } = assignment;
             // Of a stream without end only the time to its first byte says something about the version.
             let long = matches!(progress.kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);

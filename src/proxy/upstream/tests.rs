@@ -45,7 +45,7 @@ pub(super) fn endpoint(address: &Address, spelled: &str, upstream: Upstream) -> 
 
 pub(super) fn destination(address: &Address, spelled: &str, upstream: Upstream) -> Destination {
     let second = Duration::from_secs(1);
-    let timeouts = Timeouts { connect: second / 5, first_byte: second, idle: second, pool_idle: second };
+    let timeouts = Timeouts { connect: second / 5, first_byte: second, idle: second, request: None, pool_idle: second };
     Destination::of(&endpoint(address, spelled, upstream), &timeouts)
 }
 

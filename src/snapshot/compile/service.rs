@@ -6,9 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use super::clients;
 use super::inputs::Inputs;
-use crate::config::{self, Balance, EndpointAddress, HostHeader, Protocol};
+use crate::config::{self, Balance, EndpointAddress, HostHeader, Protocol, RetryOn};
 use crate::model::{Address, EndpointState, Name, Weight};
 use crate::snapshot::live::{EndpointRegistry, StateCell, desired};
+use crate::snapshot::retry::{RetryConditions, RetryPolicy};
 use crate::snapshot::{DrainTimes, Endpoint, Service, Timeouts, Upstream, UpstreamTls, Version, VersionHeaders};
 use crate::telemetry::Recorder;
 use crate::traffic::balance::{Algorithm, Balancer};
@@ -106,6 +107,7 @@ impl ServiceCompiler {
                 connect: file.timeouts.connect.get(),
                 first_byte: file.timeouts.first_byte.get(),
                 idle: file.timeouts.idle.get(),
+                request: file.timeouts.request.map(config::Period::get),
                 pool_idle: file.pool.idle_timeout.get(),
             },
             drain: DrainTimes { requests: file.drain.requests.get(), streams: file.drain.streams.get() },
@@ -185,10 +187,33 @@ impl ServiceCompiler {
             endpoints,
             min_ready: usize::from(spec.min_ready),
             series,
+            retry: retry_policy(file),
+            retries: self.endpoints.retries(service, name),
             breaker,
             faults: of_version(&inputs.faults, service, name).cloned(),
         };
         (version, share)
+    }
+}
+
+fn retry_policy(file: &config::Service) -> RetryPolicy {
+    let retry = &file.retry;
+    let on = |condition| retry.on.contains(&condition);
+    RetryPolicy {
+        attempts: u8::try_from(retry.attempts).unwrap_or(u8::MAX),
+        on: RetryConditions {
+            connect: on(RetryOn::Connect),
+            reset: on(RetryOn::Reset),
+            timeout: on(RetryOn::Timeout),
+            bad_gateway: on(RetryOn::BadGateway),
+            unavailable: on(RetryOn::Unavailable),
+            gateway_timeout: on(RetryOn::GatewayTimeout),
+        },
+        per_try: retry.per_try_timeout.map(config::Period::get),
+        budget: retry.budget,
+        min_retries: retry.min_retries,
+        backoff: retry.backoff.get(),
+        max_body: retry.max_body.get(),
     }
 }
 

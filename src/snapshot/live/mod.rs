@@ -7,6 +7,7 @@
 //! | whether connections may be kept | control | the data plane, before it reuses a connection |
 //! | open upstream connections | the data plane | control, to close idle ones when a drain begins |
 //! | a canary's errors ([`CircuitBreaker`]) | finished requests | the split, control |
+//! | a version's retries under way ([`RetryCount`]) | requests | requests, before they are tried again |
 //! | how many requests a fault injection has seen ([`FaultInjection`]) | requests | the injection itself |
 //!
 //! Invariant: an endpoint that leaves the file and comes back while it still drains is the same one.
@@ -15,12 +16,14 @@ mod breaker;
 mod endpoint;
 mod fault;
 mod registry;
+mod retry;
 mod state;
 
 pub(crate) use self::breaker::CircuitBreaker;
 pub(crate) use self::endpoint::{EndpointLive, UpstreamConnection};
 pub(crate) use self::fault::{Fault, FaultInjection, MAX_DELAY};
 pub(crate) use self::registry::EndpointRegistry;
+pub(crate) use self::retry::RetryCount;
 pub(crate) use self::state::StateCell;
 pub use self::state::States;
 pub(in crate::snapshot) use self::state::desired;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use super::endpoint::EndpointLive;
+use super::retry::RetryCount;
 use crate::model::{Address, EndpointState, Name};
 
 /// Which endpoint it is: service, version, address.
@@ -13,6 +14,8 @@ type EndpointIdentity = (Name, Name, Address);
 #[derive(Debug, Default)]
 pub(crate) struct EndpointRegistry {
     endpoints: HashMap<EndpointIdentity, Weak<EndpointLive>>,
+    /// By service and version.
+    retries: HashMap<(Name, Name), Weak<RetryCount>>,
     next_id: u64,
 }
 
@@ -38,6 +41,20 @@ impl EndpointRegistry {
         self.endpoints.insert(identity, Arc::downgrade(&live));
         live
     }
+
+    /// The retries of this version that are under way: the count that is still held somewhere, or a new one.
+    pub(crate) fn retries(&mut self, service: &Name, version: &Name) -> Arc<RetryCount> {
+        let identity = (service.clone(), version.clone());
+        if let Some(count) = self.retries.get(&identity).and_then(Weak::upgrade) {
+            return count;
+        }
+        if self.retries.len() == self.retries.capacity() {
+            self.retries.retain(|_, count| count.strong_count() > 0);
+        }
+        let count = Arc::default();
+        self.retries.insert(identity, Arc::downgrade(&count));
+        count
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +72,18 @@ mod tests {
         let id = first.id;
         drop((first, again));
         assert_ne!(endpoint().id, id, "ids are never used again");
+    }
+
+    #[test]
+    fn a_version_keeps_its_count_of_retries_while_somebody_holds_it() {
+        let mut registry = EndpointRegistry::default();
+        let mut retries = |version: &str| registry.retries(&"shop".into(), &version.into());
+        let (first, again, other) = (retries("v1"), retries("v1"), retries("v2"));
+        assert!(Arc::ptr_eq(&first, &again) && !Arc::ptr_eq(&first, &other));
+        for at in 0..10_000 {
+            drop(registry.retries(&"shop".into(), &format!("v{at}").into()));
+        }
+        assert!(registry.retries.capacity() < 100, "{}", registry.retries.capacity());
     }
 
     #[test]

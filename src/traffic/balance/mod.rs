@@ -37,7 +37,7 @@ pub struct Tried {
 
 impl Tried {
     /// A request is never tried on more endpoints than this.
-    const MOST: usize = 4;
+    const MOST: usize = 10;
 
     /// Notes a tried endpoint.
     pub(crate) fn insert(&mut self, endpoint: usize) {

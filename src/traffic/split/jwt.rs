@@ -222,9 +222,7 @@ mod tests {
     fn what_is_no_token_has_no_claim() {
         let good = token(r#"{"sub":"ann"}"#);
         let long = token(&format!(r#"{{"sub":"{}"}}"#, "a".repeat(7_000)));
-        for odd in
-            ["", ".", "..", "...", "a.b", "Bearer ", "a.!.c", "a.A.c", &format!("{good}.d.e"), &long]
-        {
+        for odd in ["", ".", "..", "...", "a.b", "Bearer ", "a.!.c", "a.A.c", &format!("{good}.d.e"), &long] {
             assert_eq!(found(odd, "sub"), None, "{} bytes", odd.len());
         }
     }

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     HalfOpen,
     /// It resets the connection when it has the request.
     ResetBefore,
+    /// The same so much later.
+    SlowReset(Duration),
     /// It resets the connection in the middle of the response's head.
     ResetMidHead,
     /// It resets the connection in the middle of the response's body.
@@ -283,6 +285,10 @@ async fn answer(
     let (middle, end) = text.split_at(if head.method == "HEAD" { text.len() } else { body_at + name.len() / 2 });
     match fault {
         Fault::ResetBefore => return Ok(false),
+        Fault::SlowReset(pause) => {
+            tokio::time::sleep(pause).await;
+            return Ok(false);
+        }
         Fault::ResetMidHead => return part(socket, &text.as_bytes()[..12]).await,
         Fault::ResetMidBody => return part(socket, middle.as_bytes()).await,
         Fault::Garbage => {

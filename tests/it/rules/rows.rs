@@ -292,12 +292,12 @@ pub(super) fn unreachable() -> Vec<Row> {
         row.local(502, "connect")
             .charged(&[("version", "v1"), ("code", "502")])
             .closes()
-            .counts("weir_upstream_errors_total", &[("kind", "connect")], 2.0)
-            .counts("weir_upstream_retries_total", &[("reason", "connect")], 1.0)
-            .logs("retries", 1)
+            .counts("weir_upstream_errors_total", &[("kind", "connect")], 3.0)
+            .counts("weir_upstream_retries_total", &[("reason", "connect")], 2.0)
+            .logs("retries", 2)
     };
     vec![
-        failed(Row::new("another endpoint is tried once, for nothing was sent", Request::post("/", "x"))),
+        failed(Row::new("the other endpoint is tried, and one again, for nothing was sent", Request::post("/", "x"))),
         failed(Row::new("so it is without a body", Request::get("/"))),
     ]
 }
@@ -305,12 +305,12 @@ pub(super) fn unreachable() -> Vec<Row> {
 /// An endpoint that does not answer at all.
 pub(super) fn silent() -> Vec<Row> {
     vec![
-        Row::new("a connection that is not accepted in time is a timeout", Request::post("/", "x"))
+        Row::new("a connection that is not accepted in time is tried again, and a timeout", Request::post("/", "x"))
             .local(504, "connect_timeout")
             .charged(&[("version", "v1"), ("code", "504")])
-            .counts("weir_upstream_errors_total", &[("kind", "connect")], 1.0)
-            .counts("weir_upstream_retries_total", &[], 0.0)
-            .logs("retries", 0)
+            .counts("weir_upstream_errors_total", &[("kind", "connect")], 3.0)
+            .counts("weir_upstream_retries_total", &[("reason", "connect")], 2.0)
+            .logs("retries", 2)
             .closes(),
     ]
 }

@@ -113,7 +113,7 @@ impl Stage {
         };
         let finished = Finished {
             lane: Lane::Express,
-            assigned: Some((assignment, &Attempts::new(tokio::time::Instant::now()))),
+            assigned: Some((assignment, &Attempts::new("GET", tokio::time::Instant::now(), None))),
             progress: &progress,
             duration: Duration::from_millis(1),
             logged: None,
