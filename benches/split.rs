@@ -57,7 +57,7 @@ fn chooser(weights: &[u16], affinity: Option<KeySource>) -> Chooser {
     };
     let shares: Vec<VersionShare> = weights.iter().enumerate().map(share).collect();
     let options = SplitOptions { salt: "shop".to_owned(), affinity, ..SplitOptions::default() };
-    Chooser::compile(&shares, options, None, &mut Schedules::default())
+    Chooser::compile(&shares, Vec::new(), options, None, &mut Schedules::default())
 }
 
 const TWO: &[u16] = &[9_000, 1_000];

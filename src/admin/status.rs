@@ -14,14 +14,14 @@ use tokio::time::Instant;
 
 use super::AdminState;
 use super::wire::{
-    Build, ConfigStatus, DrainStatus, DrillStatus, EndpointStatus, ListenerStatus, NameStatus, RefusedCommand,
-    ServiceStatus, ShiftStatus, Status, VersionStatus,
+    Build, CohortStatus, ConfigStatus, DrainStatus, DrillStatus, EndpointStatus, ListenerStatus, NameStatus,
+    RefusedCommand, ServiceStatus, ShiftStatus, Status, VersionStatus,
 };
 use crate::algorithm::nearest::nearest;
 use crate::control::{self, DrainingEndpoint, NameState};
 use crate::model::{EndpointState, Split, Weight};
 use crate::rollouts::Refusal;
-use crate::snapshot::{Service, Snapshot, Version};
+use crate::snapshot::{Service, ServiceCohort, Snapshot, Version};
 use crate::telemetry::{StreamKind, VersionSeries, WindowStats};
 
 /// The stretch of time that rates, shares and quantiles are about.
@@ -157,14 +157,36 @@ fn services(
             let rollout = control.rollouts.get(&service.name);
             let behind = rollout.and_then(|rollout| rollout.behind.clone());
             let refused_command = rollout.and_then(|rollout| rollout.refusal.as_ref()).map(refused_command);
-            ServiceStatus { name: service.name.to_string(), shift, behind, refused_command, versions }
+            let cohorts = cohorts(service);
+            ServiceStatus { name: service.name.to_string(), shift, behind, refused_command, versions, cohorts }
         })
         .collect();
     shown.extend(gone.into_iter().map(|name| {
         let versions = versions(name, None, &leaving, measure, now);
-        ServiceStatus { name: name.to_owned(), shift: None, behind: None, refused_command: None, versions }
+        ServiceStatus {
+            name: name.to_owned(),
+            shift: None,
+            behind: None,
+            refused_command: None,
+            versions,
+            cohorts: Vec::new(),
+        }
     }));
     shown
+}
+
+fn cohorts(service: &Service) -> Vec<CohortStatus> {
+    let by_version = |cohort: &ServiceCohort| {
+        let names = service.versions.iter().map(|version| version.name.to_string());
+        let weights = cohort.weights.iter().map(|weight| percentage(*weight));
+        let requests = cohort.series.iter().map(|series| series.decisions());
+        CohortStatus {
+            name: cohort.name.to_string(),
+            weights: names.clone().zip(weights).collect(),
+            requests: names.zip(requests).collect(),
+        }
+    };
+    service.cohorts.iter().map(by_version).collect()
 }
 
 fn shift(shift: &control::Shift) -> ShiftStatus {

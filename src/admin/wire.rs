@@ -109,6 +109,20 @@ pub struct ServiceStatus {
     pub refused_command: Option<RefusedCommand>,
     /// Its versions, in the file's order, then those that only drain.
     pub versions: Vec<VersionStatus>,
+    /// Its cohorts, in the file's order.
+    #[serde(default)]
+    pub cohorts: Vec<CohortStatus>,
+}
+
+/// Clients that are split by weights of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CohortStatus {
+    /// Its name.
+    pub name: String,
+    /// Percentages by version, of the file; they sum to 100.
+    pub weights: BTreeMap<String, f64>,
+    /// Requests that each version was given by them since the version is known.
+    pub requests: BTreeMap<String, u64>,
 }
 
 /// Weights that an operator or a rollout put over the file's split.

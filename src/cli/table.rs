@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use anstyle::{AnsiColor, Style};
 
 use crate::admin::wire::{
-    DrainStatus, DrillStatus, EndpointStatus, NameStatus, RefusedCommand, ServiceStatus, ShiftStatus, Status,
-    VersionStatus,
+    CohortStatus, DrainStatus, DrillStatus, EndpointStatus, NameStatus, RefusedCommand, ServiceStatus, ShiftStatus,
+    Status, VersionStatus,
 };
 
 pub(super) const BOLD: Style = Style::new().bold();
@@ -108,6 +108,15 @@ const WORDS: usize = 2;
 
 type Cell = (Style, String);
 
+/// A line for each cohort: who gets what of it.
+fn cohort_lines(cohorts: &[CohortStatus]) -> String {
+    let weights = |cohort: &CohortStatus| {
+        let shown = cohort.weights.iter().filter(|(_, weight)| **weight > 0.0);
+        shown.map(|(version, weight)| format!("{} {}", clean(version), percent(*weight))).collect::<Vec<_>>().join(", ")
+    };
+    cohorts.iter().map(|cohort| format!("  cohort {}: {}\n", clean(&cohort.name), weights(cohort))).collect()
+}
+
 fn render_service(service: &ServiceStatus, now: u64) -> String {
     let mut out = format!("{}\n", paint(BOLD, &clean(&service.name)));
     if let Some(shift) = &service.shift {
@@ -122,6 +131,7 @@ fn render_service(service: &ServiceStatus, now: u64) -> String {
             paint(CAUTION, &refused_line(refused, &ago(now.saturating_sub(refused.at_ms / 1_000))))
         ));
     }
+    out.push_str(&cohort_lines(&service.cohorts));
     let rows: Vec<[Cell; 12]> = service.versions.iter().map(row).collect();
     let header = COLUMNS.map(|title| (DIM, title.to_owned()));
     let mut widths = COLUMNS.map(width);

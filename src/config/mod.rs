@@ -34,6 +34,7 @@ pub use self::load::{load, parse};
 pub(crate) use self::remarks::NotStartable;
 pub(crate) use self::schema::schema;
 pub(crate) use self::section::affinity::{AffinityKey, AffinityMode, OverrideFrom, SameSite, SecureCookie, Token};
+pub(crate) use self::section::cohort::{Cohort, CohortMatch};
 pub(crate) use self::section::dns::{AddressFamily, Dns};
 pub(crate) use self::section::limits::Limits;
 pub(crate) use self::section::listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};

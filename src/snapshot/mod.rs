@@ -24,6 +24,6 @@ pub(crate) use self::compiled::{ClientLimits, ListenerTls, Route, ServiceChange,
 pub use self::publish::Current;
 pub use self::publish::Publisher;
 pub(crate) use self::service::{
-    AffinityCookie, ClientPair, CookieSecure, DrainTimes, Endpoint, Service, Timeouts, Upstream, UpstreamTls, Version,
-    VersionHeaders,
+    AffinityCookie, ClientPair, CookieSecure, DrainTimes, Endpoint, Service, ServiceCohort, Timeouts, Upstream,
+    UpstreamTls, Version, VersionHeaders,
 };

@@ -7,7 +7,7 @@ use crate::drain::Cut;
 use crate::model::{Address, EndpointState, Name, Weight};
 use crate::snapshot::live::{CircuitBreaker, EndpointLive, FaultInjection, RetryCount, StateCell, States, desired};
 use crate::snapshot::retry::RetryPolicy;
-use crate::telemetry::VersionSeries;
+use crate::telemetry::{CohortSeries, VersionSeries};
 use crate::traffic::balance::{Balancer, Endpoints, Tried};
 use crate::traffic::split::Chooser;
 
@@ -17,6 +17,8 @@ pub struct Service {
     pub(crate) name: Name,
     /// Which version a request gets, and why.
     pub(crate) chooser: Chooser,
+    /// The cohorts that are split by weights of their own, in the file's order.
+    pub(crate) cohorts: Vec<ServiceCohort>,
     /// Its versions, in the file's order.
     pub(crate) versions: Vec<Version>,
     /// How long its endpoints may take.
@@ -35,6 +37,16 @@ pub struct Service {
     pub(crate) body_bytes: Option<u64>,
     /// Whether all of its endpoints speak HTTP/1.1.
     pub(crate) speaks_http1: bool,
+}
+
+/// A cohort, as others than the choice need it.
+pub(crate) struct ServiceCohort {
+    /// Its name: a metric label.
+    pub(crate) name: Name,
+    /// What its split gives each version, by index.
+    pub(crate) weights: Vec<Weight>,
+    /// Where its requests are counted, by index of their version.
+    pub(crate) series: Vec<Arc<CohortSeries>>,
 }
 
 /// How the affinity cookie is made.
@@ -282,6 +294,11 @@ impl Service {
     #[cfg(test)]
     pub(crate) fn version(&self, name: &str) -> Option<&Version> {
         self.versions.iter().find(|version| &*version.name == name)
+    }
+
+    /// The name of the cohort at this place.
+    pub(crate) fn cohort_name(&self, at: Option<usize>) -> Option<&Name> {
+        self.cohorts.get(at?).map(|cohort| &cohort.name)
     }
 
     /// Brings the states of versions and endpoints to what operators' `states` over the file's make them, in effect from

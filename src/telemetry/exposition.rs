@@ -92,6 +92,7 @@ fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
     by_version(family.of(&metric::UPSTREAM_CONNECTS), &busy, VersionSeries::upstream_connects);
     weights(family.of(&metric::SPLIT_WEIGHT), facts);
     by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);
+    cohorts(family.of(&metric::COHORT_DECISIONS), &all);
     endpoints(family, facts);
     by_word(family.of(&metric::DRAIN_CUT), &busy, VersionSeries::cuts, &CUT_KINDS);
     by_version(family.of(&metric::GRPC_FAILURES), &busy, VersionSeries::grpc_failures);
@@ -149,6 +150,14 @@ fn lanes(mut samples: FamilySamples<'_, '_>, recorder: &Recorder) {
 fn by_version(mut samples: FamilySamples<'_, '_>, versions: &[&VersionSeries], count: fn(&VersionSeries) -> u64) {
     for version in versions {
         samples.push(&[version.service(), version.version()], count(version) as f64);
+    }
+}
+
+fn cohorts(mut samples: FamilySamples<'_, '_>, versions: &[Arc<VersionSeries>]) {
+    for version in versions {
+        for cohort in version.live_cohorts() {
+            samples.push(&[version.service(), cohort.cohort(), version.version()], cohort.decisions() as f64);
+        }
     }
 }
 

@@ -65,6 +65,8 @@ metrics! {
         "Share of the service's traffic, 0 to 1: as configured, and as in effect with what takes no traffic left out.";
     SPLIT_DECISIONS = Counter "weir_split_decisions_total" ["service", "version", "reason"]
         "Requests given to the version, by the reason for it.";
+    COHORT_DECISIONS = Counter "weir_cohort_decisions_total" ["service", "cohort", "version"]
+        "Requests of the cohort given to the version, by the cohort's own split.";
     ENDPOINT_UP = Gauge "weir_endpoint_up" ["service", "version", "endpoint"]
         "1 if the endpoint can take requests, as far as is known, else 0.";
     ENDPOINT_STATE = Gauge "weir_endpoint_state" ["service", "version", "endpoint", "state"]

@@ -47,6 +47,6 @@ pub use label::{DecisionReason, Outcome};
 pub(crate) use listener::{ListenerSeries, OpenConnection};
 pub use recorder::{Recorder, RecorderOptions};
 pub use series::RouteSeries;
-pub(crate) use series::{OpenGuard, VersionSeries};
+pub(crate) use series::{CohortSeries, OpenGuard, VersionSeries};
 pub(crate) use sharded::enlist_thread;
 pub(crate) use window::WindowStats;

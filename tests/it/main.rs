@@ -18,6 +18,7 @@ mod harness_selftest;
 mod access_log;
 mod affinity;
 mod certificates;
+mod cohorts;
 mod discovery;
 mod docs;
 mod drain;

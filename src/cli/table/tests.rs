@@ -1,7 +1,7 @@
 //! The status as it is read: whole tables against what they should look like.
 
 use super::*;
-use crate::admin::wire::{Build, ConfigStatus, ListenerStatus, RefusedCommand};
+use crate::admin::wire::{Build, CohortStatus, ConfigStatus, ListenerStatus, RefusedCommand};
 
 fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
@@ -98,6 +98,11 @@ fn a_busy_service_in_a_drain_under_a_shift() {
             at_ms: 1_000_500,
         }),
         versions: vec![v1, v2],
+        cohorts: vec![CohortStatus {
+            name: "eu".to_owned(),
+            weights: BTreeMap::from([("v1".to_owned(), 90.0), ("v2".to_owned(), 10.0), ("v3".to_owned(), 0.0)]),
+            requests: BTreeMap::new(),
+        }],
     };
     let expected = "\
 weir 0.1.0 ready, pid 42, up 3m12s, revision 7
@@ -109,6 +114,7 @@ shop
   shifted by alice: checkout is slow, 3 min ago; the file says v1 99.5%, v2 0.5%
   write `stable: v2`
   last refused command: `resume` is refused while the rollout is idle: no rollout is under way (asked by bob: it is late, 3 min ago)
+  cohort eu: v1 90%, v2 10%
   VERSION  STATE  CONFIGURED  EFFECTIVE  OBSERVED  REQ/S  ERRORS     P50    P95     P99  IN FLIGHT  STREAMS
   v1       ready         90%        90%    89.98%   45.0   0.00%  1.2 ms  12 ms  12.4 s         12        0
     10.0.1.10:8080  ready  12 in flight
@@ -159,6 +165,7 @@ fn nothing_from_outside_drives_the_terminal() {
         behind: Some("\u{7}".to_owned()),
         refused_command: Some(RefusedCommand { why: "\u{7}".to_owned(), ..RefusedCommand::default() }),
         versions: vec![version("v\u{202e}1", "ready", 100.0)],
+        cohorts: Vec::new(),
     };
     shop.shift = Some(ShiftStatus {
         weights: BTreeMap::new(),

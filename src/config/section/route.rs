@@ -293,7 +293,7 @@ impl Read for Method {
     }
 }
 
-fn read_headers<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<(HeaderName, HeaderMatch)>> {
+pub(super) fn read_headers<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Vec<(HeaderName, HeaderMatch)>> {
     let Value::Map(entries) = &node.value else {
         return reader.wrong(node, "fields: `header-name: value`", None);
     };

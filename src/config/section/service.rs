@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::affinity::{Affinity, AffinityKey, Override};
+use super::cohort::{Cohort, MAX_COHORTS, check_cohorts, read_cohorts};
 use super::limits;
 use super::retry::Retry;
 use super::rollout::{default_plan, duration_limits};
@@ -45,6 +46,9 @@ section! {
         pub(crate) retry: Retry = section(),
         /// How long work in flight may take to finish once its endpoint or version goes away.
         pub(crate) drain: Drain = section(),
+        /// Clients that are split by weights of their own, 32 at most; a request is of the first that it fits. A shift and a
+        /// rollout move the service's own split and leave these as they are.
+        pub(crate) cohorts: Vec<Cohort> = list(0..=MAX_COHORTS, read_cohorts),
         /// Keeps one client on one version; default: every request is split by itself.
         pub(crate) affinity: Option<Affinity> = optional(),
         /// Lets a request name its version; default: it cannot.
@@ -70,6 +74,7 @@ section! {
         let release = check_release(&mut fields, release);
         let split = make_split(&mut fields, versions.as_ref(), release.as_ref(), split);
         check_rollout(&mut fields, split.as_ref());
+        check_cohorts(&mut fields, cohorts.as_ref(), versions.as_ref());
         check_stable(&mut fields, stable.as_ref(), versions.as_ref(), split.as_ref());
         let released = matches!(release, Some(Some(_)));
         let rollout = rollout.map(|plan| plan.or_else(|| released.then(default_plan)));

@@ -39,6 +39,7 @@ pub(crate) fn admit(session: &ServerSession, context: &mut EngineContext) -> Res
         version: choice.version,
         reason: choice.reason,
         key: choice.key,
+        cohort: choice.cohort,
         set_cookie,
         target: validated.target_changed.then(|| validated.target.as_bytes().into()),
         authority: validated.authority.into(),

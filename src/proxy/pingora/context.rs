@@ -67,6 +67,8 @@ pub(crate) struct Routed {
     pub(crate) reason: Reason,
     /// The client's affinity key, hashed: it also keeps the client on one endpoint.
     pub(crate) key: Option<u64>,
+    /// The cohort whose split decided, by its index in the service.
+    pub(crate) cohort: Option<usize>,
     /// A cookie that keeps its client on its version.
     pub(crate) set_cookie: Option<String>,
     /// The target to forward where it differs from the client's.
@@ -118,7 +120,8 @@ impl Routed {
     /// Where the request goes.
     pub(crate) fn assignment(&self) -> Option<Assignment<'_>> {
         let (route, service, version_at, reason) = (&*self.route, &*self.service, self.version, self.reason);
-        Some(Assignment { route, service, version: self.version()?, version_at, reason, key: self.key })
+        let cohort = service.cohort_name(self.cohort);
+        Some(Assignment { route, service, version: self.version()?, version_at, reason, cohort, key: self.key })
     }
 
     /// The version and the attempts on it.

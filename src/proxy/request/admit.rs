@@ -122,6 +122,9 @@ pub(crate) fn admit<'r, 's, H: RequestHead>(
     // The chooser knows the service's versions and no others.
     let version = routed.service.versions.get(choice.version).ok_or(Rejected::Refused(INTERNAL))?;
     version.series.decided(record::decision(choice.reason));
+    if let Some(series) = choice.cohort.and_then(|at| routed.service.cohorts.get(at)?.series.get(choice.version)) {
+        series.decided();
+    }
     let mut refusal = routed.too_large.then_some(BODY_TOO_LARGE);
     if !choice.available {
         NO_ENDPOINT.charge(&version.series);
@@ -222,7 +225,8 @@ impl<'s> Admitted<'_, 's> {
     pub(crate) fn assignment(&self) -> Assignment<'s> {
         let &Self { ref routed, version, ref choice, .. } = self;
         let (route, service) = (&**routed.route, &**routed.service);
-        Assignment { route, service, version, version_at: choice.version, reason: choice.reason, key: choice.key }
+        let &Choice { version: version_at, reason, key, cohort, .. } = choice;
+        Assignment { route, service, version, version_at, reason, cohort: service.cohort_name(cohort), key }
     }
 }
 

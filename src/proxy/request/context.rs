@@ -23,6 +23,8 @@ pub(crate) struct Assignment<'s> {
     pub(crate) version_at: usize,
     /// Why this version.
     pub(crate) reason: Reason,
+    /// The cohort whose split decided, by name.
+    pub(crate) cohort: Option<&'s Name>,
     /// The client's affinity key, hashed, where it has one.
     pub(crate) key: Option<u64>,
 }

@@ -99,6 +99,7 @@ fn line<'a>(finished: &Finished<'a>, logged: &'a Logged, outcome: Outcome) -> Li
         service: assignment.map(|to| &to.service.name),
         version: assignment.map(|to| &to.version.name),
         why: assignment.map(|to| decision(to.reason)),
+        cohort: assignment.and_then(|to| to.cohort),
         endpoint: endpoint.map(|endpoint| &endpoint.name),
         lane: lane.as_str(),
         status: outcome,

@@ -12,6 +12,7 @@
 //! nothing.
 
 mod clients;
+mod cohorts;
 mod inputs;
 mod limits;
 mod routes;

@@ -105,12 +105,16 @@ fn host_pattern(host: &config::HostMatch) -> HostPattern {
 }
 
 fn header_match(name: &http::HeaderName, test: &config::HeaderMatch) -> HeaderMatch {
-    let test = match test {
+    HeaderMatch { name: name.as_str().to_owned(), test: header_test(test) }
+}
+
+/// What a value must be.
+pub(super) fn header_test(test: &config::HeaderMatch) -> HeaderTest {
+    match test {
         config::HeaderMatch::Exact(value) => HeaderTest::Exact(value.clone()),
         config::HeaderMatch::Prefix(value) => HeaderTest::Prefix(value.clone()),
         config::HeaderMatch::Regex(value) => HeaderTest::Regex(value.clone()),
         config::HeaderMatch::Present(true) => HeaderTest::Present,
         config::HeaderMatch::Present(false) => HeaderTest::Absent,
-    };
-    HeaderMatch { name: name.as_str().to_owned(), test }
+    }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use super::clients;
 use super::inputs::Inputs;
+use super::{clients, cohorts};
 use crate::config::{self, Balance, EndpointAddress, HostHeader, Protocol, RetryOn};
 use crate::model::{Address, EndpointState, Name, Weight};
 use crate::snapshot::live::{EndpointRegistry, StateCell, desired};
@@ -94,6 +94,7 @@ impl ServiceCompiler {
         let (versions, shares): (Vec<Version>, Vec<VersionShare>) = versions.into_iter().unzip();
         let chooser = Chooser::compile(
             &shares,
+            cohorts::compile(file),
             clients::options(name, file, inputs),
             before.map(|before| &before.chooser),
             schedules,
@@ -101,6 +102,7 @@ impl ServiceCompiler {
         Service {
             name: name.clone(),
             chooser,
+            cohorts: cohorts::counted(file, &versions),
             speaks_http1: !versions.iter().flat_map(|version| &version.endpoints).any(|one| one.upstream.http2),
             versions,
             timeouts: Timeouts {

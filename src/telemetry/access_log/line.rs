@@ -122,6 +122,9 @@ pub(crate) struct Line<'a> {
     /// Why that version.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "reason")]
     pub(crate) why: Option<DecisionReason>,
+    /// The cohort whose split chose it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
+    pub(crate) cohort: Option<&'a Name>,
     /// The endpoint that answered, or that was tried last.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
     pub(crate) endpoint: Option<&'a Name>,
@@ -235,6 +238,7 @@ pub(super) mod tests {
             service: None,
             version: None,
             why: None,
+            cohort: None,
             endpoint: None,
             lane: "general",
             status: Outcome::Status(404),
@@ -279,6 +283,7 @@ pub(super) mod tests {
             service: Some(kept("shop")),
             version: Some(kept("v2")),
             why: Some(DecisionReason::Affinity),
+            cohort: None,
             endpoint: Some(kept("10.0.2.10:8080")),
             status: Outcome::ClientClosed,
             cause: None,

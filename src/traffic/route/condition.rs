@@ -26,7 +26,7 @@ pub(super) struct Condition {
 
 /// What a header's value must be.
 #[derive(Debug)]
-pub(super) enum Test {
+pub(crate) enum Test {
     Present,
     Absent,
     Exact(String),
@@ -39,16 +39,30 @@ impl Condition {
     pub(super) fn is_met(&self, path: &str, request: &impl Request) -> bool {
         // The regex last: it is what costs.
         (self.methods.is_empty() || self.methods.iter().any(|method| method == request.method()))
-            && self.headers.iter().all(|(name, test)| match request.header(name) {
-                Some(value) => test.is_met(value),
-                None => matches!(test, Test::Absent),
-            })
+            && self.headers.iter().all(|(name, test)| test.is_met(request.header(name)))
             && self.path.as_ref().is_none_or(|regex| regex.is_match(path.as_bytes()))
     }
 }
 
 impl Test {
-    fn is_met(&self, value: &[u8]) -> bool {
+    /// The test of a value by itself.
+    ///
+    /// # Errors
+    /// If its regular expression does not compile, or is too large.
+    pub(crate) fn compile(test: &HeaderTest) -> Result<Self, regex::Error> {
+        Ok(match test {
+            HeaderTest::Present => Self::Present,
+            HeaderTest::Absent => Self::Absent,
+            HeaderTest::Exact(text) => Self::Exact(text.clone()),
+            HeaderTest::Prefix(text) => Self::Prefix(text.clone()),
+            HeaderTest::Regex(pattern) => Self::Regex(compile_whole(pattern)?),
+        })
+    }
+
+    /// Whether a value meets it; none: there is no such value.
+    #[inline]
+    pub(crate) fn is_met(&self, value: Option<&[u8]>) -> bool {
+        let Some(value) = value else { return matches!(self, Self::Absent) };
         match self {
             Self::Present => true,
             Self::Absent => false,

@@ -33,6 +33,7 @@ mod pattern;
 mod rule;
 mod table;
 
+pub(crate) use self::condition::Test as ValueTest;
 pub use self::error::RouteError;
 pub(crate) use self::pattern::{HeaderMatch, HeaderTest};
 pub use self::pattern::{HostPattern, PathPattern};

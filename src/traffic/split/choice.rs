@@ -29,6 +29,8 @@ pub struct Choice {
     pub(crate) available: bool,
     /// The client's affinity key, hashed.
     pub(crate) key: Option<u64>,
+    /// The cohort whose split decided, by its index.
+    pub(crate) cohort: Option<usize>,
     /// The value of the cookie that the client is to get: it has none, or one that says something else.
     pub(crate) new_cookie: Option<String>,
 }

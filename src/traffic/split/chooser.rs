@@ -4,20 +4,15 @@
 //! at any time, and from the next choice on it counts. What replaces a version that goes ([`Fallback`]) is in place
 //! before the version is away, and stays until it is back, so no choice falls between.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
-use ipnet::IpNet;
-
-use super::affinity::{self, HashRanges, KnownClient};
+use super::affinity::{self, KnownClient};
 use super::choice::{Choice, KeySource, OverrideSource, Reason, SplitOptions};
-use super::fallback::{Fallback, LastSchedules};
+use super::cohort::{Cohort, contains};
+use super::plan::Plan;
 use super::schedule::Schedules;
-use super::share::{VersionShare, split};
+use super::share::VersionShare;
 use super::signature;
-use super::weighted::Splitter;
 use crate::model::Weight;
 use crate::traffic::{Request, cookie};
 
@@ -31,45 +26,45 @@ pub struct Chooser {
     /// Which versions are available now. Written by [`Self::set_available`] alone.
     available: Box<[AtomicBool]>,
     options: SplitOptions,
-    weights: Splitter,
-    ranges: HashRanges,
-    fallback: ArcSwap<Fallback>,
-    /// Locked by whoever changes what is available, never by a request.
-    last: Mutex<LastSchedules>,
+    /// The service's own split.
+    base: Plan,
+    /// In the file's order.
+    cohorts: Box<[(Cohort, Plan)]>,
     has_breaker: bool,
 }
 
 impl Chooser {
-    /// The chooser of a service's versions. `previous`, the one in use for the same service, hands over
-    /// deficits.
-    ///
-    /// Weights that do not sum to 100 % (the configuration sees that they do) give the first version everything.
+    /// The chooser of a service's versions. `previous`, the one in use for the same service, hands over deficits.
     #[must_use]
     pub fn compile(
         versions: &[VersionShare],
+        cohorts: Vec<Cohort>,
         options: SplitOptions,
         previous: Option<&Self>,
         schedules: &mut Schedules,
     ) -> Self {
-        let configured: Vec<Weight> = versions.iter().map(|version| version.weight).collect();
-        let weights =
-            Splitter::compile(&split(versions, &configured), previous.map(|before| &before.weights), schedules);
-        let mut last = previous.map_or_else(LastSchedules::default, Self::last_schedules);
-        let fallback = Fallback::new(versions, &mut last, schedules);
+        let mut plan = |cohort: Cohort| {
+            let weights = cohort.weights.iter().copied().chain(std::iter::repeat(Weight::ZERO));
+            let shares = versions.iter().zip(weights);
+            let shares = shares.map(|(version, weight)| VersionShare { weight, ..version.clone() }).collect();
+            let before = previous.and_then(|before| before.plan_of(&cohort.name));
+            let plan = Plan::compile(shares, before, schedules);
+            (cohort, plan)
+        };
+        let cohorts = cohorts.into_iter().map(&mut plan).collect();
         Self {
             available: versions.iter().map(|version| AtomicBool::new(version.available)).collect(),
             has_breaker: versions.iter().any(|version| version.breaker.is_some()),
+            base: Plan::compile(versions.into(), previous.map(|before| &before.base), schedules),
             versions: versions.into(),
             options,
-            weights,
-            ranges: HashRanges::new(&configured),
-            fallback: ArcSwap::from_pointee(fallback),
-            last: Mutex::new(last),
+            cohorts,
         }
     }
 
-    fn last_schedules(&self) -> LastSchedules {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The plan of the cohort of this name.
+    fn plan_of(&self, cohort: &str) -> Option<&Plan> {
+        self.cohorts.iter().find(|(known, _)| &*known.name == cohort).map(|(_, plan)| plan)
     }
 
     /// Whether a version takes requests now.
@@ -82,38 +77,27 @@ impl Chooser {
     /// Says which versions take requests, by their index. Whoever says it last is right: callers are to see that two
     /// do not say different things at once.
     pub(crate) fn set_available(&self, available: impl Fn(usize) -> bool) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut versions = self.versions.to_vec();
-        let mut changed = false;
-        for (at, version) in versions.iter_mut().enumerate() {
-            version.available = available(at);
-            changed |= version.available != self.is_available(at);
-        }
-        if !changed {
+        let wanted: Vec<bool> = (0..self.available.len()).map(available).collect();
+        if wanted.iter().enumerate().all(|(at, wanted)| *wanted == self.is_available(at)) {
             return;
         }
         // Who comes back takes its turns before what replaced it is gone; who goes is replaced before it goes.
-        self.store(&versions, true);
-        self.fallback.store(Fallback::new(&versions, &mut last, &mut Schedules::default()).into());
-        self.store(&versions, false);
+        self.store(&wanted, true);
+        let of_cohorts = self.cohorts.iter().map(|(_, plan)| plan);
+        std::iter::once(&self.base).chain(of_cohorts).for_each(|plan| plan.set_available(&wanted));
+        self.store(&wanted, false);
     }
 
     /// Stores which versions are available, of those that are now to be `available` or not to be.
-    fn store(&self, versions: &[VersionShare], available: bool) {
-        let changed = self.available.iter().zip(versions).filter(|(_, version)| version.available == available);
+    fn store(&self, wanted: &[bool], available: bool) {
+        let changed = self.available.iter().zip(wanted).filter(|(_, wanted)| **wanted == available);
         changed.for_each(|(flag, _)| flag.store(available, Ordering::Release));
     }
 
-    /// The share that requests without affinity or override really get, by version.
+    /// The share that requests of no cohort without affinity or override really get, by version.
     #[must_use]
     pub(crate) fn effective(&self) -> Vec<Weight> {
-        let fallback = self.fallback.load();
-        let tripped = self.versions.iter().any(VersionShare::is_tripped);
-        let instead = fallback.rest.as_ref().filter(|_| tripped).or(fallback.failover.as_ref());
-        match instead {
-            Some(redirect) => redirect.effective.clone(),
-            None => self.versions.iter().map(|version| version.weight).collect(),
-        }
+        self.base.effective()
     }
 
     /// What besides weights decides.
@@ -140,16 +124,44 @@ impl Chooser {
         let made = if known.is_none() && self.makes_keys() { Some(new_key()) } else { None };
         let hashed = |made: &String| affinity::hash(&self.options.salt, made.as_bytes());
         let key = known.map(|known| known.key).or_else(|| made.as_ref().map(hashed));
-        let mut choice = match (self.overridden(request, now), key) {
-            (Some(version), _) => Choice { version, reason: Reason::Override, available: true, key, new_cookie: None },
-            (None, Some(bucket)) => {
-                let stays = known.and_then(|known| known.given).filter(|given| self.keeps(*given));
-                self.due(stays.unwrap_or_else(|| self.ranges.version(bucket)), Reason::Affinity, key)
+        let mut choice = match self.overridden(request, now) {
+            Some(version) => {
+                Choice { version, reason: Reason::Override, available: true, key, new_cookie: None, cohort: None }
             }
-            (None, None) => self.due(self.weights.choose(), Reason::Weight, None),
+            None => self.by_split(request, known, key),
         };
         choice.new_cookie = self.new_cookie(request, known, made, &choice);
         choice
+    }
+
+    /// By affinity or weight, in the split of the first cohort that the request is of, or else in the service's own.
+    fn by_split(&self, request: &impl Request, known: Option<KnownClient>, key: Option<u64>) -> Choice {
+        let cohort = self.cohorts.iter().position(|(cohort, _)| cohort.condition.is_met(request));
+        let plan = cohort.and_then(|at| self.cohorts.get(at)).map_or(&self.base, |(_, plan)| plan);
+        let (version, reason) = match key {
+            Some(bucket) => {
+                let stays = known.and_then(|known| known.given).filter(|given| self.keeps(*given));
+                (stays.unwrap_or_else(|| plan.ranges.version(bucket)), Reason::Affinity)
+            }
+            None => (plan.weights.choose(), Reason::Weight),
+        };
+        let available = self.is_available(version);
+        let choice = Choice { version, reason, available, key, new_cookie: None, cohort };
+        if available && !(self.has_breaker && self.is_tripped(version)) {
+            return choice;
+        }
+        let choice = self.instead_of(plan, choice);
+        if choice.available || cohort.is_none() { choice } else { self.by_base(choice) }
+    }
+
+    /// What a choice becomes whose cohort has nobody left: where all others go.
+    #[cold]
+    fn by_base(&self, choice: Choice) -> Choice {
+        let version = match choice.key {
+            Some(bucket) => self.base.ranges.version(bucket),
+            None => self.base.weights.choose(),
+        };
+        self.instead_of(&self.base, Choice { version, reason: Reason::Failover, ..choice })
     }
 
     /// Whether clients that have no key get one.
@@ -182,21 +194,14 @@ impl Chooser {
         }
     }
 
-    /// `version` if it takes requests, else one that does.
-    fn due(&self, version: usize, reason: Reason, key: Option<u64>) -> Choice {
-        let available = self.is_available(version);
-        let choice = Choice { version, reason, available, key, new_cookie: None };
-        if available && !(self.has_breaker && self.is_tripped(version)) { choice } else { self.instead_of(choice) }
-    }
-
     fn is_tripped(&self, version: usize) -> bool {
         self.versions.get(version).is_some_and(VersionShare::is_tripped)
     }
 
     /// What takes the place of a version that takes no requests, or whose breaker tripped.
     #[cold]
-    fn instead_of(&self, mut choice: Choice) -> Choice {
-        let mut fallback = self.fallback.load();
+    fn instead_of(&self, plan: &Plan, mut choice: Choice) -> Choice {
+        let mut fallback = plan.fallback.load();
         for _ in 0..MAX_LOOKS {
             choice.available = self.is_available(choice.version);
             if choice.available {
@@ -207,7 +212,7 @@ impl Chooser {
                 break;
             }
             // It went or came back between the two looks.
-            fallback = self.fallback.load();
+            fallback = plan.fallback.load();
         }
         match &fallback.rest {
             Some(rest) if self.is_tripped(choice.version) => rest.redirect(choice),
@@ -243,8 +248,4 @@ impl Chooser {
 fn named_by<T>(source: &OverrideSource, request: &impl Request, read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
     let by_header = source.header.as_ref().and_then(|header| request.header(header));
     by_header.and_then(&read).or_else(|| cookie::find(request, source.cookie.as_ref()?, &read).flatten())
-}
-
-fn contains(nets: &[IpNet], client: Option<IpAddr>) -> bool {
-    client.is_some_and(|client| nets.iter().any(|net| net.contains(&client)))
 }

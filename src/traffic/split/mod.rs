@@ -12,6 +12,7 @@
 //! | whose turn it is by weight, and deficits across changes of weight | `weighted`, `schedule` |
 //! | clients that keep their version | [`affinity`]; `jwt` reads a key from a token |
 //! | what a client may only say if Weir signed it | `signature` |
+//! | requests that are split by weights of their own | `cohort`; each split is a `plan` |
 //! | what replaces a version that takes no requests, or whose breaker tripped | `fallback` |
 //!
 //! Invariant: without affinity the shares are exact (see [`Splitter`](weighted::Splitter)); with affinity the version
@@ -21,8 +22,10 @@
 pub(crate) mod affinity;
 mod choice;
 mod chooser;
+mod cohort;
 mod fallback;
 mod jwt;
+mod plan;
 mod schedule;
 mod share;
 mod signature;
@@ -31,6 +34,8 @@ mod weighted;
 pub(crate) use self::choice::{Choice, OverrideSource, Reason};
 pub use self::choice::{KeySource, SplitOptions, TokenSource};
 pub use self::chooser::Chooser;
+pub use self::cohort::Cohort;
+pub(crate) use self::cohort::CohortCondition;
 pub use self::schedule::Schedules;
 pub(crate) use self::share::BreakerFlag;
 pub use self::share::VersionShare;

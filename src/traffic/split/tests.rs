@@ -14,6 +14,7 @@ use crate::traffic::{HttpVersion, Request};
 mod affinity;
 mod breaker;
 mod chooser;
+mod cohorts;
 mod failover;
 mod ramp;
 mod sticky;
@@ -47,7 +48,7 @@ fn shares(weights: &[u16]) -> Vec<VersionShare> {
 }
 
 fn chooser(shares: &[VersionShare], options: SplitOptions, previous: Option<&Chooser>) -> Chooser {
-    Chooser::compile(shares, options, previous, &mut Schedules::default())
+    Chooser::compile(shares, Vec::new(), options, previous, &mut Schedules::default())
 }
 
 /// Weights of `versions` versions with two decimals that sum to 100 %, often with zeros and very small ones.

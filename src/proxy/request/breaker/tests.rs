@@ -109,6 +109,7 @@ impl Stage {
             version: service.versions.get(version).unwrap(),
             version_at: version,
             reason,
+            cohort: None,
             key,
         };
         let finished = Finished {

@@ -1,0 +1,45 @@
+//! The cohorts of a service of the file, compiled: for the choice, and for the counts.
+
+use super::routes::header_test;
+use crate::config;
+use crate::model::Weight;
+use crate::snapshot::{ServiceCohort, Version};
+use crate::traffic::route::ValueTest;
+use crate::traffic::split::{Cohort, CohortCondition};
+
+/// The cohorts, as the choice needs them.
+pub(super) fn compile(file: &config::Service) -> Vec<Cohort> {
+    let compile = |cohort: &config::Cohort| Cohort {
+        name: cohort.name.clone(),
+        condition: condition(&cohort.matches),
+        weights: weights(file, cohort),
+    };
+    file.cohorts.iter().map(compile).collect()
+}
+
+/// The cohorts with their counters on these versions.
+pub(super) fn counted(file: &config::Service, versions: &[Version]) -> Vec<ServiceCohort> {
+    let counted = |cohort: &config::Cohort| ServiceCohort {
+        name: cohort.name.clone(),
+        weights: weights(file, cohort),
+        series: versions.iter().map(|version| version.series.cohort(&cohort.name)).collect(),
+    };
+    file.cohorts.iter().map(counted).collect()
+}
+
+fn weights(file: &config::Service, cohort: &config::Cohort) -> Vec<Weight> {
+    file.versions.iter().map(|(version, _)| cohort.split.weight(version)).collect()
+}
+
+fn condition(matches: &config::CohortMatch) -> CohortCondition {
+    CohortCondition {
+        headers: matches.headers.iter().map(|(name, test)| (name.as_str().into(), value_test(test))).collect(),
+        cookies: matches.cookies.iter().map(|(name, test)| (name.as_str().into(), value_test(test))).collect(),
+        from: matches.from.as_ref().map(|nets| nets.iter().map(|cidr| cidr.get()).collect()),
+    }
+}
+
+/// A test that does not compile, which the file is refused for, is met by nobody who has the value.
+fn value_test(test: &config::HeaderMatch) -> ValueTest {
+    ValueTest::compile(&header_test(test)).unwrap_or(ValueTest::Absent)
+}
