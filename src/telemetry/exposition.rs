@@ -21,6 +21,7 @@ use prometheus::{Encoder, TextEncoder};
 
 use crate::model::EndpointState;
 
+use super::cohort::CohortSeries;
 use super::facts::SnapshotFacts;
 use super::label::{
     ConnectionRefusal, CutKind, DecisionReason, H2Abuse, InjectedFault, Lane, LookupResult, RetryReason, StreamKind,
@@ -92,7 +93,7 @@ fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
     by_version(family.of(&metric::UPSTREAM_CONNECTS), &busy, VersionSeries::upstream_connects);
     weights(family.of(&metric::SPLIT_WEIGHT), facts);
     by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);
-    cohorts(family.of(&metric::COHORT_DECISIONS), &all);
+    cohorts(family.of(&metric::COHORT_DECISIONS), &recorder.live_cohorts());
     endpoints(family, facts);
     by_word(family.of(&metric::DRAIN_CUT), &busy, VersionSeries::cuts, &CUT_KINDS);
     by_version(family.of(&metric::GRPC_FAILURES), &busy, VersionSeries::grpc_failures);
@@ -153,11 +154,9 @@ fn by_version(mut samples: FamilySamples<'_, '_>, versions: &[&VersionSeries], c
     }
 }
 
-fn cohorts(mut samples: FamilySamples<'_, '_>, versions: &[Arc<VersionSeries>]) {
-    for version in versions {
-        for cohort in version.live_cohorts() {
-            samples.push(&[version.service(), cohort.cohort(), version.version()], cohort.decisions() as f64);
-        }
+fn cohorts(mut samples: FamilySamples<'_, '_>, cohorts: &[Arc<CohortSeries>]) {
+    for cohort in cohorts {
+        samples.push(&cohort.labels(), cohort.decisions() as f64);
     }
 }
 

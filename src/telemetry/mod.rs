@@ -20,6 +20,7 @@
 pub(crate) mod access_log;
 mod client_groups;
 mod code;
+mod cohort;
 mod exposition;
 mod facts;
 mod histogram;
@@ -36,6 +37,7 @@ mod sharded;
 mod window;
 
 pub(crate) use access_log::AccessLog;
+pub(crate) use cohort::CohortSeries;
 pub(crate) use exposition::CONTENT_TYPE;
 pub use exposition::exposition;
 pub(crate) use facts::{EndpointFact, FactSource, NameFact, RolloutFact, SnapshotFacts, WeightFact};
@@ -47,6 +49,6 @@ pub use label::{DecisionReason, Outcome};
 pub(crate) use listener::{ListenerSeries, OpenConnection};
 pub use recorder::{Recorder, RecorderOptions};
 pub use series::RouteSeries;
-pub(crate) use series::{CohortSeries, OpenGuard, VersionSeries};
+pub(crate) use series::{OpenGuard, VersionSeries};
 pub(crate) use sharded::enlist_thread;
 pub(crate) use window::WindowStats;

@@ -19,6 +19,7 @@ use prometheus::process_collector::ProcessCollector;
 
 use crate::model::Name;
 
+use super::cohort::CohortSeries;
 use super::facts::{FactSource, SnapshotFacts};
 use super::histogram::Edges;
 use super::lane::{H2AbuseSeries, LaneSeries, Unread};
@@ -46,6 +47,7 @@ pub struct Recorder {
     options: RecorderOptions,
     standard_edges: Arc<Edges>,
     versions: SeriesRegistry<(Name, Name), VersionSeries>,
+    cohorts: SeriesRegistry<[Name; 3], CohortSeries>,
     listeners: SeriesRegistry<Name, ListenerSeries>,
     lanes: LaneSeries,
     unread: Unread,
@@ -96,6 +98,7 @@ impl Recorder {
             standard_edges,
             unmatched: unmatched.route(&nobody()),
             versions,
+            cohorts: SeriesRegistry::new(),
             listeners: SeriesRegistry::new(),
             lanes: LaneSeries::new(shards),
             unread: Unread::default(),
@@ -136,6 +139,13 @@ impl Recorder {
     #[must_use]
     pub(crate) fn route(&self, service: &Name, version: &Name, route: &Name) -> Arc<RouteSeries> {
         self.version(service, version).route(route)
+    }
+
+    /// The series of a cohort on a version of its service: the same one for as long as somebody holds it.
+    #[must_use]
+    pub(crate) fn cohort(&self, service: &Name, cohort: &Name, version: &Name) -> Arc<CohortSeries> {
+        let labels = [service, cohort, version].map(Name::clone);
+        self.cohorts.resolve(labels.clone(), || CohortSeries::new(labels, self.shards()))
     }
 
     /// The series of a listener: the same one for as long as somebody holds it.
@@ -249,6 +259,13 @@ impl Recorder {
         let mut versions = self.versions.live(|_| true);
         versions.sort_unstable_by(|a, b| (a.service(), a.version()).cmp(&(b.service(), b.version())));
         versions
+    }
+
+    /// All cohorts that somebody holds, in order of their names.
+    pub(super) fn live_cohorts(&self) -> Vec<Arc<CohortSeries>> {
+        let mut cohorts = self.cohorts.live(|_| true);
+        cohorts.sort_unstable_by(|a, b| a.labels().cmp(&b.labels()));
+        cohorts
     }
 
     /// All listeners that somebody holds, in order of their names.

@@ -64,7 +64,6 @@ pub struct VersionSeries {
     /// Only where clients have affinity keys.
     clients: OnceLock<Box<ClientGroups>>,
     routes: SeriesRegistry<Name, RouteSeries>,
-    cohorts: SeriesRegistry<Name, CohortSeries>,
     /// A tick writes and whoever asks for the last minute reads; no request comes here.
     window: Mutex<Window>,
     /// As rarely locked.
@@ -82,7 +81,6 @@ impl VersionSeries {
             counters: OnceLock::new(),
             clients: OnceLock::new(),
             routes: SeriesRegistry::new(),
-            cohorts: SeriesRegistry::new(),
             window: Mutex::new(Window::new(born)),
             uses: Mutex::default(),
         }
@@ -344,23 +342,6 @@ impl VersionSeries {
         self.counters.get().is_some()
     }
 
-    /// The series of a cohort on this version: the same one for as long as somebody holds it. For compile time.
-    #[must_use]
-    pub(crate) fn cohort(self: &Arc<Self>, cohort: &Name) -> Arc<CohortSeries> {
-        self.cohorts.resolve(cohort.clone(), || CohortSeries {
-            _version: Arc::clone(self),
-            cohort: cohort.clone(),
-            decisions: Sharded::new(self.shards, 1),
-        })
-    }
-
-    /// The cohorts of this version, in order of their names.
-    pub(super) fn live_cohorts(&self) -> Vec<Arc<CohortSeries>> {
-        let mut cohorts = self.cohorts.live(|_| true);
-        cohorts.sort_unstable_by(|a, b| a.cohort.cmp(&b.cohort));
-        cohorts
-    }
-
     /// The routes of this version on which requests finished, in order of their names.
     pub(super) fn routes_with_traffic(&self) -> Vec<Arc<RouteSeries>> {
         let mut routes = self.routes.live(|route| route.codes.get().is_some());
@@ -482,34 +463,6 @@ impl RouteSeries {
     pub(crate) fn requests_by_code(&self) -> Vec<(String, u64)> {
         let totals = self.codes.get().map(|codes| codes.totals()).unwrap_or_default();
         totals.into_iter().map(|(code, count)| (code.label(), count)).collect()
-    }
-}
-
-/// What one cohort was given of one version. Obtained from [`VersionSeries::cohort`].
-#[derive(Debug)]
-pub(crate) struct CohortSeries {
-    /// Its counts are exposed with the version's, while anybody holds them.
-    _version: Arc<VersionSeries>,
-    cohort: Name,
-    decisions: Sharded,
-}
-
-impl CohortSeries {
-    /// A request of the cohort was given to the version.
-    #[inline]
-    pub(crate) fn decided(&self) {
-        self.decisions.add(0, 1);
-    }
-
-    /// The cohort's name.
-    pub(super) const fn cohort(&self) -> &Name {
-        &self.cohort
-    }
-
-    /// How many requests of the cohort the version was given.
-    #[must_use]
-    pub(crate) fn decisions(&self) -> u64 {
-        self.decisions.sum(0)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::routes::header_test;
 use crate::config;
-use crate::model::Weight;
-use crate::snapshot::{ServiceCohort, Version};
+use crate::model::{Name, Weight};
+use crate::snapshot::ServiceCohort;
+use crate::telemetry::Recorder;
 use crate::traffic::route::ValueTest;
 use crate::traffic::split::{Cohort, CohortCondition};
 
@@ -17,12 +18,12 @@ pub(super) fn compile(file: &config::Service) -> Vec<Cohort> {
     file.cohorts.iter().map(compile).collect()
 }
 
-/// The cohorts with their counters on these versions.
-pub(super) fn counted(file: &config::Service, versions: &[Version]) -> Vec<ServiceCohort> {
+/// The cohorts with their counters in `recorder`.
+pub(super) fn counted((name, file): (&Name, &config::Service), recorder: &Recorder) -> Vec<ServiceCohort> {
     let counted = |cohort: &config::Cohort| ServiceCohort {
         name: cohort.name.clone(),
         weights: weights(file, cohort),
-        series: versions.iter().map(|version| version.series.cohort(&cohort.name)).collect(),
+        series: file.versions.iter().map(|(version, _)| recorder.cohort(name, &cohort.name, version)).collect(),
     };
     file.cohorts.iter().map(counted).collect()
 }

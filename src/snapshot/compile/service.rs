@@ -102,7 +102,7 @@ impl ServiceCompiler {
         Service {
             name: name.clone(),
             chooser,
-            cohorts: cohorts::counted(file, &versions),
+            cohorts: cohorts::counted((name, file), &self.recorder),
             speaks_http1: !versions.iter().flat_map(|version| &version.endpoints).any(|one| one.upstream.http2),
             versions,
             timeouts: Timeouts {

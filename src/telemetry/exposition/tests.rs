@@ -31,6 +31,8 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     let open = (version.enter(), version.stream(StreamKind::WebSocket));
     recorder.unmatched().finish(Outcome::Status(404), MS);
     let idle = recorder.version(&"shop".into(), &"v2".into());
+    let cohort = recorder.cohort(&"shop".into(), &"eu".into(), &"v1".into());
+    cohort.decided();
     let listener = recorder.listener(&"web".into());
     let connection = listener.accepted();
     listener.refused(ConnectionRefusal::Limit);
@@ -67,7 +69,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     recorder.lanes().entered();
     recorder.lanes().left(Lane::Express);
     recorder.lines_dropped().fetch_add(3, Ordering::Relaxed);
-    (recorder, (route, open, idle, listener, connection))
+    (recorder, (cohort, route, open, idle, listener, connection))
 }
 
 #[test]
@@ -104,6 +106,7 @@ fn every_fact_has_its_sample() {
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="ready"} 0"#,
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="drain"} 1"#,
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="maint"} 0"#,
+        r#"weir_cohort_decisions_total{service="shop",cohort="eu",version="v1"} 1"#,
         r#"weir_drain_cut_total{service="shop",version="v1",kind="request"} 1"#,
         r#"weir_drill_faults_total{service="shop",version="v1",kind="error"} 0"#,
         r#"weir_upstream_connects_total{service="shop",version="v1"} 3"#,
