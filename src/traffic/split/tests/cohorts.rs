@@ -8,14 +8,14 @@ use super::super::{BreakerFlag, KeySource, OverrideSource, Reason};
 use super::*;
 use crate::traffic::route::{HeaderTest, ValueTest};
 
-fn test(test: HeaderTest) -> ValueTest {
-    ValueTest::compile(&test).unwrap()
+fn test(test: &HeaderTest) -> ValueTest {
+    ValueTest::compile(test).unwrap()
 }
 
 /// Those who say that they are of this group.
 fn group(group: &str, weights: &[u16]) -> Cohort {
     let condition = CohortCondition {
-        headers: vec![("x-group".into(), test(HeaderTest::Exact(group.to_owned())))],
+        headers: vec![("x-group".into(), test(&HeaderTest::Exact(group.to_owned())))],
         ..CohortCondition::default()
     };
     Cohort { name: group.into(), condition, weights: weights.iter().map(|bp| weight(*bp)).collect() }
@@ -26,13 +26,13 @@ fn of(base: &[u16], cohorts: Vec<Cohort>, options: SplitOptions, previous: Optio
 }
 
 fn member(name: &str) -> Head {
-    get().with("x-group", name.to_owned())
+    get().with("x-group", name)
 }
 
 #[test]
 fn the_first_cohort_that_fits_counts_and_everybody_else_goes_by_the_split() {
     let mut everybody = group("any", &[10_000, 0, 0]);
-    everybody.condition.headers = vec![("x-group".into(), test(HeaderTest::Present))];
+    everybody.condition.headers = vec![("x-group".into(), test(&HeaderTest::Present))];
     let cohorts = vec![group("internal", &[0, 10_000, 0]), everybody, group("late", &[0, 10_000, 0])];
     let chooser = of(&[0, 0, 10_000], cohorts, SplitOptions::default(), None);
     for (request, version, cohort) in [
@@ -50,12 +50,12 @@ fn the_first_cohort_that_fits_counts_and_everybody_else_goes_by_the_split() {
 fn who_is_in_a_cohort_meets_all_that_it_asks() {
     let condition = CohortCondition {
         headers: vec![
-            ("x-region".into(), test(HeaderTest::Prefix("eu-".to_owned()))),
-            ("x-bot".into(), test(HeaderTest::Absent)),
+            ("x-region".into(), test(&HeaderTest::Prefix("eu-".to_owned()))),
+            ("x-bot".into(), test(&HeaderTest::Absent)),
         ],
         cookies: vec![
-            ("plan".into(), test(HeaderTest::Regex("gold|silver".to_owned()))),
-            ("optout".into(), test(HeaderTest::Absent)),
+            ("plan".into(), test(&HeaderTest::Regex("gold|silver".to_owned()))),
+            ("optout".into(), test(&HeaderTest::Absent)),
         ],
         from: Some(vec!["10.0.0.0/8".parse().unwrap()]),
     };
