@@ -23,7 +23,7 @@
 //! rollouts                                         the controller: one rollout per service, driven by the engine
 //! snapshot                                         the compiled configuration, replaced whole
 //! config   traffic   tls   telemetry   store   outbound    leaves; strangers to each other
-//! rollout                                          rollouts as pure logic: plan, judge, engine
+//! rollout    health                                rollouts and health of endpoints as pure logic
 //! model    drain    coop   algorithm   http_client    words; work in pieces; what several rooms need once
 //! ```
 
@@ -37,6 +37,7 @@ pub mod config;
 pub mod control;
 mod coop;
 pub mod drain;
+mod health;
 pub mod http_client;
 pub mod model;
 pub mod outbound;

@@ -6,6 +6,8 @@
 //! A version or endpoint that left the file is still shown while it drains, with the state `removed`: the work
 //! on it is as real as before.
 
+mod health;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -261,6 +263,7 @@ fn in_file(
             in_flight: endpoint.live.ledger.in_flight(),
             streams: endpoint.live.ledger.streams(),
             drain: drain_of(endpoint.live.id).map(|draining| drain(draining, now)),
+            health: health::of(&endpoint.live, now.into_std()),
         })
         .collect();
     endpoints.extend(leaving.iter().filter(|draining| draining.removed).map(|draining| removed(draining, now)));
@@ -341,6 +344,7 @@ fn removed(draining: &DrainingEndpoint, now: Instant) -> EndpointStatus {
         in_flight: draining.live.ledger.in_flight(),
         streams: draining.live.ledger.streams(),
         drain: Some(drain(draining, now)),
+        health: health::of(&draining.live, now.into_std()),
     }
 }
 
@@ -367,7 +371,7 @@ fn summary<'d>(drains: impl Iterator<Item = &'d DrainStatus>) -> Option<DrainSta
 }
 
 /// To so many digits after the point: JSON for people has no use for sixteen.
-fn rounded(value: f64, digits: i32) -> f64 {
+pub(super) fn rounded(value: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (value * scale).round() / scale
 }

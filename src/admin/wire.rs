@@ -198,6 +198,40 @@ pub struct EndpointStatus {
     pub streams: u64,
     /// The drain in progress, if one is.
     pub drain: Option<DrainStatus>,
+    /// What is known of its health.
+    #[serde(default)]
+    pub health: HealthStatus,
+}
+
+/// The health of an endpoint, and what happened on it since it is known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HealthStatus {
+    /// `healthy`, `ejected` or `unreachable`.
+    pub status: String,
+    /// Why it is out.
+    pub why: Option<String>,
+    /// Seconds since it is out.
+    pub out_seconds: Option<f64>,
+    /// Seconds until its ejection ends.
+    pub back_in_seconds: Option<f64>,
+    /// Connections that were made to it.
+    pub connects: u64,
+    /// What failed on it, by cause: `refused`, `no_route`, `connect_timeout`, `connect`, `tls`, `timeout`, `reset`,
+    /// `protocol`, `server_error`; those that happened.
+    pub failures: BTreeMap<String, u64>,
+    /// The last thing that failed.
+    pub last_failure: Option<FailureStatus>,
+}
+
+/// One failure on an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FailureStatus {
+    /// Its cause.
+    pub cause: String,
+    /// What is known beside, such as why a TLS handshake failed.
+    pub detail: Option<String>,
+    /// Seconds since it happened.
+    pub seconds_ago: f64,
 }
 
 /// How far a drain is.

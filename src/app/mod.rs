@@ -5,6 +5,7 @@
 //! main thread            signals, shutdown sequence; admin and telemetry are served beside it
 //! weir-control thread    the owner of what requests read, file watch, windows
 //! weir-traffic threads   one runtime each: listeners and requests; nothing else runs there
+//! weir-health thread     brings endpoints back, and asks those that accept no connections
 //! weir-log, access-log   write what the others say, so that nobody waits for whoever reads it
 //! ```
 //!
@@ -154,6 +155,11 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
         .name("weir-control".to_owned())
         .spawn(move || run_control(owner))
         .map_err(system_error("cannot start the control thread"))?;
+    let followed = proxy.clone();
+    std::thread::Builder::new()
+        .name("weir-health".to_owned())
+        .spawn(move || run_health(&followed))
+        .map_err(system_error("cannot start the health thread"))?;
     let workers = workers::start(ready, sockets)?;
     process.send_replace(Process::Ready);
     for listener in &bound {
@@ -195,6 +201,15 @@ fn run_control(owner: Owner) {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(owner.run()),
         Err(error) => tracing::error!(%error, "the control thread has no runtime; changes are not possible"),
+    }
+}
+
+/// The health thread: it is neither slowed by requests nor by changes of the configuration, or it would find endpoints slow
+/// that are not.
+fn run_health(proxy: &Proxy) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(proxy.follow_health()),
+        Err(error) => tracing::error!(%error, "the health thread has no runtime; endpoints are not brought back"),
     }
 }
 

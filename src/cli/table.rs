@@ -5,6 +5,8 @@
 //! Invariant: what comes from outside (names, reasons, errors) is written without control characters; a status
 //! cannot drive a terminal.
 
+mod health;
+
 use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
@@ -203,7 +205,7 @@ fn endpoint_line(endpoint: &EndpointStatus, name_width: usize) -> String {
         None => work(endpoint.in_flight, endpoint.streams),
         Some(drain) => drain_line(drain, endpoint),
     };
-    format!("    {}{blanks}  {state}  {work}\n", paint(DIM, &name))
+    format!("    {}{blanks}  {state}  {work}{}\n", paint(DIM, &name), health::words(endpoint))
 }
 
 /// `drill: 5% errors, 300 ms, 1m20s left`.

@@ -41,7 +41,7 @@ impl Drains {
         let mut present = HashSet::new();
         for (service, version, endpoint) in after.into_iter().flat_map(endpoints) {
             present.insert(endpoint.live.id);
-            if endpoint.live.is_available() {
+            if endpoint.live.is_ready() {
                 self.list.retain(|draining| draining.live.id != endpoint.live.id);
                 endpoint.live.ledger.set_cut(Cut::Nothing);
                 endpoint.live.set_accepting(true);

@@ -6,9 +6,8 @@ use arc_swap::ArcSwap;
 
 use super::Status;
 use super::resolve::Names;
-use crate::model::EndpointState;
 use crate::snapshot::Current;
-use crate::telemetry::{EndpointFact, FactSource, SnapshotFacts, WeightFact};
+use crate::telemetry::{EndpointCounts, EndpointFact, FactSource, SnapshotFacts, WeightFact};
 
 /// Reads the facts of the moment.
 pub(super) struct CurrentFacts {
@@ -34,13 +33,19 @@ impl FactSource for CurrentFacts {
                     version: version.name.clone(),
                     configured: version.configured,
                     effective: effective.ratio(),
+                    panics: version.panics(),
                 });
                 facts.endpoints.extend(version.endpoints.iter().map(|endpoint| EndpointFact {
                     service: service.name.clone(),
                     version: version.name.clone(),
                     endpoint: endpoint.name.clone(),
-                    up: endpoint.state() == EndpointState::Ready,
+                    up: endpoint.live.is_available(),
                     state: endpoint.state(),
+                    counts: EndpointCounts {
+                        connects: endpoint.live.health.connects(),
+                        failures: endpoint.live.health.failures().collect(),
+                        ejections: endpoint.live.health.ejections().collect(),
+                    },
                 }));
             }
         }

@@ -16,6 +16,7 @@ pub(crate) mod descriptors;
 mod express;
 mod h1;
 mod h2;
+mod health;
 mod io;
 mod pingora;
 mod request;
@@ -88,6 +89,11 @@ impl Proxy {
     pub(crate) fn lanes(&self) -> Lanes {
         let worker = Arc::new(Worker::new(Arc::clone(&self.shared)));
         Lanes { engine: Arc::new(Engine::new(Arc::clone(&worker))), worker, express: self.express }
+    }
+
+    /// Follows the health of endpoints, for as long as the process lives.
+    pub(crate) async fn follow_health(&self) {
+        health::follow(self.shared.current.clone()).await;
     }
 
     /// From now on every response announces that its connection closes; connections are still accepted.

@@ -91,6 +91,7 @@ impl World {
             config,
             states: &self.states,
             resolved: &self.resolved,
+            in_effect: None,
             recorder,
             store: &self.journal,
             now: Duration::from_secs(now),
@@ -256,10 +257,11 @@ fn count(series: &VersionSeries, rate: f64, chances: Chances, random: &mut Rando
 
 fn endpoints() -> Vec<(Name, Arc<EndpointLive>)> {
     let mut registry = EndpointRegistry::default();
+    let version = registry.version(&"shop".into(), &"v2".into());
     (0..ENDPOINTS)
         .map(|at| {
             let name: Name = format!("10.0.0.{at}:80").into();
-            let live = registry.endpoint(&"shop".into(), &"v2".into(), &name.parse().unwrap(), EndpointState::Ready);
+            let live = registry.endpoint(&version, &name.parse().unwrap(), EndpointState::Ready);
             (name, live)
         })
         .collect()

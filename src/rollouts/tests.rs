@@ -74,6 +74,7 @@ impl Rig {
             config: &self.config,
             states: &self.states,
             resolved: &self.resolved,
+            in_effect: None,
             recorder: &self.recorder,
             store: &self.journal,
             now: self.now.get(),

@@ -1,4 +1,5 @@
-//! What rollouts see of the rest: the file, states over it, resolved names, the recorder, the disk and the clocks.
+//! What rollouts see of the rest: the file, states over it, resolved names, the health of endpoints, the recorder, the disk
+//! and the clocks.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use super::adopt::{UnclearStart, whole};
 use crate::algorithm::fnv::Fnv1a;
 use crate::config::{self, Config, EndpointAddress};
-use crate::model::{EndpointState, Name};
+use crate::model::{Address, EndpointState, Name};
+use crate::snapshot::Snapshot;
 use crate::snapshot::compile::States;
 use crate::store::JournalWriter;
 use crate::telemetry::Recorder;
@@ -23,6 +25,8 @@ pub(crate) struct View<'a> {
     pub(crate) states: &'a States,
     /// The addresses behind DNS names, by the endpoint as the file spells it.
     pub(crate) resolved: &'a HashMap<String, Vec<SocketAddr>>,
+    /// What is in effect, which knows the health of endpoints; none where nothing is yet.
+    pub(crate) in_effect: Option<&'a Snapshot>,
     /// What was counted.
     pub(crate) recorder: &'a Recorder,
     /// Where decisions are kept.
@@ -40,6 +44,16 @@ pub(crate) enum ReadyAddress {
     Inet(SocketAddr),
     /// The path of a socket.
     Unix(PathBuf),
+}
+
+impl ReadyAddress {
+    fn is(&self, address: &Address) -> bool {
+        match (self, address) {
+            (Self::Inet(one), Address::Inet(other)) => one == other,
+            (Self::Unix(one), Address::Unix(other)) => one == other,
+            (Self::Inet(_), Address::Unix(_)) | (Self::Unix(_), Address::Inet(_)) => false,
+        }
+    }
 }
 
 impl fmt::Display for ReadyAddress {
@@ -78,12 +92,20 @@ pub(super) enum Named {
 }
 
 impl View<'_> {
-    /// How many endpoints of a version can take traffic now.
+    /// How many endpoints of a version can take traffic now: they are wanted, and nothing stands against their health.
     pub(super) fn available(&self, service: &Name, version: &Name) -> u32 {
-        u32::try_from(self.ready(service, version).len()).unwrap_or(u32::MAX)
+        let in_effect = self.in_effect.and_then(|snapshot| snapshot.service(service));
+        let version_in_effect =
+            in_effect.and_then(|service| service.versions.iter().find(|known| known.name == *version));
+        let known = version_in_effect.map_or(&[][..], |version| &version.endpoints);
+        let is_out = |address: &ReadyAddress| {
+            known.iter().any(|endpoint| address.is(&endpoint.address) && endpoint.live.is_out())
+        };
+        let available = self.ready(service, version).iter().filter(|address| !is_out(address)).count();
+        u32::try_from(available).unwrap_or(u32::MAX)
     }
 
-    /// The endpoints of a version that can take traffic now. What is known of an endpoint's health is its state.
+    /// The endpoints of a version that are wanted now, whatever their health.
     pub(super) fn ready(&self, service: &Name, version: &Name) -> Vec<ReadyAddress> {
         let spec = self.config.services.get(service).and_then(|file| file.versions.get(version));
         let Some(spec) = spec else { return Vec::new() };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::live::HealthChanges;
 use super::service::Service;
 use crate::model::Name;
 use crate::telemetry::RouteSeries;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Certificates by listener, read at each handshake.
     pub(crate) certificates: HashMap<Name, ListenerTls>,
+    /// Endpoints whose health changed; the same in each snapshot.
+    pub(crate) health: Arc<HealthChanges>,
     /// Host, path, method and headers to a route.
     pub(crate) table: Arc<Table<Arc<Route>>>,
     /// All services, in the file's order.

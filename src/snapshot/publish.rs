@@ -40,6 +40,7 @@ impl Publisher {
     /// Publishes the first snapshot.
     #[must_use]
     pub fn new(first: Snapshot) -> (Self, Current) {
+        first.services.iter().for_each(|service| service.follow_health());
         let cell = Arc::new(ArcSwap::from_pointee(first));
         (Self { cell: Arc::clone(&cell), replaced: Vec::new() }, Current(cell))
     }
@@ -47,12 +48,14 @@ impl Publisher {
     /// Replaces the snapshot with one atomic store; requests in flight keep the one they began with. `states` are those
     /// it was compiled with.
     pub fn publish(&mut self, next: Snapshot, states: &States) {
-        for (_, service) in changed_services(&self.cell.load(), &next) {
-            if let Some(service) = service {
-                service.set_states(states);
-            }
-        }
-        self.replaced.push(self.cell.swap(Arc::new(next)));
+        let next = Arc::new(next);
+        let before = self.cell.load_full();
+        let changed: Vec<_> = changed_services(&before, &next).into_iter().filter_map(|(_, after)| after).collect();
+        changed.iter().for_each(|service| service.set_states(states));
+        self.cell.store(Arc::clone(&next));
+        // Who follows health told the services before of what changed meanwhile.
+        changed.iter().for_each(|service| service.follow_health());
+        self.replaced.push(before);
         self.free();
     }
 

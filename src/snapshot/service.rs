@@ -1,11 +1,15 @@
 //! Compiled services: versions, endpoints, and how endpoints are spoken to.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::drain::Cut;
+use crate::health::panic::{self, Panic, Standing};
 use crate::model::{Address, EndpointState, Name, Weight};
-use crate::snapshot::live::{CircuitBreaker, EndpointLive, FaultInjection, RetryCount, StateCell, States, desired};
+use crate::snapshot::live::{
+    CircuitBreaker, EndpointLive, FaultInjection, RetryCount, StateCell, States, VersionHealth, desired,
+};
 use crate::snapshot::retry::RetryPolicy;
 use crate::telemetry::{CohortSeries, VersionSeries};
 use crate::traffic::balance::{Balancer, Endpoints, Tried};
@@ -37,6 +41,10 @@ pub struct Service {
     pub(crate) body_bytes: Option<u64>,
     /// Whether all of its endpoints speak HTTP/1.1.
     pub(crate) speaks_http1: bool,
+    /// Below this percentage of available endpoints health is ignored; 0 for never.
+    pub(crate) panic_threshold: u8,
+    /// Held by whoever changes what is available, so that the last word is the newest. Never by a request.
+    pub(crate) changing: Mutex<()>,
 }
 
 /// A cohort, as others than the choice need it.
@@ -144,6 +152,10 @@ pub(crate) struct Version {
     pub(crate) breaker: Option<Arc<CircuitBreaker>>,
     /// Faults that are injected into its requests, if any.
     pub(crate) faults: Option<Arc<FaultInjection>>,
+    /// What its endpoints have in common where health is concerned.
+    pub(crate) health: Arc<VersionHealth>,
+    /// Whose health is ignored, as few endpoints are left: a [`Panic`].
+    pub(crate) panic: AtomicU8,
 }
 
 /// One compiled endpoint.
@@ -248,6 +260,26 @@ impl Version {
         self.retries.try_enter(self.retry.most_retries(first_tries))
     }
 
+    /// Whether an endpoint gets requests although it is out, because too few are not.
+    #[cold]
+    fn is_panicking(&self, endpoint: &Endpoint) -> bool {
+        let panic = self.panic.load(Ordering::Relaxed);
+        panic != Panic::Calm as u8
+            && endpoint.live.is_ready()
+            && (panic == Panic::All as u8 || endpoint.live.is_reachable())
+    }
+
+    /// Whether health is ignored, as few endpoints are left.
+    #[must_use]
+    pub(crate) fn panics(&self) -> bool {
+        self.panic.load(Ordering::Relaxed) != Panic::Calm as u8
+    }
+
+    /// What is wanted of it now, as its endpoints' states say.
+    fn in_effect(&self) -> DesiredStates {
+        DesiredStates { version: self.state.get(), endpoints: self.endpoints.iter().map(Endpoint::state).collect() }
+    }
+
     fn desired(&self, service: &Name, states: &States) -> DesiredStates {
         let version = desired(states, (service, &self.name), None, self.declared);
         let of_endpoint = |endpoint: &Endpoint| {
@@ -258,8 +290,17 @@ impl Version {
 }
 
 impl DesiredStates {
-    fn is_available(&self) -> bool {
-        self.endpoints.contains(&EndpointState::Ready)
+    /// How a version stands whose endpoints are wanted so.
+    fn standing(&self, version: &Version) -> Standing {
+        let mut standing = Standing::default();
+        for (endpoint, _) in
+            version.endpoints.iter().zip(&self.endpoints).filter(|(_, state)| **state == EndpointState::Ready)
+        {
+            standing.ready += 1;
+            standing.reachable += usize::from(endpoint.live.is_reachable());
+            standing.available += usize::from(endpoint.live.is_available());
+        }
+        standing
     }
 
     /// Whether another endpoint of the version, at the same address, is to be ready. Two DNS names may have one address.
@@ -272,7 +313,11 @@ impl DesiredStates {
 impl Endpoints for Version {
     #[inline]
     fn is_available(&self, at: usize) -> bool {
-        self.endpoints.get(at).is_some_and(|endpoint| endpoint.live.is_available())
+        self.endpoints.get(at).is_some_and(|endpoint| endpoint.live.is_available() || self.is_panicking(endpoint))
+    }
+
+    fn is_ready(&self, at: usize) -> bool {
+        self.endpoints.get(at).is_some_and(|endpoint| endpoint.live.is_ready())
     }
 
     #[inline]
@@ -302,10 +347,11 @@ impl Service {
     }
 
     /// Brings the states of versions and endpoints to what operators' `states` over the file's make them, in effect from
-    /// the next choice on. One task may call it at a time.
+    /// the next choice on.
     ///
     /// Endpoints become ready before choices count on them, and drain after choices do not any more.
     pub fn set_states(&self, states: &States) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted: Vec<DesiredStates> =
             self.versions.iter().map(|version| version.desired(&self.name, states)).collect();
         for (version, wanted) in self.versions.iter().zip(&wanted) {
@@ -316,7 +362,7 @@ impl Service {
                 }
             }
         }
-        self.chooser.set_available(|at| wanted.get(at).is_some_and(DesiredStates::is_available));
+        self.count_on(&wanted);
         for (version, wanted) in self.versions.iter().zip(&wanted) {
             for (endpoint, state) in version.endpoints.iter().zip(&wanted.endpoints) {
                 if *state != EndpointState::Ready && !wanted.keeps_ready(version, &endpoint.live) {
@@ -324,5 +370,22 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Brings what choices count on to the health of this moment.
+    pub(crate) fn follow_health(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted: Vec<DesiredStates> = self.versions.iter().map(Version::in_effect).collect();
+        self.count_on(&wanted);
+    }
+
+    /// Says which versions take requests, and which of them ignore health.
+    fn count_on(&self, wanted: &[DesiredStates]) {
+        let standings: Vec<Standing> =
+            self.versions.iter().zip(wanted).map(|(version, wanted)| wanted.standing(version)).collect();
+        for (version, standing) in self.versions.iter().zip(&standings) {
+            version.panic.store(panic::panic(*standing, self.panic_threshold) as u8, Ordering::Relaxed);
+        }
+        self.chooser.set_available(|at| standings.get(at).is_some_and(|standing| standing.available > 0));
     }
 }

@@ -220,6 +220,33 @@ fn endpoints(family: &mut Portions<'_>, facts: &SnapshotFacts) {
             samples.push(&labels, one_if(fact.state == state));
         }
     }
+    drop(samples);
+    endpoint_counts(family, facts);
+    let mut samples = family.of(&metric::VERSION_PANIC);
+    facts.weights.iter().for_each(|fact| samples.push(&[&fact.service, &fact.version], one_if(fact.panics)));
+}
+
+/// What happened on endpoints: of those on which something did.
+fn endpoint_counts(family: &mut Portions<'_>, facts: &SnapshotFacts) {
+    let used: Vec<_> = facts.endpoints.iter().filter(|fact| fact.counts.is_used()).collect();
+    let mut samples = family.of(&metric::ENDPOINT_CONNECTS);
+    for fact in &used {
+        samples.push(&[&fact.service, &fact.version, &fact.endpoint], fact.counts.connects as f64);
+    }
+    drop(samples);
+    let mut samples = family.of(&metric::ENDPOINT_FAILURES);
+    for fact in &used {
+        for (cause, count) in &fact.counts.failures {
+            samples.push(&[&fact.service, &fact.version, &fact.endpoint, cause.as_str()], *count as f64);
+        }
+    }
+    drop(samples);
+    let mut samples = family.of(&metric::ENDPOINT_EJECTIONS);
+    for fact in &used {
+        for (reason, count) in &fact.counts.ejections {
+            samples.push(&[&fact.service, &fact.version, &fact.endpoint, reason.as_str()], *count as f64);
+        }
+    }
 }
 
 fn rollouts(family: &mut Portions<'_>, facts: &SnapshotFacts) {

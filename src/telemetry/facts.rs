@@ -5,6 +5,7 @@
 
 use std::time::SystemTime;
 
+use super::label::{EjectionReason, EndpointFailure};
 use crate::model::{EndpointState, Name, Weight};
 
 /// Says what is exposed as gauges at this moment.
@@ -45,6 +46,8 @@ pub(crate) struct WeightFact {
     pub(crate) configured: Weight,
     /// The share (0 to 1) that new requests without affinity get: what takes no traffic passes its share on.
     pub(crate) effective: f64,
+    /// Whether the health of its endpoints is ignored, as few are left.
+    pub(crate) panics: bool,
 }
 
 /// An endpoint and its state.
@@ -60,6 +63,26 @@ pub(crate) struct EndpointFact {
     pub(crate) up: bool,
     /// What the operator wants of it.
     pub(crate) state: EndpointState,
+    /// What happened on it.
+    pub(crate) counts: EndpointCounts,
+}
+
+/// What happened on an endpoint since it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EndpointCounts {
+    /// Connections that were made.
+    pub(crate) connects: u64,
+    /// What failed, by cause.
+    pub(crate) failures: Vec<(EndpointFailure, u64)>,
+    /// How often it was taken out, by reason.
+    pub(crate) ejections: Vec<(EjectionReason, u64)>,
+}
+
+impl EndpointCounts {
+    /// Whether there is anything to see.
+    pub(super) fn is_used(&self) -> bool {
+        self.connects > 0 || self.failures.iter().any(|(_, count)| *count > 0)
+    }
 }
 
 /// A DNS name of endpoints.

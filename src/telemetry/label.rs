@@ -28,7 +28,7 @@ macro_rules! label_values {
             }
 
             /// The position in [`Self::ALL`].
-            pub(super) const fn index(self) -> usize {
+            pub(crate) const fn index(self) -> usize {
                 self as usize
             }
         }
@@ -120,6 +120,42 @@ label_values! {
         Failed = "failed",
         /// No server answered in time.
         Timeout = "timeout",
+    }
+}
+
+label_values! {
+    /// What happened on an endpoint that speaks against it.
+    pub(crate) EndpointFailure {
+        /// It refused a connection.
+        Refused = "refused",
+        /// There is no way to it.
+        NoRoute = "no_route",
+        /// It did not accept a connection within the connect timeout.
+        ConnectTimeout = "connect_timeout",
+        /// Connecting failed otherwise.
+        Connect = "connect",
+        /// No trusted TLS connection came about.
+        Tls = "tls",
+        /// It did not answer, or went silent, for longer than its timeout.
+        Timeout = "timeout",
+        /// It closed or reset a connection before its response was complete.
+        Reset = "reset",
+        /// What it sent is not HTTP.
+        Protocol = "protocol",
+        /// It answered with a status of 500 or above.
+        ServerError = "server_error",
+    }
+}
+
+label_values! {
+    /// Why an endpoint was taken out.
+    pub(crate) EjectionReason {
+        /// Errors in a row.
+        ConsecutiveErrors = "consecutive_errors",
+        /// A success rate too far below the others'.
+        SuccessRate = "success_rate",
+        /// It accepted no connections.
+        Unreachable = "unreachable",
     }
 }
 

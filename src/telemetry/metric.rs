@@ -68,9 +68,17 @@ metrics! {
     COHORT_DECISIONS = Counter "weir_cohort_decisions_total" ["service", "cohort", "version"]
         "Requests of the cohort given to the version, by the cohort's own split.";
     ENDPOINT_UP = Gauge "weir_endpoint_up" ["service", "version", "endpoint"]
-        "1 if the endpoint can take requests, as far as is known, else 0.";
+        "1 if the endpoint takes requests: it is ready, and nothing is known against its health; else 0.";
     ENDPOINT_STATE = Gauge "weir_endpoint_state" ["service", "version", "endpoint", "state"]
         "1 for the state the endpoint is in, 0 for the others.";
+    ENDPOINT_CONNECTS = Counter "weir_endpoint_connects_total" ["service", "version", "endpoint"]
+        "Connections made to the endpoint.";
+    ENDPOINT_FAILURES = Counter "weir_endpoint_failures_total" ["service", "version", "endpoint", "cause"]
+        "What failed on the endpoint: connects, and attempts of requests, by cause.";
+    ENDPOINT_EJECTIONS = Counter "weir_endpoint_ejections_total" ["service", "version", "endpoint", "reason"]
+        "How often the endpoint was taken out for its health, by the reason for it.";
+    VERSION_PANIC = Gauge "weir_version_panic" ["service", "version"]
+        "1 while the health of the version's endpoints is ignored because too few are available, else 0.";
     DRAIN_CUT = Counter "weir_drain_cut_total" ["service", "version", "kind"]
         "Requests and streams that were cut because their drain's deadline came.";
     GRPC_FAILURES = Counter "weir_grpc_failures_total" ["service", "version"]
@@ -180,6 +188,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 17, "seventeen that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 21, "21 that the contract does not list");
     }
 }

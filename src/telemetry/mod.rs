@@ -40,10 +40,10 @@ pub(crate) use access_log::AccessLog;
 pub(crate) use cohort::CohortSeries;
 pub(crate) use exposition::CONTENT_TYPE;
 pub use exposition::exposition;
-pub(crate) use facts::{EndpointFact, FactSource, NameFact, RolloutFact, SnapshotFacts, WeightFact};
+pub(crate) use facts::{EndpointCounts, EndpointFact, FactSource, NameFact, RolloutFact, SnapshotFacts, WeightFact};
 pub(crate) use label::{
-    Class, ConnectionRefusal, CutKind, H2Abuse, InjectedFault, Lane, LookupResult, RetryReason, StreamKind,
-    UpstreamError,
+    Class, ConnectionRefusal, CutKind, EjectionReason, EndpointFailure, H2Abuse, InjectedFault, Lane, LookupResult,
+    RetryReason, StreamKind, UpstreamError,
 };
 pub use label::{DecisionReason, Outcome};
 pub(crate) use listener::{ListenerSeries, OpenConnection};

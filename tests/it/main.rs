@@ -25,6 +25,7 @@ mod drain;
 mod forward;
 mod frames;
 mod h2_endpoint;
+mod health;
 mod hostile;
 mod http1;
 mod http2;

@@ -84,6 +84,8 @@ async fn version_of(all: &[&FaultyOrigin], keys: &str) -> (Weir, Target) {
     let v1 = Origin::plan("v1").down();
     let addresses: Vec<Address> = all.iter().map(|origin| origin.address()).collect();
     let yaml = endpoints(&v1, &addresses.iter().collect::<Vec<_>>());
+    // Whose failures are to be tried again must not be ejected for them.
+    let yaml = service(&yaml, "outlier_detection: { consecutive_errors: 0, connect_failures: 0 }");
     let weir = Weir::start(&if keys.is_empty() { yaml } else { service(&yaml, keys) }).await;
     let web = Target::from(weir.address("web").await);
     (weir, web)

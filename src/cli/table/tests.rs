@@ -1,7 +1,9 @@
 //! The status as it is read: whole tables against what they should look like.
 
 use super::*;
-use crate::admin::wire::{Build, CohortStatus, ConfigStatus, ListenerStatus, RefusedCommand};
+use crate::admin::wire::{
+    Build, CohortStatus, ConfigStatus, FailureStatus, HealthStatus, ListenerStatus, RefusedCommand,
+};
 
 fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
@@ -31,7 +33,14 @@ fn version(name: &str, state: &str, share: f64) -> VersionStatus {
 }
 
 fn endpoint(name: &str, state: &str, in_flight: u64, streams: u64) -> EndpointStatus {
-    EndpointStatus { name: name.to_owned(), state: state.to_owned(), in_flight, streams, drain: None }
+    EndpointStatus {
+        name: name.to_owned(),
+        state: state.to_owned(),
+        in_flight,
+        streams,
+        drain: None,
+        health: HealthStatus::default(),
+    }
 }
 
 fn drain() -> DrainStatus {
@@ -63,6 +72,30 @@ fn status(services: Vec<ServiceStatus>) -> Status {
     }
 }
 
+fn ejected() -> HealthStatus {
+    HealthStatus {
+        status: "ejected".to_owned(),
+        why: Some("errors in a row".to_owned()),
+        out_seconds: Some(12.0),
+        back_in_seconds: Some(18.0),
+        failures: BTreeMap::from([("server_error".to_owned(), 7), ("timeout".to_owned(), 1)]),
+        last_failure: Some(FailureStatus { cause: "server_error".to_owned(), detail: None, seconds_ago: 2.0 }),
+        ..HealthStatus::default()
+    }
+}
+
+fn unreachable() -> HealthStatus {
+    let refuses = "the endpoint refuses connections".to_owned();
+    HealthStatus {
+        status: "unreachable".to_owned(),
+        why: Some(refuses.clone()),
+        out_seconds: Some(65.0),
+        failures: BTreeMap::from([("refused".to_owned(), 3)]),
+        last_failure: Some(FailureStatus { cause: "refused".to_owned(), detail: Some(refuses), seconds_ago: 3.0 }),
+        ..HealthStatus::default()
+    }
+}
+
 #[test]
 fn a_busy_service_in_a_drain_under_a_shift() {
     let mut v1 = version("v1", "ready", 90.0);
@@ -71,7 +104,10 @@ fn a_busy_service_in_a_drain_under_a_shift() {
     v1.error_rate = Some(0.0);
     (v1.p50_ms, v1.p95_ms, v1.p99_ms) = (Some(1.24), Some(12.4), Some(12_400.0));
     v1.in_flight = 12;
-    v1.endpoints = vec![endpoint("10.0.1.10:8080", "ready", 12, 0), endpoint("10.0.1.9:8080", "maint", 0, 0)];
+    v1.endpoints = vec![
+        EndpointStatus { health: ejected(), ..endpoint("10.0.1.10:8080", "ready", 12, 0) },
+        EndpointStatus { health: unreachable(), ..endpoint("10.0.1.9:8080", "maint", 0, 0) },
+    ];
     let mut v2 = version("v2", "drain", 10.0);
     v2.effective = 0.0;
     v2.observed = Some(10.02);
@@ -117,8 +153,8 @@ shop
   cohort eu: v1 90%, v2 10%
   VERSION  STATE  CONFIGURED  EFFECTIVE  OBSERVED  REQ/S  ERRORS     P50    P95     P99  IN FLIGHT  STREAMS
   v1       ready         90%        90%    89.98%   45.0   0.00%  1.2 ms  12 ms  12.4 s         12        0
-    10.0.1.10:8080  ready  12 in flight
-    10.0.1.9:8080   maint  0 in flight
+    10.0.1.10:8080  ready  12 in flight  ejected for 12 s, back in 18 s: errors in a row  (server_error 7, timeout 1; last server_error 2 s ago)
+    10.0.1.9:8080   maint  0 in flight  unreachable for 1m05s: the endpoint refuses connections  (refused 3; last refused 3 s ago: the endpoint refuses connections)
   v2       drain         10%         0%    10.02%    0.0   1.50%       -      -       -          3        1
     10.0.2.10:8080  drain  draining 12 s: 3 in flight, 1 stream of them; requests cut in 18 s, streams cut in 4m48s
 ";

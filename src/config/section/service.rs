@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::affinity::{Affinity, AffinityKey, Override};
 use super::cohort::{Cohort, MAX_COHORTS, check_cohorts, read_cohorts};
+use super::health::{OutlierDetection, PERCENT};
 use super::limits;
 use super::retry::Retry;
 use super::rollout::{default_plan, duration_limits};
@@ -57,6 +58,14 @@ section! {
         pub(crate) version_headers: VersionHeaders = section(),
         /// Which endpoint of the chosen version gets the request.
         pub(crate) balance: Balance = or(Balance::LeastRequests),
+        /// Takes endpoints out for what happens to requests.
+        pub(crate) outlier_detection: OutlierDetection = section(),
+        /// Below this percentage of available endpoints, 0 to 100, a version's requests go to all of its endpoints that
+        /// are ready, whatever their health: few would not bear what all did. 0: never.
+        pub(crate) panic_threshold: u32 = bounded(25, PERCENT),
+        /// Whether the share of a version without an available endpoint goes to the others at once, as their weights are
+        /// to one another. With `false` its own endpoints are tried all the same, and where none is ready the answer is 503.
+        pub(crate) failover: bool = or(true),
         /// The protocol that the endpoints speak.
         pub(crate) protocol: Protocol = or(Protocol::Http1),
         /// TLS to the endpoints; default: plain text.

@@ -44,7 +44,7 @@ pub(super) fn view<'a>(
 ) -> View<'a> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    View { config, states, resolved, recorder, store: journal, now: epoch.elapsed(), at_ms }
+    View { config, states, resolved, in_effect: None, recorder, store: journal, now: epoch.elapsed(), at_ms }
 }
 
 /// The splits over the file's: an operator's, and of what is rolled out.
@@ -59,7 +59,9 @@ impl Owner {
     fn with_rollouts<T>(&mut self, decide: impl FnOnce(&mut Rollouts, &View<'_>) -> T) -> T {
         let mut rollouts = std::mem::take(&mut self.rollouts);
         let file = (&self.config, &self.states, &self.inputs.resolved);
-        let decided = decide(&mut rollouts, &view(file, (&self.recorder, &self.journal), self.epoch));
+        let current = self.current.load();
+        let seen = view(file, (&self.recorder, &self.journal), self.epoch);
+        let decided = decide(&mut rollouts, &View { in_effect: Some(&current), ..seen });
         self.rollouts = rollouts;
         decided
     }

@@ -61,7 +61,7 @@ impl<'s> ExpressContext<'s> {
     pub(crate) fn answered(&mut self, answer: &ResponseHead, now: Instant) {
         let &ResponseHead { status, kind, grpc_failed, .. } = answer;
         let first_byte = now - self.attempts.began;
-        self.attempts.answered(first_byte, self.assigned.version);
+        self.attempts.answered(status, first_byte, self.assigned.version);
         let is_first = self.attempts.began == self.began;
         let progress = &mut self.progress;
         (progress.status, progress.kind, progress.grpc_failed) = (Some(status), kind, grpc_failed);

@@ -218,7 +218,7 @@ impl Client {
             Broken::Ended(end) => {
                 request.context.progress.ended = Some(end);
                 if let Some(failure) = Failure::of_end(end) {
-                    failure.charge(request.context.series());
+                    request.context.attempts.fell_silent(failure, request.context.assigned.version);
                 }
                 match end.refusal() {
                     Some(refusal) => refusal,

@@ -396,7 +396,7 @@ impl<'s> Exchange<'_, 's> {
             Broken::Ended(end) => {
                 self.context.progress.ended = Some(end);
                 if let Some(failure) = Failure::of_end(end) {
-                    failure.charge(self.context.series());
+                    self.context.attempts.fell_silent(failure, self.context.assigned.version);
                 }
                 match end.refusal() {
                     Some(refusal) => refusal,

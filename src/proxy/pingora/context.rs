@@ -205,8 +205,8 @@ impl EngineContext {
         match Failure::of_end(end) {
             Some(failure) if !self.end_reported => {
                 self.progress.cause = Some(failure.refusal.cause);
-                if let Some(version) = self.routed().and_then(Routed::version) {
-                    failure.charge(&version.series);
+                if let Some((version, attempts)) = self.routed_mut().and_then(Routed::attempt_on) {
+                    attempts.fell_silent(failure, version);
                 }
             }
             None if matches!(end, End::Cut | End::Unread) => {

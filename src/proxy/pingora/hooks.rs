@@ -247,7 +247,7 @@ impl ProxyHttp for General {
         }
         let routed = self::routed(context)?;
         if let Some((version, attempts)) = routed.attempt_on() {
-            attempts.answered(attempts.began.elapsed(), version);
+            attempts.answered(head.status.as_u16(), attempts.began.elapsed(), version);
         }
         // The endpoint answered before it had the whole request: it may take the rest for another request.
         let sent_whole = routed.manner == Some(Manner::Whole);

@@ -126,7 +126,8 @@ pub(crate) fn admit<'r, 's, H: RequestHead>(
         series.decided();
     }
     let mut refusal = routed.too_large.then_some(BODY_TOO_LARGE);
-    if !choice.available {
+    // Where nobody takes over, endpoints that are wanted are tried all the same: it is that or a refusal.
+    if !choice.available && !version.panics() {
         NO_ENDPOINT.charge(&version.series);
         refusal = Some(NO_ENDPOINT.refusal);
     }

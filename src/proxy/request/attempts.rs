@@ -18,6 +18,7 @@
 //! response; whoever was admitted to the budget leaves it once.
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,8 +26,9 @@ use tokio::time::Instant;
 use super::failure::{Failure, NO_ENDPOINT};
 use crate::algorithm::random::random;
 use crate::snapshot::Version;
+use crate::snapshot::live::EndpointLive;
 use crate::snapshot::retry::RetryPolicy;
-use crate::telemetry::RetryReason;
+use crate::telemetry::{EndpointFailure, RetryReason};
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
 
@@ -208,8 +210,11 @@ impl Attempts {
         (self.begun, self.told) = (true, true);
     }
 
-    /// The endpoint's final head is here, and goes to the client.
-    pub(crate) fn answered(&mut self, first_byte: Duration, version: &Version) {
+    /// The endpoint's final head is here, with this status, and goes to the client.
+    pub(crate) fn answered(&mut self, status: u16, first_byte: Duration, version: &Version) {
+        if let Some(endpoint) = self.live(version) {
+            endpoint.answered(status);
+        }
         version.series.upstream_answered(first_byte);
         // Now, and not when the record is made: a stream may last for days.
         version.series.upstream_connected(mem::take(&mut self.connects).into());
@@ -246,6 +251,10 @@ impl Attempts {
         replay: impl FnOnce() -> bool,
     ) -> bool {
         self.began = sent.now;
+        // That an idle connection is closed says nothing about its endpoint.
+        if !self.is_stale(failure) {
+            self.blame(failure, version);
+        }
         let verdict = self.after_break(failure, version, || sent.bytes <= version.retry.max_body && replay());
         failure.charge(&version.series);
         verdict.count(version)
@@ -264,8 +273,33 @@ impl Attempts {
         let again = self.after_status(version, || sent.bytes <= version.retry.max_body && replay()).count(version);
         if !again {
             self.began = began;
+        } else if let Some(endpoint) = self.live(version) {
+            endpoint.failed(EndpointFailure::ServerError);
         }
         again
+    }
+
+    /// The endpoint was silent for too long, which ended the request.
+    pub(crate) fn fell_silent(&self, failure: Failure, version: &Version) {
+        self.blame(failure, version);
+        failure.charge(&version.series);
+    }
+
+    /// The failure speaks against the endpoint.
+    fn blame(&self, failure: Failure, version: &Version) {
+        if let (Some(cause), Some(endpoint)) = (failure.speaks_against_endpoint(), self.live(version)) {
+            endpoint.failed(cause);
+        }
+    }
+
+    /// What is known of the endpoint of the attempt, whatever snapshot is in effect.
+    fn live<'v>(&self, version: &'v Version) -> Option<&'v Arc<EndpointLive>> {
+        version.endpoints.get(self.endpoint?).map(|endpoint| &endpoint.live)
+    }
+
+    /// Whether the attempt broke because its connection was idle before and is closed now.
+    fn is_stale(&self, failure: Failure) -> bool {
+        self.reused && !self.begun && failure.is_broken_connection()
     }
 
     fn after_connect_failure(&mut self, failure: Failure, version: &impl Alternatives) -> RetryVerdict {
@@ -285,7 +319,7 @@ impl Attempts {
         version: &impl Alternatives,
         replay: impl FnOnce() -> bool,
     ) -> RetryVerdict {
-        let stale = self.reused && !self.begun && failure.is_broken_connection();
+        let stale = self.is_stale(failure);
         self.failed(Some(failure.refusal));
         if self.told || !self.idempotent {
             return RetryVerdict::GiveUp;

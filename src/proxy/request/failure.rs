@@ -3,7 +3,7 @@
 use super::end::End;
 use crate::proxy::upstream::error::ConnectError;
 use crate::proxy::upstream::multiplex::failure::StreamFailure;
-use crate::telemetry::{RetryReason, UpstreamError, VersionSeries};
+use crate::telemetry::{EndpointFailure, RetryReason, UpstreamError, VersionSeries};
 use crate::traffic::Refusal;
 
 /// A failed attempt, as it is counted and answered.
@@ -100,6 +100,19 @@ impl Failure {
     pub(crate) fn charge(self, version: &VersionSeries) {
         if let Some(kind) = self.kind {
             version.upstream_error(kind);
+        }
+    }
+
+    /// What it says about the endpoint that a connection was made to.
+    pub(crate) fn speaks_against_endpoint(self) -> Option<EndpointFailure> {
+        match self.kind? {
+            UpstreamError::Timeout => Some(EndpointFailure::Timeout),
+            UpstreamError::Reset => Some(EndpointFailure::Reset),
+            UpstreamError::Protocol => Some(EndpointFailure::Protocol),
+            // Whoever connects counts it; the others are no failure of a request on it.
+            UpstreamError::Connect | UpstreamError::Tls | UpstreamError::NoEndpoint | UpstreamError::Unsolicited => {
+                None
+            }
         }
     }
 

@@ -265,7 +265,9 @@ mod tests {
     fn handle(shared: bool) -> Arc<ConnectionHandle> {
         let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
-        let live = EndpointRegistry::default().endpoint(&"shop".into(), &"v1".into(), &address, EndpointState::Ready);
+        let mut registry = EndpointRegistry::default();
+        let version = registry.version(&"shop".into(), &"v1".into());
+        let live = registry.endpoint(&version, &address, EndpointState::Ready);
         Arc::new(ConnectionHandle {
             socket: socket.into(),
             live,

@@ -27,8 +27,17 @@ use crate::proxy::io::transport::{Socket, Transport};
 /// # Errors
 /// Why there is none.
 pub(crate) async fn connect(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnection, ConnectError> {
-    let connected = tokio::time::timeout(to.connect_timeout, establish(to, tls)).await;
-    connected.unwrap_or(Err(ConnectError::TimedOut)).inspect_err(|error| {
+    let began = std::time::Instant::now();
+    let connected = establish_in_time(to, tls).await;
+    match &connected {
+        Ok(_) => to.live.connected(),
+        Err(error) => {
+            if let Some(cause) = error.blames_endpoint() {
+                to.live.connect_failed(cause, error.to_string(), began);
+            }
+        }
+    }
+    connected.inspect_err(|error| {
         tracing::debug!(endpoint = %to.spelled, %error, "no connection to an endpoint");
         /// When this was last said.
         static SAID: AtomicU64 = AtomicU64::new(0);
@@ -38,6 +47,19 @@ pub(crate) async fn connect(to: &Destination, tls: &TlsConnectors) -> Result<Poo
             tracing::warn!(%error, "this machine cannot make connections to endpoints; requests are answered with 503");
         }
     })
+}
+
+/// Whether the endpoint accepts a connection, TLS included; it counts for nothing and is closed at once.
+///
+/// # Errors
+/// Why it does not.
+pub(crate) async fn probe(to: &Destination, tls: &TlsConnectors) -> Result<(), ConnectError> {
+    establish_in_time(to, tls).await.map(drop)
+}
+
+async fn establish_in_time(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnection, ConnectError> {
+    let connected = tokio::time::timeout(to.connect_timeout, establish(to, tls)).await;
+    connected.unwrap_or(Err(ConnectError::TimedOut))
 }
 
 async fn establish(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnection, ConnectError> {

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::model::Address;
+use crate::telemetry::EndpointFailure;
 
 /// Why there is no connection to an endpoint. Cheap to clone: several requests may have waited for it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -51,6 +52,21 @@ pub(crate) enum TlsError {
 }
 
 impl ConnectError {
+    /// What speaks against the endpoint; none if it is not to blame, or nobody asked it.
+    pub(super) fn blames_endpoint(&self) -> Option<EndpointFailure> {
+        match self {
+            Self::BadAddress | Self::NoResources(_) => None,
+            Self::Refused => Some(EndpointFailure::Refused),
+            Self::Unreachable => Some(EndpointFailure::NoRoute),
+            Self::TimedOut => Some(EndpointFailure::ConnectTimeout),
+            Self::Io(_) => Some(EndpointFailure::Connect),
+            Self::Tls(TlsError::Handshake(_)) => Some(EndpointFailure::Tls),
+            // The file's or this machine's fault.
+            Self::Tls(_) => None,
+            Self::NoHttp2 => Some(EndpointFailure::Protocol),
+        }
+    }
+
     /// What the system's answer to a `connect` means.
     pub(super) fn of_system(address: &Address, error: io::Error) -> Self {
         if lacks_resources(address, &error) {

@@ -38,7 +38,10 @@ pub(super) fn endpoint(address: &Address, spelled: &str, upstream: Upstream) -> 
         address: address.clone(),
         declared: Default::default(),
         upstream: Arc::new(upstream),
-        live: registry.0.endpoint(&"shop".into(), &version, address, EndpointState::Ready),
+        live: {
+            let version = registry.0.version(&"shop".into(), &version);
+            registry.0.endpoint(&version, address, EndpointState::Ready)
+        },
         tls_hash: Default::default(),
     }
 }

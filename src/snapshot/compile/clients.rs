@@ -6,7 +6,7 @@ use super::inputs::Inputs;
 use crate::config::{self, AffinityKey, AffinityMode, OverrideFrom, SameSite, SecureCookie, Token};
 use crate::model::Name;
 use crate::snapshot::{AffinityCookie, CookieSecure, Service};
-use crate::traffic::split::{KeySource, OverrideSource, SigningKeys, SplitOptions, TokenSource};
+use crate::traffic::split::{Failover, KeySource, OverrideSource, SigningKeys, SplitOptions, TokenSource};
 
 /// What besides weights decides for a service.
 pub(super) fn options(name: &Name, file: &config::Service, inputs: &Inputs) -> SplitOptions {
@@ -19,6 +19,7 @@ pub(super) fn options(name: &Name, file: &config::Service, inputs: &Inputs) -> S
         affinity: affinity.map(|affinity| key_source(&affinity.key, inputs)),
         remembers,
         sticky: if remembers { canary(name, file, inputs) } else { None },
+        failover: if file.failover { Failover::ToOthers } else { Failover::Never },
         overrides: file.overrides.as_ref().map(|over| OverrideSource {
             header: over.header.as_ref().map(|name| name.as_str().into()),
             cookie: over.cookie.as_deref().map(Into::into),

@@ -13,6 +13,7 @@
 
 mod clients;
 mod cohorts;
+mod health;
 mod inputs;
 mod limits;
 mod routes;
@@ -71,6 +72,7 @@ impl Compiler {
             client: limits::of_clients(&config.limits),
             trusted_proxies: config.trusted_proxies.iter().map(|cidr| cidr.get()).collect(),
             certificates: inputs.certificates.clone(),
+            health: Arc::clone(self.services.health_changes()),
             table,
             services,
         })

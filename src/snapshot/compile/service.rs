@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::AtomicU8;
+use std::sync::{Arc, Mutex, OnceLock};
 
+use super::health;
 use super::inputs::Inputs;
 use super::{clients, cohorts};
 use crate::config::{self, Balance, EndpointAddress, HostHeader, Protocol, RetryOn};
 use crate::model::{Address, EndpointState, Name, Weight};
-use crate::snapshot::live::{EndpointRegistry, StateCell, desired};
+use crate::snapshot::live::{EndpointRegistry, HealthChanges, StateCell, desired};
 use crate::snapshot::retry::{RetryConditions, RetryPolicy};
 use crate::snapshot::{DrainTimes, Endpoint, Service, Timeouts, Upstream, UpstreamTls, Version, VersionHeaders};
 use crate::telemetry::Recorder;
@@ -28,14 +30,14 @@ pub(super) fn is_same(service: &Service, file: &config::Service, inputs: &Inputs
     clients::are_same(service, file, inputs)
         && service.versions.iter().zip(file.versions.iter()).all(|(version, (_, spec))| {
             version.configured == split.weight(&version.name)
-                && same_arc(&version.breaker, of_version(&inputs.breakers, &service.name, &version.name))
-                && same_arc(&version.faults, of_version(&inputs.faults, &service.name, &version.name))
+                && same_arc(&version.breaker, by_version(&inputs.breakers, &service.name, &version.name))
+                && same_arc(&version.faults, by_version(&inputs.faults, &service.name, &version.name))
                 && same_tls(version, file, spec, inputs)
                 && same_addresses(version, spec, inputs)
         })
 }
 
-fn of_version<'a, T>(all: &'a BTreeMap<(Name, Name), Arc<T>>, service: &Name, version: &Name) -> Option<&'a Arc<T>> {
+fn by_version<'a, T>(all: &'a BTreeMap<(Name, Name), Arc<T>>, service: &Name, version: &Name) -> Option<&'a Arc<T>> {
     if all.is_empty() { None } else { all.get(&(service.clone(), version.clone())) }
 }
 
@@ -75,6 +77,11 @@ impl ServiceCompiler {
     /// A compiler that resolves counters in `recorder`.
     pub(super) fn new(recorder: Arc<Recorder>) -> Self {
         Self { endpoints: EndpointRegistry::default(), recorder }
+    }
+
+    /// Endpoints whose health changed.
+    pub(super) fn health_changes(&self) -> &Arc<HealthChanges> {
+        self.endpoints.changes()
     }
 
     /// Compiles a service; `before` is the one in effect.
@@ -124,6 +131,8 @@ impl ServiceCompiler {
             },
             upgrades: file.upgrades.iter().map(|token| token.to_ascii_lowercase().into()).collect(),
             body_bytes: file.max_body.map(config::Bytes::get),
+            panic_threshold: health::percent(file.panic_threshold),
+            changing: Mutex::default(),
         }
     }
 
@@ -144,13 +153,14 @@ impl ServiceCompiler {
         // is counted already keeps the edges it has until it is gone, for a histogram whose edges move cannot
         // be subtracted from itself; who judges by a limit that is no edge (`Edges::has`) must say so.
         let series = self.recorder.version_with(service, name, &file.duration_limits());
+        let of_version = self.endpoints.version(service, name);
         let mut endpoints = Vec::with_capacity(spec.endpoints.len());
         let mut available = false;
         for endpoint in &spec.endpoints {
             let spelled: Name = endpoint.address.to_string().into();
             let own = desired(&inputs.states, (service, name), Some(&spelled), endpoint.state).stricter(state);
             for (label, address) in addresses(&endpoint.address, &spelled, &inputs.resolved) {
-                let live = self.endpoints.endpoint(service, name, &address, own);
+                let live = self.endpoints.endpoint(&of_version, &address, own);
                 live.count_in(&series);
                 available |= own == EndpointState::Ready;
                 endpoints.push(Endpoint {
@@ -164,11 +174,12 @@ impl ServiceCompiler {
                 });
             }
         }
+        of_version.set(&health::outliers(&file.outlier_detection), endpoints.iter().map(|endpoint| &endpoint.live));
         let algorithm = match file.balance {
             Balance::LeastRequests => Algorithm::LeastRequests,
             Balance::RoundRobin => Algorithm::RoundRobin,
         };
-        let breaker = of_version(&inputs.breakers, service, name).cloned();
+        let breaker = by_version(&inputs.breakers, service, name).cloned();
         if let Some(breaker) = &breaker {
             breaker.set_endpoints(endpoints.iter().map(|endpoint| (&endpoint.name, &endpoint.live)));
         }
@@ -192,7 +203,9 @@ impl ServiceCompiler {
             retry: retry_policy(file),
             retries: self.endpoints.retries(service, name),
             breaker,
-            faults: of_version(&inputs.faults, service, name).cloned(),
+            faults: by_version(&inputs.faults, service, name).cloned(),
+            health: of_version,
+            panic: AtomicU8::default(),
         };
         (version, share)
     }

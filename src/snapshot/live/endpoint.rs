@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use super::health::EndpointHealth;
 use super::state::StateCell;
+use super::version_health::VersionHealth;
 use crate::drain::Ledger;
 use crate::model::EndpointState;
 use crate::rollout::evidence::Tally;
@@ -28,6 +30,8 @@ pub(crate) struct EndpointLive {
     pub(crate) idle: AtomicUsize,
     /// Its finished requests, while its version is judged.
     pub(crate) judged: JudgedRequests,
+    /// What happened on it.
+    pub(crate) health: EndpointHealth<Self>,
     accepting: AtomicBool,
     /// Where its version is counted.
     series: OnceLock<Arc<VersionSeries>>,
@@ -65,13 +69,14 @@ impl JudgedRequests {
 }
 
 impl EndpointLive {
-    pub(super) fn new(id: u64, state: EndpointState) -> Self {
+    pub(super) fn new(id: u64, state: EndpointState, of_version: Arc<VersionHealth<Self>>) -> Self {
         Self {
             id,
             state: StateCell::new(state),
             ledger: Arc::default(),
             idle: AtomicUsize::new(0),
             judged: JudgedRequests::default(),
+            health: EndpointHealth::new(of_version),
             accepting: AtomicBool::new(true),
             series: OnceLock::new(),
             connections: Mutex::new(Vec::new()),
@@ -90,10 +95,16 @@ impl EndpointLive {
         }
     }
 
-    /// Whether it takes new requests.
+    /// Whether it takes new requests: it is wanted, and nothing stands against it.
     #[inline]
     #[must_use]
     pub(crate) fn is_available(&self) -> bool {
+        self.state.is_available()
+    }
+
+    /// Whether it is wanted, whatever its health.
+    #[must_use]
+    pub(crate) fn is_ready(&self) -> bool {
         self.state.get() == EndpointState::Ready
     }
 
@@ -144,7 +155,8 @@ mod tests {
 
     #[test]
     fn idle_connections_close_when_new_work_is_no_longer_accepted() {
-        let live = EndpointLive::new(0, EndpointState::Ready);
+        let version = VersionHealth::new("shop".into(), "v1".into(), Arc::default(), std::time::Instant::now());
+        let live = EndpointLive::new(0, EndpointState::Ready, Arc::new(version));
         let probe: Arc<Probe> = Arc::default();
         let weak: Weak<dyn UpstreamConnection> = Arc::<Probe>::downgrade(&probe);
         live.opened(weak);

@@ -6,6 +6,7 @@
 //! | work in flight ([`crate::drain::Ledger`]) | requests | balance, drain, status |
 //! | whether connections may be kept | control | the data plane, before it reuses a connection |
 //! | open upstream connections | the data plane | control, to close idle ones when a drain begins |
+//! | what happened on an endpoint, and whether it is out for that (`EndpointLive::health`) | requests, whoever follows health | balance, split, status |
 //! | a canary's errors ([`CircuitBreaker`]) | finished requests | the split, control |
 //! | a version's retries under way ([`RetryCount`]) | requests | requests, before they are tried again |
 //! | how many requests a fault injection has seen ([`FaultInjection`]) | requests | the injection itself |
@@ -13,17 +14,27 @@
 //! Invariant: an endpoint that leaves the file and comes back while it still drains is the same one.
 
 mod breaker;
+mod ejection;
 mod endpoint;
 mod fault;
+mod health;
+mod health_changes;
 mod registry;
 mod retry;
 mod state;
+mod version_health;
 
 pub(crate) use self::breaker::CircuitBreaker;
 pub(crate) use self::endpoint::{EndpointLive, UpstreamConnection};
 pub(crate) use self::fault::{Fault, FaultInjection, MAX_DELAY};
+pub(crate) use self::health::{LastFailure, counted};
 pub(crate) use self::registry::EndpointRegistry;
 pub(crate) use self::retry::RetryCount;
-pub(crate) use self::state::StateCell;
 pub use self::state::States;
 pub(in crate::snapshot) use self::state::desired;
+pub(crate) use self::state::{Out, StateCell};
+
+/// What the endpoints of one version have in common where health is concerned.
+pub(crate) type VersionHealth = version_health::VersionHealth<EndpointLive>;
+/// Endpoints whose health changed.
+pub(crate) type HealthChanges = health_changes::HealthChanges<EndpointLive>;

@@ -3,8 +3,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::model::{Name, Weight};
-use crate::telemetry::facts::{EndpointFact, NameFact, RolloutFact, SnapshotFacts, WeightFact};
-use crate::telemetry::label::{Lane, Outcome};
+use crate::telemetry::facts::{EndpointCounts, EndpointFact, NameFact, RolloutFact, SnapshotFacts, WeightFact};
+use crate::telemetry::label::{EjectionReason, EndpointFailure, Lane, Outcome};
 use crate::telemetry::metric::METRICS;
 use crate::telemetry::recorder::RecorderOptions;
 
@@ -45,6 +45,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
             version: "v1".into(),
             configured: Weight::from_basis_points(9_000).unwrap(),
             effective: 1.0,
+            panics: true,
         }],
         endpoints: vec![EndpointFact {
             service: "shop".into(),
@@ -52,6 +53,11 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
             endpoint: "10.0.1.10:8080".into(),
             up: true,
             state: EndpointState::Drain,
+            counts: EndpointCounts {
+                connects: 5,
+                failures: vec![(EndpointFailure::Refused, 2)],
+                ejections: vec![(EjectionReason::Unreachable, 1)],
+            },
         }],
         names: vec![NameFact {
             name: "shop.internal:80".into(),
@@ -77,6 +83,10 @@ fn every_fact_has_its_sample() {
     let (recorder, _held) = lively();
     let text = exposition(&recorder);
     for sample in [
+        r#"weir_endpoint_connects_total{service="shop",version="v1",endpoint="10.0.1.10:8080"} 5"#,
+        r#"weir_endpoint_failures_total{service="shop",version="v1",endpoint="10.0.1.10:8080",cause="refused"} 2"#,
+        r#"weir_endpoint_ejections_total{service="shop",version="v1",endpoint="10.0.1.10:8080",reason="unreachable"} 1"#,
+        r#"weir_version_panic{service="shop",version="v1"} 1"#,
         r#"weir_rollout_phase{service="shop",phase="idle"} 0"#,
         r#"weir_rollout_phase{service="shop",phase="baking"} 1"#,
         r#"weir_rollout_step{service="shop"} 3"#,

@@ -66,6 +66,10 @@ impl Tried {
 pub trait Endpoints {
     /// Whether the endpoint takes new requests.
     fn is_available(&self, at: usize) -> bool;
+    /// Whether the endpoint is wanted, whatever its health.
+    fn is_ready(&self, at: usize) -> bool {
+        self.is_available(at)
+    }
     /// How many requests it has in flight.
     fn load(&self, at: usize) -> u64;
 }
@@ -87,12 +91,14 @@ impl Balancer {
         Self { names: names.map(hash::of_name).collect(), algorithm, turn: AtomicU64::new(random() >> 1) }
     }
 
-    /// The endpoint for a request: available, and not in `tried`.
+    /// The endpoint for a request: available, and not in `tried`. Where none is, one is tried that is wanted and out of
+    /// use for its health: it may do better than the request's failure.
     ///
     /// A request comes here because its version was available. If the last endpoint went in between, it is still
     /// served by one of them, as a request that came a moment earlier.
     pub fn pick(&self, endpoints: &impl Endpoints, tried: &Tried, key: Option<u64>) -> Option<usize> {
         self.pick_open(&|at| endpoints.is_available(at) && !tried.contains(at), endpoints, key)
+            .or_else(|| self.pick_open(&|at| endpoints.is_ready(at) && !tried.contains(at), endpoints, key))
             .or_else(|| if tried.is_empty() { self.pick_open(&|_| true, endpoints, key) } else { None })
     }
 

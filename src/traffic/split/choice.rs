@@ -50,6 +50,18 @@ pub struct SplitOptions {
     pub sticky: Option<usize>,
     /// How a request may name its version.
     pub overrides: Option<OverrideSource>,
+    /// What becomes of the share of a version that takes no requests.
+    pub failover: Failover,
+}
+
+/// What becomes of the share of a version that takes no requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failover {
+    /// The others take it.
+    #[default]
+    ToOthers,
+    /// Nobody does.
+    Never,
 }
 
 /// Where a client's affinity key is.

@@ -48,14 +48,14 @@ impl Chooser {
             let shares = versions.iter().zip(weights);
             let shares = shares.map(|(version, weight)| VersionShare { weight, ..version.clone() }).collect();
             let before = previous.and_then(|before| before.plan_of(&cohort.name));
-            let plan = Plan::compile(shares, before, schedules);
+            let plan = Plan::compile(shares, options.failover, before, schedules);
             (cohort, plan)
         };
         let cohorts = cohorts.into_iter().map(&mut plan).collect();
         Self {
             available: versions.iter().map(|version| AtomicBool::new(version.available)).collect(),
             has_breaker: versions.iter().any(|version| version.breaker.is_some()),
-            base: Plan::compile(versions.into(), previous.map(|before| &before.base), schedules),
+            base: Plan::compile(versions.into(), options.failover, previous.map(|before| &before.base), schedules),
             versions: versions.into(),
             options,
             cohorts,

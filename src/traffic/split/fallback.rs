@@ -14,7 +14,7 @@
 //! reset, every client is where it was before.
 
 use super::affinity::{HashRanges, mix};
-use super::choice::{Choice, Reason};
+use super::choice::{Choice, Failover, Reason};
 use super::schedule::Schedules;
 use super::share::{VersionShare, among_available, split};
 use super::weighted::Splitter;
@@ -48,9 +48,17 @@ pub(super) struct LastSchedules {
 
 impl Fallback {
     /// The fallback while these versions are available as they say. `last` is carried on to the next.
-    pub(super) fn new(versions: &[VersionShare], last: &mut LastSchedules, schedules: &mut Schedules) -> Self {
+    pub(super) fn new(
+        versions: &[VersionShare],
+        failover: Failover,
+        last: &mut LastSchedules,
+        schedules: &mut Schedules,
+    ) -> Self {
         let away = versions.iter().any(|version| !version.available && version.weight > Weight::ZERO);
-        let failover = away.then(|| Redirect::new(versions, among_available(versions), &mut last.failover, schedules));
+        let failover = away.then(|| match failover {
+            Failover::ToOthers => Redirect::new(versions, among_available(versions), &mut last.failover, schedules),
+            Failover::Never => Redirect::to_nobody(versions),
+        });
         let rest = without_breakers(versions)
             .map(|rest| Redirect::new(versions, among_available(&rest), &mut last.rest, schedules));
         Self { failover, rest }
@@ -90,6 +98,11 @@ impl Redirect {
             (splitter, HashRanges::new(&effective))
         });
         Self { among, effective }
+    }
+
+    /// Nobody takes the turns of those that are away, so all keep their share.
+    fn to_nobody(versions: &[VersionShare]) -> Self {
+        Self { among: None, effective: versions.iter().map(|version| version.weight).collect() }
     }
 
     /// What `choice` becomes; it is not available if nobody is left.

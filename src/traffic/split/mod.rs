@@ -32,7 +32,7 @@ mod signature;
 mod weighted;
 
 pub(crate) use self::choice::{Choice, OverrideSource, Reason};
-pub use self::choice::{KeySource, SplitOptions, TokenSource};
+pub use self::choice::{Failover, KeySource, SplitOptions, TokenSource};
 pub use self::chooser::Chooser;
 pub use self::cohort::Cohort;
 pub(crate) use self::cohort::CohortCondition;

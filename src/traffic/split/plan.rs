@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::affinity::HashRanges;
+use super::choice::Failover;
 use super::fallback::{Fallback, LastSchedules};
 use super::schedule::Schedules;
 use super::share::{VersionShare, split};
@@ -24,24 +25,31 @@ pub(super) struct Plan {
     pub(super) fallback: ArcSwap<Fallback>,
     /// Locked by whoever changes what is available, never by a request.
     last: Mutex<LastSchedules>,
+    failover: Failover,
 }
 
 impl Plan {
     /// The plan of versions with these weights. `previous`, the one in use for the same split, hands over deficits.
     ///
     /// Weights that do not sum to 100 % (the configuration sees that they do) give the first version everything.
-    pub(super) fn compile(versions: Box<[VersionShare]>, previous: Option<&Self>, schedules: &mut Schedules) -> Self {
+    pub(super) fn compile(
+        versions: Box<[VersionShare]>,
+        failover: Failover,
+        previous: Option<&Self>,
+        schedules: &mut Schedules,
+    ) -> Self {
         let configured: Vec<Weight> = versions.iter().map(|version| version.weight).collect();
         let weights =
             Splitter::compile(&split(&versions, &configured), previous.map(|before| &before.weights), schedules);
         let mut last = previous.map_or_else(LastSchedules::default, Self::last_schedules);
-        let fallback = Fallback::new(&versions, &mut last, schedules);
+        let fallback = Fallback::new(&versions, failover, &mut last, schedules);
         Self {
             versions,
             weights,
             ranges: HashRanges::new(&configured),
             fallback: ArcSwap::from_pointee(fallback),
             last: Mutex::new(last),
+            failover,
         }
     }
 
@@ -56,7 +64,8 @@ impl Plan {
         for (version, available) in versions.iter_mut().zip(available) {
             version.available = *available;
         }
-        self.fallback.store(Fallback::new(&versions, &mut last, &mut Schedules::default()).into());
+        let fallback = Fallback::new(&versions, self.failover, &mut last, &mut Schedules::default());
+        self.fallback.store(fallback.into());
     }
 
     /// The share that requests without affinity or override really get, by version.

@@ -14,7 +14,7 @@ use super::source::sources;
 const ROOMS: &[&[&str]] = &[
     &["accept"],
     &["mod"],
-    &["h1", "h2", "pingora"],
+    &["h1", "h2", "pingora", "health"],
     &["express"],
     &["request", "worker"],
     &["upstream"],

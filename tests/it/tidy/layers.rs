@@ -17,7 +17,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["rollouts"],
     &["snapshot"],
     &["config", "traffic", "tls", "telemetry", "store", "outbound"],
-    &["rollout"],
+    &["rollout", "health"],
     &["model", "drain", "coop", "algorithm", "http_client"],
 ];
 

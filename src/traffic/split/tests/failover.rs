@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 
-use super::super::{KeySource, Reason};
+use super::super::{Failover, KeySource, Reason};
 use super::*;
 
 fn with_states(weights: &[u16], available: &[bool]) -> Vec<VersionShare> {
@@ -185,4 +185,17 @@ fn clients_of_an_unavailable_version_spread_over_the_others_and_come_back() {
     let first = f64::from(moved[0]) / f64::from(moved[0] + moved[1]);
     assert!((first - 4.0 / 7.0).abs() < 0.03, "{moved:?} is not 4 to 3");
     assert_eq!(moved[2], 0);
+}
+
+#[test]
+fn without_failover_nobody_takes_over() {
+    let versions = with_states(&[6_000, 4_000], &[true, false]);
+    let options = SplitOptions { failover: Failover::Never, ..SplitOptions::default() };
+    let chooser = chooser(&versions, options, None);
+    let refused = (0..1_000).map(|_| choose(&chooser, &get())).filter(|choice| !choice.available).count();
+    assert_eq!(refused, 400);
+    let effective: Vec<u16> = chooser.effective().into_iter().map(Weight::basis_points).collect();
+    assert_eq!(effective, [6_000, 4_000], "everybody keeps their share");
+    chooser.set_available(|_| true);
+    assert!((0..1_000).all(|_| choose(&chooser, &get()).available));
 }
