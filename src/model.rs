@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// Shared and cheap to clone; it is a metric label, so it only ever comes from the configuration.
 pub type Name = Arc<str>;
 
+/// What the name of the service begins with that a feature flag is inside. No service of the file has such a name.
+pub(crate) const FLAG_PREFIX: &str = "flag:";
+
 /// A version's share of a service's traffic in basis points: 0 is nothing, [`Weight::FULL`] is everything.
 ///
 /// It prints and parses as a percentage with at most two decimals.

@@ -12,7 +12,7 @@ use super::failure::{Exit, Failure};
 use super::{block_on, notify, print};
 use crate::admin::wire::Status;
 use crate::config::{self, AccessLogOutput, Config, Diagnostic, Rates};
-use crate::model::Address;
+use crate::model::{Address, FLAG_PREFIX};
 use crate::rollout::advice::needed_rate;
 use crate::rollout::alerts::{Receiver, Secret};
 use crate::rollout::plan::Plan;
@@ -109,9 +109,11 @@ fn json(file: &Path, config: Option<&Config>, faults: &Faults, warnings: &[Diagn
 fn summary(file: &Path, config: Option<&Config>, rates: &Rates) -> String {
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let holds = config.map_or_else(String::new, |config| {
-        let (listeners, services) =
-            (count(config.listeners.len(), "listener"), count(config.services.len(), "service"));
-        format!(": {listeners}, {services}, {}", count(config.routes.len(), "route"))
+        let services = count(config.services.len() - config.flags.len(), "service");
+        let flags =
+            if config.flags.is_empty() { String::new() } else { format!(", {}", count(config.flags.len(), "flag")) };
+        let (listeners, routes) = (count(config.listeners.len(), "listener"), count(config.routes.len(), "route"));
+        format!(": {listeners}, {services}, {routes}{flags}")
     });
     let rollouts = config.map_or_else(String::new, |config| rollouts(config, rates));
     format!("{} is valid{holds}\n{rollouts}", file.display())
@@ -212,13 +214,21 @@ fn named_files(config: &Config, now: SystemTime) -> Vec<Diagnostic> {
     checks.found
 }
 
+/// Where the file says it: a flag is inside a service of its own.
+fn section(service: &str) -> String {
+    match service.strip_prefix(FLAG_PREFIX) {
+        Some(flag) => format!("flags.{flag}"),
+        None => format!("services.{service}"),
+    }
+}
+
 /// The files with secrets that hooks and alerts use, each with its field.
 fn secrets(config: &Config) -> Vec<(String, &Path)> {
     let mut files = Vec::new();
     for (name, service) in config.services.iter() {
         let hooks = service.rollout.iter().flat_map(|plan| plan.hooks.iter().enumerate());
         files.extend(hooks.filter_map(|(at, hook)| {
-            Some((format!("services.{name}.rollout.hooks[{at}].secret_file"), hook.secret_file.as_deref()?))
+            Some((format!("{}.rollout.hooks[{at}].secret_file", section(name)), hook.secret_file.as_deref()?))
         }));
     }
     for (name, alert) in config.alerts.iter() {

@@ -82,6 +82,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Status(arguments) => block_on(status::run(&arguments)),
         Command::Reload(arguments) => block_on(operate::reload(&arguments)),
         Command::Weight(arguments) => block_on(operate::weight(&arguments)),
+        Command::Flag(arguments) => block_on(operate::flag(arguments)),
         Command::Drain(arguments) => block_on(operate::drain(&arguments, EndpointState::Drain)),
         Command::Maint(arguments) => block_on(operate::drain(&arguments, EndpointState::Maint)),
         Command::Ready(arguments) => block_on(operate::ready(&arguments)),

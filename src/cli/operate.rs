@@ -9,8 +9,8 @@ use hyper::{Method, Request, Uri};
 use tokio::time::{Instant, sleep};
 
 use super::arguments::{
-    ByArguments, DrainArguments, HealthcheckArguments, ReloadArguments, StateArguments, TargetArgument,
-    WeightArguments, parse_server,
+    ByArguments, DrainArguments, FlagArguments, HealthcheckArguments, ReloadArguments, Share, StateArguments,
+    TargetArgument, WeightArguments, parse_server,
 };
 use super::control_api::{ControlApi, segment, send};
 use super::failure::{Exit, Failure};
@@ -18,7 +18,7 @@ use super::{notify, print, table};
 use crate::admin::wire::{Changed, EndpointStatus, SetState, SetWeights, Status};
 use crate::config;
 use crate::http_client::Server;
-use crate::model::{Address, EndpointState, Name, Split};
+use crate::model::{Address, EndpointState, FLAG_PREFIX, Name, Split, Weight};
 
 /// `weir reload`.
 pub(super) async fn reload(arguments: &ReloadArguments) -> Result<(), Failure> {
@@ -56,6 +56,18 @@ pub(super) async fn weight(arguments: &WeightArguments) -> Result<(), Failure> {
         client.call(Method::PUT, &path, Some(&body)).await?
     };
     report(&changed, "nothing changed: no shift is in effect")
+}
+
+/// `weir flag`: a flag is moved as the split of a service is.
+pub(super) async fn flag(arguments: FlagArguments) -> Result<(), Failure> {
+    let FlagArguments { name, percent, reset, by, admin } = arguments;
+    let weights = percent.and_then(|on| {
+        let off = Weight::from_basis_points(Weight::FULL.basis_points() - on.basis_points())?;
+        let share = |version: &str, weight| Share { version: version.to_owned(), weight };
+        Some(vec![share("off", off), share("on", on)])
+    });
+    let service = format!("{FLAG_PREFIX}{name}");
+    weight(&WeightArguments { service, weights: weights.unwrap_or_default(), reset, by, admin }).await
 }
 
 /// `weir ready`.

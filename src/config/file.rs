@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::rules::{self, MAX_LISTENERS, MAX_ROUTES, MAX_SERVICES};
 use super::section::alerts::{self, Alert};
 use super::section::dns::Dns;
+use super::section::flag::{self, Flag};
 use super::section::limits::Limits;
 use super::section::listener::{Listener, MAX_NETWORKS};
 use super::section::normalization::{Headers, Paths};
@@ -57,6 +58,8 @@ section! {
         pub(crate) trusted_proxies: Vec<Cidr> = list(0..=MAX_NETWORKS, Reader::list::<Cidr>),
         /// The services, 100000 at most, in the order of the file.
         pub(crate) services: Map<Service> = section_with(read_services),
+        /// Feature flags that requests carry to endpoints, 256 at most.
+        pub(crate) flags: Map<Flag> = section_with(flag::read),
         /// Who is told about rollouts, 64 at most, by the name that rollouts use.
         pub(crate) alerts: Map<Alert> = section_with(alerts::read),
         /// Which requests go to which service, 200000 at most.
@@ -64,7 +67,10 @@ section! {
     }
     and pub(super) origin: Origin
     rules(fields) {
-        rules::check_receivers(&mut fields);
+        for section in ["services", "flags"] {
+            rules::check_receivers(&mut fields, section);
+        }
+        rules::check_flags(&mut fields);
         check_addresses(&mut fields, listeners.as_deref(), telemetry.as_ref(), admin.as_ref());
     }
 }

@@ -101,6 +101,9 @@ pub fn parse(file: &Path, content: &[u8], environment: &dyn Environment) -> Resu
     config.origin.unjudged_bakes = advice::unjudged_bakes(&config.services, &root, source);
     config.origin.judged_rollouts = advice::judged_rollouts(&config.services, &root, source);
     config.origin.lint = lint::find(&config.services, &root, source);
+    // Each flag is inside a service of its own, which stands behind those of the file.
+    let flags: Vec<_> = config.flags.iter().map(|(name, flag)| flag.service(name)).collect();
+    config.services.extend(flags);
     root.discard();
     Ok(config)
 }

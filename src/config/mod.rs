@@ -43,7 +43,7 @@ pub(crate) use self::section::normalization::{Backslash, EncodedSlash, Headers, 
 pub(crate) use self::section::process::{AccessLogOutput, Admin, Telemetry};
 pub(crate) use self::section::retry::RetryOn;
 pub(crate) use self::section::route::{HeaderMatch, HostMatch, Match, PathMatch};
-pub(crate) use self::section::service::Service;
+pub(crate) use self::section::service::{FlagSettings, Service};
 pub(crate) use self::section::upstream::{Balance, HostHeader, Protocol, UpstreamTls};
 pub(crate) use self::section::version::{Endpoint, Version};
 pub(crate) use self::syntax::diagnostic::{Diagnostic, Diagnostics, Snippet};

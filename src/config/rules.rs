@@ -1,9 +1,11 @@
 //! The rules that span several sections of the file: names that must exist and be told apart, sockets, routes that match
 //! the same.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+use super::section::flag::MAX_FLAGS_OF_SERVICE;
 use super::section::listener::Listener;
 use super::section::route::{HeaderMatch, HostMatch, PathMatch, Route};
 use super::syntax::fields::Fields;
@@ -185,9 +187,9 @@ fn check_services<'n>(reader: &mut Reader<'n>, items: &Items<'n, Route>) -> bool
 
 /// Notes every receiver that a rollout names and the file does not have. The tree is looked at rather than what was
 /// read of it, so that a service with another fault is looked at all the same.
-pub(crate) fn check_receivers(fields: &mut Fields<'_, '_>) {
+pub(crate) fn check_receivers(fields: &mut Fields<'_, '_>, section: &str) {
     let declared = declared(fields.reader.root, "alerts");
-    let Some((section, Node { value: Value::Map(services), .. })) = fields.get("services") else { return };
+    let Some((section, Node { value: Value::Map(services), .. })) = fields.get(section) else { return };
     for (name, service) in services {
         let Some((rollout, node)) = service.field("rollout") else { continue };
         let Some((alerts, Node { value: Value::List(items), .. })) = node.field("alerts") else { continue };
@@ -208,6 +210,42 @@ pub(crate) fn check_receivers(fields: &mut Fields<'_, '_>) {
             fields.note_below(&way, problem.help("a rollout tells names under the file's `alerts`"));
         }
     }
+}
+
+/// Notes flags whose names cannot be part of a header's, services that do not exist, and those that have too many flags.
+pub(crate) fn check_flags(fields: &mut Fields<'_, '_>) {
+    let services = declared(fields.reader.root, "services");
+    let Some((section, Node { value: Value::Map(flags), .. })) = fields.get("flags") else { return };
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for (key, flag) in flags {
+        let way = [(PathStep::Field(&section.text), section.place), (PathStep::Field(&key.text), key.place)];
+        if !is_header_part(&key.text) {
+            let problem = Problem::new(key.place, "a flag's name is part of a header's");
+            fields.note_below(&way, problem.help("write lower-case letters, digits and `-`, such as `new-checkout`"));
+        }
+        let Some((list, Node { value: Value::List(items), .. })) = flag.field("services") else { continue };
+        for (at, item) in items.iter().enumerate() {
+            let Value::Text(text) = &item.value else { continue };
+            let count = counts.entry(&text.text).or_default();
+            *count += 1;
+            let problem = if !services.contains(&*text.text) {
+                let near = fields.reader.nearest(&text.text, services.iter().copied());
+                Problem::new(item.place, "no service has this name").found(item.shown()).nearest(near)
+            } else if *count > MAX_FLAGS_OF_SERVICE {
+                Problem::new(item.place, format!("the service has more than {MAX_FLAGS_OF_SERVICE} flags"))
+                    .help("each is a header of its requests: remove flags that are on for everybody")
+            } else {
+                continue;
+            };
+            let [section, flag] = way;
+            let way = [section, flag, (PathStep::Field(&list.text), list.place), (PathStep::Item(at), item.place)];
+            fields.note_below(&way, problem);
+        }
+    }
+}
+
+fn is_header_part(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 /// What tells a route from every other, for one of its hosts.

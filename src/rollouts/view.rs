@@ -94,6 +94,10 @@ pub(super) enum Named {
 impl View<'_> {
     /// How many endpoints of a version can take traffic now: they are wanted, and nothing stands against their health.
     pub(super) fn available(&self, service: &Name, version: &Name) -> u32 {
+        // Nothing is sent to a flag's values: they are always there.
+        if self.config.services.get(service).is_some_and(|file| file.flag.is_some()) {
+            return u32::MAX;
+        }
         let in_effect = self.in_effect.and_then(|snapshot| snapshot.service(service));
         let version_in_effect =
             in_effect.and_then(|service| service.versions.iter().find(|known| known.name == *version));

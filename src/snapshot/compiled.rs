@@ -36,8 +36,10 @@ pub struct Snapshot {
     pub(crate) health: Arc<HealthChanges>,
     /// Host, path, method and headers to a route.
     pub(crate) table: Arc<Table<Arc<Route>>>,
-    /// All services, in the file's order.
+    /// All services, in the file's order, and behind them the flags.
     pub(crate) services: Vec<Arc<Service>>,
+    /// The flags that requests carry, by index of their service; empty where there are none.
+    pub(crate) flags: Vec<Box<[Arc<Service>]>>,
 }
 
 /// What a listener's TLS handshakes use.
@@ -93,6 +95,13 @@ impl Snapshot {
     #[must_use]
     pub(crate) fn service_of(&self, route: &Route) -> Option<&Arc<Service>> {
         self.services.get(route.service)
+    }
+
+    /// The flags that requests to a service, an index, carry.
+    #[inline]
+    #[must_use]
+    pub(crate) fn flags_of(&self, service: usize) -> &[Arc<Service>] {
+        self.flags.get(service).map_or(&[], |flags| &**flags)
     }
 
     /// What request validation lets pass on `listener`.

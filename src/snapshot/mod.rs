@@ -19,11 +19,12 @@ mod publish;
 pub(crate) mod retry;
 mod service;
 
+pub(crate) use self::compile::FLAG_HEADER;
 pub use self::compiled::Snapshot;
 pub(crate) use self::compiled::{ClientLimits, ListenerTls, Route, ServiceChange, all_services, changed_services};
 pub use self::publish::Current;
 pub use self::publish::Publisher;
 pub(crate) use self::service::{
-    AffinityCookie, ClientPair, CookieSecure, DrainTimes, Endpoint, Service, ServiceCohort, Timeouts, Upstream,
-    UpstreamTls, Version, VersionHeaders,
+    AffinityCookie, ClientPair, CookieSecure, DrainTimes, Endpoint, FlagSwitch, Service, ServiceCohort, Timeouts,
+    Upstream, UpstreamTls, Version, VersionHeaders,
 };

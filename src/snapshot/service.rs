@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::drain::Cut;
 use crate::health::panic::{self, Panic, Standing};
 use crate::model::{Address, EndpointState, Name, Weight};
@@ -11,7 +13,7 @@ use crate::snapshot::live::{
     CircuitBreaker, EndpointLive, FaultInjection, RetryCount, StateCell, States, VersionHealth, desired,
 };
 use crate::snapshot::retry::RetryPolicy;
-use crate::telemetry::{CohortSeries, VersionSeries};
+use crate::telemetry::{CohortSeries, RouteSeries, VersionSeries};
 use crate::traffic::balance::{Balancer, Endpoints, Tried};
 use crate::traffic::split::Chooser;
 
@@ -45,6 +47,21 @@ pub struct Service {
     pub(crate) panic_threshold: u8,
     /// Held by whoever changes what is available, so that the last word is the newest. Never by a request.
     pub(crate) changing: Mutex<()>,
+    /// What it is a flag by, if it is one and no service of the file.
+    pub(crate) flag: Option<FlagSwitch>,
+}
+
+/// What makes a service a feature flag: nothing goes to its versions, which are `off` and `on`.
+pub(crate) struct FlagSwitch {
+    /// The header that tells endpoints.
+    pub(crate) header: HeaderName,
+    /// Where requests are counted, by version.
+    pub(crate) series: [Arc<RouteSeries>; 2],
+}
+
+impl FlagSwitch {
+    /// The index of the version `on`.
+    pub(crate) const ON: usize = 1;
 }
 
 /// A cohort, as others than the choice need it.
@@ -386,6 +403,9 @@ impl Service {
         for (version, standing) in self.versions.iter().zip(&standings) {
             version.panic.store(panic::panic(*standing, self.panic_threshold) as u8, Ordering::Relaxed);
         }
-        self.chooser.set_available(|at| standings.get(at).is_some_and(|standing| standing.available > 0));
+        // Nothing is sent to a flag's values: their state alone counts.
+        let of_flag = |at: usize| wanted.get(at).is_some_and(|wanted| wanted.version == EndpointState::Ready);
+        let has_available = |at: usize| standings.get(at).is_some_and(|standing| standing.available > 0);
+        self.chooser.set_available(|at| if self.flag.is_some() { of_flag(at) } else { has_available(at) });
     }
 }

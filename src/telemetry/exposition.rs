@@ -19,7 +19,7 @@ use prometheus::core::Collector as _;
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
-use crate::model::EndpointState;
+use crate::model::{EndpointState, FLAG_PREFIX};
 
 use super::cohort::CohortSeries;
 use super::facts::SnapshotFacts;
@@ -77,7 +77,9 @@ impl ExpositionText {
 /// Hands all families to `out`, in portions of at most [`PORTION`] samples; portions of one family follow one
 /// another.
 fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
-    let all = recorder.live_versions();
+    // What a flag's values count was counted on a version of its service already.
+    let (flags, all): (Vec<_>, Vec<_>) =
+        recorder.live_versions().into_iter().partition(|version| flag(version).is_some());
     let busy: Vec<_> = all.iter().filter(|version| version.has_traffic()).map(Arc::as_ref).collect();
     let family = &mut Portions { out };
     let facts = &recorder.facts();
@@ -85,6 +87,8 @@ fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
     requests(family.of(&metric::REQUESTS), &busy);
     histograms(family.of(&metric::REQUEST_DURATION), &busy, VersionSeries::durations);
     histograms(family.of(&metric::UPSTREAM_DURATION), &busy, VersionSeries::upstream_durations);
+    flag_requests(family.of(&metric::FLAG_REQUESTS), &flags);
+    flag_durations(family.of(&metric::FLAG_DURATION), &flags);
     in_flight(family.of(&metric::IN_FLIGHT), &all);
     by_word(family.of(&metric::STREAMS), &busy, VersionSeries::streams_open, &STREAM_KINDS);
     by_word(family.of(&metric::UPSTREAM_ERRORS), &busy, VersionSeries::upstream_errors, &UPSTREAM_KINDS);
@@ -182,21 +186,44 @@ fn histograms(
     read: fn(&VersionSeries) -> (Vec<u64>, u64),
 ) {
     for version in versions {
-        let (counts, sum_micros) = read(version);
-        let mut through = 0;
-        let buckets = version.edges().seconds().zip(&counts).map(|(edge, count)| {
-            through += count;
-            let mut bucket = proto::Bucket::default();
-            bucket.set_upper_bound(edge);
-            bucket.set_cumulative_count(through);
-            bucket
-        });
-        let mut histogram = proto::Histogram::default();
-        histogram.set_bucket(buckets.collect());
-        // The count is the sum of the buckets that were read, so the two never disagree.
-        histogram.set_sample_count(counts.iter().sum());
-        histogram.set_sample_sum(sum_micros as f64 / 1e6);
-        samples.push_histogram(&[version.service(), version.version()], histogram);
+        samples.push_histogram(&[version.service(), version.version()], histogram(version, read(version)));
+    }
+}
+
+fn histogram(version: &VersionSeries, (counts, sum_micros): (Vec<u64>, u64)) -> proto::Histogram {
+    let mut through = 0;
+    let buckets = version.edges().seconds().zip(&counts).map(|(edge, count)| {
+        through += count;
+        let mut bucket = proto::Bucket::default();
+        bucket.set_upper_bound(edge);
+        bucket.set_cumulative_count(through);
+        bucket
+    });
+    let mut histogram = proto::Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    // The count is the sum of the buckets that were read, so the two never disagree.
+    histogram.set_sample_count(counts.iter().sum());
+    histogram.set_sample_sum(sum_micros as f64 / 1e6);
+    histogram
+}
+
+/// The flag's name, if this is the value of one and no version of a service of the file.
+fn flag(value: &VersionSeries) -> Option<&str> {
+    value.service().strip_prefix(FLAG_PREFIX)
+}
+
+fn flag_requests(mut samples: FamilySamples<'_, '_>, values: &[Arc<VersionSeries>]) {
+    for value in values {
+        for (code, count) in value.routes_with_traffic().iter().flat_map(|route| route.requests_by_code()) {
+            samples.push(&[flag(value).unwrap_or_default(), value.version(), &code], count as f64);
+        }
+    }
+}
+
+fn flag_durations(mut samples: FamilySamples<'_, '_>, values: &[Arc<VersionSeries>]) {
+    for value in values.iter().filter(|value| value.has_traffic()) {
+        samples
+            .push_histogram(&[flag(value).unwrap_or_default(), value.version()], histogram(value, value.durations()));
     }
 }
 

@@ -49,6 +49,10 @@ metrics! {
         "Duration of requests as their client saw it; for upgraded connections and event streams the time to the first byte.";
     UPSTREAM_DURATION = Histogram "weir_upstream_duration_seconds" ["service", "version"]
         "Time from sending a request to an endpoint to the first byte of its response.";
+    FLAG_REQUESTS = Counter "weir_flag_requests_total" ["flag", "value", "code"]
+        "Finished requests by the value that a flag had for them and the status their client got.";
+    FLAG_DURATION = Histogram "weir_flag_request_duration_seconds" ["flag", "value"]
+        "Duration of requests by the value that a flag had for them.";
     IN_FLIGHT = Gauge "weir_requests_in_flight" ["service", "version"]
         "Requests in flight, streams included.";
     STREAMS = Gauge "weir_streams_open" ["service", "version", "kind"]
@@ -188,6 +192,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 21, "21 that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 23, "23 that the contract does not list");
     }
 }

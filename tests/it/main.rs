@@ -22,6 +22,7 @@ mod cohorts;
 mod discovery;
 mod docs;
 mod drain;
+mod flags;
 mod forward;
 mod frames;
 mod h2_endpoint;

@@ -44,6 +44,8 @@ pub(super) enum Command {
     Reload(ReloadArguments),
     /// Shift a service's traffic over the split that the file states
     Weight(WeightArguments),
+    /// Set the percentage of clients for whom a feature flag is on
+    Flag(FlagArguments),
     /// Give a service, version or endpoint no new work; what is in flight finishes
     Drain(DrainArguments),
     /// Give it work again
@@ -143,6 +145,22 @@ pub(super) struct WeightArguments {
     pub(super) weights: Vec<Share>,
     /// End the shift: the split that the file states is in effect again
     #[arg(long, conflicts_with = "weights")]
+    pub(super) reset: bool,
+    #[command(flatten)]
+    pub(super) by: ByArguments,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FlagArguments {
+    /// The flag
+    pub(super) name: String,
+    /// For how many of its clients or requests it is on, such as 25%
+    #[arg(value_name = "PERCENT", required_unless_present = "reset", value_parser = percentage)]
+    pub(super) percent: Option<Weight>,
+    /// End the shift: the percentage that the file states is in effect again
+    #[arg(long, conflicts_with = "percent")]
     pub(super) reset: bool,
     #[command(flatten)]
     pub(super) by: ByArguments,

@@ -4,6 +4,7 @@ pub(crate) mod affinity;
 pub(crate) mod alerts;
 pub(crate) mod cohort;
 pub(crate) mod dns;
+pub(crate) mod flag;
 pub(crate) mod health;
 pub(crate) mod limits;
 pub(crate) mod listener;

@@ -79,6 +79,7 @@ section! {
         /// Size of a request's body; default: the file's `limits.body_bytes`.
         pub(crate) max_body: Option<Bytes> = within(limits::BODY),
     }
+    and pub(crate) flag: FlagOf
     rules(fields) {
         let release = check_release(&mut fields, release);
         let split = make_split(&mut fields, versions.as_ref(), release.as_ref(), split);
@@ -89,6 +90,18 @@ section! {
         let rollout = rollout.map(|plan| plan.or_else(|| released.then(default_plan)));
     }
 }
+
+/// What a service is of a flag's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FlagSettings {
+    /// The flag's name.
+    pub(crate) name: Name,
+    /// The services whose requests carry it.
+    pub(crate) services: Vec<Name>,
+}
+
+/// The flag that a service is, if it is one.
+pub(crate) type FlagOf = Option<FlagSettings>;
 
 impl Service {
     /// The files with keys that sign what its clients say, each with its field.

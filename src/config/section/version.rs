@@ -42,6 +42,13 @@ section! {
     }
 }
 
+impl Version {
+    /// A value of a flag: nothing is sent to it.
+    pub(crate) const fn of_flag() -> Self {
+        Self { endpoints: Vec::new(), state: EndpointState::Ready, protocol: None, tls: None, min_ready: 0 }
+    }
+}
+
 /// The largest budget: as many as a version has endpoints at most.
 const MAX_MIN_READY: u16 = 1_024;
 

@@ -31,6 +31,15 @@ impl<T> Map<T> {
         Self { entries, by_name }
     }
 
+    /// Adds these behind the others, if there are any.
+    pub(crate) fn extend(&mut self, more: Vec<(Name, T)>) {
+        if !more.is_empty() {
+            let mut entries = std::mem::take(&mut self.entries);
+            entries.extend(more);
+            *self = Self::new(entries);
+        }
+    }
+
     /// The thing of that name.
     #[must_use]
     pub(crate) fn get(&self, name: &str) -> Option<&T> {

@@ -160,6 +160,11 @@ impl AddFields for Added<'_, '_, '_> {
         Ok(())
     }
 
+    fn named(&mut self, name: &http::HeaderName, value: &'static str) -> Result<(), Infallible> {
+        self.out.push_field(name.as_str(), value.as_bytes());
+        Ok(())
+    }
+
     fn member(&mut self, name: &'static str, own: &str) -> Result<(), Infallible> {
         write_list(self.head, name, own, self.out);
         Ok(())
@@ -187,6 +192,7 @@ fn write_list(head: &ParsedHead<'_, '_>, name: &str, own: &str, out: &mut Buffer
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::request::flags::FlagValues;
 
     fn written(head: &str, trusted: bool) -> String {
         let mut room = fields();
@@ -202,6 +208,7 @@ mod tests {
             may_wait: false,
             overrides: None,
             told: Some(("v2", "weight")),
+            flags: FlagValues::default(),
         };
         let rewrite =
             HeadRewrite { rewrite, target: head.target, host: None, framing: Framing::Chunked, upgrade: None };

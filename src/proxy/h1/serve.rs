@@ -196,6 +196,7 @@ impl Client {
             may_wait: false,
             overrides: service.chooser.overrides(),
             told: context.assigned.told(),
+            flags: context.assigned.flags,
         };
         let rewrite = HeadRewrite {
             rewrite,

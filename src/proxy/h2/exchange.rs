@@ -95,6 +95,7 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
         may_wait: !ends && tunnel.is_none(),
         overrides: service.chooser.overrides(),
         told: admitted.assignment().told(),
+        flags: admitted.flags,
     };
     let rewrite = HeadRewrite {
         rewrite,

@@ -127,6 +127,11 @@ impl AddFields for Lines<'_, '_> {
         Ok(())
     }
 
+    fn named(&mut self, name: &http::HeaderName, value: &'static str) -> Result<(), Infallible> {
+        self.out.push_field(name.as_str(), value.as_bytes());
+        Ok(())
+    }
+
     fn member(&mut self, name: &'static str, own: &str) -> Result<(), Infallible> {
         let line = list(self.head, name, own);
         if !line.is_empty() {
@@ -149,6 +154,11 @@ impl AddFields for Block<'_, '_> {
     #[inline]
     fn field(&mut self, name: &'static str, value: &[u8]) -> Result<(), Infallible> {
         self.encoder.field(name.as_bytes(), value, self.block);
+        Ok(())
+    }
+
+    fn named(&mut self, name: &http::HeaderName, value: &'static str) -> Result<(), Infallible> {
+        self.encoder.field(name.as_str().as_bytes(), value.as_bytes(), self.block);
         Ok(())
     }
 
@@ -184,6 +194,7 @@ fn list(head: &H2Head<'_>, name: &str, own: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::request::flags::FlagValues;
     use crate::traffic::HttpVersion;
 
     fn written(list: &[(&str, &str)], ends: bool, tunnel: Option<(&str, &str)>) -> String {
@@ -200,6 +211,7 @@ mod tests {
             may_wait: false,
             overrides: None,
             told: None,
+            flags: FlagValues::default(),
         };
         let framing = Framing::Frames { length: None };
         let rewrite = HeadRewrite { rewrite, target: "/a", host: None, framing, ends, tunnel };

@@ -27,7 +27,7 @@ pub(crate) fn admit(session: &ServerSession, context: &mut EngineContext) -> Res
     let admitted = admit::admit(known.head, &handle.ingress(), &snapshot, |_| true);
     context.request_id = String::from_utf8_lossy(known.request_id.as_bytes()).into_owned();
     context.logged = known.logged;
-    let Admitted { routed, choice, set_cookie, refusal, .. } = admitted.map_err(|rejected| match rejected {
+    let Admitted { routed, choice, set_cookie, flags, refusal, .. } = admitted.map_err(|rejected| match rejected {
         Rejected::Refused(refusal) => refusal,
         // There is no other lane.
         Rejected::NotCarried => INTERNAL,
@@ -41,6 +41,7 @@ pub(crate) fn admit(session: &ServerSession, context: &mut EngineContext) -> Res
         key: choice.key,
         cohort: choice.cohort,
         set_cookie,
+        flags: flags.bits(),
         target: validated.target_changed.then(|| validated.target.as_bytes().into()),
         authority: validated.authority.into(),
         upgrade,

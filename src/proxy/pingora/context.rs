@@ -22,6 +22,7 @@ use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
 use crate::proxy::request::end::End;
 use crate::proxy::request::failure::Failure;
 use crate::proxy::request::fault;
+use crate::proxy::request::flags::FlagValues;
 use crate::proxy::request::local_response::Circumstances;
 use crate::proxy::request::record::{self, Finished, stream};
 use crate::proxy::request::upload::Manner;
@@ -71,6 +72,8 @@ pub(crate) struct Routed {
     pub(crate) cohort: Option<usize>,
     /// A cookie that keeps its client on its version.
     pub(crate) set_cookie: Option<String>,
+    /// Which of the service's flags are on.
+    pub(crate) flags: u16,
     /// The target to forward where it differs from the client's.
     pub(crate) target: Option<Box<[u8]>>,
     pub(crate) authority: Box<str>,
@@ -120,8 +123,13 @@ impl Routed {
     /// Where the request goes.
     pub(crate) fn assignment(&self) -> Option<Assignment<'_>> {
         let (route, service, version_at, reason) = (&*self.route, &*self.service, self.version, self.reason);
-        let cohort = service.cohort_name(self.cohort);
-        Some(Assignment { route, service, version: self.version()?, version_at, reason, cohort, key: self.key })
+        let (key, flags, cohort) = (self.key, self.flags(), service.cohort_name(self.cohort));
+        Some(Assignment { route, service, version: self.version()?, version_at, reason, cohort, key, flags })
+    }
+
+    /// The service's flags for the request.
+    pub(crate) fn flags(&self) -> FlagValues<'_> {
+        FlagValues::decided(&self.snapshot, self.route.service, self.flags)
     }
 
     /// The version and the attempts on it.

@@ -162,6 +162,7 @@ impl ProxyHttp for General {
             may_wait: routed.has_body && version != http::Version::HTTP_10,
             overrides: service.chooser.overrides(),
             told: routed.assignment().and_then(|assigned| assigned.told()),
+            flags: routed.flags(),
         };
         message::to_origin(head, &rewrite)?;
         if let Some(target) = &routed.target {

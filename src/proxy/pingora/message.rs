@@ -172,6 +172,10 @@ impl AddFields for RequestHeader {
         self.insert_header(HeaderName::from_static(name), value)
     }
 
+    fn named(&mut self, name: &HeaderName, value: &'static str) -> Result<()> {
+        self.insert_header(name, value)
+    }
+
     fn member(&mut self, name: &'static str, own: &str) -> Result<()> {
         let name = HeaderName::from_static(name);
         let line = continued(self, &name, own);
@@ -327,6 +331,7 @@ pub(crate) async fn answer(session: &mut ServerSession, refusal: Refusal, head_o
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::request::flags::FlagValues;
 
     fn request() -> RequestHeader {
         RequestHeader::build("GET", b"/", None).unwrap()
@@ -344,6 +349,7 @@ mod tests {
             may_wait: true,
             overrides: None,
             told: None,
+            flags: FlagValues::default(),
         }
     }
 

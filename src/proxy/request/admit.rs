@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::context::{Assignment, Logged};
+use super::decision::decision;
 use super::failure::{BODY_TOO_LARGE, INTERNAL, MISDIRECTED, NO_ENDPOINT, NO_ROUTE};
+use super::flags::FlagValues;
 use super::upload::BodyLimit;
-use super::{headers, record, token};
+use super::{headers, token};
 use crate::model::Name;
 use crate::proxy::codec::h2::requests;
 use crate::proxy::shared::Shared;
@@ -68,6 +70,8 @@ pub(crate) struct Admitted<'r, 's> {
     pub(crate) choice: Choice,
     /// The cookie that keeps its client on its version, for the response to set; none if the client has it.
     pub(crate) set_cookie: Option<String>,
+    /// The service's flags for it.
+    pub(crate) flags: FlagValues<'s>,
     /// The local response that it gets instead of going to an endpoint.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -121,7 +125,7 @@ pub(crate) fn admit<'r, 's, H: RequestHead>(
     let choice = routed.service.chooser.choose(head, token::random_token, unix_seconds);
     // The chooser knows the service's versions and no others.
     let version = routed.service.versions.get(choice.version).ok_or(Rejected::Refused(INTERNAL))?;
-    version.series.decided(record::decision(choice.reason));
+    version.series.decided(decision(choice.reason));
     if let Some(series) = choice.cohort.and_then(|at| routed.service.cohorts.get(at)?.series.get(choice.version)) {
         series.decided();
     }
@@ -133,7 +137,8 @@ pub(crate) fn admit<'r, 's, H: RequestHead>(
     }
     let cookie = choice.new_cookie.as_deref().zip(routed.service.affinity_cookie.as_ref());
     let set_cookie = cookie.map(|(value, cookie)| cookie.set(value, came_over_tls(head, snapshot, ingress)));
-    Ok(Admitted { routed, version, choice, set_cookie, refusal })
+    let flags = FlagValues::choose(snapshot, routed.route.service, head, choice.key);
+    Ok(Admitted { routed, version, choice, set_cookie, flags, refusal })
 }
 
 /// The time, for what expires.
@@ -224,10 +229,10 @@ fn declared(framing: Framing) -> Option<u64> {
 impl<'s> Admitted<'_, 's> {
     /// Where the request goes.
     pub(crate) fn assignment(&self) -> Assignment<'s> {
-        let &Self { ref routed, version, ref choice, .. } = self;
+        let &Self { ref routed, version, ref choice, flags, .. } = self;
         let (route, service) = (&**routed.route, &**routed.service);
         let &Choice { version: version_at, reason, key, cohort, .. } = choice;
-        Assignment { route, service, version, version_at, reason, cohort: service.cohort_name(cohort), key }
+        Assignment { route, service, version, version_at, reason, cohort: service.cohort_name(cohort), key, flags }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::end::End;
 use super::failure::SLOW_CLIENT;
+use super::flags::FlagValues;
 use crate::drain::Kind;
 use crate::model::Name;
 use crate::snapshot::{Route, Service, Version};
@@ -27,6 +28,8 @@ pub(crate) struct Assignment<'s> {
     pub(crate) cohort: Option<&'s Name>,
     /// The client's affinity key, hashed, where it has one.
     pub(crate) key: Option<u64>,
+    /// Feature flags of the service's.
+    pub(crate) flags: FlagValues<'s>,
 }
 
 impl<'s> Assignment<'s> {

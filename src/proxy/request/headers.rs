@@ -15,7 +15,9 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{self, HeaderMap, HeaderName};
 
 use super::context::Assignment;
-use super::record;
+use super::decision::decision;
+use super::flags::FlagValues;
+use crate::snapshot::{FLAG_HEADER, FlagSwitch};
 use crate::traffic::split::OverrideSource;
 use crate::traffic::validate::spelling::Underscore;
 use crate::traffic::{HttpVersion, cookie};
@@ -70,6 +72,8 @@ pub(crate) struct RequestRewrite<'a> {
     pub(crate) overrides: Option<&'a OverrideSource>,
     /// The version that it got, by name, and why, if the endpoint is told.
     pub(crate) told: Option<(&'a str, &'static str)>,
+    /// Feature flags, each a field.
+    pub(crate) flags: FlagValues<'a>,
 }
 
 /// Which fields came that Weir continues or leaves alone.
@@ -88,6 +92,9 @@ pub(crate) trait AddFields {
 
     /// Adds a field with this value alone.
     fn field(&mut self, name: &'static str, value: &[u8]) -> Result<(), Self::Error>;
+
+    /// Adds a field whose name the configuration made.
+    fn named(&mut self, name: &HeaderName, value: &'static str) -> Result<(), Self::Error>;
 
     /// Adds one line of the members that came, as far as they are text, and `own` behind them.
     fn member(&mut self, name: &'static str, own: &str) -> Result<(), Self::Error>;
@@ -137,6 +144,9 @@ impl RequestRewrite<'_> {
             head.field(VERSION, version.as_bytes())?;
             head.field(VERSION_REASON, reason.as_bytes())?;
         }
+        for (_, flag, version) in self.flags.iter() {
+            head.named(&flag.header, if version == FlagSwitch::ON { "on" } else { "off" })?;
+        }
         let own = match self.version {
             HttpVersion::Http10 => "1.0 weir",
             HttpVersion::Http11 => "1.1 weir",
@@ -168,7 +178,7 @@ pub(crate) const VERSION_REASON: &str = "weir-version-reason";
 impl<'s> Assignment<'s> {
     /// The version and the reason, if endpoints are told.
     pub(crate) fn told(&self) -> Option<(&'s str, &'static str)> {
-        self.service.version_headers.request.then(|| (&*self.version.name, record::decision(self.reason).as_str()))
+        self.service.version_headers.request.then(|| (&*self.version.name, decision(self.reason).as_str()))
     }
 }
 
@@ -230,19 +240,23 @@ pub(super) fn action(name: &str) -> HeaderAction {
         19 if is("proxy-authorization") => HeaderAction::HopByHop,
         19 if is("x-cluster-client-ip") => HeaderAction::Trusted,
         19 if is(VERSION_REASON) => HeaderAction::Drop,
-        _ if is_forwarded(name) => HeaderAction::Trusted,
+        // Its first letter alone tells it from nearly every other.
+        _ if matches!(name.as_bytes().first(), Some(b'x' | b'X')) => action_of_family(name),
         _ => HeaderAction::Keep,
     }
 }
 
-/// Whether the name begins with `X-Forwarded-`.
-fn is_forwarded(name: &str) -> bool {
-    // Its first letter alone tells it from nearly every other.
-    matches!(name.as_bytes().first(), Some(b'x' | b'X'))
-        && name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+/// What becomes of a field whose name begins as several do.
+fn action_of_family(name: &str) -> HeaderAction {
+    let begins = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    if begins("x-forwarded-") {
+        HeaderAction::Trusted
+    } else if begins(FLAG_HEADER) {
+        HeaderAction::Drop
+    } else {
+        HeaderAction::Keep
+    }
 }
-
-const PREFIX: &str = "x-forwarded-";
 
 impl HeaderAction {
     /// Whether the field must not go on as its sender wrote it.
@@ -395,6 +409,11 @@ mod tests {
             Ok(())
         }
 
+        fn named(&mut self, name: &HeaderName, value: &'static str) -> Result<(), Infallible> {
+            self.0.push(format!("{name}: {value}"));
+            Ok(())
+        }
+
         fn member(&mut self, name: &'static str, own: &str) -> Result<(), Infallible> {
             self.0.push(format!("{name}: …, {own}"));
             Ok(())
@@ -414,6 +433,7 @@ mod tests {
             may_wait: false,
             overrides: None,
             told: None,
+            flags: FlagValues::default(),
         };
         let written = |rewrite: &RequestRewrite<'_>, names: &[&str]| {
             let mut came = CameFields::default();
@@ -460,6 +480,7 @@ mod tests {
             may_wait: false,
             overrides: Some(&overrides),
             told: None,
+            flags: FlagValues::default(),
         };
         for name in ["X-Version", "Weir-Version", "weir-version-reason"] {
             assert_eq!(rewrite.action(name), HeaderAction::Drop, "{name}");

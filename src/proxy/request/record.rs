@@ -6,11 +6,14 @@ use std::time::{Duration, SystemTime};
 use super::attempts::Attempts;
 use super::breaker;
 use super::context::{Assignment, Logged, RequestProgress};
+use super::decision::decision;
 use super::failure::Failure;
 use crate::drain::Kind;
 use crate::proxy::shared::Shared;
+use crate::snapshot::Version;
+use crate::snapshot::live::EndpointLive;
 use crate::telemetry::access_log::Line;
-use crate::telemetry::{Class, CutKind, DecisionReason, Lane, Outcome, StreamKind};
+use crate::telemetry::{Class, CutKind, Lane, Outcome, RouteSeries, StreamKind};
 use crate::traffic::split::Reason;
 
 /// A request that is over, as every lane reports it.
@@ -35,38 +38,30 @@ pub(crate) fn record(shared: &Shared, finished: &Finished<'_>) {
     match &finished.assigned {
         Some((assignment, attempts)) => {
             attempts.over(assignment.version);
-            let &Assignment { route, version, version_at, reason, key, .. } = assignment;
+            let &Assignment { route, version, version_at, reason, key, flags, .. } = assignment;
             // Of a stream without end only the time to its first byte says something about the version.
             let long = matches!(progress.kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
             let seen = if long { progress.answered_after.unwrap_or(duration) } else { duration };
+            // A tester who asks for a version by its name is no user of it, and may well try what fails.
+            let asked_for = reason == Reason::Override;
+            let seen = Seen {
+                progress,
+                outcome,
+                duration: seen,
+                // Who is elsewhere than its key says (failover) is there for once.
+                client: key.filter(|_| reason == Reason::Affinity),
+                is_evidence: !(route.probe || asked_for || progress.cause.is_some_and(Failure::is_nobodys)),
+            };
             if let Some(series) = route.series.get(version_at) {
-                // A tester who asks for a version by its name is no user of it, and may well try what fails.
-                let asked_for = reason == Reason::Override;
-                if route.probe || asked_for || progress.cause.is_some_and(Failure::is_nobodys) {
-                    series.count(outcome);
-                } else {
-                    series.finish(outcome, seen);
-                    if progress.grpc_failed && outcome.class() != Class::ServerError {
-                        series.version().grpc_failed();
-                    }
-                    if outcome == Outcome::ClientClosed && progress.answered_after.is_none() {
-                        series.version().abandoned(seen);
-                    }
-                    // Who is elsewhere than its key says (failover) is there for once.
-                    if let Some(client) = key.filter(|_| reason == Reason::Affinity)
-                        && outcome != Outcome::ClientClosed
-                    {
-                        let failed = progress.grpc_failed || outcome.class() == Class::ServerError;
-                        series.version().of_client(client, failed);
-                    }
-                    if let Some(breaker) = version.breaker.as_deref() {
-                        let endpoint = attempts.endpoint().and_then(|at| version.endpoints.get(at));
-                        let live = endpoint.map(|endpoint| &*endpoint.live);
-                        breaker::observe(breaker, progress, series.version(), live);
-                    }
-                }
+                let endpoint = attempts.endpoint().and_then(|at| version.endpoints.get(at));
+                seen.count(series, version, endpoint.map(|endpoint| &*endpoint.live));
                 if cut {
                     series.version().cut(stream(progress.kind).map_or(CutKind::Request, CutKind::from));
+                }
+            }
+            for (service, flag, value) in flags.iter() {
+                if let Some((series, version)) = flag.series.get(value).zip(service.versions.get(value)) {
+                    seen.count(series, version, None);
                 }
             }
         }
@@ -78,6 +73,43 @@ pub(crate) fn record(shared: &Shared, finished: &Finished<'_>) {
         shared.access_log.log(&line(finished, logged, outcome));
     }
     shared.recorder.lanes().left(finished.lane);
+}
+
+/// What a finished request says about a version of its service, or about a value of a flag.
+struct Seen<'a> {
+    progress: &'a RequestProgress,
+    outcome: Outcome,
+    /// As its client saw it; of a stream the time to its first byte.
+    duration: Duration,
+    /// The affinity key of its client.
+    client: Option<u64>,
+    /// Whether it says something about the version at all.
+    is_evidence: bool,
+}
+
+impl Seen<'_> {
+    /// Counts it in `series`, and on the breaker of `version`, which `endpoint` is of.
+    fn count(&self, series: &RouteSeries, version: &Version, endpoint: Option<&EndpointLive>) {
+        let &Self { progress, outcome, duration, client, is_evidence } = self;
+        if !is_evidence {
+            series.count(outcome);
+            return;
+        }
+        series.finish(outcome, duration);
+        if progress.grpc_failed && outcome.class() != Class::ServerError {
+            series.version().grpc_failed();
+        }
+        if outcome == Outcome::ClientClosed && progress.answered_after.is_none() {
+            series.version().abandoned(duration);
+        }
+        if let Some(client) = client.filter(|_| outcome != Outcome::ClientClosed) {
+            let failed = progress.grpc_failed || outcome.class() == Class::ServerError;
+            series.version().of_client(client, failed);
+        }
+        if let Some(breaker) = version.breaker.as_deref() {
+            breaker::observe(breaker, progress, series.version(), endpoint);
+        }
+    }
 }
 
 /// The request's line in the access log.
@@ -112,15 +144,6 @@ fn line<'a>(finished: &Finished<'a>, logged: &'a Logged, outcome: Outcome) -> Li
         upstream: attempts.and_then(Attempts::first_byte),
         connect: attempts.and_then(Attempts::connect),
         retries: attempts.map_or(0, Attempts::retries),
-    }
-}
-
-pub(crate) fn decision(reason: Reason) -> DecisionReason {
-    match reason {
-        Reason::Override => DecisionReason::Override,
-        Reason::Affinity => DecisionReason::Affinity,
-        Reason::Weight => DecisionReason::Weight,
-        Reason::Failover => DecisionReason::Failover,
     }
 }
 

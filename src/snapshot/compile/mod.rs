@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 pub use self::inputs::{Inputs, Previous};
 pub use self::routes::InvalidRoutes;
+pub(crate) use self::service::FLAG_HEADER;
 use self::service::ServiceCompiler;
 use super::compiled::Snapshot;
 pub use super::live::States;
@@ -74,6 +75,7 @@ impl Compiler {
             certificates: inputs.certificates.clone(),
             health: Arc::clone(self.services.health_changes()),
             table,
+            flags: flags(config, &services),
             services,
         })
     }
@@ -111,6 +113,25 @@ impl Compiler {
         }
         services
     }
+}
+
+/// The flags of each service, in the order of the file; nothing at all where the file has no flag.
+fn flags(config: &Config, services: &[Arc<Service>]) -> Vec<Box<[Arc<Service>]>> {
+    if config.flags.is_empty() {
+        return Vec::new();
+    }
+    let places: HashMap<&str, usize> = services.iter().enumerate().map(|(at, service)| (&*service.name, at)).collect();
+    let mut flags = vec![Vec::new(); services.len()];
+    for (name, file) in config.services.iter() {
+        let Some((settings, &at)) = file.flag.as_ref().zip(places.get(&**name)) else { continue };
+        let Some(flag) = services.get(at) else { continue };
+        for service in &settings.services {
+            if let Some(of) = places.get(&**service).and_then(|at| flags.get_mut(*at)) {
+                of.push(Arc::clone(flag));
+            }
+        }
+    }
+    flags.into_iter().map(Vec::into_boxed_slice).collect()
 }
 
 #[cfg(test)]

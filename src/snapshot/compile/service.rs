@@ -5,17 +5,24 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use http::HeaderName;
+
 use super::health;
 use super::inputs::Inputs;
 use super::{clients, cohorts};
-use crate::config::{self, Balance, EndpointAddress, HostHeader, Protocol, RetryOn};
+use crate::config::{self, Balance, EndpointAddress, FlagSettings, HostHeader, Protocol, RetryOn};
 use crate::model::{Address, EndpointState, Name, Weight};
 use crate::snapshot::live::{EndpointRegistry, HealthChanges, StateCell, desired};
 use crate::snapshot::retry::{RetryConditions, RetryPolicy};
-use crate::snapshot::{DrainTimes, Endpoint, Service, Timeouts, Upstream, UpstreamTls, Version, VersionHeaders};
+use crate::snapshot::{
+    DrainTimes, Endpoint, FlagSwitch, Service, Timeouts, Upstream, UpstreamTls, Version, VersionHeaders,
+};
 use crate::telemetry::Recorder;
 use crate::traffic::balance::{Algorithm, Balancer};
 use crate::traffic::split::{BreakerFlag, Chooser, Schedules, VersionShare};
+
+/// What the header of a flag begins with; its name follows.
+pub(crate) const FLAG_HEADER: &str = "x-weir-flag-";
 
 /// Compiles services, and finds again what outlives them.
 pub(super) struct ServiceCompiler {
@@ -108,6 +115,7 @@ impl ServiceCompiler {
         );
         Service {
             name: name.clone(),
+            flag: file.flag.as_ref().and_then(|flag| self.flag_switch(name, flag, &versions)),
             chooser,
             cohorts: cohorts::counted((name, file), &self.recorder),
             speaks_http1: !versions.iter().flat_map(|version| &version.endpoints).any(|one| one.upstream.http2),
@@ -136,6 +144,14 @@ impl ServiceCompiler {
         }
     }
 
+    /// What makes a service a flag. Its name was checked to be part of a header's.
+    fn flag_switch(&self, service: &Name, flag: &FlagSettings, versions: &[Version]) -> Option<FlagSwitch> {
+        let header = HeaderName::from_bytes(format!("{FLAG_HEADER}{}", flag.name).as_bytes()).ok()?;
+        let [off, on] = versions else { return None };
+        let series = [off, on].map(|version| self.recorder.route(service, &version.name, service));
+        Some(FlagSwitch { header, series })
+    }
+
     fn version(
         &mut self,
         (service, file): (&Name, &config::Service),
@@ -155,7 +171,7 @@ impl ServiceCompiler {
         let series = self.recorder.version_with(service, name, &file.duration_limits());
         let of_version = self.endpoints.version(service, name);
         let mut endpoints = Vec::with_capacity(spec.endpoints.len());
-        let mut available = false;
+        let mut available = file.flag.is_some() && state == EndpointState::Ready;
         for endpoint in &spec.endpoints {
             let spelled: Name = endpoint.address.to_string().into();
             let own = desired(&inputs.states, (service, name), Some(&spelled), endpoint.state).stricter(state);

@@ -33,6 +33,8 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     let idle = recorder.version(&"shop".into(), &"v2".into());
     let cohort = recorder.cohort(&"shop".into(), &"eu".into(), &"v1".into());
     cohort.decided();
+    let flag = recorder.route(&"flag:dark".into(), &"on".into(), &"flag:dark".into());
+    flag.finish(Outcome::Status(200), 20 * MS);
     let listener = recorder.listener(&"web".into());
     let connection = listener.accepted();
     listener.refused(ConnectionRefusal::Limit);
@@ -75,7 +77,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     recorder.lanes().entered();
     recorder.lanes().left(Lane::Express);
     recorder.lines_dropped().fetch_add(3, Ordering::Relaxed);
-    (recorder, (cohort, route, open, idle, listener, connection))
+    (recorder, (cohort, flag, route, open, idle, listener, connection))
 }
 
 #[test]
@@ -101,6 +103,8 @@ fn every_fact_has_its_sample() {
         r#"weir_request_duration_seconds_bucket{service="shop",version="v1",le="+Inf"} 2"#,
         r#"weir_request_duration_seconds_sum{service="shop",version="v1"} 40.02"#,
         r#"weir_request_duration_seconds_count{service="shop",version="v1"} 2"#,
+        r#"weir_flag_requests_total{flag="dark",value="on",code="200"} 1"#,
+        r#"weir_flag_request_duration_seconds_count{flag="dark",value="on"} 1"#,
         r#"weir_upstream_duration_seconds_bucket{service="shop",version="v1",le="0.005"} 1"#,
         r#"weir_upstream_duration_seconds_sum{service="shop",version="v1"} 0.004"#,
         r#"weir_requests_in_flight{service="shop",version="v1"} 1"#,

@@ -134,6 +134,18 @@ impl Chooser {
         choice
     }
 
+    /// Chooses a version of a flag for `request`; `key` is its client's affinity key at its service, which counts where the
+    /// flag has none of its own. Salted anew, so that clients who get one flag are not those who get another.
+    pub(crate) fn choose_for(&self, request: &impl Request, key: Option<u64>) -> Choice {
+        match key.filter(|_| self.options.affinity.is_none()) {
+            Some(key) => {
+                let salted = affinity::hash(&self.options.salt, &key.to_be_bytes());
+                self.by_split(request, None, Some(salted))
+            }
+            None => self.choose(request, String::new, || 0),
+        }
+    }
+
     /// By affinity or weight, in the split of the first cohort that the request is of, or else in the service's own.
     fn by_split(&self, request: &impl Request, known: Option<KnownClient>, key: Option<u64>) -> Choice {
         let cohort = self.cohorts.iter().position(|(cohort, _)| cohort.condition.is_met(request));

@@ -10,6 +10,7 @@ use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::{Assignment, RequestProgress};
 use crate::proxy::request::end::End;
 use crate::proxy::request::failure::{BODY_TOO_LARGE, DRAINED, INJECTED_FAULT, LOCAL, NO_ENDPOINT, RESET, TIMEOUT};
+use crate::proxy::request::flags::FlagValues;
 use crate::proxy::request::record::{Finished, record};
 use crate::proxy::shared::Shared;
 use crate::rollout::breaker::ErrorCounter;
@@ -111,6 +112,7 @@ impl Stage {
             reason,
             cohort: None,
             key,
+            flags: FlagValues::default(),
         };
         let finished = Finished {
             lane: Lane::Express,
