@@ -252,8 +252,11 @@ fn configuration(recorder: &Recorder, h2: SocketAddr) -> String {
         let protocol = if way.starts_with("h2") { "protocol: h2, " } else { "" };
         let endpoint = if way.starts_with("h2") { h2.to_string() } else { own.to_owned() };
         let refused = if way.ends_with("again") { "\"127.0.0.1:1\", " } else { "" };
-        services +=
-            &format!("  {way}: {{ {protocol}versions: {{ v1: {{ endpoints: [{refused}\"{endpoint}\"] }} }} }}\n");
+        // The one that refuses is to be tried again and again.
+        let health = "outlier_detection: { consecutive_errors: 0, connect_failures: 0 }";
+        services += &format!(
+            "  {way}: {{ {protocol}{health}, versions: {{ v1: {{ endpoints: [{refused}\"{endpoint}\"] }} }} }}\n"
+        );
         routes += &format!("  - {{ name: {way}, match: {{ path: /{way} }}, service: {way} }}\n");
     }
     format!("{top}services:\n{services}routes:\n{routes}")
