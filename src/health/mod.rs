@@ -4,7 +4,7 @@
 //! |---|---|
 //! | an endpoint that answers with errors, or worse than the others of its version, is ejected for a time | [`outlier`] |
 //! | an endpoint that accepts no connections is out until it does | [`reach`] |
-//! | what a version without enough healthy endpoints does | [`panic`] |
+//! | what a version without enough healthy endpoints does | `panic` |
 //!
 //! Time is an argument, and nothing here is shared: who keeps the state is `snapshot::live`, who asks endpoints is
 //! `proxy::health`.

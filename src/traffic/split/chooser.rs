@@ -1,7 +1,7 @@
 //! Chooses versions for one service.
 //!
 //! Weights, names and keys are compiled. Which versions are available is live: [`Chooser::set_available`] changes it
-//! at any time, and from the next choice on it counts. What replaces a version that goes ([`Fallback`]) is in place
+//! at any time, and from the next choice on it counts. What replaces a version that goes (`fallback`) is in place
 //! before the version is away, and stays until it is back, so no choice falls between.
 
 use std::sync::atomic::{AtomicBool, Ordering};
