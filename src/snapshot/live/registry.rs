@@ -1,6 +1,7 @@
 //! Finds what outlives a snapshot.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -33,17 +34,10 @@ impl EndpointRegistry {
     /// What the endpoints of a version have in common: that which is still held somewhere, or new.
     pub(crate) fn version(&mut self, service: &Name, version: &Name) -> Arc<VersionHealth<EndpointLive>> {
         let identity = (service.clone(), version.clone());
-        if let Some(health) = self.versions.get(&identity).and_then(Weak::upgrade) {
-            return health;
-        }
-        // Those that nobody holds any more make room.
-        if self.versions.len() == self.versions.capacity() {
-            self.versions.retain(|_, health| health.strong_count() > 0);
-        }
-        let (service, version, changes) = (service.clone(), version.clone(), Arc::clone(&self.changes));
-        let health = Arc::new(VersionHealth::new(service, version, changes, Instant::now()));
-        self.versions.insert(identity, Arc::downgrade(&health));
-        health
+        let changes = &self.changes;
+        find_or_make(&mut self.versions, identity, |(service, version)| {
+            VersionHealth::new(service.clone(), version.clone(), Arc::clone(changes), Instant::now())
+        })
     }
 
     /// The endpoint of this identity: the one that is still held somewhere, or a new one in this state.
@@ -54,32 +48,32 @@ impl EndpointRegistry {
         state: EndpointState,
     ) -> Arc<EndpointLive> {
         let identity = (version.service.clone(), version.version.clone(), address.clone());
-        if let Some(live) = self.endpoints.get(&identity).and_then(Weak::upgrade) {
-            return live;
-        }
-        // Those that nobody holds any more make room.
-        if self.endpoints.len() == self.endpoints.capacity() {
-            self.endpoints.retain(|_, live| live.strong_count() > 0);
-        }
-        let live = Arc::new(EndpointLive::new(self.next_id, state, Arc::clone(version)));
-        self.next_id += 1;
-        self.endpoints.insert(identity, Arc::downgrade(&live));
-        live
+        let next_id = &mut self.next_id;
+        find_or_make(&mut self.endpoints, identity, |_| {
+            let id = *next_id;
+            *next_id += 1;
+            EndpointLive::new(id, state, Arc::clone(version))
+        })
     }
 
     /// The retries of this version that are under way: the count that is still held somewhere, or a new one.
     pub(crate) fn retries(&mut self, service: &Name, version: &Name) -> Arc<RetryCount> {
-        let identity = (service.clone(), version.clone());
-        if let Some(count) = self.retries.get(&identity).and_then(Weak::upgrade) {
-            return count;
-        }
-        if self.retries.len() == self.retries.capacity() {
-            self.retries.retain(|_, count| count.strong_count() > 0);
-        }
-        let count = Arc::default();
-        self.retries.insert(identity, Arc::downgrade(&count));
-        count
+        find_or_make(&mut self.retries, (service.clone(), version.clone()), |_| RetryCount::default())
     }
+}
+
+/// What is known by `identity` while somebody holds it, or else what `make` makes.
+fn find_or_make<K: Eq + Hash, V>(known: &mut HashMap<K, Weak<V>>, identity: K, make: impl FnOnce(&K) -> V) -> Arc<V> {
+    if let Some(found) = known.get(&identity).and_then(Weak::upgrade) {
+        return found;
+    }
+    // Those that nobody holds any more make room.
+    if known.len() == known.capacity() {
+        known.retain(|_, held| held.strong_count() > 0);
+    }
+    let made = Arc::new(make(&identity));
+    known.insert(identity, Arc::downgrade(&made));
+    made
 }
 
 #[cfg(test)]
