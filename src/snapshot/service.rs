@@ -13,7 +13,7 @@ use crate::snapshot::live::{
     CircuitBreaker, EndpointLive, FaultInjection, RetryCount, StateCell, States, VersionHealth, desired,
 };
 use crate::snapshot::retry::RetryPolicy;
-use crate::telemetry::{CohortSeries, RouteSeries, VersionSeries};
+use crate::telemetry::{CohortSeries, RouteSeries, StreamKind, VersionSeries};
 use crate::traffic::balance::{Balancer, Endpoints, Tried};
 use crate::traffic::split::Chooser;
 
@@ -163,6 +163,8 @@ pub(crate) struct Version {
     pub(crate) series: Arc<VersionSeries>,
     /// What of its requests is tried again.
     pub(crate) retry: RetryPolicy,
+    /// Where a request is tried once that failed here: the index of stable, if this is the canary of a rollout.
+    pub(crate) rescuer: Option<usize>,
     /// Its retries under way, which the budget is counted on.
     pub(crate) retries: Arc<RetryCount>,
     /// Its circuit breaker, which its finished requests count on, if it has one.
@@ -272,7 +274,8 @@ impl Version {
     #[must_use]
     pub(crate) fn admits_retry(&self) -> bool {
         // Streams are open for long and load no endpoint as requests do.
-        let others = self.series.streams_open_in_all() + self.retries.now();
+        let streams: u64 = StreamKind::ALL.iter().map(|kind| self.series.streams_open(*kind)).sum();
+        let others = streams + self.retries.now();
         let first_tries = self.series.in_flight().saturating_sub(others);
         self.retries.try_enter(self.retry.most_retries(first_tries))
     }

@@ -94,6 +94,7 @@ fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
     by_word(family.of(&metric::UPSTREAM_ERRORS), &busy, VersionSeries::upstream_errors, &UPSTREAM_KINDS);
     by_word(family.of(&metric::UPSTREAM_RETRIES), &busy, VersionSeries::retries, &RETRY_REASONS);
     by_version(family.of(&metric::RETRY_OVERFLOW), &busy, VersionSeries::retry_overflows);
+    by_version(family.of(&metric::RESCUED), &busy, VersionSeries::rescues);
     by_version(family.of(&metric::UPSTREAM_CONNECTS), &busy, VersionSeries::upstream_connects);
     weights(family.of(&metric::SPLIT_WEIGHT), facts);
     by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);

@@ -176,6 +176,8 @@ label_values! {
         Timeout = "timeout",
         /// The endpoint answered with a status after which others are asked.
         Status = "status",
+        /// It failed on the canary of a rollout; stable was tried.
+        Rescue = "rescue",
     }
 }
 
@@ -318,7 +320,7 @@ mod tests {
         );
         assert_eq!(
             words(RetryReason::ALL.iter().map(|k| k.as_str()).collect()),
-            "connect, reused, unprocessed, reset, protocol, timeout, status"
+            "connect, reused, unprocessed, reset, protocol, timeout, status, rescue"
         );
         assert_eq!(
             words(DecisionReason::ALL.iter().map(|k| k.as_str()).collect()),

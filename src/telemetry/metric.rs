@@ -63,6 +63,8 @@ metrics! {
         "Attempts that were repeated, by the reason for it.";
     RETRY_OVERFLOW = Counter "weir_upstream_retry_overflow_total" ["service", "version"]
         "Retries that were not made because the budget of retries under way had no room for them.";
+    RESCUED = Counter "weir_rescued_requests_total" ["service", "version"]
+        "Requests that failed on this version, the canary of a rollout, and that stable then answered without an error.";
     UPSTREAM_CONNECTS = Counter "weir_upstream_connects_total" ["service", "version"]
         "Connections made to endpoints for requests; the others of weir_requests_total went over one that was there.";
     SPLIT_WEIGHT = Gauge "weir_split_weight_ratio" ["service", "version", "kind"]
@@ -192,6 +194,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 23, "23 that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 24, "24 that the contract does not list");
     }
 }

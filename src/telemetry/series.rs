@@ -10,14 +10,15 @@
 //!
 //! ```text
 //! counters of a version, one copy per thread
-//!   0        sum of durations, µs             18   upstream errors by kind
-//!   1        sum of upstream durations, µs    25   drain cuts by kind
-//!   2        in flight                        30   injected faults by kind
-//!   3        streams open by kind             32   gRPC failures
-//!   7        decisions by reason              33   connections made
-//!   11       retries by reason                34   retries beyond the budget
-//!                                             35   upstream duration by bucket
-//!                                             35 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
+//!   0        sum of durations, µs             19   upstream errors by kind
+//!   1        sum of upstream durations, µs    26   drain cuts by kind
+//!   2        in flight                        31   injected faults by kind
+//!   3        streams open by kind             33   gRPC failures
+//!   7        decisions by reason              34   connections made
+//!   11       retries by reason                35   retries beyond the budget
+//!                                             36   rescued requests
+//!                                             37   upstream duration by bucket
+//!                                             37 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
 //!                                             behind these      given up before the first byte, by bucket
 //! ```
 //!
@@ -51,7 +52,8 @@ const INJECTED: usize = CUTS + CutKind::ALL.len();
 const GRPC: usize = INJECTED + InjectedFault::ALL.len();
 const CONNECTS: usize = GRPC + 1;
 const OVERFLOWS: usize = CONNECTS + 1;
-const BUCKETS: usize = OVERFLOWS + 1;
+const RESCUED: usize = OVERFLOWS + 1;
+const BUCKETS: usize = RESCUED + 1;
 
 /// What one version of a service did. Obtained from [`Recorder::version`](super::Recorder::version).
 #[derive(Debug)]
@@ -161,6 +163,12 @@ impl VersionSeries {
         self.counters().add(OVERFLOWS, 1);
     }
 
+    /// A request that failed here was answered by stable, without an error.
+    #[inline]
+    pub(crate) fn rescued(&self) {
+        self.counters().add(RESCUED, 1);
+    }
+
     /// So many connections were made to endpoints.
     #[inline]
     pub(crate) fn upstream_connected(&self, connections: u64) {
@@ -230,12 +238,6 @@ impl VersionSeries {
         self.gauge(STREAMS + kind.index())
     }
 
-    /// Open streams of every kind.
-    #[must_use]
-    pub(crate) fn streams_open_in_all(&self) -> u64 {
-        StreamKind::ALL.iter().map(|kind| self.streams_open(*kind)).sum()
-    }
-
     /// Requests given to this version for `reason`.
     #[must_use]
     pub(crate) fn decisions(&self, reason: DecisionReason) -> u64 {
@@ -258,6 +260,12 @@ impl VersionSeries {
     #[must_use]
     pub(crate) fn retry_overflows(&self) -> u64 {
         self.sum(OVERFLOWS)
+    }
+
+    /// Requests that failed here and that stable answered, without an error.
+    #[must_use]
+    pub(crate) fn rescues(&self) -> u64 {
+        self.sum(RESCUED)
     }
 
     /// Connections made to endpoints for requests.

@@ -11,6 +11,7 @@ mod listening;
 mod operated;
 mod outside;
 mod replayed;
+mod rescued;
 mod stable;
 mod trip_wire;
 

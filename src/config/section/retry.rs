@@ -43,6 +43,9 @@ section! {
         /// The largest body that is kept to be sent again, at most `64KiB`. A request with a larger one is tried again only
         /// while nothing of it was sent.
         pub(crate) max_body: Bytes = bounded(Bytes::kib(64), Bytes::new(0)..=Bytes::kib(64)),
+        /// Whether an idempotent request that fails on the canary of a rollout, after its own retries, is tried once on the
+        /// stable version. Its client then sees what that answers, and the canary is charged with the failure all the same.
+        pub(crate) rescue: bool = or(false),
     }
     default
 }

@@ -87,8 +87,8 @@ async fn acquire<'s, C, F: Future<Output = Result<(C, bool), Failure>>>(
     mut first: Option<ChosenEndpoint<'s>>,
     connect: impl Fn(Want<'s>) -> F,
 ) -> Result<Acquired<'s, C>, Refusal> {
-    let Assignment { version, service, .. } = context.assigned;
     loop {
+        let Assignment { version, service, .. } = context.assigned;
         if let Some(pause) = context.attempts.take_pause() {
             wait(context, pause).await;
             context.attempts.began = Instant::now();
@@ -127,8 +127,11 @@ async fn acquire<'s, C, F: Future<Output = Result<(C, bool), Failure>>>(
             Some(Err(failure)) => failure,
         };
         let attempts = &mut context.attempts;
-        if !attempts.connect_failed(failure, version, Instant::now()) {
-            return Err(failure.refusal);
+        let refusal = failure.refusal;
+        if !attempts.connect_failed(failure, version, Instant::now())
+            && !context.is_rescued((refusal.status, Some(refusal.cause)), || true)
+        {
+            return Err(refusal);
         }
     }
 }

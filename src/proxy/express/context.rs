@@ -11,6 +11,7 @@ use crate::drain::Kind;
 use crate::proxy::request::attempts::{Attempts, Sent};
 use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
 use crate::proxy::request::record::{self, Finished, stream};
+use crate::proxy::request::rescue::{FailedRequest, rescue};
 use crate::proxy::shared::{Phase, Shared};
 use crate::telemetry::{Lane, OpenGuard, VersionSeries};
 
@@ -24,8 +25,8 @@ pub(crate) struct ExpressContext<'s> {
     pub(crate) attempts: Attempts,
     pub(crate) progress: RequestProgress,
     pub(crate) logged: Option<Box<Logged>>,
-    /// None for a health probe.
-    _request: Option<OpenGuard<&'s VersionSeries>>,
+    /// What its version has in flight; none for a health probe.
+    request: Option<OpenGuard<&'s VersionSeries>>,
     stream: Option<OpenGuard<&'s VersionSeries>>,
 }
 
@@ -47,7 +48,7 @@ impl<'s> ExpressContext<'s> {
             attempts: Attempts::new(method, began, assigned.service.timeouts.request),
             progress: RequestProgress::new(),
             logged,
-            _request: assigned.enter_borrowed(),
+            request: assigned.enter_borrowed(),
             stream: None,
         }
     }
@@ -99,12 +100,31 @@ impl<'s> ExpressContext<'s> {
     /// Whether the request is tried again instead of giving its client this answer. `later`: it says when to come again.
     /// `replay` prepares to send the request from its beginning, if all of it is still here.
     #[inline]
-    pub(crate) fn is_asked_again(&mut self, status: u16, later: bool, replay: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn is_asked_again(&mut self, status: u16, later: bool, mut replay: impl FnMut() -> bool) -> bool {
         let version = self.assigned.version;
-        version.retry.on.has_answer(status, later) && {
+        let again = version.retry.on.has_answer(status, later) && {
             let sent = self.sent();
-            self.attempts.is_asked_again(sent, version, replay)
+            self.attempts.is_asked_again(sent, version, &mut replay)
+        };
+        again || (status >= 500 && self.is_rescued((status, None), replay))
+    }
+
+    /// Whether the request, which failed on its version for good, is tried on another. `replay` as in
+    /// [`Self::is_asked_again`].
+    pub(crate) fn is_rescued(
+        &mut self,
+        (status, cause): (u16, Option<&'static str>),
+        replay: impl FnOnce() -> bool,
+    ) -> bool {
+        if self.assigned.version.rescuer.is_none() {
+            return false;
         }
+        let sent = self.sent();
+        let failed = FailedRequest { status, cause, sent, duration: sent.now - self.began };
+        let Some(to) = rescue(self.assigned, &mut self.attempts, failed, replay) else { return false };
+        self.request = to.enter_borrowed();
+        self.assigned = to;
+        true
     }
 
     /// Whether the process was told to stop, so that every response announces the close.

@@ -11,6 +11,7 @@ use crate::proxy::codec::body::{Body, Malformed, Piece, Sender};
 use crate::proxy::codec::reframing::{Reframing, gather};
 use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE, SIZE};
 use crate::proxy::io::transport::Transport;
+use crate::proxy::request::headers::{Told, VERSION, VERSION_REASON};
 use crate::proxy::request::trailers;
 use crate::proxy::request::upload::{BodyLimit, Proof};
 use crate::proxy::upstream::connection::Checkout;
@@ -152,6 +153,22 @@ impl Upload {
     /// Whether all of the request was written.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Says another version to the endpoint than the head, all of which is still to be sent, says so far.
+    pub(crate) fn retell(&mut self, from: Told<'_>, to: Told<'_>) {
+        let (Some((version, reason)), Some(to)) = (from, to) else { return };
+        let was = format!("{VERSION}: {version}\r\n{VERSION_REASON}: {reason}\r\n");
+        let all = self.out.data();
+        let Some(at) = memchr::memmem::find(all, was.as_bytes()) else { return };
+        let (before, rest) = all.split_at_checked(at).unwrap_or_default();
+        let mut out = Buffer::default();
+        out.keep(self.replayable);
+        out.push(before);
+        out.push_field(VERSION, to.0.as_bytes());
+        out.push_field(VERSION_REASON, to.1.as_bytes());
+        out.push(rest.get(was.len()..).unwrap_or_default());
+        self.out = out;
     }
 
     /// Prepares to send the request again, if all of it that was sent is still there.

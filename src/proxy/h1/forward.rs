@@ -66,7 +66,9 @@ impl H1Request<'_> {
         if download.begun {
             attempts.answer_began();
         }
+        let refusal = failure.refusal;
         attempts.broke(failure, sent, version, || self.upload.replay())
+            || self.context.is_rescued((refusal.status, Some(refusal.cause)), || self.upload.replay())
     }
 }
 
@@ -90,6 +92,7 @@ impl Client {
             };
             request.context.attempts.began = Instant::now();
         }
+        let mut told = request.context.assigned.told();
         loop {
             let mut acquired = match acquire::connection(
                 &mut request.context,
@@ -102,6 +105,11 @@ impl Client {
                 Ok(acquired) => acquired,
                 Err(refusal) => return self.refuse(request, refusal, true).await,
             };
+            let tells = request.context.assigned.told();
+            if tells != told {
+                request.upload.retell(told, tells);
+                told = tells;
+            }
             let mut download = Download::default();
             let carried = self.forward(snapshot, request, &mut acquired, &mut download).await;
             match carried {

@@ -33,7 +33,6 @@ use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::request::failure::{Failure, INTERNAL, RESET, UNPROCESSED, WRITE_TIMEOUT};
 use crate::proxy::request::fault;
 use crate::proxy::request::headers::RequestRewrite;
-use crate::proxy::request::response::ClientFields;
 use crate::proxy::request::token::websocket_key;
 use crate::proxy::request::upload::{BodyLimit, Manner, PAUSE, SMALL, is_small};
 use crate::proxy::upstream::Pools;
@@ -114,7 +113,7 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
         rewrite: &rewrite,
         body_limit: service.body_limit(&read.snapshot),
         parse_context: ParseContext { head_only, grpc: head.is_grpc() },
-        response: admitted.assignment().client_fields(admitted.set_cookie.as_deref()),
+        set_cookie: admitted.set_cookie.as_deref(),
         expects: validated.expect_continue && !ends,
     };
     // Until it is known how it ends: whoever drops it does so because its client left.
@@ -139,7 +138,8 @@ struct Exchange<'a, 's> {
     rewrite: &'a HeadRewrite<'a>,
     body_limit: BodyLimit,
     parse_context: ParseContext,
-    response: ClientFields<'a>,
+    /// A cookie that keeps its client on its version.
+    set_cookie: Option<&'a str>,
     /// The client may wait for `100 Continue`.
     expects: bool,
 }
@@ -183,12 +183,18 @@ impl<'s> Exchange<'_, 's> {
             };
             self.context.attempts.began = Instant::now();
         }
+        let mut told = self.rewrite.rewrite.told;
         loop {
             let acquired = acquire::connection(&mut self.context, self.pools, first.take(), upload.is_streamed()).await;
             let mut acquired = match acquired {
                 Ok(acquired) => acquired,
                 Err(refusal) => return self.refuse(refusal).await,
             };
+            let tells = self.context.assigned.told();
+            if tells != told {
+                upload.retell(told, tells);
+                told = tells;
+            }
             let mut download = Download::default();
             match self.forward_http1(&mut upload, &mut acquired, &mut download).await {
                 Ok(()) => return self.finish_http1(&upload, acquired, &download),
@@ -200,8 +206,11 @@ impl<'s> Exchange<'_, 's> {
                         self.context.attempts.answer_began();
                     }
                     let (version, sent) = (self.context.assigned.version, self.context.sent());
-                    if !self.context.attempts.broke(failure, sent, version, || upload.replay()) {
-                        return self.broken(failure.refusal).await;
+                    let refusal = failure.refusal;
+                    if !self.context.attempts.broke(failure, sent, version, || upload.replay())
+                        && !self.context.is_rescued((refusal.status, Some(refusal.cause)), || upload.replay())
+                    {
+                        return self.broken(refusal).await;
                     }
                 }
             }
@@ -287,6 +296,7 @@ impl<'s> Exchange<'_, 's> {
         acquired: &mut AcquiredConnection<'s>,
         download: &mut Download,
     ) -> Result<(), Broken> {
+        let fields = self.context.assigned.client_fields(self.set_cookie);
         let mut relay = Http1Relay {
             stream: self.stream,
             endpoint: &mut acquired.connection.transport,
@@ -297,7 +307,7 @@ impl<'s> Exchange<'_, 's> {
             context: &mut self.context,
             ticket: &mut acquired.ticket,
             parse_context: self.parse_context,
-            rewrite: self.response,
+            rewrite: fields,
             offered: self.rewrite.tunnel.map(|(protocol, _)| protocol),
             limits: self.limits,
             turn: Turn::new(acquired.since),
@@ -332,20 +342,24 @@ impl<'s> Exchange<'_, 's> {
             drop(acquired);
             let (stream, version, sent) = (self.stream, self.context.assigned.version, self.context.sent());
             let replay = || stream.lock().place().replay();
-            let attempts = &mut self.context.attempts;
+            let context = &mut self.context;
+            let attempts = &mut context.attempts;
             match failed {
                 Failed::Unprocessed if attempts.turned_away(sent, version, replay) => {}
                 Failed::Unprocessed => return self.broken(UNPROCESSED).await,
                 Failed::Broken(Broken::AskedAgain) => {}
                 Failed::Broken(broken) => match broken.failure() {
                     Some(failure) if attempts.broke(failure, sent, version, replay) => {}
+                    Some(Failure { refusal, .. })
+                        if context.is_rescued((refusal.status, Some(refusal.cause)), replay) => {}
                     Some(failure) => return self.broken(failure.refusal).await,
                     None => return self.ended(broken).await,
                 },
                 Failed::Reset(code) => {
                     // It says something about the request: the connection was not dead before.
                     attempts.answer_began();
-                    if !attempts.broke(RESET, sent, version, replay) {
+                    let as_failed = (RESET.refusal.status, Some(RESET.refusal.cause));
+                    if !attempts.broke(RESET, sent, version, replay) && !context.is_rescued(as_failed, replay) {
                         return self.reset(code).await;
                     }
                 }
@@ -355,12 +369,19 @@ impl<'s> Exchange<'_, 's> {
     }
 
     async fn forward_http2(&mut self, acquired: &mut AcquiredStream<'s>) -> Result<(), Failed> {
-        let (head, rewrite) = (self.head, self.rewrite);
+        let (head, mut rewrite) = (self.head, self.rewrite);
+        let told = self.context.assigned.told();
+        let rescued;
+        if told != rewrite.rewrite.told {
+            rescued = HeadRewrite { rewrite: RequestRewrite { told, ..rewrite.rewrite }, ..*rewrite };
+            rewrite = &rescued;
+        }
         let scheme = if acquired.endpoint.upstream.tls.is_some() { "https" } else { "http" };
         let opening = Opening { ends: rewrite.ends, head: self.parse_context.head_only };
         acquired.connection.open(opening, |encoder, block| {
             request::write_http2(head, rewrite, scheme, encoder, block);
         })?;
+        let fields = self.context.assigned.client_fields(self.set_cookie);
         let mut relay = Http2Relay {
             stream: self.stream,
             upstream: &mut acquired.connection,
@@ -370,7 +391,7 @@ impl<'s> Exchange<'_, 's> {
             context: &mut self.context,
             ticket: &mut acquired.ticket,
             parse_context: self.parse_context,
-            rewrite: self.response,
+            rewrite: fields,
             limits: self.limits,
             turn: Turn::new(acquired.since),
         };

@@ -13,6 +13,7 @@ use crate::traffic::Request as _;
 use crate::traffic::validate::Framing;
 
 /// What the endpoint's head is made of beside the client's.
+#[derive(Clone, Copy)]
 pub(super) struct HeadRewrite<'a> {
     pub(super) rewrite: RequestRewrite<'a>,
     /// In normal form.

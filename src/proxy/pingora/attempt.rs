@@ -3,6 +3,7 @@
 //! this, for those of HTTP/2 the relay.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header;
 use pingora_error::{BError, Error, ErrorType, OkOrErr, Result};
@@ -13,7 +14,11 @@ use tokio::time::Instant;
 use super::context::{EngineContext, Routed};
 use super::error;
 use crate::proxy::request::attempts::Sent;
+use crate::proxy::request::context::Assignment;
 use crate::proxy::request::failure::NO_ENDPOINT;
+use crate::proxy::request::flags::FlagValues;
+use crate::proxy::request::rescue::{FailedRequest, rescue};
+use crate::traffic::Refusal;
 
 /// Waits before an endpoint is tried again, where that is wanted.
 pub(crate) async fn pause(context: &mut EngineContext) {
@@ -54,7 +59,7 @@ pub(crate) fn connect_failed(context: &mut EngineContext, mut error: BError) -> 
         .routed_mut()
         .and_then(Routed::attempt_on)
         .is_some_and(|(version, attempts)| attempts.connect_failed(failure, version, Instant::now()));
-    error.set_retry(again);
+    error.set_retry(again || is_rescued(context, (failure.refusal.status, Some(failure.refusal.cause)), true));
     error
 }
 
@@ -64,7 +69,33 @@ pub(crate) fn is_asked_again(session: &Session, context: &mut EngineContext, hea
     let sent = Sent { bytes: context.progress.bytes_in, now: Instant::now() };
     let later = head.headers.contains_key(header::RETRY_AFTER);
     let Some((version, attempts)) = context.routed_mut().and_then(Routed::attempt_on) else { return false };
-    version.retry.on.has_answer(head.status.as_u16(), later) && attempts.is_asked_again(sent, version, || kept)
+    let status = head.status.as_u16();
+    let again = version.retry.on.has_answer(status, later) && attempts.is_asked_again(sent, version, || kept);
+    again || is_rescued(context, (status, None), kept)
+}
+
+/// Whether the request, which failed on its version for good, is tried on another. `kept`: all of it is still here.
+fn is_rescued(context: &mut EngineContext, (status, cause): (u16, Option<&'static str>), kept: bool) -> bool {
+    let version = context.routed().and_then(Routed::version);
+    if status < 500 || version.is_none_or(|version| version.rescuer.is_none()) {
+        return false;
+    }
+    let now = Instant::now();
+    let sent = Sent { bytes: context.progress.bytes_in, now };
+    let duration = context.began.map_or(Duration::ZERO, |began| now - began);
+    let Some(routed) = context.routed_mut() else { return false };
+    let (route, service) = (Arc::clone(&routed.route), Arc::clone(&routed.service));
+    let Some(version) = service.versions.get(routed.version) else { return false };
+    let (version_at, reason, key) = (routed.version, routed.reason, routed.key);
+    let cohort = service.cohort_name(routed.cohort);
+    // Flags are counted once, with the request's end.
+    let flags = FlagValues::default();
+    let from = Assignment { route: &route, service: &service, version, version_at, reason, cohort, key, flags };
+    let failed = FailedRequest { status, cause, sent, duration };
+    let Some(to) = rescue(from, &mut routed.attempts, failed, || kept) else { return false };
+    (routed.version, routed.reason) = (to.version_at, to.reason);
+    context.request_entered();
+    true
 }
 
 /// The attempt broke; the error says whether the request is tried again.
@@ -87,10 +118,13 @@ pub(crate) fn broke(session: &Session, context: &mut EngineContext, mut error: B
         // It says something about the request: the connection was not dead before.
         attempts.answer_began();
     }
-    error.set_retry(match failure {
+    let again = match failure {
         Some(failure) => attempts.broke(failure, sent, version, || kept && unanswered),
         None => turned_away && attempts.turned_away(sent, version, || kept),
-    });
+    };
+    let refusal = failure.map(|failure| failure.refusal);
+    let rescued = |refusal: Refusal| is_rescued(context, (refusal.status, Some(refusal.cause)), kept && unanswered);
+    error.set_retry(again || refusal.is_some_and(rescued));
     if error.retry() {
         context.exchange.resume();
         context.end_reported = false;

@@ -14,8 +14,12 @@
 //! before that, there is a pause ([`RetryPolicy::pause`]). An endpoint whose failure would only repeat itself (it speaks no
 //! HTTP, its certificate is not trusted) is not tried again by the same request.
 //!
+//! A request that failed for good may be tried once on another version ([`super::rescue`]).
+//!
 //! Invariants: no request makes more than [`MAX_ATTEMPTS`], and none after its deadline; nothing is tried again once the client has something of the
 //! response; whoever was admitted to the budget leaves it once.
+
+mod verdict;
 
 use std::mem;
 use std::sync::Arc;
@@ -23,6 +27,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::verdict::RetryVerdict;
 use super::failure::{Failure, NO_ENDPOINT};
 use crate::algorithm::random::random;
 use crate::snapshot::Version;
@@ -32,9 +37,9 @@ use crate::telemetry::{EndpointFailure, RetryReason};
 use crate::traffic::Refusal;
 use crate::traffic::balance::Tried;
 
-/// Attempts that a request makes at most: as many tries as can be configured, one retry after a dead connection, and those
-/// that were turned away unprocessed.
-pub(crate) const MAX_ATTEMPTS: usize = 5 + 1 + MAX_UNPROCESSED as usize;
+/// Attempts that a request makes at most: as many tries as can be configured, one retry after a dead connection, those
+/// that were turned away unprocessed, and a rescue.
+pub(crate) const MAX_ATTEMPTS: usize = 5 + 1 + MAX_UNPROCESSED as usize + 1;
 
 /// Each retry of what was not processed is on a new connection; who is turned away there too is not wanted.
 const MAX_UNPROCESSED: u8 = 3;
@@ -67,6 +72,8 @@ pub(crate) struct Attempts {
     pauses: u8,
     /// It is one of the version's retries under way.
     in_budget: bool,
+    /// The index of the version on which it failed before.
+    rescued_from: Option<usize>,
     /// From the beginning of the attempt to its response head.
     first_byte: Option<Duration>,
     /// What making the connection took; none if one was reused.
@@ -90,16 +97,6 @@ pub(crate) struct Sent {
     /// Of its body.
     pub(crate) bytes: u64,
     pub(crate) now: Instant,
-}
-
-/// What becomes of a request whose attempt failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RetryVerdict {
-    GiveUp,
-    /// It would be tried again, if the version's budget had room.
-    OverBudget,
-    /// It is tried again; what that is counted as, if it is.
-    Retry(Option<RetryReason>),
 }
 
 /// What an attempt that failed needs to know of its version.
@@ -148,6 +145,7 @@ impl Attempts {
             pause: Duration::ZERO,
             pauses: 0,
             in_budget: false,
+            rescued_from: None,
             first_byte: None,
             connect: None,
             connects: 0,
@@ -302,6 +300,40 @@ impl Attempts {
         self.reused && !self.begun && failure.is_broken_connection()
     }
 
+    /// The request failed on the version with this index for good; whether it is tried once on another one. `sent` and
+    /// `replay` as in [`Self::broke`].
+    pub(crate) fn is_rescued(
+        &mut self,
+        sent: Sent,
+        (from, at): (&Version, usize),
+        by: &Version,
+        replay: impl FnOnce() -> bool,
+    ) -> bool {
+        let late = self.deadline.is_some_and(|deadline| deadline <= sent.now);
+        let may = self.idempotent && !self.told && !late && self.rescued_from.is_none();
+        if !may || !by.has_ready(&Tried::default()) || sent.bytes > from.retry.max_body || !replay() {
+            return false;
+        }
+        if !by.admits_retry() {
+            by.series.retry_overflowed();
+            return false;
+        }
+        self.over(from);
+        from.series.retried(RetryReason::Rescue);
+        let mut retries = self.retries;
+        retries.tries += 1;
+        *self = Self {
+            began: sent.now,
+            deadline: self.deadline,
+            in_budget: true,
+            rescued_from: Some(at),
+            retries,
+            ..Self::new("", sent.now, None)
+        };
+        self.idempotent = true;
+        true
+    }
+
     fn after_connect_failure(&mut self, failure: Failure, version: &impl Alternatives) -> RetryVerdict {
         self.failed(Some(failure.refusal));
         let policy = version.policy();
@@ -399,7 +431,7 @@ impl Attempts {
     }
 
     fn has_tries(&self, policy: &RetryPolicy) -> bool {
-        !self.is_late() && self.retries.tries.saturating_add(1) < policy.attempts
+        !self.is_late() && self.rescued_from.is_none() && self.retries.tries.saturating_add(1) < policy.attempts
     }
 
     /// Whether the time for the request was over when its attempt failed.
@@ -462,29 +494,15 @@ impl Attempts {
         self.connect
     }
 
+    /// The index of the version on which the request failed before it was tried on its own.
+    pub(crate) fn rescued_from(&self) -> Option<usize> {
+        self.rescued_from
+    }
+
     /// How often the request was tried again.
     pub(crate) fn retries(&self) -> u32 {
         let Retries { tries, reused, unprocessed } = self.retries;
         u32::from(tries) + u32::from(reused) + u32::from(unprocessed)
-    }
-}
-
-impl RetryVerdict {
-    /// Counts a retry, or that there was no room for one; whether it is one.
-    fn count(self, version: &Version) -> bool {
-        match self {
-            Self::GiveUp => false,
-            Self::OverBudget => {
-                version.series.retry_overflowed();
-                false
-            }
-            Self::Retry(reason) => {
-                if let Some(reason) = reason {
-                    version.series.retried(reason);
-                }
-                true
-            }
-        }
     }
 }
 

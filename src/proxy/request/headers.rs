@@ -71,7 +71,7 @@ pub(crate) struct RequestRewrite<'a> {
     /// How the request may have named its version, which ends here: it is for Weir alone.
     pub(crate) overrides: Option<&'a OverrideSource>,
     /// The version that it got, by name, and why, if the endpoint is told.
-    pub(crate) told: Option<(&'a str, &'static str)>,
+    pub(crate) told: Told<'a>,
     /// Feature flags, each a field.
     pub(crate) flags: FlagValues<'a>,
 }
@@ -175,9 +175,12 @@ pub(crate) const VERSION: &str = "weir-version";
 /// Why it got that version: `weight`, `affinity`, `override` or `failover`.
 pub(crate) const VERSION_REASON: &str = "weir-version-reason";
 
+/// The version and the reason that an endpoint is told, if it is.
+pub(crate) type Told<'a> = Option<(&'a str, &'static str)>;
+
 impl<'s> Assignment<'s> {
     /// The version and the reason, if endpoints are told.
-    pub(crate) fn told(&self) -> Option<(&'s str, &'static str)> {
+    pub(crate) fn told(&self) -> Told<'s> {
         self.service.version_headers.request.then(|| (&*self.version.name, decision(self.reason).as_str()))
     }
 }

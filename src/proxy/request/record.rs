@@ -38,30 +38,17 @@ pub(crate) fn record(shared: &Shared, finished: &Finished<'_>) {
     match &finished.assigned {
         Some((assignment, attempts)) => {
             attempts.over(assignment.version);
-            let &Assignment { route, version, version_at, reason, key, flags, .. } = assignment;
             // Of a stream without end only the time to its first byte says something about the version.
             let long = matches!(progress.kind, Kind::Sse | Kind::WebSocket | Kind::Upgrade);
             let seen = if long { progress.answered_after.unwrap_or(duration) } else { duration };
-            // A tester who asks for a version by its name is no user of it, and may well try what fails.
-            let asked_for = reason == Reason::Override;
-            let seen = Seen {
-                progress,
-                outcome,
-                duration: seen,
-                // Who is elsewhere than its key says (failover) is there for once.
-                client: key.filter(|_| reason == Reason::Affinity),
-                is_evidence: !(route.probe || asked_for || progress.cause.is_some_and(Failure::is_nobodys)),
-            };
-            if let Some(series) = route.series.get(version_at) {
-                let endpoint = attempts.endpoint().and_then(|at| version.endpoints.get(at));
-                seen.count(series, version, endpoint.map(|endpoint| &*endpoint.live));
-                if cut {
-                    series.version().cut(stream(progress.kind).map_or(CutKind::Request, CutKind::from));
-                }
+            count(assignment, attempts.endpoint(), progress, seen);
+            let failed = matches!(outcome.class(), Class::ServerError) || outcome == Outcome::ClientClosed;
+            if let Some(from) = rescued_from(*assignment, attempts).filter(|_| !failed) {
+                from.series.rescued();
             }
-            for (service, flag, value) in flags.iter() {
+            for (service, flag, value) in assignment.flags.iter() {
                 if let Some((series, version)) = flag.series.get(value).zip(service.versions.get(value)) {
-                    seen.count(series, version, None);
+                    Seen::of(assignment, progress, seen).count(series, version, None);
                 }
             }
         }
@@ -73,6 +60,18 @@ pub(crate) fn record(shared: &Shared, finished: &Finished<'_>) {
         shared.access_log.log(&line(finished, logged, outcome));
     }
     shared.recorder.lanes().left(finished.lane);
+}
+
+/// Counts a request for its version, by how it ended there after so long; `endpoint`: the index of the one that had it last.
+pub(crate) fn count(assignment: &Assignment<'_>, endpoint: Option<usize>, progress: &RequestProgress, seen: Duration) {
+    let &Assignment { route, version, version_at, .. } = assignment;
+    if let Some(series) = route.series.get(version_at) {
+        let endpoint = endpoint.and_then(|at| version.endpoints.get(at));
+        Seen::of(assignment, progress, seen).count(series, version, endpoint.map(|endpoint| &*endpoint.live));
+        if progress.is_cut() {
+            series.version().cut(stream(progress.kind).map_or(CutKind::Request, CutKind::from));
+        }
+    }
 }
 
 /// What a finished request says about a version of its service, or about a value of a flag.
@@ -87,7 +86,20 @@ struct Seen<'a> {
     is_evidence: bool,
 }
 
-impl Seen<'_> {
+impl<'a> Seen<'a> {
+    fn of(assignment: &Assignment<'_>, progress: &'a RequestProgress, duration: Duration) -> Self {
+        // A tester who asks for a version by its name is no user of it, and may well try what fails.
+        let asked_for = assignment.reason == Reason::Override;
+        Self {
+            progress,
+            outcome: progress.outcome(),
+            duration,
+            // Who is elsewhere than its key says (failover) is there for once.
+            client: assignment.key.filter(|_| assignment.reason == Reason::Affinity),
+            is_evidence: !(assignment.route.probe || asked_for || progress.cause.is_some_and(Failure::is_nobodys)),
+        }
+    }
+
     /// Counts it in `series`, and on the breaker of `version`, which `endpoint` is of.
     fn count(&self, series: &RouteSeries, version: &Version, endpoint: Option<&EndpointLive>) {
         let &Self { progress, outcome, duration, client, is_evidence } = self;
@@ -110,6 +122,11 @@ impl Seen<'_> {
             breaker::observe(breaker, progress, series.version(), endpoint);
         }
     }
+}
+
+/// The version on which a request failed before the one that it has.
+fn rescued_from<'a>(assignment: Assignment<'a>, attempts: &Attempts) -> Option<&'a Version> {
+    assignment.service.versions.get(attempts.rescued_from()?)
 }
 
 /// The request's line in the access log.
@@ -144,6 +161,7 @@ fn line<'a>(finished: &Finished<'a>, logged: &'a Logged, outcome: Outcome) -> Li
         upstream: attempts.and_then(Attempts::first_byte),
         connect: attempts.and_then(Attempts::connect),
         retries: attempts.map_or(0, Attempts::retries),
+        rescued_from: assignment.zip(attempts).and_then(|(to, attempts)| Some(&*rescued_from(to, attempts)?.name)),
     }
 }
 

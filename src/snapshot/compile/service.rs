@@ -105,7 +105,10 @@ impl ServiceCompiler {
             .iter()
             .map(|(version, spec)| self.version((name, file), (version, spec), split.weight(version), inputs))
             .collect();
-        let (versions, shares): (Vec<Version>, Vec<VersionShare>) = versions.into_iter().unzip();
+        let (mut versions, shares): (Vec<Version>, Vec<VersionShare>) = versions.into_iter().unzip();
+        if file.retry.rescue {
+            name_rescuers(&mut versions);
+        }
         let chooser = Chooser::compile(
             &shares,
             cohorts::compile(file),
@@ -217,6 +220,7 @@ impl ServiceCompiler {
             min_ready: usize::from(spec.min_ready),
             series,
             retry: retry_policy(file),
+            rescuer: None,
             retries: self.endpoints.retries(service, name),
             breaker,
             faults: by_version(&inputs.faults, service, name).cloned(),
@@ -224,6 +228,19 @@ impl ServiceCompiler {
             panic: AtomicU8::default(),
         };
         (version, share)
+    }
+}
+
+/// Lets stable rescue what fails on the canary of its rollout, if both are spoken to alike.
+fn name_rescuers(versions: &mut [Version]) {
+    let rescuer = |version: &Version| {
+        let stable = &version.breaker.as_ref()?.stable;
+        let is_stable = |other: &Version| other.name == *stable && other.name != version.name;
+        versions.iter().position(|other| is_stable(other) && other.speaks_http2() == version.speaks_http2())
+    };
+    let rescuers: Vec<Option<usize>> = versions.iter().map(rescuer).collect();
+    for (version, rescuer) in versions.iter_mut().zip(rescuers) {
+        version.rescuer = rescuer;
     }
 }
 

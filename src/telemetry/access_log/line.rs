@@ -157,6 +157,9 @@ pub(crate) struct Line<'a> {
     pub(crate) connect: Option<Duration>,
     /// Attempts beyond the first.
     pub(crate) retries: u32,
+    /// The canary on which the request failed before its version answered it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rescued_from: Option<&'a str>,
 }
 
 impl Line<'_> {
@@ -251,6 +254,7 @@ pub(super) mod tests {
             upstream: None,
             connect: None,
             retries: 0,
+            rescued_from: None,
         }
     }
 
@@ -292,6 +296,7 @@ pub(super) mod tests {
             upstream: Some(Duration::from_millis(2)),
             connect: Some(Duration::from_millis(1)),
             retries: 1,
+            rescued_from: None,
             ..plain("/")
         };
         let json: serde_json::Value = serde_json::from_str(&written(&line)).unwrap();

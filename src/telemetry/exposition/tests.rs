@@ -27,6 +27,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     RetryReason::ALL.iter().for_each(|reason| version.retried(*reason));
     version.upstream_connected(3);
     version.retry_overflowed();
+    version.rescued();
     CutKind::ALL.iter().for_each(|kind| version.cut(*kind));
     let open = (version.enter(), version.stream(StreamKind::WebSocket));
     recorder.unmatched().finish(Outcome::Status(404), MS);
@@ -125,6 +126,7 @@ fn every_fact_has_its_sample() {
         r#"weir_drill_faults_total{service="shop",version="v1",kind="error"} 0"#,
         r#"weir_upstream_connects_total{service="shop",version="v1"} 3"#,
         r#"weir_upstream_retry_overflow_total{service="shop",version="v1"} 1"#,
+        r#"weir_rescued_requests_total{service="shop",version="v1"} 1"#,
         r#"weir_grpc_failures_total{service="shop",version="v1"} 0"#,
         r#"weir_lane_requests_total{lane="express"} 1"#,
         r#"weir_lane_requests_total{lane="general"} 0"#,
