@@ -111,13 +111,27 @@ impl Endpoints for Fixed {
     }
 }
 
+/// A client's key, hashed.
+const KEY: Option<u64> = Some(0x5e20_f275_941b_3638);
+
 fn balance(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("balance");
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     for endpoints in [2_usize, 10, 100] {
         let names: Vec<String> = (0..endpoints).map(|at| format!("10.0.0.{at}:8080")).collect();
-        let balancer = Balancer::new(names.iter().map(String::as_str), Algorithm::LeastRequests);
-        for (name, key) in [("least_requests", None), ("affinity", Some(0x5e20_f275_941b_3638))] {
+        // Each second endpoint has this weight, the others 1.
+        let cases = [
+            ("least_requests", Algorithm::LeastRequests, 1, None),
+            ("least_requests_weighted", Algorithm::LeastRequests, 3, None),
+            ("round_robin", Algorithm::RoundRobin, 1, None),
+            ("round_robin_weighted", Algorithm::RoundRobin, 3, None),
+            ("affinity", Algorithm::LeastRequests, 1, KEY),
+            ("affinity_weighted", Algorithm::LeastRequests, 3, KEY),
+        ];
+        for (name, algorithm, weight, key) in cases {
+            let of = |at: usize| if at.is_multiple_of(2) { weight } else { 1 };
+            let weighted = names.iter().enumerate().map(|(at, name)| (name.as_str(), of(at)));
+            let balancer = Balancer::new(weighted, algorithm);
             group.bench_function(BenchmarkId::new(name, endpoints), |bencher| {
                 bencher.iter(|| balancer.pick(&Fixed, black_box(&Tried::default()), black_box(key)));
             });

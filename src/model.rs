@@ -228,6 +228,22 @@ impl Process {
     }
 }
 
+/// An address behind a DNS name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ResolvedAddress {
+    /// Where it is.
+    pub(crate) address: SocketAddr,
+    /// How many requests it gets beside the others of its name, 1 to 256.
+    pub(crate) weight: u16,
+}
+
+impl From<SocketAddr> for ResolvedAddress {
+    /// It counts as much as each other.
+    fn from(address: SocketAddr) -> Self {
+        Self { address, weight: 1 }
+    }
+}
+
 /// Where a socket is: an internet address or a unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {

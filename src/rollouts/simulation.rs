@@ -68,7 +68,7 @@ struct World {
     before: Config,
     after: Config,
     states: States,
-    resolved: HashMap<String, Vec<std::net::SocketAddr>>,
+    resolved: HashMap<String, Vec<crate::model::ResolvedAddress>>,
     journal: JournalWriter,
     started: Instant,
 }

@@ -31,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 struct Rig {
     config: Config,
     states: States,
-    resolved: HashMap<String, Vec<std::net::SocketAddr>>,
+    resolved: HashMap<String, Vec<crate::model::ResolvedAddress>>,
     recorder: Arc<Recorder>,
     disk: Arc<MemoryJournal>,
     journal: JournalWriter,

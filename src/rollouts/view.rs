@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::adopt::{UnclearStart, whole};
 use crate::algorithm::fnv::Fnv1a;
 use crate::config::{self, Config, EndpointAddress};
-use crate::model::{Address, EndpointState, Name};
+use crate::model::{Address, EndpointState, Name, ResolvedAddress};
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::States;
 use crate::store::JournalWriter;
@@ -24,7 +24,7 @@ pub(crate) struct View<'a> {
     /// States that operators put over it.
     pub(crate) states: &'a States,
     /// The addresses behind DNS names, by the endpoint as the file spells it.
-    pub(crate) resolved: &'a HashMap<String, Vec<SocketAddr>>,
+    pub(crate) resolved: &'a HashMap<String, Vec<ResolvedAddress>>,
     /// What is in effect, which knows the health of endpoints; none where nothing is yet.
     pub(crate) in_effect: Option<&'a Snapshot>,
     /// What was counted.
@@ -127,7 +127,7 @@ impl View<'_> {
                 EndpointAddress::Unix(path) => ready.push(ReadyAddress::Unix(path.clone())),
                 name @ (EndpointAddress::Dns { .. } | EndpointAddress::Srv(_)) => {
                     let addresses = self.resolved.get(&name.to_string()).into_iter().flatten();
-                    ready.extend(addresses.copied().map(ReadyAddress::Inet));
+                    ready.extend(addresses.map(|resolved| ReadyAddress::Inet(resolved.address)));
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::snapshot::live::{
 };
 use crate::snapshot::retry::RetryPolicy;
 use crate::telemetry::{CohortSeries, RouteSeries, StreamKind, VersionSeries};
-use crate::traffic::balance::{Balancer, Endpoints, Tried};
+use crate::traffic::balance::{Balancer, Endpoints, Tried, WHOLE};
 use crate::traffic::split::Chooser;
 
 /// One compiled service.
@@ -33,6 +33,8 @@ pub struct Service {
     pub(crate) drain: DrainTimes,
     /// The cookie that carries a generated affinity key, if Weir is to set one.
     pub(crate) affinity_cookie: Option<AffinityCookie>,
+    /// Whether clients, which have no affinity key, keep their endpoints by their addresses.
+    pub(crate) hashes_addresses: bool,
     /// Who is told which version a request got.
     pub(crate) version_headers: VersionHeaders,
     /// The `Host` sent to endpoints instead of the client's.
@@ -157,6 +159,8 @@ pub(crate) struct Version {
     pub(crate) balancer: Balancer,
     /// Its endpoints, in the file's order.
     pub(crate) endpoints: Vec<Endpoint>,
+    /// How long an endpoint that is new takes to get its whole share; none: no time.
+    pub(crate) slow_start: Option<Duration>,
     /// How many of them are to stay ready, whatever is asked for.
     pub(crate) min_ready: usize,
     /// Where its requests are counted.
@@ -185,6 +189,8 @@ pub(crate) struct Endpoint {
     pub(crate) spelled: Name,
     /// Where to connect to.
     pub(crate) address: Address,
+    /// How many requests it gets beside the others of its version.
+    pub(crate) weight: u32,
     /// What the file wants of it.
     pub(crate) declared: EndpointState,
     /// How to speak to it.
@@ -344,6 +350,12 @@ impl Endpoints for Version {
     fn load(&self, at: usize) -> u64 {
         self.endpoints.get(at).map_or(u64::MAX, |endpoint| endpoint.live.ledger.in_flight())
     }
+
+    #[inline]
+    fn part(&self, at: usize) -> u32 {
+        let Some(window) = self.slow_start else { return WHOLE };
+        self.endpoints.get(at).map_or(WHOLE, |endpoint| endpoint.live.newcomer.part(window))
+    }
 }
 
 impl Endpoint {
@@ -376,8 +388,12 @@ impl Service {
             self.versions.iter().map(|version| version.desired(&self.name, states)).collect();
         for (version, wanted) in self.versions.iter().zip(&wanted) {
             version.state.set(wanted.version);
+            let serves = version.endpoints.iter().any(|endpoint| endpoint.live.is_available());
             for (endpoint, state) in version.endpoints.iter().zip(&wanted.endpoints) {
                 if *state == EndpointState::Ready {
+                    if serves && endpoint.state() != EndpointState::Ready {
+                        endpoint.live.newcomer.begin();
+                    }
                     endpoint.live.state.set(*state);
                 }
             }

@@ -17,6 +17,7 @@ mod harness_selftest;
 
 mod access_log;
 mod affinity;
+mod balance;
 mod certificates;
 mod cohorts;
 mod discovery;

@@ -133,6 +133,7 @@ impl Flag {
             retry: Retry::default(),
             outlier_detection: OutlierDetection::default(),
             panic_threshold: 0,
+            slow_start: None,
             failover: true,
             drain: Drain::default(),
             affinity: self.affinity.clone(),

@@ -19,7 +19,7 @@ use crate::config::syntax::read::{Read as _, Reader};
 use crate::config::syntax::scalar;
 use crate::config::syntax::section::section;
 use crate::config::syntax::tree::Node;
-use crate::config::syntax::values::{self, Bytes};
+use crate::config::syntax::values::{self, Bytes, Period};
 use crate::model::{Name, Split, Weight};
 use crate::rollout::plan::Plan;
 
@@ -66,6 +66,9 @@ section! {
         /// Whether the share of a version without an available endpoint goes to the others at once, as their weights are
         /// to one another. With `false` its own endpoints are tried all the same, and where none is ready the answer is 503.
         pub(crate) failover: bool = or(true),
+        /// How long an endpoint takes to get its whole share that comes to a version that serves, or is ready again:
+        /// `1s` to `1h`. It begins with a tenth; default: the whole share at once. Clients that keep their endpoint have no part in it.
+        pub(crate) slow_start: Option<Period> = within(SLOW_START),
         /// The protocol that the endpoints speak.
         pub(crate) protocol: Protocol = or(Protocol::Http1),
         /// TLS to the endpoints; default: plain text.
@@ -90,6 +93,9 @@ section! {
         let rollout = rollout.map(|plan| plan.or_else(|| released.then(default_plan)));
     }
 }
+
+/// Caches and compilers of an endpoint are warm after some minutes at the latest.
+const SLOW_START: RangeInclusive<Period> = Period::SECOND..=Period::HOUR;
 
 /// What a service is of a flag's.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -55,11 +55,14 @@ words! {
     /// Which endpoint of the chosen version gets a request.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub(crate) enum Balance {
-        /// The endpoint with fewer requests in flight of two picked at random.
+        /// Of two picked at random by weight, the endpoint with fewer requests in flight for its weight.
         #[default]
         LeastRequests = "least_requests",
-        /// One after the other.
+        /// One after the other, heavier ones more often.
         RoundRobin = "round_robin",
+        /// Each client keeps its endpoint while that is available: by the key of `affinity`, and without `affinity` by its
+        /// address. Requests without a key as with `least_requests`.
+        Hash = "hash",
     }
 }
 

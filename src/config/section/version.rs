@@ -20,6 +20,8 @@ use crate::model::EndpointState;
 pub(crate) const MAX_VERSIONS: usize = 64;
 /// How many endpoints a version may have.
 const MAX_ENDPOINTS: usize = 1_024;
+/// The largest weight of an endpoint: more than machines differ.
+const MAX_WEIGHT: u16 = 256;
 
 section! {
     /// One release of a service.
@@ -72,16 +74,21 @@ fn check_min_ready(fields: &mut Fields<'_, '_>, endpoints: Option<&[Endpoint]>, 
 pub(crate) struct Endpoint {
     /// Where it is.
     pub(crate) address: EndpointAddress,
+    /// How many requests it gets, beside the other endpoints of its version.
+    pub(crate) weight: u16,
     /// What is wanted of it.
     pub(crate) state: EndpointState,
 }
 
 section! {
-    /// One address that serves a version, with its state.
+    /// One address that serves a version, with its weight and state.
     #[derive(Clone)]
     struct FullEndpoint {
         /// Where it is.
         address: EndpointAddress = required(),
+        /// How many requests it gets, beside the other endpoints of its version: 1 to 256. Each address behind a DNS name
+        /// has it; of SRV records, times the weight that they give.
+        weight: u16 = bounded(1, 1..=MAX_WEIGHT),
         /// What is wanted of it.
         state: EndpointState = or(EndpointState::Ready),
     }
@@ -90,11 +97,11 @@ section! {
 impl Read for Endpoint {
     fn read<'n>(node: &'n Node<'n>, reader: &mut Reader<'n>) -> Option<Self> {
         if node.has_fields() {
-            let FullEndpoint { address, state } = FullEndpoint::read(node, reader)?;
-            return Some(Self { address, state });
+            let FullEndpoint { address, weight, state } = FullEndpoint::read(node, reader)?;
+            return Some(Self { address, weight, state });
         }
         let address = EndpointAddress::read(node, reader)?;
-        Some(Self { address, state: EndpointState::Ready })
+        Some(Self { address, weight: 1, state: EndpointState::Ready })
     }
 }
 
@@ -106,7 +113,7 @@ impl JsonSchema for Endpoint {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let ways = [
             schema::described::<EndpointAddress>(generator, "The address alone."),
-            schema::described::<FullEndpoint>(generator, "The address with its state."),
+            schema::described::<FullEndpoint>(generator, "The address with its weight and state."),
         ];
         schema::any_of("One address that serves a version.", &ways)
     }

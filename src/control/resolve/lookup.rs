@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 
 use crate::config::AddressFamily;
+use crate::model::ResolvedAddress;
 use crate::telemetry::LookupResult;
 
 /// What is looked up.
@@ -34,7 +35,7 @@ pub(super) enum Question {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     /// The addresses, in order, each once.
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<ResolvedAddress>,
     /// How long that holds.
     pub(super) ttl: Duration,
     /// The families that could not be asked for.
@@ -52,7 +53,7 @@ pub(super) struct Missing {
 
 impl Missing {
     /// Whether addresses like this one could not be asked for.
-    pub(super) const fn has(self, address: &SocketAddr) -> bool {
+    pub(super) const fn has(self, address: SocketAddr) -> bool {
         if address.is_ipv4() { self.v4 } else { self.v6 }
     }
 
@@ -112,6 +113,7 @@ pub(super) struct Records<T> {
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     pub(super) priority: u16,
+    pub(super) weight: u16,
     pub(super) port: u16,
     /// The host, an absolute name.
     pub(super) target: String,
@@ -154,17 +156,17 @@ pub(super) async fn look_up(ask: &impl Ask, question: &Question, family: Address
     match question {
         Question::Addresses { host, port } => {
             let found = look_up_host(ask, host, family).await?;
-            let addresses = found.hosts.iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
+            let addresses = found.hosts.iter().map(|ip| SocketAddr::new(*ip, *port).into()).collect();
             answer(addresses, found.ttl, found.missing)
         }
         Question::Services(name) => look_up_services(ask, name, family).await,
     }
 }
 
-fn answer(mut addresses: Vec<SocketAddr>, ttl: Duration, missing: Missing) -> Result<Answer, NoAnswer> {
+fn answer(mut addresses: Vec<ResolvedAddress>, ttl: Duration, missing: Missing) -> Result<Answer, NoAnswer> {
     // In order, so that the same records in another order are the same answer, and of too many the same are kept.
     addresses.sort_unstable();
-    addresses.dedup();
+    addresses.dedup_by_key(|one| one.address);
     addresses.truncate(MAX_ADDRESSES);
     if addresses.is_empty() { Err(NoAnswer::empty()) } else { Ok(Answer { addresses, ttl, missing }) }
 }
@@ -240,12 +242,15 @@ async fn targets(ask: &impl Ask, services: Records<Service>, family: AddressFami
     usable.sort_unstable_by(|a, b| (&a.target, a.port).cmp(&(&b.target, b.port)));
     usable.dedup_by(|b, a| (&a.target, a.port) == (&b.target, b.port));
     usable.truncate(MAX_TARGETS);
+    let heaviest = usable.iter().map(|one| one.weight).max().unwrap_or_default();
     let found = join_all(usable.iter().map(|one| look_up_host(ask, &one.target, family))).await;
     let (mut addresses, mut missing, mut none) = (Vec::new(), Missing::default(), NoAnswer::empty());
     for (service, found) in usable.iter().zip(found) {
         match found {
             Ok(found) => {
-                addresses.extend(found.hosts.iter().map(|ip| SocketAddr::new(*ip, service.port)));
+                let weight = weight(service.weight, heaviest);
+                let at = |ip: &IpAddr| ResolvedAddress { address: SocketAddr::new(*ip, service.port), weight };
+                addresses.extend(found.hosts.iter().map(at));
                 ttl = ttl.min(found.ttl);
                 missing = missing.or(found.missing);
             }
@@ -258,6 +263,17 @@ async fn targets(ask: &impl Ask, services: Records<Service>, family: AddressFami
     }
     answer(addresses, ttl, missing).map_err(|_| none)
 }
+
+/// The weight of an SRV record, 0 to 65535, as that of an endpoint, 1 to 256, in proportion to the heaviest one. Records of
+/// weight 0 "should have a very small chance" beside others, and the same where all have it (RFC 2782).
+fn weight(weight: u16, heaviest: u16) -> u16 {
+    let most = u32::from(heaviest.max(MAX_WEIGHT));
+    let scaled = u32::from(weight) * u32::from(MAX_WEIGHT) / most;
+    u16::try_from(scaled).unwrap_or(MAX_WEIGHT).max(1)
+}
+
+/// The largest weight of an endpoint.
+const MAX_WEIGHT: u16 = 256;
 
 #[cfg(test)]
 mod tests;

@@ -226,7 +226,7 @@ impl Ask for Questions<'_> {
     async fn services(&self, name: &str) -> Result<Records<Service>, NoAnswer> {
         let pick = |data: &RData| {
             let RData::SRV(srv) = data else { return None };
-            Some(Service { priority: srv.priority, port: srv.port, target: srv.target.to_string() })
+            Some(Service { priority: srv.priority, weight: srv.weight, port: srv.port, target: srv.target.to_string() })
         };
         self.records(name, RecordType::SRV, pick).await
     }

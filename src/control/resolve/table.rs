@@ -7,17 +7,16 @@
 //! Pure: time and chance are arguments.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::lookup::{Answer, NoAnswer, Question};
 use crate::config::Dns;
-use crate::model::Name;
+use crate::model::{Name, ResolvedAddress};
 
 /// The addresses behind DNS names, by the endpoint as the file spells it.
-pub(in crate::control) type Resolved = HashMap<String, Vec<SocketAddr>>;
+pub(in crate::control) type Resolved = HashMap<String, Vec<ResolvedAddress>>;
 
 /// The names that a file has, by the endpoint as it spells it.
 pub(super) type Wanted = BTreeMap<String, WantedName>;
@@ -48,7 +47,7 @@ struct Entry {
     question: Question,
     services: Vec<Name>,
     /// The last good ones.
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<ResolvedAddress>,
     /// When they were last confirmed.
     answered: Option<SystemTime>,
     /// Why the last lookup brought nothing, if it did not.
@@ -224,9 +223,10 @@ impl Entry {
     /// Takes an answer in. What could not be asked for stays as it was.
     fn take(&mut self, answer: Answer, wall: SystemTime) -> Change {
         let mut addresses = answer.addresses;
-        addresses.extend(self.addresses.iter().filter(|known| answer.missing.has(known)));
+        addresses.extend(self.addresses.iter().filter(|known| answer.missing.has(known.address)));
         addresses.sort_unstable();
-        addresses.dedup();
+        // Of two weights of one address the lighter stands, as in an answer.
+        addresses.dedup_by_key(|one| one.address);
         let recovered = self.trouble.take().is_some();
         let changed = addresses != self.addresses;
         (self.addresses, self.answered, self.failures) = (addresses, Some(wall), 0);

@@ -35,7 +35,7 @@ async fn new_names_are_waited_for_and_those_that_do_not_exist_have_no_address() 
     let config = config(&["localhost:80", "gone.invalid.:80"]);
     let resolved = discovery.resolve(&config).await;
     assert!(!resolved["localhost:80"].is_empty());
-    assert!(resolved["localhost:80"].iter().all(|address| address.ip().is_loopback()));
+    assert!(resolved["localhost:80"].iter().all(|address| address.address.ip().is_loopback()));
     assert!(resolved["gone.invalid.:80"].is_empty());
     assert_eq!(discovery.resolved(&config), resolved);
     let list = discovery.names().list();
@@ -45,7 +45,7 @@ async fn new_names_are_waited_for_and_those_that_do_not_exist_have_no_address() 
 
 #[test]
 fn changes_of_addresses_are_told_by_name_up_to_a_bound() {
-    let addresses = |all: &[&str]| all.iter().map(|address| address.parse().unwrap()).collect::<Vec<SocketAddr>>();
+    let addresses = |all: &[&str]| all.iter().map(|one| one.parse::<SocketAddr>().unwrap().into()).collect::<Vec<_>>();
     let before = Resolved::from([("a:80".to_owned(), addresses(&["10.0.0.1:80", "10.0.0.2:80"]))]);
     let now = Resolved::from([("a:80".to_owned(), addresses(&["10.0.0.2:80", "10.0.0.3:80"]))]);
     assert_eq!(differences(&before, &now), ["addresses of a:80: 2 now, 1 came and 1 left"]);

@@ -122,7 +122,7 @@ pub(crate) fn admit<'r, 's, H: RequestHead>(
     if !carries(&routed) {
         return Err(Rejected::NotCarried);
     }
-    let choice = routed.service.chooser.choose(head, token::random_token, unix_seconds);
+    let mut choice = routed.service.chooser.choose(head, token::random_token, unix_seconds);
     // The chooser knows the service's versions and no others.
     let version = routed.service.versions.get(choice.version).ok_or(Rejected::Refused(INTERNAL))?;
     version.series.decided(decision(choice.reason));
@@ -138,6 +138,9 @@ pub(crate) fn admit<'r, 's, H: RequestHead>(
     let cookie = choice.new_cookie.as_deref().zip(routed.service.affinity_cookie.as_ref());
     let set_cookie = cookie.map(|(value, cookie)| cookie.set(value, came_over_tls(head, snapshot, ingress)));
     let flags = FlagValues::choose(snapshot, routed.route.service, head, choice.key);
+    if routed.service.hashes_addresses {
+        choice.key = routed.service.chooser.address_key(head);
+    }
     Ok(Admitted { routed, version, choice, set_cookie, flags, refusal })
 }
 

@@ -36,6 +36,7 @@ pub(super) fn endpoint(address: &Address, spelled: &str, upstream: Upstream) -> 
         name: spelled.into(),
         spelled: spelled.into(),
         address: address.clone(),
+        weight: 1,
         declared: Default::default(),
         upstream: Arc::new(upstream),
         live: {
@@ -252,7 +253,7 @@ fn connections_are_alike_only_under_the_same_settings() {
         let upstream = Arc::new(Upstream { tls: Some(settings), ..PLAIN });
         let (name, address, live) = (plain.name.clone(), address.clone(), Arc::clone(&plain.live));
         let (declared, tls_hash) = (plain.declared, Default::default());
-        PoolKey::of(&Endpoint { name, spelled: spelled.into(), address, declared, upstream, live, tls_hash })
+        PoolKey::of(&Endpoint { name, spelled: spelled.into(), address, weight: 1, declared, upstream, live, tls_hash })
     };
     let own = || trusting(&authority);
     let keys = [

@@ -1,12 +1,11 @@
 //! What is compiled besides the file, and what was compiled before.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{self, Config};
-use crate::model::{Name, Split};
+use crate::model::{Name, ResolvedAddress, Split};
 use crate::snapshot::live::{CircuitBreaker, FaultInjection, States};
 use crate::snapshot::{ListenerTls, Snapshot, UpstreamTls};
 use crate::traffic::split::SigningKeys;
@@ -27,7 +26,7 @@ pub struct Inputs {
     /// The canaries of rollouts that go forward, or wait to, by service.
     pub(crate) canaries: BTreeMap<Name, Name>,
     /// The addresses behind DNS names, by the endpoint as the file spells it.
-    pub(crate) resolved: HashMap<String, Vec<SocketAddr>>,
+    pub(crate) resolved: HashMap<String, Vec<ResolvedAddress>>,
     /// Circuit breakers of canaries, by service and version.
     pub(crate) breakers: BTreeMap<(Name, Name), Arc<CircuitBreaker>>,
     /// Faults that are injected, by service and version.

@@ -1,7 +1,6 @@
 //! One service of the file → one compiled service.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -11,7 +10,7 @@ use super::health;
 use super::inputs::Inputs;
 use super::{clients, cohorts};
 use crate::config::{self, Balance, EndpointAddress, FlagSettings, HostHeader, Protocol, RetryOn};
-use crate::model::{Address, EndpointState, Name, Weight};
+use crate::model::{Address, EndpointState, Name, ResolvedAddress, Weight};
 use crate::snapshot::live::{EndpointRegistry, HealthChanges, StateCell, desired};
 use crate::snapshot::retry::{RetryConditions, RetryPolicy};
 use crate::snapshot::{
@@ -70,9 +69,9 @@ fn same_addresses(version: &Version, spec: &config::Version, inputs: &Inputs) ->
     }
     let found = spec.endpoints.iter().flat_map(|endpoint| {
         let spelled: Name = endpoint.address.to_string().into();
-        addresses(&endpoint.address, &spelled, &inputs.resolved)
+        addresses(endpoint, &spelled, &inputs.resolved)
     });
-    found.eq(version.endpoints.iter().map(|endpoint| (endpoint.name.clone(), endpoint.address.clone())))
+    found.eq(version.endpoints.iter().map(|one| (one.name.clone(), one.address.clone(), one.weight)))
 }
 
 fn upstream_tls<'a>(file: &config::Service, spec: &config::Version, inputs: &'a Inputs) -> Option<&'a UpstreamTls> {
@@ -100,6 +99,7 @@ impl ServiceCompiler {
         schedules: &mut Schedules,
     ) -> Service {
         let split = inputs.shifts.get(name).unwrap_or(&file.split);
+        let first_new = self.endpoints.next_id();
         let versions: Vec<(Version, VersionShare)> = file
             .versions
             .iter()
@@ -109,6 +109,7 @@ impl ServiceCompiler {
         if file.retry.rescue {
             name_rescuers(&mut versions);
         }
+        versions.iter().for_each(|version| begin_slow_starts(version, first_new));
         let chooser = Chooser::compile(
             &shares,
             cohorts::compile(file),
@@ -132,6 +133,7 @@ impl ServiceCompiler {
             },
             drain: DrainTimes { requests: file.drain.requests.get(), streams: file.drain.streams.get() },
             affinity_cookie: clients::cookie(file),
+            hashes_addresses: file.balance == Balance::Hash && file.affinity.is_none(),
             version_headers: VersionHeaders {
                 request: file.version_headers.request,
                 response: file.version_headers.response,
@@ -178,7 +180,7 @@ impl ServiceCompiler {
         for endpoint in &spec.endpoints {
             let spelled: Name = endpoint.address.to_string().into();
             let own = desired(&inputs.states, (service, name), Some(&spelled), endpoint.state).stricter(state);
-            for (label, address) in addresses(&endpoint.address, &spelled, &inputs.resolved) {
+            for (label, address, weight) in addresses(endpoint, &spelled, &inputs.resolved) {
                 let live = self.endpoints.endpoint(&of_version, &address, own);
                 live.count_in(&series);
                 available |= own == EndpointState::Ready;
@@ -186,6 +188,7 @@ impl ServiceCompiler {
                     name: label,
                     spelled: spelled.clone(),
                     address,
+                    weight,
                     declared: endpoint.state,
                     upstream: Arc::clone(&upstream),
                     live,
@@ -195,7 +198,8 @@ impl ServiceCompiler {
         }
         of_version.set(&health::outliers(&file.outlier_detection), endpoints.iter().map(|endpoint| &endpoint.live));
         let algorithm = match file.balance {
-            Balance::LeastRequests => Algorithm::LeastRequests,
+            // Clients without a key are balanced by what is in flight.
+            Balance::LeastRequests | Balance::Hash => Algorithm::LeastRequests,
             Balance::RoundRobin => Algorithm::RoundRobin,
         };
         let breaker = by_version(&inputs.breakers, service, name).cloned();
@@ -215,8 +219,9 @@ impl ServiceCompiler {
             declared: spec.state,
             state: StateCell::new(state),
             configured,
-            balancer: Balancer::new(endpoints.iter().map(|endpoint| &*endpoint.name), algorithm),
+            balancer: Balancer::new(endpoints.iter().map(|endpoint| (&*endpoint.name, endpoint.weight)), algorithm),
             endpoints,
+            slow_start: file.slow_start.map(config::Period::get),
             min_ready: usize::from(spec.min_ready),
             series,
             retry: retry_policy(file),
@@ -265,20 +270,32 @@ fn retry_policy(file: &config::Service) -> RetryPolicy {
     }
 }
 
-/// The addresses of an endpoint with the label of each: its spelling, or for a DNS name with several addresses
-/// each address.
+/// Endpoints that are new in a version that has others start slowly. Where all are new there is nobody to take the rest.
+fn begin_slow_starts(version: &Version, first_new: u64) {
+    let is_new = |endpoint: &&Endpoint| endpoint.live.id >= first_new;
+    let serves = |endpoint: &Endpoint| endpoint.live.id < first_new && endpoint.live.is_available();
+    if version.endpoints.iter().any(serves) {
+        version.endpoints.iter().filter(is_new).for_each(|endpoint| endpoint.live.newcomer.begin());
+    }
+}
+
+/// The addresses of an endpoint with the label and weight of each. The label is its spelling, or for a DNS name with
+/// several addresses each address.
 fn addresses(
-    endpoint: &EndpointAddress,
+    endpoint: &config::Endpoint,
     spelled: &Name,
-    resolved: &HashMap<String, Vec<SocketAddr>>,
-) -> Vec<(Name, Address)> {
-    match endpoint {
-        EndpointAddress::Inet(address) => vec![(spelled.clone(), Address::Inet(*address))],
-        EndpointAddress::Unix(path) => vec![(spelled.clone(), Address::Unix(path.clone()))],
-        EndpointAddress::Dns { .. } | EndpointAddress::Srv(_) => match resolved.get(&**spelled).map(Vec::as_slice) {
-            None | Some([]) => Vec::new(),
-            Some([one]) => vec![(spelled.clone(), Address::Inet(*one))],
-            Some(several) => several.iter().map(|a| (a.to_string().into(), Address::Inet(*a))).collect(),
-        },
+    resolved: &HashMap<String, Vec<ResolvedAddress>>,
+) -> Vec<(Name, Address, u32)> {
+    let weight = u32::from(endpoint.weight);
+    let of = |one: &ResolvedAddress| (Address::Inet(one.address), weight * u32::from(one.weight));
+    match &endpoint.address {
+        EndpointAddress::Inet(address) => vec![(spelled.clone(), Address::Inet(*address), weight)],
+        EndpointAddress::Unix(path) => vec![(spelled.clone(), Address::Unix(path.clone()), weight)],
+        EndpointAddress::Dns { .. } | EndpointAddress::Srv(_) => {
+            let all = resolved.get(&**spelled).map(Vec::as_slice).unwrap_or_default();
+            let label =
+                |one: &ResolvedAddress| if all.len() == 1 { spelled.clone() } else { one.address.to_string().into() };
+            all.iter().map(|one| (label(one), of(one).0, of(one).1)).collect()
+        }
     }
 }

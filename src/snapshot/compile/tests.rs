@@ -10,10 +10,10 @@ use std::time::Instant;
 use super::*;
 use crate::config;
 use crate::model::fixture::Fixture as _;
-use crate::model::{EndpointState, Split, Weight};
+use crate::model::{EndpointState, ResolvedAddress, Split, Weight};
 use crate::snapshot::Publisher;
 use crate::telemetry::RecorderOptions;
-use crate::traffic::balance::Tried;
+use crate::traffic::balance::{Endpoints as _, Tried, WHOLE};
 use crate::traffic::split::Reason;
 use crate::traffic::validate::spelling::{EncodedSlash, Paths, Underscore};
 use crate::traffic::{HttpVersion, Request};
@@ -242,8 +242,12 @@ fn a_dns_name_is_as_many_endpoints_as_it_has_addresses() {
             vec![("10.0.0.1:80", "10.0.0.1:80"), ("10.0.0.2:80", "10.0.0.2:80")],
         ),
     ] {
-        let resolved =
-            addresses.map(|all| ("app.test:80".to_owned(), all.iter().map(|one| one.parse().unwrap()).collect()));
+        let resolved = addresses.map(|all| {
+            (
+                "app.test:80".to_owned(),
+                all.iter().map(|one| one.parse::<std::net::SocketAddr>().unwrap().into()).collect(),
+            )
+        });
         let snapshot = compile(&config, &Inputs { resolved: resolved.into_iter().collect(), ..Inputs::default() });
         let version = &snapshot.services[0].versions[0];
         let found: Vec<(String, String)> =
@@ -335,4 +339,44 @@ fn a_listener_reads_paths_and_headers_as_it_says_and_else_as_the_file_does() {
     for path in ["//a", "/a%2Fb", "/a%5Cb"] {
         assert_eq!(compiled(&kept, path).err(), None, "{path}");
     }
+}
+
+#[test]
+fn endpoints_that_come_or_are_ready_again_start_slowly_unless_all_are_new() {
+    let file = |endpoints: &str| {
+        config(&format!("slow_start: 1h, versions: {{ v1: {{ endpoints: [{endpoints}] }} }}, split: {{ v1: 100 }}"))
+    };
+    let parts = |snapshot: &Snapshot| {
+        let version = &snapshot.services[0].versions[0];
+        (0..version.endpoints.len()).map(|at| version.part(at)).collect::<Vec<_>>()
+    };
+    let (one, two) = (file("'10.0.0.1:80', '10.0.0.2:80'"), file("'10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80'"));
+    let mut compiler = compiler();
+    let first = compiler.compile(&one, &Inputs::default(), None).unwrap();
+    assert_eq!(parts(&first), [WHOLE, WHOLE], "all are new");
+    let next = compiler.compile(&two, &Inputs::default(), previous(&one, &first)).unwrap();
+    assert_eq!(parts(&next), [WHOLE, WHOLE, WHOLE / 10]);
+    let again = compiler.compile(&two, &Inputs::default(), previous(&two, &next)).unwrap();
+    assert_eq!(parts(&again), [WHOLE, WHOLE, WHOLE / 10], "a reload does not make it new again");
+    let mut states = States::new();
+    let key = ("shop".into(), "v1".into(), Some("10.0.0.1:80".into()));
+    states.insert(key, EndpointState::Drain);
+    again.services[0].set_states(&states);
+    again.services[0].set_states(&States::new());
+    assert_eq!(parts(&again), [WHOLE / 10, WHOLE, WHOLE / 10], "ready again");
+}
+
+#[test]
+fn weights_of_the_file_and_of_srv_records_multiply() {
+    let config = config(
+        "versions: { v1: { endpoints: ['10.0.0.1:80', { address: 'srv:_http._tcp.a.test', weight: 3 }] } }, split: { v1: 100 }",
+    );
+    let target = |address: &str, weight| ResolvedAddress { address: address.parse().unwrap(), weight };
+    let found = vec![target("10.0.0.2:81", 1), target("10.0.0.3:82", 5)];
+    let resolved = HashMap::from([("srv:_http._tcp.a.test".to_owned(), found)]);
+    let snapshot = compile(&config, &Inputs { resolved, ..Inputs::default() });
+    let endpoints = snapshot.services[0].versions[0].endpoints.iter();
+    let weights: Vec<_> = endpoints.map(|one| (one.name.to_string(), one.weight)).collect();
+    let expected = [("10.0.0.1:80", 1), ("10.0.0.2:81", 3), ("10.0.0.3:82", 15)];
+    assert_eq!(weights, expected.map(|(name, weight)| (name.to_owned(), weight)));
 }

@@ -166,9 +166,14 @@ impl EndpointLive {
     }
 
     fn bring_back(self: &Arc<Self>, from: Out) {
+        let version = &self.health.of_version;
+        // Before it is back, or the first requests would not know. Where no other serves, there is nobody to take the rest.
+        if self.state.is_out(from) && version.lock().serves() {
+            self.newcomer.begin();
+        }
         if self.state.set_out(from, false) {
             self.health.forgive();
-            self.health.of_version.changes().push(self);
+            version.changes().push(self);
         }
     }
 

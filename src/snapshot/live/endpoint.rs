@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::health::EndpointHealth;
+use super::slow_start::Newcomer;
 use super::state::StateCell;
 use super::version_health::VersionHealth;
 use crate::drain::Ledger;
@@ -24,6 +25,8 @@ pub(crate) struct EndpointLive {
     pub(crate) id: u64,
     /// What is wanted of it now.
     pub(crate) state: StateCell,
+    /// Since when it is new, if it is.
+    pub(crate) newcomer: Newcomer,
     /// The work in flight on it.
     pub(crate) ledger: Arc<Ledger>,
     /// Open upstream connections without work.
@@ -73,6 +76,7 @@ impl EndpointLive {
         Self {
             id,
             state: StateCell::new(state),
+            newcomer: Newcomer::default(),
             ledger: Arc::default(),
             idle: AtomicUsize::new(0),
             judged: JudgedRequests::default(),

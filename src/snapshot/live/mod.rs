@@ -5,6 +5,7 @@
 //! | the state of an endpoint ([`StateCell`]), and so whether it is available | control | balance, split, status |
 //! | work in flight ([`crate::drain::Ledger`]) | requests | balance, drain, status |
 //! | whether connections may be kept | control | the data plane, before it reuses a connection |
+//! | since when an endpoint is new | control | balance |
 //! | open upstream connections | the data plane | control, to close idle ones when a drain begins |
 //! | what happened on an endpoint, and whether it is out for that (`EndpointLive::health`) | requests, whoever follows health | balance, split, status |
 //! | a canary's errors ([`CircuitBreaker`]) | finished requests | the split, control |
@@ -21,6 +22,7 @@ mod health;
 mod health_changes;
 mod registry;
 mod retry;
+mod slow_start;
 mod state;
 mod version_health;
 

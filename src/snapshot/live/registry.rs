@@ -40,6 +40,11 @@ impl EndpointRegistry {
         })
     }
 
+    /// The id of the next endpoint that is new; that of all others is less.
+    pub(crate) const fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
     /// The endpoint of this identity: the one that is still held somewhere, or a new one in this state.
     pub(crate) fn endpoint(
         &mut self,

@@ -133,6 +133,11 @@ impl<E: Member> Members<E> {
         self.policy.as_ref().is_some_and(|policy| policy.has_room(pool))
     }
 
+    /// Whether one of them takes requests.
+    pub(super) fn serves(&self) -> bool {
+        self.endpoints.iter().filter_map(Weak::upgrade).any(|member| member.state().is_available())
+    }
+
     /// The endpoints whose success rate is too low, if it is time to compare, and why.
     pub(super) fn outliers(&mut self, now: Instant) -> Vec<(Arc<E>, String)> {
         let Some(policy) = &self.policy else { return Vec::new() };

@@ -2,9 +2,10 @@
 //!
 //! | rule | file |
 //! |---|---|
-//! | two at random, the one with less in flight | `least_requests` |
-//! | one after the other | `round_robin` |
-//! | with an affinity key, under either rule: the client keeps its endpoint | `hash` |
+//! | two at random, the one with less in flight for its weight | `least_requests` |
+//! | one after the other, heavier ones more often | `round_robin` |
+//! | with a client's key, under either rule: the client keeps its endpoint | `hash` |
+//! | which endpoint a random number falls on, by weight | `weights` |
 //!
 //! Whether an endpoint is available is asked at each pick, so one that drains gets nothing from the next pick on.
 //!
@@ -13,9 +14,11 @@
 mod hash;
 mod least_requests;
 mod round_robin;
+mod weights;
 
-use std::sync::atomic::AtomicU64;
-
+use self::least_requests::Candidates;
+use self::round_robin::RoundRobin;
+use self::weights::Weights;
 use crate::algorithm::random::random;
 
 /// How endpoints are picked.
@@ -72,23 +75,34 @@ pub trait Endpoints {
     }
     /// How many requests it has in flight.
     fn load(&self, at: usize) -> u64;
+    /// The part of its weight that it counts with, in thousandths: less than [`WHOLE`] while it starts slowly.
+    #[inline]
+    fn part(&self, _at: usize) -> u32 {
+        WHOLE
+    }
 }
+
+/// The part of its weight that an endpoint counts with when it counts whole.
+pub(crate) const WHOLE: u32 = least_requests::WHOLE;
 
 /// Picks among the endpoints of one version. Shared by all threads.
 #[derive(Debug)]
 pub struct Balancer {
+    weights: Weights,
     /// The hash of each endpoint's name.
     names: Box<[u64]>,
-    algorithm: Algorithm,
-    turn: AtomicU64,
+    /// The order of turns, if it is needed.
+    turns: Option<RoundRobin>,
 }
 
 impl Balancer {
-    /// A balancer over endpoints with these names.
+    /// A balancer over endpoints with these names and weights; a weight is at least 1.
     #[must_use]
-    pub fn new<'a>(names: impl Iterator<Item = &'a str>, algorithm: Algorithm) -> Self {
+    pub fn new<'a>(endpoints: impl Iterator<Item = (&'a str, u32)> + Clone, algorithm: Algorithm) -> Self {
+        let weights = Weights::new(endpoints.clone().map(|(_, weight)| weight));
         // Not from 0, or every reload would begin with the same endpoint.
-        Self { names: names.map(hash::of_name).collect(), algorithm, turn: AtomicU64::new(random() >> 1) }
+        let turns = (algorithm == Algorithm::RoundRobin).then(|| RoundRobin::new(&weights, random() >> 1));
+        Self { names: endpoints.map(|(name, _)| hash::of_name(name)).collect(), weights, turns }
     }
 
     /// The endpoint for a request: available, and not in `tried`. Where none is, one is tried that is wanted and out of
@@ -108,12 +122,20 @@ impl Balancer {
         endpoints: &impl Endpoints,
         key: Option<u64>,
     ) -> Option<usize> {
-        match (key, self.algorithm) {
-            (Some(key), _) => hash::pick(&self.names, is_open, key),
-            (None, Algorithm::RoundRobin) => round_robin::pick(self.names.len(), is_open, &self.turn),
-            (None, Algorithm::LeastRequests) => {
-                least_requests::pick(self.names.len(), is_open, |at| endpoints.load(at), random)
-            }
+        if let Some(key) = key {
+            return hash::pick(&self.names, &self.weights, is_open, key);
+        }
+        let candidates = Candidates {
+            weights: &self.weights,
+            is_open,
+            load: |at| endpoints.load(at),
+            part: |at| endpoints.part(at),
+        };
+        match &self.turns {
+            Some(turns) => turns
+                .pick(|at| is_open(at) && candidates.counts(at, &random))
+                .or_else(|| candidates.draw_counted(&random)),
+            None => candidates.pick(&random),
         }
     }
 }

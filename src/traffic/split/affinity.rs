@@ -14,6 +14,7 @@
 //! leaves the low bits of similar keys similar.
 
 use std::hash::Hasher;
+use std::net::IpAddr;
 
 use super::choice::{KeySource, SplitOptions, TokenSource};
 use super::jwt;
@@ -97,12 +98,17 @@ pub(super) fn client(
         KeySource::Claim { token: TokenSource::Cookie(cookie), name } => {
             cookie::find(request, cookie, |token| jwt::claim(token, name, hashed).flatten()).flatten()
         }
-        KeySource::Address => match request.client()?.to_canonical() {
-            std::net::IpAddr::V4(address) => hashed(&address.octets()),
-            // The network: of its other half a client has as many as it likes (RFC 4941).
-            std::net::IpAddr::V6(address) => hashed(address.octets().first_chunk::<8>()?),
-        },
+        KeySource::Address => Some(KnownClient { key: address_key(&options.salt, request)?, given: None }),
     }
+}
+
+/// The hashed key of a client that is told by its address.
+pub(super) fn address_key(salt: &str, request: &impl Request) -> Option<u64> {
+    Some(match request.client()?.to_canonical() {
+        IpAddr::V4(address) => hash(salt, &address.octets()),
+        // The network: of its other half a client has as many as it likes (RFC 4941).
+        IpAddr::V6(address) => hash(salt, address.octets().first_chunk::<8>()?),
+    })
 }
 
 /// The value of the cookie of a client with this key, that was given this version where that is to be remembered.

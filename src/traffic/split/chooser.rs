@@ -146,6 +146,12 @@ impl Chooser {
         }
     }
 
+    /// A hashed key of the request's client by its address, for a service whose versions are chosen without a key and whose
+    /// endpoints are not.
+    pub(crate) fn address_key(&self, request: &impl Request) -> Option<u64> {
+        affinity::address_key(&self.options.salt, request)
+    }
+
     /// By affinity or weight, in the split of the first cohort that the request is of, or else in the service's own.
     fn by_split(&self, request: &impl Request, known: Option<KnownClient>, key: Option<u64>) -> Choice {
         let cohort = self.cohorts.iter().position(|(cohort, _)| cohort.condition.is_met(request));

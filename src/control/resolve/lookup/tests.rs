@@ -19,7 +19,7 @@ struct Zone {
 #[derive(Clone)]
 enum Given {
     Ips(&'static [&'static str], u64),
-    Services(&'static [(u16, u16, &'static str)], u64),
+    Services(&'static [(u16, u16, u16, &'static str)], u64),
     Fails(fn() -> NoAnswer),
 }
 
@@ -48,7 +48,7 @@ impl Zone {
     /// The addresses, the TTL in seconds and which families are missing; or the word for why there is nothing.
     async fn look_up(&self, question: Question, family: AddressFamily) -> Result<(Vec<String>, u64, Missing), &str> {
         let answer = look_up(self, &question, family).await.map_err(|why| why.result.as_str())?;
-        Ok((answer.addresses.iter().map(ToString::to_string).collect(), answer.ttl.as_secs(), answer.missing))
+        Ok((answer.addresses.iter().map(text).collect(), answer.ttl.as_secs(), answer.missing))
     }
 }
 
@@ -71,13 +71,19 @@ impl Ask for Zone {
     }
     async fn services(&self, name: &str) -> Result<Records<Service>, NoAnswer> {
         let Services(services, ttl) = self.given("SRV", name)? else { panic!("no services") };
-        let service = |(priority, port, target): &(u16, u16, &str)| Service {
+        let service = |(priority, weight, port, target): &(u16, u16, u16, &str)| Service {
             priority: *priority,
+            weight: *weight,
             port: *port,
             target: (*target).to_owned(),
         };
         Ok(Records { records: services.iter().map(service).collect(), ttl: Duration::from_secs(ttl) })
     }
+}
+
+/// An address, with its weight if that is not 1.
+fn text(one: &ResolvedAddress) -> String {
+    if one.weight == 1 { one.address.to_string() } else { format!("{}x{}", one.address, one.weight) }
 }
 
 fn host(name: &str) -> Question {
@@ -147,15 +153,20 @@ async fn the_hosts_file_comes_first_and_nobody_else_is_asked() {
 
 #[tokio::test]
 async fn of_srv_records_the_lowest_priority_counts_with_its_ports() {
-    const SERVICES: [(u16, u16, &str); 5] =
-        [(10, 8080, "one."), (10, 8081, "one."), (20, 80, "far."), (10, 8080, "two."), (10, 8080, "gone.")];
+    const SERVICES: [(u16, u16, u16, &str); 5] = [
+        (10, 0, 8080, "one."),
+        (10, 5, 8081, "one."),
+        (20, 9, 80, "far."),
+        (10, 0, 8080, "two."),
+        (10, 1, 8080, "gone."),
+    ];
     let zone = Zone::with(&[
         ("SRV _http._tcp.a.", Services(&SERVICES, 30)),
         ("A one.", Ips(&["10.0.0.1"], 20)),
         ("A two.", Ips(&["10.0.0.2", "10.0.0.3"], 40)),
         ("A far.", Ips(&["10.0.0.9"], 1)),
     ]);
-    let expected = ["10.0.0.1:8080", "10.0.0.1:8081", "10.0.0.2:8080", "10.0.0.3:8080"];
+    let expected = ["10.0.0.1:8080", "10.0.0.1:8081x5", "10.0.0.2:8080", "10.0.0.3:8080"];
     let question = || Question::Services("_http._tcp.a.".to_owned());
     assert_eq!(zone.look_up(question(), Any).await, found(&expected, 20));
     let mut zone = zone;
@@ -164,15 +175,24 @@ async fn of_srv_records_the_lowest_priority_counts_with_its_ports() {
     assert_eq!((addresses.len(), missing), (2, Missing { v4: true, v6: true }), "those of two. are to stay");
     zone.answers.insert("A one.", Fails(|| NoAnswer::failed("x")));
     assert!(matches!(zone.look_up(question(), Any).await, Err("failed" | "timeout")));
-    zone.answers.insert("SRV _http._tcp.a.", Services(&[(0, 0, ".")], 30));
+    zone.answers.insert("SRV _http._tcp.a.", Services(&[(0, 0, 0, ".")], 30));
     assert_eq!(zone.look_up(question(), Any).await, Err("empty"), "decidedly not available");
 }
 
 #[tokio::test]
 async fn of_too_many_addresses_the_same_are_kept_whatever_their_order() {
-    let ips: Vec<SocketAddr> = (0..1_000_u32).map(|at| (at.to_be_bytes(), 80).into()).collect();
+    let ips: Vec<ResolvedAddress> = (0..1_000_u32).map(|at| SocketAddr::from((at.to_be_bytes(), 80)).into()).collect();
     let first = answer(ips.clone(), Duration::ZERO, Missing::default()).unwrap();
     let again = answer(ips.into_iter().rev().collect(), Duration::ZERO, Missing::default()).unwrap();
     assert_eq!(first.addresses.len(), MAX_ADDRESSES);
     assert_eq!(first, again);
+}
+
+#[test]
+fn weights_of_srv_records_keep_their_proportions() {
+    let rows = [((0, 0), 1), ((0, 50), 1), ((1, 1), 1), ((10, 60), 10), ((256, 256), 256), ((65_535, 65_535), 256)];
+    for ((one, heaviest), expected) in rows {
+        assert_eq!(weight(one, heaviest), expected, "{one} of {heaviest}");
+    }
+    assert_eq!((weight(1_000, 2_000), weight(1, 65_535)), (128, 1));
 }

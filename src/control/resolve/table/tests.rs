@@ -38,7 +38,7 @@ impl World {
 
     fn addresses(&self, name: &str) -> Vec<String> {
         let resolved = self.table.resolved([&name.to_owned()].into_iter());
-        resolved[name].iter().map(ToString::to_string).collect()
+        resolved[name].iter().map(|one| one.address.to_string()).collect()
     }
 }
 
@@ -49,7 +49,7 @@ fn wanted(names: &[&str]) -> Wanted {
 }
 
 fn answer(addresses: &[&str], ttl: u64) -> Result<Answer, NoAnswer> {
-    let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    let addresses = addresses.iter().map(|address| address.parse::<std::net::SocketAddr>().unwrap().into()).collect();
     Ok(Answer { addresses, ttl: Duration::from_secs(ttl), missing: Missing::default() })
 }
 

@@ -57,7 +57,8 @@ impl World {
             order.reverse();
         }
         for service in order {
-            yaml += &format!("  s{service}:\n    versions:\n");
+            // So that what is picked is decided by the key, and can be compared.
+            yaml += &format!("  s{service}:\n    balance: hash\n    versions:\n");
             for version in 0..self.versions[service] {
                 let mut endpoints = vec![format!(
                     "{{ address: \"{}\", state: {} }}",
@@ -93,7 +94,8 @@ impl World {
             let split = split.map(|(at, bp)| (format!("v{at}").into(), Weight::from_basis_points(bp).unwrap()));
             Some((format!("s{service}").into(), Split::new(split.collect()).unwrap()))
         });
-        let addresses = (0..self.addresses).map(|at| format!("10.9.9.{at}:80").parse().unwrap());
+        let addresses =
+            (0..self.addresses).map(|at| format!("10.9.9.{at}:80").parse::<std::net::SocketAddr>().unwrap().into());
         Inputs {
             shifts: shifts.collect(),
             states: self.states.clone(),
@@ -143,7 +145,7 @@ fn seen(snapshot: &Snapshot) -> Vec<String> {
             let (state, available) = (version.state.get(), service.chooser.is_available(at));
             seen.push(format!("  {} {} {state} {available}", version.name, version.configured));
             for endpoint in &version.endpoints {
-                seen.push(format!("    {} {} {}", endpoint.name, endpoint.address, endpoint.state()));
+                seen.push(format!("    {} {} {} {}", endpoint.name, endpoint.address, endpoint.weight, endpoint.state()));
             }
             let mut tried = Tried::default();
             let mut picked = Vec::new();

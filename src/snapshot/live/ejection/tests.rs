@@ -4,7 +4,9 @@ use super::super::registry::EndpointRegistry;
 use super::*;
 use crate::health::outlier::{OutlierPolicy, SuccessRate};
 use crate::model::EndpointState;
+use crate::traffic::balance::WHOLE;
 
+const HOUR: Duration = Duration::from_secs(3_600);
 const REFUSED: EndpointFailure = EndpointFailure::Refused;
 
 fn policy() -> OutlierPolicy {
@@ -64,6 +66,7 @@ fn errors_in_a_row_eject_and_one_success_begins_anew() {
     assert!(!sick.is_available());
     sick.readmit(false, ejected.until);
     assert!(sick.is_available() && sick.health.report().why.is_none());
+    assert_eq!(sick.newcomer.part(HOUR), WHOLE / 10, "it starts slowly");
     assert_eq!(ids(&registry.changes().take()), [sick.id], "that it is back is a change too");
     errors(sick, 4);
     assert!(sick.is_available(), "it begins anew");
@@ -106,6 +109,10 @@ fn who_refuses_connections_is_out_even_as_the_last_one() {
     assert!(sick.health.report().unreachable.unwrap().due > now);
     sick.asked(None, now);
     assert!(sick.is_available());
+    assert_eq!(sick.newcomer.part(HOUR), WHOLE, "nobody else can take the rest");
+    let other = &endpoints[1];
+    other.asked(None, now);
+    assert_eq!((other.is_available(), other.newcomer.part(HOUR)), (true, WHOLE / 10));
     let refused = sick.health.failures().find(|(cause, _)| *cause == REFUSED);
     assert_eq!((refused, sick.health.connects()), (Some((REFUSED, 5)), 1));
 }
