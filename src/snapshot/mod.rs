@@ -26,5 +26,5 @@ pub use self::publish::Current;
 pub use self::publish::Publisher;
 pub(crate) use self::service::{
     AffinityCookie, ClientPair, CookieSecure, DrainTimes, Endpoint, FlagSwitch, Service, ServiceCohort, Timeouts,
-    Upstream, UpstreamTls, Version, VersionHeaders,
+    Upstream, UpstreamTls, VERSION_HEADER, Version,
 };

@@ -35,8 +35,8 @@ pub struct Service {
     pub(crate) affinity_cookie: Option<AffinityCookie>,
     /// Whether clients, which have no affinity key, keep their endpoints by their addresses.
     pub(crate) hashes_addresses: bool,
-    /// Who is told which version a request got.
-    pub(crate) version_headers: VersionHeaders,
+    /// Whether clients are told which version a request got.
+    pub(crate) tells_clients: bool,
     /// The `Host` sent to endpoints instead of the client's.
     pub(crate) host: Option<Box<str>>,
     /// Upgrade tokens that are passed on, in lower case.
@@ -98,14 +98,8 @@ pub(crate) enum CookieSecure {
     Never,
 }
 
-/// Who is told by header fields which version a request got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct VersionHeaders {
-    /// Endpoints, with the reason.
-    pub(crate) request: bool,
-    /// Clients.
-    pub(crate) response: bool,
-}
+/// The header that says which version a request got, by name.
+pub(crate) const VERSION_HEADER: &str = "weir-version";
 
 /// How long an endpoint may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +145,8 @@ pub(crate) struct Version {
     pub(crate) name: Name,
     /// What the file wants of it.
     pub(crate) declared: EndpointState,
+    /// The line of [`VERSION_HEADER`] that its endpoints get with each request, if they are told.
+    pub(crate) told: Option<Box<str>>,
     /// What the file or an operator wants of it now.
     pub(crate) state: StateCell,
     /// Its share by the file or by a shift over it.

@@ -32,6 +32,8 @@ pub(crate) struct ExpressContext<'s> {
 
 impl<'s> ExpressContext<'s> {
     /// Enters a request with this method into its version.
+    // Large: it is to be made where it stays.
+    #[inline(always)]
     pub(crate) fn enter(
         shared: &'s Shared,
         assigned: Assignment<'s>,

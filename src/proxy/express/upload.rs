@@ -11,7 +11,7 @@ use crate::proxy::codec::body::{Body, Malformed, Piece, Sender};
 use crate::proxy::codec::reframing::{Reframing, gather};
 use crate::proxy::io::buffer::{Buffer, GATHERED, LARGE, SIZE};
 use crate::proxy::io::transport::Transport;
-use crate::proxy::request::headers::{Told, VERSION, VERSION_REASON};
+use crate::proxy::request::headers::ToldVersion;
 use crate::proxy::request::trailers;
 use crate::proxy::request::upload::{BodyLimit, Proof};
 use crate::proxy::upstream::connection::Checkout;
@@ -156,17 +156,16 @@ impl Upload {
     }
 
     /// Says another version to the endpoint than the head, all of which is still to be sent, says so far.
-    pub(crate) fn retell(&mut self, from: Told<'_>, to: Told<'_>) {
-        let (Some((version, reason)), Some(to)) = (from, to) else { return };
-        let was = format!("{VERSION}: {version}\r\n{VERSION_REASON}: {reason}\r\n");
+    pub(crate) fn retell(&mut self, from: Option<ToldVersion<'_>>, to: Option<ToldVersion<'_>>) {
+        let (Some(from), Some(to)) = (from, to) else { return };
+        let was = from.lines().concat();
         let all = self.out.data();
         let Some(at) = memchr::memmem::find(all, was.as_bytes()) else { return };
         let (before, rest) = all.split_at_checked(at).unwrap_or_default();
         let mut out = Buffer::default();
         out.keep(self.replayable);
         out.push(before);
-        out.push_field(VERSION, to.0.as_bytes());
-        out.push_field(VERSION_REASON, to.1.as_bytes());
+        to.lines().into_iter().for_each(|line| out.push(line.as_bytes()));
         out.push(rest.get(was.len()..).unwrap_or_default());
         self.out = out;
     }

@@ -92,7 +92,7 @@ impl Client {
             };
             request.context.attempts.began = Instant::now();
         }
-        let mut told = request.context.assigned.told();
+        let (assigned_at, told) = (request.context.assigned.version_at, request.context.assigned.told());
         loop {
             let mut acquired = match acquire::connection(
                 &mut request.context,
@@ -105,10 +105,8 @@ impl Client {
                 Ok(acquired) => acquired,
                 Err(refusal) => return self.refuse(request, refusal, true).await,
             };
-            let tells = request.context.assigned.told();
-            if tells != told {
-                request.upload.retell(told, tells);
-                told = tells;
+            if request.context.assigned.version_at != assigned_at {
+                request.upload.retell(told, request.context.assigned.told());
             }
             let mut download = Download::default();
             let carried = self.forward(snapshot, request, &mut acquired, &mut download).await;

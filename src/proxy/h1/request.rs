@@ -160,6 +160,12 @@ impl AddFields for Added<'_, '_, '_> {
         Ok(())
     }
 
+    #[inline]
+    fn line(&mut self, _: &'static str, line: &str) -> Result<(), Infallible> {
+        self.out.push(line.as_bytes());
+        Ok(())
+    }
+
     fn named(&mut self, name: &http::HeaderName, value: &'static str) -> Result<(), Infallible> {
         self.out.push_field(name.as_str(), value.as_bytes());
         Ok(())
@@ -193,6 +199,8 @@ fn write_list(head: &ParsedHead<'_, '_>, name: &str, own: &str, out: &mut Buffer
 mod tests {
     use super::*;
     use crate::proxy::request::flags::FlagValues;
+    use crate::proxy::request::headers::ToldVersion;
+    use crate::traffic::split::Reason;
 
     fn written(head: &str, trusted: bool) -> String {
         let mut room = fields();
@@ -207,7 +215,7 @@ mod tests {
             version: HttpVersion::Http11,
             may_wait: false,
             overrides: None,
-            told: Some(("v2", "weight")),
+            told: Some(ToldVersion { version: "weir-version: v2\r\n", reason: Reason::Weight }),
             flags: FlagValues::default(),
         };
         let rewrite =

@@ -185,21 +185,20 @@ impl Client {
         let upgrade = offered(&routed);
         let RoutedRequest { validated, service, underscore, .. } = routed;
         let mut out = Buffer::default();
-        let rewrite = RequestRewrite {
-            peer: &self.peer_text,
-            trusted: known.trusted,
-            underscore,
-            tls: self.tls,
-            authority: validated.authority,
-            request_id: known.request_id.as_bytes(),
-            version: HttpVersion::Http11,
-            may_wait: false,
-            overrides: service.chooser.overrides(),
-            told: context.assigned.told(),
-            flags: context.assigned.flags,
-        };
         let rewrite = HeadRewrite {
-            rewrite,
+            rewrite: RequestRewrite {
+                peer: &self.peer_text,
+                trusted: known.trusted,
+                underscore,
+                tls: self.tls,
+                authority: validated.authority,
+                request_id: known.request_id.as_bytes(),
+                version: HttpVersion::Http11,
+                may_wait: false,
+                overrides: service.chooser.overrides(),
+                told: context.assigned.told(),
+                flags: context.assigned.flags,
+            },
             target: &validated.target,
             host: service.host.as_deref(),
             framing: validated.framing,

@@ -309,7 +309,7 @@ impl Connection {
             self.turn = at + 1;
             let Some(slot) = self.slots.get_mut(at) else { continue };
             let Some(running) = &mut slot.running else { continue };
-            if let Poll::Ready(ended) = running.poll(&mut Context::from_waker(&slot.waker)) {
+            if let Poll::Ready(ended) = running.as_mut().poll(&mut Context::from_waker(&slot.waker)) {
                 if let Some(running) = slot.running.take() {
                     spare::over(running);
                 }

@@ -83,21 +83,21 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
     let key = head.protocol().map(|_| websocket_key()).unwrap_or_default();
     let tunnel = head.protocol().map(|protocol| (protocol, key.as_str()));
     let refusal = admitted.refusal.or_else(|| tunnel.and_then(|(protocol, _)| refuses_tunnel(service, protocol)));
-    let rewrite = RequestRewrite {
-        peer: &common.peer_text,
-        trusted: known.trusted,
-        underscore: routed.underscore,
-        tls: common.tls,
-        authority: validated.authority,
-        request_id: known.request_id.as_bytes(),
-        version: HttpVersion::Http2,
-        may_wait: !ends && tunnel.is_none(),
-        overrides: service.chooser.overrides(),
-        told: admitted.assignment().told(),
-        flags: admitted.flags,
-    };
+    let assigned = admitted.assignment();
     let rewrite = HeadRewrite {
-        rewrite,
+        rewrite: RequestRewrite {
+            peer: &common.peer_text,
+            trusted: known.trusted,
+            underscore: routed.underscore,
+            tls: common.tls,
+            authority: validated.authority,
+            request_id: known.request_id.as_bytes(),
+            version: HttpVersion::Http2,
+            may_wait: !ends && tunnel.is_none(),
+            overrides: service.chooser.overrides(),
+            told: assigned.told(),
+            flags: admitted.flags,
+        },
         target: &validated.target,
         host: service.host.as_deref(),
         framing: validated.framing,
@@ -105,7 +105,7 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
         tunnel,
     };
     let mut exchange = Exchange {
-        context: ExpressContext::enter(shared, admitted.assignment(), head.method(), known.logged),
+        context: ExpressContext::enter(shared, assigned, head.method(), known.logged),
         pools: &common.worker.pools,
         stream: &stream,
         limits: &read.snapshot.client,
@@ -183,17 +183,15 @@ impl<'s> Exchange<'_, 's> {
             };
             self.context.attempts.began = Instant::now();
         }
-        let mut told = self.rewrite.rewrite.told;
+        let assigned_at = self.context.assigned.version_at;
         loop {
             let acquired = acquire::connection(&mut self.context, self.pools, first.take(), upload.is_streamed()).await;
             let mut acquired = match acquired {
                 Ok(acquired) => acquired,
                 Err(refusal) => return self.refuse(refusal).await,
             };
-            let tells = self.context.assigned.told();
-            if tells != told {
-                upload.retell(told, tells);
-                told = tells;
+            if self.context.assigned.version_at != assigned_at {
+                upload.retell(self.rewrite.rewrite.told, self.context.assigned.told());
             }
             let mut download = Download::default();
             match self.forward_http1(&mut upload, &mut acquired, &mut download).await {

@@ -192,10 +192,9 @@ impl Request for H2Head<'_> {
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
-        if name == MALFORMED
-            && let Some(refusal) = self.malformed
-        {
-            return Some(refusal.cause.as_bytes());
+        // Not looked for: it is no field of the client's.
+        if name == MALFORMED {
+            return self.malformed.map(|refusal| refusal.cause.as_bytes());
         }
         if let (Some(cookies), COOKIE) = (&self.cookies, name) {
             let line = cookies.data();

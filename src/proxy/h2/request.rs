@@ -128,6 +128,12 @@ impl AddFields for Lines<'_, '_> {
         Ok(())
     }
 
+    #[inline]
+    fn line(&mut self, _: &'static str, line: &str) -> Result<(), Infallible> {
+        self.out.push(line.as_bytes());
+        Ok(())
+    }
+
     fn named(&mut self, name: &http::HeaderName, value: &'static str) -> Result<(), Infallible> {
         self.out.push_field(name.as_str(), value.as_bytes());
         Ok(())

@@ -129,6 +129,7 @@ pub(crate) fn is_idempotent(method: &str) -> bool {
 
 impl Attempts {
     /// Of a request with this method that came at this time, and may take so long in all.
+    #[inline(always)]
     pub(crate) fn new(method: &str, now: Instant, timeout: Option<Duration>) -> Self {
         Self {
             began: now,

@@ -100,7 +100,7 @@ impl<'s> Assignment<'s> {
     where
         's: 'a,
     {
-        let version = self.service.version_headers.response.then_some(&*self.version.name);
+        let version = self.service.tells_clients.then_some(&*self.version.name);
         ClientFields { set_cookie, version }
     }
 }

@@ -14,7 +14,7 @@ use crate::model::{Address, EndpointState, Name, ResolvedAddress, Weight};
 use crate::snapshot::live::{EndpointRegistry, HealthChanges, StateCell, desired};
 use crate::snapshot::retry::{RetryConditions, RetryPolicy};
 use crate::snapshot::{
-    DrainTimes, Endpoint, FlagSwitch, Service, Timeouts, Upstream, UpstreamTls, Version, VersionHeaders,
+    DrainTimes, Endpoint, FlagSwitch, Service, Timeouts, Upstream, UpstreamTls, VERSION_HEADER, Version,
 };
 use crate::telemetry::Recorder;
 use crate::traffic::balance::{Algorithm, Balancer};
@@ -134,10 +134,7 @@ impl ServiceCompiler {
             drain: DrainTimes { requests: file.drain.requests.get(), streams: file.drain.streams.get() },
             affinity_cookie: clients::cookie(file),
             hashes_addresses: file.balance == Balance::Hash && file.affinity.is_none(),
-            version_headers: VersionHeaders {
-                request: file.version_headers.request,
-                response: file.version_headers.response,
-            },
+            tells_clients: file.version_headers.response,
             host: match &file.host {
                 HostHeader::Preserve => None,
                 HostHeader::Fixed(host) => Some(host.as_str().into()),
@@ -217,6 +214,7 @@ impl ServiceCompiler {
         let version = Version {
             name: name.clone(),
             declared: spec.state,
+            told: file.version_headers.request.then(|| format!("{VERSION_HEADER}: {name}\r\n").into()),
             state: StateCell::new(state),
             configured,
             balancer: Balancer::new(endpoints.iter().map(|endpoint| (&*endpoint.name, endpoint.weight)), algorithm),

@@ -31,6 +31,8 @@ pub struct Chooser {
     /// In the file's order.
     cohorts: Box<[(Cohort, Plan)]>,
     has_breaker: bool,
+    /// Weights alone decide.
+    by_weights: bool,
 }
 
 impl Chooser {
@@ -51,8 +53,9 @@ impl Chooser {
             let plan = Plan::compile(shares, options.failover, before, schedules);
             (cohort, plan)
         };
-        let cohorts = cohorts.into_iter().map(&mut plan).collect();
+        let cohorts: Box<[_]> = cohorts.into_iter().map(&mut plan).collect();
         Self {
+            by_weights: options.affinity.is_none() && options.overrides.is_none() && cohorts.is_empty(),
             available: versions.iter().map(|version| AtomicBool::new(version.available)).collect(),
             has_breaker: versions.iter().any(|version| version.breaker.is_some()),
             base: Plan::compile(versions.into(), options.failover, previous.map(|before| &before.base), schedules),
@@ -114,7 +117,21 @@ impl Chooser {
 
     /// Chooses a version for `request`. `new_key` makes a key for a client that is to get one; `now` is the time in seconds
     /// since the Unix epoch.
+    #[inline]
     pub fn choose(
+        &self,
+        request: &impl Request,
+        new_key: impl FnOnce() -> String,
+        now: impl FnOnce() -> u64,
+    ) -> Choice {
+        if self.by_weights {
+            return self.settle(&self.base, None, (self.base.weights.choose(), Reason::Weight), None);
+        }
+        self.choose_for_client(request, new_key, now)
+    }
+
+    /// The same where something besides the weights may decide.
+    fn choose_for_client(
         &self,
         request: &impl Request,
         new_key: impl FnOnce() -> String,
@@ -163,6 +180,18 @@ impl Chooser {
             }
             None => (plan.weights.choose(), Reason::Weight),
         };
+        self.settle(plan, cohort, (version, reason), key)
+    }
+
+    /// The choice of a version, or what takes its place now.
+    #[inline]
+    fn settle(
+        &self,
+        plan: &Plan,
+        cohort: Option<usize>,
+        (version, reason): (usize, Reason),
+        key: Option<u64>,
+    ) -> Choice {
         let available = self.is_available(version);
         let choice = Choice { version, reason, available, key, new_cookie: None, cohort };
         if available && !(self.has_breaker && self.is_tripped(version)) {

@@ -145,7 +145,13 @@ fn seen(snapshot: &Snapshot) -> Vec<String> {
             let (state, available) = (version.state.get(), service.chooser.is_available(at));
             seen.push(format!("  {} {} {state} {available}", version.name, version.configured));
             for endpoint in &version.endpoints {
-                seen.push(format!("    {} {} {} {}", endpoint.name, endpoint.address, endpoint.weight, endpoint.state()));
+                seen.push(format!(
+                    "    {} {} {} {}",
+                    endpoint.name,
+                    endpoint.address,
+                    endpoint.weight,
+                    endpoint.state()
+                ));
             }
             let mut tried = Tried::default();
             let mut picked = Vec::new();
