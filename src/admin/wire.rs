@@ -206,7 +206,7 @@ pub struct EndpointStatus {
 /// The health of an endpoint, and what happened on it since it is known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HealthStatus {
-    /// `healthy`, `ejected` or `unreachable`.
+    /// `healthy`, `ejected`, `unreachable` or `unhealthy`: it fails its checks, or was not checked yet.
     pub status: String,
     /// Why it is out.
     pub why: Option<String>,
@@ -221,6 +221,20 @@ pub struct HealthStatus {
     pub failures: BTreeMap<String, u64>,
     /// The last thing that failed.
     pub last_failure: Option<FailureStatus>,
+    /// Its last check, if it is checked.
+    #[serde(default)]
+    pub last_check: Option<CheckStatus>,
+}
+
+/// One check of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// Whether it passed.
+    pub passed: bool,
+    /// Why it failed.
+    pub why: Option<String>,
+    /// Seconds since it was answered.
+    pub seconds_ago: f64,
 }
 
 /// One failure on an endpoint.

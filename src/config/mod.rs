@@ -37,6 +37,7 @@ pub(crate) use self::section::affinity::{AffinityKey, AffinityMode, OverrideFrom
 pub(crate) use self::section::cohort::{Cohort, CohortMatch};
 pub(crate) use self::section::dns::{AddressFamily, Dns};
 pub(crate) use self::section::health::OutlierDetection;
+pub(crate) use self::section::health_check::{HealthCheck, StartHealth};
 pub(crate) use self::section::limits::Limits;
 pub(crate) use self::section::listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
 pub(crate) use self::section::normalization::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};

@@ -44,6 +44,7 @@ impl FactSource for CurrentFacts {
                     counts: EndpointCounts {
                         connects: endpoint.live.health.connects(),
                         failures: endpoint.live.health.failures().collect(),
+                        checks: endpoint.live.health.checks().collect(),
                         ejections: endpoint.live.health.ejections().collect(),
                     },
                 }));

@@ -2,7 +2,8 @@
 //! yet waits, instead of costing users errors and being given up.
 //!
 //! All endpoints that can take traffic must accept, because all of them get their share of it. They are asked beside the
-//! owner: at once when something begins, each second after a refusal, and now and then while there is no weight.
+//! owner: at once when something begins, each second after a refusal, and now and then while there is no weight. Where the
+//! version has active checks, all must be healthy by them as well: one that was not checked yet waits.
 //!
 //! Invariant: an answer counts only for the endpoints that would be asked now.
 
@@ -28,7 +29,8 @@ impl ServiceRollout {
         let Some(question) = self.question(state, view) else { return Listening::Accepts };
         match &self.listen.answered {
             Some((answered, why)) if *answered == question => {
-                why.clone().map_or(Listening::Accepts, Listening::Refuses)
+                let why = why.clone().or_else(|| view.unwell(&question.service, &question.version));
+                why.map_or(Listening::Accepts, Listening::Refuses)
             }
             _ => Listening::Unknown,
         }

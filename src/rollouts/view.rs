@@ -12,8 +12,8 @@ use super::adopt::{UnclearStart, whole};
 use crate::algorithm::fnv::Fnv1a;
 use crate::config::{self, Config, EndpointAddress};
 use crate::model::{Address, EndpointState, Name, ResolvedAddress};
-use crate::snapshot::Snapshot;
 use crate::snapshot::compile::States;
+use crate::snapshot::{Endpoint, Snapshot};
 use crate::store::JournalWriter;
 use crate::telemetry::Recorder;
 
@@ -107,6 +107,21 @@ impl View<'_> {
         };
         let available = self.ready(service, version).iter().filter(|address| !is_out(address)).count();
         u32::try_from(available).unwrap_or(u32::MAX)
+    }
+
+    /// Why not all endpoints of a version that is checked passed, if so: the first that did not, and how many more.
+    pub(super) fn unwell(&self, service: &Name, version: &Name) -> Option<String> {
+        let in_effect = self.in_effect.and_then(|snapshot| snapshot.service(service))?;
+        let version = in_effect.versions.iter().find(|known| known.name == *version && known.check.is_some())?;
+        let ready: Vec<&Endpoint> = version.endpoints.iter().filter(|endpoint| endpoint.live.is_ready()).collect();
+        let unwell = |endpoint: &&Endpoint| Some(format!("{} {}", endpoint.name, endpoint.live.health.unwell()?));
+        let found: Vec<String> = ready.iter().filter_map(unwell).collect();
+        let first = found.first()?;
+        let more = match found.len() {
+            1 => String::new(),
+            count => format!("; {count} of {} are not healthy", ready.len()),
+        };
+        Some(format!("{first}{more}"))
     }
 
     /// The endpoints of a version that are wanted now, whatever their health.

@@ -14,6 +14,7 @@
 
 pub mod compile;
 mod compiled;
+mod health_check;
 pub(crate) mod live;
 mod publish;
 pub(crate) mod retry;
@@ -22,6 +23,7 @@ mod service;
 pub(crate) use self::compile::FLAG_HEADER;
 pub use self::compiled::Snapshot;
 pub(crate) use self::compiled::{ClientLimits, ListenerTls, Route, ServiceChange, all_services, changed_services};
+pub(crate) use self::health_check::{CheckKind, HealthCheck};
 pub use self::publish::Current;
 pub use self::publish::Publisher;
 pub(crate) use self::service::{

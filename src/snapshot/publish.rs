@@ -55,6 +55,8 @@ impl Publisher {
         self.cell.store(Arc::clone(&next));
         // Who follows health told the services before of what changed meanwhile.
         changed.iter().for_each(|service| service.follow_health());
+        // Other endpoints may be to be checked, or otherwise.
+        next.health.wake();
         self.replaced.push(before);
         self.free();
     }

@@ -9,6 +9,7 @@ use http::HeaderName;
 use crate::drain::Cut;
 use crate::health::panic::{self, Panic, Standing};
 use crate::model::{Address, EndpointState, Name, Weight};
+use crate::snapshot::HealthCheck;
 use crate::snapshot::live::{
     CircuitBreaker, EndpointLive, FaultInjection, RetryCount, StateCell, States, VersionHealth, desired,
 };
@@ -171,6 +172,8 @@ pub(crate) struct Version {
     pub(crate) breaker: Option<Arc<CircuitBreaker>>,
     /// Faults that are injected into its requests, if any.
     pub(crate) faults: Option<Arc<FaultInjection>>,
+    /// How its endpoints are checked, if they are.
+    pub(crate) check: Option<Arc<HealthCheck>>,
     /// What its endpoints have in common where health is concerned.
     pub(crate) health: Arc<VersionHealth>,
     /// Whose health is ignored, as few endpoints are left: a [`Panic`].

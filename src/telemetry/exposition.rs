@@ -275,6 +275,13 @@ fn endpoint_counts(family: &mut Portions<'_>, facts: &SnapshotFacts) {
             samples.push(&[&fact.service, &fact.version, &fact.endpoint, reason.as_str()], *count as f64);
         }
     }
+    drop(samples);
+    let mut samples = family.of(&metric::ENDPOINT_CHECKS);
+    for fact in &used {
+        for (result, count) in &fact.counts.checks {
+            samples.push(&[&fact.service, &fact.version, &fact.endpoint, result.as_str()], *count as f64);
+        }
+    }
 }
 
 fn rollouts(family: &mut Portions<'_>, facts: &SnapshotFacts) {

@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use super::label::{EjectionReason, EndpointFailure};
+use super::label::{CheckResult, EjectionReason, EndpointFailure};
 use crate::model::{EndpointState, Name, Weight};
 
 /// Says what is exposed as gauges at this moment.
@@ -74,6 +74,8 @@ pub(crate) struct EndpointCounts {
     pub(crate) connects: u64,
     /// What failed, by cause.
     pub(crate) failures: Vec<(EndpointFailure, u64)>,
+    /// Checks, by how they ended.
+    pub(crate) checks: Vec<(CheckResult, u64)>,
     /// How often it was taken out, by reason.
     pub(crate) ejections: Vec<(EjectionReason, u64)>,
 }
@@ -81,7 +83,9 @@ pub(crate) struct EndpointCounts {
 impl EndpointCounts {
     /// Whether there is anything to see.
     pub(super) fn is_used(&self) -> bool {
-        self.connects > 0 || self.failures.iter().any(|(_, count)| *count > 0)
+        self.connects > 0
+            || self.checks.iter().any(|(_, count)| *count > 0)
+            || self.failures.iter().any(|(_, count)| *count > 0)
     }
 }
 

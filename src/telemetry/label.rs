@@ -156,6 +156,18 @@ label_values! {
         SuccessRate = "success_rate",
         /// It accepted no connections.
         Unreachable = "unreachable",
+        /// It failed its checks.
+        Unhealthy = "unhealthy",
+    }
+}
+
+label_values! {
+    /// How a check of an endpoint ended.
+    pub(crate) CheckResult {
+        /// The endpoint is well.
+        Pass = "pass",
+        /// It is not, or did not answer.
+        Fail = "fail",
     }
 }
 

@@ -83,6 +83,8 @@ metrics! {
         "What failed on the endpoint: connects, and attempts of requests, by cause.";
     ENDPOINT_EJECTIONS = Counter "weir_endpoint_ejections_total" ["service", "version", "endpoint", "reason"]
         "How often the endpoint was taken out for its health, by the reason for it.";
+    ENDPOINT_CHECKS = Counter "weir_endpoint_checks_total" ["service", "version", "endpoint", "result"]
+        "Active health checks of the endpoint, by how they ended.";
     VERSION_PANIC = Gauge "weir_version_panic" ["service", "version"]
         "1 while the health of the version's endpoints is ignored because too few are available, else 0.";
     DRAIN_CUT = Counter "weir_drain_cut_total" ["service", "version", "kind"]
@@ -194,6 +196,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 24, "24 that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 25, "25 that the contract does not list");
     }
 }

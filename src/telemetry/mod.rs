@@ -42,8 +42,8 @@ pub(crate) use exposition::CONTENT_TYPE;
 pub use exposition::exposition;
 pub(crate) use facts::{EndpointCounts, EndpointFact, FactSource, NameFact, RolloutFact, SnapshotFacts, WeightFact};
 pub(crate) use label::{
-    Class, ConnectionRefusal, CutKind, EjectionReason, EndpointFailure, H2Abuse, InjectedFault, Lane, LookupResult,
-    RetryReason, StreamKind, UpstreamError,
+    CheckResult, Class, ConnectionRefusal, CutKind, EjectionReason, EndpointFailure, H2Abuse, InjectedFault, Lane,
+    LookupResult, RetryReason, StreamKind, UpstreamError,
 };
 pub use label::{DecisionReason, Outcome};
 pub(crate) use listener::{ListenerSeries, OpenConnection};

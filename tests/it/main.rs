@@ -28,6 +28,7 @@ mod forward;
 mod frames;
 mod h2_endpoint;
 mod health;
+mod health_check;
 mod hostile;
 mod http1;
 mod http2;

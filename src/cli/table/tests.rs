@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::admin::wire::{
-    Build, CohortStatus, ConfigStatus, FailureStatus, HealthStatus, ListenerStatus, RefusedCommand,
+    Build, CheckStatus, CohortStatus, ConfigStatus, FailureStatus, HealthStatus, ListenerStatus, RefusedCommand,
 };
 
 fn plain(text: &str) -> String {
@@ -80,6 +80,7 @@ fn ejected() -> HealthStatus {
         back_in_seconds: Some(18.0),
         failures: BTreeMap::from([("server_error".to_owned(), 7), ("timeout".to_owned(), 1)]),
         last_failure: Some(FailureStatus { cause: "server_error".to_owned(), detail: None, seconds_ago: 2.0 }),
+        last_check: Some(CheckStatus { passed: false, why: Some("status 503".to_owned()), seconds_ago: 4.0 }),
         ..HealthStatus::default()
     }
 }
@@ -96,6 +97,21 @@ fn unreachable() -> HealthStatus {
     }
 }
 
+fn unhealthy() -> HealthStatus {
+    HealthStatus {
+        status: "unhealthy".to_owned(),
+        why: Some("its check fails: status 503".to_owned()),
+        out_seconds: Some(20.0),
+        last_check: Some(CheckStatus { passed: false, why: Some("status 503".to_owned()), seconds_ago: 4.0 }),
+        ..HealthStatus::default()
+    }
+}
+
+fn checked() -> HealthStatus {
+    let last_check = Some(CheckStatus { passed: true, why: None, seconds_ago: 1.0 });
+    HealthStatus { status: "healthy".to_owned(), last_check, ..HealthStatus::default() }
+}
+
 #[test]
 fn a_busy_service_in_a_drain_under_a_shift() {
     let mut v1 = version("v1", "ready", 90.0);
@@ -107,6 +123,8 @@ fn a_busy_service_in_a_drain_under_a_shift() {
     v1.endpoints = vec![
         EndpointStatus { health: ejected(), ..endpoint("10.0.1.10:8080", "ready", 12, 0) },
         EndpointStatus { health: unreachable(), ..endpoint("10.0.1.9:8080", "maint", 0, 0) },
+        EndpointStatus { health: unhealthy(), ..endpoint("10.0.1.8:8080", "ready", 0, 0) },
+        EndpointStatus { health: checked(), ..endpoint("10.0.1.7:8080", "ready", 1, 0) },
     ];
     let mut v2 = version("v2", "drain", 10.0);
     v2.effective = 0.0;
@@ -153,8 +171,10 @@ shop
   cohort eu: v1 90%, v2 10%
   VERSION  STATE  CONFIGURED  EFFECTIVE  OBSERVED  REQ/S  ERRORS     P50    P95     P99  IN FLIGHT  STREAMS
   v1       ready         90%        90%    89.98%   45.0   0.00%  1.2 ms  12 ms  12.4 s         12        0
-    10.0.1.10:8080  ready  12 in flight  ejected for 12 s, back in 18 s: errors in a row  (server_error 7, timeout 1; last server_error 2 s ago)
+    10.0.1.10:8080  ready  12 in flight  ejected for 12 s, back in 18 s: errors in a row  check failed 4 s ago: status 503  (server_error 7, timeout 1; last server_error 2 s ago)
     10.0.1.9:8080   maint  0 in flight  unreachable for 1m05s: the endpoint refuses connections  (refused 3; last refused 3 s ago: the endpoint refuses connections)
+    10.0.1.8:8080   ready  0 in flight  unhealthy for 20 s: its check fails: status 503  check failed 4 s ago
+    10.0.1.7:8080   ready  1 in flight  checked 1 s ago
   v2       drain         10%         0%    10.02%    0.0   1.50%       -      -       -          3        1
     10.0.2.10:8080  drain  draining 12 s: 3 in flight, 1 stream of them; requests cut in 18 s, streams cut in 4m48s
 ";

@@ -131,6 +131,7 @@ impl Flag {
             rollout: self.rollout.clone().or_else(|| self.release.map(|_| default_plan())),
             timeouts: Timeouts::default(),
             retry: Retry::default(),
+            health: None,
             outlier_detection: OutlierDetection::default(),
             panic_threshold: 0,
             slow_start: None,

@@ -6,6 +6,7 @@ pub(crate) mod cohort;
 pub(crate) mod dns;
 pub(crate) mod flag;
 pub(crate) mod health;
+pub(crate) mod health_check;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod normalization;

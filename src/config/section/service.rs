@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::affinity::{Affinity, AffinityKey, Override};
 use super::cohort::{Cohort, MAX_COHORTS, check_cohorts, read_cohorts};
 use super::health::{OutlierDetection, PERCENT};
+use super::health_check::HealthCheck;
 use super::limits;
 use super::retry::Retry;
 use super::rollout::{default_plan, duration_limits};
@@ -14,7 +15,9 @@ use super::split::{check_release, check_rollout, check_stable, make_split, read_
 use super::upstream::{Balance, Drain, HostHeader, Pool, Protocol, Timeouts, UpstreamTls};
 use super::version::{MAX_VERSIONS, Version};
 use super::version_headers::VersionHeaders;
+use crate::config::syntax::fields::Fields;
 use crate::config::syntax::map::Map;
+use crate::config::syntax::problem::Problem;
 use crate::config::syntax::read::{Read as _, Reader};
 use crate::config::syntax::scalar;
 use crate::config::syntax::section::section;
@@ -58,6 +61,8 @@ section! {
         pub(crate) version_headers: VersionHeaders = section(),
         /// Which endpoint of the chosen version gets the request.
         pub(crate) balance: Balance = or(Balance::LeastRequests),
+        /// Asks endpoints whether they are well; default: nothing is asked.
+        pub(crate) health: Option<HealthCheck> = optional(),
         /// Takes endpoints out for what happens to requests.
         pub(crate) outlier_detection: OutlierDetection = section(),
         /// Below this percentage of available endpoints, 0 to 100, a version's requests go to all of its endpoints that
@@ -89,6 +94,7 @@ section! {
         check_rollout(&mut fields, split.as_ref());
         check_cohorts(&mut fields, cohorts.as_ref(), versions.as_ref());
         check_stable(&mut fields, stable.as_ref(), versions.as_ref(), split.as_ref());
+        check_grpc(&mut fields, health.as_ref().and_then(Option::as_ref), versions.as_ref(), protocol);
         let released = matches!(release, Some(Some(_)));
         let rollout = rollout.map(|plan| plan.or_else(|| released.then(default_plan)));
     }
@@ -131,6 +137,27 @@ impl Service {
 
 fn read_versions<'n>(reader: &mut Reader<'n>, node: &'n Node<'n>) -> Option<Map<Version>> {
     reader.map(node, MAX_VERSIONS, |reader, node| Version::read(node, reader))
+}
+
+/// Notes a gRPC check of endpoints that speak HTTP/1.1.
+fn check_grpc(
+    fields: &mut Fields<'_, '_>,
+    of_service: Option<&HealthCheck>,
+    versions: Option<&Map<Version>>,
+    protocol: Option<Protocol>,
+) {
+    let (Some(versions), Some(protocol)) = (versions, protocol) else { return };
+    let speaks_http1 = |version: &Version| {
+        let check = version.health.as_ref().or(of_service);
+        check.is_some_and(|check| check.grpc.is_some()) && version.protocol.unwrap_or(protocol) != Protocol::H2
+    };
+    if let Some((name, _)) = versions.iter().find(|(_, version)| speaks_http1(version)) {
+        let at = if fields.get("health").is_some() { "health" } else { "versions" };
+        fields.fault_at(at, |place| {
+            Problem::new(place, format!("version `{name}` is checked by gRPC and speaks HTTP/1.1"))
+                .help("gRPC needs HTTP/2: add `protocol: h2`, or check by `http` or `tcp`")
+        });
+    }
 }
 
 /// WebSocket is what browsers ask for; anything else is worth a decision.

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use super::health_check::HealthCheck;
 use super::upstream::{Protocol, UpstreamTls};
 use crate::config::syntax::fields::Fields;
 use crate::config::syntax::problem::Problem;
@@ -35,6 +36,8 @@ section! {
         pub(crate) protocol: Option<Protocol> = optional(),
         /// Replaces the service's `tls`, whole.
         pub(crate) tls: Option<UpstreamTls> = optional(),
+        /// Replaces the service's `health`, whole.
+        pub(crate) health: Option<HealthCheck> = optional(),
         /// The version's disruption budget: no command and no file may leave it fewer endpoints that are ready, unless it
         /// is forced. 0 to 1024; 0 is no budget.
         pub(crate) min_ready: u16 = bounded(0, 0..=MAX_MIN_READY),
@@ -47,7 +50,14 @@ section! {
 impl Version {
     /// A value of a flag: nothing is sent to it.
     pub(crate) const fn of_flag() -> Self {
-        Self { endpoints: Vec::new(), state: EndpointState::Ready, protocol: None, tls: None, min_ready: 0 }
+        Self {
+            endpoints: Vec::new(),
+            state: EndpointState::Ready,
+            protocol: None,
+            tls: None,
+            health: None,
+            min_ready: 0,
+        }
     }
 }
 

@@ -4,19 +4,24 @@
 //! a request's failure takes an endpoint out ─► changes ─► the chooser follows; the log says it
 //! ejection over ─────────────────────────────► back
 //! asked whether it accepts connections ──────► back
+//! active checks ─────────────────────────────► out and back
 //! ```
 //!
-//! It does nothing while nobody is out, but compares success rates once a second where there are endpoints enough.
+//! It does nothing while nobody is out and nobody is checked, but compares success rates once a second where there are
+//! endpoints enough.
 
+mod check;
+mod prober;
+mod questions;
 mod report;
 
-use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
+use self::prober::Prober;
+use self::questions::Questions;
 use self::report::Report;
 use super::upstream::connector;
 use super::upstream::destination::Destination;
@@ -39,43 +44,45 @@ pub(super) async fn follow(current: Current) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let due = follower.prober.next_due();
         tokio::select! {
-            () = changes.wait() => changes.take().iter().for_each(|endpoint| follower.changed(endpoint)),
+            () = changes.wait() => {
+                changes.take().iter().for_each(|endpoint| follower.changed(endpoint));
+                follower.prober.follow(&follower.current.load(), Instant::now());
+            }
             _ = look.tick(), if !follower.out.is_empty() => follower.look(Instant::now()),
-            Some(answer) = follower.questions.join_next() => {
-                if let Ok((endpoint, refusal)) = answer {
-                    follower.answered(&endpoint, refusal);
+            Some((endpoint, refusal)) = follower.questions.next() => {
+                // Nobody knows what one that broke off would have found; it is asked again.
+                if let Some(refusal) = refusal {
+                    endpoint.asked(refusal, Instant::now());
                 }
             }
+            () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+                follower.prober.begin(Instant::now());
+            }
+            Some((check, outcome)) = follower.prober.under_way.next() => follower.prober.finish(check, outcome),
             _ = compare.tick() => follower.compare(Instant::now()),
         }
     }
 }
-
-/// An endpoint that was asked, and why it accepts no connection, if so.
-type Answer = (Arc<EndpointLive>, Option<String>);
 
 struct Follower {
     current: Current,
     tls: Arc<TlsConnectors>,
     /// Endpoints that are out; each once. One that left the file and drains may come back as it is.
     out: Vec<Weak<EndpointLive>>,
-    questions: JoinSet<Answer>,
-    /// Those of them that are being asked.
-    asked: HashSet<u64>,
+    /// Those of them that are asked whether they accept connections, and why they do not, if so.
+    questions: Questions<Arc<EndpointLive>, Option<String>>,
+    prober: Prober,
     report: Report,
 }
 
 impl Follower {
     fn new(current: Current) -> Self {
-        Self {
-            current,
-            tls: Arc::default(),
-            out: Vec::new(),
-            questions: JoinSet::new(),
-            asked: HashSet::new(),
-            report: Report::default(),
-        }
+        let tls: Arc<TlsConnectors> = Arc::default();
+        let mut prober = Prober::new(Arc::clone(&tls));
+        prober.follow(&current.load(), Instant::now());
+        Self { current, tls, out: Vec::new(), questions: Questions::default(), prober, report: Report::default() }
     }
 
     /// An endpoint went out or came back.
@@ -90,7 +97,9 @@ impl Follower {
         match known {
             None if is_out => self.out.push(Arc::downgrade(endpoint)),
             Some(at) if !is_out => drop(self.out.swap_remove(at)),
-            _ => {}
+            Some(_) => {}
+            // Nobody was told that it was out: it was so for a moment, or until its first check.
+            None => return,
         }
         if let Some(named) = find(&snapshot, endpoint) {
             self.report.changed(named.name, endpoint, Instant::now());
@@ -118,26 +127,21 @@ impl Follower {
             return endpoint.asked(None, now);
         }
         let is_due = endpoint.health.report().unreachable.is_some_and(|lost| lost.due <= now);
+        let is_asked = self.questions.about().any(|asked| asked.id == endpoint.id);
         // Of one that is not wanted nobody needs to know.
-        if !is_due || !endpoint.is_ready() || self.questions.len() >= MAX_QUESTIONS || !self.asked.insert(endpoint.id) {
+        if !is_due || is_asked || !endpoint.is_ready() || self.questions.len() >= MAX_QUESTIONS {
             return;
         }
-        let (to, tls, endpoint) = (named.destination.clone(), Arc::clone(&self.tls), Arc::clone(endpoint));
-        drop(self.questions.spawn(async move {
-            let refusal = connector::probe(&to, &tls).await.err().map(|error| error.to_string());
-            (endpoint, refusal)
-        }));
-    }
-
-    fn answered(&mut self, endpoint: &Arc<EndpointLive>, refusal: Option<String>) {
-        self.asked.remove(&endpoint.id);
-        endpoint.asked(refusal, Instant::now());
+        let (to, tls) = (named.destination.clone(), Arc::clone(&self.tls));
+        let question = async move { connector::probe(&to, &tls).await.err().map(|error| error.to_string()) };
+        self.questions.ask(Arc::clone(endpoint), question);
     }
 
     fn compare(&self, now: Instant) {
         for service in &self.current.load().services {
             service.versions.iter().for_each(|version| version.health.compare_rates(now));
         }
+        self.tls.sweep(now.into());
     }
 }
 

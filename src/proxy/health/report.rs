@@ -48,6 +48,14 @@ impl Report {
                 why,
                 "an endpoint cannot be reached; it is out until it accepts connections"
             );
+        } else if endpoint.state.is_out(Out::Unhealthy) {
+            tracing::warn!(
+                service,
+                version,
+                endpoint = name,
+                why,
+                "an endpoint fails its checks; it is out until it passes them"
+            );
         } else if endpoint.state.is_out(Out::Ejected) {
             let seconds = report.ejected.map_or(0, |ejected| (ejected.until - ejected.since).as_secs());
             tracing::warn!(service, version, endpoint = name, why, seconds, "an endpoint is ejected for a time");

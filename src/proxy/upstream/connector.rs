@@ -49,12 +49,12 @@ pub(crate) async fn connect(to: &Destination, tls: &TlsConnectors) -> Result<Poo
     })
 }
 
-/// Whether the endpoint accepts a connection, TLS included; it counts for nothing and is closed at once.
+/// Makes a connection for a question about the endpoint's health: it counts for nothing and is not used again.
 ///
 /// # Errors
-/// Why it does not.
-pub(crate) async fn probe(to: &Destination, tls: &TlsConnectors) -> Result<(), ConnectError> {
-    establish_in_time(to, tls).await.map(drop)
+/// Why there is none.
+pub(crate) async fn probe(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnection, ConnectError> {
+    establish_in_time(to, tls).await.inspect(|connection| connection.checkout.handle().retire())
 }
 
 async fn establish_in_time(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnection, ConnectError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::{Address, Name};
 use crate::snapshot::live::EndpointLive;
-use crate::snapshot::{Endpoint, Timeouts, Upstream, UpstreamTls};
+use crate::snapshot::{Endpoint, HealthCheck, Service, Timeouts, Upstream, UpstreamTls};
 
 /// What connections to one endpoint, made under the same settings of TLS, have in common: any of them serves any of its
 /// requests.
@@ -66,5 +66,41 @@ impl Destination {
             connect_timeout: timeouts.connect,
             idle_timeout: timeouts.pool_idle,
         }
+    }
+
+    /// An endpoint as it is checked.
+    pub(crate) fn for_check(endpoint: &Endpoint, service: &Service, check: &HealthCheck) -> Self {
+        let mut to = Self { connect_timeout: check.timeout, ..Self::of(endpoint, &service.timeouts) };
+        if let (Address::Inet(address), Some(port)) = (&mut to.address, check.port) {
+            address.set_port(port);
+        }
+        to
+    }
+
+    /// Whether the same endpoint is connected to in the same way.
+    pub(crate) fn is_spoken_to_alike(&self, other: &Self) -> bool {
+        self.address == other.address && self.upstream == other.upstream
+    }
+
+    /// The host and port of a request about the endpoint itself.
+    pub(crate) fn authority(&self) -> String {
+        match &self.address {
+            Address::Unix(_) => "localhost".to_owned(),
+            Address::Inet(address) => {
+                // A name of SRV is none of a host.
+                let host = self.spelled.rsplit_once(':').filter(|(host, _)| *host != "srv").map(|(host, _)| host);
+                host.map_or_else(|| address.to_string(), |host| format!("{host}:{}", address.port()))
+            }
+        }
+    }
+
+    /// Whether HTTP/2 is spoken with it.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.upstream.http2
+    }
+
+    /// Whether TLS is spoken with it.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        self.upstream.tls.is_some()
     }
 }

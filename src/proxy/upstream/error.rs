@@ -53,7 +53,7 @@ pub(crate) enum TlsError {
 
 impl ConnectError {
     /// What speaks against the endpoint; none if it is not to blame, or nobody asked it.
-    pub(super) fn blames_endpoint(&self) -> Option<EndpointFailure> {
+    pub(crate) fn blames_endpoint(&self) -> Option<EndpointFailure> {
         match self {
             Self::BadAddress | Self::NoResources(_) => None,
             Self::Refused => Some(EndpointFailure::Refused),

@@ -84,7 +84,7 @@ impl TlsConnectors {
     }
 
     /// Forgets the sessions of endpoints to which no connection was made for long.
-    pub(super) fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant) {
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
         configs.retain(|_, known| now.saturating_duration_since(known.last_used) < FORGET);
     }

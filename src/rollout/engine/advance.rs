@@ -56,19 +56,19 @@ impl Reaction<'_> {
         if self.state.phase() == Phase::Paused {
             return false;
         }
+        // What is wrong with its endpoints says more than that none is available.
+        if let Listening::Refuses(why) = &self.seen.listening {
+            self.hold_anew(&format!("{}: {why}", self.canary()));
+            return false;
+        }
         let sick = if self.seen.canary_available == 0 { self.canary() } else { self.stable() };
         if self.seen.canary_available == 0 || self.seen.stable_available == 0 {
             self.hold_anew(&format!("{sick} has no available endpoint"));
             return false;
         }
-        match &self.seen.listening {
-            Listening::Accepts => {}
-            // The answer is about to come.
-            Listening::Unknown => return false,
-            Listening::Refuses(why) => {
-                self.hold_anew(&format!("{}: {why}", self.canary()));
-                return false;
-            }
+        // The answer is about to come.
+        if self.seen.listening == Listening::Unknown {
+            return false;
         }
         self.state.times.holding = None;
         self.state.times.stable_down = None;

@@ -189,11 +189,11 @@ impl Reaction<'_> {
 
     /// Everything to the canary, or the end of the bake.
     fn promote(&mut self, by: By, why: &str) -> Result<(), CommandRefused> {
-        if self.seen.canary_available == 0 {
-            return Err(self.refuse(Verb::Promote, format!("{} has no available endpoint", self.canary())));
-        }
         if let Listening::Refuses(why) = &self.seen.listening {
             return Err(self.refuse(Verb::Promote, format!("{}: {why}", self.canary())));
+        }
+        if self.seen.canary_available == 0 {
+            return Err(self.refuse(Verb::Promote, format!("{} has no available endpoint", self.canary())));
         }
         let before = self.before();
         let baking = matches!(self.state.stage, Stage::Baking | Stage::Paused { from: PausedFrom::Baking, .. });

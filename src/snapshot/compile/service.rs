@@ -193,6 +193,9 @@ impl ServiceCompiler {
                 });
             }
         }
+        let check = spec.health.as_ref().or(file.health.as_ref());
+        let check = check.map(|check| Arc::new(health::check(check, &file.host)));
+        endpoints.iter().for_each(|endpoint| endpoint.live.starts(check.as_deref()));
         of_version.set(&health::outliers(&file.outlier_detection), endpoints.iter().map(|endpoint| &endpoint.live));
         let algorithm = match file.balance {
             // Clients without a key are balanced by what is in flight.
@@ -227,6 +230,7 @@ impl ServiceCompiler {
             retries: self.endpoints.retries(service, name),
             breaker,
             faults: by_version(&inputs.faults, service, name).cloned(),
+            check,
             health: of_version,
             panic: AtomicU8::default(),
         };

@@ -117,7 +117,6 @@ impl EndpointLive {
     /// The endpoint accepts no connections. Nobody can be served there, so it is out even where it is the last one.
     fn lose(self: &Arc<Self>, why: &str, now: Instant) {
         let version = Arc::clone(&self.health.of_version);
-        // Or two could be taken out at once, each because the other one is there.
         let _pool = version.lock();
         {
             let mut detail = self.health.detail();
@@ -127,10 +126,16 @@ impl EndpointLive {
         self.take_out(Out::Unreachable, EjectionReason::Unreachable);
     }
 
-    fn take_out(self: &Arc<Self>, why: Out, reason: EjectionReason) {
+    /// Takes the endpoint out for this. The version is locked, or two could be, each because the other one is there.
+    pub(super) fn take_out(self: &Arc<Self>, why: Out, reason: EjectionReason) {
         if !self.state.set_out(why, true) {
             return;
         }
+        self.count_out(reason);
+    }
+
+    /// Counts that the endpoint is out, and has it looked at.
+    pub(super) fn count_out(self: &Arc<Self>, reason: EjectionReason) {
         if let Some(count) = self.health.ejections.get(reason.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -165,7 +170,7 @@ impl EndpointLive {
         self.bring_back(Out::Unreachable);
     }
 
-    fn bring_back(self: &Arc<Self>, from: Out) {
+    pub(super) fn bring_back(self: &Arc<Self>, from: Out) {
         let version = &self.health.of_version;
         // Before it is back, or the first requests would not know. Where no other serves, there is nobody to take the rest.
         if self.state.is_out(from) && version.lock().serves() {
@@ -179,7 +184,7 @@ impl EndpointLive {
 
     /// Whether something stands against it.
     pub(crate) fn is_out(&self) -> bool {
-        self.state.is_out(Out::Ejected) || self.state.is_out(Out::Unreachable)
+        [Out::Ejected, Out::Unreachable, Out::Unhealthy].into_iter().any(|why| self.state.is_out(why))
     }
 
     /// Whether it accepts connections, as far as is known.

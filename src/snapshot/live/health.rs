@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::check_record::{CheckRecord, LastCheck};
 use super::version_health::{Member, VersionHealth};
 use crate::health::outlier::{Ejection, Ejections, Tally};
 use crate::health::reach::{Lost, Reach};
-use crate::telemetry::{EjectionReason, EndpointFailure};
+use crate::telemetry::{CheckResult, EjectionReason, EndpointFailure};
 
 /// What happened on one endpoint.
 #[derive(Debug)]
@@ -29,6 +30,9 @@ pub(crate) struct EndpointHealth<E> {
     pub(super) connects: AtomicU64,
     failures: [AtomicU64; EndpointFailure::ALL.len()],
     pub(super) ejections: [AtomicU64; EjectionReason::ALL.len()],
+    pub(super) checks: [AtomicU64; CheckResult::ALL.len()],
+    /// No snapshot had it before.
+    pub(super) is_new: AtomicBool,
     /// It waits to be looked at.
     pub(super) is_queued: AtomicBool,
     /// Locked where something changes, where something failed, and for operators; by no request that succeeds.
@@ -43,6 +47,8 @@ pub(super) struct Detail {
     /// Why it was taken out last.
     pub(super) why: Option<String>,
     last_failure: Option<LastFailure>,
+    /// What active checks found.
+    pub(super) checks: CheckRecord,
 }
 
 /// The last thing that failed on an endpoint.
@@ -61,9 +67,12 @@ pub(crate) struct HealthReport {
     pub(crate) ejected: Option<Ejection>,
     /// Since when it accepts no connections, and when it is asked again.
     pub(crate) unreachable: Option<Lost>,
+    /// Since when it is out for its checks.
+    pub(crate) unhealthy: Option<Instant>,
     /// Why it is out.
     pub(crate) why: Option<String>,
     pub(crate) last_failure: Option<LastFailure>,
+    pub(crate) last_check: Option<LastCheck>,
 }
 
 impl<E: Member> EndpointHealth<E> {
@@ -78,6 +87,8 @@ impl<E: Member> EndpointHealth<E> {
             connects: AtomicU64::new(0),
             failures: Default::default(),
             ejections: Default::default(),
+            checks: Default::default(),
+            is_new: AtomicBool::new(true),
             is_queued: AtomicBool::new(false),
             detail: Mutex::default(),
         }
@@ -102,12 +113,28 @@ impl<E: Member> EndpointHealth<E> {
         EjectionReason::ALL.iter().zip(&self.ejections).map(|(why, count)| (*why, count.load(Ordering::Relaxed)))
     }
 
+    /// Checks of it, by how they ended.
+    pub(crate) fn checks(&self) -> impl Iterator<Item = (CheckResult, u64)> {
+        CheckResult::ALL.iter().zip(&self.checks).map(|(result, count)| (*result, count.load(Ordering::Relaxed)))
+    }
+
+    /// Why a checked endpoint is not healthy by its checks, if so: what follows its name.
+    pub(crate) fn unwell(&self) -> Option<String> {
+        self.detail().checks.unwell()
+    }
+
     /// What is known of it.
     pub(crate) fn report(&self) -> HealthReport {
         let detail = self.detail();
         let (ejected, unreachable) = (detail.ejections.current(), detail.reach.lost());
-        let why = detail.why.clone().filter(|_| ejected.is_some() || unreachable.is_some());
-        HealthReport { ejected, unreachable, why, last_failure: detail.last_failure.clone() }
+        let unhealthy = detail.checks.out_since;
+        let why = match (unreachable, unhealthy, ejected) {
+            (Some(_), _, _) | (None, None, Some(_)) => detail.why.clone(),
+            (None, Some(_), _) => detail.checks.why(),
+            (None, None, None) => None,
+        };
+        let (last_failure, last_check) = (detail.last_failure.clone(), detail.checks.last());
+        HealthReport { ejected, unreachable, unhealthy, why, last_failure, last_check }
     }
 
     /// The answers and errors since this was asked last.

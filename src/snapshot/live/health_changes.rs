@@ -34,7 +34,12 @@ impl<E: Queued> HealthChanges<E> {
         }
     }
 
-    /// Waits for changes; one that came before is not missed.
+    /// Wakes whoever waits, for another reason than a change of health: what there is to follow may be different.
+    pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Waits for changes, or to be woken; what came before is not missed.
     pub(crate) async fn wait(&self) {
         self.notify.notified().await;
     }

@@ -8,6 +8,7 @@
 //! | since when an endpoint is new | control | balance |
 //! | open upstream connections | the data plane | control, to close idle ones when a drain begins |
 //! | what happened on an endpoint, and whether it is out for that (`EndpointLive::health`) | requests, whoever follows health | balance, split, status |
+//! | what checks found of it | whoever follows health | balance, split, rollouts, status |
 //! | a canary's errors ([`CircuitBreaker`]) | finished requests | the split, control |
 //! | a version's retries under way ([`RetryCount`]) | requests | requests, before they are tried again |
 //! | how many requests a fault injection has seen ([`FaultInjection`]) | requests | the injection itself |
@@ -15,6 +16,8 @@
 //! Invariant: an endpoint that leaves the file and comes back while it still drains is the same one.
 
 mod breaker;
+mod check_record;
+mod checks;
 mod ejection;
 mod endpoint;
 mod fault;
@@ -27,6 +30,7 @@ mod state;
 mod version_health;
 
 pub(crate) use self::breaker::CircuitBreaker;
+pub(crate) use self::check_record::LastCheck;
 pub(crate) use self::endpoint::{EndpointLive, UpstreamConnection};
 pub(crate) use self::fault::{Fault, FaultInjection, MAX_DELAY};
 pub(crate) use self::health::{LastFailure, counted};

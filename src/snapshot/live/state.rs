@@ -29,6 +29,8 @@ pub(crate) enum Out {
     Ejected = 1 << 2,
     /// It accepts no connections.
     Unreachable = 1 << 3,
+    /// It failed its checks.
+    Unhealthy = 1 << 4,
 }
 
 /// A state that changes while it is read, and what stands against it: one number, so that whether an endpoint takes

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::*;
 use crate::model::{Name, Weight};
 use crate::telemetry::facts::{EndpointCounts, EndpointFact, NameFact, RolloutFact, SnapshotFacts, WeightFact};
-use crate::telemetry::label::{EjectionReason, EndpointFailure, Lane, Outcome};
+use crate::telemetry::label::{CheckResult, EjectionReason, EndpointFailure, Lane, Outcome};
 use crate::telemetry::metric::METRICS;
 use crate::telemetry::recorder::RecorderOptions;
 
@@ -59,6 +59,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
             counts: EndpointCounts {
                 connects: 5,
                 failures: vec![(EndpointFailure::Refused, 2)],
+                checks: vec![(CheckResult::Fail, 3)],
                 ejections: vec![(EjectionReason::Unreachable, 1)],
             },
         }],
@@ -89,6 +90,7 @@ fn every_fact_has_its_sample() {
         r#"weir_endpoint_connects_total{service="shop",version="v1",endpoint="10.0.1.10:8080"} 5"#,
         r#"weir_endpoint_failures_total{service="shop",version="v1",endpoint="10.0.1.10:8080",cause="refused"} 2"#,
         r#"weir_endpoint_ejections_total{service="shop",version="v1",endpoint="10.0.1.10:8080",reason="unreachable"} 1"#,
+        r#"weir_endpoint_checks_total{service="shop",version="v1",endpoint="10.0.1.10:8080",result="fail"} 3"#,
         r#"weir_version_panic{service="shop",version="v1"} 1"#,
         r#"weir_rollout_phase{service="shop",phase="idle"} 0"#,
         r#"weir_rollout_phase{service="shop",phase="baking"} 1"#,

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use weir::rollout::verdict::CheckOutcome;
 
-use super::{PLAN, command, rolled, served, served_over, whole};
+use super::{PLAN, command, rolled, served, served_over, steady_over, whole};
 use crate::harness::Fixture as _;
-use crate::harness::{H2, Load, Origin, Protocol, Target, Weir, eventually, grpc, over_both};
+use crate::harness::{Client, H2, Load, Origin, Protocol, Request, Target, Weir, eventually, grpc, over_both};
 
 over_both!(a_healthy_canary_is_promoted_step_by_step_and_nothing_is_lost);
 
@@ -158,6 +158,45 @@ async fn a_canary_that_dies_goes_back_and_stable_serves_on(protocol: Protocol) {
     let after = Load::at(weir.address("web").await).clients(protocol, 2).count(100).run().await;
     after.assert_clean();
     assert_eq!(after.counts().versions["v1"], 100);
+    weir.stop().await;
+}
+
+over_both!(a_canary_all_of_whose_endpoints_die_is_on_stable_within_a_second_and_the_rollout_goes_back);
+
+async fn a_canary_all_of_whose_endpoints_die_is_on_stable_within_a_second_and_the_rollout_goes_back(
+    protocol: Protocol,
+) {
+    // No trip wire and no check that fails: it is their health that acts.
+    let plan = PLAN.changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }").changed("max: 1 }", "max: 99 }")
+        + "\n      rollback_when: []";
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let others = [Origin::start("v2").await, Origin::start("v2").await];
+    let first = format!("\"{}\"", v2.address());
+    let all = format!("{first}, \"{}\", \"{}\"", others[0].address(), others[1].address());
+    let file = |release: &str| rolled(&[&v1, &v2], release, &plan).changed(&first, &all);
+    let weir = Weir::start(&file("v1")).await;
+    let load = steady_over(protocol, &weir).await;
+    weir.reconfigure(&file("v2")).await;
+    weir.rolls("shop", "half of it", |r| r.weights.configured == 50.0).await;
+    load.wait_more(100).await;
+    let web = Target::from(weir.address("web").await);
+    for dies in [&v2, &others[0], &others[1]] {
+        dies.kill().await;
+    }
+    let died = Instant::now();
+    let mut in_row = 0;
+    while in_row < 20 && died.elapsed() < Duration::from_secs(1) {
+        let answer = Client::connect(protocol, &web).await.try_send(&Request::get("/")).await.unwrap();
+        in_row = if answer.status == 200 { in_row + 1 } else { 0 };
+    }
+    assert!(in_row == 20, "{in_row} in a row after {:?}", died.elapsed());
+    let after = Load::at(&web).clients(protocol, 4).count(100).run().await;
+    after.assert_clean();
+    assert_eq!(after.counts().versions["v1"], 100);
+    let rollout = weir.until_phase("shop", "rolled_back").await;
+    assert!(rollout.reason.contains("v2 has no available endpoint"), "{}", rollout.reason);
+    load.wait_more(50).await;
+    whole(&load.stop().await, &[&v1, &v2, &others[0], &others[1]]);
     weir.stop().await;
 }
 

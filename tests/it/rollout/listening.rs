@@ -1,8 +1,7 @@
 //! A canary that does not listen: it waits, costs nobody anything, and is not given up.
 
-use super::{PLAN, command, rolled, served, whole};
-use crate::harness::Fixture as _;
-use crate::harness::Origin;
+use super::{PLAN, command, rolled, served, steady, whole};
+use crate::harness::{Fixture as _, Origin, Weir};
 
 /// A v2 that does not listen yet.
 fn absent() -> Origin {
@@ -67,6 +66,49 @@ async fn a_canary_whose_endpoints_are_replaced_begins_its_step_anew_and_costs_no
     assert!(rollout.left.as_ref().is_some_and(|left| left.seconds > 3_500.0), "{rollout:#?}");
     load.wait_more(100).await;
     assert!(other.requests() > 0);
+    load.stop().await.assert_clean();
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_fails_its_health_checks_waits_with_the_reason_and_begins_when_it_passes() {
+    for start in ["healthy", "unhealthy"] {
+        let check = format!("health: {{ http: {{ path: /healthz }}, interval: 100ms, start: {start} }}\n    rollout:");
+        let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+        let file = |release: &str| rolled(&[&v1, &v2], release, PLAN).changed("    rollout:", &format!("    {check}"));
+        v2.fail(100);
+        let weir = Weir::start(&file("v1")).await;
+        let load = steady(&weir).await;
+        weir.reconfigure(&file("v2")).await;
+        let why = format!("v2: {} fails its health check (status 500)", v2.address());
+        let rollout = weir.rolls("shop", "it says why", |r| r.reason.contains(&why)).await;
+        assert_eq!((&*rollout.phase, rollout.weights.configured), ("waiting", 0.0), "{rollout:#?}");
+        let (code, text) = command(&weir, &["rollout", "promote", "shop"]).await;
+        assert!(code == 7 && text.contains(&why), "{code}: {text}");
+        let (_, text) = command(&weir, &["rollout", "status", "shop"]).await;
+        assert!(text.contains(&why), "{text}");
+        load.wait_more(50).await;
+        assert!(v2.journal().iter().all(|entry| entry.target == "/healthz"), "nobody's request went there");
+        v2.fail(0);
+        weir.until_phase("shop", "succeeded").await;
+        load.stop().await.assert_clean();
+        weir.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_endpoints_never_answered_a_check_waits() {
+    let check = "health: { http: { path: /no-answer }, interval: 1h, timeout: 1m }\n    rollout:";
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let file = |release: &str| rolled(&[&v1, &v2], release, PLAN).changed("    rollout:", &format!("    {check}"));
+    let weir = Weir::start(&file("v1")).await;
+    let load = steady(&weir).await;
+    weir.reconfigure(&file("v2")).await;
+    let why = format!("v2: {} was not checked yet", v2.address());
+    weir.rolls("shop", "it says why", |r| r.phase == "waiting" && r.reason.contains(&why)).await;
+    // Without the check there is nothing to wait for.
+    weir.reconfigure(&rolled(&[&v1, &v2], "v2", PLAN)).await;
+    weir.until_phase("shop", "succeeded").await;
     load.stop().await.assert_clean();
     weir.stop().await;
 }

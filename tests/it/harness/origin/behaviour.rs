@@ -27,6 +27,7 @@
 //! | `/odd-head` | a head that is forgiven: a space after a name, a value in two lines (HTTP/1) |
 //! | `/informs/N/MS` | N times 102, one every MS milliseconds, then 200 |
 //! | `/grpc.Test/Unary`, `/Bidi`, `/Fail` | echo, streaming echo, trailers-only status 7 |
+//! | `/grpc.health.v1.Health/Check` | serving, or not as its mood is; it knows `shop.Prices` and itself |
 
 use std::io;
 use std::time::Duration;
@@ -107,7 +108,7 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>, shared: &Shared) -> io::
         }
         ["close-after"] => exchange.respond(200, &none, small(shared)).await.map(|_| End::CloseAfter),
         ["stale"] => exchange.respond(200, &none, small(shared)).await.map(|_| End::Stale),
-        ["grpc.Test", method] => grpc::answer(exchange, shared, method).await,
+        ["grpc.Test" | "grpc.health.v1.Health", method] => grpc::answer(exchange, shared, method).await,
         [name] if BROKEN.contains(&name) => broken(exchange, name).await,
         _ => ordinary(exchange, shared).await,
     }
