@@ -35,6 +35,7 @@ pub(crate) use self::remarks::NotStartable;
 pub(crate) use self::schema::schema;
 pub(crate) use self::section::affinity::{AffinityKey, AffinityMode, OverrideFrom, SameSite, SecureCookie, Token};
 pub(crate) use self::section::cohort::{Cohort, CohortMatch};
+pub(crate) use self::section::concurrency::Concurrency;
 pub(crate) use self::section::dns::{AddressFamily, Dns};
 pub(crate) use self::section::health::OutlierDetection;
 pub(crate) use self::section::health_check::{HealthCheck, StartHealth};

@@ -6,8 +6,9 @@ use arc_swap::ArcSwap;
 
 use super::Status;
 use super::resolve::Names;
-use crate::snapshot::Current;
-use crate::telemetry::{EndpointCounts, EndpointFact, FactSource, SnapshotFacts, WeightFact};
+use crate::snapshot::live::Limit;
+use crate::snapshot::{Current, Version};
+use crate::telemetry::{EndpointCounts, EndpointFact, FactSource, LimitFact, SnapshotFacts, WeightFact};
 
 /// Reads the facts of the moment.
 pub(super) struct CurrentFacts {
@@ -34,6 +35,7 @@ impl FactSource for CurrentFacts {
                     configured: version.configured,
                     effective: effective.ratio(),
                     panics: version.panics(),
+                    limits: limits(version),
                 });
                 facts.endpoints.extend(version.endpoints.iter().map(|endpoint| EndpointFact {
                     service: service.name.clone(),
@@ -52,4 +54,15 @@ impl FactSource for CurrentFacts {
         }
         facts
     }
+}
+
+/// The limits of a version, each with what is in use and what waits.
+fn limits(version: &Version) -> Vec<LimitFact> {
+    let connections = version.endpoints.first().and_then(|endpoint| endpoint.upstream.connections.as_ref());
+    let limits = [("requests", version.limit.as_ref()), ("connections", connections)];
+    let fact = |(limited, limit): (&'static str, Option<&Limit>)| {
+        let Limit { limiter, .. } = limit?;
+        Some(LimitFact { limited, used: limiter.used(), waiting: limiter.waiting() })
+    };
+    limits.into_iter().filter_map(fact).collect()
 }

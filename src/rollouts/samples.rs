@@ -52,7 +52,7 @@ fn answered_for(series: &VersionSeries, kind: UpstreamError) -> u64 {
         UpstreamError::Timeout => series.retries(RetryReason::Timeout),
         // Nobody waited for it: no attempt failed.
         UpstreamError::Unsolicited => return 0,
-        UpstreamError::Tls | UpstreamError::NoEndpoint => 0,
+        UpstreamError::Tls | UpstreamError::NoEndpoint | UpstreamError::Overflow => 0,
     };
     series.upstream_errors(kind).saturating_sub(repeated)
 }

@@ -11,7 +11,7 @@ use crate::health::panic::{self, Panic, Standing};
 use crate::model::{Address, EndpointState, Name, Weight};
 use crate::snapshot::HealthCheck;
 use crate::snapshot::live::{
-    CircuitBreaker, EndpointLive, FaultInjection, RetryCount, StateCell, States, VersionHealth, desired,
+    CircuitBreaker, EndpointLive, FaultInjection, Limit, RetryCount, StateCell, States, VersionHealth, desired,
 };
 use crate::snapshot::retry::RetryPolicy;
 use crate::telemetry::{CohortSeries, RouteSeries, StreamKind, VersionSeries};
@@ -168,6 +168,8 @@ pub(crate) struct Version {
     pub(crate) rescuer: Option<usize>,
     /// Its retries under way, which the budget is counted on.
     pub(crate) retries: Arc<RetryCount>,
+    /// How many of its requests are in flight at once, if that is limited.
+    pub(crate) limit: Option<Limit>,
     /// Its circuit breaker, which its finished requests count on, if it has one.
     pub(crate) breaker: Option<Arc<CircuitBreaker>>,
     /// Faults that are injected into its requests, if any.
@@ -209,6 +211,8 @@ pub(crate) struct Upstream {
     pub(crate) tls: Option<UpstreamTls>,
     /// Connections kept open without use.
     pub(crate) max_idle: usize,
+    /// How many connections the version's endpoints have at once, if that is limited.
+    pub(crate) connections: Option<Limit>,
 }
 
 /// TLS towards endpoints.

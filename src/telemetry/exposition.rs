@@ -22,7 +22,7 @@ use prometheus::{Encoder, TextEncoder};
 use crate::model::{EndpointState, FLAG_PREFIX};
 
 use super::cohort::CohortSeries;
-use super::facts::SnapshotFacts;
+use super::facts::{LimitFact, SnapshotFacts};
 use super::label::{
     ConnectionRefusal, CutKind, DecisionReason, H2Abuse, InjectedFault, Lane, LookupResult, RetryReason, StreamKind,
     UpstreamError,
@@ -252,6 +252,19 @@ fn endpoints(family: &mut Portions<'_>, facts: &SnapshotFacts) {
     endpoint_counts(family, facts);
     let mut samples = family.of(&metric::VERSION_PANIC);
     facts.weights.iter().for_each(|fact| samples.push(&[&fact.service, &fact.version], one_if(fact.panics)));
+    drop(samples);
+    limits(family, facts, &metric::LIMIT_USED, |limit| limit.used);
+    limits(family, facts, &metric::LIMIT_WAITING, |limit| limit.waiting);
+}
+
+/// One figure of the limits of versions.
+fn limits(family: &mut Portions<'_>, facts: &SnapshotFacts, metric: &'static Metric, of: fn(&LimitFact) -> usize) {
+    let mut samples = family.of(metric);
+    for fact in &facts.weights {
+        for limit in &fact.limits {
+            samples.push(&[&fact.service, &fact.version, limit.limited], of(limit) as f64);
+        }
+    }
 }
 
 /// What happened on endpoints: of those on which something did.

@@ -48,6 +48,19 @@ pub(crate) struct WeightFact {
     pub(crate) effective: f64,
     /// Whether the health of its endpoints is ignored, as few are left.
     pub(crate) panics: bool,
+    /// Its limits, each with what is in use and what waits.
+    pub(crate) limits: Vec<LimitFact>,
+}
+
+/// A limit of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LimitFact {
+    /// `requests` or `connections`.
+    pub(crate) limited: &'static str,
+    /// What is in use of it.
+    pub(crate) used: usize,
+    /// Who waits.
+    pub(crate) waiting: usize,
 }
 
 /// An endpoint and its state.

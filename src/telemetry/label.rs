@@ -103,6 +103,7 @@ label_values! {
         /// The version has no endpoint that takes requests.
         NoEndpoint = "no_endpoint",
         /// The endpoint sent something on a connection without a request, which was closed. No request failed by it.
+        Overflow = "overflow",
         Unsolicited = "unsolicited",
     }
 }

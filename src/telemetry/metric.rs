@@ -87,6 +87,10 @@ metrics! {
         "Active health checks of the endpoint, by how they ended.";
     VERSION_PANIC = Gauge "weir_version_panic" ["service", "version"]
         "1 while the health of the version's endpoints is ignored because too few are available, else 0.";
+    LIMIT_USED = Gauge "weir_limit_used" ["service", "version", "limit"]
+        "What is in use of a limit of the version: requests in flight, or connections to its endpoints.";
+    LIMIT_WAITING = Gauge "weir_limit_waiting" ["service", "version", "limit"]
+        "Requests that wait because a limit of the version is reached.";
     DRAIN_CUT = Counter "weir_drain_cut_total" ["service", "version", "kind"]
         "Requests and streams that were cut because their drain's deadline came.";
     GRPC_FAILURES = Counter "weir_grpc_failures_total" ["service", "version"]

@@ -40,7 +40,9 @@ pub(crate) use access_log::AccessLog;
 pub(crate) use cohort::CohortSeries;
 pub(crate) use exposition::CONTENT_TYPE;
 pub use exposition::exposition;
-pub(crate) use facts::{EndpointCounts, EndpointFact, FactSource, NameFact, RolloutFact, SnapshotFacts, WeightFact};
+pub(crate) use facts::{
+    EndpointCounts, EndpointFact, FactSource, LimitFact, NameFact, RolloutFact, SnapshotFacts, WeightFact,
+};
 pub(crate) use label::{
     CheckResult, Class, ConnectionRefusal, CutKind, EjectionReason, EndpointFailure, H2Abuse, InjectedFault, Lane,
     LookupResult, RetryReason, StreamKind, UpstreamError,

@@ -20,6 +20,7 @@ mod affinity;
 mod balance;
 mod certificates;
 mod cohorts;
+mod concurrency;
 mod discovery;
 mod docs;
 mod drain;

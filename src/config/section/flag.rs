@@ -141,6 +141,7 @@ impl Flag {
             overrides: None,
             cohorts: Vec::new(),
             version_headers: VersionHeaders::default(),
+            concurrency: None,
             balance: Balance::default(),
             protocol: Protocol::default(),
             tls: None,

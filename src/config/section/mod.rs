@@ -3,6 +3,7 @@
 pub(crate) mod affinity;
 pub(crate) mod alerts;
 pub(crate) mod cohort;
+pub(crate) mod concurrency;
 pub(crate) mod dns;
 pub(crate) mod flag;
 pub(crate) mod health;

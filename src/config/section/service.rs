@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::affinity::{Affinity, AffinityKey, Override};
 use super::cohort::{Cohort, MAX_COHORTS, check_cohorts, read_cohorts};
+use super::concurrency::Concurrency;
 use super::health::{OutlierDetection, PERCENT};
 use super::health_check::HealthCheck;
 use super::limits;
@@ -80,6 +81,8 @@ section! {
         pub(crate) tls: Option<UpstreamTls> = optional(),
         /// The `Host` that endpoints see: `preserve` keeps the client's, anything else is sent as it stands.
         pub(crate) host: HostHeader = or(HostHeader::Preserve),
+        /// How much of each version is in use at once; default: any number.
+        pub(crate) concurrency: Option<Concurrency> = optional(),
         /// Connections kept open to each endpoint.
         pub(crate) pool: Pool = section(),
         /// The protocols a client may upgrade to, 16 at most.

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use super::concurrency::Concurrency;
 use super::health_check::HealthCheck;
 use super::upstream::{Protocol, UpstreamTls};
 use crate::config::syntax::fields::Fields;
@@ -38,6 +39,8 @@ section! {
         pub(crate) tls: Option<UpstreamTls> = optional(),
         /// Replaces the service's `health`, whole.
         pub(crate) health: Option<HealthCheck> = optional(),
+        /// Replaces the service's `concurrency`, whole.
+        pub(crate) concurrency: Option<Concurrency> = optional(),
         /// The version's disruption budget: no command and no file may leave it fewer endpoints that are ready, unless it
         /// is forced. 0 to 1024; 0 is no budget.
         pub(crate) min_ready: u16 = bounded(0, 0..=MAX_MIN_READY),
@@ -56,6 +59,7 @@ impl Version {
             protocol: None,
             tls: None,
             health: None,
+            concurrency: None,
             min_ready: 0,
         }
     }

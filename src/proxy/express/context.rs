@@ -2,6 +2,8 @@
 //!
 //! Invariant: it is recorded exactly once, when its context is dropped, however it ended.
 
+use std::future::{Future as _, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,10 +12,14 @@ use super::response::ResponseHead;
 use crate::drain::Kind;
 use crate::proxy::request::attempts::{Attempts, Sent};
 use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
+use crate::proxy::request::end::End;
+use crate::proxy::request::failure::{DRAINED, OVERFLOW};
 use crate::proxy::request::record::{self, Finished, stream};
 use crate::proxy::request::rescue::{FailedRequest, rescue};
 use crate::proxy::shared::{Phase, Shared};
+use crate::snapshot::live::{Limiter, Place};
 use crate::telemetry::{Lane, OpenGuard, VersionSeries};
+use crate::traffic::Refusal;
 
 /// A request whose route and version are chosen.
 pub(crate) struct ExpressContext<'s> {
@@ -28,6 +34,8 @@ pub(crate) struct ExpressContext<'s> {
     /// What its version has in flight; none for a health probe.
     request: Option<OpenGuard<&'s VersionSeries>>,
     stream: Option<OpenGuard<&'s VersionSeries>>,
+    /// Its place among the version's requests, where they are limited.
+    place: Option<Place<&'s Limiter>>,
 }
 
 impl<'s> ExpressContext<'s> {
@@ -52,6 +60,38 @@ impl<'s> ExpressContext<'s> {
             logged,
             request: assigned.enter_borrowed(),
             stream: None,
+            place: None,
+        }
+    }
+
+    /// Takes a place among the version's requests, where they are limited, and waits for it as long as that may take.
+    ///
+    /// # Errors
+    /// What to answer if there is none.
+    pub(crate) async fn take_place(&mut self) -> Result<(), Refusal> {
+        let version = self.assigned.version;
+        let Some(limit) = &version.limit else { return Ok(()) };
+        let bound = limit.until(self.attempts.deadline(), Instant::now());
+        // Boxed because it is large and rare.
+        let mut entering = Box::pin(Limiter::enter(&*limit.limiter, &bound));
+        let entered = poll_fn(|cx| match self.is_cut() {
+            true => Poll::Ready(None),
+            false => entering.as_mut().poll(cx).map(Some),
+        });
+        match entered.await {
+            Some(Ok(place)) => {
+                self.place = Some(place);
+                self.attempts.began = Instant::now();
+                Ok(())
+            }
+            Some(Err(_)) => {
+                OVERFLOW.charge(&version.series);
+                Err(OVERFLOW.refusal)
+            }
+            None => {
+                self.progress.ended = Some(End::Cut);
+                Err(DRAINED)
+            }
         }
     }
 

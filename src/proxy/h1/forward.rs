@@ -78,6 +78,11 @@ impl Client {
         if let Some(refusal) = request.refusal {
             return self.refuse(request, refusal, false).await;
         }
+        if request.context.assigned.version.limit.is_some()
+            && let Err(refusal) = request.context.take_place().await
+        {
+            return self.refuse(request, refusal, false).await;
+        }
         if request.context.assigned.version.faults.is_some() {
             if let Some(refusal) = self.inject_fault(request).await {
                 return self.refuse(request, refusal, false).await;

@@ -151,6 +151,11 @@ impl<'s> Exchange<'_, 's> {
             return self.refuse(refusal).await;
         }
         let version: &Version = self.context.assigned.version;
+        if version.limit.is_some()
+            && let Err(refusal) = self.context.take_place().await
+        {
+            return self.refuse(refusal).await;
+        }
         if version.faults.is_some() {
             if let Some(refusal) = self.inject_fault().await {
                 return self.refuse(refusal).await;

@@ -20,7 +20,7 @@ use super::message;
 use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
 use crate::proxy::request::end::End;
-use crate::proxy::request::failure::Failure;
+use crate::proxy::request::failure::{Failure, OVERFLOW};
 use crate::proxy::request::fault;
 use crate::proxy::request::flags::FlagValues;
 use crate::proxy::request::local_response::Circumstances;
@@ -28,6 +28,7 @@ use crate::proxy::request::record::{self, Finished, stream};
 use crate::proxy::request::upload::Manner;
 use crate::proxy::shared::Shared;
 use crate::proxy::upstream::connection::Checkout;
+use crate::snapshot::live::{Limiter, Place};
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Timeouts, Version};
 use crate::telemetry::{Lane, OpenGuard};
 use crate::traffic::Refusal;
@@ -49,6 +50,8 @@ pub(crate) struct EngineContext {
     pub(crate) open: Counted,
     pub(crate) logged: Option<Box<Logged>>,
     pub(crate) request_id: String,
+    /// Its place among its version's requests, where they are limited.
+    place: Option<Place>,
 }
 
 /// How far a request is.
@@ -151,6 +154,7 @@ impl EngineContext {
             open: Counted::default(),
             logged: None,
             request_id: String::new(),
+            place: None,
         }
     }
 
@@ -179,6 +183,28 @@ impl EngineContext {
         self.exchange.connected(checkout, settled, now);
         if let Some(routed) = self.routed_mut() {
             routed.attempts.connected(reused, now);
+        }
+    }
+
+    /// Takes a place among the version's requests, where they are limited, and waits for it as long as that may take.
+    ///
+    /// # Errors
+    /// What to answer if there is none.
+    pub(crate) async fn take_place(&mut self) -> Result<(), Refusal> {
+        let RequestStage::Routed(routed) = &self.stage else { return Ok(()) };
+        let Some(version) = routed.version() else { return Ok(()) };
+        let Some(limit) = &version.limit else { return Ok(()) };
+        let bound = limit.until(routed.attempts.deadline(), Instant::now());
+        // Who ends the exchange drops this wait with it.
+        match Limiter::enter(Arc::clone(&limit.limiter), &bound).await {
+            Ok(place) => {
+                self.place = Some(place);
+                Ok(())
+            }
+            Err(_) => {
+                OVERFLOW.charge(&version.series);
+                Err(OVERFLOW.refusal)
+            }
         }
     }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::verdict::RetryVerdict;
-use super::failure::{Failure, NO_ENDPOINT};
+use super::failure::{Failure, NO_ENDPOINT, OVERFLOW};
 use crate::algorithm::random::random;
 use crate::snapshot::Version;
 use crate::snapshot::live::EndpointLive;
@@ -338,7 +338,8 @@ impl Attempts {
     fn after_connect_failure(&mut self, failure: Failure, version: &impl Alternatives) -> RetryVerdict {
         self.failed(Some(failure.refusal));
         let policy = version.policy();
-        let may = policy.on.connect && self.has_tries(policy);
+        // What limits the version holds for each of its endpoints.
+        let may = policy.on.connect && failure != OVERFLOW && self.has_tries(policy);
         if !may || !self.find_endpoint(failure.passes(), version) {
             return RetryVerdict::GiveUp;
         }

@@ -20,6 +20,13 @@ const fn failure(kind: UpstreamError, status: u16, cause: &'static str, text: &'
 
 pub(crate) const NO_ENDPOINT: Failure =
     failure(UpstreamError::NoEndpoint, 503, "no_endpoint", "no endpoint of this version is ready");
+/// As much of the version is in use as may be, and as many wait as may, or this request waited for too long.
+pub(crate) const OVERFLOW: Failure = failure(
+    UpstreamError::Overflow,
+    503,
+    "overflow",
+    "this version has as many requests or connections as it may have",
+);
 const CONNECT: Failure = failure(UpstreamError::Connect, 502, "connect", "the endpoint does not accept connections");
 /// No connection in time.
 pub(crate) const CONNECT_TIMEOUT: Failure =
@@ -110,15 +117,19 @@ impl Failure {
             UpstreamError::Reset => Some(EndpointFailure::Reset),
             UpstreamError::Protocol => Some(EndpointFailure::Protocol),
             // Whoever connects counts it; the others are no failure of a request on it.
-            UpstreamError::Connect | UpstreamError::Tls | UpstreamError::NoEndpoint | UpstreamError::Unsolicited => {
-                None
-            }
+            UpstreamError::Connect
+            | UpstreamError::Tls
+            | UpstreamError::NoEndpoint
+            | UpstreamError::Overflow
+            | UpstreamError::Unsolicited => None,
         }
     }
 
     /// Whether `cause` is that of a failure that the version brought about.
     pub(crate) fn is_named(cause: &str) -> bool {
-        [NO_ENDPOINT, CONNECT, CONNECT_TIMEOUT, TLS, TIMEOUT, RESET, PROTOCOL].iter().any(|f| f.refusal.cause == cause)
+        [NO_ENDPOINT, OVERFLOW, CONNECT, CONNECT_TIMEOUT, TLS, TIMEOUT, RESET, PROTOCOL]
+            .iter()
+            .any(|f| f.refusal.cause == cause)
     }
 
     /// Whether `cause` is that of an answer that says nothing about the version: no endpoint of it had the request, or
@@ -166,6 +177,7 @@ impl From<&ConnectError> for Failure {
         match error {
             ConnectError::BadAddress => NO_ENDPOINT,
             ConnectError::NoResources(_) => LOCAL,
+            ConnectError::Full => OVERFLOW,
             ConnectError::Refused | ConnectError::Unreachable | ConnectError::Io(_) => CONNECT,
             ConnectError::TimedOut => CONNECT_TIMEOUT,
             ConnectError::Tls(_) => TLS,
@@ -188,6 +200,7 @@ mod tests {
         for (error, kind, status, cause) in [
             (ConnectError::BadAddress, Some(UpstreamError::NoEndpoint), 503, "no_endpoint"),
             (ConnectError::NoResources(io()), None, 503, "local"),
+            (ConnectError::Full, Some(UpstreamError::Overflow), 503, "overflow"),
             (ConnectError::Refused, Some(UpstreamError::Connect), 502, "connect"),
             (ConnectError::Unreachable, Some(UpstreamError::Connect), 502, "connect"),
             (ConnectError::Io(io()), Some(UpstreamError::Connect), 502, "connect"),

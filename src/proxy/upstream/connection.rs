@@ -10,12 +10,12 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::destination::Destination;
 use crate::proxy::io::tcp_info::TcpInfo;
 use crate::proxy::io::transport::Transport;
-use crate::snapshot::live::{EndpointLive, UpstreamConnection};
+use crate::snapshot::live::{EndpointLive, Limiter, Place, UpstreamConnection};
 
 /// A connection that a request uses.
 pub(crate) struct PooledConnection {
@@ -43,11 +43,15 @@ pub(crate) struct ConnectionHandle {
     counted_idle: AtomicBool,
     /// Bytes that were read since the client took some.
     ahead: AtomicUsize,
+    /// Its place among its version's connections, where they are limited, until it closes.
+    place: Mutex<Option<Place>>,
+    /// Those who wait for such a place.
+    limiter: Option<Arc<Limiter>>,
 }
 
 impl ConnectionHandle {
     /// The handle of a new connection, through which whoever drains the endpoint can end it.
-    pub(super) fn open(socket: OwnedFd, to: &Destination) -> Arc<Self> {
+    pub(super) fn open(socket: OwnedFd, to: &Destination, place: Option<Place>) -> Arc<Self> {
         let handle = Arc::new(Self {
             socket,
             live: Arc::clone(&to.live),
@@ -59,6 +63,8 @@ impl ConnectionHandle {
             closing: AtomicBool::new(false),
             counted_idle: AtomicBool::new(false),
             ahead: AtomicUsize::new(0),
+            place: Mutex::new(place),
+            limiter: to.upstream.connections.as_ref().map(|limit| Arc::clone(&limit.limiter)),
         });
         let weak: Weak<dyn UpstreamConnection> = Arc::<Self>::downgrade(&handle);
         to.live.opened(weak);
@@ -90,6 +96,13 @@ impl ConnectionHandle {
     fn shut(&self) {
         // The peer may have closed it first; there is nobody to tell.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+
+    /// It is closed, although a pool may hold it for a while yet.
+    fn leave_place(&self) {
+        if self.limiter.is_some() {
+            drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
     }
 
     /// Whether it must not be used again.
@@ -143,7 +156,21 @@ impl UpstreamConnection for ConnectionHandle {
         self.closing.store(true, Ordering::SeqCst);
         if self.busy.load(Ordering::SeqCst) == 0 {
             self.shut();
+            self.leave_place();
         }
+    }
+
+    fn give_way(&self) -> bool {
+        // One that closes already is no help.
+        if self.busy.load(Ordering::SeqCst) > 0 || self.closing.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        let idle = self.busy.load(Ordering::SeqCst) == 0;
+        if idle {
+            self.shut();
+            self.leave_place();
+        }
+        idle
     }
 }
 
@@ -250,7 +277,9 @@ impl Drop for Checkout {
         {
             handle.closing.store(true, Ordering::SeqCst);
         }
-        if handle.closing.load(Ordering::SeqCst) || !handle.live.is_accepting() {
+        // Who waits for a new connection may not know of this one: its endpoint is another's, or its worker.
+        let is_wanted = handle.limiter.as_ref().is_some_and(|limiter| limiter.waiting() > 0);
+        if is_wanted || handle.closing.load(Ordering::SeqCst) || !handle.live.is_accepting() {
             handle.close_idle();
         }
     }
@@ -279,6 +308,8 @@ mod tests {
             closing: AtomicBool::new(false),
             counted_idle: AtomicBool::new(false),
             ahead: AtomicUsize::new(0),
+            place: Mutex::default(),
+            limiter: None,
         })
     }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -21,14 +22,16 @@ use super::tls::TlsConnectors;
 use crate::model::Address;
 use crate::proxy::descriptors;
 use crate::proxy::io::transport::{Socket, Transport};
+use crate::snapshot::live::{Limit, Limiter, Place};
 
 /// Makes a connection, for one request at once.
 ///
 /// # Errors
 /// Why there is none.
 pub(crate) async fn connect(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnection, ConnectError> {
+    let place = place(to).await?;
     let began = std::time::Instant::now();
-    let connected = establish_in_time(to, tls).await;
+    let connected = establish_in_time(to, tls, place).await;
     match &connected {
         Ok(_) => to.live.connected(),
         Err(error) => {
@@ -54,15 +57,32 @@ pub(crate) async fn connect(to: &Destination, tls: &TlsConnectors) -> Result<Poo
 /// # Errors
 /// Why there is none.
 pub(crate) async fn probe(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnection, ConnectError> {
-    establish_in_time(to, tls).await.inspect(|connection| connection.checkout.handle().retire())
+    establish_in_time(to, tls, None).await.inspect(|connection| connection.checkout.handle().retire())
 }
 
-async fn establish_in_time(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnection, ConnectError> {
-    let connected = tokio::time::timeout(to.connect_timeout, establish(to, tls)).await;
+/// A place among the version's connections, where they are limited. At the limit, an idle one makes way.
+async fn place(to: &Destination) -> Result<Option<Place>, ConnectError> {
+    let Some(Limit { bound, limiter }) = &to.upstream.connections else { return Ok(None) };
+    if limiter.is_full(bound) {
+        to.live.make_way();
+    }
+    Limiter::enter(Arc::clone(limiter), bound).await.map(Some).map_err(|_| ConnectError::Full)
+}
+
+async fn establish_in_time(
+    to: &Destination,
+    tls: &TlsConnectors,
+    place: Option<Place>,
+) -> Result<PooledConnection, ConnectError> {
+    let connected = tokio::time::timeout(to.connect_timeout, establish(to, tls, place)).await;
     connected.unwrap_or(Err(ConnectError::TimedOut))
 }
 
-async fn establish(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnection, ConnectError> {
+async fn establish(
+    to: &Destination,
+    tls: &TlsConnectors,
+    place: Option<Place>,
+) -> Result<PooledConnection, ConnectError> {
     let (socket, duplicate) = match &to.address {
         Address::Inet(address) => tcp(*address).await,
         Address::Unix(path) => {
@@ -71,7 +91,7 @@ async fn establish(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnec
         }
     }
     .map_err(|error| ConnectError::of_system(&to.address, error))?;
-    let checkout = ConnectionHandle::open(duplicate, to).check_out();
+    let checkout = ConnectionHandle::open(duplicate, to, place).check_out();
     let transport = match &to.upstream.tls {
         None => Transport::Plain(socket),
         Some(settings) => Transport::Tls(Box::new(tls.connect(to, settings, socket).await?.into())),

@@ -15,6 +15,9 @@ pub(crate) enum ConnectError {
     /// This machine lacks what a connection needs: descriptors, ports, memory, permission. No endpoint was asked.
     #[error("this machine cannot make the connection: {0}")]
     NoResources(Arc<io::Error>),
+    /// Nobody asked the endpoint.
+    #[error("its version has as many connections as it may have")]
+    Full,
     #[error("the endpoint refuses connections")]
     Refused,
     #[error("there is no way to the endpoint")]
@@ -55,7 +58,7 @@ impl ConnectError {
     /// What speaks against the endpoint; none if it is not to blame, or nobody asked it.
     pub(crate) fn blames_endpoint(&self) -> Option<EndpointFailure> {
         match self {
-            Self::BadAddress | Self::NoResources(_) => None,
+            Self::BadAddress | Self::NoResources(_) | Self::Full => None,
             Self::Refused => Some(EndpointFailure::Refused),
             Self::Unreachable => Some(EndpointFailure::NoRoute),
             Self::TimedOut => Some(EndpointFailure::ConnectTimeout),

@@ -24,7 +24,7 @@ use crate::snapshot::live::EndpointRegistry;
 use crate::snapshot::{ClientPair, Endpoint, Timeouts, Upstream, UpstreamTls};
 use crate::tls::provider;
 
-pub(super) const PLAIN: Upstream = Upstream { http2: false, tls: None, max_idle: 8 };
+pub(super) const PLAIN: Upstream = Upstream { http2: false, tls: None, max_idle: 8, connections: None };
 
 /// An endpoint that no other call gives.
 pub(super) fn endpoint(address: &Address, spelled: &str, upstream: Upstream) -> Endpoint {

@@ -9,9 +9,9 @@ use http::HeaderName;
 use super::health;
 use super::inputs::Inputs;
 use super::{clients, cohorts};
-use crate::config::{self, Balance, EndpointAddress, FlagSettings, HostHeader, Protocol, RetryOn};
+use crate::config::{self, Balance, Concurrency, EndpointAddress, FlagSettings, HostHeader, Protocol, RetryOn};
 use crate::model::{Address, EndpointState, Name, ResolvedAddress, Weight};
-use crate::snapshot::live::{EndpointRegistry, HealthChanges, StateCell, desired};
+use crate::snapshot::live::{Bound, EndpointRegistry, HealthChanges, Limit, Limited, StateCell, desired};
 use crate::snapshot::retry::{RetryConditions, RetryPolicy};
 use crate::snapshot::{
     DrainTimes, Endpoint, FlagSwitch, Service, Timeouts, Upstream, UpstreamTls, VERSION_HEADER, Version,
@@ -154,6 +154,23 @@ impl ServiceCompiler {
         Some(FlagSwitch { header, series })
     }
 
+    /// The limit of what of a version, if there is one.
+    fn limit(
+        &mut self,
+        (service, version): (&Name, &Name),
+        limited: Limited,
+        file: Option<&Concurrency>,
+    ) -> Option<Limit> {
+        let file = file?;
+        let most = match limited {
+            Limited::Requests => file.requests,
+            Limited::Connections => file.connections,
+        }?;
+        let places = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        let bound = Bound { most: places(most), queue: places(file.queue), timeout: file.queue_timeout.get() };
+        Some(Limit { bound, limiter: self.endpoints.limiter(service, version, limited) })
+    }
+
     fn version(
         &mut self,
         (service, file): (&Name, &config::Service),
@@ -162,10 +179,12 @@ impl ServiceCompiler {
         inputs: &Inputs,
     ) -> (Version, VersionShare) {
         let state = desired(&inputs.states, (service, name), None, spec.state);
+        let concurrency = spec.concurrency.as_ref().or(file.concurrency.as_ref());
         let upstream = Arc::new(Upstream {
             http2: spec.protocol.unwrap_or(file.protocol) == Protocol::H2,
             tls: upstream_tls(file, spec, inputs).cloned(),
             max_idle: usize::from(file.pool.max_idle),
+            connections: self.limit((service, name), Limited::Connections, concurrency),
         });
         // Limits of checks become edges, so that "slower than the limit" is counted exactly. A version that
         // is counted already keeps the edges it has until it is gone, for a histogram whose edges move cannot
@@ -228,6 +247,7 @@ impl ServiceCompiler {
             retry: retry_policy(file),
             rescuer: None,
             retries: self.endpoints.retries(service, name),
+            limit: self.limit((service, name), Limited::Requests, concurrency),
             breaker,
             faults: by_version(&inputs.faults, service, name).cloned(),
             check,

@@ -17,6 +17,8 @@ use crate::telemetry::{UpstreamError, VersionSeries};
 pub(crate) trait UpstreamConnection: Send + Sync {
     /// Closes the connection unless it is in use; one in use closes when its work ends.
     fn close_idle(&self);
+    /// Closes the connection for another one, unless it is in use; whether it did.
+    fn give_way(&self) -> bool;
 }
 
 /// One endpoint across snapshots.
@@ -128,6 +130,17 @@ impl EndpointLive {
         }
     }
 
+    /// Closes an idle connection of the version's, so that another one can be made: of this endpoint, or else of another.
+    pub(crate) fn make_way(&self) {
+        let closes = |endpoint: &Self| {
+            let connections = endpoint.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            connections.iter().filter_map(Weak::upgrade).any(|connection| connection.give_way())
+        };
+        if !closes(self) {
+            self.health.of_version.endpoints().iter().any(|other| closes(other));
+        }
+    }
+
     /// Remembers an open connection, so that a drain can close it.
     pub(crate) fn opened(&self, connection: Weak<dyn UpstreamConnection>) {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,6 +167,10 @@ mod tests {
     impl UpstreamConnection for Probe {
         fn close_idle(&self) {
             self.0.store(true, Ordering::Release);
+        }
+
+        fn give_way(&self) -> bool {
+            !self.0.swap(true, Ordering::AcqRel)
         }
     }
 

@@ -11,6 +11,7 @@
 //! | what checks found of it | whoever follows health | balance, split, rollouts, status |
 //! | a canary's errors ([`CircuitBreaker`]) | finished requests | the split, control |
 //! | a version's retries under way ([`RetryCount`]) | requests | requests, before they are tried again |
+//! | requests and connections of a version, and who waits for one ([`Limiter`]) | requests | requests, before they begin |
 //! | how many requests a fault injection has seen ([`FaultInjection`]) | requests | the injection itself |
 //!
 //! Invariant: an endpoint that leaves the file and comes back while it still drains is the same one.
@@ -23,6 +24,7 @@ mod endpoint;
 mod fault;
 mod health;
 mod health_changes;
+mod limiter;
 mod registry;
 mod retry;
 mod slow_start;
@@ -34,7 +36,8 @@ pub(crate) use self::check_record::LastCheck;
 pub(crate) use self::endpoint::{EndpointLive, UpstreamConnection};
 pub(crate) use self::fault::{Fault, FaultInjection, MAX_DELAY};
 pub(crate) use self::health::{LastFailure, counted};
-pub(crate) use self::registry::EndpointRegistry;
+pub(crate) use self::limiter::{Bound, Limit, Limiter, Place};
+pub(crate) use self::registry::{EndpointRegistry, Limited};
 pub(crate) use self::retry::RetryCount;
 pub use self::state::States;
 pub(in crate::snapshot) use self::state::desired;

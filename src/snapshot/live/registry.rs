@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::endpoint::EndpointLive;
 use super::health_changes::HealthChanges;
+use super::limiter::Limiter;
 use super::retry::RetryCount;
 use super::version_health::VersionHealth;
 use crate::model::{Address, EndpointState, Name};
@@ -14,12 +15,20 @@ use crate::model::{Address, EndpointState, Name};
 /// Which endpoint it is: service, version, address.
 type EndpointIdentity = (Name, Name, Address);
 
+/// What of a version is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Limited {
+    Requests,
+    Connections,
+}
+
 /// Finds what outlives a snapshot. Used while compiling, by one owner.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointRegistry {
     endpoints: HashMap<EndpointIdentity, Weak<EndpointLive>>,
     /// By service and version.
     retries: HashMap<(Name, Name), Weak<RetryCount>>,
+    limiters: HashMap<(Name, Name, Limited), Weak<Limiter>>,
     versions: HashMap<(Name, Name), Weak<VersionHealth<EndpointLive>>>,
     changes: Arc<HealthChanges<EndpointLive>>,
     next_id: u64,
@@ -59,6 +68,11 @@ impl EndpointRegistry {
             *next_id += 1;
             EndpointLive::new(id, state, Arc::clone(version))
         })
+    }
+
+    /// Who is inside a limit of this version: the limiter that is still held somewhere, or a new one.
+    pub(crate) fn limiter(&mut self, service: &Name, version: &Name, limited: Limited) -> Arc<Limiter> {
+        find_or_make(&mut self.limiters, (service.clone(), version.clone(), limited), |_| Limiter::default())
     }
 
     /// The retries of this version that are under way: the count that is still held somewhere, or a new one.

@@ -74,6 +74,11 @@ impl<E: Member> VersionHealth<E> {
         members.policy = Some(policy.clone());
     }
 
+    /// Its endpoints, as far as somebody holds them.
+    pub(super) fn endpoints(&self) -> Vec<Arc<E>> {
+        self.members().endpoints.iter().filter_map(Weak::upgrade).collect()
+    }
+
     fn members(&self) -> MutexGuard<'_, Members<E>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }

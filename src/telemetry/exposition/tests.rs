@@ -49,6 +49,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
             configured: Weight::from_basis_points(9_000).unwrap(),
             effective: 1.0,
             panics: true,
+            limits: vec![LimitFact { limited: "requests", used: 4, waiting: 3 }],
         }],
         endpoints: vec![EndpointFact {
             service: "shop".into(),
@@ -92,6 +93,8 @@ fn every_fact_has_its_sample() {
         r#"weir_endpoint_ejections_total{service="shop",version="v1",endpoint="10.0.1.10:8080",reason="unreachable"} 1"#,
         r#"weir_endpoint_checks_total{service="shop",version="v1",endpoint="10.0.1.10:8080",result="fail"} 3"#,
         r#"weir_version_panic{service="shop",version="v1"} 1"#,
+        r#"weir_limit_used{service="shop",version="v1",limit="requests"} 4"#,
+        r#"weir_limit_waiting{service="shop",version="v1",limit="requests"} 3"#,
         r#"weir_rollout_phase{service="shop",phase="idle"} 0"#,
         r#"weir_rollout_phase{service="shop",phase="baking"} 1"#,
         r#"weir_rollout_step{service="shop"} 3"#,
