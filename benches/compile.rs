@@ -161,7 +161,7 @@ async fn measure(control: &Control, current: &Current) {
     for round in 0..ROUNDS {
         let shift = vec![("v1".to_owned(), weight(7_000)), ("v2".to_owned(), weight(3_000))];
         let began = Instant::now();
-        control.set_weights(name(round), shift, by()).await.expect("a shift");
+        control.set_weights(name(round), None, shift, by()).await.expect("a shift");
         weights.push(began.elapsed());
 
         let (service, version) = (name(round), "v2".to_owned());

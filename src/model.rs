@@ -228,6 +228,31 @@ impl Process {
     }
 }
 
+/// Whose split it is: a service's own, or that of one of its cohorts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SplitKey {
+    /// The service.
+    pub(crate) service: Name,
+    /// The cohort; none: whoever is in none.
+    pub(crate) cohort: Option<Name>,
+}
+
+impl From<&str> for SplitKey {
+    /// The own split of the service of this name.
+    fn from(service: &str) -> Self {
+        Self { service: service.into(), cohort: None }
+    }
+}
+
+impl fmt::Display for SplitKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cohort {
+            None => f.write_str(&self.service),
+            Some(cohort) => write!(f, "cohort {cohort} of {}", self.service),
+        }
+    }
+}
+
 /// An address behind a DNS name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ResolvedAddress {

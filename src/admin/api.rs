@@ -30,6 +30,7 @@ pub(super) fn router(admin: Arc<AdminState>, auth: Auth) -> Router {
         .route("/api/v1/status", get(show_status))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/services/{service}/weights", put(set_weights).delete(reset_weights))
+        .route("/api/v1/services/{service}/cohorts/{cohort}/weights", put(set_cohort).delete(reset_cohort))
         .route("/api/v1/services/{service}/state", put(set_service_state))
         .route("/api/v1/services/{service}/versions/{version}/state", put(set_version_state))
         .route("/api/v1/services/{service}/versions/{version}/endpoints/{endpoint}/state", put(set_endpoint_state))
@@ -106,12 +107,29 @@ async fn reload(
 async fn set_weights(
     State(admin): State<Arc<AdminState>>,
     path: Result<Path<String>, PathRejection>,
+    body: JsonBody<SetWeights>,
+) -> Result<Json<Changed>, Problem> {
+    shift(&admin, named(path)?, None, body).await
+}
+
+async fn set_cohort(
+    State(admin): State<Arc<AdminState>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    body: JsonBody<SetWeights>,
+) -> Result<Json<Changed>, Problem> {
+    let (service, cohort) = named(path)?;
+    shift(&admin, service, Some(cohort), body).await
+}
+
+async fn shift(
+    admin: &AdminState,
+    service: String,
+    cohort: Option<String>,
     JsonBody(body): JsonBody<SetWeights>,
 ) -> Result<Json<Changed>, Problem> {
-    let service = named(path)?;
     let weights = weights(&body)?;
     let by = by(body.author, body.reason)?;
-    changed(control(&admin)?.set_weights(service, weights, by).await)
+    changed(control(admin)?.set_weights(service, cohort, weights, by).await)
 }
 
 #[derive(Deserialize)]
@@ -127,10 +145,28 @@ async fn reset_weights(
     query: Result<Query<ByQuery>, QueryRejection>,
     _: NoBody,
 ) -> Result<Json<Changed>, Problem> {
-    let service = named(path)?;
+    reset(&admin, named(path)?, None, query).await
+}
+
+async fn reset_cohort(
+    State(admin): State<Arc<AdminState>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    query: Result<Query<ByQuery>, QueryRejection>,
+    _: NoBody,
+) -> Result<Json<Changed>, Problem> {
+    let (service, cohort) = named(path)?;
+    reset(&admin, service, Some(cohort), query).await
+}
+
+async fn reset(
+    admin: &AdminState,
+    service: String,
+    cohort: Option<String>,
+    query: Result<Query<ByQuery>, QueryRejection>,
+) -> Result<Json<Changed>, Problem> {
     let query = query.map_err(|error| bad(&error.body_text()))?.0;
     let by = by(query.author, query.reason)?;
-    changed(control(&admin)?.reset_weights(service, by).await)
+    changed(control(admin)?.reset_weights(service, cohort, by).await)
 }
 
 async fn set_service_state(

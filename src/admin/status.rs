@@ -21,7 +21,7 @@ use super::wire::{
 };
 use crate::algorithm::nearest::nearest;
 use crate::control::{self, DrainingEndpoint, NameState};
-use crate::model::{EndpointState, Split, Weight};
+use crate::model::{EndpointState, Name, Split, SplitKey, Weight};
 use crate::rollouts::Refusal;
 use crate::snapshot::{Service, ServiceCohort, Snapshot, Version};
 use crate::telemetry::{StreamKind, VersionSeries, WindowStats};
@@ -155,11 +155,11 @@ fn services(
     let mut shown: Vec<ServiceStatus> = present
         .map(|service| {
             let versions = versions(&service.name, Some(service), &leaving, measure, now);
-            let shift = control.shifts.get(&service.name).map(shift);
+            let shift = shift_of(control, service, None);
             let rollout = control.rollouts.get(&service.name);
             let behind = rollout.and_then(|rollout| rollout.behind.clone());
             let refused_command = rollout.and_then(|rollout| rollout.refusal.as_ref()).map(refused_command);
-            let cohorts = cohorts(service);
+            let cohorts = cohorts(control, service);
             ServiceStatus { name: service.name.to_string(), shift, behind, refused_command, versions, cohorts }
         })
         .collect();
@@ -177,7 +177,12 @@ fn services(
     shown
 }
 
-fn cohorts(service: &Service) -> Vec<CohortStatus> {
+fn shift_of(control: &control::Status, service: &Service, cohort: Option<&Name>) -> Option<ShiftStatus> {
+    let key = SplitKey { service: service.name.clone(), cohort: cohort.cloned() };
+    control.shifts.get(&key).map(shift)
+}
+
+fn cohorts(control: &control::Status, service: &Service) -> Vec<CohortStatus> {
     let by_version = |cohort: &ServiceCohort| {
         let names = service.versions.iter().map(|version| version.name.to_string());
         let weights = cohort.weights.iter().map(|weight| percentage(*weight));
@@ -185,6 +190,7 @@ fn cohorts(service: &Service) -> Vec<CohortStatus> {
         CohortStatus {
             name: cohort.name.to_string(),
             weights: names.clone().zip(weights).collect(),
+            shift: shift_of(control, service, Some(&cohort.name)),
             requests: names.zip(requests).collect(),
         }
     };

@@ -119,8 +119,11 @@ pub struct ServiceStatus {
 pub struct CohortStatus {
     /// Its name.
     pub name: String,
-    /// Percentages by version, of the file; they sum to 100.
+    /// Percentages by version, of the file or of the shift over it; they sum to 100.
     pub weights: BTreeMap<String, f64>,
+    /// The shift over the file's split of it, if one is in effect.
+    #[serde(default)]
+    pub shift: Option<ShiftStatus>,
     /// Requests that each version was given by them since the version is known.
     pub requests: BTreeMap<String, u64>,
 }

@@ -38,7 +38,8 @@ pub(super) async fn ask_reload(client: &ControlApi, force: bool) -> Result<Chang
 /// `weir weight`.
 pub(super) async fn weight(arguments: &WeightArguments) -> Result<(), Failure> {
     let client = ControlApi::new(&arguments.admin)?;
-    let path = format!("/api/v1/services/{}/weights", segment(&arguments.service));
+    let cohort = arguments.cohort.as_deref().map(|cohort| format!("/cohorts/{}", segment(cohort))).unwrap_or_default();
+    let path = format!("/api/v1/services/{}{cohort}/weights", segment(&arguments.service));
     let (author, reason) = who(&arguments.by);
     let changed: Changed = if arguments.reset {
         let reason = reason.map(|reason| format!("&reason={}", query(&reason))).unwrap_or_default();
@@ -67,7 +68,7 @@ pub(super) async fn flag(arguments: FlagArguments) -> Result<(), Failure> {
         Some(vec![share("off", off), share("on", on)])
     });
     let service = format!("{FLAG_PREFIX}{name}");
-    weight(&WeightArguments { service, weights: weights.unwrap_or_default(), reset, by, admin }).await
+    weight(&WeightArguments { service, weights: weights.unwrap_or_default(), cohort: None, reset, by, admin }).await
 }
 
 /// `weir ready`.

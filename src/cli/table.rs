@@ -111,12 +111,17 @@ const WORDS: usize = 2;
 type Cell = (Style, String);
 
 /// A line for each cohort: who gets what of it.
-fn cohort_lines(cohorts: &[CohortStatus]) -> String {
+fn cohort_lines(service: &ServiceStatus, now: u64) -> String {
     let weights = |cohort: &CohortStatus| {
         let shown = cohort.weights.iter().filter(|(_, weight)| **weight > 0.0);
         shown.map(|(version, weight)| format!("{} {}", clean(version), percent(*weight))).collect::<Vec<_>>().join(", ")
     };
-    cohorts.iter().map(|cohort| format!("  cohort {}: {}\n", clean(&cohort.name), weights(cohort))).collect()
+    let line = |cohort: &CohortStatus| {
+        let over =
+            cohort.shift.as_ref().map(|shift| paint(CAUTION, &format!(" ({})", shift_line(shift, service, now))));
+        format!("  cohort {}: {}{}\n", clean(&cohort.name), weights(cohort), over.unwrap_or_default())
+    };
+    service.cohorts.iter().map(line).collect()
 }
 
 fn render_service(service: &ServiceStatus, now: u64) -> String {
@@ -133,7 +138,7 @@ fn render_service(service: &ServiceStatus, now: u64) -> String {
             paint(CAUTION, &refused_line(refused, &ago(now.saturating_sub(refused.at_ms / 1_000))))
         ));
     }
-    out.push_str(&cohort_lines(&service.cohorts));
+    out.push_str(&cohort_lines(service, now));
     let rows: Vec<[Cell; 12]> = service.versions.iter().map(row).collect();
     let header = COLUMNS.map(|title| (DIM, title.to_owned()));
     let mut widths = COLUMNS.map(width);

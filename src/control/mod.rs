@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::config::{Diagnostic, Diagnostics};
-use crate::model::{EndpointState, Name, NotASplit, Split, Weight};
+use crate::model::{EndpointState, Name, NotASplit, Split, SplitKey, Weight};
 use crate::rollout::engine::CommandRefused;
 use crate::snapshot::DrainTimes;
 use crate::snapshot::live::EndpointLive;
@@ -64,12 +64,14 @@ enum Proposal {
     },
     SetWeights {
         service: String,
+        cohort: Option<String>,
         weights: Vec<(String, Weight)>,
         by: Attribution,
         answer: oneshot::Sender<ProposalResult>,
     },
     ResetWeights {
         service: String,
+        cohort: Option<String>,
         by: Attribution,
         answer: oneshot::Sender<ProposalResult>,
     },
@@ -201,9 +203,7 @@ pub enum Rejection {
     #[error("no rollout of `{0}` is under way, so no version is its canary")]
     NoCanary(String),
     /// The service's weights are moved by its rollout.
-    #[error(
-        "the weights of service `{0}` are its rollout's: `weir rollout promote`, `pause`, `abort` or `undo` move them"
-    )]
+    #[error("the weights of {0} are its rollout's: `weir rollout promote`, `pause`, `abort` or `undo` move them")]
     RolledOut(String),
     /// Versions would have fewer ready endpoints than their `min_ready`.
     #[error("{}; wait until others are ready, or force it (--force)", listed(.0))]
@@ -279,8 +279,8 @@ pub(crate) struct Status {
     pub(crate) errors: Option<String>,
     /// What is wrong with listeners' certificates and authorities, and what is done instead; one line each.
     pub(crate) faults: Vec<String>,
-    /// Shifts over the file's splits, by service.
-    pub(crate) shifts: BTreeMap<Name, Shift>,
+    /// Shifts over the file's splits.
+    pub(crate) shifts: BTreeMap<SplitKey, Shift>,
     /// Endpoints that drain.
     pub(crate) drains: Vec<DrainingEndpoint>,
     /// Where rollouts are, by service.
@@ -380,25 +380,31 @@ impl Control {
         self.propose(|answer| Proposal::Reload { force, answer }).await
     }
 
-    /// Shifts a service's weights over the file's split. Versions left out get 0.
+    /// Shifts a service's weights, or those of a cohort of it, over the file's split. Versions left out get 0.
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::Split`], [`Rejection::Store`], [`Rejection::ServiceBusy`], [`Rejection::Busy`].
     pub async fn set_weights(
         &self,
         service: String,
+        cohort: Option<String>,
         weights: Vec<(String, Weight)>,
         by: Attribution,
     ) -> ProposalResult {
-        self.propose(|answer| Proposal::SetWeights { service, weights, by, answer }).await
+        self.propose(|answer| Proposal::SetWeights { service, cohort, weights, by, answer }).await
     }
 
-    /// Ends a service's shift: the file's split is in effect again.
+    /// Ends the shift of a service, or of a cohort of it: the file's split is in effect again.
     ///
     /// # Errors
     /// [`Rejection::Unknown`], [`Rejection::Store`], [`Rejection::Busy`].
-    pub(crate) async fn reset_weights(&self, service: String, by: Attribution) -> ProposalResult {
-        self.propose(|answer| Proposal::ResetWeights { service, by, answer }).await
+    pub(crate) async fn reset_weights(
+        &self,
+        service: String,
+        cohort: Option<String>,
+        by: Attribution,
+    ) -> ProposalResult {
+        self.propose(|answer| Proposal::ResetWeights { service, cohort, by, answer }).await
     }
 
     /// Sets the state of a version or an endpoint, over the file's.

@@ -28,7 +28,7 @@ use crate::algorithm::nearest::nearest;
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Environment};
 use crate::drain::Notifier;
-use crate::model::{Name, Split};
+use crate::model::{Name, Split, SplitKey};
 use crate::rollouts::Rollouts;
 use crate::rollouts::dispatch::Dispatcher;
 use crate::snapshot::compile::{Compiler, Inputs, Previous, States};
@@ -58,7 +58,7 @@ pub struct Owner {
     environment: Box<dyn Environment + Send>,
     config: Config,
     inputs: Inputs,
-    shifts: BTreeMap<Name, Shift>,
+    shifts: BTreeMap<SplitKey, Shift>,
     states: States,
     journal: JournalWriter,
     compiler: Compiler,
@@ -256,11 +256,11 @@ impl Owner {
             Work::Tick => self.service_tick(service),
             Work::Completion(completion) => self.take_completion(service, completion),
             Work::Proposal(proposal) => match proposal {
-                Proposal::SetWeights { weights, by, answer, .. } => {
-                    self.change_setting(self.new_shift(service, &weights, by), answer);
+                Proposal::SetWeights { cohort, weights, by, answer, .. } => {
+                    self.change_setting(self.new_shift(service, cohort.as_deref(), &weights, by), answer);
                 }
-                Proposal::ResetWeights { by, answer, .. } => {
-                    self.change_setting(self.no_shift(service, &by), answer);
+                Proposal::ResetWeights { cohort, by, answer, .. } => {
+                    self.change_setting(self.no_shift(service, cohort.as_deref(), &by), answer);
                 }
                 Proposal::SetState { change, by, answer } => {
                     self.change_setting(self.new_states(&change, &by), answer);

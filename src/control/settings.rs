@@ -1,13 +1,12 @@
 //! What operators set over the file, kept across restarts: shifts of weights and states.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Attribution, Shift};
-use crate::model::{EndpointState, Name, Split, Weight};
+use crate::model::{EndpointState, Name, Split, SplitKey, Weight};
 use crate::snapshot::compile::States;
 use crate::store::{JournalError, JournalWriter, Write};
 
@@ -32,8 +31,8 @@ struct StoredState {
 /// What operators set over the file, by what it is set for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SettingKey {
-    /// The weights of a service.
-    Shift(Name),
+    /// The weights of a service, or of a cohort of it.
+    Shift(SplitKey),
     /// The state of a version or an endpoint.
     State(StateKey),
 }
@@ -45,14 +44,14 @@ impl SettingKey {
     /// The service that it is of.
     pub(super) const fn service(&self) -> &Name {
         match self {
-            Self::Shift(service) | Self::State((service, ..)) => service,
+            Self::Shift(SplitKey { service, .. }) | Self::State((service, ..)) => service,
         }
     }
 
     /// Stores what is in effect, as a write.
-    pub(super) fn write(&self, shifts: &BTreeMap<Name, Shift>, states: &States) -> Result<Write, JournalError> {
+    pub(super) fn write(&self, shifts: &BTreeMap<SplitKey, Shift>, states: &States) -> Result<Write, JournalError> {
         match self {
-            Self::Shift(service) => write_shift(service, shifts.get(service)),
+            Self::Shift(key) => write_shift(key, shifts.get(key)),
             Self::State(key) => write_state(key, states.get(key).copied()),
         }
     }
@@ -71,34 +70,34 @@ pub(super) struct SettingChange {
 
 /// The values that it asks for; none: the file's.
 pub(super) enum OperatorSetting {
-    Shift(Option<Shift>),
+    Shift(SplitKey, Option<Shift>),
     States(Vec<(StateKey, Option<EndpointState>)>),
 }
 
 impl SettingChange {
     pub(super) fn keys(&self) -> Vec<SettingKey> {
         match &self.what {
-            OperatorSetting::Shift(_) => vec![SettingKey::Shift(Arc::clone(&self.service))],
+            OperatorSetting::Shift(key, _) => vec![SettingKey::Shift(key.clone())],
             OperatorSetting::States(states) => states.iter().map(|(key, _)| SettingKey::State(key.clone())).collect(),
         }
     }
 
     pub(super) fn writes(&self) -> Result<Vec<Write>, JournalError> {
         match &self.what {
-            OperatorSetting::Shift(shift) => Ok(vec![write_shift(&self.service, shift.as_ref())?]),
+            OperatorSetting::Shift(key, shift) => Ok(vec![write_shift(key, shift.as_ref())?]),
             OperatorSetting::States(states) => states.iter().map(|(key, state)| write_state(key, *state)).collect(),
         }
     }
 }
 
 /// Reads what is stored. What cannot be read is left out with a line that says so.
-pub(super) fn read(journal: &JournalWriter) -> (BTreeMap<Name, Shift>, States, Vec<String>) {
+pub(super) fn read(journal: &JournalWriter) -> (BTreeMap<SplitKey, Shift>, States, Vec<String>) {
     let (mut shifts, mut states, mut unread) = (BTreeMap::new(), States::new(), Vec::new());
     for (key, value) in journal.list(SHIFT) {
-        let service: Name = key.trim_start_matches(SHIFT).into();
+        let of = split_key(&key);
         match serde_json::from_slice(&value).ok().and_then(|stored: StoredShift| stored.into_shift()) {
-            Some(shift) => drop(shifts.insert(service, shift)),
-            None => unread.push(format!("the kept shift of {service} cannot be read; the file's split applies")),
+            Some(shift) => drop(shifts.insert(of, shift)),
+            None => unread.push(format!("the kept shift of {of} cannot be read; the file's split applies")),
         }
     }
     for (key, value) in journal.list(STATE) {
@@ -114,8 +113,8 @@ pub(super) fn read(journal: &JournalWriter) -> (BTreeMap<Name, Shift>, States, V
 }
 
 /// Puts a shift, or removes it if there is none, as a write.
-fn write_shift(service: &Name, shift: Option<&Shift>) -> Result<Write, JournalError> {
-    let key = format!("{SHIFT}{service}");
+fn write_shift(of: &SplitKey, shift: Option<&Shift>) -> Result<Write, JournalError> {
+    let key = shift_key(of);
     let Some(shift) = shift else { return Ok(Write::remove(key)) };
     let at = shift.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let stored = StoredShift {
@@ -143,6 +142,22 @@ fn write_state((service, version, endpoint): &StateKey, state: Option<EndpointSt
 
 const SHIFT: &str = "shift/";
 const STATE: &str = "state/";
+
+fn shift_key(SplitKey { service, cohort }: &SplitKey) -> String {
+    match cohort {
+        None => format!("{SHIFT}{service}"),
+        Some(cohort) => format!("{SHIFT}{service}/{cohort}"),
+    }
+}
+
+/// What was stored under a key of [`shift_key`].
+fn split_key(key: &str) -> SplitKey {
+    let of = key.strip_prefix(SHIFT).unwrap_or(key);
+    match of.split_once('/') {
+        None => SplitKey { service: of.into(), cohort: None },
+        Some((service, cohort)) => SplitKey { service: service.into(), cohort: Some(cohort.into()) },
+    }
+}
 
 fn state_key(service: &str, version: &str, endpoint: Option<&Name>) -> String {
     // Names have no slash (the configuration sees to it), so parts cannot run into each other.

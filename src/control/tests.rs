@@ -58,7 +58,7 @@ fn share(current: &Current) -> Weight {
 async fn shift(control: &Control, v2: u16) -> ProposalResult {
     let weight = |share: u16| Weight::from_basis_points(share).unwrap();
     let weights = vec![("v1".to_owned(), weight(10_000 - v2)), ("v2".to_owned(), weight(v2))];
-    control.set_weights("shop".to_owned(), weights, by()).await
+    control.set_weights("shop".to_owned(), None, weights, by()).await
 }
 
 fn drain() -> StateChange {
@@ -103,7 +103,7 @@ async fn a_weight_that_cannot_be_written_is_refused_and_what_leads_back_says_tha
         let drained = control.set_state(drain(), by()).await.unwrap();
         assert_eq!(drained.warnings.len(), 1, "{fault:?}");
         for again in [false, true] {
-            let reset = control.reset_weights("shop".to_owned(), by()).await.unwrap();
+            let reset = control.reset_weights("shop".to_owned(), None, by()).await.unwrap();
             // Who asks again learns that it was written, where the first answer was lost.
             let durable = again && fault == Fault::Lost { written: true };
             let seen = (reset.warnings.is_empty(), reset.durable, share(&current));

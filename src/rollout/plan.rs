@@ -11,6 +11,8 @@ use crate::model::{Name, Weight};
 /// How one service is rolled out.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
+    /// The cohort whose split it moves; none: the service's own split.
+    pub(crate) cohort: Option<Name>,
     /// How often the judge decides; at least a second.
     pub(crate) interval: Duration,
     /// What each check looks back on; at least a second.

@@ -7,7 +7,11 @@
 //! else                                           → refused, with what to write
 //! ```
 
-use crate::model::{Name, Split, Weight};
+use std::collections::BTreeMap;
+
+use crate::config;
+use crate::model::{Name, Split, SplitKey, Weight};
+use crate::rollout::plan::Plan;
 
 /// Why nobody can tell where a rollout starts, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +101,20 @@ pub(super) fn start(shares: &Split, stable: Option<&Name>, release: &Name) -> Re
     }
     let weight = shares.iter().find(|(name, _)| *name == release).map_or(Weight::ZERO, |(_, weight)| weight);
     Ok(Start::GoesOn { stable: stable.clone(), weight })
+}
+
+/// What served those whom `plan` moves, by the file `before` and the shifts over it. A cohort that is new was nobody's.
+pub(super) fn served<'a>(
+    service: &Name,
+    before: &'a config::Service,
+    plan: &Plan,
+    shifts: &'a BTreeMap<SplitKey, Split>,
+) -> &'a Split {
+    let base = |cohort: Option<&Name>| {
+        let key = SplitKey { service: service.clone(), cohort: cohort.cloned() };
+        shifts.get(&key).or_else(|| before.split_of(cohort))
+    };
+    base(plan.cohort.as_ref()).or_else(|| base(None)).unwrap_or(&before.split)
 }
 
 /// The version that has everything, if one has.

@@ -55,7 +55,7 @@ pub(crate) use self::view::{StableUnknown, View};
 use self::record::Record;
 use self::service::{ServiceRollout, raised};
 use crate::config::{self, Config};
-use crate::model::{Name, Split};
+use crate::model::{Name, Split, SplitKey};
 use crate::rollout::engine::{CommandRefused, Event, Phase, RolloutState, Verb};
 use crate::rollout::reading::Reading;
 use crate::store::{JournalError, JournalWriter, Write};
@@ -86,11 +86,15 @@ impl Rollouts {
     ///
     /// # Errors
     /// The services of which nothing tells which version is stable, each with why.
-    pub(crate) fn read(shares: &BTreeMap<Name, Split>, view: &View<'_>) -> Result<Self, Vec<(Name, StableUnknown)>> {
+    pub(crate) fn read(
+        shares: &BTreeMap<SplitKey, Split>,
+        view: &View<'_>,
+    ) -> Result<Self, Vec<(Name, StableUnknown)>> {
         let mut rollouts = Self { copied: record::read_stable(view.store), ..Self::default() };
         let mut unknown = Vec::new();
         for service in view.config.services.names() {
-            if let Err(why) = rollouts.read_one(service, shares.get(service), None, view) {
+            let shares = shares.get(&view::split_key(service, view.config));
+            if let Err(why) = rollouts.read_one(service, shares, None, view) {
                 unknown.push((service.clone(), why));
             }
         }
@@ -108,8 +112,10 @@ impl Rollouts {
         let Some(file) = view.config.services.get(service) else { return Ok(()) };
         let Some(plan) = &file.rollout else { return Ok(()) };
         let kept = self.kept(service, view);
-        let shares = shares.filter(|_| kept.is_none());
+        let cohort = plan.cohort.as_ref();
+        let shares = shares.filter(|_| kept.as_ref().is_none_or(|(record, _)| record.cohort.as_ref() != cohort));
         let (record, damage) = kept.unwrap_or_default();
+        let record = record.of_split(cohort);
         let was = record.state.stable.is_some();
         let mut rollout = ServiceRollout::new(service.clone(), plan, record, view);
         if let Some(why) = unwritable {
@@ -169,7 +175,7 @@ impl Rollouts {
     pub(crate) fn take_in(
         &mut self,
         before: &Config,
-        shifts: &BTreeMap<Name, Split>,
+        shifts: &BTreeMap<SplitKey, Split>,
         view: &View<'_>,
     ) -> Result<Vec<String>, Vec<(Name, StableUnknown)>> {
         let (mut lines, mut unknown) = (Vec::new(), Vec::new());
@@ -183,10 +189,13 @@ impl Rollouts {
         for (service, file) in view.config.services.iter() {
             let Some(plan) = &file.rollout else { continue };
             let mut events = Vec::new();
-            if !self.services.contains_key(service) {
-                let record = Record::default();
-                let mut rollout = ServiceRollout::new(service.clone(), plan, record, view);
-                let split = before.services.get(service).map(|before| shifts.get(service).unwrap_or(&before.split));
+            let known = self.services.get(service);
+            if known.is_none_or(|known| known.record.cohort != plan.cohort) {
+                let record = known.map(|known| known.record.clone()).unwrap_or_default();
+                let mut rollout =
+                    ServiceRollout::new(service.clone(), plan, record.of_split(plan.cohort.as_ref()), view);
+                rollout.dirty = true;
+                let split = before.services.get(service).map(|before| adopt::served(service, before, plan, shifts));
                 match split.map(|split| rollout.adopt(split, file)).transpose() {
                     Ok(event) => events.extend(event.flatten()),
                     Err(why) => {
@@ -294,7 +303,9 @@ impl Rollouts {
         let stable = |rollout: &ServiceRollout| {
             Some((rollout.service.to_string(), rollout.state().stable.as_ref()?.version.to_string()))
         };
-        let stable: record::Stable = self.services.values().filter_map(stable).collect();
+        // What is stable for a cohort need not be for everybody.
+        let of_all = self.services.values().filter(|rollout| rollout.record.cohort.is_none());
+        let stable: record::Stable = of_all.filter_map(stable).collect();
         if stable == self.copied {
             return None;
         }
@@ -470,6 +481,17 @@ impl Rollouts {
     /// Whether the service's versions are rolled out.
     pub(crate) fn has(&self, service: &str) -> bool {
         self.services.contains_key(service)
+    }
+
+    /// Whether a rollout moves this split.
+    pub(crate) fn moves(&self, key: &SplitKey) -> bool {
+        self.services.get(&key.service).is_some_and(|rollout| rollout.plan.cohort == key.cohort)
+    }
+
+    /// The split that a service's rollout moves, if it has one.
+    pub(crate) fn split_key(&self, service: &Name) -> SplitKey {
+        let cohort = self.services.get(service).and_then(|rollout| rollout.plan.cohort.clone());
+        SplitKey { service: service.clone(), cohort }
     }
 }
 

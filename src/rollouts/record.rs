@@ -229,6 +229,8 @@ struct StoredRecord {
     #[serde(default)]
     seen: BTreeMap<String, SeenVersion>,
     #[serde(default)]
+    cohort: Option<String>,
+    #[serde(default)]
     alerts: u64,
 }
 
@@ -241,6 +243,8 @@ pub(super) struct Record {
     pub(super) plan: String,
     /// Versions as they were seen last.
     pub(super) seen: BTreeMap<String, SeenVersion>,
+    /// The cohort whose split it moves; none: the service's own split.
+    pub(super) cohort: Option<Name>,
     /// Alerts that were raised: each has its number, so that no two are taken for one.
     pub(super) alerts: u64,
     pub(super) history: History,
@@ -264,6 +268,7 @@ impl Record {
             memory: self.memory.clone(),
             plan: self.plan.clone(),
             seen: self.seen.clone(),
+            cohort: self.cohort.as_deref().map(str::to_owned),
             alerts: self.alerts,
         };
         writes.push(Write::json(state_key(service), &kept)?);
@@ -299,7 +304,7 @@ impl Record {
         match understood {
             Ok((state, kept)) => {
                 (record.state, record.memory, record.plan, record.seen) = (state, kept.memory, kept.plan, kept.seen);
-                record.alerts = kept.alerts;
+                (record.alerts, record.cohort) = (kept.alerts, kept.cohort.map(Name::from));
                 Some((record, None))
             }
             Err(why) => {
@@ -310,6 +315,15 @@ impl Record {
                 Some((record, Some(why)))
             }
         }
+    }
+
+    /// What of it holds where this split is moved. Which version was stable for others says nothing of these requests.
+    pub(super) fn of_split(mut self, cohort: Option<&Name>) -> Self {
+        if self.cohort.as_ref() != cohort {
+            (self.state, self.memory, self.plan) = (RolloutState::default(), Memory::default(), String::new());
+            self.cohort = cohort.cloned();
+        }
+        self
     }
 
     /// What is left of a record if only its stable version is known.

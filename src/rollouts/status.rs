@@ -8,7 +8,7 @@ use super::Rollouts;
 use super::record::RecordedEntry;
 use super::refusal::Refusal;
 use super::service::ServiceRollout;
-use crate::model::{Name, Split};
+use crate::model::{Name, Split, SplitKey};
 use crate::rollout::engine::{Phase, RolloutState};
 use crate::rollout::plan::Plan;
 use crate::snapshot::live::CircuitBreaker;
@@ -85,9 +85,10 @@ impl Rollouts {
     }
 
     /// The splits in effect, why, and since when (milliseconds since the Unix epoch).
-    pub(crate) fn splits(&self) -> impl Iterator<Item = (&Name, Split, &str, u64)> {
+    pub(crate) fn splits(&self) -> impl Iterator<Item = (SplitKey, Split, &str, u64)> {
         self.services.iter().filter_map(|(service, rollout)| {
-            Some((service, rollout.split()?, rollout.state().reason.as_str(), rollout.since_ms))
+            let of = SplitKey { service: service.clone(), cohort: rollout.plan.cohort.clone() };
+            Some((of, rollout.split()?, rollout.state().reason.as_str(), rollout.since_ms))
         })
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::adopt::{UnclearStart, whole};
 use crate::algorithm::fnv::Fnv1a;
 use crate::config::{self, Config, EndpointAddress};
-use crate::model::{Address, EndpointState, Name, ResolvedAddress};
+use crate::model::{Address, EndpointState, Name, ResolvedAddress, SplitKey};
 use crate::snapshot::compile::States;
 use crate::snapshot::{Endpoint, Snapshot};
 use crate::store::JournalWriter;
@@ -150,9 +150,16 @@ impl View<'_> {
     }
 }
 
-/// The version that the file wants to serve: its release, or what has everything by its split.
+/// The version that the file wants to serve: its release, or what has everything by the split that the rollout moves.
 pub(super) fn wanted(file: &config::Service) -> Option<Name> {
-    file.release.clone().or_else(|| whole(&file.split))
+    let cohort = file.rollout_cohort().flatten();
+    file.release.clone().or_else(|| whole(file.split_of(cohort)?))
+}
+
+/// The split that a service's rollout moves by this file.
+pub(super) fn split_key(service: &Name, config: &Config) -> SplitKey {
+    let cohort = config.services.get(service).and_then(|file| file.rollout_cohort().flatten()).cloned();
+    SplitKey { service: service.clone(), cohort }
 }
 
 /// What makes a version another one to roll out: its endpoints, and how they are spoken to.

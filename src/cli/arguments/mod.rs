@@ -143,6 +143,9 @@ pub(super) struct WeightArguments {
     /// The weights in percent, with at most two decimals; they sum to 100, and versions left out get 0
     #[arg(value_name = "VERSION=PERCENT", required_unless_present = "reset")]
     pub(super) weights: Vec<Share>,
+    /// Of this cohort of the service, instead of whoever is in none
+    #[arg(long, value_name = "NAME")]
+    pub(super) cohort: Option<String>,
     /// End the shift: the split that the file states is in effect again
     #[arg(long, conflicts_with = "weights")]
     pub(super) reset: bool,

@@ -155,6 +155,7 @@ fn a_busy_service_in_a_drain_under_a_shift() {
         cohorts: vec![CohortStatus {
             name: "eu".to_owned(),
             weights: BTreeMap::from([("v1".to_owned(), 90.0), ("v2".to_owned(), 10.0), ("v3".to_owned(), 0.0)]),
+            shift: None,
             requests: BTreeMap::new(),
         }],
     };

@@ -128,6 +128,31 @@ pub(crate) fn read_cohorts<'n>(
     if unique { items.all() } else { None }
 }
 
+/// Notes when the cohort that a rollout moves does not exist, is split between versions, or has a `release` beside it.
+pub(crate) fn check_rollout_of_cohort(fields: &mut Fields<'_, '_>, name: &Name, cohorts: Option<&Vec<Cohort>>) {
+    if fields.get("release").is_some() {
+        fields.fault_at("release", |place| {
+            Problem::new(place, "`release` beside a rollout of a cohort")
+                .help("say with `split` what everybody else gets; what the cohort gets, its own `split` says")
+        });
+    }
+    let Some(cohorts) = cohorts else { return };
+    let Some(cohort) = cohorts.iter().find(|cohort| cohort.name == *name) else {
+        let known: Vec<&str> = cohorts.iter().map(|cohort| &*cohort.name).collect();
+        let near = fields.reader.nearest(name, known.iter().copied());
+        return fields.fault_at("rollout", |place| {
+            let problem = Problem::new(place, format!("no cohort is called `{name}`")).nearest(near);
+            if known.is_empty() { problem } else { problem.expected(format!("one of: {}", known.join(", "))) }
+        });
+    };
+    if !cohort.split.iter().any(|(_, weight)| weight == Weight::FULL) {
+        fields.fault_at("rollout", |place| {
+            Problem::new(place, format!("the rollout moves `{name}`, whose split is between versions"))
+                .help("a rollout begins where one version has everything: give one 100 in the cohort's `split`")
+        });
+    }
+}
+
 /// Notes when the split of a cohort names a version that the service does not have, or one without endpoints.
 pub(crate) fn check_cohorts(
     fields: &mut Fields<'_, '_>,

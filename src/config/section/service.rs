@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::affinity::{Affinity, AffinityKey, Override};
-use super::cohort::{Cohort, MAX_COHORTS, check_cohorts, read_cohorts};
+use super::cohort::{Cohort, MAX_COHORTS, check_cohorts, check_rollout_of_cohort, read_cohorts};
 use super::concurrency::Concurrency;
 use super::health::{OutlierDetection, PERCENT};
 use super::health_check::HealthCheck;
@@ -52,7 +52,7 @@ section! {
         /// How long work in flight may take to finish once its endpoint or version goes away.
         pub(crate) drain: Drain = section(),
         /// Clients that are split by weights of their own, 32 at most; a request is of the first that it fits. A shift and a
-        /// rollout move the service's own split and leave these as they are.
+        /// rollout move the service's own split and leave these as they are, unless they are of a cohort themselves.
         pub(crate) cohorts: Vec<Cohort> = list(0..=MAX_COHORTS, read_cohorts),
         /// Keeps one client on one version; default: every request is split by itself.
         pub(crate) affinity: Option<Affinity> = optional(),
@@ -94,7 +94,11 @@ section! {
     rules(fields) {
         let release = check_release(&mut fields, release);
         let split = make_split(&mut fields, versions.as_ref(), release.as_ref(), split);
-        check_rollout(&mut fields, split.as_ref());
+        let cohort = rollout.as_ref().and_then(|plan: &Option<Plan>| plan.as_ref()?.cohort.as_ref());
+        match cohort {
+            None => check_rollout(&mut fields, split.as_ref()),
+            Some(cohort) => check_rollout_of_cohort(&mut fields, cohort, cohorts.as_ref()),
+        }
         check_cohorts(&mut fields, cohorts.as_ref(), versions.as_ref());
         check_stable(&mut fields, stable.as_ref(), versions.as_ref(), split.as_ref());
         check_grpc(&mut fields, health.as_ref().and_then(Option::as_ref), versions.as_ref(), protocol);
@@ -128,6 +132,20 @@ impl Service {
         let of_override = self.overrides.as_ref().and_then(|overrides| overrides.secret_file.as_ref());
         let cookie = of_cookie.map(|file| ("affinity.secret_file", file));
         cookie.into_iter().chain(of_override.map(|file| ("override.secret_file", file)))
+    }
+
+    /// The split that the file states for a cohort, or for the service itself where none is named. None: there is no such
+    /// cohort.
+    #[must_use]
+    pub(crate) fn split_of(&self, cohort: Option<&Name>) -> Option<&Split> {
+        let Some(name) = cohort else { return Some(&self.split) };
+        self.cohorts.iter().find(|cohort| cohort.name == *name).map(|cohort| &cohort.split)
+    }
+
+    /// Which split is rolled out: that of a cohort, or inside none the service's own. None: there is no rollout.
+    #[must_use]
+    pub(crate) fn rollout_cohort(&self) -> Option<Option<&Name>> {
+        self.rollout.as_ref().map(|plan| plan.cohort.as_ref())
     }
 
     /// The durations that the rollout's checks compare with, each once, rising; at most 13. Each must be an edge of

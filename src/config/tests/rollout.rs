@@ -77,6 +77,35 @@ fn a_service_without_release_has_a_rollout_only_if_it_says_so() {
     assert_eq!(service("rollout: {}").rollout, Some(plan("{}")));
 }
 
+/// A service of two versions with a cohort `eu` of this split, and `more`.
+fn with_cohort(split: &str, more: &str) -> String {
+    let versions = "{ v1: { endpoints: ['10.0.0.1:80'] }, v2: { endpoints: ['10.0.0.2:80'] } }";
+    let cohorts = format!("[{{ name: eu, match: {{ headers: {{ x-eu: '1' }} }}, split: {split} }}]");
+    with(&format!("services: {{ shop: {{ versions: {versions}, cohorts: {cohorts}, {more} }} }}"))
+}
+
+#[test]
+fn a_rollout_of_a_cohort_leaves_the_services_own_split_as_it_is() {
+    let text = with_cohort("{ v2: 100 }", "split: { v1: 60, v2: 40 }, stable: v1, rollout: { cohort: eu }");
+    let config = valid(&text);
+    let shop = config.services.get("shop").unwrap();
+    let cohort = shop.rollout_cohort().unwrap().unwrap();
+    assert_eq!((&**cohort, shop.split.weight("v1")), ("eu", weight("60")));
+    assert_eq!(shop.split_of(Some(cohort)).unwrap().weight("v2"), Weight::FULL);
+}
+
+#[test]
+fn a_rollout_of_a_cohort_needs_the_cohort_and_one_version_that_has_it() {
+    for (split, more, found) in [
+        ("{ v2: 100 }", "split: { v1: 100 }, rollout: { cohort: ue }", "no cohort is called `ue`"),
+        ("{ v1: 90, v2: 10 }", "split: { v1: 100 }, rollout: { cohort: eu }", "whose split is between versions"),
+        ("{ v2: 100 }", "release: v2, rollout: { cohort: eu }", "`release` beside a rollout of a cohort"),
+    ] {
+        let said = parse(&with_cohort(split, more)).unwrap_err().to_string();
+        assert!(said.contains(found), "{said}");
+    }
+}
+
 #[test]
 fn a_rollout_that_says_nothing_is_careful() {
     let plan = plan("{}");

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::control::settings::{SettingChange, SettingKey};
 use crate::control::{Proposal, ProposalResult, Rejection, Shift};
-use crate::model::Name;
+use crate::model::{Name, SplitKey};
 use crate::rollouts::dispatch::Completion;
 use crate::rollouts::{Decision, Rollouts};
 use crate::snapshot::Snapshot;
@@ -99,7 +99,7 @@ pub(super) struct ReloadRequest {
 pub(super) struct PreparedReload {
     pub(super) config: Config,
     pub(super) inputs: Inputs,
-    pub(super) shifts: BTreeMap<Name, Shift>,
+    pub(super) shifts: BTreeMap<SplitKey, Shift>,
     pub(super) states: States,
     pub(super) rollouts: Rollouts,
     pub(super) next: Snapshot,

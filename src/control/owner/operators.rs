@@ -5,9 +5,10 @@ use std::time::SystemTime;
 
 use super::commits::{PendingCommit, Reply};
 use super::{Owner, describe, find_name, reason};
+use crate::config;
 use crate::control::settings::{OperatorSetting, SettingChange, SettingKey};
 use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift, StateChange, min_ready};
-use crate::model::{EndpointState, Name, Split, Weight};
+use crate::model::{EndpointState, Name, Split, SplitKey, Weight};
 use crate::snapshot::compile::States;
 use crate::store::{JournalError, Write};
 
@@ -16,14 +17,18 @@ impl Owner {
     pub(super) fn new_shift(
         &self,
         service: Name,
+        cohort: Option<&str>,
         weights: &[(String, Weight)],
         by: Attribution,
     ) -> Result<Option<SettingChange>, Rejection> {
         let (_, file) = self.find_service(&service)?;
-        if self.rollouts.has(&service) {
-            return Err(Rejection::RolledOut(service.to_string()));
+        let (cohort, base) = find_split(file, cohort)?;
+        let base = base.clone();
+        let key = SplitKey { service: service.clone(), cohort };
+        if self.rollouts.moves(&key) {
+            let of = key.cohort.map_or_else(String::new, |cohort| format!("cohort `{cohort}` of "));
+            return Err(Rejection::RolledOut(format!("{of}service `{service}`")));
         }
-        let base = file.split.clone();
         for (version, _) in weights {
             find_name("version", version, file.versions.names())?;
         }
@@ -32,21 +37,27 @@ impl Owner {
             (version.clone(), named.map_or(Weight::ZERO, |(_, weight)| *weight))
         });
         let split = Split::new(all.collect())?;
-        let line = format!("{service}: {} by {}{}", describe(&split), by.author, reason(&by));
+        let line = format!("{key}: {} by {}{}", describe(&split), by.author, reason(&by));
         let shift = Shift { split, base, by, at: SystemTime::now() };
-        Ok(Some(SettingChange { service, what: OperatorSetting::Shift(Some(shift)), line, leads_back: false }))
+        Ok(Some(SettingChange { service, what: OperatorSetting::Shift(key, Some(shift)), line, leads_back: false }))
     }
 
     /// The end of the weights over the file's split, if there are any.
-    pub(super) fn no_shift(&self, service: Name, by: &Attribution) -> Result<Option<SettingChange>, Rejection> {
+    pub(super) fn no_shift(
+        &self,
+        service: Name,
+        cohort: Option<&str>,
+        by: &Attribution,
+    ) -> Result<Option<SettingChange>, Rejection> {
         let (_, file) = self.find_service(&service)?;
+        let (cohort, base) = find_split(file, cohort)?;
+        let key = SplitKey { service: service.clone(), cohort };
         // One that ended and is stored all the same would come back with a restart.
-        if !self.shifts.contains_key(&service) && !self.unwritten.contains(&SettingKey::Shift(service.clone())) {
+        if !self.shifts.contains_key(&key) && !self.unwritten.contains(&SettingKey::Shift(key.clone())) {
             return Ok(None);
         }
-        let base = describe(&file.split);
-        let line = format!("{service}: back to the file's {base} by {}{}", by.author, reason(by));
-        Ok(Some(SettingChange { service, what: OperatorSetting::Shift(None), line, leads_back: true }))
+        let line = format!("{key}: back to the file's {} by {}{}", describe(base), by.author, reason(by));
+        Ok(Some(SettingChange { service, what: OperatorSetting::Shift(key, None), line, leads_back: true }))
     }
 
     /// The states that a change asks for, to be set.
@@ -123,10 +134,10 @@ impl Owner {
             return Err(Rejection::Store(error.clone()));
         }
         let ack = match what {
-            OperatorSetting::Shift(shift) => {
+            OperatorSetting::Shift(key, shift) => {
                 match shift {
-                    Some(shift) => drop(self.shifts.insert(service, shift)),
-                    None => drop(self.shifts.remove(&service)),
+                    Some(shift) => drop(self.shifts.insert(key, shift)),
+                    None => drop(self.shifts.remove(&key)),
                 }
                 self.recompile(line)?
             }
@@ -170,6 +181,14 @@ impl Owner {
             }
         }
     }
+}
+
+/// The cohort of this name, and the split that the file gives it; the service's own where none is named.
+fn find_split<'a>(file: &'a config::Service, cohort: Option<&str>) -> Result<(Option<Name>, &'a Split), Rejection> {
+    let Some(cohort) = cohort else { return Ok((None, &file.split)) };
+    let name = find_name("cohort", cohort, file.cohorts.iter().map(|cohort| &cohort.name))?;
+    let split = file.split_of(Some(&name)).unwrap_or(&file.split);
+    Ok((Some(name), split))
 }
 
 /// Of what a state is: service, version and, for one endpoint, its name.

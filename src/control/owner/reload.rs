@@ -15,7 +15,7 @@ use crate::control::resolve::{self, Discovery, Resolved};
 use crate::control::settings::{self, SettingKey};
 use crate::control::{Ack, ProposalResult, Rejection, Shift, changes, min_ready};
 use crate::coop::drop_in_pieces;
-use crate::model::{Name, Split};
+use crate::model::{Name, Split, SplitKey};
 use crate::rollouts::{Rollouts, StableUnknown};
 use crate::snapshot::compile::{Inputs, InvalidRoutes, Previous, States};
 use crate::snapshot::live::FaultInjection;
@@ -63,7 +63,7 @@ type Injected = BTreeMap<(Name, Name), Arc<FaultInjection>>;
 /// What the first file makes of what is stored.
 pub(super) struct First {
     pub(super) inputs: Inputs,
-    pub(super) shifts: BTreeMap<Name, Shift>,
+    pub(super) shifts: BTreeMap<SplitKey, Shift>,
     pub(super) states: States,
     pub(super) rollouts: Rollouts,
     /// What is wrong with certificates.
@@ -100,7 +100,7 @@ pub(super) async fn first(
                     Err(why) => {
                         rollouts.read_unwritten(
                             &service,
-                            served.get(&service),
+                            served.get(&rollouts.split_key(&service)),
                             why,
                             &view((config, &states, &resolved), (recorder, journal), epoch),
                         );
@@ -359,7 +359,7 @@ async fn store_all(journal: JournalWriter, writes: Vec<(Name, Vec<Write>)>) -> V
 
 fn inputs(
     loaded: Loaded,
-    (shifts, states, rollouts): (&BTreeMap<Name, Shift>, &States, &Rollouts),
+    (shifts, states, rollouts): (&BTreeMap<SplitKey, Shift>, &States, &Rollouts),
     resolved: Resolved,
     injected: Injected,
 ) -> Inputs {
@@ -386,8 +386,8 @@ fn stable_unknown(config: &Config, unknown: &[(Name, StableUnknown)]) -> NotUsab
 }
 
 /// What served by weights over the file's splits.
-fn served(shifts: &BTreeMap<Name, Shift>) -> BTreeMap<Name, Split> {
-    shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone())).collect()
+fn served(shifts: &BTreeMap<SplitKey, Shift>) -> BTreeMap<SplitKey, Split> {
+    shifts.iter().map(|(of, shift)| (of.clone(), shift.split.clone())).collect()
 }
 
 /// Shifts and states that a file ended. They apply no more whether or not the disk takes note; a restart must not bring
@@ -399,16 +399,18 @@ struct Outdated {
 
 impl Outdated {
     /// Takes away shifts whose base is no longer the file's and states of what is gone.
-    fn remove(config: &Config, shifts: &mut BTreeMap<Name, Shift>, states: &mut States) -> Self {
+    fn remove(config: &Config, shifts: &mut BTreeMap<SplitKey, Shift>, states: &mut States) -> Self {
         let (mut lines, mut keys) = (Vec::new(), BTreeSet::new());
-        shifts.retain(|service, shift| {
-            let file = config.services.get(service);
-            let kept = file.is_some_and(|file| file.split == shift.base && file.rollout.is_none());
+        shifts.retain(|of, shift| {
+            let file = config.services.get(&of.service);
+            let cohort = of.cohort.as_ref();
+            let rolled_out = file.is_some_and(|file| file.rollout_cohort() == Some(cohort));
+            let base = file.and_then(|file| file.split_of(cohort));
+            let kept = base == Some(&shift.base) && !rolled_out;
             if !kept {
-                let rolled_out = file.is_some_and(|file| file.rollout.is_some());
                 let why = if rolled_out { "it is rolled out" } else { "the file's split changed" };
-                lines.push(format!("{service}: the shift ended, because {why}"));
-                keys.insert(SettingKey::Shift(service.clone()));
+                lines.push(format!("{of}: the shift ended, because {why}"));
+                keys.insert(SettingKey::Shift(of.clone()));
             }
             kept
         });

@@ -12,7 +12,7 @@ use super::{Kept, Owner, describe, find_name, reason};
 use crate::config::Config;
 use crate::control::resolve::Resolved;
 use crate::control::{Ack, Attribution, ProposalResult, Rejection, Shift};
-use crate::model::{Name, Split, Weight};
+use crate::model::{Name, Split, SplitKey, Weight};
 use crate::rollout::engine::{CommandRefused, Event};
 use crate::rollouts::dispatch::{Completion, Dispatcher};
 use crate::rollouts::{self, Cause, Command, Decision, RecordedEntry, Rollouts, View};
@@ -48,9 +48,9 @@ pub(super) fn view<'a>(
 }
 
 /// The splits over the file's: an operator's, and of what is rolled out.
-pub(super) fn splits(shifts: &BTreeMap<Name, Shift>, rollouts: &Rollouts) -> BTreeMap<Name, Split> {
-    let manual = shifts.iter().map(|(service, shift)| (service.clone(), shift.split.clone()));
-    let rolled_out = rollouts.splits().map(|(service, split, ..)| (service.clone(), split));
+pub(super) fn splits(shifts: &BTreeMap<SplitKey, Shift>, rollouts: &Rollouts) -> BTreeMap<SplitKey, Split> {
+    let manual = shifts.iter().map(|(of, shift)| (of.clone(), shift.split.clone()));
+    let rolled_out = rollouts.splits().map(|(of, split, ..)| (of, split));
     manual.chain(rolled_out).collect()
 }
 
@@ -356,14 +356,15 @@ impl Owner {
     }
 
     /// Everything that lies over the file's splits, for the status.
-    pub(super) fn status_shifts(&self) -> BTreeMap<Name, Shift> {
+    pub(super) fn status_shifts(&self) -> BTreeMap<SplitKey, Shift> {
         let mut shown = self.shifts.clone();
-        for (service, split, reason, since_ms) in self.rollouts.splits() {
-            let Some(base) = self.config.services.get(service).map(|file| file.split.clone()) else { continue };
+        for (of, split, reason, since_ms) in self.rollouts.splits() {
+            let file = self.config.services.get(&of.service);
+            let Some(base) = file.and_then(|file| file.split_of(of.cohort.as_ref())).cloned() else { continue };
             if describe(&base) != describe(&split) {
                 let by = Attribution { author: "rollout".to_owned(), reason: reason.to_owned() };
                 let at = SystemTime::UNIX_EPOCH + Duration::from_millis(since_ms);
-                shown.insert(service.clone(), Shift { split, base, by, at });
+                shown.insert(of, Shift { split, base, by, at });
             }
         }
         shown

@@ -25,6 +25,7 @@ fn check(name: &str, measure: Measure) -> Check {
 /// A plan whose limits are meant to the letter.
 pub(super) fn plan(checks: Vec<Check>) -> Plan {
     Plan {
+        cohort: None,
         interval: Duration::from_secs(10),
         window: MINUTE,
         steps: vec![Step { weight: crate::model::Weight::FULL, hold: MINUTE, gate: None }],

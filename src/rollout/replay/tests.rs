@@ -29,6 +29,7 @@ fn sustained(above: f64, time: u64) -> RollbackCondition {
 fn plan(checks: Vec<Check>) -> Plan {
     let weight = Weight::from_basis_points(1_000).unwrap();
     Plan {
+        cohort: None,
         interval: seconds(INTERVAL),
         window: seconds(10),
         steps: vec![Step { weight, hold: seconds(86_400), gate: None }],

@@ -138,7 +138,7 @@ fn a_rollout_that_comes_by_reload_begins_from_what_is_known_to_serve() {
         let split = Split::new(weights.iter().map(|(name, bp)| ((*name).into(), weight(*bp))).collect()).unwrap();
         BTreeMap::from([("shop".into(), split)])
     };
-    let take_in = |before: &Config, shifts: &BTreeMap<Name, Split>, stable: &str| {
+    let take_in = |before: &Config, shifts: &BTreeMap<SplitKey, Split>, stable: &str| {
         let rig = Rig { config: with("v2", stable), ..Rig::new() };
         let mut rollouts = Rollouts::default();
         rollouts.take_in(before, shifts, &rig.view()).ok()?;

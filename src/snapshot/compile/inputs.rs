@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{self, Config};
-use crate::model::{Name, ResolvedAddress, Split};
+use crate::model::{Name, ResolvedAddress, Split, SplitKey};
 use crate::snapshot::live::{CircuitBreaker, FaultInjection, States};
 use crate::snapshot::{ListenerTls, Snapshot, UpstreamTls};
 use crate::traffic::split::SigningKeys;
@@ -13,8 +13,8 @@ use crate::traffic::split::SigningKeys;
 /// What is compiled besides the file itself.
 #[derive(Clone, Default)]
 pub struct Inputs {
-    /// Splits over the file's, by service.
-    pub(crate) shifts: BTreeMap<Name, Split>,
+    /// Splits over the file's, of services and of their cohorts.
+    pub(crate) shifts: BTreeMap<SplitKey, Split>,
     /// States over the file's.
     pub(crate) states: States,
     /// Certificates and keys, by listener.
@@ -31,6 +31,17 @@ pub struct Inputs {
     pub(crate) breakers: BTreeMap<(Name, Name), Arc<CircuitBreaker>>,
     /// Faults that are injected, by service and version.
     pub(crate) faults: BTreeMap<(Name, Name), Arc<FaultInjection>>,
+}
+
+impl Inputs {
+    /// The split in effect of a service, or of a cohort of it, of which the file says `split`.
+    pub(super) fn split<'a>(&'a self, service: &Name, cohort: Option<&Name>, split: &'a Split) -> &'a Split {
+        if self.shifts.is_empty() {
+            return split;
+        }
+        let key = SplitKey { service: service.clone(), cohort: cohort.cloned() };
+        self.shifts.get(&key).unwrap_or(split)
+    }
 }
 
 /// What is in effect, and the file that it was compiled from.

@@ -32,8 +32,9 @@ pub(super) struct ServiceCompiler {
 /// Whether `service`, compiled from the same section of the file, is what these inputs make of it. States of endpoints
 /// are live, so they change nothing here.
 pub(super) fn is_same(service: &Service, file: &config::Service, inputs: &Inputs) -> bool {
-    let split = inputs.shifts.get(&service.name).unwrap_or(&file.split);
+    let split = inputs.split(&service.name, None, &file.split);
     clients::are_same(service, file, inputs)
+        && cohorts::are_same(service, file, inputs)
         && service.versions.iter().zip(file.versions.iter()).all(|(version, (_, spec))| {
             version.configured == split.weight(&version.name)
                 && same_arc(&version.breaker, by_version(&inputs.breakers, &service.name, &version.name))
@@ -98,7 +99,7 @@ impl ServiceCompiler {
         before: Option<&Service>,
         schedules: &mut Schedules,
     ) -> Service {
-        let split = inputs.shifts.get(name).unwrap_or(&file.split);
+        let split = inputs.split(name, None, &file.split);
         let first_new = self.endpoints.next_id();
         let versions: Vec<(Version, VersionShare)> = file
             .versions
@@ -112,7 +113,7 @@ impl ServiceCompiler {
         versions.iter().for_each(|version| begin_slow_starts(version, first_new));
         let chooser = Chooser::compile(
             &shares,
-            cohorts::compile(file),
+            cohorts::compile((name, file), inputs),
             clients::options(name, file, inputs),
             before.map(|before| &before.chooser),
             schedules,
@@ -121,7 +122,7 @@ impl ServiceCompiler {
             name: name.clone(),
             flag: file.flag.as_ref().and_then(|flag| self.flag_switch(name, flag, &versions)),
             chooser,
-            cohorts: cohorts::counted((name, file), &self.recorder),
+            cohorts: cohorts::counted((name, file), inputs, &self.recorder),
             speaks_http1: !versions.iter().flat_map(|version| &version.endpoints).any(|one| one.upstream.http2),
             versions,
             timeouts: Timeouts {

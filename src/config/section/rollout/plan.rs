@@ -35,6 +35,9 @@ const MAX_ALERTS: usize = 16;
 section! {
     /// How a service is rolled out. `rollout: {}` is a careful rollout with the defaults below.
     impl Plan as "Rollout" {
+        /// One of the service's `cohorts`: its split is moved, and the service's own stays as `split` says. The version that
+        /// the cohort's `split` names is what is rolled out to it. Default: the service's own split is moved.
+        cohort: Option<Name> as Option<values::Name> = optional(),
         /// How often the judge decides: `1s` to `1h`.
         interval: Period = bounded(INTERVAL, Period::SECOND..=Period::HOUR),
         /// What each check looks back on: `interval` to `1h`. Default: `1m`, or `interval` where that is longer.
@@ -111,6 +114,7 @@ section! {
         let window = window.unwrap_or(interval.max(WINDOW));
         let given = Given { steps, step_weight, step_weights, max_weight, hold };
         Plan {
+            cohort,
             interval: interval.get(),
             window: window.get(),
             steps: step::steps(given, window),
@@ -134,6 +138,7 @@ section! {
 /// What `rollout: {}` means.
 pub(crate) fn default_plan() -> Plan {
     Plan {
+        cohort: None,
         interval: INTERVAL.get(),
         window: WINDOW.get(),
         steps: step::steps(Given::default(), WINDOW),

@@ -10,6 +10,7 @@ use crate::rollout::verdict::CheckOutcome;
 
 fn policy() -> Plan {
     Plan {
+        cohort: None,
         interval: Duration::from_mins(1),
         steps: [10, 20, 30, 40, 50].map(|weight| step(weight, 60)).to_vec(),
         bake: Duration::ZERO,

@@ -47,6 +47,7 @@ pub(super) fn hook(when: HookPoint) -> Hook {
 /// 10 % for 20 s, 50 % for 20 s, 100 % for 10 s, a bake of 30 s; five failures in all, three in a row; one check.
 pub(super) fn plan() -> Plan {
     Plan {
+        cohort: None,
         interval: INTERVAL,
         window: Duration::from_mins(1),
         steps: vec![step(10, 20), step(50, 20), step(100, 10)],

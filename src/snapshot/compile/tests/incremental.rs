@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Name;
+use crate::model::{Name, SplitKey};
 use crate::snapshot::{Current, Route, changed_services};
 
 const SERVICES: usize = 3;
@@ -92,7 +92,7 @@ impl World {
         let shifts = (0..SERVICES).filter_map(|service| {
             let split = weights(self.shifts[service]?, self.versions[service]).into_iter().enumerate();
             let split = split.map(|(at, bp)| (format!("v{at}").into(), Weight::from_basis_points(bp).unwrap()));
-            Some((format!("s{service}").into(), Split::new(split.collect()).unwrap()))
+            Some((SplitKey::from(&*format!("s{service}")), Split::new(split.collect()).unwrap()))
         });
         let addresses =
             (0..self.addresses).map(|at| format!("10.9.9.{at}:80").parse::<std::net::SocketAddr>().unwrap().into());
