@@ -151,15 +151,10 @@ async fn start(options: &RunOptions, config: Config, log: &Log) -> Result<Servin
     }
     let admin_address = admin.address.clone();
     tokio::spawn(admin::serve_admin(admin.listener, admin_state, admin.auth, std::future::pending()));
-    std::thread::Builder::new()
-        .name("weir-control".to_owned())
-        .spawn(move || run_control(owner))
-        .map_err(system_error("cannot start the control thread"))?;
-    let followed = proxy.clone();
-    std::thread::Builder::new()
-        .name("weir-health".to_owned())
-        .spawn(move || run_health(&followed))
-        .map_err(system_error("cannot start the health thread"))?;
+    start_thread("weir-control", move || run_control(owner))?;
+    let (followed, mirrored) = (proxy.clone(), proxy.clone());
+    start_thread("weir-health", move || run_health(&followed))?;
+    start_thread("weir-mirror", move || run_mirror(&mirrored))?;
     let workers = workers::start(ready, sockets)?;
     process.send_replace(Process::Ready);
     for listener in &bound {
@@ -188,6 +183,12 @@ fn report(outcome: ShutdownOutcome, (left, cut): (u64, u64), log_worker: telemet
 /// How long the last access log lines may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Starts a thread beside the workers.
+fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map(drop).map_err(system_error("cannot start a thread"))
+}
+
 /// How far the control thread steps back: where every CPU is busy with requests it still gets a tenth of one, and a
 /// reload of many routes does not make a request wait for its turn.
 const CONTROL_NICE: i32 = 10;
@@ -210,6 +211,14 @@ fn run_health(proxy: &Proxy) {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(proxy.follow_health()),
         Err(error) => tracing::error!(%error, "the health thread has no runtime; endpoints are not brought back"),
+    }
+}
+
+/// The mirror thread: what copies of requests cost is not paid by those who carry the requests.
+fn run_mirror(proxy: &Proxy) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(proxy.send_mirrored()),
+        Err(error) => tracing::error!(%error, "the mirror thread has no runtime; copies of requests are not sent"),
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) use self::section::health::OutlierDetection;
 pub(crate) use self::section::health_check::{HealthCheck, StartHealth};
 pub(crate) use self::section::limits::Limits;
 pub(crate) use self::section::listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
+pub(crate) use self::section::mirror::Mirror;
 pub(crate) use self::section::normalization::{Backslash, EncodedSlash, Headers, NonAscii, Paths, Underscore};
 pub(crate) use self::section::process::{AccessLogOutput, Admin, Telemetry};
 pub(crate) use self::section::retry::RetryOn;

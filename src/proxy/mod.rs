@@ -18,6 +18,8 @@ mod h1;
 mod h2;
 mod health;
 mod io;
+mod mirror;
+mod mirror_queue;
 mod pingora;
 mod request;
 mod seats;
@@ -94,6 +96,11 @@ impl Proxy {
     /// Follows the health of endpoints, for as long as the process lives.
     pub(crate) async fn follow_health(&self) {
         health::follow(self.shared.current.clone()).await;
+    }
+
+    /// Sends copies of requests to mirrors, for as long as the process lives.
+    pub(crate) async fn send_mirrored(&self) {
+        mirror::send(&self.shared).await;
     }
 
     /// From now on every response announces that its connection closes; connections are still accepted.

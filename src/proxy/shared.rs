@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::mirror_queue::MirrorQueue;
 use crate::drain::Notifier;
 use crate::snapshot::Current;
 use crate::telemetry::{AccessLog, Recorder};
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) current: Current,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) access_log: AccessLog,
+    /// Copies of requests for mirrors.
+    pub(crate) mirrored: MirrorQueue,
     /// Wakes when drains pass their deadlines.
     pub(crate) notifier: Notifier,
     /// Requests that were cut, by drains and at the end.
@@ -51,6 +54,7 @@ impl Shared {
             current,
             recorder,
             access_log,
+            mirrored: MirrorQueue::default(),
             notifier,
             cut: AtomicU64::new(0),
             connections: AtomicU64::new(0),

@@ -16,6 +16,7 @@ pub mod compile;
 mod compiled;
 mod health_check;
 pub(crate) mod live;
+mod mirror;
 mod publish;
 pub(crate) mod retry;
 mod service;
@@ -24,6 +25,7 @@ pub(crate) use self::compile::FLAG_HEADER;
 pub use self::compiled::Snapshot;
 pub(crate) use self::compiled::{ClientLimits, ListenerTls, Route, ServiceChange, all_services, changed_services};
 pub(crate) use self::health_check::{CheckKind, HealthCheck};
+pub(crate) use self::mirror::Mirror;
 pub use self::publish::Current;
 pub use self::publish::Publisher;
 pub(crate) use self::service::{

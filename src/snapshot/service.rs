@@ -13,6 +13,7 @@ use crate::snapshot::HealthCheck;
 use crate::snapshot::live::{
     CircuitBreaker, EndpointLive, FaultInjection, Limit, RetryCount, StateCell, States, VersionHealth, desired,
 };
+use crate::snapshot::mirror::Mirror;
 use crate::snapshot::retry::RetryPolicy;
 use crate::telemetry::{CohortSeries, RouteSeries, StreamKind, VersionSeries};
 use crate::traffic::balance::{Balancer, Endpoints, Tried, WHOLE};
@@ -28,6 +29,8 @@ pub struct Service {
     pub(crate) cohorts: Vec<ServiceCohort>,
     /// Its versions, in the file's order.
     pub(crate) versions: Vec<Version>,
+    /// Which of its requests are copied, if any.
+    pub(crate) mirror: Option<Arc<Mirror>>,
     /// How long its endpoints may take.
     pub(crate) timeouts: Timeouts,
     /// How long work in flight may go on in a drain.

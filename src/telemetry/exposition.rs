@@ -24,11 +24,12 @@ use crate::model::{EndpointState, FLAG_PREFIX};
 use super::cohort::CohortSeries;
 use super::facts::{LimitFact, SnapshotFacts};
 use super::label::{
-    ConnectionRefusal, CutKind, DecisionReason, H2Abuse, InjectedFault, Lane, LookupResult, RetryReason, StreamKind,
-    UpstreamError,
+    ConnectionRefusal, CutKind, DecisionReason, H2Abuse, InjectedFault, Lane, LookupResult, MirrorOutcome, RetryReason,
+    StreamKind, UpstreamError,
 };
 use super::listener::ListenerSeries;
 use super::metric::{self, Metric, MetricKind};
+use super::mirror::MirrorSeries;
 use super::recorder::Recorder;
 use super::series::VersionSeries;
 
@@ -95,6 +96,7 @@ fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
     by_word(family.of(&metric::UPSTREAM_RETRIES), &busy, VersionSeries::retries, &RETRY_REASONS);
     by_version(family.of(&metric::RETRY_OVERFLOW), &busy, VersionSeries::retry_overflows);
     by_version(family.of(&metric::RESCUED), &busy, VersionSeries::rescues);
+    mirrors(family.of(&metric::MIRROR_REQUESTS), &recorder.live_mirrors());
     by_version(family.of(&metric::UPSTREAM_CONNECTS), &busy, VersionSeries::upstream_connects);
     weights(family.of(&metric::SPLIT_WEIGHT), facts);
     by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);
@@ -162,6 +164,15 @@ fn by_version(mut samples: FamilySamples<'_, '_>, versions: &[&VersionSeries], c
 fn cohorts(mut samples: FamilySamples<'_, '_>, cohorts: &[Arc<CohortSeries>]) {
     for cohort in cohorts {
         samples.push(&cohort.labels(), cohort.decisions() as f64);
+    }
+}
+
+fn mirrors(mut samples: FamilySamples<'_, '_>, mirrors: &[Arc<MirrorSeries>]) {
+    for mirror in mirrors {
+        let [service, version] = mirror.labels();
+        for outcome in MirrorOutcome::ALL {
+            samples.push(&[service, version, outcome.as_str()], mirror.count(*outcome) as f64);
+        }
     }
 }
 

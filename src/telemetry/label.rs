@@ -209,6 +209,22 @@ label_values! {
 }
 
 label_values! {
+    /// What became of a copy of a request for a mirror.
+    pub(crate) MirrorOutcome {
+        /// It was answered with a status below 500.
+        Answered = "answered",
+        /// It was answered with 500 or above.
+        Error = "error",
+        /// It was not answered: no endpoint, no connection, or not in time.
+        Failed = "failed",
+        /// It was not sent: as many as may be were under way.
+        Overflow = "overflow",
+        /// It was not sent: its body was too large, or not here in time.
+        Body = "body",
+    }
+}
+
+label_values! {
     /// What a drain cut when its deadline came.
     pub(crate) CutKind {
         /// A request in flight that is no stream.

@@ -30,6 +30,7 @@ mod last_use;
 mod listener;
 mod lookups;
 mod metric;
+mod mirror;
 mod recorder;
 mod registry;
 mod series;
@@ -45,10 +46,11 @@ pub(crate) use facts::{
 };
 pub(crate) use label::{
     CheckResult, Class, ConnectionRefusal, CutKind, EjectionReason, EndpointFailure, H2Abuse, InjectedFault, Lane,
-    LookupResult, RetryReason, StreamKind, UpstreamError,
+    LookupResult, MirrorOutcome, RetryReason, StreamKind, UpstreamError,
 };
 pub use label::{DecisionReason, Outcome};
 pub(crate) use listener::{ListenerSeries, OpenConnection};
+pub(crate) use mirror::MirrorSeries;
 pub use recorder::{Recorder, RecorderOptions};
 pub use series::RouteSeries;
 pub(crate) use series::{OpenGuard, VersionSeries};

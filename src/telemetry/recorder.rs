@@ -25,6 +25,7 @@ use super::histogram::Edges;
 use super::lane::{H2AbuseSeries, LaneSeries, Unread};
 use super::listener::ListenerSeries;
 use super::lookups::LookupSeries;
+use super::mirror::MirrorSeries;
 use super::registry::SeriesRegistry;
 use super::series::{RouteSeries, VersionSeries};
 use super::sharded::shards_for;
@@ -48,6 +49,7 @@ pub struct Recorder {
     standard_edges: Arc<Edges>,
     versions: SeriesRegistry<(Name, Name), VersionSeries>,
     cohorts: SeriesRegistry<[Name; 3], CohortSeries>,
+    mirrors: SeriesRegistry<(Name, Name), MirrorSeries>,
     listeners: SeriesRegistry<Name, ListenerSeries>,
     lanes: LaneSeries,
     unread: Unread,
@@ -99,6 +101,7 @@ impl Recorder {
             unmatched: unmatched.route(&nobody()),
             versions,
             cohorts: SeriesRegistry::new(),
+            mirrors: SeriesRegistry::new(),
             listeners: SeriesRegistry::new(),
             lanes: LaneSeries::new(shards),
             unread: Unread::default(),
@@ -146,6 +149,13 @@ impl Recorder {
     pub(crate) fn cohort(&self, service: &Name, cohort: &Name, version: &Name) -> Arc<CohortSeries> {
         let labels = [service, cohort, version].map(Name::clone);
         self.cohorts.resolve(labels.clone(), || CohortSeries::new(labels, self.shards()))
+    }
+
+    /// The series of a version that gets copies of its service's requests: the same one for as long as somebody holds it.
+    #[must_use]
+    pub(crate) fn mirror(&self, service: &Name, version: &Name) -> Arc<MirrorSeries> {
+        let names = (service.clone(), version.clone());
+        self.mirrors.resolve(names.clone(), || MirrorSeries::new(names))
     }
 
     /// The series of a listener: the same one for as long as somebody holds it.
@@ -266,6 +276,13 @@ impl Recorder {
         let mut cohorts = self.cohorts.live(|_| true);
         cohorts.sort_unstable_by(|a, b| a.labels().cmp(&b.labels()));
         cohorts
+    }
+
+    /// All versions that get copies, in order of their names.
+    pub(super) fn live_mirrors(&self) -> Vec<Arc<MirrorSeries>> {
+        let mut mirrors = self.mirrors.live(|_| true);
+        mirrors.sort_unstable_by(|a, b| a.labels().cmp(&b.labels()));
+        mirrors
     }
 
     /// All listeners that somebody holds, in order of their names.

@@ -38,6 +38,7 @@ mod lanes;
 mod large;
 mod listener;
 mod log;
+mod mirror;
 mod operate;
 mod packaging;
 mod provider;

@@ -140,6 +140,7 @@ impl Flag {
             affinity: self.affinity.clone(),
             overrides: None,
             cohorts: Vec::new(),
+            mirror: None,
             version_headers: VersionHeaders::default(),
             concurrency: None,
             balance: Balance::default(),

@@ -10,6 +10,7 @@ pub(crate) mod health;
 pub(crate) mod health_check;
 pub(crate) mod limits;
 pub(crate) mod listener;
+pub(crate) mod mirror;
 pub(crate) mod normalization;
 pub(crate) mod process;
 pub(crate) mod retry;

@@ -10,6 +10,7 @@ use super::concurrency::Concurrency;
 use super::health::{OutlierDetection, PERCENT};
 use super::health_check::HealthCheck;
 use super::limits;
+use super::mirror::{Mirror, check_mirror};
 use super::retry::Retry;
 use super::rollout::{default_plan, duration_limits};
 use super::split::{check_release, check_rollout, check_stable, make_split, read_weights};
@@ -58,6 +59,8 @@ section! {
         pub(crate) affinity: Option<Affinity> = optional(),
         /// Lets a request name its version; default: it cannot.
         pub(crate) overrides as "override": Option<Override> = optional(),
+        /// Copies requests for another version, whose responses nobody gets; default: none is copied.
+        pub(crate) mirror: Option<Mirror> = optional(),
         /// Who is told which version a request got.
         pub(crate) version_headers: VersionHeaders = section(),
         /// Which endpoint of the chosen version gets the request.
@@ -100,6 +103,7 @@ section! {
             Some(cohort) => check_rollout_of_cohort(&mut fields, cohort, cohorts.as_ref()),
         }
         check_cohorts(&mut fields, cohorts.as_ref(), versions.as_ref());
+        check_mirror(&mut fields, mirror.as_ref());
         check_stable(&mut fields, stable.as_ref(), versions.as_ref(), split.as_ref());
         check_grpc(&mut fields, health.as_ref().and_then(Option::as_ref), versions.as_ref(), protocol);
         let released = matches!(release, Some(Some(_)));

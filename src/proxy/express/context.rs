@@ -14,6 +14,7 @@ use crate::proxy::request::attempts::{Attempts, Sent};
 use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
 use crate::proxy::request::end::End;
 use crate::proxy::request::failure::{DRAINED, OVERFLOW};
+use crate::proxy::request::mirror::MirrorCopy;
 use crate::proxy::request::record::{self, Finished, stream};
 use crate::proxy::request::rescue::{FailedRequest, rescue};
 use crate::proxy::shared::{Phase, Shared};
@@ -31,6 +32,8 @@ pub(crate) struct ExpressContext<'s> {
     pub(crate) attempts: Attempts,
     pub(crate) progress: RequestProgress,
     pub(crate) logged: Option<Box<Logged>>,
+    /// Its copy for a mirror, until that is handed over.
+    pub(crate) copy: Option<Box<MirrorCopy>>,
     /// What its version has in flight; none for a health probe.
     request: Option<OpenGuard<&'s VersionSeries>>,
     stream: Option<OpenGuard<&'s VersionSeries>>,
@@ -58,6 +61,7 @@ impl<'s> ExpressContext<'s> {
             attempts: Attempts::new(method, began, assigned.service.timeouts.request),
             progress: RequestProgress::new(),
             logged,
+            copy: None,
             request: assigned.enter_borrowed(),
             stream: None,
             place: None,
@@ -167,6 +171,13 @@ impl<'s> ExpressContext<'s> {
         self.request = to.enter_borrowed();
         self.assigned = to;
         true
+    }
+
+    /// All of the request was copied for a mirror, if it is copied.
+    pub(crate) fn send_copy(&mut self) {
+        if let Some(copy) = self.copy.take() {
+            copy.send(&self.shared.mirrored);
+        }
     }
 
     /// Whether the process was told to stop, so that every response announces the close.

@@ -21,6 +21,7 @@ use crate::proxy::request::end::LOCAL_RESPONSE_TIMEOUT;
 use crate::proxy::request::failure::{Failure, WRITE_TIMEOUT};
 use crate::proxy::request::fault;
 use crate::proxy::request::local_response::{self, Circumstances};
+use crate::proxy::request::mirror::MirrorCopy;
 use crate::proxy::request::upload::Manner;
 use crate::proxy::upstream::Pools;
 use crate::proxy::upstream::destination::PoolKey;
@@ -97,6 +98,9 @@ impl Client {
             };
             request.context.attempts.began = Instant::now();
         }
+        if let Some(copy) = request.context.copy.take() {
+            self.send_copy(request, *copy);
+        }
         let (assigned_at, told) = (request.context.assigned.version_at, request.context.assigned.told());
         loop {
             let mut acquired = match acquire::connection(
@@ -135,6 +139,16 @@ impl Client {
                 },
             }
         }
+    }
+
+    /// Hands over the request's copy for a mirror, if its body is here.
+    #[cold]
+    fn send_copy(&self, request: &H1Request<'_>, mut copy: MirrorCopy) {
+        let upload = &request.upload;
+        if upload.is_streamed() || copy.push_framed(upload.body, self.input.data()).is_err() {
+            return copy.body_is_missing();
+        }
+        copy.send(&request.context.shared.mirrored);
     }
 
     /// Chooses the endpoint of a request with a body and reads the body if it is small. Its endpoint has it in flight

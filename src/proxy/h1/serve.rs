@@ -18,7 +18,7 @@ use crate::proxy::express::upload::Upload;
 use crate::proxy::io::buffer::Buffer;
 use crate::proxy::request::admit::{self, Admitted, Identified, Ingress, RoutedRequest};
 use crate::proxy::request::headers::RequestRewrite;
-use crate::proxy::request::kind;
+use crate::proxy::request::{kind, mirror};
 use crate::proxy::shared::{Phase, Shared};
 use crate::proxy::worker::Worker;
 use crate::snapshot::{ClientLimits, Snapshot};
@@ -180,7 +180,7 @@ impl Client {
         let head = known.head;
         let admitted = admit::admit(head, &ingress, snapshot, |routed| is_carried(routed, shape));
         let Ok(admitted) = admitted else { return Begun::Other };
-        let context = ExpressContext::enter(shared, admitted.assignment(), head.method, known.logged);
+        let mut context = ExpressContext::enter(shared, admitted.assignment(), head.method, known.logged);
         let Admitted { routed, set_cookie, refusal, .. } = admitted;
         let upgrade = offered(&routed);
         let RoutedRequest { validated, service, underscore, .. } = routed;
@@ -205,14 +205,16 @@ impl Client {
             upgrade,
         };
         request::write(head, &rewrite, &mut out);
+        let grpc = kind::is_grpc(head.header("content-type"));
+        if let Some(mut copy) = mirror::copy(&context.assigned, head.method, upgrade.is_some() || grpc) {
+            copy.set_head(out.data().to_vec());
+            context.copy = Some(copy);
+        }
         let idempotent = context.attempts.is_idempotent();
         let request = H1Request {
             context,
             upload: Upload::new(out, Body::of(validated.framing), idempotent, service.body_limit(snapshot)),
-            parse_context: ParseContext {
-                head_only: head.method == "HEAD",
-                grpc: kind::is_grpc(head.header("content-type")),
-            },
+            parse_context: ParseContext { head_only: head.method == "HEAD", grpc },
             // What follows an offer may be of the other protocol already, whatever becomes of it (RFC 9931).
             closes: head.closes() || upgrade.is_some(),
             upgrade,

@@ -33,6 +33,7 @@ use crate::proxy::request::end::{End, GRACE};
 use crate::proxy::request::failure::{Failure, INTERNAL, RESET, UNPROCESSED, WRITE_TIMEOUT};
 use crate::proxy::request::fault;
 use crate::proxy::request::headers::RequestRewrite;
+use crate::proxy::request::mirror::{self, MirrorCopy};
 use crate::proxy::request::token::websocket_key;
 use crate::proxy::request::upload::{BodyLimit, Manner, PAUSE, SMALL, is_small};
 use crate::proxy::upstream::Pools;
@@ -116,6 +117,7 @@ pub(super) async fn exchange(opened: Opened) -> Ended {
         set_cookie: admitted.set_cookie.as_deref(),
         expects: validated.expect_continue && !ends,
     };
+    exchange.begin_copy();
     // Until it is known how it ends: whoever drops it does so because its client left.
     exchange.context.progress.client_gone = true;
     exchange.run(refusal).await
@@ -165,6 +167,17 @@ impl<'s> Exchange<'_, 's> {
         if version.speaks_http2() { self.run_http2().await } else { self.run_http1().await }
     }
 
+    /// Begins the request's copy for a mirror, if it is copied.
+    fn begin_copy(&mut self) {
+        let special = self.rewrite.tunnel.is_some() || self.parse_context.grpc;
+        if let Some(mut copy) = mirror::copy(&self.context.assigned, self.head.method(), special) {
+            let mut out = Buffer::default();
+            request::write_http1(self.head, self.rewrite, &mut out);
+            copy.set_head(out.data().to_vec());
+            self.context.copy = Some(copy);
+        }
+    }
+
     /// Injects a fault; the local response if that is an error.
     async fn inject_fault(&mut self) -> Option<Refusal> {
         let context = &mut self.context;
@@ -187,6 +200,9 @@ impl<'s> Exchange<'_, 's> {
                 Err(broken) => return self.ended(broken).await,
             };
             self.context.attempts.began = Instant::now();
+        }
+        if let Some(copy) = self.context.copy.take() {
+            self.send_copy(*copy, upload.is_streamed());
         }
         let assigned_at = self.context.assigned.version_at;
         loop {
@@ -318,6 +334,18 @@ impl<'s> Exchange<'_, 's> {
         poll_fn(|cx| relay.poll(cx)).await
     }
 
+    /// Hands over the request's copy for a mirror, if its body is here.
+    #[cold]
+    fn send_copy(&self, mut copy: MirrorCopy, streamed: bool) {
+        let mut stream = self.stream.lock();
+        let place = stream.place();
+        if streamed || !(self.rewrite.ends || place.received_end) {
+            return copy.body_is_missing();
+        }
+        copy.push(place.body.data());
+        copy.send(&self.context.shared.mirrored);
+    }
+
     /// The response is written.
     fn finish_http1(&mut self, upload: &Upload, acquired: AcquiredConnection<'_>, download: &Download) -> Ended {
         let ended = self.finish();
@@ -331,6 +359,11 @@ impl<'s> Exchange<'_, 's> {
     }
 
     async fn run_http2(&mut self) -> Ended {
+        if self.rewrite.ends
+            && let Some(copy) = self.context.copy.take()
+        {
+            self.send_copy(*copy, false);
+        }
         loop {
             let mut acquired = match acquire::stream(&mut self.context, self.pools).await {
                 Ok(acquired) => acquired,
@@ -368,6 +401,9 @@ impl<'s> Exchange<'_, 's> {
                 }
             }
             self.context.progress.bytes_in = 0;
+            if let Some(copy) = &mut self.context.copy {
+                copy.restart();
+            }
         }
     }
 

@@ -129,6 +129,7 @@ impl Http2Relay<'_, '_> {
                     response::write_trailers(came, trailers::passes_to_endpoint, encoder, block);
                 });
                 self.progress.sent = true;
+                self.context.send_copy();
                 return sent.map_err(Failed::from);
             }
             let ends = place.received_end && place.trailers.is_none();
@@ -144,6 +145,9 @@ impl Http2Relay<'_, '_> {
                 }
                 Poll::Ready(sent) => {
                     let n = sent?;
+                    if let Some(copy) = &mut self.context.copy {
+                        copy.push(place.body.data().get(..n).unwrap_or_default());
+                    }
                     place.body.consume(n);
                     stream.used(n);
                     self.turn.moved = true;
@@ -151,6 +155,7 @@ impl Http2Relay<'_, '_> {
                     self.limit.check(self.context.progress.bytes_in).map_err(Broken::Client)?;
                     if ends && n == all {
                         self.progress.sent = true;
+                        self.context.send_copy();
                         return Ok(());
                     }
                 }

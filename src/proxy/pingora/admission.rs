@@ -12,6 +12,7 @@ use super::message::{self, View};
 use crate::proxy::request::admit::{self, Admitted, Identified, Rejected, RoutedRequest};
 use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::failure::INTERNAL;
+use crate::proxy::request::mirror;
 use crate::traffic::Refusal;
 
 /// Admits a request and chooses its route and version.
@@ -27,15 +28,19 @@ pub(crate) fn admit(session: &ServerSession, context: &mut EngineContext) -> Res
     let admitted = admit::admit(known.head, &handle.ingress(), &snapshot, |_| true);
     context.request_id = String::from_utf8_lossy(known.request_id.as_bytes()).into_owned();
     context.logged = known.logged;
-    let Admitted { routed, choice, set_cookie, flags, refusal, .. } = admitted.map_err(|rejected| match rejected {
+    let admitted = admitted.map_err(|rejected| match rejected {
         Rejected::Refused(refusal) => refusal,
         // There is no other lane.
         Rejected::NotCarried => INTERNAL,
     })?;
+    let assignment = admitted.assignment();
+    let Admitted { routed, choice, set_cookie, flags, refusal, .. } = admitted;
     let length = routed.length();
     let RoutedRequest { validated, route, service, underscore, .. } = routed;
     let upgrade = validated.upgrade.and_then(|offer| offer.choose(&service.upgrades)).map(Box::from);
+    let special = upgrade.is_some() || message::is_grpc(head);
     let routed = Routed {
+        copy: mirror::copy(&assignment, head.method.as_str(), special),
         version: choice.version,
         reason: choice.reason,
         key: choice.key,

@@ -13,6 +13,7 @@ use bytes::BytesMut;
 use http::Method;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::Result;
+use pingora_http::RequestHeader;
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
@@ -24,6 +25,7 @@ use crate::proxy::request::failure::{Failure, OVERFLOW};
 use crate::proxy::request::fault;
 use crate::proxy::request::flags::FlagValues;
 use crate::proxy::request::local_response::Circumstances;
+use crate::proxy::request::mirror::MirrorCopy;
 use crate::proxy::request::record::{self, Finished, stream};
 use crate::proxy::request::upload::Manner;
 use crate::proxy::shared::Shared;
@@ -93,6 +95,8 @@ pub(crate) struct Routed {
     /// What was read of the body and must go first.
     pub(crate) ahead: BytesMut,
     pub(crate) attempts: Attempts,
+    /// Its copy for a mirror, until that is handed over.
+    pub(crate) copy: Option<Box<MirrorCopy>>,
     pub(crate) informational: u8,
 }
 
@@ -268,6 +272,33 @@ impl EngineContext {
     /// The request has its version: it is in flight there.
     pub(crate) fn request_entered(&mut self) {
         self.open.request = self.routed().and_then(Routed::assignment).and_then(Assignment::enter);
+    }
+
+    /// An endpoint gets the request with this head; so does a mirror, if the request is copied.
+    pub(crate) fn copy_head(&mut self, head: &RequestHeader) {
+        let queue = &self.shared.mirrored;
+        let RequestStage::Routed(routed) = &mut self.stage else { return };
+        let Some(copy) = &mut routed.copy else { return };
+        if !copy.has_head() {
+            copy.set_head(message::http1_head(head, &routed.authority));
+        }
+        copy.restart();
+        if !routed.has_body
+            && let Some(copy) = routed.copy.take()
+        {
+            copy.send(queue);
+        }
+    }
+
+    /// An endpoint gets a piece of the body; so does a mirror, once all is here.
+    pub(crate) fn copy_body(&mut self, piece: &[u8], ends: bool) {
+        let queue = &self.shared.mirrored;
+        let RequestStage::Routed(routed) = &mut self.stage else { return };
+        let Some(copy) = &mut routed.copy else { return };
+        copy.push(piece);
+        if ends && let Some(copy) = routed.copy.take() {
+            copy.send(queue);
+        }
     }
 
     /// The response is a stream, if it is one.

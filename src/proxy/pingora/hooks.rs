@@ -181,6 +181,7 @@ impl ProxyHttp for General {
         if to_http1 && session.req_header().version == http::Version::HTTP_2 && session.is_body_empty() {
             message::declare_no_body(head)?;
         }
+        context.copy_head(head);
         Ok(())
     }
 
@@ -202,6 +203,7 @@ impl ProxyHttp for General {
         if bytes > 0 {
             exchange.moved(Instant::now());
         }
+        context.copy_body(body.as_deref().unwrap_or_default(), end_of_stream);
         context.progress.bytes_in += bytes;
         let total = context.progress.bytes_in;
         let Some(routed) = context.routed() else { return Ok(()) };

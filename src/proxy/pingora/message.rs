@@ -264,6 +264,25 @@ fn stays(name: &HeaderName, upgrading: bool, nominated: bool) -> bool {
     }
 }
 
+/// A request's head as HTTP/1.1 has it; `authority` is its host where the head names none.
+pub(crate) fn http1_head(head: &RequestHeader, authority: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in [head.method.as_str().as_bytes(), b" ", head.raw_path(), b" HTTP/1.1\r\n"] {
+        out.extend_from_slice(part);
+    }
+    let mut line = |name: &str, value: &[u8]| {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    };
+    if !head.headers.contains_key(header::HOST) {
+        line("host", authority.as_bytes());
+    }
+    head.headers.iter().for_each(|(name, value)| line(name.as_str(), value.as_bytes()));
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
 /// Adds what the client is told beside what the endpoint wrote.
 ///
 /// # Errors

@@ -183,6 +183,9 @@ pub(crate) const VERSION: &str = VERSION_HEADER;
 /// Why it got that version: `weight`, `affinity`, `override` or `failover`.
 pub(crate) const VERSION_REASON: &str = "weir-version-reason";
 
+/// On the copies of requests that a mirror gets: the version that has the request itself.
+pub(crate) const MIRROR: &str = "weir-mirror";
+
 /// What an endpoint is told of the version that a request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ToldVersion<'a> {
@@ -255,6 +258,7 @@ pub(super) fn action(name: &str) -> HeaderAction {
         9 if is("forwarded") || is("x-real-ip") => HeaderAction::Trusted,
         10 if is("connection") || is("keep-alive") => HeaderAction::HopByHop,
         // The certificate of a TLS client (RFC 9440 §2.4: what came from outside must go).
+        11 if is(MIRROR) => HeaderAction::Drop,
         11 if is("client-cert") || is("x-client-ip") || is("x-forwarded") => HeaderAction::Trusted,
         12 if is("x-request-id") => HeaderAction::RequestId,
         12 if is(VERSION) => HeaderAction::Drop,

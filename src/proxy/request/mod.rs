@@ -13,6 +13,7 @@ pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod kind;
 pub(crate) mod local_response;
+pub(crate) mod mirror;
 pub(crate) mod record;
 pub(crate) mod rescue;
 pub(crate) mod response;

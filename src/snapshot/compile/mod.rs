@@ -16,6 +16,7 @@ mod cohorts;
 mod health;
 mod inputs;
 mod limits;
+mod mirror;
 mod routes;
 mod service;
 

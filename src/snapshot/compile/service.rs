@@ -8,7 +8,7 @@ use http::HeaderName;
 
 use super::health;
 use super::inputs::Inputs;
-use super::{clients, cohorts};
+use super::{clients, cohorts, mirror};
 use crate::config::{self, Balance, Concurrency, EndpointAddress, FlagSettings, HostHeader, Protocol, RetryOn};
 use crate::model::{Address, EndpointState, Name, ResolvedAddress, Weight};
 use crate::snapshot::live::{Bound, EndpointRegistry, HealthChanges, Limit, Limited, StateCell, desired};
@@ -123,6 +123,7 @@ impl ServiceCompiler {
             flag: file.flag.as_ref().and_then(|flag| self.flag_switch(name, flag, &versions)),
             chooser,
             cohorts: cohorts::counted((name, file), inputs, &self.recorder),
+            mirror: mirror::compile((name, file), &versions, &mut self.endpoints, &self.recorder),
             speaks_http1: !versions.iter().flat_map(|version| &version.endpoints).any(|one| one.upstream.http2),
             versions,
             timeouts: Timeouts {

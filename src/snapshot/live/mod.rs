@@ -12,6 +12,7 @@
 //! | a canary's errors ([`CircuitBreaker`]) | finished requests | the split, control |
 //! | a version's retries under way ([`RetryCount`]) | requests | requests, before they are tried again |
 //! | requests and connections of a version, and who waits for one ([`Limiter`]) | requests | requests, before they begin |
+//! | copies of requests under way for a mirror, and whose turn is next ([`MirrorLive`]) | requests, the mirror | requests |
 //! | how many requests a fault injection has seen ([`FaultInjection`]) | requests | the injection itself |
 //!
 //! Invariant: an endpoint that leaves the file and comes back while it still drains is the same one.
@@ -25,6 +26,7 @@ mod fault;
 mod health;
 mod health_changes;
 mod limiter;
+mod mirror;
 mod registry;
 mod retry;
 mod slow_start;
@@ -37,6 +39,7 @@ pub(crate) use self::endpoint::{EndpointLive, UpstreamConnection};
 pub(crate) use self::fault::{Fault, FaultInjection, MAX_DELAY};
 pub(crate) use self::health::{LastFailure, counted};
 pub(crate) use self::limiter::{Bound, Limit, Limiter, Place};
+pub(crate) use self::mirror::{MirrorLive, MirrorPermit};
 pub(crate) use self::registry::{EndpointRegistry, Limited};
 pub(crate) use self::retry::RetryCount;
 pub use self::state::States;

@@ -8,9 +8,11 @@ use std::time::Instant;
 use super::endpoint::EndpointLive;
 use super::health_changes::HealthChanges;
 use super::limiter::Limiter;
+use super::mirror::MirrorLive;
 use super::retry::RetryCount;
 use super::version_health::VersionHealth;
 use crate::model::{Address, EndpointState, Name};
+use crate::telemetry::MirrorSeries;
 
 /// Which endpoint it is: service, version, address.
 type EndpointIdentity = (Name, Name, Address);
@@ -29,6 +31,8 @@ pub(crate) struct EndpointRegistry {
     /// By service and version.
     retries: HashMap<(Name, Name), Weak<RetryCount>>,
     limiters: HashMap<(Name, Name, Limited), Weak<Limiter>>,
+    /// By service, and the version that gets the copies.
+    mirrors: HashMap<(Name, Name), Weak<MirrorLive>>,
     versions: HashMap<(Name, Name), Weak<VersionHealth<EndpointLive>>>,
     changes: Arc<HealthChanges<EndpointLive>>,
     next_id: u64,
@@ -78,6 +82,11 @@ impl EndpointRegistry {
     /// The retries of this version that are under way: the count that is still held somewhere, or a new one.
     pub(crate) fn retries(&mut self, service: &Name, version: &Name) -> Arc<RetryCount> {
         find_or_make(&mut self.retries, (service.clone(), version.clone()), |_| RetryCount::default())
+    }
+
+    /// The copies of a service's requests for this version: those that are still known somewhere, or none so far.
+    pub(crate) fn mirror(&mut self, service: &Name, version: &Name, series: Arc<MirrorSeries>) -> Arc<MirrorLive> {
+        find_or_make(&mut self.mirrors, (service.clone(), version.clone()), |_| MirrorLive::new(series))
     }
 }
 

@@ -34,6 +34,8 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     let idle = recorder.version(&"shop".into(), &"v2".into());
     let cohort = recorder.cohort(&"shop".into(), &"eu".into(), &"v1".into());
     cohort.decided();
+    let mirror = recorder.mirror(&"shop".into(), &"v2".into());
+    mirror.ended(MirrorOutcome::Overflow);
     let flag = recorder.route(&"flag:dark".into(), &"on".into(), &"flag:dark".into());
     flag.finish(Outcome::Status(200), 20 * MS);
     let listener = recorder.listener(&"web".into());
@@ -80,7 +82,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     recorder.lanes().entered();
     recorder.lanes().left(Lane::Express);
     recorder.lines_dropped().fetch_add(3, Ordering::Relaxed);
-    (recorder, (cohort, flag, route, open, idle, listener, connection))
+    (recorder, (cohort, mirror, flag, route, open, idle, listener, connection))
 }
 
 #[test]
@@ -126,6 +128,8 @@ fn every_fact_has_its_sample() {
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="ready"} 0"#,
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="drain"} 1"#,
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="maint"} 0"#,
+        r#"weir_mirror_requests_total{service="shop",version="v2",outcome="overflow"} 1"#,
+        r#"weir_mirror_requests_total{service="shop",version="v2",outcome="failed"} 0"#,
         r#"weir_cohort_decisions_total{service="shop",cohort="eu",version="v1"} 1"#,
         r#"weir_drain_cut_total{service="shop",version="v1",kind="request"} 1"#,
         r#"weir_drill_faults_total{service="shop",version="v1",kind="error"} 0"#,

@@ -14,7 +14,7 @@ use super::source::sources;
 const ROOMS: &[&[&str]] = &[
     &["accept"],
     &["mod"],
-    &["h1", "h2", "pingora", "health"],
+    &["h1", "h2", "pingora", "health", "mirror"],
     &["express"],
     &["request", "worker"],
     &["upstream"],
@@ -22,6 +22,7 @@ const ROOMS: &[&[&str]] = &[
     &["io"],
     &["unread"],
     &["shared", "seats", "descriptors"],
+    &["mirror_queue"],
 ];
 
 /// The only folder that names the engine's crates.
