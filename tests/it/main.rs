@@ -39,6 +39,7 @@ mod large;
 mod listener;
 mod log;
 mod mirror;
+mod one_of_three;
 mod operate;
 mod packaging;
 mod provider;

@@ -80,6 +80,8 @@ pub(crate) struct Attempts {
     connect: Option<Duration>,
     /// Connections that were made and are not counted yet.
     connects: u8,
+    /// The endpoint's errors in a row that the response ended, should it be whole.
+    ended_errors: u32,
 }
 
 /// How often something was tried again.
@@ -150,6 +152,7 @@ impl Attempts {
             first_byte: None,
             connect: None,
             connects: 0,
+            ended_errors: 0,
         }
     }
 
@@ -212,7 +215,7 @@ impl Attempts {
     /// The endpoint's final head is here, with this status, and goes to the client.
     pub(crate) fn answered(&mut self, status: u16, first_byte: Duration, version: &Version) {
         if let Some(endpoint) = self.live(version) {
-            endpoint.answered(status);
+            self.ended_errors = endpoint.answered(status);
         }
         version.series.upstream_answered(first_byte);
         // Now, and not when the record is made: a stream may last for days.
@@ -287,7 +290,7 @@ impl Attempts {
     /// The failure speaks against the endpoint.
     fn blame(&self, failure: Failure, version: &Version) {
         if let (Some(cause), Some(endpoint)) = (failure.speaks_against_endpoint(), self.live(version)) {
-            endpoint.failed(cause);
+            endpoint.broke_off(self.ended_errors, cause);
         }
     }
 

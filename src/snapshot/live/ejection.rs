@@ -44,19 +44,30 @@ impl VersionHealth<EndpointLive> {
 }
 
 impl EndpointLive {
-    /// A request has its final response from the endpoint.
+    /// The final response to a request begins. Returns the errors in a row that it ended, for [`Self::broke_off`].
     #[inline]
-    pub(crate) fn answered(self: &Arc<Self>, status: u16) {
+    pub(crate) fn answered(self: &Arc<Self>, status: u16) -> u32 {
         if status >= 500 {
-            return self.failed(EndpointFailure::ServerError);
+            self.failed(EndpointFailure::ServerError);
+            return 0;
         }
         let health = &self.health;
-        if health.errors_in_row.load(Ordering::Relaxed) != 0 {
-            health.errors_in_row.store(0, Ordering::Relaxed);
-        }
+        let ended = match health.errors_in_row.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => health.errors_in_row.swap(0, Ordering::Relaxed),
+        };
         if health.of_version.compares_rates() {
             health.answers.fetch_add(1, Ordering::Relaxed);
         }
+        ended
+    }
+
+    /// A response that had begun failed, so it ended no errors in a row: an endpoint all of whose responses break off has
+    /// as many of them as it had requests.
+    #[cold]
+    pub(crate) fn broke_off(self: &Arc<Self>, ended: u32, cause: EndpointFailure) {
+        self.health.errors_in_row.fetch_add(ended, Ordering::Relaxed);
+        self.failed(cause);
     }
 
     /// A request failed on the endpoint, after a connection was made.
