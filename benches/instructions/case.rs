@@ -27,6 +27,10 @@ pub(crate) struct Case {
     pub(crate) threads: usize,
     /// Routes in the configuration; the last one is asked for.
     pub(crate) routes: usize,
+    /// Endpoints of each version.
+    pub(crate) endpoints: usize,
+    /// What the service has besides its versions and its split.
+    pub(crate) service: &'static str,
     /// Client connections.
     pub(crate) connections: usize,
     /// Requests that each has in flight at a time. With more than one nobody waits for Weir to sleep: it takes what is
@@ -69,18 +73,29 @@ pub(crate) struct Cost {
 impl Case {
     /// The common case, to be changed where a case is different.
     pub(crate) const fn new(name: &'static str, client: Client) -> Self {
-        Self { name, threads: 1, routes: 1, connections: 1, streams: 1, client, always: true }
+        Self {
+            name,
+            threads: 1,
+            routes: 1,
+            endpoints: 1,
+            service: "",
+            connections: 1,
+            streams: 1,
+            client,
+            always: true,
+        }
     }
 
     /// Runs it.
     pub(crate) fn run(&self) -> Cost {
         let folder = tempfile::tempdir().expect("a directory");
         let turn = Arc::new(Turn::new(self.streams == 1));
-        let origins: [Origin; 2] = std::array::from_fn(|_| {
+        let origin = |_| {
             let turn = Arc::clone(&turn);
             let before = move || turn.settle();
             if matches!(self.client, Client::Grpc) { Origin::http2(before) } else { Origin::start(before) }
-        });
+        };
+        let origins: Vec<Origin> = (0..2 * self.endpoints).map(origin).collect();
         let authority = authority(folder.path());
         let admin = folder.path().join("admin.sock");
         fs::write(folder.path().join("weir.yaml"), self.config(&origins, &admin))
@@ -118,7 +133,12 @@ impl Case {
         }
     }
 
-    fn config(&self, origins: &[Origin; 2], admin: &Path) -> String {
+    fn config(&self, origins: &[Origin], admin: &Path) -> String {
+        let addresses = |version: &[Origin]| {
+            let all: Vec<String> = version.iter().map(|origin| format!("\"{}\"", origin.address())).collect();
+            all.join(", ")
+        };
+        let (v1, v2) = origins.split_at(self.endpoints);
         let protocol = if matches!(self.client, Client::Grpc) { "h2" } else { "http1" };
         let mut text = format!(
             "version: 1
@@ -133,14 +153,15 @@ services:
     timeouts: {{ connect: 1m, first_byte: 10m, idle: 10m }}
     pool: {{ idle_timeout: 10m }}
     protocol: {protocol}
-    versions: {{ v1: {{ endpoints: [\"{}\"] }}, v2: {{ endpoints: [\"{}\"] }} }}
+    versions: {{ v1: {{ endpoints: [{}] }}, v2: {{ endpoints: [{}] }} }}
     split: {{ v1: 90, v2: 10 }}
-routes:
+{}routes:
 ",
             admin.display(),
             self.threads,
-            origins[0].address(),
-            origins[1].address()
+            addresses(v1),
+            addresses(v2),
+            self.service
         );
         for other in 1..self.routes {
             let line = "  - { match: { host: shop.example.com, path: /other";

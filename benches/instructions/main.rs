@@ -40,6 +40,8 @@ const TWO_WORKERS: f64 = 1.85;
 /// What HTTP/2 from clients may cost under load: a GET to an HTTP/1 endpoint, a unary call to an HTTP/2 one. HAProxy 2.6
 /// takes 35,700 and 44,400. A request alone has the worker sleep and wake twice besides, which is most of the difference.
 const HTTP2: [(&str, u64); 2] = [("h2 small, 8 × 16", 14_000), ("h2 grpc, 8 × 16", 24_000)];
+/// A client's version and endpoint by its address; health is watched in every case.
+const AFFINITY: &str = "    affinity: { address: true }\n";
 const ONE_WORKER_CASE: &str = "h1 small, 16 connections, 1 worker";
 const TWO_WORKERS_CASE: &str = "h1 small, 16 connections, 2 workers";
 
@@ -47,6 +49,11 @@ fn cases() -> Vec<Case> {
     vec![
         Case::new("h1 small", Client::Plain(lean::small)),
         Case { routes: 10_000, always: false, ..Case::new("h1 small, 10000 routes", Client::Plain(lean::small)) },
+        Case {
+            endpoints: 10,
+            service: AFFINITY,
+            ..Case::new("h1 small, 10 endpoints, affinity", Client::Plain(lean::small))
+        },
         Case::new("h1 post 4 KiB", Client::Plain(lean::post)),
         Case { always: false, ..Case::new("h1 chunked", Client::Plain(lean::chunked)) },
         Case::new("h1 tls small", Client::Tls(lean::small)),

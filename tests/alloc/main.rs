@@ -50,8 +50,13 @@ fn a_request_on_the_express_lane_allocates_nothing() {
     let folder = tempfile::tempdir().expect("a directory");
     let (web, telemetry) = start(folder.path());
     let mut over = Vec::new();
-    let cases =
-        [("GET, small", lean::small()), ("POST, 4 KiB", lean::post()), ("GET, chunked answer", lean::chunked())];
+    let kept = String::from_utf8_lossy(&lean::small()).replacen("GET /", "GET /kept/", 1).into_bytes();
+    let cases = [
+        ("GET, small", lean::small()),
+        ("GET, affinity, 10 endpoints", kept),
+        ("POST, 4 KiB", lean::post()),
+        ("GET, chunked answer", lean::chunked()),
+    ];
     for (name, request) in cases {
         let mut client = Client::connect(web);
         over.extend(count(name, || {
@@ -97,6 +102,7 @@ fn count(name: &str, mut ask: impl FnMut()) -> Option<String> {
 fn start(folder: &Path) -> (SocketAddr, SocketAddr) {
     let (v1, v2) = (Origin::start(|| {}), Origin::start(|| {}));
     let calls = Origin::http2(|| {});
+    let ten: Vec<String> = (0..10).map(|_| format!("\"{}\"", Origin::start(|| {}).address())).collect();
     let admin = folder.join("admin.sock");
     let config = folder.join("weir.yaml");
     let text = format!(
@@ -110,6 +116,10 @@ services:
   shop:
     versions: {{ v1: {{ endpoints: [\"{v1}\"] }}, v2: {{ endpoints: [\"{v2}\"] }} }}
     split: {{ v1: 90, v2: 10 }}
+  kept:
+    affinity: {{ address: true }}
+    versions: {{ v1: {{ endpoints: [{ten}] }}, v2: {{ endpoints: [\"{v2}\"] }} }}
+    split: {{ v1: 90, v2: 10 }}
   cart:
     protocol: h2
     versions: {{ v1: {{ endpoints: [\"{calls}\"] }} }}
@@ -117,12 +127,15 @@ services:
 routes:
   - match: {{ path: / }}
     service: shop
+  - match: {{ path: /kept }}
+    service: kept
   - match: {{ path: /shop.Cart }}
     service: cart
 ",
         admin = admin.display(),
         v1 = v1.address(),
         v2 = v2.address(),
+        ten = ten.join(", "),
         calls = calls.address(),
     );
     std::fs::write(&config, text).expect("the configuration is written");
