@@ -218,11 +218,7 @@ impl ServiceCompiler {
         let check = check.map(|check| Arc::new(health::check(check, &file.host)));
         endpoints.iter().for_each(|endpoint| endpoint.live.starts(check.as_deref()));
         of_version.set(&health::outliers(&file.outlier_detection), endpoints.iter().map(|endpoint| &endpoint.live));
-        let algorithm = match file.balance {
-            // Clients without a key are balanced by what is in flight.
-            Balance::LeastRequests | Balance::Hash => Algorithm::LeastRequests,
-            Balance::RoundRobin => Algorithm::RoundRobin,
-        };
+        let algorithm = algorithm(file.balance);
         let breaker = by_version(&inputs.breakers, service, name).cloned();
         if let Some(breaker) = &breaker {
             breaker.set_endpoints(endpoints.iter().map(|endpoint| (&endpoint.name, &endpoint.live)));
@@ -270,6 +266,14 @@ fn name_rescuers(versions: &mut [Version]) {
     let rescuers: Vec<Option<usize>> = versions.iter().map(rescuer).collect();
     for (version, rescuer) in versions.iter_mut().zip(rescuers) {
         version.rescuer = rescuer;
+    }
+}
+
+const fn algorithm(balance: Balance) -> Algorithm {
+    match balance {
+        // Clients without a key are balanced by what is in flight.
+        Balance::LeastRequests | Balance::Hash => Algorithm::LeastRequests,
+        Balance::RoundRobin => Algorithm::RoundRobin,
     }
 }
 

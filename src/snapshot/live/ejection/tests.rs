@@ -33,7 +33,9 @@ fn version(count: u16, policy: &OutlierPolicy) -> (Vec<Arc<EndpointLive>>, Endpo
 }
 
 fn errors(endpoint: &Arc<EndpointLive>, count: u32) {
-    (0..count).for_each(|_| endpoint.answered(503));
+    for _ in 0..count {
+        assert_eq!(endpoint.answered(503), 0);
+    }
 }
 
 fn refuses(endpoint: &Arc<EndpointLive>, count: u32) {
@@ -45,11 +47,27 @@ fn ids(endpoints: &[Arc<EndpointLive>]) -> Vec<u64> {
 }
 
 #[test]
+fn responses_that_break_off_are_errors_in_a_row_although_each_began_well() {
+    let (endpoints, _registry) = version(3, &policy());
+    let sick = &endpoints[0];
+    // Two at a time.
+    for at in 0..2 {
+        let ended = [sick.answered(200), sick.answered(200)];
+        assert_eq!(ended, [2 * at, 0]);
+        ended.into_iter().for_each(|ended| sick.broke_off(ended, EndpointFailure::Reset));
+        assert!(sick.is_available());
+    }
+    let ended = sick.answered(200);
+    sick.broke_off(ended, EndpointFailure::Reset);
+    assert!(!sick.is_available());
+}
+
+#[test]
 fn errors_in_a_row_eject_and_one_success_begins_anew() {
     let (endpoints, registry) = version(3, &policy());
     let sick = &endpoints[0];
     errors(sick, 4);
-    sick.answered(404);
+    assert_eq!(sick.answered(404), 4);
     errors(sick, 4);
     assert!(sick.is_available() && registry.changes().take().is_empty());
     sick.failed(EndpointFailure::Reset);
