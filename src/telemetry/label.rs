@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(words(StreamKind::ALL.iter().map(|k| k.as_str()).collect()), "websocket, sse, grpc, upgrade");
         assert_eq!(
             words(UpstreamError::ALL.iter().map(|k| k.as_str()).collect()),
-            "connect, timeout, reset, protocol, tls, no_endpoint, unsolicited"
+            "connect, timeout, reset, protocol, tls, no_endpoint, overflow, unsolicited"
         );
         assert_eq!(
             words(RetryReason::ALL.iter().map(|k| k.as_str()).collect()),

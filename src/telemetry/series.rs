@@ -11,14 +11,14 @@
 //! ```text
 //! counters of a version, one copy per thread
 //!   0        sum of durations, µs             19   upstream errors by kind
-//!   1        sum of upstream durations, µs    26   drain cuts by kind
-//!   2        in flight                        31   injected faults by kind
-//!   3        streams open by kind             33   gRPC failures
-//!   7        decisions by reason              34   connections made
-//!   11       retries by reason                35   retries beyond the budget
-//!                                             36   rescued requests
-//!                                             37   upstream duration by bucket
-//!                                             37 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
+//!   1        sum of upstream durations, µs    27   drain cuts by kind
+//!   2        in flight                        32   injected faults by kind
+//!   3        streams open by kind             34   gRPC failures
+//!   7        decisions by reason              35   connections made
+//!   11       retries by reason                36   retries beyond the budget
+//!                                             37   rescued requests
+//!                                             38   upstream duration by bucket
+//!                                             38 + n, + 2 n …   duration by bucket, class 1xx, 2xx …
 //!                                             behind these      given up before the first byte, by bucket
 //! ```
 //!
