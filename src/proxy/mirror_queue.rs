@@ -17,6 +17,10 @@ pub(crate) struct MirroredRequest {
     pub(crate) mirror: Arc<Mirror>,
     /// The version that has the request.
     pub(crate) from: Name,
+    /// The request's route, by name.
+    pub(crate) route: Name,
+    /// That version gets the copy too, and their responses are compared.
+    pub(crate) compares: bool,
     /// As an HTTP/1.1 endpoint of that version gets it.
     pub(crate) head: Vec<u8>,
     pub(crate) body: Vec<u8>,

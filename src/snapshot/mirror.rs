@@ -23,6 +23,8 @@ pub(crate) struct Mirror {
     pub(crate) methods: Vec<Box<str>>,
     /// Fields that copies do not have, in lower case.
     pub(crate) strip: Vec<Box<str>>,
+    /// Headers by which responses are compared, in lower case; none if nothing is compared.
+    pub(crate) compare: Option<Vec<Box<str>>>,
     /// The largest body that is copied.
     pub(crate) max_body: usize,
     /// Copies under way at once.

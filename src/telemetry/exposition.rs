@@ -24,8 +24,8 @@ use crate::model::{EndpointState, FLAG_PREFIX};
 use super::cohort::CohortSeries;
 use super::facts::{LimitFact, SnapshotFacts};
 use super::label::{
-    ConnectionRefusal, CutKind, DecisionReason, H2Abuse, InjectedFault, Lane, LookupResult, MirrorOutcome, RetryReason,
-    StreamKind, UpstreamError,
+    ConnectionRefusal, CutKind, DecisionReason, H2Abuse, InjectedFault, Lane, LookupResult, MirrorComparison,
+    MirrorOutcome, RetryReason, StreamKind, UpstreamError,
 };
 use super::listener::ListenerSeries;
 use super::metric::{self, Metric, MetricKind};
@@ -96,7 +96,9 @@ fn walk(recorder: &Recorder, out: &mut dyn FnMut(MetricFamily)) {
     by_word(family.of(&metric::UPSTREAM_RETRIES), &busy, VersionSeries::retries, &RETRY_REASONS);
     by_version(family.of(&metric::RETRY_OVERFLOW), &busy, VersionSeries::retry_overflows);
     by_version(family.of(&metric::RESCUED), &busy, VersionSeries::rescues);
-    mirrors(family.of(&metric::MIRROR_REQUESTS), &recorder.live_mirrors());
+    let live = recorder.live_mirrors();
+    mirrors(family.of(&metric::MIRROR_REQUESTS), &live);
+    comparisons(family.of(&metric::MIRROR_COMPARED), &live);
     by_version(family.of(&metric::UPSTREAM_CONNECTS), &busy, VersionSeries::upstream_connects);
     weights(family.of(&metric::SPLIT_WEIGHT), facts);
     by_word(family.of(&metric::SPLIT_DECISIONS), &busy, VersionSeries::decisions, &DECISION_REASONS);
@@ -164,6 +166,17 @@ fn by_version(mut samples: FamilySamples<'_, '_>, versions: &[&VersionSeries], c
 fn cohorts(mut samples: FamilySamples<'_, '_>, cohorts: &[Arc<CohortSeries>]) {
     for cohort in cohorts {
         samples.push(&cohort.labels(), cohort.decisions() as f64);
+    }
+}
+
+fn comparisons(mut samples: FamilySamples<'_, '_>, mirrors: &[Arc<MirrorSeries>]) {
+    for mirror in mirrors {
+        let [service, version] = mirror.labels();
+        for (route, counts) in mirror.comparisons() {
+            for (result, count) in MirrorComparison::ALL.iter().zip(counts) {
+                samples.push(&[service, version, &route, result.as_str()], count as f64);
+            }
+        }
     }
 }
 

@@ -225,6 +225,22 @@ label_values! {
 }
 
 label_values! {
+    /// How the responses to a copy of a request differ: that of its own version and that of the mirror.
+    pub(crate) MirrorComparison {
+        /// Not at all.
+        Same = "same",
+        /// By their statuses.
+        Status = "status",
+        /// By headers that are compared.
+        Headers = "headers",
+        /// By their bodies.
+        Body = "body",
+        /// One of them did not come, or is too long to be compared.
+        Unknown = "unknown",
+    }
+}
+
+label_values! {
     /// What a drain cut when its deadline came.
     pub(crate) CutKind {
         /// A request in flight that is no stream.

@@ -67,6 +67,8 @@ metrics! {
         "Requests that failed on this version, the canary of a rollout, and that stable then answered without an error.";
     MIRROR_REQUESTS = Counter "weir_mirror_requests_total" ["service", "version", "outcome"]
         "Copies of requests for the version that is the service's mirror, by what became of them.";
+    MIRROR_COMPARED = Counter "weir_mirror_compared_total" ["service", "version", "route", "result"]
+        "Copies whose responses from both versions were compared, by how they differ.";
     UPSTREAM_CONNECTS = Counter "weir_upstream_connects_total" ["service", "version"]
         "Connections made to endpoints for requests; the others of weir_requests_total went over one that was there.";
     SPLIT_WEIGHT = Gauge "weir_split_weight_ratio" ["service", "version", "kind"]
@@ -202,6 +204,6 @@ mod tests {
         for metric in CONTRACT.split_whitespace() {
             assert!(ours.iter().any(|our| our == metric), "{metric} is missing");
         }
-        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 28, "28 that the contract does not list");
+        assert_eq!(METRICS.len(), CONTRACT.split_whitespace().count() + 29, "29 that the contract does not list");
     }
 }

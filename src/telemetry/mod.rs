@@ -46,7 +46,7 @@ pub(crate) use facts::{
 };
 pub(crate) use label::{
     CheckResult, Class, ConnectionRefusal, CutKind, EjectionReason, EndpointFailure, H2Abuse, InjectedFault, Lane,
-    LookupResult, MirrorOutcome, RetryReason, StreamKind, UpstreamError,
+    LookupResult, MirrorComparison, MirrorOutcome, RetryReason, StreamKind, UpstreamError,
 };
 pub use label::{DecisionReason, Outcome};
 pub(crate) use listener::{ListenerSeries, OpenConnection};

@@ -200,3 +200,69 @@ async fn a_mirror_comes_and_goes_with_a_reload_and_only_gets_what_is_another_ver
     assert_eq!((v1.requests(), v2.requests()), (45, 40));
     weir.stop().await;
 }
+
+/// Waits until so many comparisons came out so.
+async fn compared(weir: &Weir, result: &str, count: usize) {
+    let labels = [("version", "v2"), ("result", result)];
+    let seen = async || {
+        let seen = weir.metrics().await.value("weir_mirror_compared_total", &labels);
+        if seen == count as f64 { Ok(()) } else { Err(seen) }
+    };
+    eventually(&format!("{count} comparisons are {result}"), seen).await;
+}
+
+over_both!(responses_to_copies_are_compared_where_the_section_says_so);
+
+async fn responses_to_copies_are_compared_where_the_section_says_so(protocol: Protocol) {
+    for upstream in ["http1", "h2"] {
+        // They say the same but for a header that says who they are.
+        let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+        let yaml = mirrored(&v1, &v2, upstream, "compare: true, methods: [GET, POST]");
+        let weir = Weir::start(&yaml).await;
+        let mut client = client(protocol, &weir).await;
+        for _ in 0..5 {
+            client.get("/bytes/3000").await.expect(200);
+        }
+        compared(&weir, "same", 5).await;
+        assert_eq!((v1.requests(), v2.requests()), (10, 5), "the copy goes to both");
+        let marked = v1.journal().iter().filter(|entry| entry.headers.get("weir-mirror") == Some("v1")).count();
+        assert_eq!(marked, 5, "and says what it is");
+
+        v2.fail(100);
+        client.get("/").await.expect(200);
+        compared(&weir, "status", 1).await;
+        v2.fail(0);
+        // What is not safe is copied once.
+        client.send(&Request::post("/sink", "order")).await.expect(200);
+        copies(&weir, "answered", 6).await;
+        assert_eq!(v1.journal().iter().filter(|entry| entry.method == "POST").count(), 1);
+        // A body that is too long to be read to its end says nothing.
+        client.get("/bytes/2000000").await.expect(200);
+        compared(&weir, "unknown", 1).await;
+        // Each says its name in the body of this one.
+        client.get("/").await.expect(200);
+        compared(&weir, "body", 1).await;
+        let keys = yaml.changed("compare: true", "compare: true, compare_headers: [x-origin]");
+        weir.reconfigure(&keys).await;
+        client.get("/bytes/3000").await.expect(200);
+        compared(&weir, "headers", 1).await;
+        let metrics = weir.metrics().await;
+        assert_eq!(metrics.value("weir_requests_total", &[("version", "v1")]), 10.0, "those of clients");
+        weir.stop().await;
+    }
+}
+
+over_both!(a_mirror_that_does_not_answer_is_compared_with_nothing);
+
+async fn a_mirror_that_does_not_answer_is_compared_with_nothing(protocol: Protocol) {
+    let v1 = Origin::start("v1").await;
+    let v2 = FaultyOrigin::failing("v2", Fault::HalfOpen).await;
+    let weir = Weir::start(&mirrored_badly(&v1, &v2, "compare: true, timeout: 200ms")).await;
+    let mut client = client(protocol, &weir).await;
+    for _ in 0..3 {
+        client.get("/").await.expect(200);
+    }
+    compared(&weir, "unknown", 3).await;
+    copies(&weir, "failed", 3).await;
+    weir.stop().await;
+}

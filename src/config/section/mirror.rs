@@ -33,6 +33,12 @@ section! {
         /// The largest body that is copied, at most `64KiB`. Requests with a larger one, or with one that is not here within a
         /// moment, are not copied.
         pub(crate) max_body: Bytes = bounded(Bytes::kib(64), Bytes::new(0)..=Bytes::kib(64)),
+        // The copy goes to both, for a copy is not what its client sent: it has no credentials.
+        /// Whether a copy that is safe also goes to the version that has the request, and the two responses are compared: by
+        /// status, `compare_headers` and body. It costs that version one request more for each copy.
+        pub(crate) compare: bool = or(false),
+        /// Headers that are compared, 32 at most.
+        pub(crate) compare_headers: Vec<String> = list_or(words(&COMPARED), COMPARED, 0..=MAX_STRIPPED, read_strip),
         /// Copies that are under way at once, 1 to 1024, which is also what connections they have at most; what is more is not
         /// sent.
         pub(crate) max_in_flight: u16 = bounded(64, 1..=1024),
@@ -43,6 +49,7 @@ section! {
 
 const SAFE: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 const CREDENTIALS: [&str; 2] = ["authorization", "cookie"];
+const COMPARED: [&str; 2] = ["content-type", "location"];
 const MAX_METHODS: usize = 16;
 const MAX_STRIPPED: usize = 32;
 

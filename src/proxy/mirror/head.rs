@@ -29,8 +29,8 @@ impl<'c> CopiedHead<'c> {
         memchr::memchr_iter(b'\n', head).count()
     }
 
-    /// Reads the head; `room` has room for its fields.
-    pub(super) fn of(copy: &'c MirroredRequest, room: &'c mut [Header<'c>]) -> Option<Self> {
+    /// Reads the head, for the version `to`; `room` has room for its fields.
+    pub(super) fn of(copy: &'c MirroredRequest, to: &'c str, room: &'c mut [Header<'c>]) -> Option<Self> {
         let mut request = httparse::Request::new(room);
         if !request.parse(&copy.head).ok()?.is_complete() {
             return None;
@@ -45,7 +45,7 @@ impl<'c> CopiedHead<'c> {
             !ends && !copy.mirror.strip.iter().any(|name| is(field, name))
         };
         let fields = all.iter().filter(goes_on).collect();
-        Some(Self { method, target, host, fields, told, from: &copy.from, to: &copy.mirror.to })
+        Some(Self { method, target, host, fields, told, from: &copy.from, to })
     }
 
     /// Whether the mirror may get it twice.

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
+use super::answer::{Answer, AnswerReader};
 use super::{MAX_RESPONSE, NotAnswered, Target};
 use crate::proxy::codec::body::{Body, Piece, Sender};
 use crate::proxy::codec::response::{self, MAX_HEAD, Read};
@@ -28,7 +29,7 @@ pub(super) async fn connect(pools: &Pools, target: &Target) -> Result<PooledConn
     connector::connect(&target.to, &pools.tls).await.map_err(|_| NotAnswered)
 }
 
-/// Sends `request` and reads its response; the status. The connection is kept if it can be used again.
+/// Sends `request` and reads its response. The connection is kept if it can be used again.
 ///
 /// # Errors
 /// No response came.
@@ -36,18 +37,20 @@ pub(super) async fn exchange(
     pools: &Pools,
     target: &Target,
     mut connection: PooledConnection,
-    request: &[u8],
-    head_only: bool,
-) -> Result<u16, Broken> {
+    (request, head_only): (&[u8], bool),
+    compared: &[Box<str>],
+) -> Result<Answer, Broken> {
     let transport = &mut connection.transport;
     let mut input = Vec::with_capacity(READ);
     let unsent = Broken { begun: false };
     transport.write_all(request).await.map_err(|_| unsent)?;
     transport.flush().await.map_err(|_| unsent)?;
-    let (status, mut body, closes) = loop {
-        let (length, seen) = match response::read(&input, |head, length| {
+    let (mut answer, mut body, closes) = loop {
+        let (length, status, seen) = match response::read(&input, |head, length| {
             let body = head.body(head_only);
-            (length, (head.status, body, head.closes(body)))
+            let fields = || head.fields.iter().map(|field| (field.name, field.value));
+            let answer = AnswerReader::of(head.status, compared, fields);
+            (length, head.status, (answer, body, head.closes(body)))
         }) {
             Read::Head(head) => head,
             Read::Partial if input.len() < MAX_HEAD => {
@@ -57,7 +60,7 @@ pub(super) async fn exchange(
             _ => return Err(Broken { begun: true }),
         };
         input.drain(..length);
-        match seen.0 {
+        match status {
             101 => return Err(Broken { begun: true }),
             100..200 => {}
             _ => break seen,
@@ -67,6 +70,7 @@ pub(super) async fn exchange(
     loop {
         let Piece { framing, data } = body.next_of(Sender::Endpoint, &input).map_err(|_| Broken { begun: true })?;
         body.took(data);
+        answer.body(input.get(framing..framing + data).unwrap_or_default());
         input.drain(..framing + data);
         taken += data;
         if body.is_done() || taken > MAX_RESPONSE {
@@ -74,15 +78,19 @@ pub(super) async fn exchange(
         }
         if data == 0 {
             match transport.read_buf(&mut input).await {
-                Ok(0) if body == Body::UntilClose => break,
+                Ok(0) if body == Body::UntilClose => {
+                    body = Body::Done;
+                    break;
+                }
                 more => read(&more, true)?,
             }
         }
     }
-    if body.is_done() && input.is_empty() && !closes {
+    let whole = body.is_done();
+    if whole && input.is_empty() && !closes {
         pools.http1.put(target.key, connection, Instant::now() + target.to.idle_timeout, true);
     }
-    Ok(status)
+    Ok(answer.ended(whole))
 }
 
 fn read(read: &std::io::Result<usize>, begun: bool) -> Result<(), Broken> {

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 
+use super::answer::{Answer, AnswerReader};
 use super::head::CopiedHead;
 use super::{MAX_RESPONSE, NotAnswered, Target};
 use crate::proxy::upstream::multiplex::failure::StreamFailure;
@@ -9,7 +10,7 @@ use crate::proxy::upstream::multiplex::slot::{Event, Opening};
 use crate::proxy::upstream::multiplex::stream::Stream;
 use crate::proxy::upstream::{Pools, multiplex};
 
-/// Sends a copy and reads its response; the status.
+/// Sends a copy and reads its response.
 ///
 /// # Errors
 /// No response came.
@@ -18,11 +19,12 @@ pub(super) async fn exchange(
     target: &Target,
     head: &CopiedHead<'_>,
     body: &[u8],
-) -> Result<u16, NotAnswered> {
+    compared: &[Box<str>],
+) -> Result<Answer, NotAnswered> {
     let mut fresh = false;
     loop {
         let mut stream = multiplex::acquire(pools, &target.to, fresh).await.map_err(|_| NotAnswered)?;
-        match over(&mut stream, target.tls, head, body).await {
+        match over(&mut stream, target.tls, (head, body), compared).await {
             // The connection was about to go.
             Err(StreamFailure::Unprocessed) if !fresh => fresh = true,
             answered => return answered.map_err(|_| NotAnswered),
@@ -30,7 +32,12 @@ pub(super) async fn exchange(
     }
 }
 
-async fn over(stream: &mut Stream, tls: bool, head: &CopiedHead<'_>, body: &[u8]) -> Result<u16, StreamFailure> {
+async fn over(
+    stream: &mut Stream,
+    tls: bool,
+    (head, body): (&CopiedHead<'_>, &[u8]),
+    compared: &[Box<str>],
+) -> Result<Answer, StreamFailure> {
     let opening = Opening { ends: body.is_empty(), head: head.is_for_head() };
     stream.open(opening, |encoder, block| head.http2(tls, body, encoder, block))?;
     let mut rest = body;
@@ -38,24 +45,32 @@ async fn over(stream: &mut Stream, tls: bool, head: &CopiedHead<'_>, body: &[u8]
         let sent = poll_fn(|cx| stream.poll_send(cx, rest, true)).await?;
         rest = rest.get(sent..).unwrap_or_default();
     }
-    let (mut status, mut taken) = (None, 0);
-    loop {
+    let (mut answer, mut taken) = (None, 0);
+    let whole = loop {
         match poll_fn(|cx| stream.poll_event(cx)).await? {
             Event::Informational => {}
             Event::Head { end } => {
-                status = stream.fields().and_then(|fields| fields.status());
+                answer = stream.fields().and_then(|fields| {
+                    let each = || fields.iter().map(|field| (field.name, field.value));
+                    Some(AnswerReader::of(fields.status()?, compared, each))
+                });
                 if end {
-                    break;
+                    break true;
                 }
             }
             Event::Data => {
-                taken += stream.read(<[u8]>::len);
+                taken += stream.read(|bytes| {
+                    if let Some(answer) = &mut answer {
+                        answer.body(bytes);
+                    }
+                    bytes.len()
+                });
                 if taken > MAX_RESPONSE {
-                    break;
+                    break false;
                 }
             }
-            Event::Trailers | Event::End => break,
+            Event::Trailers | Event::End => break true,
         }
-    }
-    status.ok_or(StreamFailure::Protocol)
+    };
+    answer.map(|answer| answer.ended(whole)).ok_or(StreamFailure::Protocol)
 }

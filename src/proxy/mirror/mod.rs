@@ -1,5 +1,5 @@
 //! Sends copies of requests to the version that is their service's mirror, on a thread and on connections of its own. Nobody
-//! gets the responses.
+//! gets the responses. Where they are compared, the version that has the request gets the copy as well.
 //!
 //! ```text
 //! queue ─► endpoint of the mirror ─► connection of this thread ─► head, as the mirror gets it, and body ─► response, dropped
@@ -8,6 +8,7 @@
 //! Invariants: a copy takes no longer than its mirror's timeout, and of its response at most [`MAX_RESPONSE`] is read; no
 //! more copies are under way than have a permit; a copy counts for no version, for its client has another response.
 
+mod answer;
 mod head;
 mod http1;
 mod http2;
@@ -19,12 +20,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use self::answer::{Answer, compare};
 use self::head::CopiedHead;
 use super::mirror_queue::MirroredRequest;
 use super::shared::Shared;
 use super::upstream::Pools;
 use super::upstream::destination::{Destination, PoolKey};
 use crate::drain::{Notifier, Ticket};
+use crate::model::Name;
 use crate::snapshot::{Endpoint, Service, Snapshot, Version};
 use crate::telemetry::MirrorOutcome;
 use crate::traffic::balance::Tried;
@@ -70,25 +73,32 @@ pub(super) async fn send(shared: &Arc<Shared>) {
 }
 
 async fn send_one(shared: &Shared, pools: &Pools, copy: MirroredRequest) {
-    let mirror = &copy.mirror;
-    let answered = match target(&shared.current.load(), &copy) {
-        Some(target) => tokio::select! {
-            answered = timeout(mirror.timeout, exchange(pools, &target, &copy)) => answered.ok().and_then(Result::ok),
-            () = cut(&shared.notifier, &target.ticket) => None,
-        },
-        None => None,
-    };
-    mirror.live.series.ended(match answered {
+    let series = &copy.mirror.live.series;
+    let compared = async { if copy.compares { Some(ask(shared, pools, &copy, &copy.from).await) } else { None } };
+    let (answer, compared) = tokio::join!(ask(shared, pools, &copy, &copy.mirror.to), compared);
+    series.ended(match answer.map(|answer| answer.status) {
         Some(500..) => MirrorOutcome::Error,
         Some(_) => MirrorOutcome::Answered,
         None => MirrorOutcome::Failed,
     });
+    if let Some(compared) = compared {
+        series.compared(&copy.route, compare(compared, answer));
+    }
 }
 
-/// An endpoint of the mirror that takes requests.
-fn target(snapshot: &Snapshot, copy: &MirroredRequest) -> Option<Target> {
+/// The response of the version `to` to a copy, if it comes in time.
+async fn ask(shared: &Shared, pools: &Pools, copy: &MirroredRequest, to: &Name) -> Option<Answer> {
+    let target = target(&shared.current.load(), copy, to)?;
+    tokio::select! {
+        answered = timeout(copy.mirror.timeout, exchange(pools, &target, copy, to)) => answered.ok()?.ok(),
+        () = cut(&shared.notifier, &target.ticket) => None,
+    }
+}
+
+/// An endpoint of the version `to` that takes requests.
+fn target(snapshot: &Snapshot, copy: &MirroredRequest, to: &Name) -> Option<Target> {
     let service: &Service = snapshot.service(&copy.mirror.service)?;
-    let version: &Version = service.versions.iter().find(|version| version.name == copy.mirror.to)?;
+    let version: &Version = service.versions.iter().find(|version| version.name == *to)?;
     let endpoint: &Endpoint = version.endpoints.get(version.pick(&Tried::default(), None)?)?;
     Some(Target {
         key: PoolKey::of(endpoint),
@@ -99,12 +109,13 @@ fn target(snapshot: &Snapshot, copy: &MirroredRequest) -> Option<Target> {
     })
 }
 
-/// Sends a copy and reads its response; the status.
-async fn exchange(pools: &Pools, target: &Target, copy: &MirroredRequest) -> Result<u16, NotAnswered> {
+/// Sends a copy to a version and reads its response.
+async fn exchange(pools: &Pools, target: &Target, copy: &MirroredRequest, to: &Name) -> Result<Answer, NotAnswered> {
+    let compared = copy.mirror.compare.as_deref().unwrap_or_default();
     let mut room = vec![httparse::EMPTY_HEADER; CopiedHead::most_fields(&copy.head)];
-    let head = CopiedHead::of(copy, &mut room).ok_or(NotAnswered)?;
+    let head = CopiedHead::of(copy, to, &mut room).ok_or(NotAnswered)?;
     if target.http2 {
-        return http2::exchange(pools, target, &head, &copy.body).await;
+        return http2::exchange(pools, target, &head, &copy.body, compared).await;
     }
     let request = head.http1(&copy.body);
     let mut fresh = false;
@@ -115,11 +126,11 @@ async fn exchange(pools: &Pools, target: &Target, copy: &MirroredRequest) -> Res
             Some(connection) => connection,
             None => http1::connect(pools, target).await?,
         };
-        match http1::exchange(pools, target, connection, &request, head.is_for_head()).await {
+        match http1::exchange(pools, target, connection, (&request, head.is_for_head()), compared).await {
             // An idle connection whose endpoint closed it.
             Err(http1::Broken { begun: false }) if is_reused && head.is_idempotent() => fresh = true,
             Err(_) => return Err(NotAnswered),
-            Ok(status) => return Ok(status),
+            Ok(answer) => return Ok(answer),
         }
     }
 }

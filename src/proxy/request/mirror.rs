@@ -22,6 +22,8 @@ use crate::telemetry::MirrorOutcome;
 pub(crate) struct MirrorCopy {
     mirror: Arc<Mirror>,
     from: Name,
+    route: Name,
+    compares: bool,
     head: Vec<u8>,
     body: Vec<u8>,
     /// More came of the body than is copied.
@@ -36,6 +38,11 @@ pub(crate) fn copy(assigned: &Assignment<'_>, method: &str, special: bool) -> Op
     begin(mirror, assigned, method, special)
 }
 
+/// Whether a method changes nothing (RFC 9110 §9.2.1).
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+}
+
 #[cold]
 fn begin(mirror: &Arc<Mirror>, assigned: &Assignment<'_>, method: &str, special: bool) -> Option<Box<MirrorCopy>> {
     if special || assigned.route.probe || !mirror.takes(assigned.version_at, method) {
@@ -45,6 +52,9 @@ fn begin(mirror: &Arc<Mirror>, assigned: &Assignment<'_>, method: &str, special:
     Some(Box::new(MirrorCopy {
         mirror: Arc::clone(mirror),
         from,
+        route: assigned.route.name.clone(),
+        // Two of what is not safe would change data twice.
+        compares: mirror.compare.is_some() && is_safe(method),
         head: Vec::new(),
         body: Vec::new(),
         too_large: false,
@@ -100,8 +110,8 @@ impl MirrorCopy {
         let Some(permit) = live.try_enter(self.mirror.max_in_flight) else {
             return live.series.ended(MirrorOutcome::Overflow);
         };
-        let Self { mirror, from, head, body, .. } = self;
-        if !queue.try_send(Box::new(MirroredRequest { mirror, from, head, body, _permit: permit })) {
+        let Self { mirror, from, route, compares, head, body, .. } = self;
+        if !queue.try_send(Box::new(MirroredRequest { mirror, from, route, compares, head, body, _permit: permit })) {
             live.series.ended(MirrorOutcome::Overflow);
         }
     }

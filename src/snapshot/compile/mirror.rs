@@ -15,7 +15,8 @@ pub(super) fn compile(
     registry: &mut EndpointRegistry,
     recorder: &Recorder,
 ) -> Option<Arc<Mirror>> {
-    let config::Mirror { to, from, share, methods, strip, max_body, max_in_flight, timeout } = file.mirror.as_ref()?;
+    let config::Mirror { to, from, share, methods, strip, max_body, compare, compare_headers, max_in_flight, timeout } =
+        file.mirror.as_ref()?;
     let index = |name: &Name| versions.iter().position(|version| version.name == *name);
     Some(Arc::new(Mirror {
         service: service.clone(),
@@ -25,6 +26,7 @@ pub(super) fn compile(
         share: *share,
         methods: methods.iter().map(|method| method.as_str().into()).collect(),
         strip: strip.iter().map(|name| name.as_str().into()).collect(),
+        compare: compare.then(|| compare_headers.iter().map(|name| name.as_str().into()).collect()),
         max_body: usize::try_from(max_body.get()).unwrap_or(usize::MAX),
         max_in_flight: u64::from(*max_in_flight),
         timeout: timeout.get(),

@@ -36,6 +36,7 @@ fn lively() -> (Arc<Recorder>, impl Sized) {
     cohort.decided();
     let mirror = recorder.mirror(&"shop".into(), &"v2".into());
     mirror.ended(MirrorOutcome::Overflow);
+    mirror.compared(&"web".into(), MirrorComparison::Body);
     let flag = recorder.route(&"flag:dark".into(), &"on".into(), &"flag:dark".into());
     flag.finish(Outcome::Status(200), 20 * MS);
     let listener = recorder.listener(&"web".into());
@@ -130,6 +131,7 @@ fn every_fact_has_its_sample() {
         r#"weir_endpoint_state{service="shop",version="v1",endpoint="10.0.1.10:8080",state="maint"} 0"#,
         r#"weir_mirror_requests_total{service="shop",version="v2",outcome="overflow"} 1"#,
         r#"weir_mirror_requests_total{service="shop",version="v2",outcome="failed"} 0"#,
+        r#"weir_mirror_compared_total{service="shop",version="v2",route="web",result="body"} 1"#,
         r#"weir_cohort_decisions_total{service="shop",cohort="eu",version="v1"} 1"#,
         r#"weir_drain_cut_total{service="shop",version="v1",kind="request"} 1"#,
         r#"weir_drill_faults_total{service="shop",version="v1",kind="error"} 0"#,

@@ -21,17 +21,19 @@ fn copy(head: &str, body: &str, strip: &[&str]) -> MirroredRequest {
         methods: Vec::new(),
         strip: strip.iter().map(|name| (*name).into()).collect(),
         max_body: 100,
+        compare: None,
         max_in_flight: 1,
         timeout: Duration::from_secs(1),
         live,
     };
     let (head, body) = (head.replace('\n', "\r\n").into_bytes(), body.into());
-    MirroredRequest { mirror: Arc::new(mirror), from: "v1".into(), head, body, _permit: permit }
+    let (mirror, from, route) = (Arc::new(mirror), "v1".into(), "web".into());
+    MirroredRequest { mirror, from, route, compares: false, head, body, _permit: permit }
 }
 
 fn written(copy: &MirroredRequest) -> Option<String> {
     let mut room = vec![httparse::EMPTY_HEADER; CopiedHead::most_fields(&copy.head)];
-    let head = CopiedHead::of(copy, &mut room)?;
+    let head = CopiedHead::of(copy, &copy.mirror.to, &mut room)?;
     Some(String::from_utf8(head.http1(&copy.body)).unwrap().replace("\r\n", "\n"))
 }
 
