@@ -15,6 +15,7 @@
 pub mod compile;
 mod compiled;
 mod health_check;
+mod limits;
 pub(crate) mod live;
 mod mirror;
 mod publish;

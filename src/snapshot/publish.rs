@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 
 use super::compiled::{Snapshot, changed_services};
+use super::limits;
 use super::live::States;
 use crate::coop::drop_in_pieces;
 
@@ -41,6 +42,7 @@ impl Publisher {
     #[must_use]
     pub fn new(first: Snapshot) -> (Self, Current) {
         first.services.iter().for_each(|service| service.follow_health());
+        first.services.iter().for_each(|service| limits::follow(None, Some(service)));
         let cell = Arc::new(ArcSwap::from_pointee(first));
         (Self { cell: Arc::clone(&cell), replaced: Vec::new() }, Current(cell))
     }
@@ -50,11 +52,13 @@ impl Publisher {
     pub fn publish(&mut self, next: Snapshot, states: &States) {
         let next = Arc::new(next);
         let before = self.cell.load_full();
-        let changed: Vec<_> = changed_services(&before, &next).into_iter().filter_map(|(_, after)| after).collect();
+        let both = changed_services(&before, &next);
+        let changed: Vec<_> = both.iter().filter_map(|(_, after)| *after).collect();
         changed.iter().for_each(|service| service.set_states(states));
         self.cell.store(Arc::clone(&next));
         // Who follows health told the services before of what changed meanwhile.
         changed.iter().for_each(|service| service.follow_health());
+        both.iter().for_each(|(before, after)| limits::follow(before.map(|one| &**one), after.map(|one| &**one)));
         // Other endpoints may be to be checked, or otherwise.
         next.health.wake();
         self.replaced.push(before);

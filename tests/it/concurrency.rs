@@ -7,7 +7,7 @@ use weir::model::Address;
 use crate::harness::Fixture as _;
 use crate::harness::client::Response;
 use crate::harness::{
-    Client, Fault, FaultyOrigin, Load, Origin, Protocol, Request, Target, Weir, eventually, over_both, shop,
+    Client, Fault, FaultyOrigin, H1, Load, Origin, Protocol, Request, Target, Weir, eventually, over_both, shop,
 };
 
 /// One version with these endpoints and this `concurrency`.
@@ -74,9 +74,16 @@ async fn who_waits_for_too_long_is_turned_away_and_a_raised_limit_lets_in_who_wa
     weir.reconfigure(&limited(&[&slow], "{ requests: 1, queue_timeout: 5m }")).await;
     let waiting = ask(protocol, &web);
     waits(&weir, "requests", 1.0, 1.0).await;
-    weir.reconfigure(&limited(&[&slow], "{ requests: 3, queue_timeout: 5m }")).await;
+    weir.reconfigure(&limited(&[&slow], "{ requests: 2, queue_timeout: 5m }")).await;
+    waits(&weir, "requests", 2.0, 0.0).await;
     let next = ask(protocol, &web);
-    waits(&weir, "requests", 3.0, 0.0).await;
+    waits(&weir, "requests", 2.0, 1.0).await;
+    // Without a limit nobody waits.
+    weir.reconfigure(&limited(&[&slow], "{ connections: 100 }")).await;
+    eventually("all three are on their way", async || {
+        weir.metrics().await.value("weir_endpoint_connects_total", &[]) == 3.0
+    })
+    .await;
     slow.set(Fault::None).await;
     for one in [held, waiting, next] {
         one.await.unwrap().expect(200);
@@ -109,5 +116,49 @@ async fn a_limit_of_connections_holds_and_idle_ones_make_way(protocol: Protocol)
     b.set(Fault::None).await;
     held.await.unwrap().expect(200);
     tokio::time::timeout(Duration::from_secs(30), ask(protocol, &web)).await.unwrap().unwrap().expect(200);
+    weir.stop().await;
+}
+
+over_both!(a_limit_of_connections_that_a_reload_brings_holds_for_those_that_are_open);
+
+async fn a_limit_of_connections_that_a_reload_brings_holds_for_those_that_are_open(protocol: Protocol) {
+    let (a, b) = (Origin::start("v1").await, Origin::start("b").await);
+    let limited = |concurrency: &str| {
+        let both = format!("\"{}\", \"{}\"", a.address(), b.address());
+        let keys = format!("    balance: round_robin\n    concurrency: {concurrency}\n    split:");
+        shop(&[(&a, 100.0)]).changed(&format!("\"{}\"", a.address()), &both).changed("    split:", &keys)
+    };
+    let weir = Weir::start(&limited("{ requests: 100 }")).await;
+    let web = Target::from(weir.address("web").await);
+    let load = || Load::at(&web).request(Request::get("/")).clients(protocol, 8).count(200);
+    load().run().await.assert_clean();
+    weir.reconfigure(&limited("{ connections: 3, queue_timeout: 5m }")).await;
+    eventually("those without a place are closed", async || a.connections() + b.connections() == 0).await;
+    load().run().await.assert_clean();
+    assert!(a.connections() + b.connections() <= 3, "{} and {}", a.connections(), b.connections());
+    weir.reconfigure(&limited("{ connections: 1, queue_timeout: 5m }")).await;
+    eventually("what is idle beyond the limit is closed", async || a.connections() + b.connections() <= 1).await;
+    load().run().await.assert_clean();
+    weir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_breaks_its_connection_gives_its_turn_back() {
+    let slow = FaultyOrigin::failing("v1", Fault::HalfOpen).await;
+    let weir = Weir::start(&limited(&[&slow], "{ requests: 1, queue: 2, queue_timeout: 5m }")).await;
+    let web = Target::from(weir.address("web").await);
+    let held = ask(Protocol::Http1, &web);
+    waits(&weir, "requests", 1.0, 0.0).await;
+    for _ in 0..3 {
+        let mut gone = H1::connect(&web).await;
+        gone.write_raw("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\norder").await;
+        waits(&weir, "requests", 1.0, 1.0).await;
+        gone.reset();
+        waits(&weir, "requests", 1.0, 0.0).await;
+    }
+    slow.set(Fault::None).await;
+    held.await.unwrap().expect(200);
+    waits(&weir, "requests", 0.0, 0.0).await;
+    assert_eq!(slow.requests(), 1);
     weir.stop().await;
 }

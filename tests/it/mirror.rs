@@ -266,3 +266,43 @@ async fn a_mirror_that_does_not_answer_is_compared_with_nothing(protocol: Protoc
     copies(&weir, "failed", 3).await;
     weir.stop().await;
 }
+
+over_both!(a_mirror_whose_version_is_not_wanted_gets_nothing);
+
+async fn a_mirror_whose_version_is_not_wanted_gets_nothing(protocol: Protocol) {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let weir = Weir::start(&mirrored(&v1, &v2, "http1", "share: 100")).await;
+    let mut client = client(protocol, &weir).await;
+    client.get("/").await.expect(200);
+    copies(&weir, "answered", 1).await;
+    for (at, command) in ["drain", "maint"].into_iter().enumerate() {
+        assert!(weir.cli(&[command, "shop/v2"]).await.status.success());
+        client.get("/").await.expect(200);
+        copies(&weir, "failed", at + 1).await;
+    }
+    assert_eq!(v2.requests(), 1);
+    weir.stop().await;
+}
+
+over_both!(copies_take_no_place_of_their_versions_clients);
+
+async fn copies_take_no_place_of_their_versions_clients(protocol: Protocol) {
+    let (v1, v2) = (Origin::start("v1").await, Origin::start("v2").await);
+    let yaml = mirrored(&v1, &v2, "http1", "from: v1, timeout: 60s").changed(
+        "    split:",
+        "    concurrency: { connections: 1, queue_timeout: 50ms }\n    override: { header: x-version, from: anyone }\n    split:",
+    );
+    let weir = Weir::start(&yaml).await;
+    let mut client = client(protocol, &weir).await;
+    for _ in 0..3 {
+        assert_eq!(client.get("/delay/1").await.expect(200).origin(), "v1");
+    }
+    v2.slow(Duration::from_secs(3600));
+    for _ in 0..3 {
+        assert_eq!(client.get("/").await.expect(200).origin(), "v1");
+    }
+    eventually("the copies are held", async || v2.requests() == 6).await;
+    let named = Request::get("/status/204").header("x-version", "v2");
+    assert_eq!(client.send(&named).await.expect(204).origin(), "v2");
+    weir.stop().await;
+}

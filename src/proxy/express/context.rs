@@ -167,7 +167,15 @@ impl<'s> ExpressContext<'s> {
         }
         let sent = self.sent();
         let failed = FailedRequest { status, cause, sent, duration: sent.now - self.began };
+        // Nobody waits for it: where all places of the other version are taken, the failure stands.
+        let by = self.assigned.version.rescuer.and_then(|at| self.assigned.service.versions.get(at));
+        let limiter = by.and_then(|by| by.limit.as_ref()).map(|limit| &*limit.limiter);
+        let place = limiter.map(Limiter::try_enter);
+        if place.as_ref().is_some_and(Option::is_none) {
+            return false;
+        }
         let Some(to) = rescue(self.assigned, &mut self.attempts, failed, replay) else { return false };
+        self.place = place.flatten();
         self.request = to.enter_borrowed();
         self.assigned = to;
         true

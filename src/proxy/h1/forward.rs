@@ -2,8 +2,8 @@
 //! that fails. What may be tried again is [`Attempts`](crate::proxy::request::attempts::Attempts)' to say.
 
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -79,10 +79,13 @@ impl Client {
         if let Some(refusal) = request.refusal {
             return self.refuse(request, refusal, false).await;
         }
-        if request.context.assigned.version.limit.is_some()
-            && let Err(refusal) = request.context.take_place().await
-        {
-            return self.refuse(request, refusal, false).await;
+        if request.context.assigned.version.limit.is_some() {
+            // Boxed because it is large and rare.
+            match Box::pin(self.take_place(request)).await {
+                Some(Ok(())) => {}
+                Some(Err(refusal)) => return self.refuse(request, refusal, false).await,
+                None => return self.ended(request, Broken::ClientGone).await,
+            }
         }
         if request.context.assigned.version.faults.is_some() {
             if let Some(refusal) = self.inject_fault(request).await {
@@ -159,6 +162,29 @@ impl Client {
             request.upload.stream();
         }
         Ok(Some(chosen))
+    }
+
+    /// Waits until the request has a place among its version's; none if its client broke the connection meanwhile.
+    async fn take_place(&mut self, request: &mut H1Request<'_>) -> Option<Result<(), Refusal>> {
+        let mut entering = pin!(request.context.take_place());
+        poll_fn(|cx| match self.is_gone(cx) {
+            true => Poll::Ready(None),
+            false => entering.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    /// Whether the client broke the connection. That it says it will send no more is no reason (RFC 9112 §9.6).
+    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.input.has_room() {
+            match self.input.poll_fill(cx, Pin::new(&mut self.transport)) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => return self.transport.is_broken(),
+                Poll::Ready(Err(_)) => return true,
+                Poll::Pending => return false,
+            }
+        }
+        false
     }
 
     /// Injects a fault into a request; the local response if that is an error.

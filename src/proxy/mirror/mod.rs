@@ -99,10 +99,16 @@ async fn ask(shared: &Shared, pools: &Pools, copy: &MirroredRequest, to: &Name) 
 fn target(snapshot: &Snapshot, copy: &MirroredRequest, to: &Name) -> Option<Target> {
     let service: &Service = snapshot.service(&copy.mirror.service)?;
     let version: &Version = service.versions.iter().find(|version| version.name == *to)?;
-    let endpoint: &Endpoint = version.endpoints.get(version.pick(&Tried::default(), None)?)?;
+    // No client depends on it: where clients would be sent to what is not wanted rather than refused, a copy ends.
+    let tried = Tried::default();
+    if !version.has_ready(&tried) {
+        return None;
+    }
+    let endpoint: &Endpoint = version.endpoints.get(version.pick(&tried, None)?)?;
     Some(Target {
         key: PoolKey::of(endpoint),
-        to: Destination::of(endpoint, &service.timeouts),
+        // The places are for those whom clients wait for; `max_in_flight` limits these connections.
+        to: Destination::of(endpoint, &service.timeouts).without_limit(),
         http2: endpoint.upstream.http2,
         tls: endpoint.upstream.tls.is_some(),
         ticket: endpoint.live.ledger.enter(),

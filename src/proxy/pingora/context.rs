@@ -53,7 +53,7 @@ pub(crate) struct EngineContext {
     pub(crate) logged: Option<Box<Logged>>,
     pub(crate) request_id: String,
     /// Its place among its version's requests, where they are limited.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
 }
 
 /// How far a request is.

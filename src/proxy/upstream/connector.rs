@@ -64,7 +64,7 @@ pub(crate) async fn probe(to: &Destination, tls: &TlsConnectors) -> Result<Poole
 async fn place(to: &Destination) -> Result<Option<Place>, ConnectError> {
     let Some(Limit { bound, limiter }) = &to.upstream.connections else { return Ok(None) };
     if limiter.is_full(bound) {
-        to.live.make_way();
+        let _ = to.live.make_way();
     }
     Limiter::enter(Arc::clone(limiter), bound).await.map(Some).map_err(|_| ConnectError::Full)
 }

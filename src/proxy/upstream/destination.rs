@@ -77,9 +77,18 @@ impl Destination {
         to
     }
 
+    /// The same for connections that take no place among those of the version.
+    pub(crate) fn without_limit(mut self) -> Self {
+        if self.upstream.connections.is_some() {
+            Arc::make_mut(&mut self.upstream).connections = None;
+        }
+        self
+    }
+
     /// Whether the same endpoint is connected to in the same way.
     pub(crate) fn is_spoken_to_alike(&self, other: &Self) -> bool {
-        self.address == other.address && self.upstream == other.upstream
+        let way = |to: &Self| (to.upstream.http2, to.upstream.tls.clone());
+        self.address == other.address && way(self) == way(other)
     }
 
     /// The host and port of a request about the endpoint itself.

@@ -123,22 +123,24 @@ impl EndpointLive {
     /// Says whether new work is accepted. When it no longer is, idle connections close at once.
     pub(crate) fn set_accepting(&self, accepting: bool) {
         if self.accepting.swap(accepting, Ordering::AcqRel) && !accepting {
-            let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            for connection in connections.iter().filter_map(Weak::upgrade) {
-                connection.close_idle();
-            }
+            self.close_connections();
         }
     }
 
     /// Closes an idle connection of the version's, so that another one can be made: of this endpoint, or else of another.
-    pub(crate) fn make_way(&self) {
+    /// Whether there was one.
+    pub(crate) fn make_way(&self) -> bool {
         let closes = |endpoint: &Self| {
             let connections = endpoint.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
             connections.iter().filter_map(Weak::upgrade).any(|connection| connection.give_way())
         };
-        if !closes(self) {
-            self.health.of_version.endpoints().iter().any(|other| closes(other));
-        }
+        closes(self) || self.health.of_version.endpoints().iter().any(|other| closes(other))
+    }
+
+    /// Closes the idle connections, and those in use when their work ends.
+    pub(crate) fn close_connections(&self) {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        connections.iter().filter_map(Weak::upgrade).for_each(|connection| connection.close_idle());
     }
 
     /// Remembers an open connection, so that a drain can close it.

@@ -5,9 +5,8 @@
 //!      └─► queue full: Full ─ else waits: TimedOut, or ──┘
 //! ```
 //!
-//! How many places there are is the snapshot's to say and comes with each call; who is inside is counted here and outlives
-//! it. A limit that a reload raises lets in who waits, at the next call; one that it lowers takes effect as places become
-//! free.
+//! How many places there are is said by whoever publishes a snapshot; who is inside is counted here and outlives it. A limit
+//! that a reload raises lets in who waits at once; one that it lowers takes effect as places become free.
 //!
 //! Invariants: no more places are taken than the limit; who came first is first; nobody waits for longer than told, and
 //! no more wait than told.
@@ -55,6 +54,9 @@ impl PartialEq for Limit {
 }
 
 impl Eq for Limit {}
+
+/// Places where nothing is limited: more than can be in use.
+const OPEN: usize = u32::MAX as usize;
 
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,9 +121,6 @@ impl Limiter {
     /// # Errors
     /// Why there is none.
     pub(crate) async fn enter<L: Deref<Target = Self>>(limiter: L, bound: &Bound) -> Result<Place<L>, NoPlace> {
-        if limiter.most.load(Ordering::Acquire) != bound.most {
-            limiter.set_most(bound.most);
-        }
         // Who waits gets what becomes free, so that nothing is free while somebody waits.
         if let Ok(place) = limiter.free.try_acquire() {
             place.forget();
@@ -135,8 +134,21 @@ impl Limiter {
         Ok(Place(limiter))
     }
 
+    /// Takes a place if one is free and nobody waits.
+    pub(crate) fn try_enter<L: Deref<Target = Self>>(limiter: L) -> Option<Place<L>> {
+        limiter.free.try_acquire().ok()?.forget();
+        limiter.used.fetch_add(1, Ordering::Relaxed);
+        Some(Place(limiter))
+    }
+
+    /// Nothing is limited any more: who waits comes in.
+    pub(crate) fn open(&self) {
+        self.set_most(OPEN);
+    }
+
+    /// There are so many places from now on.
     #[cold]
-    fn set_most(&self, most: usize) {
+    pub(crate) fn set_most(&self, most: usize) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.most.swap(most, Ordering::AcqRel);
         if let Some(fewer) = before.checked_sub(most) {
@@ -201,6 +213,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn places_are_taken_waited_for_in_order_and_refused() {
         let limiter = Arc::new(Limiter::default());
+        limiter.set_most(2);
         let enter = |queue| Limiter::enter(Arc::clone(&limiter), Box::leak(Box::new(bound(2, queue))));
         let (first, second) = (enter(2).await.unwrap(), enter(2).await.unwrap());
         let (mut third, mut fourth) = (pin!(enter(2)), pin!(enter(2)));
@@ -223,6 +236,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_takes_no_turn_with_it() {
         let limiter = Limiter::default();
+        limiter.set_most(1);
         let bound = bound(1, 8);
         let held = Limiter::enter(&limiter, &bound).await.unwrap();
         {
@@ -241,12 +255,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_that_is_raised_lets_in_who_waits_and_one_that_is_lowered_waits_for_places() {
         let limiter = Arc::new(Limiter::default());
-        let enter = |most| Limiter::enter(Arc::clone(&limiter), Box::leak(Box::new(bound(most, 8))));
+        let enter = |most| {
+            limiter.set_most(most);
+            Limiter::enter(Arc::clone(&limiter), Box::leak(Box::new(bound(most, 8))))
+        };
         let held = enter(1).await.unwrap();
-        let mut waiting = pin!(enter(1));
+        let mut waiting = Box::pin(enter(1));
         assert!(poll!(&mut waiting).is_pending());
+        limiter.set_most(2);
+        let waited = waiting.now_or_never().expect("it is let in at once").unwrap();
         let raised = enter(3).await.unwrap();
-        let waited = waiting.await.unwrap();
         assert_eq!(limiter.used(), 3);
         let mut lowered = pin!(enter(1));
         for place in [held, raised] {
@@ -258,13 +276,21 @@ mod tests {
         drop(lowered.await.unwrap());
         let all = [enter(2).await, enter(2).await];
         assert!(all.iter().all(Result::is_ok), "no place was lost");
+        assert!(Limiter::try_enter(&*limiter).is_none());
         assert_eq!(enter(2).await.unwrap_err(), NoPlace::TimedOut);
+        limiter.open();
+        let many: Vec<_> = (0..100).map(|_| Limiter::try_enter(&*limiter).unwrap()).collect();
+        limiter.set_most(101);
+        drop(many);
+        let again: Vec<_> = std::iter::from_fn(|| Limiter::try_enter(&*limiter)).take(200).collect();
+        assert_eq!(again.len(), 99, "two are in beside");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_more_are_in_than_the_limit_and_all_get_their_turn() {
         const MOST: usize = 3;
         let limiter = Arc::new(Limiter::default());
+        limiter.set_most(MOST);
         let inside = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for _ in 0..64 {
