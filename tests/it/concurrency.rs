@@ -7,7 +7,8 @@ use weir::model::Address;
 use crate::harness::Fixture as _;
 use crate::harness::client::Response;
 use crate::harness::{
-    Client, Fault, FaultyOrigin, H1, Load, Origin, Protocol, Request, Target, Weir, eventually, over_both, shop,
+    Client, Fault, FaultyOrigin, H1, Load, Origin, Protocol, Request, Target, Weir, eventually, express_lane,
+    over_both, shop,
 };
 
 /// One version with these endpoints and this `concurrency`.
@@ -144,6 +145,10 @@ async fn a_limit_of_connections_that_a_reload_brings_holds_for_those_that_are_op
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_breaks_its_connection_gives_its_turn_back() {
+    if !express_lane() {
+        eprintln!("the general lane keeps the turn until the queue's timeout");
+        return;
+    }
     let slow = FaultyOrigin::failing("v1", Fault::HalfOpen).await;
     let weir = Weir::start(&limited(&[&slow], "{ requests: 1, queue: 2, queue_timeout: 5m }")).await;
     let web = Target::from(weir.address("web").await);
