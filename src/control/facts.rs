@@ -58,8 +58,7 @@ impl FactSource for CurrentFacts {
 
 /// The limits of a version, each with what is in use and what waits.
 fn limits(version: &Version) -> Vec<LimitFact> {
-    let connections = version.endpoints.first().and_then(|endpoint| endpoint.upstream.connections.as_ref());
-    let limits = [("requests", version.limit.as_ref()), ("connections", connections)];
+    let limits = [("requests", version.limit.as_ref()), ("connections", version.connection_limit())];
     let fact = |(limited, limit): (&'static str, Option<&Limit>)| {
         let Limit { limiter, .. } = limit?;
         Some(LimitFact { limited, used: limiter.used(), waiting: limiter.waiting() })

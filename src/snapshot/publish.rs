@@ -42,7 +42,7 @@ impl Publisher {
     #[must_use]
     pub fn new(first: Snapshot) -> (Self, Current) {
         first.services.iter().for_each(|service| service.follow_health());
-        first.services.iter().for_each(|service| limits::follow(None, Some(service)));
+        first.services.iter().for_each(|service| limits::apply(service));
         let cell = Arc::new(ArcSwap::from_pointee(first));
         (Self { cell: Arc::clone(&cell), replaced: Vec::new() }, Current(cell))
     }
@@ -55,10 +55,13 @@ impl Publisher {
         let both = changed_services(&before, &next);
         let changed: Vec<_> = both.iter().filter_map(|(_, after)| *after).collect();
         changed.iter().for_each(|service| service.set_states(states));
+        changed.iter().for_each(|service| limits::apply(service));
         self.cell.store(Arc::clone(&next));
         // Who follows health told the services before of what changed meanwhile.
         changed.iter().for_each(|service| service.follow_health());
-        both.iter().for_each(|(before, after)| limits::follow(before.map(|one| &**one), after.map(|one| &**one)));
+        for (before, after) in both.iter().filter_map(|(before, after)| Some(((*before)?, after))) {
+            limits::follow(before, after.map(|after| &**after));
+        }
         // Other endpoints may be to be checked, or otherwise.
         next.health.wake();
         self.replaced.push(before);

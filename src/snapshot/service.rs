@@ -282,6 +282,11 @@ impl Version {
         (0..self.endpoints.len()).any(|at| self.is_available(at) && !tried.contains(at))
     }
 
+    /// How many connections its endpoints have at once, if that is limited.
+    pub(crate) fn connection_limit(&self) -> Option<&Limit> {
+        self.endpoints.first()?.upstream.connections.as_ref()
+    }
+
     /// Admits one more retry, if the version's budget has room for it; whoever is admitted leaves [`Self::retries`].
     #[must_use]
     pub(crate) fn admits_retry(&self) -> bool {

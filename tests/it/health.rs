@@ -22,13 +22,14 @@ fn service(yaml: &str, keys: &str) -> String {
 }
 
 /// The health of the endpoint at `address`.
-fn health(status: &Status, address: &Address) -> HealthStatus {
+pub(crate) fn health(status: &Status, address: &Address) -> HealthStatus {
     let mut all = status.services.iter().flat_map(|service| &service.versions).flat_map(|version| &version.endpoints);
     let found = all.find(|endpoint| endpoint.name == address.to_string());
     found.unwrap_or_else(|| panic!("no endpoint {address} in {status:?}")).health.clone()
 }
 
-async fn until(weir: &Weir, address: &Address, word: &str) -> HealthStatus {
+/// Waits until the health of the endpoint at `address` has this word.
+pub(crate) async fn until(weir: &Weir, address: &Address, word: &str) -> HealthStatus {
     let status = weir.until(&format!("{address} is {word}"), |status| health(status, address).status == word).await;
     health(&status, address)
 }

@@ -1,10 +1,10 @@
 //! Active health checks: endpoints are asked, and what they answer takes them out and brings them back.
 
-use weir::admin::wire::{CheckStatus, HealthStatus, Status};
-use weir::model::Address;
+use weir::admin::wire::CheckStatus;
 
 use crate::harness::certs::Authority;
 use crate::harness::{Fixture as _, Load, Origin, Request, Target, Weir, eventually, shop};
+use crate::health::{health, until};
 
 /// A service of these origins as endpoints of `v1`, with these keys, in which requests eject nobody.
 fn checked(origins: &[&Origin], keys: &str) -> String {
@@ -13,17 +13,6 @@ fn checked(origins: &[&Origin], keys: &str) -> String {
     let keys =
         format!("    outlier_detection: {{ consecutive_errors: 0, connect_failures: 0 }}\n    {keys}\n    split:");
     shop(&[(origins[0], 100.0)]).changed(&first, &list.join(", ")).changed("    split:", &keys)
-}
-
-fn health(status: &Status, address: &Address) -> HealthStatus {
-    let mut all = status.services.iter().flat_map(|service| &service.versions).flat_map(|version| &version.endpoints);
-    let found = all.find(|endpoint| endpoint.name == address.to_string());
-    found.unwrap_or_else(|| panic!("no endpoint {address} in {status:?}")).health.clone()
-}
-
-async fn until(weir: &Weir, address: &Address, word: &str) -> HealthStatus {
-    let status = weir.until(&format!("{address} is {word}"), |status| health(status, address).status == word).await;
-    health(&status, address)
 }
 
 /// The first check of it.

@@ -13,12 +13,13 @@ use crate::drain::Kind;
 use crate::proxy::request::attempts::{Attempts, Sent};
 use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
 use crate::proxy::request::end::End;
-use crate::proxy::request::failure::{DRAINED, OVERFLOW};
+use crate::proxy::request::failure::DRAINED;
 use crate::proxy::request::mirror::MirrorCopy;
+use crate::proxy::request::permit;
 use crate::proxy::request::record::{self, Finished, stream};
-use crate::proxy::request::rescue::{FailedRequest, rescue};
+use crate::proxy::request::rescue::{FailedRequest, Rescued, rescue};
 use crate::proxy::shared::{Phase, Shared};
-use crate::snapshot::live::{Limiter, Place};
+use crate::snapshot::live::Permit;
 use crate::telemetry::{Lane, OpenGuard, VersionSeries};
 use crate::traffic::Refusal;
 
@@ -37,8 +38,8 @@ pub(crate) struct ExpressContext<'s> {
     /// What its version has in flight; none for a health probe.
     request: Option<OpenGuard<&'s VersionSeries>>,
     stream: Option<OpenGuard<&'s VersionSeries>>,
-    /// Its place among the version's requests, where they are limited.
-    place: Option<Place<&'s Limiter>>,
+    /// Its permit, where requests of its version are limited.
+    permit: Option<Permit>,
 }
 
 impl<'s> ExpressContext<'s> {
@@ -64,39 +65,28 @@ impl<'s> ExpressContext<'s> {
             copy: None,
             request: assigned.enter_borrowed(),
             stream: None,
-            place: None,
+            permit: None,
         }
     }
 
-    /// Takes a place among the version's requests, where they are limited, and waits for it as long as that may take.
+    /// Takes the request's permit, where requests of its version are limited, and waits for it as long as that may take.
     ///
     /// # Errors
     /// What to answer if there is none.
-    pub(crate) async fn take_place(&mut self) -> Result<(), Refusal> {
-        let version = self.assigned.version;
-        let Some(limit) = &version.limit else { return Ok(()) };
-        let bound = limit.until(self.attempts.deadline(), Instant::now());
+    pub(crate) async fn take_permit(&mut self) -> Result<(), Refusal> {
         // Boxed because it is large and rare.
-        let mut entering = Box::pin(Limiter::enter(&*limit.limiter, &bound));
-        let entered = poll_fn(|cx| match self.is_cut() {
+        let mut taking = Box::pin(permit::take(self.assigned.version, self.attempts.deadline()));
+        let taken = poll_fn(|cx| match self.is_cut() {
             true => Poll::Ready(None),
-            false => entering.as_mut().poll(cx).map(Some),
+            false => taking.as_mut().poll(cx).map(Some),
         });
-        match entered.await {
-            Some(Ok(place)) => {
-                self.place = Some(place);
-                self.attempts.began = Instant::now();
-                Ok(())
-            }
-            Some(Err(_)) => {
-                OVERFLOW.charge(&version.series);
-                Err(OVERFLOW.refusal)
-            }
-            None => {
-                self.progress.ended = Some(End::Cut);
-                Err(DRAINED)
-            }
-        }
+        let Some(taken) = taken.await else {
+            self.progress.ended = Some(End::Cut);
+            return Err(DRAINED);
+        };
+        self.permit = taken?;
+        self.attempts.began = Instant::now();
+        Ok(())
     }
 
     /// Counters of the version.
@@ -167,15 +157,9 @@ impl<'s> ExpressContext<'s> {
         }
         let sent = self.sent();
         let failed = FailedRequest { status, cause, sent, duration: sent.now - self.began };
-        // Nobody waits for it: where all places of the other version are taken, the failure stands.
-        let by = self.assigned.version.rescuer.and_then(|at| self.assigned.service.versions.get(at));
-        let limiter = by.and_then(|by| by.limit.as_ref()).map(|limit| &*limit.limiter);
-        let place = limiter.map(Limiter::try_enter);
-        if place.as_ref().is_some_and(Option::is_none) {
-            return false;
-        }
-        let Some(to) = rescue(self.assigned, &mut self.attempts, failed, replay) else { return false };
-        self.place = place.flatten();
+        let rescued = rescue(self.assigned, &mut self.attempts, failed, replay);
+        let Some(Rescued { to, permit }) = rescued else { return false };
+        self.permit = permit;
         self.request = to.enter_borrowed();
         self.assigned = to;
         true

@@ -81,7 +81,7 @@ impl Client {
         }
         if request.context.assigned.version.limit.is_some() {
             // Boxed because it is large and rare.
-            match Box::pin(self.take_place(request)).await {
+            match Box::pin(self.take_permit(request)).await {
                 Some(Ok(())) => {}
                 Some(Err(refusal)) => return self.refuse(request, refusal, false).await,
                 None => return self.ended(request, Broken::ClientGone).await,
@@ -164,12 +164,12 @@ impl Client {
         Ok(Some(chosen))
     }
 
-    /// Waits until the request has a place among its version's; none if its client broke the connection meanwhile.
-    async fn take_place(&mut self, request: &mut H1Request<'_>) -> Option<Result<(), Refusal>> {
-        let mut entering = pin!(request.context.take_place());
+    /// Waits until the request has its permit; none if its client broke the connection meanwhile.
+    async fn take_permit(&mut self, request: &mut H1Request<'_>) -> Option<Result<(), Refusal>> {
+        let mut taking = pin!(request.context.take_permit());
         poll_fn(|cx| match self.is_gone(cx) {
             true => Poll::Ready(None),
-            false => entering.as_mut().poll(cx).map(Some),
+            false => taking.as_mut().poll(cx).map(Some),
         })
         .await
     }

@@ -154,7 +154,7 @@ impl<'s> Exchange<'_, 's> {
         }
         let version: &Version = self.context.assigned.version;
         if version.limit.is_some()
-            && let Err(refusal) = self.context.take_place().await
+            && let Err(refusal) = self.context.take_permit().await
         {
             return self.refuse(refusal).await;
         }

@@ -17,8 +17,7 @@ use crate::proxy::request::attempts::Sent;
 use crate::proxy::request::context::Assignment;
 use crate::proxy::request::failure::NO_ENDPOINT;
 use crate::proxy::request::flags::FlagValues;
-use crate::proxy::request::rescue::{FailedRequest, rescue};
-use crate::snapshot::live::Limiter;
+use crate::proxy::request::rescue::{FailedRequest, Rescued, rescue};
 use crate::traffic::Refusal;
 
 /// Waits before an endpoint is tried again, where that is wanted.
@@ -93,16 +92,10 @@ fn is_rescued(context: &mut EngineContext, (status, cause): (u16, Option<&'stati
     let flags = FlagValues::default();
     let from = Assignment { route: &route, service: &service, version, version_at, reason, cohort, key, flags };
     let failed = FailedRequest { status, cause, sent, duration };
-    // Nobody waits for it: where all places of the other version are taken, the failure stands.
-    let by = version.rescuer.and_then(|at| service.versions.get(at));
-    let limiter = by.and_then(|by| by.limit.as_ref()).map(|limit| Arc::clone(&limit.limiter));
-    let place = limiter.map(Limiter::try_enter);
-    if place.as_ref().is_some_and(Option::is_none) {
-        return false;
-    }
-    let Some(to) = rescue(from, &mut routed.attempts, failed, || kept) else { return false };
+    let rescued = rescue(from, &mut routed.attempts, failed, || kept);
+    let Some(Rescued { to, permit }) = rescued else { return false };
     (routed.version, routed.reason) = (to.version_at, to.reason);
-    context.place = place.flatten();
+    context.permit = permit;
     context.request_entered();
     true
 }

@@ -21,16 +21,17 @@ use super::message;
 use crate::proxy::request::attempts::Attempts;
 use crate::proxy::request::context::{Assignment, Logged, RequestProgress};
 use crate::proxy::request::end::End;
-use crate::proxy::request::failure::{Failure, OVERFLOW};
+use crate::proxy::request::failure::Failure;
 use crate::proxy::request::fault;
 use crate::proxy::request::flags::FlagValues;
 use crate::proxy::request::local_response::Circumstances;
 use crate::proxy::request::mirror::MirrorCopy;
+use crate::proxy::request::permit;
 use crate::proxy::request::record::{self, Finished, stream};
 use crate::proxy::request::upload::Manner;
 use crate::proxy::shared::Shared;
 use crate::proxy::upstream::connection::Checkout;
-use crate::snapshot::live::{Limiter, Place};
+use crate::snapshot::live::Permit;
 use crate::snapshot::{Endpoint, Route, Service, Snapshot, Timeouts, Version};
 use crate::telemetry::{Lane, OpenGuard};
 use crate::traffic::Refusal;
@@ -52,8 +53,8 @@ pub(crate) struct EngineContext {
     pub(crate) open: Counted,
     pub(crate) logged: Option<Box<Logged>>,
     pub(crate) request_id: String,
-    /// Its place among its version's requests, where they are limited.
-    pub(super) place: Option<Place>,
+    /// Its permit, where requests of its version are limited.
+    pub(super) permit: Option<Permit>,
 }
 
 /// How far a request is.
@@ -158,7 +159,7 @@ impl EngineContext {
             open: Counted::default(),
             logged: None,
             request_id: String::new(),
-            place: None,
+            permit: None,
         }
     }
 
@@ -190,26 +191,16 @@ impl EngineContext {
         }
     }
 
-    /// Takes a place among the version's requests, where they are limited, and waits for it as long as that may take.
+    /// Takes the request's permit, where requests of its version are limited, and waits for it as long as that may take.
     ///
     /// # Errors
     /// What to answer if there is none.
-    pub(crate) async fn take_place(&mut self) -> Result<(), Refusal> {
-        let RequestStage::Routed(routed) = &self.stage else { return Ok(()) };
+    pub(crate) async fn take_permit(&mut self) -> Result<(), Refusal> {
+        let Some(routed) = self.routed() else { return Ok(()) };
         let Some(version) = routed.version() else { return Ok(()) };
-        let Some(limit) = &version.limit else { return Ok(()) };
-        let bound = limit.until(routed.attempts.deadline(), Instant::now());
         // Who ends the exchange drops this wait with it.
-        match Limiter::enter(Arc::clone(&limit.limiter), &bound).await {
-            Ok(place) => {
-                self.place = Some(place);
-                Ok(())
-            }
-            Err(_) => {
-                OVERFLOW.charge(&version.series);
-                Err(OVERFLOW.refusal)
-            }
-        }
+        self.permit = permit::take(version, routed.attempts.deadline()).await?;
+        Ok(())
     }
 
     /// Puts the request through its version's faults; the answer if that is an error.

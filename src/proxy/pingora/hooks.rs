@@ -77,7 +77,7 @@ impl ProxyHttp for General {
     async fn request_filter(&self, session: &mut Session, context: &mut EngineContext) -> Result<bool> {
         message::join_cookies(session.req_header_mut())?;
         let admitted = match admission::admit(session.as_downstream(), context) {
-            Ok(()) => match context.take_place().await {
+            Ok(()) => match context.take_permit().await {
                 Ok(()) => context.inject_fault().await,
                 Err(refusal) => Some(refusal),
             },

@@ -14,6 +14,7 @@ pub(crate) mod headers;
 pub(crate) mod kind;
 pub(crate) mod local_response;
 pub(crate) mod mirror;
+pub(crate) mod permit;
 pub(crate) mod record;
 pub(crate) mod rescue;
 pub(crate) mod response;

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::destination::Destination;
 use crate::proxy::io::tcp_info::TcpInfo;
 use crate::proxy::io::transport::Transport;
-use crate::snapshot::live::{EndpointLive, Limiter, Place, UpstreamConnection};
+use crate::snapshot::live::{EndpointLive, Limiter, Permit, UpstreamConnection};
 
 /// A connection that a request uses.
 pub(crate) struct PooledConnection {
@@ -43,15 +43,15 @@ pub(crate) struct ConnectionHandle {
     counted_idle: AtomicBool,
     /// Bytes that were read since the client took some.
     ahead: AtomicUsize,
-    /// Its place among its version's connections, where they are limited, until it closes.
-    place: Mutex<Option<Place>>,
-    /// Those who wait for such a place.
+    /// Its permit, where connections of its version are limited, until it closes.
+    permit: Mutex<Option<Permit>>,
+    /// Those who wait for one.
     limiter: Option<Arc<Limiter>>,
 }
 
 impl ConnectionHandle {
     /// The handle of a new connection, through which whoever drains the endpoint can end it.
-    pub(super) fn open(socket: OwnedFd, to: &Destination, place: Option<Place>) -> Arc<Self> {
+    pub(super) fn open(socket: OwnedFd, to: &Destination, permit: Option<Permit>) -> Arc<Self> {
         let handle = Arc::new(Self {
             socket,
             live: Arc::clone(&to.live),
@@ -63,7 +63,7 @@ impl ConnectionHandle {
             closing: AtomicBool::new(false),
             counted_idle: AtomicBool::new(false),
             ahead: AtomicUsize::new(0),
-            place: Mutex::new(place),
+            permit: Mutex::new(permit),
             limiter: to.upstream.connections.as_ref().map(|limit| Arc::clone(&limit.limiter)),
         });
         let weak: Weak<dyn UpstreamConnection> = Arc::<Self>::downgrade(&handle);
@@ -99,9 +99,9 @@ impl ConnectionHandle {
     }
 
     /// It is closed, although a pool may hold it for a while yet.
-    fn leave_place(&self) {
+    fn drop_permit(&self) {
         if self.limiter.is_some() {
-            drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
+            drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 
@@ -156,7 +156,7 @@ impl UpstreamConnection for ConnectionHandle {
         self.closing.store(true, Ordering::SeqCst);
         if self.busy.load(Ordering::SeqCst) == 0 {
             self.shut();
-            self.leave_place();
+            self.drop_permit();
         }
     }
 
@@ -168,7 +168,7 @@ impl UpstreamConnection for ConnectionHandle {
         let idle = self.busy.load(Ordering::SeqCst) == 0;
         if idle {
             self.shut();
-            self.leave_place();
+            self.drop_permit();
         }
         idle
     }
@@ -308,7 +308,7 @@ mod tests {
             closing: AtomicBool::new(false),
             counted_idle: AtomicBool::new(false),
             ahead: AtomicUsize::new(0),
-            place: Mutex::default(),
+            permit: Mutex::default(),
             limiter: None,
         })
     }

@@ -9,7 +9,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -22,16 +21,16 @@ use super::tls::TlsConnectors;
 use crate::model::Address;
 use crate::proxy::descriptors;
 use crate::proxy::io::transport::{Socket, Transport};
-use crate::snapshot::live::{Limit, Limiter, Place};
+use crate::snapshot::live::Permit;
 
 /// Makes a connection, for one request at once.
 ///
 /// # Errors
 /// Why there is none.
 pub(crate) async fn connect(to: &Destination, tls: &TlsConnectors) -> Result<PooledConnection, ConnectError> {
-    let place = place(to).await?;
+    let permit = permit(to).await?;
     let began = std::time::Instant::now();
-    let connected = establish_in_time(to, tls, place).await;
+    let connected = establish_in_time(to, tls, permit).await;
     match &connected {
         Ok(_) => to.live.connected(),
         Err(error) => {
@@ -60,28 +59,28 @@ pub(crate) async fn probe(to: &Destination, tls: &TlsConnectors) -> Result<Poole
     establish_in_time(to, tls, None).await.inspect(|connection| connection.checkout.handle().retire())
 }
 
-/// A place among the version's connections, where they are limited. At the limit, an idle one makes way.
-async fn place(to: &Destination) -> Result<Option<Place>, ConnectError> {
-    let Some(Limit { bound, limiter }) = &to.upstream.connections else { return Ok(None) };
-    if limiter.is_full(bound) {
+/// The permit of a new connection, where its version's are limited. Where all are in use, an idle one makes way.
+async fn permit(to: &Destination) -> Result<Option<Permit>, ConnectError> {
+    let Some(limit) = &to.upstream.connections else { return Ok(None) };
+    if limit.is_full() {
         let _ = to.live.make_way();
     }
-    Limiter::enter(Arc::clone(limiter), bound).await.map(Some).map_err(|_| ConnectError::Full)
+    limit.enter(None).await.map(Some).map_err(|_| ConnectError::Full)
 }
 
 async fn establish_in_time(
     to: &Destination,
     tls: &TlsConnectors,
-    place: Option<Place>,
+    permit: Option<Permit>,
 ) -> Result<PooledConnection, ConnectError> {
-    let connected = tokio::time::timeout(to.connect_timeout, establish(to, tls, place)).await;
+    let connected = tokio::time::timeout(to.connect_timeout, establish(to, tls, permit)).await;
     connected.unwrap_or(Err(ConnectError::TimedOut))
 }
 
 async fn establish(
     to: &Destination,
     tls: &TlsConnectors,
-    place: Option<Place>,
+    permit: Option<Permit>,
 ) -> Result<PooledConnection, ConnectError> {
     let (socket, duplicate) = match &to.address {
         Address::Inet(address) => tcp(*address).await,
@@ -91,7 +90,7 @@ async fn establish(
         }
     }
     .map_err(|error| ConnectError::of_system(&to.address, error))?;
-    let checkout = ConnectionHandle::open(duplicate, to, place).check_out();
+    let checkout = ConnectionHandle::open(duplicate, to, permit).check_out();
     let transport = match &to.upstream.tls {
         None => Transport::Plain(socket),
         Some(settings) => Transport::Tls(Box::new(tls.connect(to, settings, socket).await?.into())),

@@ -87,8 +87,8 @@ impl Destination {
 
     /// Whether the same endpoint is connected to in the same way.
     pub(crate) fn is_spoken_to_alike(&self, other: &Self) -> bool {
-        let way = |to: &Self| (to.upstream.http2, to.upstream.tls.clone());
-        self.address == other.address && way(self) == way(other)
+        let (one, two) = (&self.upstream, &other.upstream);
+        self.address == other.address && one.http2 == two.http2 && one.tls == two.tls
     }
 
     /// The host and port of a request about the endpoint itself.

@@ -11,7 +11,7 @@ use super::inputs::Inputs;
 use super::{clients, cohorts, mirror};
 use crate::config::{self, Balance, Concurrency, EndpointAddress, FlagSettings, HostHeader, Protocol, RetryOn};
 use crate::model::{Address, EndpointState, Name, ResolvedAddress, Weight};
-use crate::snapshot::live::{Bound, EndpointRegistry, HealthChanges, Limit, Limited, StateCell, desired};
+use crate::snapshot::live::{Capacity, EndpointRegistry, HealthChanges, Limit, Limited, StateCell, desired};
 use crate::snapshot::retry::{RetryConditions, RetryPolicy};
 use crate::snapshot::{
     DrainTimes, Endpoint, FlagSwitch, Service, Timeouts, Upstream, UpstreamTls, VERSION_HEADER, Version,
@@ -169,8 +169,8 @@ impl ServiceCompiler {
             Limited::Connections => file.connections,
         }?;
         let places = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        let bound = Bound { most: places(most), queue: places(file.queue), timeout: file.queue_timeout.get() };
-        Some(Limit { bound, limiter: self.endpoints.limiter(service, version, limited) })
+        let capacity = Capacity { most: places(most), queue: places(file.queue), timeout: file.queue_timeout.get() };
+        Some(Limit { capacity, limiter: self.endpoints.limiter(service, version, limited) })
     }
 
     fn version(

@@ -1,7 +1,7 @@
 //! A limit on what is in use at once, and a bounded, timed queue before it.
 //!
 //! ```text
-//! enter ─► a place is free and nobody waits ──────────────► Place ─► drop: the first who waits gets it
+//! enter ─► a place is free and nobody waits ──────────────► Permit ─► drop: the first who waits gets it
 //!      └─► queue full: Full ─ else waits: TimedOut, or ──┘
 //! ```
 //!
@@ -11,7 +11,6 @@
 //! Invariants: no more places are taken than the limit; who came first is first; nobody waits for longer than told, and
 //! no more wait than told.
 
-use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use tokio::time::Instant;
 
 /// How many places there are, and how many may wait for one, for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bound {
+pub(crate) struct Capacity {
     /// Places.
     pub(crate) most: usize,
     /// Who may wait.
@@ -34,22 +33,46 @@ pub(crate) struct Bound {
 #[derive(Clone, Debug)]
 pub(crate) struct Limit {
     /// How many places there are.
-    pub(crate) bound: Bound,
+    pub(crate) capacity: Capacity,
     /// Who is inside.
     pub(crate) limiter: Arc<Limiter>,
 }
 
 impl Limit {
-    /// The bound for who may wait until then at the longest.
-    pub(crate) fn until(&self, deadline: Option<Instant>, now: Instant) -> Bound {
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
-        Bound { timeout: self.bound.timeout.min(left), ..self.bound }
+    /// Takes a place, at once if one is free and nobody waits, and waits until `deadline` at the longest.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn enter(&self, deadline: Option<Instant>) -> Result<Permit, NoPermit> {
+        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let capacity = Capacity { timeout: self.capacity.timeout.min(left), ..self.capacity };
+        Arc::clone(&self.limiter).enter(capacity).await
+    }
+
+    /// Takes a place if one is free and nobody waits.
+    pub(crate) fn try_enter(&self) -> Option<Permit> {
+        Arc::clone(&self.limiter).try_enter()
+    }
+
+    /// Puts it into effect.
+    pub(crate) fn apply(&self) {
+        self.limiter.set_most(self.capacity.most);
+    }
+
+    /// Whether as much or more is in use than may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.limiter.used() >= self.capacity.most
+    }
+
+    /// Whether more is in use than may be.
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.limiter.used() > self.capacity.most
     }
 }
 
 impl PartialEq for Limit {
     fn eq(&self, other: &Self) -> bool {
-        self.bound == other.bound && Arc::ptr_eq(&self.limiter, &other.limiter)
+        self.capacity == other.capacity && Arc::ptr_eq(&self.limiter, &other.limiter)
     }
 }
 
@@ -60,7 +83,7 @@ const OPEN: usize = u32::MAX as usize;
 
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoPlace {
+pub(crate) enum NoPermit {
     /// As many wait as may.
     Full,
     /// None became free in time.
@@ -85,7 +108,7 @@ pub(crate) struct Limiter {
 /// A place in use, until it is dropped.
 #[derive(Debug)]
 #[must_use = "the place is taken only while this lives"]
-pub(crate) struct Place<L: Deref<Target = Limiter> = Arc<Limiter>>(L);
+pub(crate) struct Permit(Arc<Limiter>);
 
 impl Default for Limiter {
     fn default() -> Self {
@@ -106,39 +129,29 @@ impl Limiter {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no place for another one now.
-    pub(crate) fn is_full(&self, bound: &Bound) -> bool {
-        self.used() >= bound.most
-    }
-
     /// Who waits for one.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Takes a place, at once if one is free and nobody waits.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub(crate) async fn enter<L: Deref<Target = Self>>(limiter: L, bound: &Bound) -> Result<Place<L>, NoPlace> {
+    async fn enter(self: Arc<Self>, capacity: Capacity) -> Result<Permit, NoPermit> {
         // Who waits gets what becomes free, so that nothing is free while somebody waits.
-        if let Ok(place) = limiter.free.try_acquire() {
+        if let Ok(place) = self.free.try_acquire() {
             place.forget();
         } else {
-            let _waiting = Waiting::begin(&limiter, bound.queue)?;
-            let acquired = tokio::time::timeout(bound.timeout, limiter.free.acquire()).await;
+            let _waiting = Waiting::begin(&self, capacity.queue)?;
+            let acquired = tokio::time::timeout(capacity.timeout, self.free.acquire()).await;
             // It is never closed.
-            acquired.ok().and_then(Result::ok).ok_or(NoPlace::TimedOut)?.forget();
+            acquired.ok().and_then(Result::ok).ok_or(NoPermit::TimedOut)?.forget();
         }
-        limiter.used.fetch_add(1, Ordering::Relaxed);
-        Ok(Place(limiter))
+        self.used.fetch_add(1, Ordering::Relaxed);
+        Ok(Permit(self))
     }
 
-    /// Takes a place if one is free and nobody waits.
-    pub(crate) fn try_enter<L: Deref<Target = Self>>(limiter: L) -> Option<Place<L>> {
-        limiter.free.try_acquire().ok()?.forget();
-        limiter.used.fetch_add(1, Ordering::Relaxed);
-        Some(Place(limiter))
+    fn try_enter(self: Arc<Self>) -> Option<Permit> {
+        self.free.try_acquire().ok()?.forget();
+        self.used.fetch_add(1, Ordering::Relaxed);
+        Some(Permit(self))
     }
 
     /// Nothing is limited any more: who waits comes in.
@@ -148,7 +161,7 @@ impl Limiter {
 
     /// There are so many places from now on.
     #[cold]
-    pub(crate) fn set_most(&self, most: usize) {
+    fn set_most(&self, most: usize) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.most.swap(most, Ordering::AcqRel);
         if let Some(fewer) = before.checked_sub(most) {
@@ -174,7 +187,7 @@ impl Limiter {
     }
 }
 
-impl<L: Deref<Target = Limiter>> Drop for Place<L> {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.leave();
     }
@@ -184,10 +197,10 @@ impl<L: Deref<Target = Limiter>> Drop for Place<L> {
 struct Waiting<'l>(&'l Limiter);
 
 impl<'l> Waiting<'l> {
-    fn begin(limiter: &'l Limiter, queue: usize) -> Result<Self, NoPlace> {
+    fn begin(limiter: &'l Limiter, queue: usize) -> Result<Self, NoPermit> {
         let add = |waiting: usize| (waiting < queue).then(|| waiting + 1);
         let joined = limiter.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add);
-        joined.map(|_| Self(limiter)).map_err(|_| NoPlace::Full)
+        joined.map(|_| Self(limiter)).map_err(|_| NoPermit::Full)
     }
 }
 
@@ -206,20 +219,20 @@ mod tests {
 
     use super::*;
 
-    const fn bound(most: usize, queue: usize) -> Bound {
-        Bound { most, queue, timeout: Duration::from_secs(1) }
+    const fn capacity(most: usize, queue: usize) -> Capacity {
+        Capacity { most, queue, timeout: Duration::from_secs(1) }
     }
 
     #[tokio::test(start_paused = true)]
     async fn places_are_taken_waited_for_in_order_and_refused() {
         let limiter = Arc::new(Limiter::default());
         limiter.set_most(2);
-        let enter = |queue| Limiter::enter(Arc::clone(&limiter), Box::leak(Box::new(bound(2, queue))));
+        let enter = |queue| Arc::clone(&limiter).enter(capacity(2, queue));
         let (first, second) = (enter(2).await.unwrap(), enter(2).await.unwrap());
         let (mut third, mut fourth) = (pin!(enter(2)), pin!(enter(2)));
         assert!(poll!(&mut third).is_pending() && poll!(&mut fourth).is_pending());
         assert_eq!((limiter.used(), limiter.waiting()), (2, 2));
-        assert_eq!(enter(2).await.unwrap_err(), NoPlace::Full);
+        assert_eq!(enter(2).await.unwrap_err(), NoPermit::Full);
         drop(first);
         // Who comes now stands behind those who wait, though a place is free.
         let mut late = pin!(enter(3));
@@ -228,25 +241,25 @@ mod tests {
         let third = third.now_or_never().unwrap().unwrap();
         drop(second);
         let fourth = fourth.await.unwrap();
-        assert_eq!(late.await.unwrap_err(), NoPlace::TimedOut);
+        assert_eq!(late.await.unwrap_err(), NoPermit::TimedOut);
         drop((third, fourth));
         assert_eq!((limiter.used(), limiter.waiting()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_takes_no_turn_with_it() {
-        let limiter = Limiter::default();
+        let limiter = Arc::new(Limiter::default());
         limiter.set_most(1);
-        let bound = bound(1, 8);
-        let held = Limiter::enter(&limiter, &bound).await.unwrap();
+        let enter = || Arc::clone(&limiter).enter(capacity(1, 8));
+        let held = enter().await.unwrap();
         {
-            let mut gone = pin!(Limiter::enter(&limiter, &bound));
+            let mut gone = pin!(enter());
             assert!(poll!(&mut gone).is_pending());
-            let mut next = pin!(Limiter::enter(&limiter, &bound));
+            let mut next = pin!(enter());
             assert!(poll!(&mut next).is_pending());
             drop(held);
             // The turn was given to the first, which leaves before it looks.
-            gone.set(Limiter::enter(&limiter, &bound));
+            gone.set(enter());
             drop(next.await.unwrap());
         }
         assert_eq!((limiter.used(), limiter.waiting()), (0, 0));
@@ -257,7 +270,7 @@ mod tests {
         let limiter = Arc::new(Limiter::default());
         let enter = |most| {
             limiter.set_most(most);
-            Limiter::enter(Arc::clone(&limiter), Box::leak(Box::new(bound(most, 8))))
+            Arc::clone(&limiter).enter(capacity(most, 8))
         };
         let held = enter(1).await.unwrap();
         let mut waiting = Box::pin(enter(1));
@@ -276,13 +289,13 @@ mod tests {
         drop(lowered.await.unwrap());
         let all = [enter(2).await, enter(2).await];
         assert!(all.iter().all(Result::is_ok), "no place was lost");
-        assert!(Limiter::try_enter(&*limiter).is_none());
-        assert_eq!(enter(2).await.unwrap_err(), NoPlace::TimedOut);
+        assert!(Arc::clone(&limiter).try_enter().is_none());
+        assert_eq!(enter(2).await.unwrap_err(), NoPermit::TimedOut);
         limiter.open();
-        let many: Vec<_> = (0..100).map(|_| Limiter::try_enter(&*limiter).unwrap()).collect();
+        let many: Vec<_> = (0..100).map(|_| Arc::clone(&limiter).try_enter().unwrap()).collect();
         limiter.set_most(101);
         drop(many);
-        let again: Vec<_> = std::iter::from_fn(|| Limiter::try_enter(&*limiter)).take(200).collect();
+        let again: Vec<_> = std::iter::from_fn(|| Arc::clone(&limiter).try_enter()).take(200).collect();
         assert_eq!(again.len(), 99, "two are in beside");
     }
 
@@ -296,9 +309,9 @@ mod tests {
         for _ in 0..64 {
             let (limiter, inside) = (Arc::clone(&limiter), Arc::clone(&inside));
             tasks.spawn(async move {
-                let bound = Bound { most: MOST, queue: 64, timeout: Duration::from_secs(60) };
+                let capacity = Capacity { most: MOST, queue: 64, timeout: Duration::from_secs(60) };
                 for _ in 0..200 {
-                    let place = Limiter::enter(&*limiter, &bound).await.unwrap();
+                    let place = Arc::clone(&limiter).enter(capacity).await.unwrap();
                     assert!(inside.fetch_add(1, Ordering::SeqCst) < MOST);
                     tokio::task::yield_now().await;
                     inside.fetch_sub(1, Ordering::SeqCst);

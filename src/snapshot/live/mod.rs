@@ -38,7 +38,7 @@ pub(crate) use self::check_record::LastCheck;
 pub(crate) use self::endpoint::{EndpointLive, UpstreamConnection};
 pub(crate) use self::fault::{Fault, FaultInjection, MAX_DELAY};
 pub(crate) use self::health::{LastFailure, counted};
-pub(crate) use self::limiter::{Bound, Limit, Limiter, Place};
+pub(crate) use self::limiter::{Capacity, Limit, Limiter, Permit};
 pub(crate) use self::mirror::{MirrorLive, MirrorPermit};
 pub(crate) use self::registry::{EndpointRegistry, Limited};
 pub(crate) use self::retry::RetryCount;

@@ -26,7 +26,7 @@ pub(super) struct Authority<'r> {
 impl<'r> Authority<'r> {
     /// Parses `host[:port]`.
     pub(super) fn parse(bytes: &'r [u8]) -> Option<Self> {
-        let Name { host, end, upper } = Name::read(bytes)?;
+        let HostSpan { host, end, upper } = HostSpan::read(bytes)?;
         let text = str::from_utf8(bytes).ok()?;
         let port = match text.get(end..)? {
             "" => None,
@@ -54,11 +54,11 @@ fn parse_port(digits: &str) -> Option<u16> {
 /// Whether `text` is a DNS-like name, an IPv4 address or a bracketed IPv6 address. Underscores pass: internal
 /// names have them.
 pub(in crate::traffic) fn is_host(text: &str) -> bool {
-    Name::read(text.as_bytes()).is_some_and(|name| name.host == text.len())
+    HostSpan::read(text.as_bytes()).is_some_and(|name| name.host == text.len())
 }
 
-/// A valid host at the beginning of some bytes.
-struct Name {
+/// Where a valid host at the beginning of some bytes is.
+struct HostSpan {
     /// Its length, without a final dot.
     host: usize,
     /// Its length: what comes then is no part of it.
@@ -67,7 +67,7 @@ struct Name {
     upper: bool,
 }
 
-impl Name {
+impl HostSpan {
     /// The host that `bytes` begin with, up to a colon or their end.
     // In one pass, byte by byte: each request has one, and it is too short for searches to pay.
     fn read(bytes: &[u8]) -> Option<Self> {
@@ -76,15 +76,15 @@ impl Name {
         }
         let (mut label, mut upper, mut end) = (0, false, bytes.len());
         for (at, byte) in bytes.iter().enumerate() {
-            match KIND.get(usize::from(*byte))? {
-                Kind::Lower => {}
-                Kind::Upper => upper = true,
-                Kind::Dot if is_label(label, at) => label = at + 1,
-                Kind::Colon => {
+            match HOST_BYTES.get(usize::from(*byte))? {
+                HostByte::Lower => {}
+                HostByte::Upper => upper = true,
+                HostByte::Dot if is_label(label, at) => label = at + 1,
+                HostByte::Colon => {
                     end = at;
                     break;
                 }
-                Kind::Dot | Kind::Other => return None,
+                HostByte::Dot | HostByte::Other => return None,
             }
         }
         // A final dot has nothing behind it.
@@ -113,7 +113,7 @@ const fn is_label(begin: usize, end: usize) -> bool {
 
 /// What a byte is in a host.
 #[derive(Clone, Copy)]
-enum Kind {
+enum HostByte {
     /// Part of a label.
     Lower,
     /// The same, an upper-case letter.
@@ -124,23 +124,23 @@ enum Kind {
     Other,
 }
 
-const KIND: [Kind; 256] = {
-    let mut kinds = [Kind::Other; 256];
+const HOST_BYTES: [HostByte; 256] = {
+    let mut bytes = [HostByte::Other; 256];
     let mut byte = 0_u8;
     while byte < 128 {
         #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
         {
-            kinds[byte as usize] = match byte {
-                b'A'..=b'Z' => Kind::Upper,
-                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => Kind::Lower,
-                b'.' => Kind::Dot,
-                b':' => Kind::Colon,
-                _ => Kind::Other,
+            bytes[byte as usize] = match byte {
+                b'A'..=b'Z' => HostByte::Upper,
+                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => HostByte::Lower,
+                b'.' => HostByte::Dot,
+                b':' => HostByte::Colon,
+                _ => HostByte::Other,
             };
         }
         byte += 1;
     }
-    kinds
+    bytes
 };
 
 #[cfg(test)]

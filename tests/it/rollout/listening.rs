@@ -8,6 +8,16 @@ fn absent() -> Origin {
     Origin::plan("v2").down()
 }
 
+/// Waits until the rollout waits before its first weight for this reason, which a promotion is told as well.
+async fn waits(weir: &Weir, why: &str) {
+    let rollout = weir.rolls("shop", "it says why", |r| r.reason.contains(why)).await;
+    assert_eq!((&*rollout.phase, rollout.weights.configured), ("waiting", 0.0), "{rollout:#?}");
+    let (code, text) = command(weir, &["rollout", "promote", "shop"]).await;
+    assert!(code == 7 && text.contains(why), "{code}: {text}");
+    let (_, text) = command(weir, &["rollout", "status", "shop"]).await;
+    assert!(text.contains(why), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_does_not_listen_waits_with_the_reason_and_begins_when_it_does() {
     let (v1, v2, weir, load) = served(PLAN).await;
@@ -17,12 +27,7 @@ async fn a_version_that_does_not_listen_waits_with_the_reason_and_begins_when_it
     let both = format!("{one}, \"{}\"", late.address());
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", PLAN).changed(&one, &both)).await;
     let why = format!("v2: {} does not accept connections (connection refused)", late.address());
-    let rollout = weir.rolls("shop", "it says why", |r| r.reason.contains(&why)).await;
-    assert_eq!((&*rollout.phase, rollout.weights.configured), ("waiting", 0.0), "{rollout:#?}");
-    let (code, text) = command(&weir, &["rollout", "promote", "shop"]).await;
-    assert!(code == 7 && text.contains(&why), "{code}: {text}");
-    let (_, text) = command(&weir, &["rollout", "status", "shop"]).await;
-    assert!(text.contains(&why), "{text}");
+    waits(&weir, &why).await;
     load.wait_more(100).await;
     assert_eq!(v2.requests(), 0);
     late.restart().await;
@@ -81,12 +86,7 @@ async fn a_version_that_fails_its_health_checks_waits_with_the_reason_and_begins
         let load = steady(&weir).await;
         weir.reconfigure(&file("v2")).await;
         let why = format!("v2: {} fails its health check (status 500)", v2.address());
-        let rollout = weir.rolls("shop", "it says why", |r| r.reason.contains(&why)).await;
-        assert_eq!((&*rollout.phase, rollout.weights.configured), ("waiting", 0.0), "{rollout:#?}");
-        let (code, text) = command(&weir, &["rollout", "promote", "shop"]).await;
-        assert!(code == 7 && text.contains(&why), "{code}: {text}");
-        let (_, text) = command(&weir, &["rollout", "status", "shop"]).await;
-        assert!(text.contains(&why), "{text}");
+        waits(&weir, &why).await;
         load.wait_more(50).await;
         assert!(v2.journal().iter().all(|entry| entry.target == "/healthz"), "nobody's request went there");
         v2.fail(0);
