@@ -329,13 +329,19 @@ fn drills(admin: &AdminState, service: &Name) -> BTreeMap<String, DrillStatus> {
 fn weights(admin: &AdminState, service: &Name, status: &RolloutStatus) -> RolloutWeights {
     let configured = percentage(status.state.weight);
     let canary = status.state.canary.as_ref().filter(|_| status.state.is_under_way());
-    let seen = canary.and_then(|canary| {
-        let services = status::of(admin, Some(service)).ok()?.services;
-        services.into_iter().flat_map(|service| service.versions).find(|version| *version.name == *canary.version)
+    let effective = canary.and_then(|canary| {
+        let snapshot = admin.current.load();
+        let service = snapshot.service(service)?;
+        let at = service.versions.iter().position(|version| *version.name == *canary.version)?;
+        let shares = match &status.plan.cohort {
+            Some(cohort) => service.chooser.effective_in(cohort)?,
+            None => service.chooser.effective(),
+        };
+        shares.get(at).map(|share| percentage(*share))
     });
     RolloutWeights {
         configured,
-        effective: seen.as_ref().map_or(configured, |version| version.effective),
+        effective: effective.unwrap_or(configured),
         observed: status.requests.and_then(|(canary, all)| (all > 0).then(|| canary as f64 / all as f64 * 100.0)),
         requests: status.requests.map_or(0, |(_, all)| all),
     }

@@ -149,7 +149,9 @@ async fn a_rollout_moves_one_cohort_and_leaves_everybody_else(protocol: Protocol
     assert_eq!(canary(&mut client, &Request::get("/"), 100).await, 1);
 
     weir.reconfigure(&rolled_to_europe(&v1, &v2, "v2")).await;
-    weir.rolls("shop", "half of the Europeans are on v2", |rollout| rollout.weights.configured == 50.0).await;
+    let half =
+        weir.rolls("shop", "half of the Europeans are on v2", |rollout| rollout.weights.configured == 50.0).await;
+    assert_eq!(half.weights.effective, 50.0, "of those whom it moves");
     assert_eq!(canary(&mut client, &european(), 20).await, 10);
     assert_eq!(canary(&mut client, &Request::get("/"), 100).await, 1, "everybody else stays");
     assert_eq!(canary(&mut client, &internal(), 10).await, 10, "so does the other cohort");

@@ -64,6 +64,10 @@ async fn what_passes_is_what_the_file_says() {
         ("http: { path: /status/204 }", None),
         ("http: { path: /status/404, status: [200-299, 404] }", None),
         ("http: { path: /no-answer }, timeout: 100ms", Some("no answer within 100ms")),
+        (
+            "http: { path: /informs/1000000000/0 }, timeout: 1m",
+            Some("no answer: connection closed before message completed"),
+        ),
         ("tcp: true", None),
     ] {
         let v1 = Origin::start("v1").await;

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, join, split};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -34,6 +35,9 @@ pub(super) enum Verdict {
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
 /// What is read ahead of an answer over HTTP/1 at most: its head has to fit.
 const MAX_HEAD: usize = 64 * 1_024;
+
+/// What is read of an answer over all, informational ones included: who sends them without end would keep the one who checks.
+const MAX_READ: u64 = 256 * 1_024;
 
 /// Asks an endpoint whether it is well.
 pub(super) async fn check(to: &Destination, tls: &TlsConnectors, how: &HealthCheck) -> Verdict {
@@ -80,7 +84,7 @@ async fn get(transport: Transport, to: &Destination, (host, target): (&str, &str
         over_http2(transport, request.body(Empty::<Bytes>::new())?, &mut driver).await?
     } else {
         let request = request.header(header::HOST, host).header(header::CONNECTION, "close");
-        let builder = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(transport));
+        let builder = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(bounded(transport));
         let (mut sender, connection) = builder.await?;
         drive(&mut driver, connection);
         sender.send_request(request.body(Empty::<Bytes>::new())?).await?
@@ -123,9 +127,15 @@ where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
 {
     let builder = http2::Builder::new(TokioExecutor::new());
-    let (mut sender, connection) = builder.handshake(TokioIo::new(transport)).await?;
+    let (mut sender, connection) = builder.handshake(bounded(transport)).await?;
     drive(driver, connection);
     Ok(sender.send_request(request).await?)
+}
+
+/// A connection that ends for its reader after [`MAX_READ`].
+fn bounded(transport: Transport) -> TokioIo<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {
+    let (read, write) = split(transport);
+    TokioIo::new(join(read.take(MAX_READ), write))
 }
 
 /// Drives a connection until the check is over. How it ends, the request's answer says.

@@ -103,6 +103,12 @@ impl Chooser {
         self.base.effective()
     }
 
+    /// The same for requests of the cohort of this name, if there is one.
+    #[must_use]
+    pub(crate) fn effective_in(&self, cohort: &str) -> Option<Vec<Weight>> {
+        self.plan_of(cohort).map(Plan::effective)
+    }
+
     /// What besides weights decides.
     pub(crate) fn options(&self) -> &SplitOptions {
         &self.options
