@@ -92,7 +92,8 @@ async fn a_condition_that_holds_for_its_time_sends_it_back_without_a_failed_look
         .changed("errors, error_rate: { max: 1 }", "errors, dry_run: true, error_rate: { max: 1 }")
         + "\n      rollback_when: [{ error_rate: 1, for: 2s }]";
     let (v1, v2, weir, load) = served(&plan).await;
-    v2.fail(20);
+    // Few enough for the trip wire.
+    v2.fail(12);
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     let rollout = weir.until_phase("shop", "rolled_back").await;
     assert!(rollout.reason.contains("for 2 s"), "{}", rollout.reason);
@@ -236,7 +237,8 @@ async fn a_canary_that_is_worse_than_stable_is_found_by_comparison() {
         .changed("{ weight: 10, hold: 1s }", "{ weight: 50, hold: 1h }")
         .changed("error_rate: { max: 1 }", "compare: { metric: error_rate, margin: 0.5, confidence: 99 }");
     let (v1, v2, weir, load) = served(&plan).await;
-    v2.fail(20);
+    // Few enough for the trip wire.
+    v2.fail(12);
     weir.reconfigure(&rolled(&[&v1, &v2], "v2", &plan)).await;
     let rollout = weir.until_phase("shop", "rolled_back").await;
     assert!(rollout.reason.contains("stable"), "{}", rollout.reason);
